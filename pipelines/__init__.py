@@ -1,0 +1,1 @@
+"""auditlake's extraction side: from the vendors' APIs to Delta tables."""

@@ -1,0 +1,69 @@
+"""What an event is: the tables' schemas, a comment a column.
+
+`raw` holds the vendor's record and nothing of ours but where and when it landed; `events` holds
+what we say about it, and can be derived again from raw at any time.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+Timestamp = pl.Datetime("us", "UTC")
+
+RAW: dict[str, pl.DataType] = {
+    "event_id": pl.String(),  # the vendor's identity of the record
+    "time": Timestamp,  # when it happened, by the vendor's clock
+    "date": pl.Date(),  # UTC day of `time`; the partition
+    "ingested_at": Timestamp,  # when it landed here
+    "via": pl.String(),  # "poll", "webhook" or "backfill"
+    "seq": pl.Int64(),  # place in this table, from 0, without gaps
+    "raw": pl.String(),  # the vendor's record, byte for byte
+    "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
+}
+
+TARGET = pl.Struct({"id": pl.String(), "name": pl.String(), "type": pl.String()})
+
+EVENTS: dict[str, pl.DataType] = {
+    "event_uid": pl.String(),  # integration:stream:event_id, and #n where a record holds several
+    "time": Timestamp,  # when it happened
+    "date": pl.Date(),  # UTC day of `time`; the partition
+    "ingested_at": Timestamp,  # when its record landed in raw
+    "integration": pl.String(),  # the instance's name in auditlake.toml
+    "kind": pl.String(),  # the service: okta, google_workspace, ...
+    "stream": pl.String(),  # the service's log it came from
+    "event_id": pl.String(),  # the vendor's identity of the record
+    "seq": pl.Int64(),  # the record's row in raw/<integration>/<stream>
+    "activity_type": pl.String(),  # OCSF class: "Authentication"
+    "action_type": pl.String(),  # OCSF activity: "Logon"
+    "action": pl.String(),  # the vendor's own name of the event, verbatim
+    "class_uid": pl.Int32(),  # OCSF 1.8 class
+    "activity_id": pl.Int32(),  # OCSF 1.8 activity in that class
+    "actor_id": pl.String(),  # who did it: the vendor's id
+    "actor_name": pl.String(),  # ... a name people know
+    "actor_email": pl.String(),  # ... lower-case; the same person across vendors
+    "actor_type": pl.String(),  # user, service, api_key, application, system, anonymous
+    "target_id": pl.String(),  # whom or what it was done to: the first meaningful target
+    "target_name": pl.String(),
+    "target_type": pl.String(),  # the vendor's word for the kind of thing
+    "targets": pl.List(TARGET),  # all of them, in the vendor's order
+    "outcome": pl.String(),  # "success", "failure" or "unknown"
+    "outcome_reason": pl.String(),  # the vendor's words for why
+    "source_ip": pl.String(),  # where from: one spelling, no port
+    "user_agent": pl.String(),
+    "city": pl.String(),
+    "country": pl.String(),  # ISO 3166 alpha-2 where the vendor's text allows, else that text
+    "severity": pl.String(),  # the vendor's word, lower-case
+    "message": pl.String(),  # a sentence a person can read
+    "session_id": pl.String(),
+    "correlation_id": pl.String(),  # what ties events of one request or transaction together
+    "mapping_version": pl.Int32(),  # which mapping made this row
+}
+
+REJECTED: dict[str, pl.DataType] = {
+    "integration": pl.String(),
+    "stream": pl.String(),
+    "ingested_at": Timestamp,
+    "reason": pl.String(),  # why it could not be read as a record
+    "raw": pl.Binary(),  # the bytes as they came
+    "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
+}

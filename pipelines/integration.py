@@ -1,0 +1,148 @@
+"""What an integration is: frozen values that say all that auditlake has to know about a service.
+
+A connector is one module with one `INTEGRATION`. It holds no retries, rate limits, timeouts, state,
+logging, Dagster or Delta: `pages` asks and yields, and whoever calls it does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from pipelines.settings import IntegrationSettings
+
+Cursor = str
+"""A place in a stream, made and read by its stream alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Times from `since` up to, not including, `until`; both aware and in UTC."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One answer: records as they came, and the place that resumes after them."""
+
+    records: Sequence[bytes]
+    """Each record's exact bytes."""
+    cursor: Cursor
+    """Once the records have landed, `pages` may start from here."""
+    covers: Span | None = None
+    """What is known to have been asked for completely once this page has landed."""
+    milestone: bool = False
+    """The cursor is worth keeping although no record came with it."""
+    fallback_time: datetime | None = None
+    """The time of records that carry none, such as the time in a log file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of `events` made by a function of the values at some paths of the record.
+
+    A missing value is None. What the function raises makes this one column null, never the row.
+    """
+
+    derive: Callable[..., object]
+    paths: tuple[str, ...]
+
+    def __init__(self, derive: Callable[..., object], *paths: str) -> None:
+        object.__setattr__(self, "derive", derive)
+        object.__setattr__(self, "paths", paths)
+
+
+Columns = Mapping[str, str | Field]
+"""Our column <- their path ("actor.id"; "events[].name" inside an exploded list), or a Field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One log of a service."""
+
+    name: str
+    begin: Callable[[datetime, datetime], Cursor]
+    """(since, now) -> the cursor of a first run that reaches back to `since`."""
+    pages: Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]
+    """(client, cursor, now) -> what has come since, to its end, newest visible early."""
+    id: str | Field
+    """The vendor's identity of a record. The same identity implies the same time."""
+    time: str | Field
+    """RFC 3339 text, or a Field that gives it or an aware datetime."""
+    columns: Columns
+    explode: str | None = None
+    """The list in a record that holds its events, such as Google's "events"."""
+    latest_of: str | None = None
+    """Where a vendor re-publishes a record changed: `events` shows the newest of equal values."""
+    keeps: timedelta
+    """How far back the vendor keeps this log."""
+    lag: timedelta = timedelta(0)
+    """How late the vendor says an event may become visible."""
+    page_size: int = 1000
+    """What a full page holds: a hint for progress, never a rule for when to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """How a service wants to be asked; shared by all requests of one credential."""
+
+    rate: tuple[int, float] | None = None
+    """At most so many requests in so many seconds."""
+    pause: Callable[[httpx.Response], float] = lambda _: 0.0
+    """Seconds to wait before the next request, after a good answer."""
+    throttled: Callable[[httpx.Response], bool] = lambda response: response.status_code == 429
+    """Is this answer a "later"? Then it is asked again, after `retry_after`."""
+    retry_after: Callable[[httpx.Response], float | None] = lambda _: None
+    """Seconds a throttled answer asks to wait, where Retry-After does not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """What a person has to know to connect the service: the README's table is made from this."""
+
+    credentials: str
+    permissions: str
+    history: str
+    delay: str
+    push: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integration:
+    """A service: how to configure it, how to sign in, which logs it has."""
+
+    kind: str
+    title: str
+    settings: type[IntegrationSettings]
+    streams: Callable[[Any], Sequence[Stream]]
+    """settings -> all streams these settings allow (`streams` of the settings picks among them)."""
+    auth: Callable[[Any], httpx.Auth]
+    manners: Manners = field(default_factory=Manners)
+    advice: Callable[[httpx.Response, Stream | None], str | None] = lambda _response, _stream: None
+    """A refusal -> what to do about it, naming the permission, privilege or plan."""
+    guide: Guide
+    mapping_version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A configured instance of an integration; several of one kind may stand side by side."""
+
+    name: str
+    integration: Integration
+    settings: Any
+
+    @property
+    def kind(self) -> str:
+        return self.integration.kind
+
+    def streams(self) -> list[Stream]:
+        """The streams to extract: all, or the subset the settings name."""
+        chosen = self.settings.streams
+        return [s for s in self.integration.streams(self.settings) if not chosen or s.name in chosen]

@@ -1,0 +1,61 @@
+"""The integrations there are, found in pipelines/integrations, and the ones configured."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from pipelines import integrations
+from pipelines.errors import ConfigurationError
+from pipelines.integration import Integration, Source
+from pipelines.settings import Settings, validated
+
+
+@cache
+def kinds() -> dict[str, Integration]:
+    """All integrations, by kind."""
+    modules = (
+        importlib.import_module(f"{integrations.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(integrations.__path__)
+    )
+    return {module.INTEGRATION.kind: module.INTEGRATION for module in modules}
+
+
+def kind(name: str) -> Integration:
+    known = kinds()
+    if name not in known:
+        raise ConfigurationError(f"{name!r} is not a kind of integration: {', '.join(known)}")
+    return known[name]
+
+
+def sources(settings: Settings, names: tuple[str, ...] = ()) -> list[Source]:
+    """The configured integrations, or those named. Raises ConfigurationError for all faults."""
+    if unknown := [name for name in names if name not in settings.integrations]:
+        configured = ", ".join(settings.integrations) or "none"
+        raise ConfigurationError(f"{unknown[0]}: not configured; configured: {configured}")
+    found, faults = [], []
+    for name, keys in settings.integrations.items():
+        try:
+            found.append(_source(name, keys))
+        except ConfigurationError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return [source for source in found if not names or source.name in names]
+
+
+def _source(name: str, keys: dict[str, object]) -> Source:
+    where = f"integrations.{name}"
+    try:
+        integration = kind(str(keys.get("kind", name)))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: kind: {error}") from None
+    settings = validated(integration.settings, {"kind": integration.kind, **keys}, where)
+    source = Source(name=name, integration=integration, settings=settings)
+    available = [stream.name for stream in integration.streams(settings)]
+    if unknown := [chosen for chosen in settings.streams if chosen not in available]:
+        raise ConfigurationError(
+            f"{where}: streams: {unknown[0]!r} is not one of {', '.join(available)}"
+        )
+    return source

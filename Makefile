@@ -33,6 +33,7 @@ lint: .venv/.ready-dev
 lock:
 	$(COMPILE) --extra build pyproject.toml -o requirements.txt
 	$(COMPILE) --extra build --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra build --extra dev --extra clients -c requirements-dev.txt pyproject.toml -o requirements-clients.txt
 
 clean:
 	rm -rf .venv .dagster test-artifacts

@@ -12,7 +12,12 @@ class ConfigurationError(AuditlakeError):
 
 
 class Refused(AuditlakeError):
-    """The vendor knows who asks and says no: a credential, a permission or a plan is missing."""
+    """The vendor says no: a credential, a permission or a plan is missing, or a request is odd."""
+
+    def __init__(self, message: str, *, status: int = 0, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
 
 
 class Unavailable(AuditlakeError):

@@ -28,6 +28,14 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """What was asked for and will not come, such as a file the vendor no longer has."""
+
+    span: Span
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """One answer: records as they came, and the place that resumes after them."""
 
@@ -37,6 +45,8 @@ class Page:
     """Once the records have landed, `pages` may start from here."""
     covers: Span | None = None
     """What is known to have been asked for completely once this page has landed."""
+    gaps: Sequence[Gap] = ()
+    """What will be missing for ever."""
     milestone: bool = False
     """The cursor is worth keeping although no record came with it."""
     fallback_time: datetime | None = None
@@ -62,9 +72,9 @@ Columns = Mapping[str, str | Field]
 """Our column <- their path ("actor.id"; "events[].name" inside an exploded list), or a Field."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
-    """One log of a service."""
+    """One log of a service; made once, so that what is compiled from it is compiled once."""
 
     name: str
     begin: Callable[[datetime, datetime], Cursor]
@@ -76,6 +86,8 @@ class Stream:
     time: str | Field
     """RFC 3339 text, or a Field that gives it or an aware datetime."""
     columns: Columns
+    target_rank: Mapping[str, int] = field(default_factory=dict)
+    """Type of a target -> its rank; of several, the lowest is the one a person would name first."""
     explode: str | None = None
     """The list in a record that holds its events, such as Google's "events"."""
     latest_of: str | None = None
@@ -113,7 +125,7 @@ class Guide:
     push: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Integration:
     """A service: how to configure it, how to sign in, which logs it has."""
 
@@ -121,10 +133,10 @@ class Integration:
     title: str
     settings: type[IntegrationSettings]
     streams: Callable[[Any], Sequence[Stream]]
-    """settings -> all streams these settings allow (`streams` of the settings picks among them)."""
+    """settings -> the streams they allow (their `streams` picks among them); None -> all."""
     auth: Callable[[Any], httpx.Auth]
     manners: Manners = field(default_factory=Manners)
-    advice: Callable[[httpx.Response, Stream | None], str | None] = lambda _response, _stream: None
+    advice: Callable[[httpx.Response], str | None] = lambda _: None
     """A refusal -> what to do about it, naming the permission, privilege or plan."""
     guide: Guide
     mapping_version: int = 1
@@ -145,4 +157,6 @@ class Source:
     def streams(self) -> list[Stream]:
         """The streams to extract: all, or the subset the settings name."""
         chosen = self.settings.streams
-        return [s for s in self.integration.streams(self.settings) if not chosen or s.name in chosen]
+        return [
+            s for s in self.integration.streams(self.settings) if not chosen or s.name in chosen
+        ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from pipelines import integrations
 from pipelines.errors import ConfigurationError
@@ -34,28 +36,30 @@ def sources(settings: Settings, names: tuple[str, ...] = ()) -> list[Source]:
     if unknown := [name for name in names if name not in settings.integrations]:
         configured = ", ".join(settings.integrations) or "none"
         raise ConfigurationError(f"{unknown[0]}: not configured; configured: {configured}")
-    found, faults = [], []
+    found: list[Source] = []
+    faults: list[str] = []
     for name, keys in settings.integrations.items():
         try:
-            found.append(_source(name, keys))
+            found.append(source(name, keys))
         except ConfigurationError as error:
             faults.append(str(error))
     if faults:
         raise ConfigurationError("\n".join(faults))
-    return [source for source in found if not names or source.name in names]
+    return [one for one in found if not names or one.name in names]
 
 
-def _source(name: str, keys: dict[str, object]) -> Source:
+def source(name: str, keys: Mapping[str, Any]) -> Source:
+    """One configured integration. Raises ConfigurationError with a line a fault."""
     where = f"integrations.{name}"
     try:
         integration = kind(str(keys.get("kind", name)))
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: kind: {error}") from None
     settings = validated(integration.settings, {"kind": integration.kind, **keys}, where)
-    source = Source(name=name, integration=integration, settings=settings)
+    configured = Source(name=name, integration=integration, settings=settings)
     available = [stream.name for stream in integration.streams(settings)]
     if unknown := [chosen for chosen in settings.streams if chosen not in available]:
         raise ConfigurationError(
             f"{where}: streams: {unknown[0]!r} is not one of {', '.join(available)}"
         )
-    return source
+    return configured

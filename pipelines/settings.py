@@ -7,7 +7,7 @@ import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 from pydantic import (
@@ -22,6 +22,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines.errors import ConfigurationError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -142,7 +144,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        **_others: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings  # AUDITLAKE_LAKE__ROOT wins over the file
 
@@ -178,7 +181,7 @@ def load(path: Path) -> Settings:
     return validated(Settings, document, str(path))
 
 
-def validated(model: Any, document: dict[str, Any], where: str) -> Any:
+def validated(model: type[Model], document: dict[str, Any], where: str) -> Model:
     """`document` as `model`. Raises ConfigurationError that names each key, never a value."""
     try:
         return model(**document)

@@ -1,0 +1,5 @@
+"""`python -m pipelines` is `auditlake`."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,263 @@
+"""`auditlake`: what people and cron jobs type.
+
+Exit 0: all is well; 1: something failed, the rest was done; 2: the configuration is at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from pipelines import asked, doctor, extract, normalise, registry, settings, status, toml
+from pipelines.errors import AuditlakeError, ConfigurationError
+from pipelines.integration import Integration, Stream
+from pipelines.lake import Lake
+from pipelines.settings import Settings
+
+_FAILED, _CONFIGURATION = 1, 2
+_LINES = 10_000
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+
+
+class Told(click.Group):
+    """Commands whose errors are one clear line each, with an exit code and no traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ConfigurationError as error:
+            _complain(error)
+            context.exit(_CONFIGURATION)
+        except AuditlakeError as error:
+            _complain(error)
+            context.exit(_FAILED)
+
+
+@click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=settings.path_from_environment,
+    show_default="auditlake.toml, or AUDITLAKE_CONFIG",
+    help="The configuration file.",
+)
+@click.version_option(package_name="auditlake")
+@click.pass_context
+def main(context: click.Context, config: Path) -> None:
+    """Audit logs of SaaS services in append-only Delta tables: complete, searchable, provable."""
+    context.obj = config
+
+
+def configured(context: click.Context) -> tuple[Settings, Lake]:
+    chosen = settings.load(context.obj)
+    return chosen, open_lake(chosen)
+
+
+def open_lake(chosen: Settings) -> Lake:
+    options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
+    return Lake(chosen.lake.root, options or None)
+
+
+@main.command()
+@names
+@as_json
+@click.pass_context
+def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """One round: fetch all that is new, bring `events` up to date, print a line a stream."""
+    chosen, lake = configured(context)
+    sources = _some(registry.sources(chosen, names))
+    with _progress(show=not as_json) as progress:
+        due = partial(asked.due, lake)
+        reports = extract.poll(lake, sources, progress=progress, due=due)
+    if as_json:
+        click.echo(json.dumps([_report(r) for r in reports], indent=2))
+    else:
+        for report in reports:
+            click.echo(_line(report))
+    if any(report.error for report in reports):
+        context.exit(_FAILED)
+
+
+@main.command(name="normalise")
+@click.argument("kind")
+@click.argument("stream")
+def normalise_(kind: str, stream: str) -> None:
+    """Raw vendor records as NDJSON on stdin -> their event rows as NDJSON on stdout.
+
+    `seq` is the number of the input line, from 0. Reads no configuration and no lake.
+    """
+    integration = registry.kind(kind)
+    found = _stream(integration, stream)
+    batch: list[tuple[int, bytes]] = []
+    for number, line in enumerate(sys.stdin.buffer):
+        if line.strip():
+            batch.append((number, line.strip()))
+        if len(batch) >= _LINES:
+            _write_rows(integration, found, batch)
+            batch = []
+    _write_rows(integration, found, batch)
+
+
+@main.command(name="status")
+@as_json
+@click.pass_context
+def status_(context: click.Context, as_json: bool) -> None:
+    """What is in the lake: rows, newest event and last arrival of each stream."""
+    chosen, lake = configured(context)
+    found = status.states(lake, registry.sources(chosen))
+    if as_json:
+        click.echo(json.dumps([{**asdict(s), "state": s.state} for s in found], default=_plain))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            f"{s.integration} {s.stream}",
+            s.state,
+            f"{s.rows:,}",
+            status.age(s.newest_event, now),
+            status.age(s.last_arrival, now),
+            f"{s.rejected:,}",
+        )
+        for s in found
+    ]
+    _table(("stream", "state", "rows", "newest event", "last arrival", "rejected"), rows)
+
+
+@main.command(name="doctor")
+@as_json
+@click.pass_context
+def doctor_(context: click.Context, as_json: bool) -> None:
+    """Try the lake and every credential and stream; say what is wrong and what to do."""
+    chosen, lake = configured(context)
+    findings = []
+    for found in doctor.examine(lake, registry.sources(chosen), datetime.now(UTC)):
+        findings.append(found)
+        if not as_json:
+            click.echo(f"{'ok  ' if found.fault is None else 'FAIL'}  {found.subject}"
+                       + (f": {found.fault}" if found.fault else ""))  # fmt: skip
+    if as_json:
+        click.echo(json.dumps([asdict(found) for found in findings], indent=2))
+    if any(found.fault for found in findings):
+        context.exit(_FAILED)
+
+
+@main.command(name="sandbox")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback, unless you must.")
+@click.option("--port", default=8700, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Same seed, same company, same events.")
+@click.option("--days", default=90, show_default=True, help="Length of the history.")
+@click.option("--per-day", default=400.0, show_default=True, help="Records a day of a busy stream.")
+@click.option("--rate", default=0.5, show_default=True, help="New records a second, all streams.")
+@click.option(
+    "--events",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve recorded records instead: DIR/KIND.ndjson or DIR/KIND/STREAM.ndjson.",
+)
+@click.option("--limits/--no-limits", default=False, help="The vendors' rate limits.")
+@click.option("--settings", "show", is_flag=True, help="Print the auditlake.toml that reads it.")
+def sandbox_(show: bool, **options: Any) -> None:
+    """Simulate the vendors' APIs, to try auditlake without an account anywhere."""
+    from pipelines.sandbox import server  # noqa: PLC0415 most commands do without it
+
+    base_url = f"http://{options['host']}:{options['port']}"
+    if show:
+        click.echo(toml.document(server.settings(base_url)))
+        return
+    click.echo(f"sandbox on {base_url}; Ctrl-C stops it")
+    server.serve(server.Options(**options))
+
+
+def _some(sources: list[Any]) -> list[Any]:
+    if not sources:
+        raise ConfigurationError(
+            "no integration is configured: add an [integrations.NAME] section, "
+            "see auditlake.example.toml"
+        )
+    return sources
+
+
+def _stream(integration: Integration, name: str) -> Stream:
+    streams = {stream.name: stream for stream in integration.streams(None)}
+    if name not in streams:
+        raise ConfigurationError(f"{integration.kind} has no stream {name!r}: {', '.join(streams)}")
+    return streams[name]
+
+
+def _write_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
+    raw = raw.with_columns(
+        pl.col("event_id").fill_null(pl.col("raw_sha256")),
+        pl.col("raw").fill_null("null"),
+        seq=pl.Series([number for number, _ in batch], dtype=pl.Int64),
+    )
+    rows = normalise.normalise(integration.kind, integration, stream, raw).events
+    sys.stdout.write(rows.write_ndjson())
+
+
+def _report(report: extract.Report) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(report), default=_plain))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def _line(report: extract.Report) -> str:
+    where = f"{report.integration} {report.stream}"
+    if report.error:
+        landed = f" ({report.rows:,} new before that)" if report.rows else ""
+        return f"{where}: FAILED: {report.error}{landed}"
+    newest = f", newest {_plain(report.newest)}" if report.newest else ""
+    rejected = f", {report.rejected:,} rejected" if report.rejected else ""
+    asked_for = f"{report.requests} request{'s' if report.requests != 1 else ''}"
+    return f"{where}: {report.rows:,} new of {report.total:,} rows{newest}{rejected}, {asked_for}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _complain(error: Exception) -> None:
+    for line in str(error).splitlines():
+        click.echo(f"auditlake: {line}", err=True)
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[extract.Progress]:
+    """A bar a stream on a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[tuple[str, str], TaskID] = {}
+
+        def update(report: extract.Report) -> None:
+            key = (report.integration, report.stream)
+            if key not in tasks:
+                tasks[key] = bars.add_task("", total=None)
+            oldest = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
+            text = f"{key[0]} {key[1]}: {report.rows:,} new{oldest}"
+            bars.update(tasks[key], description=text)
+
+        yield update

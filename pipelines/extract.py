@@ -1,0 +1,296 @@
+"""The incremental loop: pages become commits that hold rows and cursor together, then events.
+
+A round may be killed anywhere: what landed stays, what did not is asked for again, and the
+anti-join in the lake drops what is already there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from pipelines import http, normalise
+from pipelines import lake as lakes
+from pipelines.ahead import ahead
+from pipelines.errors import AuditlakeError, CursorRefused, LakeError
+from pipelines.http import SignedIn
+from pipelines.integration import Gap, Page, Source, Span, Stream
+from pipelines.lake import Lake, Log
+from pipelines.settings import Via
+
+_BATCH_RECORDS = 50_000
+_BATCH_BYTES = 8 * 2**20
+_BATCH_SECONDS = 5.0
+_DERIVE_ROWS = 20_000
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a round of one stream did; the figures a person wants to see."""
+
+    integration: str
+    stream: str
+    rows: int = 0
+    """New rows in raw."""
+    duplicates: int = 0
+    """Records that were already there."""
+    rejected: int = 0
+    events: int = 0
+    """New rows in events."""
+    requests: int = 0
+    bytes: int = 0
+    newest: datetime | None = None
+    """Time of the newest event that came."""
+    oldest: datetime | None = None
+    version: int = -1
+    total: int = 0
+    """Rows in raw afterwards."""
+    covered: list[Span] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Where the time went; steps overlap, so the sum is more than the round took."""
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+
+
+Progress = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A round over one stream of one source."""
+
+    lake: Lake
+    source: Source
+    stream: Stream
+    client: SignedIn
+    via: Via = "poll"
+    clock: Clock = utc_now
+    progress: Progress = lambda _: None
+
+    @property
+    def log(self) -> Log:
+        return Log(self.source.name, self.stream.name)
+
+    @property
+    def about(self) -> str:
+        """What the raw table is made for; says whether it holds simulated events."""
+        return (
+            f"{self.source.integration.title} {self.stream.name}, {self.source.settings.base_url}"
+        )
+
+
+def extract(this: Round) -> Report:
+    """Read the stream to its end. A failure is in the report; what came before it has landed."""
+    report = Report(integration=this.source.name, stream=this.stream.name)
+    sent = this.client.requests_sent
+    try:
+        catch_up(this.lake, this.source, this.stream, report)
+        _read(this, report)
+    except AuditlakeError as error:
+        report.error = str(error)
+    report.requests = this.client.requests_sent - sent
+    this.progress(report)
+    return report
+
+
+def _read(this: Round, report: Report) -> None:
+    now = this.clock()
+    place = lakes.position(this.lake, this.log)
+    report.total, report.version = place.rows, place.version
+    _same_origin(place.about, this)
+    try:
+        _follow(this, place.cursor or _begin(this, now), now, report)
+    except CursorRefused:
+        _follow(this, _begin(this, now), now, report)
+
+
+def _begin(this: Round, now: datetime) -> str:
+    """The first cursor: as far back as the settings or the vendor allow."""
+    history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
+    return this.stream.begin(now - history, now)
+
+
+def _follow(this: Round, cursor: str, now: datetime, report: Report) -> None:
+    """Fetch, land and derive, each a step ahead of the next."""
+    pages = ahead(_pages(this, cursor, now, report))
+    landed = ahead(_land(this, batch, report) for batch in _batches(pages))
+    for fresh in landed:
+        _derive(this.lake, this.source, this.stream, fresh, report)
+        this.progress(report)
+
+
+def _pages(this: Round, cursor: str, now: datetime, report: Report) -> Iterator[Page]:
+    pages = this.stream.pages(this.client, cursor, now)
+    while True:
+        with report.timed("fetch"):
+            page = next(pages, None)
+        if page is None:
+            return
+        yield page
+
+
+def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
+    """What makes a commit: enough records, or a few seconds' worth, or what came before a fault."""
+    waiting: list[Page] = []
+    started = time.monotonic()
+    try:
+        for page in pages:
+            waiting.append(page)
+            if _enough(waiting) or time.monotonic() - started > _BATCH_SECONDS:
+                yield waiting
+                waiting, started = [], time.monotonic()
+    except AuditlakeError:
+        yield waiting
+        raise
+    yield waiting
+
+
+def _enough(pages: Sequence[Page]) -> bool:
+    records = sum(len(page.records) for page in pages)
+    size = sum(len(record) for page in pages for record in page.records)
+    return records >= _BATCH_RECORDS or size >= _BATCH_BYTES
+
+
+def _land(this: Round, pages: Sequence[Page], report: Report) -> pl.DataFrame:
+    """Commit the records of some pages with the cursor after the last; the rows that were new."""
+    report.covered += [page.covers for page in pages if page.covers]
+    report.gaps += [gap for page in pages for gap in page.gaps]
+    milestone = any(page.milestone for page in pages) or _enough(pages)
+    if not (milestone or any(page.records for page in pages)):
+        return pl.DataFrame()
+    with report.timed("read"):
+        good, rejected = _sorted_out(this, pages, this.clock())
+    if rejected.height:
+        report.rejected += lakes.append_rejected(this.lake, this.log, rejected).frame.height
+    with report.timed("write raw"):
+        landed = lakes.append_raw(
+            this.lake,
+            this.log,
+            good,
+            pages[-1].cursor,
+            about=this.about,
+            keep_cursor=milestone,
+        )
+    _count(report, landed, good.height)
+    return landed.frame
+
+
+def _sorted_out(
+    this: Round, pages: Sequence[Page], now: datetime
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(raw rows, rejected rows) of the pages' records."""
+    read = pl.concat(
+        normalise.read(this.stream, page.records, now, this.via, page.fallback_time)
+        for page in pages
+    )
+    fault = pl.col("fault")
+    rejected = read.filter(fault.is_not_null()).select(
+        pl.lit(this.log.integration).alias("integration"),
+        pl.lit(this.log.stream).alias("stream"),
+        "ingested_at",
+        fault.alias("reason"),
+        pl.col("bytes").alias("raw"),
+        "raw_sha256",
+    )
+    return read.filter(fault.is_null()).drop("fault", "bytes"), rejected
+
+
+def _count(report: Report, landed: lakes.Appended, offered: int) -> None:
+    fresh = landed.frame
+    report.rows += fresh.height
+    report.duplicates += offered - fresh.height
+    report.version = landed.version
+    if fresh.is_empty():
+        return
+    report.total = fresh["seq"][-1] + 1
+    report.bytes += int(fresh["raw"].str.len_bytes().sum())
+    times: list[datetime] = [t for t in (report.newest, report.oldest) if t]
+    times += fresh.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
+    report.oldest, report.newest = min(times), max(times)
+
+
+def catch_up(lake: Lake, source: Source, stream: Stream, report: Report) -> None:
+    """Derive the events of raw rows that have none yet, such as after a kill between the two."""
+    log = Log(source.name, stream.name)
+    done, rows = lakes.derived(lake, log), lakes.position(lake, log).rows
+    while done < rows:
+        _derive(
+            lake,
+            source,
+            stream,
+            lakes.raw_rows(lake, log, done, min(done + _DERIVE_ROWS, rows)),
+            report,
+        )
+        done = min(done + _DERIVE_ROWS, rows)
+
+
+def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, report: Report) -> None:
+    """Commit the events of these raw rows, unless another writer did."""
+    if raw.is_empty():
+        return
+
+    def rows() -> pl.DataFrame:
+        with report.timed("map"):
+            return normalise.normalise(source.name, source.integration, stream, raw).events
+
+    mapping = report.seconds.get("map", 0.0)
+    first, until = raw["seq"][0], raw["seq"][-1] + 1
+    with report.timed("write events"):
+        landed = lakes.append_events(lake, Log(source.name, stream.name), first, until, rows)
+    report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
+    report.events += landed.frame.height
+
+
+def _same_origin(about: str, this: Round) -> None:
+    """Simulated and real events must not meet in one table."""
+    if about and _simulated(about) != _simulated(this.about):
+        raise LakeError(
+            f"{this.log.table} holds events of another origin ({about.rpartition(', ')[2]}): "
+            "set another lake.root, or move this lake away"
+        )
+
+
+def _simulated(about: str) -> bool:
+    return any(host in about for host in ("://127.0.0.1", "://localhost", "://[::1]"))
+
+
+def poll(
+    lake: Lake,
+    sources: Sequence[Source],
+    *,
+    progress: Progress = lambda _: None,
+    connect: Callable[[Source], SignedIn] = http.client,
+    due: Callable[[Log, timedelta | None], bool] = lambda _log, _floor: True,
+) -> list[Report]:
+    """A round: every due stream of the sources, each source at its own pace beside the others."""
+
+    def one(source: Source) -> list[Report]:
+        with connect(source) as client:
+            return [
+                extract(Round(lake=lake, source=source, stream=s, client=client, progress=progress))
+                for s in source.streams()
+                if due(Log(source.name, s.name), source.settings.poll_every)
+            ]
+
+    with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:
+        return [report for reports in pool.map(one, sources) for report in reports]

@@ -1,0 +1,232 @@
+"""The one HTTP client: timeouts, retries, rate limits; connectors only ask.
+
+Everything happens in the transport, so an auth flow's own requests are treated alike. An answer is
+read whole before it is handed on: a body cut short is asked for again, and a page is all that is
+ever held in memory.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from pipelines import records
+from pipelines.errors import Refused, Unavailable
+from pipelines.integration import Integration, Manners, Source
+
+_ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
+_BROKEN = (httpx.TransportError, httpx.DecodingError)
+_TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
+_USER_AGENT = "auditlake/0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to keep asking: growing, jittered pauses with a bound."""
+
+    attempts: int = 8
+    first: float = 0.25
+    ceiling: float = 30.0
+    longest_wait: float = 900.0
+    """The most seconds a throttled vendor may ask us to wait before we come back another time."""
+
+    def pause(self, attempt: int) -> float:
+        bound: float = min(self.ceiling, self.first * 2**attempt)
+        return bound * random.uniform(0.5, 1.0)  # noqa: S311 spreads requests, hides nothing
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the next request of a credential may be sent; shared by all who use that credential."""
+
+    manners: Manners
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _not_before: float = 0.0
+    _sent: deque[float] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        """Blocks until a request may be sent, and counts it as sent."""
+        while (seconds := self._claim()) > 0:
+            self.sleep(seconds)
+
+    def hold(self, seconds: float) -> None:
+        """No request of this credential for so many seconds."""
+        with self._lock:
+            self._not_before = max(self._not_before, self.clock() + seconds)
+
+    def _claim(self) -> float:
+        with self._lock:
+            now = self.clock()
+            ready = self._not_before
+            if self.manners.rate:
+                count, seconds = self.manners.rate
+                while self._sent and self._sent[0] <= now - seconds:
+                    self._sent.popleft()
+                if len(self._sent) >= count:
+                    ready = max(ready, self._sent[-count] + seconds)
+            if ready <= now:
+                self._sent.append(now)
+                return 0.0
+            return ready - now
+
+
+class Patient(httpx.BaseTransport):
+    """A transport that waits its turn and asks again what may be asked again."""
+
+    def __init__(self, inner: httpx.BaseTransport, pace: Pace, patience: Patience) -> None:
+        self._inner = inner
+        self._pace = pace
+        self._patience = patience
+        self.requests = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        attempt = 0
+        while True:
+            self._pace.wait()
+            self.requests += 1
+            answer = self._ask(request)
+            if isinstance(answer, httpx.Response) and not self._again(answer):
+                if answer.is_success:
+                    self._pace.hold(self._pace.manners.pause(answer))
+                return answer
+            wait = self._wait(answer, attempt)
+            attempt += 1
+            if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
+                raise Unavailable(_gave_up(request, answer))
+            if isinstance(answer, httpx.Response) and self._pace.manners.throttled(answer):
+                self._pace.hold(wait)
+            else:
+                self._pace.sleep(wait)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _ask(self, request: httpx.Request) -> httpx.Response | Exception:
+        try:
+            response = self._inner.handle_request(request)
+            response.request = request
+            response.read()
+        except _BROKEN as error:
+            return error
+        if response.is_success and _says_json(response) and not records.whole(response.content):
+            return httpx.RemoteProtocolError("the answer's JSON was cut short")
+        return response
+
+    def _again(self, response: httpx.Response) -> bool:
+        return response.status_code in _ASK_AGAIN or self._pace.manners.throttled(response)
+
+    def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
+        pause = self._patience.pause(attempt)
+        if isinstance(answer, Exception):
+            return pause
+        asked = _retry_after(answer) or self._pace.manners.retry_after(answer)
+        return pause if asked is None else asked + random.uniform(0, 0.25)  # noqa: S311 jitter
+
+
+class SignedIn(httpx.Client):
+    """A client of one service that raises what its operator should know."""
+
+    def __init__(self, integration: Integration, patient: Patient, **options: Any) -> None:
+        super().__init__(transport=patient, **options)
+        self._integration = integration
+        self._patient = patient
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests on the wire so far, sign-in and repeats included."""
+        return self._patient.requests
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Raises Refused for a 4xx, Unavailable where asking again is all one can do."""
+        response = super().send(request, **options)
+        if response.is_redirect:
+            raise Refused(
+                f"{_place(request)} answered with a redirect, which is not followed "
+                "since the credential would travel with it: correct base_url"
+            )
+        if response.is_error:
+            raise _refusal(self._integration, response)
+        return response
+
+
+def client(
+    source: Source,
+    *,
+    patience: Patience | None = None,
+    transport: httpx.BaseTransport | None = None,
+    pace: Pace | None = None,
+) -> SignedIn:
+    """A client that is signed in to `source`; relative URLs follow its base_url."""
+    integration = source.integration
+    patient = Patient(
+        transport or httpx.HTTPTransport(retries=0),
+        pace or Pace(integration.manners),
+        patience or Patience(),
+    )
+    return SignedIn(
+        integration,
+        patient,
+        base_url=source.settings.base_url,
+        auth=integration.auth(source.settings),
+        timeout=_TIMEOUT,
+        headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+    )
+
+
+def server_seconds(response: httpx.Response, until: float) -> float:
+    """Seconds from the server's own `Date` to the epoch second `until`; ours may be off."""
+    sent = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
+    return max(0.0, until - sent)
+
+
+def _refusal(integration: Integration, response: httpx.Response) -> Refused:
+    """What a 4xx means and what to do about it; never the URL's query, a header or the body."""
+    said = f"{_place(response.request)} answered {response.status_code}"
+    advice = integration.advice(response)
+    message = f"{said}: {advice}" if advice else f"{said} {response.reason_phrase}"
+    return Refused(message, status=response.status_code, body=response.content)
+
+
+def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> str:
+    if isinstance(answer, httpx.ConnectError):
+        said = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
+    elif isinstance(answer, Exception):
+        said = f"kept failing ({_first_line(answer)}); will be asked again"
+    else:
+        said = f"kept answering {answer.status_code} {answer.reason_phrase}; will be asked again"
+    return f"{_place(request)}: {said}"
+
+
+def _place(request: httpx.Request) -> str:
+    return f"{request.method} {request.url.copy_with(query=None, fragment=None)}"
+
+
+def _says_json(response: httpx.Response) -> bool:
+    return "json" in response.headers.get("Content-Type", "") and bool(response.content)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Retry-After in seconds, given as a number or as a date."""
+    value = response.headers.get("Retry-After", "").strip()
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return server_seconds(response, email.utils.parsedate_to_datetime(value).timestamp())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no answer"])[0]

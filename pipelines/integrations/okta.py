@@ -1,0 +1,336 @@
+"""Okta System Log: who did what in an Okta organisation.
+
+The polling query (ascending, without an end) is ordered by the time an event was stored, so a late
+event is never passed over, and every answer links to the next. History comes from a bounded query,
+newest first, while the polling query already follows the present.
+https://developer.okta.com/docs/reference/system-log-query/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx
+from pydantic import model_validator
+
+from pipelines import auth, paging, records
+from pipelines.errors import CursorRefused, Refused
+from pipelines.http import server_seconds
+from pipelines.integration import Cursor, Field, Guide, Integration, Manners, Page, Span, Stream
+from pipelines.settings import Address, IntegrationSettings, Secret
+
+_LIMIT = 1000
+_OVERLAP = timedelta(hours=2)
+_SETTLED = timedelta(hours=1)
+_LIVE_EVERY = 20  # history pages between two looks at the present
+
+
+class Settings(IntegrationSettings):
+    kind: str = "okta"
+    base_url: Address
+    api_token: Secret | None = None
+    client_id: str | None = None
+    private_key: Secret | None = None
+    key_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if not (self.api_token or (self.client_id and self.private_key)):
+            raise ValueError("not configured: set api_token, or client_id and private_key")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the stream is: in the present, and in the history that is still to come."""
+
+    live: str
+    """The polling query's next link."""
+    live_since: str
+    history: str | None = None
+    """The bounded query's next link, while there is history to read."""
+    history_since: str = ""
+    history_until: str = ""
+    """All history at or after this time has landed."""
+
+
+def begin(since: datetime, now: datetime) -> Cursor:
+    live_since = max(since, now - _OVERLAP)
+    place = Place(
+        live=_url(since=_text(live_since), sortOrder="ASCENDING"), live_since=_text(live_since)
+    )
+    if since < live_since:
+        place = _history(place, _text(since), _text(now - _SETTLED))
+    return _cursor(place)
+
+
+def _history(place: Place, since: str, until: str) -> Place:
+    url = _url(since=since, until=until, sortOrder="DESCENDING")
+    return replace(place, history=url, history_since=since, history_until=until)
+
+
+def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
+    place = yield from _follow(client, Place(**json.loads(cursor)), now)
+    while place.history:
+        place = yield from _look_back(client, place)
+        place = yield from _follow(client, place, now)
+
+
+def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
+    """The present, to its end: a page that is not full."""
+    full = True
+    while full:
+        response = _get(client, place.live)
+        found = records.elements(response.content)
+        full = len(found) >= _LIMIT
+        place = replace(place, live=paging.next_link(client, response) or place.live)
+        covers = None if full else Span(since=_time(place.live_since), until=now)
+        yield Page(records=found, cursor=_cursor(place), covers=covers)
+    return place
+
+
+def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Place]:
+    """Some pages of history, newest first."""
+    for _ in range(_LIVE_EVERY):
+        if not place.history:
+            break
+        try:
+            response = _get(client, place.history)
+        except CursorRefused:
+            place = _history(place, place.history_since, place.history_until)
+            response = _get(client, place.history or "")
+        found = records.elements(response.content)
+        link = paging.next_link(client, response) if found else None
+        until = place.history_until
+        reached = _oldest(found, until) if link else place.history_since
+        place = replace(place, history=link, history_until=reached)
+        yield Page(
+            records=found,
+            cursor=_cursor(place),
+            covers=Span(since=_time(reached), until=_time(until)) if reached < until else None,
+            milestone=link is None,
+        )
+    return place
+
+
+def _oldest(found: list[bytes], fallback: str) -> str:
+    """The end of a bounded query that takes up after these records, should its link be refused."""
+    published = records.load(found[-1]).get("published")
+    try:
+        return _text(datetime.fromisoformat(published) + timedelta(milliseconds=1))
+    except (TypeError, ValueError):
+        return fallback
+
+
+def _get(client: httpx.Client, url: str) -> httpx.Response:
+    try:
+        return client.get(url)
+    except Refused as error:
+        if error.status == httpx.codes.BAD_REQUEST and "after=" in url:
+            raise CursorRefused(
+                f"okta no longer knows the position of system_log: {error}"
+            ) from error
+        raise
+
+
+def _url(**query: str) -> str:
+    return f"/api/v1/logs?{urlencode({**query, 'limit': _LIMIT})}"
+
+
+def _cursor(place: Place) -> Cursor:
+    return json.dumps(asdict(place), separators=(",", ":"))
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+_OUTCOMES = {"SUCCESS": "success", "ALLOW": "success", "FAILURE": "failure", "DENY": "failure"}
+_ACTORS = {
+    "User": "user",
+    "SystemPrincipal": "system",
+    "PublicClientApp": "application",
+    "PublicClientAppEntity": "application",
+    "AppInstance": "application",
+    "IP address": "anonymous",
+}
+
+
+_NOBODY = frozenset({"unknown", "Unknown", "UNKNOWN", "null", ""})
+
+
+def _known(value: Any) -> str | None:
+    return (
+        value if isinstance(value, str) and value.lower() not in ("unknown", "", "null") else None
+    )
+
+
+def _email(alternate_id: Any) -> str | None:
+    return alternate_id if isinstance(alternate_id, str) and "@" in alternate_id else None
+
+
+def _name(display_name: Any, alternate_id: Any) -> str | None:
+    return _known(display_name) or _known(alternate_id)
+
+
+def _actor_type(kind: Any, actor_id: Any) -> str | None:
+    if _known(actor_id) is None and _known(kind) in (None, "User"):
+        return "anonymous"
+    return _ACTORS.get(kind, str(kind).lower()) if kind else None
+
+
+def _outcome(result: Any) -> str:
+    return _OUTCOMES.get(result, "unknown")
+
+
+def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
+    for hop in chain or hook_chain or []:
+        if not address:
+            address = hop.get("ip")
+    return address
+
+
+def _as_targets(target: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": _known(item.get("id")),
+            "name": _name(item.get("displayName"), item.get("alternateId")),
+            "type": item.get("type"),
+        }
+        for item in target or []
+    ]
+
+
+def _session(external: Any, root: Any) -> Any:
+    return _known(external) or _known(root)
+
+
+SYSTEM_LOG = Stream(
+    name="system_log",
+    begin=begin,
+    pages=pages,
+    id="uuid",
+    time="published",
+    keeps=timedelta(days=90),
+    lag=timedelta(hours=1),
+    page_size=_LIMIT,
+    target_rank={"User": 0, "UserGroup": 1, "ROLE": 2, "AppInstance": 3, "Token": 4},
+    columns={
+        "action": "eventType",
+        "actor_id": Field(_known, "actor.id"),
+        "actor_name": Field(_name, "actor.displayName", "actor.alternateId"),
+        "actor_email": Field(_email, "actor.alternateId"),
+        "actor_type": Field(_actor_type, "actor.type", "actor.id"),
+        "targets": Field(_as_targets, "target"),
+        "outcome": Field(_outcome, "outcome.result"),
+        "outcome_reason": "outcome.reason",
+        "source_ip": Field(_first_address, "client.ipAddress", "request.ipChain", "client.ipChain"),
+        "user_agent": "client.userAgent.rawUserAgent",
+        "city": "client.geographicalContext.city",
+        "country": "client.geographicalContext.country",
+        "severity": "severity",
+        "message": "displayMessage",
+        "session_id": Field(
+            _session,
+            "authenticationContext.externalSessionId",
+            "authenticationContext.rootSessionId",
+        ),
+        "correlation_id": "transaction.id",
+    },
+)
+
+
+def _auth(settings: Settings) -> httpx.Auth:
+    if settings.api_token:
+        return auth.Header("Authorization", "SSWS", settings.api_token)
+    assert settings.client_id  # noqa: S101 the settings say so
+    assert settings.private_key  # noqa: S101
+    token_url = f"{settings.base_url}/oauth2/v1/token"
+    key = auth.private_key(settings.private_key, "okta: private_key")
+    claims = {"iss": settings.client_id, "sub": settings.client_id, "aud": token_url}
+    headers = {"kid": settings.key_id} if settings.key_id else None
+
+    def ask() -> httpx.Request:
+        form = {
+            "grant_type": "client_credentials",
+            "scope": "okta.logs.read",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            "client_assertion": auth.assertion(key, claims, headers=headers),
+        }
+        return httpx.Request("POST", token_url, data=form, headers={"Accept": "application/json"})
+
+    return auth.Token(ask, _sign_in_advice)
+
+
+def _sign_in_advice(response: httpx.Response) -> str:
+    match auth.oauth_error(response):
+        case "invalid_client":
+            return (
+                "client_id, private_key or key_id do not match an active service app: compare them"
+            )
+        case "invalid_scope" | "consent_required":
+            return "grant the service app the scope okta.logs.read"
+        case error:
+            return error or "check base_url: it has to be the organisation's own domain"
+
+
+def _advice(response: httpx.Response) -> str | None:
+    match response.status_code:
+        case 401:
+            return (
+                "the credential is not valid (any more): create a new API token or service-app "
+                "key; a token lapses 30 days after its last use"
+            )
+        case 403:
+            return (
+                "the credential may not read the System Log: give its admin the Report "
+                "Administrator or Read-only Administrator role; OAuth also needs okta.logs.read"
+            )
+        case 404:
+            return "no Okta organisation answers there: correct base_url (not the -admin address)"
+    return None
+
+
+def _pause(response: httpx.Response) -> float:
+    """Spread what is left of the minute once four fifths of the limit are used."""
+    try:
+        limit = int(response.headers["X-Rate-Limit-Limit"])
+        remaining = int(response.headers["X-Rate-Limit-Remaining"])
+        seconds = server_seconds(response, float(response.headers["X-Rate-Limit-Reset"]))
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+    return 0.0 if remaining > limit / 5 else seconds / (remaining + 1)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        return server_seconds(response, float(response.headers["X-Rate-Limit-Reset"])) + 1
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+INTEGRATION = Integration(
+    kind="okta",
+    title="Okta",
+    settings=Settings,
+    streams=lambda _: (SYSTEM_LOG,),
+    auth=_auth,
+    manners=Manners(pause=_pause, retry_after=_retry_after),
+    advice=_advice,
+    guide=Guide(
+        credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
+        permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",
+        history="90 days",
+        delay="seconds; rarely more",
+        push="event hooks (some event types)",
+    ),
+)

@@ -1,0 +1,293 @@
+"""Raw records -> identities and events. Pure: the same bytes give the same rows, for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from pipelines import ocsf, places
+from pipelines.event import EVENTS, TARGET, Timestamp
+from pipelines.integration import Integration, Stream
+from pipelines.reading import Reader
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+_CHUNK = 1000
+
+_TEXTS = [
+    name
+    for name, dtype in EVENTS.items()
+    if dtype == pl.String()
+    and name
+    not in {
+        "event_uid",
+        "integration",
+        "kind",
+        "stream",
+        "event_id",
+        "activity_type",
+        "action_type",
+        "target_id",
+        "target_name",
+        "target_type",
+    }
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalised:
+    events: pl.DataFrame
+    """Columns of event.EVENTS, in the order of `seq`."""
+    faults: Counter[str]
+    """Column -> values that could not be derived and are null."""
+
+
+def read(
+    stream: Stream,
+    records: Sequence[bytes],
+    now: datetime,
+    via: str,
+    fallback: datetime | None = None,
+) -> pl.DataFrame:
+    """Raw rows of records: event.RAW without `seq`, and `fault`, why one cannot take its place.
+
+    `bytes` holds each record as it came; `raw` is null where that is no UTF-8.
+    """
+    reader = _identity_reader(stream)
+    rows = [reader.rows(record)[0] for record in records]
+    frame = pl.DataFrame(
+        {
+            "event_id": _texts("event_id", [row[0] for row in rows]),
+            "time": _times([row[1] for row in rows]),
+            "bytes": pl.Series(records, dtype=pl.Binary),
+            "raw_sha256": pl.Series([digest(record) for record in records], dtype=pl.String),
+        }
+    )
+    return frame.with_columns(
+        pl.col("time").fill_null(pl.lit(fallback, dtype=Timestamp)),
+        pl.col("bytes").cast(pl.String, strict=False).alias("raw"),
+        pl.lit(now, dtype=Timestamp).alias("ingested_at"),
+        pl.lit(via).alias("via"),
+    ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
+
+
+def _fault(now: datetime) -> pl.Expr:
+    """The first reason why a row cannot be in the lake, or null."""
+    time = pl.col("time")
+    return (
+        pl.when(pl.col("raw").is_null())
+        .then(pl.lit("not UTF-8"))
+        .when(pl.col("event_id").fill_null("").str.strip_chars() == "")
+        .then(pl.lit("no id"))
+        .when(time.is_null())
+        .then(pl.lit("no time that can be read"))
+        .when(~time.is_between(_EARLIEST, now + _AHEAD))
+        .then(pl.format("time out of range: {}", time.dt.date()))
+    )
+
+
+def _times(values: Sequence[Any]) -> pl.Series:
+    """Times in UTC, microseconds, of RFC 3339 texts and datetimes; digits beyond are cut off."""
+    texts = pl.Series([v if isinstance(v, str) else None for v in values], dtype=pl.String)
+    times = texts.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    if times.null_count():
+        slow = [None if t else _time(v) for t, v in zip(times.is_not_null(), values, strict=True)]
+        times = times.fill_null(
+            pl.Series(slow, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
+        )
+    return times
+
+
+def _time(value: Any) -> datetime | None:
+    """One time that is written in a way of its own; naive, in UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    except OverflowError:
+        return None
+
+
+def digest(record: bytes) -> str:
+    """SHA-256 of a record's bytes, lower-case hex."""
+    return hashlib.sha256(record).hexdigest()
+
+
+def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataFrame) -> Normalised:
+    """Event rows of raw rows (event_id, time, ingested_at, seq, raw), several for some."""
+    reader = _event_reader(stream)
+    before = Counter(reader.faults)
+    found = _Found(reader, stream.target_rank)
+    records = raw["raw"].cast(pl.Binary)
+    for start in range(0, raw.height, _CHUNK):
+        found.add(records[start : start + _CHUNK], start)
+    origin = raw.select("event_id", "time", "ingested_at", "seq")[found.parent]
+    events = pl.concat([origin, found.frame()], how="horizontal")
+    return Normalised(
+        events=_complete(events, name, integration, stream, found.place),
+        faults=reader.faults - before,
+    )
+
+
+class _Found:
+    """The values gathered column by column: so many rows would keep the garbage collector busy."""
+
+    def __init__(self, reader: Reader, rank: Mapping[Any, int]) -> None:
+        self._reader = reader
+        self._columns: dict[str, list[Any]] = {name: [] for name in reader.columns}
+        self._targets = _Targets(rank)
+        self.parent: list[int] = []
+        self.place: list[int] = []
+
+    def add(self, records: Iterable[bytes], first: int) -> None:
+        rows: list[list[Any]] = []
+        for index, record in enumerate(records, first):
+            found = self._reader.rows(record)
+            rows += found
+            self.parent += [index] * len(found)
+            self.place += range(len(found))
+        for name, values in zip(self._columns, zip(*rows, strict=True), strict=True):
+            if name == "targets":
+                self._targets.add(values)
+            else:
+                self._columns[name] += values
+
+    def frame(self) -> pl.DataFrame:
+        """The columns that come from the record itself, clean and typed."""
+        nothing: list[None] = [None] * len(self.parent)
+        texts = pl.DataFrame([_texts(name, self._columns.get(name, nothing)) for name in _TEXTS])
+        targets = self._targets.frame(len(self.parent))
+        frame = pl.concat([texts, targets], how="horizontal").with_columns(
+            pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)),
+        )
+        return frame.with_columns(
+            pl.col("actor_email").str.to_lowercase(),
+            pl.col("severity").str.to_lowercase(),
+            pl.col("outcome").fill_null("unknown"),
+        )
+
+
+class _Targets:
+    """Lists of targets, kept flat, and of each the one a person would name first."""
+
+    def __init__(self, rank: Mapping[Any, int]) -> None:
+        self._rank = rank
+        self._rows = 0
+        self._row: list[int] = []
+        self._flat: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
+        self._first: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
+
+    def add(self, values: Sequence[Any]) -> None:
+        for row, value in enumerate(values, self._rows):
+            found = _known_targets(value)
+            self._row += [row] * len(found)
+            for key, column in self._flat.items():
+                column += [target.get(key) for target in found]
+            first = min(found, key=self._by_rank, default={}) if len(found) != 1 else found[0]
+            for key, column in self._first.items():
+                column.append(first.get(key))
+        self._rows += len(values)
+
+    def frame(self, height: int) -> pl.DataFrame:
+        """`targets`, target_id, target_name, target_type; a row for each of `height` events."""
+        flat = pl.DataFrame(
+            [pl.Series("row", self._row, pl.UInt32)]
+            + [_texts(key, values) for key, values in self._flat.items()]
+        )
+        lists = flat.group_by("row", maintain_order=True).agg(
+            pl.struct(_TARGET_KEYS).alias("targets")
+        )
+        nothing: list[None] = [None] * height
+        return (
+            pl.DataFrame(
+                [_texts(f"target_{key}", values or nothing) for key, values in self._first.items()]
+            )
+            .with_row_index("row")
+            .join(lists, on="row", how="left", maintain_order="left")
+            .with_columns(pl.col("targets").fill_null(pl.lit([], dtype=pl.List(TARGET))))
+            .drop("row")
+        )
+
+    def _by_rank(self, target: Mapping[str, Any]) -> int:
+        return self._rank.get(target.get("type"), 99)
+
+
+_CLEAN: dict[str, Callable[[str | None], str | None]] = {
+    "source_ip": places.address,
+    "country": places.country,
+}
+
+
+def _texts(name: str, values: Sequence[Any]) -> pl.Series:
+    try:
+        series = pl.Series(name, values, pl.String, strict=True)
+    except (TypeError, pl.exceptions.PolarsError):
+        series = pl.Series(name, [text(value) for value in values], pl.String)
+    clean = _CLEAN.get(name)
+    return pl.Series(name, [clean(v) for v in series], pl.String) if clean else series
+
+
+def text(value: Any) -> str | None:
+    """A value as one would write it: text as it is, else as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+_TARGET_KEYS = ("id", "name", "type")
+
+
+def _known_targets(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [t for t in value if isinstance(t, dict) and (t.get("id") or t.get("name"))]
+
+
+def _complete(
+    frame: pl.DataFrame,
+    name: str,
+    integration: Integration,
+    stream: Stream,
+    place: Sequence[int],
+) -> pl.DataFrame:
+    """The columns that follow from others, in the schema's order."""
+    classify = ocsf.classifier(integration.kind)
+    classes = [classify(stream.name, action) for action in frame["action"]]
+    uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
+    if stream.explode:
+        uid = pl.concat_str(uid, pl.lit("#"), pl.Series(place, dtype=pl.Int64).cast(pl.String))
+    return frame.with_columns(
+        uid.alias("event_uid"),
+        pl.col("time").dt.date().alias("date"),
+        pl.lit(name).alias("integration"),
+        pl.lit(integration.kind).alias("kind"),
+        pl.lit(stream.name).alias("stream"),
+        pl.Series("class_uid", [c for c, _ in classes], pl.Int32),
+        pl.Series("activity_id", [a for _, a in classes], pl.Int32),
+        pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
+        pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
+        pl.lit(integration.mapping_version, dtype=pl.Int32).alias("mapping_version"),
+    ).select(pl.col(column).cast(dtype) for column, dtype in EVENTS.items())
+
+
+@cache
+def _identity_reader(stream: Stream) -> Reader:
+    return Reader({"event_id": stream.id, "time": stream.time})
+
+
+@cache
+def _event_reader(stream: Stream) -> Reader:
+    return Reader(dict(stream.columns), stream.explode)

@@ -1,0 +1,99 @@
+"""What is in the lake, stream by stream, read from the tables' own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from pipelines import lake as lakes
+from pipelines.integration import Source
+from pipelines.lake import Lake, Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One stream as the lake knows it."""
+
+    integration: str
+    kind: str
+    stream: str
+    rows: int = 0
+    events: int = 0
+    """How many raw rows have their events in `events`."""
+    rejected: int = 0
+    newest_event: datetime | None = None
+    last_arrival: datetime | None = None
+    version: int = -1
+    bytes: int = 0
+
+    @property
+    def state(self) -> str:
+        if self.version < 0:
+            return "nothing yet"
+        return "up to date" if self.events == self.rows else "events behind raw"
+
+
+def states(lake: Lake, sources: Sequence[Source]) -> list[State]:
+    rejected = _rejected(lake)
+    return [
+        _state(lake, source, stream.name, rejected)
+        for source in sources
+        for stream in source.streams()
+    ]
+
+
+def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, str], int]) -> State:
+    log = Log(source.name, stream)
+    known = State(
+        integration=source.name,
+        kind=source.kind,
+        stream=stream,
+        rejected=rejected.get((source.name, stream), 0),
+    )
+    handle = lakes.open_table(lake, log.table)
+    if handle is None:
+        return known
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return State(
+        integration=known.integration,
+        kind=known.kind,
+        stream=stream,
+        rejected=known.rejected,
+        rows=handle.transaction_version(log.app) or 0,
+        events=lakes.derived(lake, log),
+        newest_event=_newest(files, "max.time"),
+        last_arrival=_newest(files, "max.ingested_at"),
+        version=handle.version(),
+        bytes=int(files["size_bytes"].sum()) if files.height else 0,
+    )
+
+
+def _newest(files: pl.DataFrame, column: str) -> datetime | None:
+    """The greatest statistic; Delta keeps milliseconds and rounds down."""
+    if column not in files.columns or files[column].is_null().all():
+        return None
+    newest = files[column].max()
+    return newest if isinstance(newest, datetime) else None
+
+
+def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
+    table = lakes.scan(lake, "rejected")
+    if table is None:
+        return {}
+    counts = table.group_by("integration", "stream").len().collect()
+    return {(row[0], row[1]): row[2] for row in counts.iter_rows()}
+
+
+def age(time: datetime | None, now: datetime) -> str:
+    """How long ago, as people say it."""
+    if time is None:
+        return "never"
+    seconds = max(timedelta(0), now - time).total_seconds()
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if count != 1 else ''} ago"
+    return f"{int(seconds)} s ago"

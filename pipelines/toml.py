@@ -1,0 +1,26 @@
+"""Writing the little TOML that a generated configuration needs; Python itself only reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def document(integrations: Mapping[str, Mapping[str, Any]], root: str = "data") -> str:
+    """An auditlake.toml with these integrations."""
+    parts = [f"[lake]\nroot = {_value(root)}\n"]
+    for name, keys in integrations.items():
+        lines = [f"{key} = {_value(value)}" for key, value in keys.items()]
+        parts.append("\n".join([f"[integrations.{name}]", *lines, ""]))
+    return "\n".join(parts)
+
+
+def _value(value: Any) -> str:
+    """JSON's texts, numbers, booleans and lists are TOML's; its objects become inline tables."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,73 @@
+"""What all tests share: property tests without deadlines, since machines differ in speed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import settings
+
+from pipelines import extract, registry
+from pipelines import lake as lakes
+from pipelines.event import EVENTS, RAW
+from pipelines.integration import Source
+from pipelines.lake import Lake
+from pipelines.sandbox.faults import Fault
+from pipelines.sandbox.server import Options, Running, running
+
+settings.register_profile("auditlake", deadline=None, max_examples=60)
+settings.load_profile("auditlake")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A sandbox that is being served, and a lake that reads it."""
+
+    running: Running
+    lake: Lake
+
+    def source(self, kind: str, **keys: object) -> Source:
+        return registry.source(kind, {**self.running.settings()[kind], **keys})
+
+    def poll(self, *kinds: str, **options: object) -> list[extract.Report]:
+        return extract.poll(self.lake, [self.source(kind) for kind in kinds], **options)
+
+    def issued(self, kind: str, stream: str) -> list[str]:
+        """SHA-256 of every record the vendor has shown so far, in order of arrival."""
+        return [entry.sha256 for entry in self.running.sandbox.ledger(kind, stream)]
+
+    def stored(self, kind: str, stream: str) -> pl.DataFrame:
+        return raw_table(self.lake, kind, stream)
+
+    def events(self, kind: str, stream: str) -> pl.DataFrame:
+        table = lakes.scan(self.lake, "events")
+        if table is None:
+            return pl.DataFrame(schema=EVENTS)
+        ours = (pl.col("integration") == kind) & (pl.col("stream") == stream)
+        return table.filter(ours).collect().sort("seq")
+
+    def disorder(self, *faults: Fault) -> None:
+        """Faults instead of the former ones; requests are counted from 0 again."""
+        self.running.sandbox.order(faults)
+
+
+def raw_table(lake: Lake, integration: str, stream: str) -> pl.DataFrame:
+    """All rows of a raw table by seq; empty where there is none."""
+    table = lakes.scan(lake, f"raw/{integration}/{stream}")
+    return pl.DataFrame(schema=RAW) if table is None else table.collect().sort("seq")
+
+
+@pytest.fixture
+def still_world(lake: Lake) -> Iterator[World]:
+    """A sandbox with a few days of history that stands still."""
+    options = Options(days=4, per_day=150, rate=0)
+    with running(options) as server:
+        yield World(running=server, lake=lake)

@@ -1,0 +1,71 @@
+"""What is wrong with a configuration is said in a line a fault, without secrets."""
+
+import pytest
+
+from pipelines import registry, settings
+from pipelines.errors import ConfigurationError
+
+OKTA = '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
+
+
+def read(tmp_path, text):
+    path = tmp_path / "auditlake.toml"
+    path.write_text(text)
+    return registry.sources(settings.load(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[lake]\nrot = 1", "lake.rot: unknown key"),
+        (OKTA, "set api_token, or client_id and private_key"),
+        (OKTA + 'api_tokn = "x"', "api_tokn: unknown key"),
+        (OKTA + 'api_token = { env = "NOT_SET_AT_ALL" }', "NOT_SET_AT_ALL is not set"),
+        (OKTA + 'api_token = { file = "/no/such" }', "cannot read /no/such"),
+        (OKTA + 'api_token = { vault = "s3cret" }', 'as text, as {env = "VARIABLE"}'),
+        (OKTA + 'api_token = "x"\nhistory = "30 fortnights"', 'such as "30s"'),
+        (OKTA + 'api_token = "x"\nstreams = ["syslog"]', "'syslog' is not one of system_log"),
+        ('[integrations.okta]\nbase_url = "http://acme.okta.com"\napi_token = "s3cret"', "https"),
+        ('[integrations.octa]\nbase_url = "https://x"', "'octa' is not a kind"),
+        ("[integrations", "not valid TOML"),
+        ('["integrations"."a/b"]\nkind = "okta"', "letters, digits"),
+    ],
+)
+def test_a_fault_names_its_key_and_the_remedy(tmp_path, text, said):
+    with pytest.raises(ConfigurationError) as error:
+        read(tmp_path, text)
+    assert said in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_missing_file_points_to_the_example(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"auditlake.example.toml"):
+        settings.load(tmp_path / "none.toml")
+
+
+def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("from-file\n")
+    monkeypatch.setenv("OKTA_TOKEN", "from-env")
+    (one, two) = read(
+        tmp_path,
+        f'[integrations.one]\nkind = "okta"\nbase_url = "https://a.okta.com"\n'
+        f'api_token = {{ file = "{tmp_path}/token" }}\n'
+        f'[integrations.two]\nkind = "okta"\nbase_url = "https://b.okta.com"\n'
+        f'api_token = {{ env = "OKTA_TOKEN" }}\n',
+    )
+    assert one.settings.api_token.get_secret_value() == "from-file"
+    assert two.settings.api_token.get_secret_value() == "from-env"
+    assert "from-" not in repr(one) + repr(two) + str(one.settings)
+
+
+def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", "elsewhere")
+    path = tmp_path / "auditlake.toml"
+    path.write_text('[lake]\nroot = "here"')
+    assert settings.load(path).lake.root == "elsewhere"
+
+
+def test_all_faults_are_told_at_once(tmp_path):
+    with pytest.raises(ConfigurationError) as error:
+        read(tmp_path, '[integrations.okta]\nbase_url = "ftp://x"\nfoo = 1\n[integrations.octa]\n')
+    assert len(str(error.value).splitlines()) == 3

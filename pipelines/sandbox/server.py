@@ -1,0 +1,314 @@
+"""All simulated services on one port, with a ledger of what they serve and faults on order.
+
+Each service is at /<kind>; /_sandbox/ is for tests: the ledger tells what a complete reader must
+have, and faults make the vendor misbehave.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import importlib
+import pkgutil
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from pipelines import sandbox
+from pipelines.sandbox import replay
+from pipelines.sandbox.company import Company
+from pipelines.sandbox.faults import Asked, Fault, Trouble, troubled
+from pipelines.sandbox.service import (
+    Clock,
+    Log,
+    Service,
+    Site,
+    Span,
+    Stream,
+    at,
+    decoded,
+    generated,
+    moment,
+)
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is simulated, and where it listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    seed: int = 1
+    days: int = 90
+    """The length of the history before `anchor`."""
+    per_day: float = 400
+    """Records a day of a stream whose share is 1, such as Okta's system log."""
+    rate: float = 0.5
+    """New records a second after `anchor`, over all streams."""
+    anchor: datetime | None = None
+    """Where history ends and new records begin; when the server starts, if not given."""
+    events: Path | None = None
+    """A folder of recorded vendor records to serve instead of the company's: see replay."""
+    limits: bool = False
+    """Whether the vendors' rate limits apply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record that has become visible."""
+
+    id: str
+    time: str
+    arrival: str
+    sha256: str
+    """Of the exact bytes."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@cache
+def services() -> dict[str, Service]:
+    """All simulated services, by kind."""
+    modules = (
+        importlib.import_module(f"{sandbox.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(sandbox.__path__)
+    )
+    found = [module.SERVICE for module in modules if hasattr(module, "SERVICE")]
+    return {service.kind: service for service in found}
+
+
+def settings(base_url: str) -> dict[str, dict[str, Any]]:
+    """The [integrations] of a configuration that reads the whole sandbox at `base_url`."""
+    return {kind: service.settings(f"{base_url}/{kind}") for kind, service in services().items()}
+
+
+class Sandbox:
+    """Every service with its logs and its troubles; `app` serves them."""
+
+    def __init__(self, options: Options, clock: Clock = _now) -> None:
+        self._clock = clock
+        self._logs = _logs(options, clock)
+        self._troubles: dict[str, Trouble] = {}
+        mounts = [self._mount(service, options) for service in services().values()]
+        self._app = Starlette(routes=[Mount("/_sandbox", routes=self._control()), *mounts])
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application; answers are dated by the sandbox's own clock."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = email.utils.format_datetime(self._clock(), usegmt=True)
+                message["headers"] = [*message["headers"], (b"date", date.encode())]
+            await send(message)
+
+        # uvicorn's send belongs to the request's cycle, which knows the transport to break off.
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        await self._app({**scope, "transport": transport}, receive, dated)
+
+    def log(self, kind: str, stream: str) -> Log:
+        """Raises KeyError."""
+        return self._logs[kind, stream]
+
+    def ledger(self, kind: str, stream: str) -> list[Entry]:
+        """Every record visible so far, in order of arrival. Raises KeyError."""
+        identify = _stream(kind, stream).identify
+        return [
+            Entry(
+                id=_identity(identify, record.raw),
+                time=moment(record.time).isoformat(),
+                arrival=moment(record.arrival).isoformat(),
+                sha256=hashlib.sha256(record.raw).hexdigest(),
+            )
+            for record in self.log(kind, stream).visible()
+        ]
+
+    def append(self, kind: str, stream: str, records: Iterable[bytes], time: str = "") -> int:
+        """Records that arrive now; how many. Their time is `time`, their own, or now."""
+        log, pick = self.log(kind, stream), at(_stream(kind, stream).time)
+        arriving = list(records)
+        for raw in arriving:
+            log.append(raw, replay.time_of(time or pick(decoded(raw))))
+        return len(arriving)
+
+    def order(self, faults: Iterable[Fault]) -> None:
+        """These faults and no others from now on."""
+        ordered = list(faults)
+        for kind, trouble in self._troubles.items():
+            trouble.order([fault for fault in ordered if fault.kind == kind])
+
+    def requests(self, kind: str) -> tuple[int, list[Asked]]:
+        """How many requests a service has seen, and the latest. Raises KeyError."""
+        trouble = self._troubles[kind]
+        return trouble.requests, list(trouble.asked)
+
+    def _mount(self, service: Service, options: Options) -> Mount:
+        site = Site(
+            logs={stream.name: self.log(service.kind, stream.name) for stream in service.streams},
+            clock=self._clock,
+            limits=options.limits,
+        )
+        self._troubles[service.kind] = trouble = Trouble(
+            refuse=lambda status, wait: service.refusal(status, self._clock(), wait),
+            expire=site.tokens.expire,
+        )
+        return Mount(f"/{service.kind}", app=troubled(Router(service.routes(site)), trouble))
+
+    def _control(self) -> list[Route]:
+        return [
+            Route("/ledger/{kind}/{stream}", self._get_ledger),
+            Route("/records/{kind}/{stream}", self._post_records, methods=["POST"]),
+            Route("/faults", self._post_faults, methods=["POST"]),
+            Route("/faults", self._delete_faults, methods=["DELETE"]),
+            Route("/requests/{kind}", self._get_requests),
+        ]
+
+    def _get_ledger(self, request: Request) -> Response:
+        with _known(request):
+            lines = [_encode(entry) for entry in self.ledger(**request.path_params)]
+        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    async def _post_records(self, request: Request) -> Response:
+        lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
+        time = request.query_params.get("time", "")
+        with _known(request):
+            count = await run_in_threadpool(
+                self.append, records=lines, time=time, **request.path_params
+            )
+        return JSONResponse({"appended": count}, status_code=201)
+
+    async def _post_faults(self, request: Request) -> Response:
+        try:
+            faults = msgspec.json.decode(await request.body(), type=list[Fault])
+        except msgspec.DecodeError as error:
+            raise HTTPException(400, str(error)) from None
+        if unknown := [fault.kind for fault in faults if fault.kind not in self._troubles]:
+            raise HTTPException(400, f"{unknown[0]}: no such kind")
+        self.order(faults)
+        return Response(status_code=204)
+
+    def _delete_faults(self, _request: Request) -> Response:
+        self.order([])
+        return Response(status_code=204)
+
+    def _get_requests(self, request: Request) -> Response:
+        with _known(request):
+            count, asked = self.requests(**request.path_params)
+        body = _encode({"count": count, "requests": asked})
+        return Response(body, media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A sandbox that is being served."""
+
+    base_url: str
+    sandbox: Sandbox
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The [integrations] of a configuration that reads it."""
+        return settings(self.base_url)
+
+
+def serve(options: Options) -> None:
+    """Serves until interrupted."""
+    uvicorn.Server(_config(Sandbox(options), options)).run()
+
+
+@contextmanager
+def running(options: Options | None = None, clock: Clock = _now) -> Iterator[Running]:
+    """Serves from a thread, on a free port of the loopback interface."""
+    options = options or Options()
+    sandbox = Sandbox(options, clock)
+    server = uvicorn.Server(_config(sandbox, options))
+    # Only where the protocol is named does asyncio switch off Nagle's 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            host, port = listening.getsockname()
+            yield Running(base_url=f"http://{host}:{port}", sandbox=sandbox)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _config(sandbox: Sandbox, options: Options) -> uvicorn.Config:
+    return uvicorn.Config(
+        sandbox.app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        http="h11",
+        loop="asyncio",
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _logs(options: Options, clock: Clock) -> dict[tuple[str, str], Log]:
+    streams = [(kind, each) for kind, service in services().items() for each in service.streams]
+    anchor, shares = options.anchor or clock(), sum(stream.share for _, stream in streams)
+    company = Company(options.seed)
+    logs = {}
+    for kind, stream in streams:
+        if options.events is not None:
+            chunks = replay.recorded(services()[kind], stream, options.events, anchor)
+        else:
+            span = Span(
+                anchor=anchor,
+                days=options.days,
+                per_day=options.per_day * stream.share,
+                per_second=options.rate * stream.share / shares,
+            )
+            chunks = generated(stream, f"{kind}/{stream.name}", company, span)
+        logs[kind, stream.name] = Log(chunks, clock)
+    return logs
+
+
+def _stream(kind: str, name: str) -> Stream:
+    return {stream.name: stream for stream in services()[kind].streams}[name]
+
+
+def _identity(identify: Callable[[Any], object], raw: bytes) -> str:
+    """The vendor's identity of a record; none where the record has none."""
+    try:
+        return str(identify(decoded(raw)))
+    except (KeyError, TypeError, IndexError):
+        return ""
+
+
+@contextmanager
+def _known(request: Request) -> Iterator[None]:
+    try:
+        yield
+    except KeyError:
+        raise HTTPException(404, f"{request.url.path}: no such kind or stream") from None

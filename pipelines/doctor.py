@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from pipelines import http
 from pipelines import lake as lakes
@@ -24,10 +25,11 @@ class Finding:
 
 
 Connect = Callable[[Source], SignedIn]
+_hasty = partial(http.client, patience=http.Patience(attempts=2))
 
 
 def examine(
-    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = http.client
+    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _hasty
 ) -> Iterator[Finding]:
     """A finding for the lake and for each stream, as they come."""
     yield Finding(subject="lake", fault=_lake(lake))

@@ -32,7 +32,7 @@ _USER_AGENT = "auditlake/0.1"
 class Patience:
     """How long to keep asking: growing, jittered pauses with a bound."""
 
-    attempts: int = 8
+    attempts: int = 7
     first: float = 0.25
     ceiling: float = 30.0
     longest_wait: float = 900.0

@@ -1,0 +1,132 @@
+"""What is special about Okta: OAuth and DPoP, next links, lost positions, the newest first."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from pipelines import auth, http, records, registry
+from pipelines.errors import ConfigurationError, CursorRefused, ForeignLink
+from pipelines.http import Patience
+from pipelines.integration import Source
+from pipelines.integrations import okta
+from pipelines.sandbox import okta as sandbox
+from pipelines.sandbox.faults import Fault
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def played(answer, **keys):
+    """A client whose every request is answered by `answer`."""
+    settings = okta.Settings(
+        base_url="https://acme.okta.com", **(keys or {"api_token": SecretStr("token")})
+    )
+    source = Source(name="okta", integration=okta.INTEGRATION, settings=settings)
+    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+
+
+def logs(*published, link=None):
+    body = [{"uuid": p, "published": p} for p in published]
+    headers = {"Link": f'<{link}>; rel="next"'} if link else {}
+    return httpx.Response(200, json=body, headers=headers)
+
+
+@pytest.mark.parametrize("client_id", [sandbox.CLIENT_ID, sandbox.DPOP_CLIENT_ID])
+def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, client_id):
+    keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
+    source = registry.source("okta", keys)
+    with http.client(source) as client:
+        assert client.get("/api/v1/logs").status_code == 200
+
+
+@pytest.mark.parametrize("client_id", [sandbox.CLIENT_ID, sandbox.DPOP_CLIENT_ID])
+def test_an_expired_token_at_any_request_is_renewed(still_world, client_id):
+    keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
+    still_world.disorder(Fault(kind="okta", fault="expire_token", at=list(range(2, 60, 3))))
+    with http.client(registry.source("okta", keys)) as client:
+        for _ in range(10):
+            assert client.get("/api/v1/logs?limit=1").status_code == 200
+
+
+def test_a_wrong_key_is_said_with_the_remedy(still_world):
+    keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", sandbox.CLIENT_ID)
+    source = registry.source("okta", {**keys, "client_id": "somebody-else"})
+    with http.client(source) as client, pytest.raises(Exception, match="client_id, private_key"):
+        client.get("/api/v1/logs")
+
+
+def test_a_key_that_is_none_is_a_configuration_error():
+    with pytest.raises(ConfigurationError, match="private_key") as error:
+        auth.private_key(SecretStr("-----BEGIN s3cret"), "okta: private_key")
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example.net/api/v1/logs?after=1",
+        "https://acme.okta.com.evil.example.net/api/v1/logs?after=1",
+        "http://acme.okta.com/api/v1/logs?after=1",
+        "//evil.example.net/api/v1/logs",
+        "https://acme.okta.com:444/api/v1/logs?after=1",
+    ],
+)
+def test_a_next_link_to_another_host_is_refused(link):
+    client = played(lambda request: logs("2026-05-31T23:00:00.000Z", link=link))
+    with pytest.raises(ForeignLink, match="credential"):
+        list(okta.pages(client, okta.begin(NOW - timedelta(hours=1), NOW), NOW))
+
+
+def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still_world):
+    source = still_world.source("okta")
+    now = datetime.now(UTC)
+    with http.client(source) as client:
+        cursor = okta.begin(now - timedelta(days=90), now)
+        pages = list(okta.pages(client, cursor, now))
+    newest = [
+        max(records.load(r)["published"] for r in page.records) for page in pages if page.records
+    ]
+    assert newest[0] == max(newest)
+    history = newest[1:]
+    assert history == sorted(history, reverse=True)
+    assert min(page.covers.since for page in pages if page.covers) == now.replace(
+        microsecond=now.microsecond // 1000 * 1000
+    ) - timedelta(days=90)
+
+
+def test_a_live_position_the_vendor_forgot_is_told_apart():
+    def answer(request):
+        return httpx.Response(400) if "after=" in str(request.url) else logs()
+
+    place = json.loads(okta.begin(NOW, NOW)) | {"live": "/api/v1/logs?after=gone"}
+    with pytest.raises(CursorRefused):
+        list(okta.pages(played(answer), json.dumps(place), NOW))
+
+
+def test_a_history_position_the_vendor_forgot_is_taken_up_by_time():
+    asked = []
+
+    def answer(request):
+        url = httpx.URL(request.url)
+        asked.append(dict(url.params))
+        if "after" in url.params:
+            return httpx.Response(400)
+        return logs()
+
+    place = json.loads(okta.begin(NOW - timedelta(days=9), NOW)) | {
+        "history": "/api/v1/logs?after=gone",
+        "history_until": "2026-05-28T00:00:00.000Z",
+    }
+    pages = list(okta.pages(played(answer), json.dumps(place), NOW))
+    assert {"until": "2026-05-28T00:00:00.000Z"}.items() <= asked[2].items()
+    assert pages[-2].milestone or pages[-1].milestone
+
+
+def test_a_lost_live_position_is_found_again(still_world):
+    still_world.poll("okta")
+    fault = Fault(kind="okta", fault="status", status=400, at=[0], count=1)
+    still_world.disorder(fault)
+    (report,) = still_world.poll("okta")
+    assert (report.error, report.rows) == (None, 0)

@@ -20,11 +20,12 @@ import polars as pl
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines import asked, doctor, extract, normalise, registry, settings, status, toml
+from pipelines import asked, doctor, extract, http, normalise, registry, settings, status, toml
 from pipelines.errors import AuditlakeError, ConfigurationError
-from pipelines.integration import Integration, Stream
+from pipelines.integration import Integration, Span, Stream
 from pipelines.lake import Lake
 from pipelines.settings import Settings
+from pipelines.spans import Known
 
 _FAILED, _CONFIGURATION = 1, 2
 _LINES = 10_000
@@ -45,6 +46,19 @@ class Told(click.Group):
         except AuditlakeError as error:
             _complain(error)
             context.exit(_FAILED)
+
+
+class _Time(click.ParamType[datetime]):
+    """ISO 8601; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, context: Any) -> datetime:
+        try:
+            time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time such as 2026-03-01 or 2026-03-01T12:00Z")
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 @click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
@@ -135,6 +149,76 @@ def status_(context: click.Context, as_json: bool) -> None:
         for s in found
     ]
     _table(("stream", "state", "rows", "newest event", "last arrival", "rejected"), rows)
+
+
+@main.command(name="coverage")
+@names
+@as_json
+@click.pass_context
+def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Which spans of time were asked for completely, which may still get late events, which are
+    missing and why."""
+    chosen, lake = configured(context)
+    now = datetime.now(UTC)
+    known = [
+        (source.name, stream.name, status.coverage(lake, source, stream, now))
+        for source in registry.sources(chosen, names)
+        for stream in source.streams()
+    ]
+    if as_json:
+        lines = [{"integration": i, "stream": s, **asdict(k)} for i, s, k in known]
+        click.echo(json.dumps(lines, default=_plain, indent=2))
+        return
+    for integration, stream, found in known:
+        click.echo(f"{integration} {stream}")
+        for line in _covered(found):
+            click.echo(f"  {line}")
+
+
+@main.command(name="backfill")
+@click.argument("name", metavar="INTEGRATION")
+@click.option("--since", type=_Time(), required=True, help="From this time on, such as 2026-03-01.")
+@click.option("--until", type=_Time(), default=None, help="Up to this time.  [default: now]")
+@click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
+@click.option("--again", is_flag=True, help="Also what was read completely in the last day.")
+@click.pass_context
+def backfill_(
+    context: click.Context,
+    *,
+    name: str,
+    since: datetime,
+    until: datetime | None,
+    streams: tuple[str, ...],
+    again: bool,
+) -> None:
+    """Read a span of history again, beside live polling. Run it again after a fault: it goes on
+    where it was, and no event is stored twice."""
+    chosen, lake = configured(context)
+    (source,) = registry.sources(chosen, (name,))
+    picked = [_stream(source.integration, s) for s in streams] or source.streams()
+    span = Span(since=since, until=until or datetime.now(UTC))
+    if span.since >= span.until:
+        raise ConfigurationError("--since must be before --until")
+    with _progress(show=True) as progress, http.client(source) as client:
+        reports = [
+            extract.backfill(
+                extract.Round(
+                    lake=lake,
+                    source=source,
+                    stream=stream,
+                    client=client,
+                    via="backfill",
+                    progress=progress,
+                ),
+                span,
+                again=again,
+            )
+            for stream in picked
+        ]
+    for report in reports:
+        click.echo(_line(report))
+    if any(report.error for report in reports):
+        context.exit(_FAILED)
 
 
 @main.command(name="doctor")
@@ -234,6 +318,25 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in (header, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def _covered(known: Known) -> Iterator[str]:
+    """A line a span, newest last; what is missing says why."""
+    if known == Known():
+        yield "never asked"
+    for span in known.complete:
+        yield f"complete  {_span(span)}"
+    for span in known.settling:
+        yield f"settling  {_span(span)}  late events may still come"
+    for gap in known.gaps:
+        yield f"GAP       {_span(gap.span)}  {gap.reason}; will be asked for again"
+    for gap in known.lost:
+        yield f"LOST      {_span(gap.span)}  {gap.reason}"
+
+
+def _span(span: Span) -> str:
+    length = status.length(span.until - span.since)
+    return f"{span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC  ({length})"
 
 
 def _complain(error: Exception) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 
@@ -21,6 +21,7 @@ Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
 """Asks for all records of a span, both ends included or not; yields an answer's records each."""
 
 _WORTH = timedelta(hours=1)
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class Ladder:
     """Every round looks back so far behind what it has."""
     ages: tuple[timedelta, ...] = ()
     """Spans are read again once they are so old; the last is the vendor's greatest lag."""
+    keeps: timedelta | None = None
+    """What is older is not asked for: the vendor would refuse."""
 
     def step(self, rung: int) -> timedelta:
         """How much must have come of age before it is read again."""
@@ -59,14 +62,17 @@ class Ask:
     then: Progress
 
 
-def ladder(*, window: timedelta, settle: timedelta, lag: timedelta) -> Ladder:
+def ladder(
+    *, window: timedelta, settle: timedelta, lag: timedelta, keeps: timedelta | None = None
+) -> Ladder:
     """Rungs four times as old each, from `settle` to `lag`."""
     ages: list[timedelta] = []
     age = settle * 4
     while age < lag:
         ages.append(age)
         age *= 4
-    return Ladder(window=window, settle=settle, ages=(*ages, lag) if lag > settle else ())
+    ages = [*ages, lag] if lag > settle else []
+    return Ladder(window=window, settle=settle, ages=tuple(ages), keeps=keeps)
 
 
 def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
@@ -83,9 +89,11 @@ def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
 def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
     """What to ask next: the present, then what has come of age, then history. None: all is done."""
     now = now.replace(microsecond=0)
+    oldest = now - steps.keeps if steps.keeps else _EVER
+    progress = _still_kept(progress, oldest)
     if progress.live < now:
         until = min(progress.live + steps.window, now)
-        span = Span(since=progress.live - steps.settle, until=until)
+        span = Span(since=max(progress.live - steps.settle, oldest), until=until)
         return Ask(span=span, then=replace(progress, live=until))
     for rung, (age, reached) in enumerate(zip(steps.ages, progress.again, strict=True)):
         if now - age - reached >= steps.step(rung):
@@ -102,9 +110,33 @@ def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
     return Ask(span=span, then=replace(progress, history=left))
 
 
+def _still_kept(progress: Progress, oldest: datetime) -> Progress:
+    """The progress without what the vendor has dropped meanwhile."""
+    history = progress.history
+    if history and history.since < oldest:
+        kept = oldest < history.until
+        history = Span(since=oldest, until=history.until) if kept else None
+    return Progress(
+        live=max(progress.live, oldest),
+        again=tuple(max(reached, oldest) for reached in progress.again),
+        history=history,
+    )
+
+
 def begin(steps: Ladder) -> Callable[[datetime, datetime], Cursor]:
     """`begin` of a stream that is walked in windows."""
     return lambda since, now: _dump(start(steps, since, now))
+
+
+def between(steps: Ladder) -> Callable[[Span, datetime], Cursor]:
+    """`between` of a stream that is walked in windows: nothing but this span of history."""
+
+    def cursor(span: Span, now: datetime) -> Cursor:
+        # Far ahead of the clock, so that there is no present and nothing to read again.
+        ahead = now.replace(microsecond=0) + timedelta(days=1)
+        return _dump(Progress(live=ahead, again=(ahead,) * len(steps.ages), history=span))
+
+    return cursor
 
 
 def pages(steps: Ladder, read: Read) -> Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]:

@@ -67,3 +67,15 @@ REJECTED: dict[str, pl.DataType] = {
     "raw": pl.Binary(),  # the bytes as they came
     "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
 }
+
+COVERAGE: dict[str, pl.DataType] = {
+    "integration": pl.String(),  # with `stream`, the partition
+    "stream": pl.String(),
+    "since": Timestamp,  # a span of event time, from here ...
+    "until": Timestamp,  # ... up to, not including, here
+    "asked_at": Timestamp,  # by the clock that was given to the question
+    "outcome": pl.String(),  # "wanted", "complete", "failed" or "gone" (it will never come)
+    "reason": pl.String(),  # why it failed or is gone
+    "version": pl.Int64(),  # of the raw table when this was noted; -1: there was none
+    "cursor": pl.String(),  # where the stream stood, where no raw commit says so
+}

@@ -9,24 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from pipelines import http, normalise
+from pipelines import http, normalise, spans
 from pipelines import lake as lakes
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError
 from pipelines.http import SignedIn
 from pipelines.integration import Gap, Page, Source, Span, Stream
-from pipelines.lake import Lake, Log
+from pipelines.integrity import ledger
+from pipelines.lake import Claim, Lake, Log
 from pipelines.settings import Via
 
 _BATCH_RECORDS = 50_000
 _BATCH_BYTES = 8 * 2**20
 _BATCH_SECONDS = 5.0
+_NOTE_EVERY = timedelta(minutes=15)
+_FRESH = timedelta(days=1)
 _DERIVE_ROWS = 20_000
 
 Clock = Callable[[], datetime]
@@ -108,6 +111,7 @@ def extract(this: Round) -> Report:
         _read(this, report)
     except AuditlakeError as error:
         report.error = str(error)
+        _note_failure(this, report.error)
     report.requests = this.client.requests_sent - sent
     this.progress(report)
     return report
@@ -118,22 +122,122 @@ def _read(this: Round, report: Report) -> None:
     place = lakes.position(this.lake, this.log)
     report.total, report.version = place.rows, place.version
     _same_origin(place.about, this)
+    ledger.sign(this.lake, this.log, place.rows, now)
+    asked = Asked(now=now, noted_at=place.noted_at)
     try:
-        _follow(this, place.cursor or _begin(this, now), now, report)
+        _follow(this, place.cursor or _begin(this, asked), asked, report)
     except CursorRefused:
-        _follow(this, _begin(this, now), now, report)
+        _follow(this, _begin(this, asked), asked, report)
 
 
-def _begin(this: Round, now: datetime) -> str:
+def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
+    """Read a span of history, newest first, beside the live stream, whose position stays.
+
+    What was asked for completely in the last day is left out, so that a backfill that was killed
+    goes on where it was; `again` asks for it all the same.
+    """
+    report = Report(integration=this.source.name, stream=this.stream.name)
+    sent, now = this.client.requests_sent, this.clock()
+    report.total = lakes.position(this.lake, this.log).rows
+    since = max(span.since, now - this.stream.keeps)
+    span = Span(since=since, until=min(span.until, now))
+    try:
+        for part in reversed(_unread(this, span, now - (_FRESH if not again else timedelta()))):
+            _read_span(this, part, report)
+    except AuditlakeError as error:
+        report.error = str(error)
+    report.requests = this.client.requests_sent - sent
+    this.progress(report)
+    return report
+
+
+def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
+    recent = lakes.claims(this.lake, this.log).filter(pl.col("asked_at") > since)
+    known = spans.known(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
+    return spans.minus([span], known.complete)
+
+
+def _read_span(this: Round, span: Span, report: Report) -> None:
+    now = this.clock()
+    asked = Asked(now=now, noted_at=None)
+    wanted = Claim(since=span.since, until=span.until, asked_at=now, outcome="wanted")
+    lakes.note(this.lake, this.log, [wanted])
+    ask = this.stream.between
+    cursor = ask(span, now) if ask else this.stream.begin(span.since, now)
+    _follow(this, cursor, asked, report)
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """What a round has asked for and not noted in the lake yet.
+
+    A span is noted with the first cursor after it that is kept: a cursor that is lost takes its
+    spans along, and they are asked for again.
+    """
+
+    now: datetime
+    noted_at: datetime | None
+    claims: list[Claim] = field(default_factory=list)
+    milestone: bool = False
+
+    def add(self, pages: Sequence[Page]) -> None:
+        self.milestone |= any(page.milestone or page.gaps for page in pages)
+        for page in pages:
+            if page.covers:
+                self._cover(page.covers)
+            for gap in page.gaps:
+                self.claims.append(self._claim(gap.span, outcome="gone", reason=gap.reason))
+
+    @property
+    def worth_noting(self) -> bool:
+        return self.milestone or self.noted_at is None or self.now - self.noted_at >= _NOTE_EVERY
+
+    def noted(self) -> None:
+        self.claims, self.milestone, self.noted_at = [], False, self.now
+
+    def _cover(self, span: Span) -> None:
+        """Claims of neighbours are one claim."""
+        last = self.claims[-1] if self.claims else None
+        if last and last.outcome == "complete" and _touch(last, span):
+            since, until = min(last.since, span.since), max(last.until, span.until)
+            self.claims[-1] = self._claim(Span(since=since, until=until))
+        else:
+            self.claims.append(self._claim(span))
+
+    def _claim(self, span: Span, outcome: str = "complete", reason: str | None = None) -> Claim:
+        return Claim(
+            since=span.since,
+            until=span.until,
+            asked_at=self.now,
+            outcome=outcome,
+            reason=reason,
+        )
+
+
+def _touch(claim: Claim, span: Span) -> bool:
+    return claim.since <= span.until and span.since <= claim.until
+
+
+def _begin(this: Round, asked: Asked) -> str:
     """The first cursor: as far back as the settings or the vendor allow."""
     history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
-    return this.stream.begin(now - history, now)
+    wanted = Claim(since=asked.now - history, until=asked.now, asked_at=asked.now, outcome="wanted")
+    lakes.note(this.lake, this.log, [wanted])
+    return this.stream.begin(asked.now - history, asked.now)
 
 
-def _follow(this: Round, cursor: str, now: datetime, report: Report) -> None:
+def _note_failure(this: Round, reason: str) -> None:
+    """A gap should say why it is one; the lake itself may be what failed."""
+    now = this.clock()
+    failed = Claim(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
+    with suppress(AuditlakeError):
+        lakes.note_failure(this.lake, this.log, failed)
+
+
+def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> None:
     """Fetch, land and derive, each a step ahead of the next."""
-    pages = ahead(_pages(this, cursor, now, report))
-    landed = ahead(_land(this, batch, report) for batch in _batches(pages))
+    pages = ahead(_pages(this, cursor, asked.now, report))
+    landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
     for fresh in landed:
         _derive(this.lake, this.source, this.stream, fresh, report)
         this.progress(report)
@@ -171,13 +275,26 @@ def _enough(pages: Sequence[Page]) -> bool:
     return records >= _BATCH_RECORDS or size >= _BATCH_BYTES
 
 
-def _land(this: Round, pages: Sequence[Page], report: Report) -> pl.DataFrame:
+def _land(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> pl.DataFrame:
     """Commit the records of some pages with the cursor after the last; the rows that were new."""
+    if not pages:
+        return pl.DataFrame()
+    asked.add(pages)
     report.covered += [page.covers for page in pages if page.covers]
     report.gaps += [gap for page in pages for gap in page.gaps]
-    milestone = any(page.milestone for page in pages) or _enough(pages)
-    if not (milestone or any(page.records for page in pages)):
-        return pl.DataFrame()
+    landed = _commit(this, pages, asked, report) if any(page.records for page in pages) else None
+    fresh = landed.frame if landed else pl.DataFrame()
+    if fresh.is_empty():
+        asked.milestone |= _enough(pages)
+    if asked.worth_noting:
+        with report.timed("note"):
+            idle = _cursor(this, pages) if fresh.is_empty() else None
+            lakes.note(this.lake, this.log, asked.claims, idle)
+        asked.noted()
+    return fresh
+
+
+def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> lakes.Appended:
     with report.timed("read"):
         good, rejected = _sorted_out(this, pages, this.clock())
     if rejected.height:
@@ -187,12 +304,22 @@ def _land(this: Round, pages: Sequence[Page], report: Report) -> pl.DataFrame:
             this.lake,
             this.log,
             good,
-            pages[-1].cursor,
+            _cursor(this, pages),
             about=this.about,
-            keep_cursor=milestone,
+            claims=asked.claims,
         )
+    if landed.frame.height:
+        asked.claims = []
     _count(report, landed, good.height)
-    return landed.frame
+    if landed.frame.height:
+        with report.timed("sign"):
+            ledger.sign(this.lake, this.log, report.total, this.clock(), landed.frame)
+    return landed
+
+
+def _cursor(this: Round, pages: Sequence[Page]) -> str | None:
+    """A backfill leaves the live position alone."""
+    return None if this.via == "backfill" else pages[-1].cursor
 
 
 def _sorted_out(

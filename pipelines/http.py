@@ -7,7 +7,6 @@ ever held in memory.
 
 from __future__ import annotations
 
-import email.utils
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ import httpx
 
 from pipelines import records
 from pipelines.errors import Refused, Unavailable
+from pipelines.headers import retry_after
 from pipelines.integration import Integration, Manners, Source
 
 _ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
@@ -129,7 +129,7 @@ class Patient(httpx.BaseTransport):
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        asked = _retry_after(answer) or self._pace.manners.retry_after(answer)
+        asked = retry_after(answer) or self._pace.manners.retry_after(answer)
         return pause if asked is None else asked + random.uniform(0, 0.25)  # noqa: S311 jitter
 
 
@@ -183,12 +183,6 @@ def client(
     )
 
 
-def server_seconds(response: httpx.Response, until: float) -> float:
-    """Seconds from the server's own `Date` to the epoch second `until`; ours may be off."""
-    sent = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
-    return max(0.0, until - sent)
-
-
 def _refusal(integration: Integration, response: httpx.Response) -> Refused:
     """What a 4xx means and what to do about it; never the URL's query, a header or the body."""
     said = f"{_place(response.request)} answered {response.status_code}"
@@ -213,19 +207,6 @@ def _place(request: httpx.Request) -> str:
 
 def _says_json(response: httpx.Response) -> bool:
     return "json" in response.headers.get("Content-Type", "") and bool(response.content)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Retry-After in seconds, given as a number or as a date."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return server_seconds(response, email.utils.parsedate_to_datetime(value).timestamp())
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def _first_line(error: Exception) -> str:

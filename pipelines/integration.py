@@ -81,6 +81,8 @@ class Stream:
     """(since, now) -> the cursor of a first run that reaches back to `since`."""
     pages: Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]
     """(client, cursor, now) -> what has come since, to its end, newest visible early."""
+    between: Callable[[Span, datetime], Cursor] | None = None
+    """(span, now) -> a cursor whose pages end with the span; None: the vendor cannot be asked so."""
     id: str | Field
     """The vendor's identity of a record. The same identity implies the same time."""
     time: str | Field
@@ -91,7 +93,10 @@ class Stream:
     explode: str | None = None
     """The list in a record that holds its events, such as Google's "events"."""
     latest_of: str | None = None
-    """Where a vendor re-publishes a record changed: `events` shows the newest of equal values."""
+    """Where a vendor re-publishes a record changed: `events` shows the newest of equal values.
+
+    raw keeps every version: event_id becomes "id@content". Versions of a record have one time.
+    """
     keeps: timedelta
     """How far back the vendor keeps this log."""
     lag: timedelta = timedelta(0)

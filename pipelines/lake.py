@@ -2,8 +2,9 @@
 
 Rows, position and fence are one commit: a batch is written through the very handle it was decided
 on, with an app transaction whose version is the number of rows after it. A writer that lost a race
-decides anew. The position lives in the commit's metadata; where log clean-up took it, the stream
-begins again and the anti-join drops what is already here.
+decides anew. The position and the spans that were asked for travel in the commit's metadata; the
+spans are copied from there to `coverage`, which also holds the position of rounds without news.
+Where both lost it, the stream begins again and the anti-join drops what is already here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -32,12 +35,15 @@ from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
 from pipelines.errors import LakeError
-from pipelines.event import EVENTS, RAW, REJECTED
+from pipelines.event import COVERAGE, EVENTS, RAW, REJECTED
+from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"
+_CLAIMS = "auditlake.coverage"
 _BATCH = "auditlake.batch"
 _CHECKPOINT_EVERY = 100
 _RACES = 50
+_SAME_FAILURE = timedelta(hours=1)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
 _SETTINGS = {
@@ -45,6 +51,12 @@ _SETTINGS = {
     "delta.checkpointInterval": "100",
     # Statistics of texts nobody looks up would fill the log.
     "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
+}
+_DERIVED = {
+    **_SETTINGS,
+    "delta.appendOnly": "false",
+    # By these a replacement of one log's rows stays out of the way of the others' appends.
+    "delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at",
 }
 
 
@@ -73,6 +85,19 @@ class Position:
     version: int = -1
     about: str = ""
     """What the table was made for."""
+    noted_at: datetime | None = None
+    """When `coverage` was last told about this stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is known of a span of event time; the columns of event.COVERAGE say what they mean."""
+
+    since: datetime
+    until: datetime
+    asked_at: datetime
+    outcome: str = "complete"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +114,8 @@ class Lake:
 
     root: str
     storage_options: dict[str, str] | None = field(default=None, repr=False)
+    integrity: IntegritySettings | None = field(default=None, repr=False)
+    """How the raw tables are signed; None: they are not."""
 
     @property
     def local(self) -> Path | None:
@@ -98,17 +125,43 @@ class Lake:
         return f"{self.root.rstrip('/')}/{table}"
 
 
+def configured(chosen: Settings) -> Lake:
+    """The lake the settings name."""
+    options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
+    return Lake(chosen.lake.root, options or None, chosen.integrity)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
     name: str
     schema: dict[str, pl.DataType]
     about: str
-    partitioned: bool = True
+    partitions: tuple[str, ...] = ("date",)
+    settings: dict[str, str] = field(default_factory=lambda: _SETTINGS)
 
 
-_EVENTS = _Table(name="events", schema=EVENTS, about="Events of all integrations, from raw")
-_REJECTED = _Table(name="rejected", schema=REJECTED, about="What was no record", partitioned=False)
-_Decide = Callable[[DeltaTable, int], tuple[pl.DataFrame, int] | None]
+class _Decision(NamedTuple):
+    """The rows to write, the fence's number afterwards, and in place of which rows, as SQL."""
+
+    rows: pl.DataFrame
+    after: int
+    instead_of: str | None = None
+
+
+_EVENTS = _Table(
+    name="events",
+    schema=EVENTS,
+    about="Events of all integrations, from raw",
+    settings=_DERIVED,
+)
+_REJECTED = _Table(name="rejected", schema=REJECTED, about="What was no record", partitions=())
+_COVERAGE = _Table(
+    name="coverage",
+    schema=COVERAGE,
+    about="What was asked for, and what came of it",
+    partitions=("integration", "stream"),
+)
+_Decide = Callable[[DeltaTable, int], _Decision | None]
 
 
 def open_table(lake: Lake, table: str) -> DeltaTable | None:
@@ -127,16 +180,19 @@ def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
 
 
 def position(lake: Lake, log: Log) -> Position:
-    """Where `log` stands; `cursor` is None where no commit in the log says so any more."""
+    """Where `log` stands; `cursor` is None where nothing says so any more."""
+    noted_at, noted_version, noted_cursor = _noted(lake, log)
     handle = open_table(lake, log.table)
     if handle is None:
-        return Position()
+        return Position(cursor=noted_cursor, noted_at=noted_at)
     with _told(log.table):
+        version, cursor = _cursor(handle)
         return Position(
             rows=_done(handle, log.app),
-            cursor=_cursor(handle),
+            cursor=noted_cursor if noted_cursor and noted_version >= version else cursor,
             version=handle.version(),
             about=handle.metadata().description or "",
+            noted_at=noted_at,
         )
 
 
@@ -147,48 +203,170 @@ def append_raw(
     cursor: str | None,
     *,
     about: str = "",
-    keep_cursor: bool = False,
+    claims: Sequence[Claim] = (),
 ) -> Appended:
-    """Commit the new rows of `batch` (event.RAW but `seq`) together with `cursor`.
+    """Commit the new rows of `batch` (event.RAW but `seq`) together with `cursor` and `claims`.
 
-    Rows whose event_id is already in their date are dropped. Where nothing is left, nothing is
-    written, unless `keep_cursor` says the position itself is worth a commit.
+    Rows whose event_id is already in their date are dropped; where nothing is left, nothing is
+    written. Without a cursor the position stays what it was.
     """
     batch = batch.unique("event_id", keep="first", maintain_order=True)
 
-    def decide(handle: DeltaTable, rows: int) -> tuple[pl.DataFrame, int] | None:
+    def decide(handle: DeltaTable, rows: int) -> _Decision | None:
         fresh = _unknown(handle, batch) if rows else batch
-        if fresh.is_empty() and not (keep_cursor and cursor != _cursor(handle)):
-            return None
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
-        return fresh.with_columns(seq), rows + fresh.height
+        return None if fresh.is_empty() else _Decision(fresh.with_columns(seq), rows + fresh.height)
 
     table = _Table(name=log.table, schema=RAW, about=about)
-    return _fenced(lake, table, log.app, decide, {} if cursor is None else {_CURSOR: cursor})
+    place = position(lake, log).cursor if cursor is None else cursor
+    said = {_CURSOR: place} if place else {}
+    if claims:
+        said[_CLAIMS] = json.dumps([asdict(claim) for claim in claims], default=str)
+    return _fenced(lake, table, log.app, decide, said)
+
+
+def note(lake: Lake, log: Log, claims: Sequence[Claim] = (), cursor: str | None = None) -> None:
+    """Bring `coverage` up to date with what raw commits claim, then with these claims."""
+    raw = open_table(lake, log.table)
+    version = raw.version() if raw else -1
+
+    def decide(_: DeltaTable, seen: int) -> _Decision | None:
+        rows = _claimed(raw, seen) if raw else []
+        rows += [{**asdict(claim), "version": version, "cursor": None} for claim in claims]
+        if rows and cursor:
+            rows[-1]["cursor"] = cursor
+        ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
+        if not rows:
+            return None
+        return _Decision(pl.DataFrame(rows, _NOTED).with_columns(ours), version + 1)
+
+    _fenced(lake, _COVERAGE, log.app, decide, {})
+
+
+def note_failure(lake: Lake, log: Log, failed: Claim) -> None:
+    """Like `note`, unless the same was noted last and less than an hour ago."""
+    recent = pl.col("asked_at") > failed.asked_at - _SAME_FAILURE
+    told = claims(lake, log).tail(1).filter(recent, pl.col("reason") == failed.reason)
+    if told.is_empty():
+        note(lake, log, [failed])
+
+
+_NOTED = {name: dtype for name, dtype in COVERAGE.items() if name not in _COVERAGE.partitions}
+
+
+def _claimed(raw: DeltaTable, seen: int) -> list[dict[str, object]]:
+    """What the commits of a raw table claim, from version `seen` on, oldest first."""
+    commits = raw.history(raw.version() + 1 - seen) if seen <= raw.version() else []
+    return [
+        {
+            **claim,
+            **{key: datetime.fromisoformat(claim[key]) for key in ("since", "until", "asked_at")},
+            "version": commit["version"],
+            "cursor": None,
+        }
+        for commit in reversed(commits)
+        for claim in json.loads(commit.get(_CLAIMS, "[]"))
+    ]
+
+
+def claims(lake: Lake, log: Log) -> pl.DataFrame:
+    """All that `coverage` holds of a stream, oldest first."""
+    found = scan(lake, _COVERAGE.name)
+    if found is None:
+        return pl.DataFrame(schema=COVERAGE)
+    with _told(_COVERAGE.name):
+        return found.filter(_of(log)).collect().sort("asked_at", maintain_order=True)
+
+
+def _noted(lake: Lake, log: Log) -> tuple[datetime | None, int, str | None]:
+    """(when last, raw version of the newest cursor, that cursor) by `coverage`."""
+    found = scan(lake, _COVERAGE.name)
+    if found is None:
+        return None, -1, None
+    with _told(_COVERAGE.name):
+        noted = found.filter(_of(log)).select("asked_at", "version", "cursor").collect()
+    newest = noted.filter(pl.col("cursor").is_not_null()).sort("version", "asked_at").tail(1)
+    last = noted["asked_at"].max()
+    _, version, cursor = newest.row(0) if newest.height else (None, -1, None)
+    return (last if isinstance(last, datetime) else None), version, cursor
+
+
+def _of(log: Log) -> pl.Expr:
+    return (pl.col("integration") == log.integration) & (pl.col("stream") == log.stream)
 
 
 def append_events(
-    lake: Lake, log: Log, first: int, until: int, derive: Callable[[], pl.DataFrame]
+    lake: Lake,
+    log: Log,
+    first: int,
+    until: int,
+    derive: Callable[[], pl.DataFrame],
+    *,
+    record: pl.Expr | None = None,
 ) -> Appended:
-    """Commit the events of the raw rows from `first` up to `until`, unless they are there."""
+    """Commit the events of the raw rows from `first` up to `until`, unless they are there.
 
-    def decide(_: DeltaTable, done: int) -> tuple[pl.DataFrame, int] | None:
-        return (derive(), until) if done == first else None
+    Rows for which `record` is equal are versions of one record: the newest replaces the others.
+    """
+
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        if done != first:
+            return None
+        if record is None:
+            return _Decision(derive(), until)
+        fresh = derive().filter(newest(record))
+        older = _older(handle, log, fresh, record)
+        among = f"(seq >= {first} OR seq IN ({', '.join(map(str, older))}))"
+        instead_of = _sql(log, fresh["date"].unique(), among) if older else None
+        return _Decision(fresh, until, instead_of)
 
     return _fenced(lake, _EVENTS, log.app, decide, {})
+
+
+def replace_events(
+    lake: Lake, log: Log, day: date, seqs: range, derive: Callable[[int], pl.DataFrame]
+) -> Appended:
+    """Commit the events of the raw rows `seqs` of `day` anew, in place of those there are.
+
+    `derive` is told how many raw rows have their events: what lies behind them does not count yet.
+    """
+    among = f"seq >= {seqs.start} AND seq < {seqs.stop}"
+
+    def decide(_: DeltaTable, done: int) -> _Decision | None:
+        return _Decision(derive(done), done, _sql(log, [day], among)) if done else None
+
+    return _fenced(lake, _EVENTS, log.app, decide, {})
+
+
+def newest(record: pl.Expr) -> pl.Expr:
+    """Is this row of the newest version of its record?"""
+    return pl.col("seq") == pl.col("seq").max().over(record)
 
 
 def append_rejected(lake: Lake, log: Log, batch: pl.DataFrame) -> Appended:
     """Commit what could not be read as a record (event.REJECTED), each once."""
     batch = batch.unique("raw_sha256", keep="first", maintain_order=True)
 
-    def decide(handle: DeltaTable, done: int) -> tuple[pl.DataFrame, int] | None:
-        ours = (pl.col("integration") == log.integration) & (pl.col("stream") == log.stream)
-        known = pl.scan_delta(handle).filter(ours).select("raw_sha256").collect()
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        known = pl.scan_delta(handle).filter(_of(log)).select("raw_sha256").collect()
         fresh = batch.join(known, on="raw_sha256", how="anti", maintain_order="left")
-        return None if fresh.is_empty() else (fresh, done + fresh.height)
+        return None if fresh.is_empty() else _Decision(fresh, done + fresh.height)
 
     return _fenced(lake, _REJECTED, log.app, decide, {})
+
+
+def raw_day(
+    lake: Lake, log: Log, day: date, until: int, record: pl.Expr | None = None
+) -> pl.LazyFrame | None:
+    """Raw rows of `day` with seq < `until`; where `record` is given, of each the newest version."""
+    found = scan(lake, log.table)
+    if found is None:
+        return None
+    rows = found.filter(pl.col("date") == day, pl.col("seq") < until)
+    if record is None:
+        return rows
+    seqs = rows.select("seq", "event_id").filter(newest(record)).select("seq")
+    return rows.join(seqs, on="seq", how="semi")
 
 
 def raw_rows(lake: Lake, log: Log, first: int, until: int) -> pl.DataFrame:
@@ -206,19 +384,41 @@ def derived(lake: Lake, log: Log) -> int:
     return 0 if handle is None else _done(handle, log.app)
 
 
+def _older(handle: DeltaTable, log: Log, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
+    """`seq` of the rows whose records `fresh` holds newer versions of; they have the same time."""
+    if fresh.is_empty():
+        return []
+    found = (
+        pl.scan_delta(handle)
+        .filter(_of(log), _beside(fresh))
+        .select("seq", record.alias("record"))
+        .collect()
+    )
+    known = fresh.select(record.alias("record"))
+    return found.join(known, on="record", how="semi")["seq"].unique().to_list()
+
+
+def _sql(log: Log, days: Iterable[date], among: str) -> str:
+    """A condition in the words of Delta: rows of `log` on these days that are also `among`."""
+    integration, stream = (name.replace("'", "''") for name in log)
+    listed = ", ".join(f"DATE '{day}'" for day in days)
+    return (
+        f"integration = '{integration}' AND stream = '{stream}' AND date IN ({listed}) AND {among}"
+    )
+
+
+def _beside(batch: pl.DataFrame) -> pl.Expr:
+    """Rows of the same days and between the times of `batch`."""
+    return pl.col("date").is_in(batch["date"].unique().to_list()) & pl.col("time").is_between(
+        batch["time"].min(), batch["time"].max()
+    )
+
+
 def _unknown(handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame:
     """The rows of `batch` the table does not hold: the same id has the same time, so its date."""
     if batch.is_empty():
         return batch
-    known = (
-        pl.scan_delta(handle)
-        .filter(
-            pl.col("date").is_in(batch["date"].unique().to_list()),
-            pl.col("time").is_between(batch["time"].min(), batch["time"].max()),
-        )
-        .select("event_id")
-        .collect()
-    )
+    known = pl.scan_delta(handle).filter(_beside(batch)).select("event_id").collect()
     return batch.join(known, on="event_id", how="anti", maintain_order="left")
 
 
@@ -226,27 +426,32 @@ def _done(handle: DeltaTable, app: str) -> int:
     return handle.transaction_version(app) or 0
 
 
-def _cursor(handle: DeltaTable) -> str | None:
-    """The position in the newest commit that holds one; compaction by others holds none."""
+def _cursor(handle: DeltaTable) -> tuple[int, str | None]:
+    """(version, position) of the newest commit that holds one; compaction by others holds none."""
     for limit in (1, None):
         for commit in handle.history(limit):
             if _CURSOR in commit:
-                return str(commit[_CURSOR])
-    return None
+                return int(commit["version"]), str(commit[_CURSOR])
+    return -1, None
 
 
 def _fenced(
     lake: Lake, table: _Table, app: str, decide: _Decide, metadata: dict[str, str]
 ) -> Appended:
-    """Append what `decide` makes of the table's state, in one commit no other writer overlaps."""
+    """Write what `decide` makes of the table's state, in one commit no other writer overlaps."""
     with _told(table.name):
         for _ in range(_RACES):
             handle = _opened(lake, table)
             decided = decide(handle, _done(handle, app))
             if decided is None:
                 return Appended(frame=pl.DataFrame(schema=table.schema), version=handle.version())
-            frame = decided[0].select(pl.col(c).cast(t) for c, t in table.schema.items())
-            if _commit(lake, handle, frame, Transaction(app, decided[1]), metadata):
+            frame = decided.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
+            properties = CommitProperties(
+                custom_metadata={**metadata, _BATCH: uuid.uuid4().hex},
+                app_transactions=[Transaction(app, decided.after)],
+                max_commit_retries=100,
+            )
+            if _commit(lake, handle, frame, decided.instead_of, properties):
                 return Appended(frame=frame, version=handle.version())
     raise LakeError(f"{table.name}: other writers won {_RACES} races in a row; try again")
 
@@ -259,9 +464,9 @@ def _opened(lake: Lake, table: _Table) -> DeltaTable:
         lake.uri(table.name),
         schema=_delta_schema(table.schema),
         mode="ignore",
-        partition_by=["date"] if table.partitioned else None,
+        partition_by=list(table.partitions) or None,
         description=table.about,
-        configuration=_SETTINGS,
+        configuration=table.settings,
         storage_options=lake.storage_options,
     )
 
@@ -270,33 +475,33 @@ def _commit(
     lake: Lake,
     handle: DeltaTable,
     frame: pl.DataFrame,
-    fence: Transaction,
-    metadata: dict[str, str],
+    instead_of: str | None,
+    properties: CommitProperties,
 ) -> bool:
     """Write through the handle the batch was decided on; False where another writer was first."""
-    batch, before = uuid.uuid4().hex, handle.version()
-    properties = CommitProperties(
-        custom_metadata={**metadata, _BATCH: batch},
-        app_transactions=[fence],
-        max_commit_retries=100,
+    before = handle.version()
+    write = partial(
+        write_deltalake,
+        handle,
+        frame,
+        commit_properties=properties,
+        post_commithook_properties=_QUIET,
+        writer_properties=_PARQUET,
     )
     try:
-        write_deltalake(
-            handle,
-            frame,
-            mode="append",
-            commit_properties=properties,
-            post_commithook_properties=_QUIET,
-            writer_properties=_PARQUET,
-        )
+        if instead_of:
+            write(mode="overwrite", predicate=instead_of)
+        else:
+            write(mode="append")
     except CommitFailedError as error:
-        if "Concurrent transaction failed" in str(error):
+        if "oncurrent transaction" in str(error):  # of this fence, or it removed what was read
             return False
         raise
     except (DeltaError, OSError):
         # A step after the commit may have failed although the commit is durable.
         handle.update_incremental()
-        if all(commit.get(_BATCH) != batch for commit in handle.history(20)):
+        ours = (properties.custom_metadata or {})[_BATCH]
+        if all(commit.get(_BATCH) != ours for commit in handle.history(20)):
             raise
     _settle(lake, handle, before)
     return True
@@ -342,6 +547,8 @@ def _remedy(said: str) -> str:
             return "free some space; nothing acknowledged is lost"
         case text if "permission denied" in text or "read-only" in text or "os error 13" in text:
             return "give this user write access to lake.root"
+        case text if "append-only" in text:
+            return "an older version made it; remove its folder, and the next poll derives it anew"
         case text if "not a directory" in text or "file exists" in text or "os error 20" in text:
             return "set lake.root to a folder"
     return "check lake.root and lake.storage_options, then run it again"

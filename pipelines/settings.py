@@ -18,6 +18,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -111,6 +112,58 @@ class LakeSettings(BaseModel):
     storage_options: dict[str, Secret] = Field(default_factory=dict)
 
 
+class Anchor(BaseModel):
+    """A place outside the lake that is told each checkpoint; exactly one of the four kinds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    directory: Path | None = None
+    git: Path | None = None
+    """A clone: each delivery is a commit, pushed where it has an upstream."""
+    url: Address | None = None
+    """Checkpoints are PUT below it, and read back with GET."""
+    token: Secret | None = None
+    bucket: str | None = None
+    """Such as s3://bucket/prefix; with object lock it cannot be rewritten."""
+    storage_options: dict[str, Secret] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Anchor:
+        if sum(place is not None for place in self.places) != 1:
+            raise ValueError("give one of directory, git, url and bucket")
+        return self
+
+    @property
+    def places(self) -> tuple[Path | str | None, ...]:
+        return (self.directory, self.git, self.url, self.bucket)
+
+    @property
+    def name(self) -> str:
+        return str(next(place for place in self.places if place))
+
+
+def _state_folder() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "auditlake"
+
+
+class IntegritySettings(BaseModel):
+    """How the lake's tables are signed; `folder` holds what must not lie in the lake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    sign: bool = True
+    name: str = Field(default="auditlake", pattern=r"^[^\s+]+$")
+    """The key's name and the first part of each log's; best a domain of yours."""
+    folder: Path = Field(default_factory=_state_folder)
+    keys: tuple[Secret, ...] = ()
+    """Signing keys, all of which sign; default: files in `folder`, made on first use."""
+    key_command: tuple[str, ...] = ()
+    """A program that prints the signing keys, a line each."""
+    trusted: tuple[str, ...] = ()
+    """Public keys to be believed beside those of `folder`."""
+    anchors: tuple[Anchor, ...] = ()
+
+
 class Listen(BaseModel):
     """Where a server listens; loopback unless told otherwise."""
 
@@ -132,6 +185,7 @@ class Settings(BaseSettings):
     )
 
     lake: LakeSettings = LakeSettings()
+    integrity: IntegritySettings = Field(default_factory=IntegritySettings)
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: Listen = Listen(port=3000)
     dashboard: Listen = Listen(port=8501)

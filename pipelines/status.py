@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from pipelines import lake as lakes
-from pipelines.integration import Source
+from pipelines import spans
+from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.spans import Known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +89,23 @@ def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
     return {(row[0], row[1]): row[2] for row in counts.iter_rows()}
 
 
+def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known:
+    """Which spans of a stream's time are complete, settling, missing or lost."""
+    lakes.note(lake, Log(source.name, stream.name))
+    claims = lakes.claims(lake, Log(source.name, stream.name))
+    return spans.known(claims, lag=stream.lag, keeps=stream.keeps, now=now)
+
+
 def age(time: datetime | None, now: datetime) -> str:
     """How long ago, as people say it."""
-    if time is None:
-        return "never"
-    seconds = max(timedelta(0), now - time).total_seconds()
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            count = int(seconds // length)
-            return f"{count} {unit}{'s' if count != 1 else ''} ago"
-    return f"{int(seconds)} s ago"
+    return "never" if time is None else f"{length(max(timedelta(0), now - time))} ago"
+
+
+def length(span: timedelta) -> str:
+    """A span of time, as people say it."""
+    seconds = span.total_seconds()
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count != 1 else ''}"
+    return f"{int(seconds)} s"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.event import EVENTS, RAW, REJECTED
-from pipelines.lake import Lake, Log
+from pipelines.lake import Claim, Lake, Log
 
 LOG = Log("okta", "system_log")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -66,11 +66,38 @@ def test_nothing_new_writes_nothing(lake):
     assert lakes.position(lake, LOG).cursor == "one"
 
 
-def test_a_milestone_is_kept_without_rows_once(lake):
+def claim(hour, **keys):
+    span = {"since": NOON + timedelta(hours=hour), "until": NOON + timedelta(hours=hour + 1)}
+    return Claim(**span, asked_at=NOON + timedelta(hours=hour + 1), **keys)
+
+
+def test_the_position_of_a_round_without_news_is_kept_beside_the_table(lake):
+    lakes.append_raw(lake, LOG, batch("a"), "one")
+    lakes.note(lake, LOG, [claim(1)], "two")
+    place = lakes.position(lake, LOG)
+    assert (place.version, place.cursor, place.noted_at) == (1, "two", NOON + timedelta(hours=2))
+    lakes.append_raw(lake, LOG, batch("b"), "three")
+    assert lakes.position(lake, LOG).cursor == "three"
+    lakes.append_raw(lake, LOG, batch("c"), None)
+    assert lakes.position(lake, LOG).cursor == "three"
+
+
+def test_what_raw_commits_claim_is_noted_once_in_order(lake):
+    lakes.append_raw(lake, LOG, batch("a"), "one", claims=[claim(0), claim(3, reason="x")])
+    lakes.append_raw(lake, LOG, batch("b"), "two", claims=[claim(1)])
     for _ in range(3):
-        landed = lakes.append_raw(lake, LOG, batch(), "done", keep_cursor=True)
-    assert landed.version == 1
-    assert lakes.position(lake, LOG).cursor == "done"
+        lakes.note(lake, LOG)
+    lakes.note(lake, LOG, [claim(2, outcome="failed")])
+    noted = lakes.claims(lake, LOG)
+    assert noted["since"].dt.hour().to_list() == [12, 13, 14, 15]
+    assert noted.filter(outcome="failed")["version"].to_list() == [2]
+    assert lakes.open_table(lake, "coverage").version() == 2
+
+
+def test_the_same_failure_is_noted_once_an_hour(lake):
+    for hour in (0, 0, 0.5, 1.5):
+        lakes.note_failure(lake, LOG, claim(hour, outcome="failed", reason="vendor down"))
+    assert lakes.claims(lake, LOG).height == 2
 
 
 def test_the_position_survives_another_tools_compaction(lake):

@@ -20,7 +20,7 @@ from pydantic import model_validator
 
 from pipelines import auth, paging, records
 from pipelines.errors import CursorRefused, Refused
-from pipelines.http import server_seconds
+from pipelines.headers import server_seconds
 from pipelines.integration import Cursor, Field, Guide, Integration, Manners, Page, Span, Stream
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -50,7 +50,7 @@ class Place:
     """Where the stream is: in the present, and in the history that is still to come."""
 
     live: str
-    """The polling query's next link."""
+    """The polling query's next link; none where only a span of history is read."""
     live_since: str
     history: str | None = None
     """The bounded query's next link, while there is history to read."""
@@ -69,6 +69,12 @@ def begin(since: datetime, now: datetime) -> Cursor:
     return _cursor(place)
 
 
+def between(span: Span, now: datetime) -> Cursor:
+    """A cursor that has no present."""
+    place = Place(live="", live_since="")
+    return _cursor(_history(place, _text(span.since), _text(min(span.until, now))))
+
+
 def _history(place: Place, since: str, until: str) -> Place:
     url = _url(since=since, until=until, sortOrder="DESCENDING")
     return replace(place, history=url, history_since=since, history_until=until)
@@ -83,7 +89,7 @@ def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]
 
 def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
     """The present, to its end: a page that is not full."""
-    full = True
+    full = bool(place.live)
     while full:
         response = _get(client, place.live)
         found = records.elements(response.content)
@@ -218,6 +224,7 @@ SYSTEM_LOG = Stream(
     name="system_log",
     begin=begin,
     pages=pages,
+    between=between,
     id="uuid",
     time="published",
     keeps=timedelta(days=90),

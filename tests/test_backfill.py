@@ -1,0 +1,112 @@
+"""Spans of history on demand, and what the lake knows it has asked for."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipelines import extract, http, registry, status
+from pipelines import lake as lakes
+from pipelines.integration import Span
+from pipelines.lake import Log
+from pipelines.sandbox.faults import Fault
+
+STREAMS = [
+    (kind, stream.name)
+    for kind, integration in registry.kinds().items()
+    for stream in integration.streams(None)
+    if stream.between
+]
+HASTY = http.Patience(attempts=2, first=0.001)
+
+
+def connect(source):
+    return http.client(source, patience=HASTY)
+
+
+def backfill(world, kind, stream, span, **options):
+    source = world.source(kind, streams=[stream])
+    with connect(source) as client:
+        return extract.backfill(
+            extract.Round(
+                lake=world.lake,
+                source=source,
+                stream=source.streams()[0],
+                client=client,
+                via="backfill",
+            ),
+            span,
+            **options,
+        )
+
+
+def last_days(days):
+    now = datetime.now(UTC)
+    return Span(since=now - timedelta(days=days), until=now)
+
+
+@pytest.mark.parametrize(("kind", "stream"), STREAMS)
+def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
+    still_world, kind, stream
+):
+    world, log = still_world, Log(kind, stream)
+    source = world.source(kind, streams=[stream], history="1d")
+    (first,) = extract.poll(world.lake, [source], connect=connect)
+    assert first.error is None
+    before = lakes.position(world.lake, log)
+    recent = world.stored(kind, stream)
+    span = last_days(30)
+    report = backfill(world, kind, stream, span)
+    assert report.error is None
+    stored = world.stored(kind, stream)
+    assert sorted(stored["raw_sha256"]) == sorted(world.issued(kind, stream))
+    assert set(stored["via"][recent.height :]) <= {"backfill"}
+    assert lakes.position(world.lake, log).cursor == before.cursor
+    known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
+    assert (known.gaps, known.lost) == ((), ())
+    assert known.complete[0].since <= span.since + timedelta(seconds=1) or known.complete[
+        0
+    ].since <= datetime.now(UTC) - source.streams()[0].keeps + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("kind", "stream"), STREAMS)
+def test_a_backfill_that_was_cut_short_goes_on_where_it_was(still_world, kind, stream):
+    world, span = still_world, last_days(60)
+    world.disorder(Fault(kind=kind, fault="status", at=list(range(3, 500))))
+    cut = backfill(world, kind, stream, span)
+    world.disorder()
+    rest = backfill(world, kind, stream, span)
+    assert rest.error is None
+    assert sorted(world.stored(kind, stream)["raw_sha256"]) == sorted(world.issued(kind, stream))
+    if cut.error:
+        assert rest.rows + cut.rows == len(world.issued(kind, stream))
+    idle = backfill(world, kind, stream, span)
+    assert (idle.rows, idle.error) == (0, None)
+    assert idle.requests <= rest.requests + cut.requests
+
+
+def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_world):
+    world = still_world
+    source = world.source("okta")
+    later = datetime.now(UTC) + timedelta(hours=3)
+
+    def one(at, error):
+        with connect(source) as client:
+            (stream,) = source.streams()
+            report = extract.extract(
+                extract.Round(
+                    lake=world.lake, source=source, stream=stream, client=client, clock=lambda: at
+                )
+            )
+        assert bool(report.error) is error
+        return status.coverage(world.lake, source, stream, at)
+
+    known = one(datetime.now(UTC), error=False)
+    assert (known.gaps, known.lost, len(known.complete)) == ((), (), 1)
+    world.disorder(Fault(kind="okta", fault="status", every=True))
+    known = one(later, error=True)
+    (gap,) = known.gaps
+    assert gap.span.until == later.replace(microsecond=0)
+    assert "503" in gap.reason
+    world.disorder()
+    known = one(later + timedelta(minutes=20), error=False)
+    assert known.gaps == ()

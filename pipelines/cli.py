@@ -20,10 +20,21 @@ import polars as pl
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines import asked, doctor, extract, http, normalise, registry, settings, status, toml
+from pipelines import (
+    asked,
+    doctor,
+    extract,
+    http,
+    maintenance,
+    normalise,
+    registry,
+    settings,
+    status,
+    toml,
+)
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integration import Integration, Span, Stream
-from pipelines.lake import Lake
+from pipelines.lake import Lake, Log
 from pipelines.settings import Settings
 from pipelines.spans import Known
 
@@ -219,6 +230,40 @@ def backfill_(
         click.echo(_line(report))
     if any(report.error for report in reports):
         context.exit(_FAILED)
+
+
+@main.command()
+@names
+@click.pass_context
+def replay(context: click.Context, names: tuple[str, ...]) -> None:
+    """Try rejected records again, after a fix. What can be read now lands, each once."""
+    chosen, lake = configured(context)
+    for source in registry.sources(chosen, names):
+        for stream in source.streams():
+            report = extract.replay(lake, source, stream, datetime.now(UTC))
+            if report.rows or report.rejected:
+                where = f"{report.integration} {report.stream}"
+                click.echo(f"{where}: {report.rows:,} landed, {report.rejected:,} still rejected")
+
+
+@main.command()
+@as_json
+@click.pass_context
+def maintain(context: click.Context, as_json: bool) -> None:
+    """Keep the lake fast and small: few files, a short log, no leftovers. Changes no row."""
+    chosen, lake = configured(context)
+    logs = [Log(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
+    done = []
+    for tidied in maintenance.maintain(lake, logs, datetime.now(UTC).date()):
+        done.append(tidied)
+        if not as_json:
+            click.echo(
+                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+                f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
+                + (f"; {tidied.busy}" if tidied.busy else "")
+            )
+    if as_json:
+        click.echo(json.dumps([asdict(tidied) for tidied in done], indent=2))
 
 
 @main.command(name="doctor")

@@ -76,6 +76,6 @@ COVERAGE: dict[str, pl.DataType] = {
     "asked_at": Timestamp,  # by the clock that was given to the question
     "outcome": pl.String(),  # "wanted", "complete", "failed" or "gone" (it will never come)
     "reason": pl.String(),  # why it failed or is gone
-    "version": pl.Int64(),  # of the raw table when this was noted; -1: there was none
+    "rows": pl.Int64(),  # in the raw table when this was noted
     "cursor": pl.String(),  # where the stream stood, where no raw commit says so
 }

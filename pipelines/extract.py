@@ -371,6 +371,24 @@ def catch_up(lake: Lake, source: Source, stream: Stream, report: Report) -> None
         done = min(done + _DERIVE_ROWS, rows)
 
 
+def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
+    """Try again what was rejected, after a fix; what can be read now lands, each once.
+
+    `rejected` keeps its rows: what has landed since is told by its hash.
+    """
+    log = Log(source.name, stream.name)
+    report = Report(integration=log.integration, stream=log.stream)
+    waiting = lakes.still_rejected(lake, log)
+    read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
+    good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
+    landed = lakes.append_raw(lake, log, good, None)
+    _count(report, landed, good.height)
+    report.rejected = waiting.height - good.height
+    report.total = lakes.position(lake, log).rows
+    catch_up(lake, source, stream, report)
+    return report
+
+
 def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, report: Report) -> None:
     """Commit the events of these raw rows, unless another writer did."""
     if raw.is_empty():
@@ -383,7 +401,14 @@ def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, repor
     mapping = report.seconds.get("map", 0.0)
     first, until = raw["seq"][0], raw["seq"][-1] + 1
     with report.timed("write events"):
-        landed = lakes.append_events(lake, Log(source.name, stream.name), first, until, rows)
+        landed = lakes.append_events(
+            lake,
+            Log(source.name, stream.name),
+            first,
+            until,
+            rows,
+            record=normalise.version_of(stream),
+        )
     report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
     report.events += landed.frame.height
 

@@ -82,7 +82,7 @@ class Stream:
     pages: Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]
     """(client, cursor, now) -> what has come since, to its end, newest visible early."""
     between: Callable[[Span, datetime], Cursor] | None = None
-    """(span, now) -> a cursor whose pages end with the span; None: the vendor cannot be asked so."""
+    """(span, now) -> a cursor whose pages end with the span; None: the vendor has no such query."""
     id: str | Field
     """The vendor's identity of a record. The same identity implies the same time."""
     time: str | Field
@@ -95,7 +95,8 @@ class Stream:
     latest_of: str | None = None
     """Where a vendor re-publishes a record changed: `events` shows the newest of equal values.
 
-    raw keeps every version: event_id becomes "id@content". Versions of a record have one time.
+    A path; raw keeps every version, its event_id is the value there, "@" and a hash of the
+    content. Versions of one record have the same time.
     """
     keeps: timedelta
     """How far back the vendor keeps this log."""

@@ -15,10 +15,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
@@ -40,6 +40,7 @@ from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"
 _CLAIMS = "auditlake.coverage"
+_ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _CHECKPOINT_EVERY = 100
 _RACES = 50
@@ -49,6 +50,7 @@ _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
 _SETTINGS = {
     "delta.appendOnly": "true",
     "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 7 days",
     # Statistics of texts nobody looks up would fill the log.
     "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
 }
@@ -181,15 +183,15 @@ def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
 
 def position(lake: Lake, log: Log) -> Position:
     """Where `log` stands; `cursor` is None where nothing says so any more."""
-    noted_at, noted_version, noted_cursor = _noted(lake, log)
+    noted_at, noted_rows, noted_cursor = _noted(lake, log)
     handle = open_table(lake, log.table)
     if handle is None:
         return Position(cursor=noted_cursor, noted_at=noted_at)
     with _told(log.table):
-        version, cursor = _cursor(handle)
+        rows, cursor = _cursor(handle)
         return Position(
             rows=_done(handle, log.app),
-            cursor=noted_cursor if noted_cursor and noted_version >= version else cursor,
+            cursor=noted_cursor if noted_cursor and noted_rows >= rows else cursor,
             version=handle.version(),
             about=handle.metadata().description or "",
             noted_at=noted_at,
@@ -228,19 +230,28 @@ def append_raw(
 def note(lake: Lake, log: Log, claims: Sequence[Claim] = (), cursor: str | None = None) -> None:
     """Bring `coverage` up to date with what raw commits claim, then with these claims."""
     raw = open_table(lake, log.table)
-    version = raw.version() if raw else -1
+    held = _done(raw, log.app) if raw else 0
 
     def decide(_: DeltaTable, seen: int) -> _Decision | None:
         rows = _claimed(raw, seen) if raw else []
-        rows += [{**asdict(claim), "version": version, "cursor": None} for claim in claims]
+        rows += [{**asdict(claim), "rows": held, "cursor": None} for claim in claims]
         if rows and cursor:
             rows[-1]["cursor"] = cursor
         ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
-        if not rows:
-            return None
-        return _Decision(pl.DataFrame(rows, _NOTED).with_columns(ours), version + 1)
+        return _Decision(pl.DataFrame(rows, _NOTED).with_columns(ours), held) if rows else None
 
     _fenced(lake, _COVERAGE, log.app, decide, {})
+
+
+def note_all(lake: Lake, log: Log) -> None:
+    """Before the log of a raw table is shortened: note what only its commits say."""
+    noted_at, _, noted = _noted(lake, log)
+    cursor = position(lake, log).cursor
+    if cursor is None or cursor == noted:
+        note(lake, log)
+        return
+    at = noted_at or datetime.now(UTC)
+    note(lake, log, [Claim(since=at, until=at, asked_at=at)], cursor)
 
 
 def note_failure(lake: Lake, log: Log, failed: Claim) -> None:
@@ -255,18 +266,29 @@ _NOTED = {name: dtype for name, dtype in COVERAGE.items() if name not in _COVERA
 
 
 def _claimed(raw: DeltaTable, seen: int) -> list[dict[str, object]]:
-    """What the commits of a raw table claim, from version `seen` on, oldest first."""
-    commits = raw.history(raw.version() + 1 - seen) if seen <= raw.version() else []
+    """What the commits of a raw table claim that came after its first `seen` rows, oldest first."""
     return [
         {
             **claim,
             **{key: datetime.fromisoformat(claim[key]) for key in ("since", "until", "asked_at")},
-            "version": commit["version"],
+            "rows": int(commit[_ROWS]),
             "cursor": None,
         }
-        for commit in reversed(commits)
+        for commit in reversed(_commits(raw, seen))
         for claim in json.loads(commit.get(_CLAIMS, "[]"))
     ]
+
+
+def _commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
+    """The commits of ours after the first `seen` rows, newest first, as far as the log reaches."""
+    limit = 8
+    while True:
+        # The log's newest, whatever the version of the handle: "version" cannot be relied on.
+        commits = raw.history(limit)
+        ours = [commit for commit in commits if _ROWS in commit]
+        if len(commits) < limit or (ours and int(ours[-1][_ROWS]) <= seen):
+            return [commit for commit in ours if int(commit[_ROWS]) > seen]
+        limit *= 4
 
 
 def claims(lake: Lake, log: Log) -> pl.DataFrame:
@@ -279,16 +301,16 @@ def claims(lake: Lake, log: Log) -> pl.DataFrame:
 
 
 def _noted(lake: Lake, log: Log) -> tuple[datetime | None, int, str | None]:
-    """(when last, raw version of the newest cursor, that cursor) by `coverage`."""
+    """(when last, raw rows at the newest cursor, that cursor) by `coverage`."""
     found = scan(lake, _COVERAGE.name)
     if found is None:
         return None, -1, None
     with _told(_COVERAGE.name):
-        noted = found.filter(_of(log)).select("asked_at", "version", "cursor").collect()
-    newest = noted.filter(pl.col("cursor").is_not_null()).sort("version", "asked_at").tail(1)
+        noted = found.filter(_of(log)).select("asked_at", "rows", "cursor").collect()
+    newest = noted.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     last = noted["asked_at"].max()
-    _, version, cursor = newest.row(0) if newest.height else (None, -1, None)
-    return (last if isinstance(last, datetime) else None), version, cursor
+    _, rows, cursor = newest.row(0) if newest.height else (None, -1, None)
+    return (last if isinstance(last, datetime) else None), rows, cursor
 
 
 def _of(log: Log) -> pl.Expr:
@@ -355,18 +377,46 @@ def append_rejected(lake: Lake, log: Log, batch: pl.DataFrame) -> Appended:
     return _fenced(lake, _REJECTED, log.app, decide, {})
 
 
-def raw_day(
-    lake: Lake, log: Log, day: date, until: int, record: pl.Expr | None = None
-) -> pl.LazyFrame | None:
-    """Raw rows of `day` with seq < `until`; where `record` is given, of each the newest version."""
+def events_of(lake: Lake, log: Log) -> tuple[pl.LazyFrame, int]:
+    """The events of `log` and how many raw rows they stand for, as of one moment."""
+    handle = open_table(lake, _EVENTS.name)
+    if handle is None:
+        return pl.LazyFrame(schema=EVENTS), 0
+    return pl.scan_delta(handle).filter(_of(log)), _done(handle, log.app)
+
+
+def days(lake: Lake, log: Log) -> list[date]:
+    """The days of which there are raw rows, oldest first."""
+    handle = open_table(lake, log.table)
+    found = handle.partitions() if handle else []
+    return sorted(date.fromisoformat(part["date"]) for part in found)
+
+
+def raw_days(
+    lake: Lake, log: Log, days: Sequence[date], until: int, record: pl.Expr | None = None
+) -> pl.LazyFrame:
+    """Raw rows of `days` with seq < `until`; of versions of one `record` only the newest."""
     found = scan(lake, log.table)
     if found is None:
-        return None
-    rows = found.filter(pl.col("date") == day, pl.col("seq") < until)
+        return pl.LazyFrame(schema=RAW)
+    rows = found.filter(pl.col("date").is_in(days), pl.col("seq") < until)
     if record is None:
         return rows
     seqs = rows.select("seq", "event_id").filter(newest(record)).select("seq")
     return rows.join(seqs, on="seq", how="semi")
+
+
+def still_rejected(lake: Lake, log: Log) -> pl.DataFrame:
+    """The rejected records of `log` that have not landed since (event.REJECTED)."""
+    found, landed = scan(lake, _REJECTED.name), scan(lake, log.table)
+    if found is None:
+        return pl.DataFrame(schema=REJECTED)
+    with _told(_REJECTED.name):
+        rows = found.filter(_of(log)).collect()
+        if landed is None or rows.is_empty():
+            return rows
+        known = landed.filter(pl.col("raw_sha256").is_in(rows["raw_sha256"].to_list()))
+        return rows.join(known.select("raw_sha256").collect(), on="raw_sha256", how="anti")
 
 
 def raw_rows(lake: Lake, log: Log, first: int, until: int) -> pl.DataFrame:
@@ -427,11 +477,11 @@ def _done(handle: DeltaTable, app: str) -> int:
 
 
 def _cursor(handle: DeltaTable) -> tuple[int, str | None]:
-    """(version, position) of the newest commit that holds one; compaction by others holds none."""
+    """(rows, position) of the newest commit that holds one; compaction by others holds none."""
     for limit in (1, None):
         for commit in handle.history(limit):
             if _CURSOR in commit:
-                return int(commit["version"]), str(commit[_CURSOR])
+                return int(commit[_ROWS]), str(commit[_CURSOR])
     return -1, None
 
 
@@ -447,7 +497,11 @@ def _fenced(
                 return Appended(frame=pl.DataFrame(schema=table.schema), version=handle.version())
             frame = decided.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
             properties = CommitProperties(
-                custom_metadata={**metadata, _BATCH: uuid.uuid4().hex},
+                custom_metadata={
+                    **metadata,
+                    _ROWS: str(decided.after),
+                    _BATCH: uuid.uuid4().hex,
+                },
                 app_transactions=[Transaction(app, decided.after)],
                 max_commit_retries=100,
             )
@@ -509,12 +563,26 @@ def _commit(
 
 def _settle(lake: Lake, handle: DeltaTable, before: int) -> None:
     """Make the new versions safe against power loss, and a checkpoint now and then."""
-    if lake.local is not None:
-        for version in range(before + 1, handle.version() + 1):
-            _to_disk(Path(handle.table_uri.removeprefix("file://")), version)
+    to_disk(lake, handle, before)
     if handle.version() // _CHECKPOINT_EVERY > before // _CHECKPOINT_EVERY:
         with suppress(DeltaError, OSError):  # the next one does as well
             handle.create_checkpoint()
+
+
+def to_disk(lake: Lake, handle: DeltaTable, before: int) -> None:
+    """Make the versions after `before` safe against power loss, where the lake is on a disk."""
+    if lake.local is not None:
+        for version in range(before + 1, handle.version() + 1):
+            _to_disk(Path(handle.table_uri.removeprefix("file://")), version)
+
+
+def tables(lake: Lake, logs: Sequence[Log]) -> list[str]:
+    """The tables there are: on a disk all, elsewhere those of `logs` and the common ones."""
+    if lake.local is not None:
+        found = lake.local.glob("**/_delta_log")
+        return sorted(str(path.parent.relative_to(lake.local)) for path in found)
+    known = [*(log.table for log in logs), *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE))]
+    return [table for table in known if open_table(lake, table) is not None]
 
 
 def _to_disk(table: Path, version: int) -> None:

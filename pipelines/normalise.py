@@ -17,6 +17,7 @@ from pipelines import ocsf, places
 from pipelines.event import EVENTS, TARGET, Timestamp
 from pipelines.integration import Integration, Stream
 from pipelines.reading import Reader
+from pipelines.records import canonical
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
@@ -63,9 +64,12 @@ def read(
     """
     reader = _identity_reader(stream)
     rows = [reader.rows(record)[0] for record in records]
+    ids = _texts("event_id", [row[0] for row in rows])
+    if stream.latest_of:
+        ids = ids + "@" + pl.Series([digest(canonical(r))[:16] for r in records], dtype=pl.String)
     frame = pl.DataFrame(
         {
-            "event_id": _texts("event_id", [row[0] for row in rows]),
+            "event_id": ids,
             "time": _times([row[1] for row in rows]),
             "bytes": pl.Series(records, dtype=pl.Binary),
             "raw_sha256": pl.Series([digest(record) for record in records], dtype=pl.String),
@@ -77,6 +81,11 @@ def read(
         pl.lit(now, dtype=Timestamp).alias("ingested_at"),
         pl.lit(via).alias("via"),
     ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
+
+
+def version_of(stream: Stream) -> pl.Expr | None:
+    """What all versions of a record have in common, where the vendor re-publishes it changed."""
+    return pl.col("event_id").str.replace("@[^@]*$", "") if stream.latest_of else None
 
 
 def _fault(now: datetime) -> pl.Expr:
@@ -285,7 +294,7 @@ def _complete(
 
 @cache
 def _identity_reader(stream: Stream) -> Reader:
-    return Reader({"event_id": stream.id, "time": stream.time})
+    return Reader({"event_id": stream.latest_of or stream.id, "time": stream.time})
 
 
 @cache

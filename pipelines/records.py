@@ -75,6 +75,14 @@ def load(record: bytes) -> Any:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
 
 
+def canonical(record: bytes) -> bytes:
+    """The same bytes for records that say the same, whatever the order of their members."""
+    try:
+        return msgspec.json.encode(load(record), order="sorted")
+    except ValueError:
+        return record
+
+
 def _encodable(value: Any) -> Any:
     match value:
         case str():

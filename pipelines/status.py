@@ -85,8 +85,8 @@ def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
     table = lakes.scan(lake, "rejected")
     if table is None:
         return {}
-    counts = table.group_by("integration", "stream").len().collect()
-    return {(row[0], row[1]): row[2] for row in counts.iter_rows()}
+    logs = table.select("integration", "stream").unique().collect()
+    return {(i, s): lakes.still_rejected(lake, Log(i, s)).height for i, s in logs.iter_rows()}
 
 
 def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known:

@@ -1,0 +1,76 @@
+"""What was signed, kept outside the lake: it notices when lake and checkpoint are rolled back.
+
+It is written before a checkpoint is published, so a tree is never signed twice in two ways. A
+power cut may cost the newest of it: the rows it speaks of are on the disk by then, and give the
+same tree.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipelines.integrity.note import Head
+from pipelines.lake import Lake
+from pipelines.settings import IntegritySettings
+
+_LONG = 64 * 1024
+
+
+def folder(lake: Lake, settings: IntegritySettings) -> Path:
+    """Where all that is remembered of this lake lies."""
+    root = str(lake.local.resolve()) if lake.local else lake.root
+    return settings.folder.expanduser() / "lakes" / hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
+def recall(place: Path, table: str) -> Head | None:
+    """The last head that was signed for `table`."""
+    path = _path(place, table)
+    for line in reversed(path.read_bytes().splitlines() if path.exists() else ()):
+        with suppress(ValueError, KeyError):  # a power cut may leave half a line
+            held = json.loads(line)
+            return Head(origin=held["origin"], size=held["size"], root=b64decode(held["root"]))
+    return None
+
+
+def remember(place: Path, table: str, head: Head) -> None:
+    path = _path(place, table)
+    held = {"origin": head.origin, "size": head.size, "root": b64encode(head.root).decode()}
+    line = b"%s\n" % json.dumps(held).encode()
+    if path.exists() and path.stat().st_size > _LONG:
+        replace(path, line)
+        return
+    with path.open("ab") as file:
+        file.write(line)
+
+
+def forget(place: Path, table: str) -> None:
+    _path(place, table).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(place: Path, table: str) -> Iterator[None]:
+    """One process at a time signs for `table`."""
+    path = _path(place, table).with_suffix(".lock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, all or nothing."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _path(place: Path, table: str) -> Path:
+    return place / "signed" / f"{table.replace('/', '.')}.ndjson"

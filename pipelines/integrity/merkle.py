@@ -1,0 +1,109 @@
+"""The arithmetic of RFC 6962 trees as the writer needs it: growing one, and proving from one. Pure.
+
+A tree is known by its right edge: of each level of tiles, the hashes of the last tile while it is
+not full. That is all one needs to append, and to know the root.
+https://c2sp.org/tlog-tiles, https://www.rfc-editor.org/rfc/rfc6962#section-2.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+WIDTH = 256
+EMPTY = sha256().digest()
+
+Edge = tuple[tuple[bytes, ...], ...]
+"""For each level, from the leaves up, the hashes of its last tile, fewer than 256."""
+Subtree = Callable[[int, int], bytes]
+"""(first, until) -> the hash of the tree over these leaves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """Up to 256 neighbours of one level; each hash spans 256**level leaves."""
+
+    level: int
+    index: int
+    hashes: tuple[bytes, ...]
+
+
+def leaf(entry: bytes) -> bytes:
+    return sha256(b"\x00" + entry).digest()
+
+
+def node(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right).digest()
+
+
+def root(edge: Edge) -> bytes:
+    """The root of the tree with this right edge: its perfect subtrees, joined from the right."""
+    peaks = [peak for hashes in reversed(edge) for peak in _peaks(hashes)]
+    if not peaks:
+        return EMPTY
+    joined = peaks.pop()
+    while peaks:
+        joined = node(peaks.pop(), joined)
+    return joined
+
+
+def grown(edge: Edge, size: int, leaves: Sequence[bytes]) -> tuple[Edge, list[Tile]]:
+    """The edge after `leaves` came to a tree of `size`, and the tiles that are new or wider."""
+    after: list[tuple[bytes, ...]] = []
+    tiles: list[Tile] = []
+    fresh = tuple(leaves)
+    while fresh or len(after) < len(edge):
+        level = len(after)
+        hashes = (edge[level] if level < len(edge) else ()) + fresh
+        first = size // WIDTH ** (level + 1)
+        rows = [hashes[at : at + WIDTH] for at in range(0, len(hashes), WIDTH)]
+        if fresh:
+            tiles += [Tile(level=level, index=first + i, hashes=row) for i, row in enumerate(rows)]
+        full = [row for row in rows if len(row) == WIDTH]
+        after.append(rows[-1] if rows and len(rows[-1]) < WIDTH else ())
+        fresh = tuple(perfect(row) for row in full)
+    return tuple(after), tiles
+
+
+def perfect(hashes: Sequence[bytes]) -> bytes:
+    """The root over a power of two of neighbours."""
+    while len(hashes) > 1:
+        pairs = zip(hashes[::2], hashes[1::2], strict=True)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    return hashes[0]
+
+
+def inclusion(index: int, first: int, until: int, subtree: Subtree) -> list[bytes]:
+    """The audit path of leaf `index` in the tree over [first, until), from the leaf up."""
+    if until - first == 1:
+        return []
+    middle = first + _split(until - first)
+    if index < middle:
+        return [*inclusion(index, first, middle, subtree), subtree(middle, until)]
+    return [*inclusion(index, middle, until, subtree), subtree(first, middle)]
+
+
+def consistency(old: int, first: int, until: int, subtree: Subtree) -> list[bytes]:
+    """The proof that the tree of `old` leaves is a beginning of the tree over [0, until)."""
+    if old == until:
+        return [] if first == 0 else [subtree(first, until)]
+    middle = first + _split(until - first)
+    if old <= middle:
+        return [*consistency(old, first, middle, subtree), subtree(middle, until)]
+    return [*consistency(old, middle, until, subtree), subtree(first, middle)]
+
+
+def _peaks(hashes: Sequence[bytes]) -> list[bytes]:
+    """The perfect subtrees over some neighbours, the widest first."""
+    peaks, at = [], 0
+    for bit in reversed(range(len(hashes).bit_length())):
+        if len(hashes) >> bit & 1:
+            peaks.append(perfect(hashes[at : at + (1 << bit)]))
+            at += 1 << bit
+    return peaks
+
+
+def _split(size: int) -> int:
+    """The largest power of two below `size`."""
+    return 1 << (size - 1).bit_length() - 1

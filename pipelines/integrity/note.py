@@ -1,0 +1,130 @@
+"""Checkpoints as C2SP signed notes: who signs them, and whether one is signed by somebody known.
+
+https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from pipelines.errors import ConfigurationError
+
+_ED25519 = b"\x01"
+_PRIVATE = "PRIVATE+KEY+"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The state of a log: how many leaves, and the root over them."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    @property
+    def text(self) -> str:
+        return f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A signing key with its name."""
+
+    name: str
+    private: Ed25519PrivateKey
+
+    @property
+    def public(self) -> bytes:
+        return self.private.public_key().public_bytes_raw()
+
+    @property
+    def vkey(self) -> str:
+        """The public key as people publish it."""
+        encoded = b64encode(_ED25519 + self.public).decode()
+        return f"{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
+
+    @property
+    def secret(self) -> str:
+        """The private key as Go's sumdb/note writes it."""
+        encoded = b64encode(_ED25519 + self.private.private_bytes_raw()).decode()
+        return f"{_PRIVATE}{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
+
+
+def new_key(name: str) -> Key:
+    return Key(name=name, private=Ed25519PrivateKey.generate())
+
+
+def read_key(text: str) -> Key:
+    """The key in a line as `Key.secret` writes it."""
+    found = re.fullmatch(r"PRIVATE\+KEY\+([^\s+]+)\+[0-9a-f]{8}\+(\S+)", text.strip())
+    seed = _decoded(found[2]) if found else b""
+    if not found or len(seed) != 33 or seed[:1] != _ED25519:
+        raise ConfigurationError(
+            "integrity.keys: not an Ed25519 signing key: give a line PRIVATE+KEY+..., "
+            "as `auditlake keys new` prints it"
+        )
+    return Key(name=found[1], private=Ed25519PrivateKey.from_private_bytes(seed[1:]))
+
+
+def signed(text: str, keys: Sequence[Key]) -> bytes:
+    """The note of `text`, with a signature of each key."""
+    lines = (
+        f"\u2014 {key.name} "
+        + b64encode(_id(key.name, key.public) + key.private.sign(text.encode())).decode()
+        for key in keys
+    )
+    return "\n".join((text, *lines, "")).encode()
+
+
+def opened(note: bytes, vkeys: Iterable[str]) -> Head | None:
+    """The checkpoint in a note, or None where it is none that a known key has signed."""
+    try:
+        text, _, signatures = note.decode().rpartition("\n\n")
+        origin, size, root, *_ = text.split("\n")
+        head = Head(origin=origin, size=int(size), root=b64decode(root, validate=True))
+    except ValueError:
+        return None
+    known = dict(_public(vkey) for vkey in vkeys)
+    good = any(_good(line, text + "\n", known) for line in signatures.splitlines())
+    return head if good and text + "\n" == head.text else None
+
+
+def _good(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bool:
+    try:
+        _, name, encoded = line.split(" ")
+        blob = b64decode(encoded, validate=True)
+        public = known[name, blob[:4]]
+        Ed25519PublicKey.from_public_bytes(public).verify(blob[4:], text.encode())
+    except (ValueError, KeyError, InvalidSignature):
+        return False
+    return True
+
+
+def _public(vkey: str) -> tuple[tuple[str, bytes], bytes]:
+    """((name, id), public key) of a verifier key."""
+    found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)", vkey)
+    key = _decoded(found[3]) if found else b""
+    number = _id(found[1], key[1:]) if found else b""
+    if not found or len(key) != 33 or key[:1] != _ED25519 or number.hex() != found[2]:
+        raise ConfigurationError(
+            f"{vkey!r} is not a verifier key: give one as `auditlake keys` prints it"
+        )
+    return (found[1], number), key[1:]
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
+def _id(name: str, public: bytes) -> bytes:
+    return sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]

@@ -1,0 +1,149 @@
+"""A folder of small files, on a disk or in an object store, that is read and written whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.errors import ConfigurationError, LakeError
+from pipelines.lake import Lake
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class Folder(Protocol):
+    """Paths are relative and have slashes."""
+
+    def get(self, path: str) -> bytes | None: ...
+    def put(self, path: str, data: bytes) -> None:
+        """All of it or nothing, in the place of what was there."""
+
+    def add(self, path: str, line: bytes) -> None:
+        """Add a line to what `lines` gives of this path."""
+
+    def lines(self, path: str) -> Iterator[bytes]: ...
+    def names(self, path: str) -> list[str]:
+        """What lies directly below, sorted."""
+
+    def delete(self, paths: Iterable[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A folder of this machine. Nothing is synced: all in it can be made again from the rows."""
+
+    root: Path
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            return (self.root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def put(self, path: str, data: bytes) -> None:
+        final = self.root / path
+        draft = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}")
+        with _said(final):
+            try:
+                draft.write_bytes(data)
+            except FileNotFoundError:
+                final.parent.mkdir(parents=True, exist_ok=True)
+                draft.write_bytes(data)
+            draft.replace(final)
+
+    def add(self, path: str, line: bytes) -> None:
+        with _said(self.root / path):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            with (self.root / path).open("ab") as file:
+                file.write(line)
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        yield from (self.get(path) or b"").splitlines()
+
+    def names(self, path: str) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(p.name for p in (self.root / path).iterdir() if p.name[0] != ".")
+        return []
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with _said(self.root / path):
+                (self.root / path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A prefix of an object store; each added line is an object of its own."""
+
+    store: ObjectStore
+
+    def get(self, path: str) -> bytes | None:
+        import obstore  # noqa: PLC0415 only where the lake is in an object store
+
+        try:
+            return bytes(obstore.get(self.store, path).bytes())
+        except FileNotFoundError:
+            return None
+
+    def put(self, path: str, data: bytes) -> None:
+        import obstore  # noqa: PLC0415
+
+        obstore.put(self.store, path, data)
+
+    def add(self, path: str, line: bytes) -> None:
+        self.put(f"{path}/{time.time_ns():020}", line)
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        for name in self.names(path):
+            yield (self.get(f"{path}/{name}") or b"").strip()
+
+    def names(self, path: str) -> list[str]:
+        import obstore  # noqa: PLC0415
+
+        found = obstore.list_with_delimiter(self.store, path)
+        below = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in below)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        import obstore  # noqa: PLC0415
+
+        if found := [path for path in paths if self.get(path) is not None]:
+            obstore.delete(self.store, found)
+
+
+def of(lake: Lake, path: str) -> Folder:
+    """The folder `path` of the lake."""
+    if lake.local is not None:
+        return Disk(lake.local / path)
+    return bucket(f"{lake.root.rstrip('/')}/{path}", lake.storage_options or {})
+
+
+def bucket(url: str, options: Mapping[str, str]) -> Bucket:
+    try:
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+    except ImportError:
+        raise ConfigurationError(
+            f"{url}: signing in an object store needs obstore: pip install 'auditlake[objects]'"
+        ) from None
+    if url.startswith("file://"):
+        return Bucket(LocalStore(url.removeprefix("file://"), mkdir=True))
+    settings: Any = dict(options)
+    return Bucket(from_url(url, config=settings))
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LakeError(
+            f"{path}: {error.strerror}: make room and give this user write access, then run it "
+            "again; nothing that has landed is lost"
+        ) from error

@@ -1,0 +1,105 @@
+"""A log as a folder of tlog-tiles: its right edge, and any subtree, read back; new tiles written.
+
+https://c2sp.org/tlog-tiles
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from pipelines.integrity import merkle
+from pipelines.integrity.merkle import WIDTH, Edge, Subtree, Tile
+from pipelines.integrity.store import Folder
+
+_HASH = 32
+_ENTRIES = "entries"
+
+
+def path(level: int | str, index: int, width: int = WIDTH) -> str:
+    """tile/0/x001/234.p/7 and the like."""
+    digits = f"{index:0{-(-len(str(index)) // 3) * 3}}"
+    parts = [digits[at : at + 3] for at in range(0, len(digits), 3)]
+    name = "/".join(f"x{part}" for part in parts[:-1]) + "/" * (len(parts) > 1) + parts[-1]
+    return f"tile/{level}/{name}" + (f".p/{width}" if width < WIDTH else "")
+
+
+def edge(folder: Folder, size: int) -> Edge | None:
+    """The right edge of the tree of `size`, or None where a tile is missing or has another size."""
+    levels: list[tuple[bytes, ...]] = []
+    while size:
+        size, width = divmod(size, WIDTH)
+        hashes = _read(folder, len(levels), size, width) if width else ()
+        if len(hashes) != width:
+            return None
+        levels.append(hashes)
+    return tuple(levels)
+
+
+def write(folder: Folder, tiles: Sequence[Tile]) -> None:
+    for tile in tiles:
+        folder.put(path(tile.level, tile.index, len(tile.hashes)), b"".join(tile.hashes))
+    superseded = [tile for tile in tiles if len(tile.hashes) == WIDTH]
+    _drop_partial(folder, [path(tile.level, tile.index) for tile in superseded])
+
+
+def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
+    """The entries that come to a tree of `size`, in bundles beside the tiles."""
+    packed = [len(entry).to_bytes(2) + entry for entry in entries]
+    index, width = divmod(size, WIDTH)
+    held = folder.get(path(_ENTRIES, index, width)) if width else b""
+    while packed:
+        now, packed = packed[: WIDTH - width], packed[WIDTH - width :]
+        # Bundles are for people who look into the log; without the former one there is none.
+        if held is not None:
+            folder.put(path(_ENTRIES, index, width + len(now)), held + b"".join(now))
+        if packed or width + len(now) == WIDTH:
+            _drop_partial(folder, [path(_ENTRIES, index)])
+        index, width, held = index + 1, 0, b""
+
+
+def entries(folder: Folder, size: int, index: int) -> list[bytes]:
+    """The entries of bundle `index` in the tree of `size`; none where it was removed."""
+    data = folder.get(path(_ENTRIES, index, min(WIDTH, size - index * WIDTH)))
+    data = folder.get(path(_ENTRIES, index)) if data is None else data
+    found, at = [], 0
+    while data and at < len(data):
+        until = at + 2 + int.from_bytes(data[at : at + 2])
+        found.append(data[at + 2 : until])
+        at = until
+    return found
+
+
+def subtree(folder: Folder, size: int) -> Subtree:
+    """The hash of any subtree of the tree of `size`, from as few tiles as can be."""
+
+    @cache
+    def tile(level: int, index: int) -> tuple[bytes, ...]:
+        width = min(WIDTH, size // WIDTH**level - index * WIDTH)
+        return _read(folder, level, index, width)
+
+    def over(first: int, until: int) -> bytes:
+        width = until - first
+        if width & (width - 1) or first % width:
+            middle = first + (1 << (width - 1).bit_length() - 1)
+            return merkle.node(over(first, middle), over(middle, until))
+        level = (width.bit_length() - 1) // 8
+        start, count = first // WIDTH**level, width // WIDTH**level
+        at = start % WIDTH
+        return merkle.perfect(tile(level, start // WIDTH)[at : at + count])
+
+    return over
+
+
+def _read(folder: Folder, level: int, index: int, width: int) -> tuple[bytes, ...]:
+    """The first `width` hashes of a tile; fewer where it is not there as it should be."""
+    data = folder.get(path(level, index, width))
+    data = folder.get(path(level, index)) if data is None and width < WIDTH else data
+    data = (data or b"")[: width * _HASH]
+    return tuple(data[at : at + _HASH] for at in range(0, len(data), _HASH))
+
+
+def _drop_partial(folder: Folder, full: Sequence[str]) -> None:
+    """Partial tiles are of no use once the full one is there."""
+    for name in full:
+        folder.delete([f"{name}.p/{width}" for width in folder.names(f"{name}.p")])

@@ -1,0 +1,1 @@
+"""Checks what was signed, and shares no code with what signs."""

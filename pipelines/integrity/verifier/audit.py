@@ -1,0 +1,366 @@
+"""Checks proofs and evidence packs, with Python 3.11 and nothing else: `python3 audit.py FILE`.
+
+This file stands alone: it shares no line with the program that signs, so that an error in one is
+found by the other, and a copy of it travels in every evidence pack. Everything it needs is here:
+RFC 6962 (trees), RFC 8032 (Ed25519), https://c2sp.org/signed-note, /tlog-checkpoint, /tlog-proof.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+PROOF, CONSISTENCY, MANIFEST = "auditlake proof 1", "auditlake consistency 1", "auditlake/evidence"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTE_SIGNATURES = 16
+
+
+class Invalid(Exception):
+    """What was handed in does not prove what it claims to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a log has signed: at this size, it has this root."""
+
+    origin: str
+    size: int
+    root: bytes
+    signer: str
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    return hashlib.sha256(b"\0" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def root_of(hashes: Sequence[bytes]) -> bytes:
+    """The root over neighbours: level by level pairs are joined, an odd one moves up."""
+    if not hashes:
+        return hashlib.sha256(b"").digest()
+    level = list(hashes)
+    while len(level) > 1:
+        above = [
+            hashlib.sha256(b"\1" + level[i] + level[i + 1]).digest()
+            for i in range(0, len(level) - 1, 2)
+        ]
+        level = above + level[len(above) * 2 :]
+    return level[0]
+
+
+def included(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """The root that a leaf and its audit path lead to; RFC 9162, section 2.1.3.2."""
+    if not 0 <= index < size:
+        raise Invalid(f"place {index} is not in a log of {size}")
+    here, last, found = index, size - 1, leaf
+    for sibling in path:
+        if last == 0:
+            raise Invalid("the proof is too long")
+        if here & 1 or here == last:
+            found = node_hash(sibling, found)
+            while not here & 1 and here:
+                here, last = here >> 1, last >> 1
+        else:
+            found = node_hash(found, sibling)
+        here, last = here >> 1, last >> 1
+    if last:
+        raise Invalid("the proof is too short")
+    return found
+
+
+def check_consistency(old: Checkpoint, new: Checkpoint, path: Sequence[bytes]) -> None:
+    """Is the log of `old` a beginning of the log of `new`? RFC 9162, section 2.1.4.2."""
+    if old.origin != new.origin or old.size > new.size:
+        raise Invalid("the checkpoints are of different logs, or in the wrong order")
+    if old.size in (0, new.size):
+        expected = root_of(()) if old.size == 0 else new.root
+        if old.root != expected or path:
+            raise Invalid(f"two roots were signed for the size {old.size:,}")
+        return
+    was, now = _both_roots(old, new, list(path))
+    if (was, now) != (old.root, new.root):
+        raise Invalid(f"the log of {new.size:,} does not begin with the log of {old.size:,}")
+
+
+def _both_roots(old: Checkpoint, new: Checkpoint, path: list[bytes]) -> tuple[bytes, bytes]:
+    here, last = old.size - 1, new.size - 1
+    while here & 1:
+        here, last = here >> 1, last >> 1
+    if here == 0:
+        path.insert(0, old.root)
+    if not path:
+        raise Invalid("the proof is too short")
+    was = now = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            raise Invalid("the proof is too long")
+        if here & 1 or here == last:
+            was, now = node_hash(sibling, was), node_hash(sibling, now)
+            while not here & 1 and here:
+                here, last = here >> 1, last >> 1
+        else:
+            now = node_hash(now, sibling)
+        here, last = here >> 1, last >> 1
+    if last:
+        raise Invalid("the proof is too short")
+    return was, now
+
+
+def entry(record: Mapping[str, str]) -> bytes:
+    """What the log holds of a record: event_id, time, ingested_at, via, raw."""
+    if "\n" in record["via"]:
+        raise Invalid("its `via` is none")
+    raw = hashlib.sha256(record["raw"].encode()).hexdigest()
+    times = (str(microseconds(record[name])) for name in ("time", "ingested_at"))
+    return bounded("\n".join(("auditlake/1", raw, *times, record["via"], record["event_id"])))
+
+
+def bounded(text: str) -> bytes:
+    """An entry has at most 65,535 bytes; of a longer one, the log holds the hash."""
+    data = text.encode()
+    if len(data) <= 0xFFFF:
+        return data
+    return b"auditlake/1 long\n" + hashlib.sha256(data).hexdigest().encode()
+
+
+def microseconds(text: str) -> int:
+    """Since 1970, of a time such as 2026-03-01T12:00:00.000000Z."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise Invalid(f"{text}: a time without a zone")
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def read_checkpoint(note: str, keys: Iterable[str]) -> Checkpoint:
+    """The checkpoint in a note. Raises Invalid unless one of the keys has signed it."""
+    text, signer = read_note(note, keys)
+    return checkpoint_in(text, signer)
+
+
+def checkpoint_in(text: str, signer: str = "") -> Checkpoint:
+    """What a text says, whoever has signed it."""
+    found = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n", text)
+    if not found:
+        raise Invalid("it is not a checkpoint")
+    root = base64.b64decode(found[3])
+    return Checkpoint(origin=found[1], size=int(found[2]), root=root, signer=signer)
+
+
+def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
+    """(text, name of the signer) of a note. Raises Invalid unless one of the keys has signed it."""
+    text, blank, signatures = note.rpartition("\n\n")
+    if not blank or not signatures.endswith("\n"):
+        raise Invalid("it is not a signed note")
+    text, known, signer = text + "\n", [_key(key) for key in keys], ""
+    for line in signatures.splitlines()[:_NOTE_SIGNATURES]:
+        found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)", line)
+        if not found:
+            raise Invalid("a line of its signatures is none")
+        blob = base64.b64decode(found[2])
+        for name, number, public in known:
+            if (name, number) == (found[1], blob[:4]):
+                if not ed25519(public, text.encode(), blob[4:]):
+                    raise Invalid(f"the signature of {name} is false")
+                signer = f"{name}+{number.hex()}"
+    if not signer:
+        raise Invalid("no key that is known here has signed it")
+    return text, signer
+
+
+def _key(vkey: str) -> tuple[str, bytes, bytes]:
+    """(name, id, public key) of a verifier key: name+id+base64(1 || key)."""
+    found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", vkey.strip())
+    public = base64.b64decode(found[3]) if found else b""
+    expected = hashlib.sha256(found[1].encode() + b"\n" + public).hexdigest()[:8] if found else ""
+    if not found or public[:1] != b"\1" or expected != found[2]:
+        raise Invalid(f"{vkey!r} is not a verifier key: it looks like name+1a2b3c4d+...")
+    return found[1], bytes.fromhex(found[2]), public[1:]
+
+
+_P = 2**255 - 19
+_L = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+_ROOT_OF_MINUS_1 = pow(2, (_P - 1) // 4, _P)
+_Point = tuple[int, int, int, int]
+
+
+def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Does the signature fit? RFC 8032, section 5.1.7; slow, and free of secrets."""
+    if len(signature) != 64 or len(public) != 32:
+        return False
+    key, commitment = _point(public), _point(signature[:32])
+    scalar = int.from_bytes(signature[32:], "little")
+    if key is None or commitment is None or scalar >= _L:
+        return False
+    digest = hashlib.sha512(signature[:32] + public + message).digest()
+    left = _times(scalar, _BASE)
+    right = _plus(commitment, _times(int.from_bytes(digest, "little") % _L, key))
+    same_x = (left[0] * right[2] - right[0] * left[2]) % _P == 0
+    return same_x and (left[1] * right[2] - right[1] * left[2]) % _P == 0
+
+
+def _point(data: bytes) -> _Point | None:
+    """The point of an encoding; None where there is none, or where it is not the canonical one."""
+    y = int.from_bytes(data, "little")
+    sign, y = y >> 255, y & (1 << 255) - 1
+    if y >= _P:
+        return None
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if (x * x - square) % _P:
+        x = x * _ROOT_OF_MINUS_1 % _P
+    if (x * x - square) % _P or (x == 0 and sign):
+        return None
+    x = _P - x if x & 1 != sign else x
+    return x, y, 1, x * y % _P
+
+
+def _plus(one: _Point, other: _Point) -> _Point:
+    a = (one[1] - one[0]) * (other[1] - other[0]) % _P
+    b = (one[1] + one[0]) * (other[1] + other[0]) % _P
+    c, d = 2 * one[3] * other[3] * _D % _P, 2 * one[2] * other[2] % _P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+
+def _times(scalar: int, point: _Point) -> _Point:
+    total: _Point = (0, 1, 1, 0)
+    while scalar:
+        if scalar & 1:
+            total = _plus(total, point)
+        point, scalar = _plus(point, point), scalar >> 1
+    return total
+
+
+_BASE = _point((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or (0, 1, 1, 0)
+
+
+def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
+    """Was this record in the log? The checkpoint that says so, and Invalid where none does."""
+    head, blank, note = str(document["proof"]).partition("\n\n")
+    first, index, *path = head.split("\n")
+    if first != "c2sp.org/tlog-proof@v1" or not blank or not index.startswith("index "):
+        raise Invalid("it is not a c2sp.org/tlog-proof@v1")
+    checkpoint = read_checkpoint(note, keys)
+    if not re.search(f"/{re.escape(document['table'].removeprefix('raw/'))}/", checkpoint.origin):
+        raise Invalid(f"the checkpoint is of {checkpoint.origin}, not of {document['table']}")
+    siblings = [base64.b64decode(line, validate=True) for line in path]
+    leaf = leaf_hash(entry(document["record"]))
+    if included(leaf, int(index[6:]), checkpoint.size, siblings) != checkpoint.root:
+        raise Invalid(f"{document['table']}: this record is not at place {index[6:]} of the log")
+    return checkpoint
+
+
+def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
+    """Is the old checkpoint's log a beginning of the new one's? The new one."""
+    old, new = (read_checkpoint(document[name], keys) for name in ("old", "new"))
+    check_consistency(
+        old, new, [base64.b64decode(line, validate=True) for line in document["path"]]
+    )
+    return new
+
+
+def check_pack(path: str, keys: Sequence[str]) -> list[str]:
+    """What an evidence pack proves, a line each. Raises Invalid at the first thing it does not."""
+    with zipfile.ZipFile(path) as pack:
+        files = {name: pack.read(name) for name in pack.namelist() if name != "manifest.txt"}
+        manifest = pack.read("manifest.txt").decode()
+    said = [*_check_manifest(manifest, files, keys)]
+    proofs = [json.loads(line) for line in files["records.ndjson"].splitlines()]
+    heads = [check_proof(proof, keys) for proof in proofs]
+    for origin, size in sorted({(head.origin, head.size) for head in heads}):
+        count = sum((head.origin, head.size) == (origin, size) for head in heads)
+        said.append(f"{count:,} records are in the log {origin}, as signed at size {size:,}")
+    records = {(proof["table"], proof["record"]["event_id"]) for proof in proofs}
+    if len(records) != len(proofs):
+        raise Invalid("a record is in the pack twice")
+    events = [json.loads(line) for line in files["events.ndjson"].splitlines()]
+    for event in events:
+        if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
+            raise Invalid(f"the event {event['event_uid']} has no record in the pack")
+    said.append(f"{len(events):,} events, each of a record in the pack")
+    return [*said, *_coverage(files["coverage.ndjson"])]
+
+
+def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[str]) -> list[str]:
+    text, signer = read_note(manifest, keys)
+    title, *lines = text.splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if title != MANIFEST:
+        raise Invalid("its manifest is of something else")
+    if changed := [n for n in files if listed.get(n) != hashlib.sha256(files[n]).hexdigest()]:
+        raise Invalid(f"{changed[0]} is not as it was signed")
+    if missing := sorted(set(listed) - set(files)):
+        raise Invalid(f"{missing[0]} is missing")
+    return [f"{len(files)} files are as {signer} has signed them"]
+
+
+def _coverage(lines: bytes) -> list[str]:
+    outcomes = Counter(json.loads(line)["outcome"] for line in lines.splitlines())
+    if not outcomes:
+        return ["coverage: nothing was recorded about what was asked for in this span"]
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+    return [f"coverage: {counts}; see coverage.ndjson"]
+
+
+def check_file(path: str, keys: Sequence[str]) -> list[str]:
+    """What a file proves, a line each."""
+    if zipfile.is_zipfile(path):
+        return check_pack(path, keys)
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    if document.get("what") == CONSISTENCY:
+        head = check_growth(document, keys)
+        return [f"{head.origin} has only grown, up to {head.size:,} records"]
+    if document.get("what") != PROOF:
+        raise Invalid("it is neither a proof nor an evidence pack")
+    head, record = check_proof(document, keys), document["record"]
+    return [
+        f"{document['table']} {record['event_id']} of {record['time']} was in the log {head.origin}"
+        f" when it had {head.size:,} records",
+        f"signed by {head.signer}",
+    ]
+
+
+def keys_in(path: str) -> list[str]:
+    """The keys a file brings along; they prove nothing unless compared with the published ones."""
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as pack:
+        return pack.read("keys.txt").decode().split()
+
+
+def main() -> int:
+    itself = sys.argv[0] if zipfile.is_zipfile(sys.argv[0]) else None
+    options = argparse.ArgumentParser(description="Check an auditlake proof or evidence pack.")
+    options.add_argument("file", nargs="?" if itself else None, default=itself)
+    options.add_argument("--key", action="append", help="the public key, as it was published")
+    given = options.parse_args()
+    keys = given.key or keys_in(given.file)
+    try:
+        for line in check_file(given.file, keys):
+            print(f"ok    {line}")
+    except (Invalid, KeyError, ValueError, zipfile.BadZipFile) as error:
+        print(f"FALSE {given.file}: {error}")
+        return 1
+    if not given.key:
+        print("Compare this key with the one that was published, or give that one as --key:")
+        print("\n".join(keys))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

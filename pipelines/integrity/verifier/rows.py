@@ -1,0 +1,220 @@
+"""Reads data files and says what each row's leaf should be; runs in processes of its own.
+
+Every file of the table is read whole, never through statistics, so a row cannot hide behind them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+
+from pipelines import normalise, registry
+from pipelines.integrity.verifier.audit import bounded, root_of
+from pipelines.integrity.verifier.shelf import HASH, WIDTH
+
+_COLUMNS = {
+    "seq": pl.Int64(),
+    "event_id": pl.String(),
+    "time": pl.Datetime("us", "UTC"),
+    "ingested_at": pl.Datetime("us", "UTC"),
+    "via": pl.String(),
+    "raw": pl.String(),
+    "raw_sha256": pl.String(),
+}
+_DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Some files of one day of one table."""
+
+    table: str
+    files: Sequence[str]
+    options: Mapping[str, str] | None
+    day: date
+    events: Sequence[str] | None
+    """The day's files of `events`; None: they are not to be compared."""
+    kind: str
+    first: int
+    """Rows before this one were verified already."""
+    derived: int
+    """Up to this row, events are there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """What is wrong with a row by itself, whatever was signed."""
+
+    seq: int | None
+    kind: str
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Leaves:
+    """The leaves of some rows: their places, ascending, and their hashes one after the other."""
+
+    seqs: Sequence[int] | range
+    hashes: bytes
+    odd: list[Odd] = field(default_factory=list)
+    events: int = 0
+    """Rows of `events` that were compared."""
+
+
+def leaves(task: Task) -> Leaves:
+    frame, odd = _read(task)
+    digests = [hashlib.sha256(raw).hexdigest() for raw in frame["raw"].cast(pl.Binary)]
+    odd += _odd_rows(frame.with_columns(digest=pl.Series(digests, dtype=pl.String)), task.day)
+    seqs = _compact(frame["seq"].to_list())
+    found = Leaves(seqs=seqs, hashes=_hashes(frame, digests), odd=odd)
+    if task.events is not None:
+        _compare_events(task, frame, found)
+    return found
+
+
+def subtree(hashes: bytes) -> list[bytes]:
+    """The roots of each 256 leaves, as the tiles of level 1 hold them."""
+    return [
+        root_of(
+            [hashes[i : i + HASH] for i in range(at, min(at + WIDTH * HASH, len(hashes)), HASH)]
+        )
+        for at in range(0, len(hashes), WIDTH * HASH)
+    ]
+
+
+def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
+    """The rows in the order of seq; a file that cannot be read is odd, and its rows are not."""
+    frames, odd = [], []
+    for file in task.files:
+        try:
+            frames.append(_file(file, task.options, task.first))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            said = " ".join(str(error).split())[:120]
+            odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {said}"))
+    rows = pl.concat(frames) if frames else pl.DataFrame(schema=_COLUMNS)
+    if rows.null_count().sum_horizontal().item():
+        odd.append(Odd(seq=None, kind="changed", detail=f"empty values in rows of {task.day}"))
+        rows = rows.drop_nulls()
+    return rows.sort("seq"), odd
+
+
+def _file(file: str, options: Mapping[str, str] | None, first: int) -> pl.DataFrame:
+    found = pl.scan_parquet(file, storage_options=dict(options) if options else None)
+    rows = found.select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
+    new = pl.col("seq").is_null() | (pl.col("seq") >= first) | (pl.col("seq") < 0)
+    return (rows.filter(new) if first else rows).collect()
+
+
+def _hashes(frame: pl.DataFrame, digests: Sequence[str]) -> bytes:
+    sha256, made = hashlib.sha256, []
+    times, arrivals = (frame[name].to_physical().to_list() for name in ("time", "ingested_at"))
+    columns = zip(digests, times, arrivals, frame["via"], frame["event_id"], strict=True)
+    for digest, time, arrival, via, identity in columns:
+        text = f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}"
+        made.append(sha256(b"\0" + bounded(text)).digest())
+    return b"".join(made)
+
+
+def _compact(seqs: list[int]) -> list[int] | range:
+    """A range where there is no gap, which is nearly always."""
+    if seqs and len(seqs) == seqs[-1] - seqs[0] + 1 and len(set(seqs)) == len(seqs):
+        return range(seqs[0], seqs[-1] + 1)
+    return seqs
+
+
+def _odd_rows(frame: pl.DataFrame, day: date) -> list[Odd]:
+    """Rows that contradict themselves; the first of each sort."""
+    checks = {
+        "raw does not fit its raw_sha256": pl.col("digest") != pl.col("raw_sha256"),
+        "its date is not that of its time": pl.col("time").dt.date() != day,
+        "its `via` is none": pl.col("via").str.contains("\n", literal=True),
+    }
+    if frame.is_empty():
+        return []
+    first = {detail: frame.filter(wrong)["seq"].min() for detail, wrong in checks.items()}
+    return [
+        Odd(seq=seq, kind="changed", detail=detail)
+        for detail, seq in first.items()
+        if isinstance(seq, int)
+    ]
+
+
+def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
+    """Are the events what the mapping makes of these rows? An older mapping's are not re-made."""
+    raw = raw.filter(pl.col("seq") < task.derived)
+    if raw.is_empty():
+        return
+    try:
+        expected, stored = _expected(task, raw), _stored(task, raw)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        said = " ".join(str(error).split())[:120]
+        found.odd.append(Odd(seq=None, kind="events", detail=f"events of {task.day}: {said}"))
+        return
+    found.events = stored.height
+    for names in _comparable(expected, stored):
+        odd = _first_difference(expected, stored, names)
+        if odd:
+            found.odd.append(odd)
+            return
+
+
+def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
+    integration, name = registry.kind(task.kind), task.table.split("/")
+    stream = next(s for s in integration.streams(None) if s.name == name[2])
+    rows = normalise.normalise(name[1], integration, stream, raw.unique("seq").sort("seq")).events
+    return rows.sort("event_uid")
+
+
+def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
+    _, integration, stream = task.table.split("/")
+    ours = (
+        (pl.col("integration") == integration)
+        & (pl.col("stream") == stream)
+        & pl.col("seq").is_in(raw["seq"].implode())
+    )
+    options = dict(task.options) if task.options else None
+    files = list(task.events or ())
+    if not files:
+        return pl.DataFrame(schema={"event_uid": pl.String, "seq": pl.Int64})
+    return pl.scan_parquet(files, storage_options=options).filter(ours).collect().sort("event_uid")
+
+
+def _comparable(expected: pl.DataFrame, stored: pl.DataFrame) -> list[list[str]]:
+    """The columns to be compared: who and when first, since they name what differs best."""
+    versions = set(stored["mapping_version"]) if "mapping_version" in stored.columns else set()
+    same_mapping = versions == set(expected["mapping_version"])
+    common = [name for name in expected.columns if name in stored.columns and name != "date"]
+    return [["event_uid", "seq"], common if same_mapping else _DERIVED_FROM_ROW]
+
+
+def _first_difference(expected: pl.DataFrame, stored: pl.DataFrame, names: list[str]) -> Odd | None:
+    if expected.select(names).equals(stored.select(names)):
+        return None
+    if expected["event_uid"].equals(stored["event_uid"]):
+        for name in names:
+            differs = expected[name].ne_missing(stored[name])
+            if differs.any():
+                row = stored.row(differs.arg_true()[0], named=True)
+                detail = f"events: {row['event_uid']}: {name} is not what raw gives"
+                return Odd(seq=row["seq"], kind="events", detail=detail)
+    lost = expected.join(stored, on="event_uid", how="anti")
+    extra = stored.join(expected, on="event_uid", how="anti")
+    rows, what = (lost, "is missing") if lost.height else (extra, "comes from no row of raw")
+    if rows.is_empty():
+        rows = pl.concat([expected.select("event_uid", "seq"), stored.select("event_uid", "seq")])
+        rows, what = rows.filter(pl.len().over("event_uid", "seq") != 2), "is not there once"
+    row = rows.sort("seq").row(0, named=True)
+    return Odd(seq=row["seq"], kind="events", detail=f"events: {row['event_uid']} {what}")
+
+
+def fields(frame: pl.DataFrame) -> list[str]:
+    """What a row's leaf is made of, a text each: raw's digest, time, ingested_at, via, event_id."""
+    row = frame.with_columns(
+        pl.col("time", "ingested_at").dt.epoch("us"),
+    ).row(0, named=True)
+    digest = hashlib.sha256(row["raw"].encode()).hexdigest()
+    return [digest, *(str(row[name]) for name in ("time", "ingested_at", "via", "event_id"))]

@@ -1,0 +1,79 @@
+"""Reads the files of a signed log, wherever they are; a verifier writes nothing here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WIDTH = 256
+HASH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """A folder, or a prefix of an object store."""
+
+    root: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def below(self, path: str) -> Shelf:
+        return Shelf(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            if "://" not in self.root:
+                return (Path(self.root) / path).read_bytes()
+            import obstore  # noqa: PLC0415 only where it is an object store
+
+            return bytes(obstore.get(self._store(), path).bytes())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def files(self, path: str = "") -> list[str]:
+        """All files below, as paths relative to this folder, sorted."""
+        if "://" not in self.root:
+            found = (Path(self.root) / path).rglob("*")
+            names = (file.relative_to(self.root).as_posix() for file in found if file.is_file())
+            return sorted(name for name in names if "/." not in f"/{name}")
+        import obstore  # noqa: PLC0415
+
+        pages = obstore.list(self._store(), path or None)
+        return sorted(meta["path"] for page in pages for meta in page)
+
+    def _store(self) -> Any:
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+
+        if self.root.startswith("file://"):
+            return LocalStore(self.root.removeprefix("file://"), mkdir=True)
+        config: Any = dict(self.options)
+        return from_url(self.root, config=config)
+
+
+def tile(shelf: Shelf, level: int | str, index: int, width: int) -> bytes:
+    """A tile of at least `width`, or nothing; https://c2sp.org/tlog-tiles says where it lies."""
+    groups = f"{index:,}".split(",")
+    name = "/".join([*(f"x{group:0>3}" for group in groups[:-1]), f"{groups[-1]:0>3}"])
+    full = f"tile/{level}/{name}"
+    if width < WIDTH and (found := shelf.read(f"{full}.p/{width}")) is not None:
+        return found
+    return shelf.read(full) or b""
+
+
+def leaf_tiles(shelf: Shelf, size: int) -> Iterator[bytes]:
+    """The leaf hashes of a log as its tiles say, 256 at a time; short where a tile is damaged."""
+    for index in range(-(-size // WIDTH)):
+        width = min(WIDTH, size - index * WIDTH)
+        yield tile(shelf, 0, index, width)[: width * HASH]
+
+
+def bundle(shelf: Shelf, size: int, index: int) -> list[bytes]:
+    """The entries of a bundle; none where it was removed."""
+    data = tile(shelf, "entries", index, min(WIDTH, size - index * WIDTH))
+    found, at = [], 0
+    while at + 2 <= len(data):
+        until = at + 2 + int.from_bytes(data[at : at + 2])
+        found.append(data[at + 2 : until])
+        at = until
+    return found

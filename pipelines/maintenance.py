@@ -1,0 +1,198 @@
+"""Housekeeping that keeps the lake fast and small, and never changes a row.
+
+A table's many small files become few, its log is shortened, what killed writers left is removed.
+One at a time; safe beside writers and readers. The rows are counted before and after.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake.exceptions import CommitFailedError
+
+from pipelines import lake as lakes
+from pipelines.errors import LakeError
+from pipelines.lake import Lake, Log
+
+_QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
+_TEMPORARY = re.compile(r"#\d+$")
+_FILES_CLOSED, _FILES_OPEN = 4, 64
+"""So many files of a past day, or of today, are worth making one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long what is no longer needed stays; the log says for itself (logRetentionDuration)."""
+
+    files: timedelta = timedelta(days=7)
+    temporary: timedelta = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidied:
+    """What was done to one table."""
+
+    table: str
+    files_before: int
+    files_after: int
+    log_before: int
+    log_after: int
+    removed: int
+    """Files that no version in the log needs, and what killed writers left."""
+    seconds: float
+    busy: str | None = None
+    """Why something was left for the next time."""
+
+
+def maintain(
+    lake: Lake, logs: Sequence[Log], today: date, keep: Keep | None = None
+) -> Iterator[Tidied]:
+    """Every table, one after the other. Raises LakeError where rows are not what they were."""
+    with _alone(lake):
+        for table in lakes.tables(lake, logs):
+            yield _tidy(lake, table, today, keep or Keep())
+
+
+def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
+    started = time.monotonic()
+    if table.startswith("raw/"):
+        lakes.note_all(lake, Log(*table.split("/")[1:]))
+    handle = _opened(lake, table)
+    before, log = handle.get_add_actions(flatten=True), _log_files(handle)
+    busy = None
+    try:
+        for part in _worth(pl.DataFrame(before), today):
+            _compact(lake, table, part)
+    except CommitFailedError as error:
+        busy = f"another writer was at it: {str(error)[:100]}"
+    handle = _opened(lake, table)
+    handle.create_checkpoint()
+    handle.cleanup_metadata()
+    removed = _vacuum(handle, keep) + _sweep(lake, table, keep)
+    return Tidied(
+        table=table,
+        files_before=before.num_rows,
+        files_after=handle.get_add_actions().num_rows,
+        log_before=log,
+        log_after=_log_files(handle),
+        removed=removed,
+        seconds=time.monotonic() - started,
+        busy=busy,
+    )
+
+
+def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str], ...]]:
+    """The partitions with so many files that one is better, as filters for the compaction."""
+    columns = [name for name in files.columns if name.startswith("partition.")]
+    if not columns:
+        return [()] if files.height > _FILES_OPEN else []
+    counted = files.group_by(columns).len()
+    return [
+        tuple(
+            (name.removeprefix("partition."), "=", str(value))
+            for name, value in zip(columns, row[:-1], strict=True)
+        )
+        for row in counted.sort(columns).iter_rows()
+        if row[-1] > (_FILES_CLOSED if isinstance(row[0], date) and row[0] < today else _FILES_OPEN)
+    ]
+
+
+def _compact(lake: Lake, table: str, part: Sequence[tuple[str, str, str]]) -> None:
+    handle = _opened(lake, table)
+    before, rows = handle.version(), _count(handle, part)
+    handle.optimize.compact(
+        partition_filters=list(part) or None,
+        writer_properties=_PARQUET,
+        post_commithook_properties=_QUIET,
+    )
+    lakes.to_disk(lake, handle, before)
+    _compare(table, rows, _count(handle, part), alone=handle.version() == before + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    rows: int
+    different: int
+    """How many of them differ in what names them."""
+
+
+def _count(handle: DeltaTable, part: Sequence[tuple[str, str, str]]) -> Count:
+    found = pl.scan_delta(handle).filter(
+        *(pl.col(name).cast(pl.String) == value for name, _, value in part)
+    )
+    names = [n for n in ("event_uid", "event_id") if n in found.collect_schema()][:1]
+    different = pl.col(names[0]).n_unique() if names else pl.len()
+    rows, distinct = found.select(pl.len().alias("rows"), different.alias("n")).collect().row(0)
+    return Count(rows=rows, different=distinct)
+
+
+def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
+    """Are the rows what they were, but for those that others wrote meanwhile?"""
+    fewer = after.rows < before.rows or (alone and after.rows > before.rows)
+    if fewer or after.rows != after.different:
+        raise LakeError(
+            f"{table}: {before.rows:,} rows before a compaction, {after.rows:,} after, of which "
+            f"{after.different:,} differ; no file was removed: stop all writers and report this"
+        )
+
+
+def _vacuum(handle: DeltaTable, keep: Keep) -> int:
+    hours = int(keep.files.total_seconds() // 3600)
+    return len(
+        handle.vacuum(
+            retention_hours=hours,
+            dry_run=False,
+            enforce_retention_duration=False,
+            post_commithook_properties=_QUIET,
+            full=True,
+        )
+    )
+
+
+def _sweep(lake: Lake, table: str, keep: Keep) -> int:
+    """Half-written files of writers that were killed."""
+    if lake.local is None:
+        return 0
+    removed = 0
+    for path in (lake.local / table).rglob("*#*"):
+        with suppress(FileNotFoundError):
+            old = time.time() - path.stat().st_mtime > keep.temporary.total_seconds()
+            if old and _TEMPORARY.search(path.name):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _opened(lake: Lake, table: str) -> DeltaTable:
+    handle = lakes.open_table(lake, table)
+    if handle is None:
+        raise LakeError(f"{table} is gone")
+    return handle
+
+
+def _log_files(handle: DeltaTable) -> int:
+    return len(handle.history())
+
+
+@contextmanager
+def _alone(lake: Lake) -> Iterator[None]:
+    """One maintenance of a lake at a time, on this machine."""
+    path = (lake.local or Path(os.environ.get("TMPDIR", "/tmp"))) / ".maintenance.lock"  # noqa: S108
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LakeError("maintenance of this lake is under way already") from None
+        yield

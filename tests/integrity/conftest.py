@@ -1,0 +1,28 @@
+"""Fixtures of the integrity tests."""
+
+import shutil
+
+import pytest
+
+from tests.integrity.worlds import Signed
+
+
+@pytest.fixture(scope="session")
+def _filled(tmp_path_factory):
+    return Signed(tmp_path_factory.mktemp("filled")).fill()
+
+
+@pytest.fixture
+def signed(_filled, tmp_path):
+    """A lake of 700 rows in seven commits over three days, for a test to do with what it likes."""
+    shutil.copytree(_filled.folder, tmp_path / "world")
+    _move_memory(_filled, Signed(tmp_path / "world"))
+    return Signed(tmp_path / "world")
+
+
+def _move_memory(old, new):
+    """What is remembered is remembered of a lake at its place."""
+    shutil.move(
+        new.folder / "state" / "lakes" / old.place.memory.name,
+        new.folder / "state" / "lakes" / new.place.memory.name,
+    )

@@ -1,0 +1,309 @@
+"""Attacks with full write access to the lake's files: each is found, placed and named."""
+
+import shutil
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from pipelines.integrity import ledger
+from pipelines.integrity.ledger import Alarm
+from pipelines.lake import Log
+from pipelines.settings import Anchor
+from tests.integrity import attacks
+from tests.integrity.worlds import LOG, NOON, Signed
+
+FOUND = {
+    # attack: (kind, first bad row); found from the rows and the checkpoint alone
+    attacks.modify: ("changed", 417),
+    attacks.modify_raw_only: ("changed", 417),
+    attacks.modify_arrival: ("changed", 417),
+    attacks.modify_identity: ("changed", 417),
+    attacks.replace_via: ("changed", 417),
+    attacks.swap: ("changed", 417),
+    attacks.delete: ("deleted", 417),
+    attacks.delete_and_renumber: ("deleted", 417),
+    attacks.truncate: ("truncated", 600),
+    attacks.insert: ("unsigned", 700),
+    attacks.insert_in_between: ("inserted", 417),
+    attacks.insert_under_a_taken_number: ("duplicated", 417),
+    attacks.insert_below_zero: ("inserted", -1),
+    attacks.duplicate: ("duplicated", 417),
+    attacks.duplicate_and_renumber: ("duplicated", 417),
+    attacks.reorder: ("reordered", 417),
+    attacks.edit_statistics: ("inserted", -5),
+    attacks.empty_the_last_commit: ("truncated", 600),
+    attacks.delete_the_last_commit: ("truncated", 600),
+    attacks.drop_an_added_file: ("deleted", 200),
+    attacks.restore: ("truncated", 400),
+    attacks.drop_the_table: ("deleted", 0),
+    attacks.break_the_log: ("unreadable", 0),
+}
+
+
+@pytest.mark.parametrize("attack", FOUND, ids=lambda attack: attack.__name__)
+def test_an_attack_on_the_rows_is_named_with_its_first_row(signed, attack, monkeypatch):
+    monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0.1)
+    attack(signed)
+    verdict = signed.verify()
+    first = verdict.first_bad
+    assert (first.kind, first.seq) == FOUND[attack], verdict.findings
+
+
+@pytest.mark.parametrize("attack", FOUND, ids=lambda attack: attack.__name__)
+def test_an_attack_is_found_although_all_was_verified_before(signed, attack, monkeypatch):
+    monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0.1)
+    assert signed.verify().ok
+    attack(signed)
+    assert not signed.verify(full=True).ok
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bits_never_pass_where_they_change_a_row(signed, seed):
+    before = signed.rows()
+    attacks.flip_bits(signed, seed)
+    verdict = signed.verify()
+    try:
+        changed = not signed.rows().equals(before)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        changed = True
+    assert verdict.ok is not changed, verdict.findings
+
+
+def test_a_lost_data_file_is_named(signed):
+    attacks.lose_a_file(signed)
+    verdict = signed.verify()
+    assert {finding.kind for finding in verdict.findings} >= {"unreadable", "deleted"}
+
+
+def test_of_a_changed_row_one_learns_which_column(signed):
+    attacks.modify_arrival(signed)
+    first = signed.verify().first_bad
+    assert first.detail == "row 417 (event_id id-000417): ingested_at is not as signed"
+
+
+def test_of_a_deleted_row_one_learns_which_event_it_was(signed):
+    attacks.delete(signed)
+    assert "id-000417" in signed.verify().first_bad.detail
+
+
+def test_tiles_altered_as_well_hide_the_row_but_not_its_batch(signed):
+    attacks.modify(signed)
+    forge_tiles(signed)
+    first = signed.verify().first_bad
+    assert (first.kind, first.seq) == ("changed", 400)
+    assert "400 to 499" in first.detail
+
+
+def forge_tiles(signed):
+    """The tiles of the table as it is now, signed with a key of the attacker's."""
+    forger = Signed(signed.folder / "forger")
+    shutil.copytree(signed.table, forger.table)
+    ledger.sign(forger.lake, LOG, signed.rows().height, NOON)
+    shutil.rmtree(signed.log / "tile")
+    shutil.copytree(forger.log / "tile", signed.log / "tile")
+    return forger
+
+
+def test_signing_again_with_another_key_does_not_count(signed):
+    attacks.modify(signed)
+    forger = forge_tiles(signed)
+    for name in ("checkpoint", "history"):
+        if (signed.log / name).is_dir():
+            shutil.rmtree(signed.log / name)
+            shutil.copytree(forger.log / name, signed.log / name)
+        else:
+            shutil.copy(forger.log / name, signed.log / name)
+    findings = signed.verify().findings
+    assert [finding.kind for finding in findings] == ["checkpoint"]
+    with pytest.raises(Alarm, match="no key known"):
+        ledger.sign(signed.lake, LOG, 700, NOON)
+
+
+def test_a_checkpoint_taken_away_is_told_and_the_rows_are_still_checked(signed):
+    (signed.log / "checkpoint").unlink()
+    attacks.replace_via(signed)
+    assert {f.kind for f in signed.verify().findings} == {"checkpoint", "changed"}
+
+
+def test_a_checkpoint_of_another_table_does_not_count(signed):
+    other = Log("okta", "other_log")
+    signed.land(*range(50), log=other)
+    shutil.copy(signed.folder / "lake/integrity/okta/other_log/checkpoint", signed.log)
+    assert "another table" in signed.verify().findings[0].detail
+    with pytest.raises(Alarm):
+        ledger.sign(signed.lake, LOG, 700, NOON)
+
+
+def test_a_damaged_tile_is_told_although_the_rows_are_right(signed):
+    tile = signed.log / "tile/0/001"
+    tile.write_bytes(tile.read_bytes()[::-1])
+    (finding,) = signed.verify().findings
+    assert finding.kind == "tiles"
+
+
+# What follows needs something outside the lake: the signer's memory, a kept checkpoint, an anchor.
+
+
+def rolled_back(signed, count):
+    """The lake as it was before `count` more rows were signed; the checkpoint that is gone."""
+    shutil.copytree(signed.folder / "lake", signed.folder / "copy")
+    signed.land(*range(700, 700 + count), day=3)
+    gone = (signed.log / "checkpoint").read_text()
+    shutil.rmtree(signed.folder / "lake")
+    (signed.folder / "copy").rename(signed.folder / "lake")
+    return gone
+
+
+def forget(signed):
+    """Another machine verifies: it has the public key, and remembers nothing."""
+    shutil.rmtree(signed.place.memory)
+
+
+def test_rolling_back_lake_and_checkpoint_together_is_known_to_the_signer(signed):
+    rolled_back(signed, 50)
+    first = signed.verify().first_bad
+    assert (first.kind, first.seq) == ("rolled back", 700)
+    with pytest.raises(Alarm, match="700 rows, but 750 were signed"):
+        ledger.sign(signed.lake, LOG, 700, NOON)
+
+
+def test_rolling_back_is_known_to_whoever_kept_a_checkpoint(signed):
+    kept = rolled_back(signed, 50)
+    forget(signed)
+    assert signed.verify().ok, "without the kept checkpoint nobody could know"
+    first = signed.verify(since=kept).first_bad
+    assert (first.kind, first.seq) == ("rolled back", 700)
+
+
+@pytest.fixture
+def anchored(tmp_path):
+    """A lake with a directory as its anchor, which the attacker does not reach."""
+    (tmp_path / "worm").mkdir()
+    settings = {"anchors": (Anchor(directory=tmp_path / "worm"),)}
+    world = Signed(tmp_path / "world", settings).fill(500)
+    deliver(world)
+    return world
+
+
+def deliver(world):
+    from pipelines.integrity import anchors
+
+    assert anchors.deliver(world.place.memory, world.integrity) == []
+
+
+def test_rolling_back_is_known_to_an_anchor(anchored):
+    shutil.copytree(anchored.folder / "lake", anchored.folder / "copy")
+    anchored.land(*range(500, 550), day=3)
+    deliver(anchored)
+    shutil.rmtree(anchored.folder / "lake")
+    (anchored.folder / "copy").rename(anchored.folder / "lake")
+    forget(anchored)
+    first = anchored.verify().first_bad
+    assert (first.kind, first.seq) == ("rolled back", 500)
+
+
+def test_history_written_anew_with_the_stolen_key_is_known_to_an_anchor(anchored):
+    attacks.replace_via(anchored)
+    forget(anchored)
+    origin = (anchored.log / "checkpoint").read_text().split("\n")[0]
+    shutil.rmtree(anchored.log)
+    sign_anew(anchored, origin)
+    verdict = Signed(anchored.folder).verify()
+    assert verdict.ok, "without the anchor nobody could know"
+    kinds = {finding.kind for finding in anchored.verify().findings}
+    assert kinds == {"rewritten"}
+
+
+def sign_anew(signed, origin):
+    """The thief signs the altered table under the log's own name."""
+    thief = Signed(signed.folder)
+    kept = ledger.of(thief.lake, LOG.app)
+    head = ledger.new_head(kept).__class__(origin=origin, size=0, root=ledger.merkle.EMPTY)
+    head, _ = ledger.grow(kept, head, (), ledger.entries(signed.rows()))
+    kept.place.joinpath("signed").mkdir(parents=True)
+    ledger.announce(kept, head, NOON)
+
+
+def test_an_anchored_log_that_is_replaced_by_a_new_one_is_missed(anchored):
+    forget(anchored)
+    shutil.rmtree(anchored.folder / "lake")
+    Signed(anchored.folder).fill(300)
+    assert "replaced" in {finding.kind for finding in anchored.verify().findings}
+
+
+# What is no attack raises no alarm.
+
+
+def test_compaction_z_order_vacuum_and_clean_up_raise_no_alarm(signed):
+    handle = DeltaTable(str(signed.table))
+    handle.optimize.compact()
+    assert signed.verify(full=True).ok
+    handle.optimize.z_order(["event_id"])
+    handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    handle.create_checkpoint()
+    handle.cleanup_metadata()
+    assert signed.verify(full=True).ok
+    signed.land(*range(700, 800), day=3)
+    verdict = signed.verify()
+    assert (verdict.ok, verdict.first, verdict.events) == (True, 512, 288)
+
+
+def test_the_same_lake_at_another_place_is_in_order(signed):
+    shutil.copytree(signed.folder / "lake", signed.folder / "elsewhere/lake")
+    shutil.copytree(signed.folder / "state", signed.folder / "elsewhere/state")
+    assert Signed(signed.folder / "elsewhere").verify().ok
+
+
+def test_a_lake_begun_anew_is_told_and_is_no_alarm(signed):
+    shutil.rmtree(signed.folder / "lake")
+    ledger.sign(signed.lake, LOG, 0, NOON)
+    signed.land(*range(10))
+    assert signed.verify().ok
+
+
+# Events are derived, so they are compared with what the mapping makes of raw.
+
+
+def edit_events(signed, change):
+    path = str(signed.folder / "lake/events")
+    rows = change(pl.read_delta(path))
+    handle = DeltaTable(path)
+    fence = handle.transaction_version(LOG.app)
+    shutil.rmtree(path)
+    attacks.write_deltalake(
+        path,
+        rows,
+        partition_by=["date"],
+        commit_properties=attacks.CommitProperties(
+            app_transactions=[attacks.Transaction(LOG.app, fence)]
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda e: e.with_columns(attacks.where(417, "actor_email", pl.lit("x"))), "actor_email"),
+        (lambda e: e.filter(pl.col("seq") != 417), "is missing"),
+        (lambda e: pl.concat([e, e.filter(pl.col("seq") == 417)]), "once"),
+        (lambda e: e.with_columns(attacks.where(417, "event_uid", pl.lit("x"))), "is missing"),
+    ],
+)
+def test_events_that_differ_from_raw_are_named(signed, change, said):
+    edit_events(signed, change)
+    first = signed.verify().first_bad
+    assert (first.kind, first.seq) == ("events", 417)
+    assert said in first.detail
+
+
+def test_events_without_a_raw_row_are_counted(signed):
+    def invented(events):
+        extra = events.tail(1).with_columns(
+            pl.lit("x").alias("event_uid"), seq=pl.lit(-1, pl.Int64)
+        )
+        return pl.concat([events, extra])
+
+    edit_events(signed, invented)
+    (finding,) = signed.verify().findings
+    assert finding.detail == "events: 1 rows belong to no row of this table"

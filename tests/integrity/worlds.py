@@ -1,0 +1,97 @@
+"""A small signed lake with rows and events, as the pipeline itself writes them."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from pipelines import lake as lakes
+from pipelines import normalise, registry
+from pipelines.integrity import commands, keys, ledger
+from pipelines.integrity.verifier import verify
+from pipelines.lake import Lake, Log
+from pipelines.settings import IntegritySettings
+
+LOG = Log("okta", "system_log")
+OKTA = registry.kind("okta")
+STREAM = OKTA.streams(None)[0]
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def record(number, *, day=0):
+    time = NOON + timedelta(days=day, seconds=number % 40_000)
+    return json.dumps(
+        {
+            "uuid": f"id-{number:06}",
+            "published": f"{time:%Y-%m-%dT%H:%M:%S.000Z}",
+            "eventType": "user.session.start",
+            "actor": {"id": f"u{number % 7}", "type": "User", "alternateId": f"u{number % 7}@x.io"},
+            "outcome": {"result": "SUCCESS"},
+        }
+    ).encode()
+
+
+def rows(numbers, *, day=0, now=NOON):
+    read = normalise.read(STREAM, [record(n, day=day) for n in numbers], now, "poll")
+    return read.drop("fault", "bytes")
+
+
+@dataclass
+class Signed:
+    """A lake that is signed after every commit, its state folder beside it."""
+
+    folder: Path
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def integrity(self):
+        return IntegritySettings(folder=self.folder / "state", **self.settings)
+
+    @property
+    def lake(self):
+        return Lake(str(self.folder / "lake"), None, self.integrity)
+
+    @property
+    def place(self):
+        return commands.place(self.lake, self.integrity)
+
+    @property
+    def table(self):
+        return self.folder / "lake" / LOG.table
+
+    @property
+    def log(self):
+        return self.folder / "lake" / "integrity" / LOG.app
+
+    def land(self, *numbers, day=0, log=LOG, sign=True):
+        """One round: rows, checkpoint, events; how many rows the table then has."""
+        landed = lakes.append_raw(self.lake, log, rows(numbers, day=day), "cursor").frame
+        total = landed["seq"][-1] + 1
+        if sign:
+            ledger.sign(self.lake, log, total, NOON, landed)
+        self.derive(landed, log)
+        return total
+
+    def derive(self, landed, log=LOG):
+        made = normalise.normalise(log.integration, OKTA, STREAM, landed).events
+        first, until = landed["seq"][0], landed["seq"][-1] + 1
+        lakes.append_events(self.lake, log, first, until, lambda: made)
+
+    def fill(self, count=700, batch=100):
+        """Rounds over several days, so that there are some files and partial tiles."""
+        for number, first in enumerate(range(0, count, batch)):
+            self.land(*range(first, min(first + batch, count)), day=number // 3)
+        return self
+
+    def verify(self, log=LOG, **options):
+        case = verify.Case(place=self.place, table=log.table, kind="okta", **options)
+        with verify.Crew(1) as crew:
+            return verify.verify(case, crew)
+
+    def rows(self):
+        return pl.read_delta(str(self.table)).sort("seq")
+
+    def vkeys(self):
+        return keys.trusted(self.integrity)

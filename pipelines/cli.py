@@ -18,11 +18,13 @@ from typing import Any
 import click
 import polars as pl
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines import (
     asked,
+    bars,
+    columns,
     doctor,
+    event_commands,
     extract,
     http,
     maintenance,
@@ -32,9 +34,12 @@ from pipelines import (
     status,
     toml,
 )
+from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integration import Integration, Span, Stream
+from pipelines.integrity import commands
 from pipelines.lake import Lake, Log
+from pipelines.options import Time
 from pipelines.settings import Settings
 from pipelines.spans import Known
 
@@ -59,19 +64,6 @@ class Told(click.Group):
             context.exit(_FAILED)
 
 
-class _Time(click.ParamType[datetime]):
-    """ISO 8601; without an offset it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, context: Any) -> datetime:
-        try:
-            time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time such as 2026-03-01 or 2026-03-01T12:00Z")
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
 @click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
@@ -93,8 +85,7 @@ def configured(context: click.Context) -> tuple[Settings, Lake]:
 
 
 def open_lake(chosen: Settings) -> Lake:
-    options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
-    return Lake(chosen.lake.root, options or None)
+    return lakes.configured(chosen)
 
 
 @main.command()
@@ -120,21 +111,23 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
 @main.command(name="normalise")
 @click.argument("kind")
 @click.argument("stream")
-def normalise_(kind: str, stream: str) -> None:
+@click.option("--explain", is_flag=True, help="Say from which paths each column came instead.")
+def normalise_(kind: str, stream: str, explain: bool) -> None:
     """Raw vendor records as NDJSON on stdin -> their event rows as NDJSON on stdout.
 
     `seq` is the number of the input line, from 0. Reads no configuration and no lake.
     """
     integration = registry.kind(kind)
     found = _stream(integration, stream)
+    write = _explain_rows if explain else _write_rows
     batch: list[tuple[int, bytes]] = []
     for number, line in enumerate(sys.stdin.buffer):
         if line.strip():
             batch.append((number, line.strip()))
         if len(batch) >= _LINES:
-            _write_rows(integration, found, batch)
+            write(integration, found, batch)
             batch = []
-    _write_rows(integration, found, batch)
+    write(integration, found, batch)
 
 
 @main.command(name="status")
@@ -188,8 +181,8 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
 
 @main.command(name="backfill")
 @click.argument("name", metavar="INTEGRATION")
-@click.option("--since", type=_Time(), required=True, help="From this time on, such as 2026-03-01.")
-@click.option("--until", type=_Time(), default=None, help="Up to this time.  [default: now]")
+@click.option("--since", type=Time(), required=True, help="From this time on, such as 2026-03-01.")
+@click.option("--until", type=Time(), default=None, help="Up to this time.  [default: now]")
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
 @click.option("--again", is_flag=True, help="Also what was read completely in the last day.")
 @click.pass_context
@@ -284,6 +277,18 @@ def doctor_(context: click.Context, as_json: bool) -> None:
         context.exit(_FAILED)
 
 
+@main.command(name="up")
+@click.pass_context
+def up_(context: click.Context) -> None:
+    """Everything: extraction, Dagster and the dashboard. Ctrl-C stops it.
+
+    Without auditlake.toml it starts the sandbox, which simulates the vendors, and reads that.
+    """
+    from pipelines import up  # noqa: PLC0415 most commands do without it
+
+    up.up(context.obj, click.echo, Console(stderr=True))
+
+
 @main.command(name="sandbox")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback, unless you must.")
 @click.option("--port", default=8700, show_default=True)
@@ -310,6 +315,17 @@ def sandbox_(show: bool, **options: Any) -> None:
     server.serve(server.Options(**options))
 
 
+main.add_command(commands.verify_)
+main.add_command(commands.prove_)
+main.add_command(commands.verify_proof)
+main.add_command(commands.evidence_)
+main.add_command(commands.retain)
+main.add_command(commands.keys_)
+main.add_command(event_commands.renormalise_)
+main.add_command(event_commands.export_)
+main.add_command(event_commands.columns_)
+
+
 def _some(sources: list[Any]) -> list[Any]:
     if not sources:
         raise ConfigurationError(
@@ -329,14 +345,29 @@ def _stream(integration: Integration, name: str) -> Stream:
 def _write_rows(
     integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
 ) -> None:
+    raw = _raw(stream, batch)
+    rows = normalise.normalise(integration.kind, integration, stream, raw).events
+    sys.stdout.write(rows.write_ndjson())
+
+
+def _explain_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    for origins in columns.explain(integration, stream, _raw(stream, batch)):
+        for origin in origins:
+            said = json.dumps(origin.value, ensure_ascii=False, default=_plain)
+            click.echo(f"{origin.column:16}{said}  <-  {', '.join(origin.sources)}")
+        click.echo()
+
+
+def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
+    """Raw rows of numbered lines, whatever they hold."""
     raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
-    raw = raw.with_columns(
+    return raw.with_columns(
         pl.col("event_id").fill_null(pl.col("raw_sha256")),
         pl.col("raw").fill_null("null"),
         seq=pl.Series([number for number, _ in batch], dtype=pl.Int64),
     )
-    rows = normalise.normalise(integration.kind, integration, stream, raw).events
-    sys.stdout.write(rows.write_ndjson())
 
 
 def _report(report: extract.Report) -> dict[str, Any]:
@@ -396,16 +427,5 @@ def _progress(*, show: bool) -> Iterator[extract.Progress]:
     if not (show and console.is_terminal):
         yield lambda _: None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        tasks: dict[tuple[str, str], TaskID] = {}
-
-        def update(report: extract.Report) -> None:
-            key = (report.integration, report.stream)
-            if key not in tasks:
-                tasks[key] = bars.add_task("", total=None)
-            oldest = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
-            text = f"{key[0]} {key[1]}: {report.rows:,} new{oldest}"
-            bars.update(tasks[key], description=text)
-
+    with bars.bars(console) as update:
         yield update

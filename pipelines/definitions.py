@@ -4,15 +4,13 @@ A run costs seconds of process start, so the sensor looks first: it reads the pa
 stored position, writes nothing, and asks for a run only where a run would change something.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Literal
 
@@ -21,12 +19,12 @@ import msgspec
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import event, extract, http, normalise, registry, settings
+from pipelines import event, extract, http, maintenance, normalise, registry, settings
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Report, Round, utc_now
 from pipelines.http import Patience, SignedIn
-from pipelines.integration import Page, Source, Stream
+from pipelines.integration import Page, Source, Span, Stream
 from pipelines.lake import Lake, Log
 
 Connect = Callable[..., SignedIn]
@@ -60,8 +58,8 @@ def definitions(
     return dg.Definitions(
         assets=[*(_stream_asset(lake, *each) for each in streams), _events_asset(lake, sources)],
         asset_checks=[_checks_of(lake, *each) for each in streams],
-        jobs=[_job(source) for source in sources],
-        schedules=[_whole_tables(), _forget_old_runs()],
+        jobs=[*(_job(source) for source in sources), _backfill_job(lake, sources, connect)],
+        schedules=[_whole_tables(), _forget_old_runs(), _maintenance(lake, sources)],
         sensors=[_sensor(lake, source, connect) for source in sources],
         resources={_client_key(source): _client(source, connect) for source in sources},
         executor=dg.in_process_executor,
@@ -72,10 +70,9 @@ def _configured() -> dg.Definitions:
     """What auditlake.toml asks for; where it is at fault, an asset that says so."""
     try:
         chosen = settings.load(settings.path_from_environment())
-        options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
-        return definitions(Lake(chosen.lake.root, options or None), registry.sources(chosen))
+        return definitions(lakes.configured(chosen), registry.sources(chosen))
     except ConfigurationError as error:
-        logging.getLogger("dagster").error("auditlake: %s", error)
+        logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 it says all
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])
 
 
@@ -345,18 +342,15 @@ def _dense(table: Table) -> Verdict:
     expected = (0, table.rows - 1) if table.rows else (None, None)
     return Verdict(
         passed=held == distinct == table.rows and ends == expected,
-        description=f"{held:,} rows, {distinct:,} values of seq from {ends[0]} to {ends[1]}; "
+        description=f"{held:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
         f"the fence says {table.rows:,}",
         figures={"rows": held, "rows by the fence": table.rows},
     )
 
 
 def _none_rejected(table: Table) -> Verdict:
-    found = lakes.scan(table.lake, "rejected")
-    if found is None:
-        return Verdict(passed=True, description="none", figures={"rejected": 0})
-    ours = (pl.col("integration") == table.log.integration) & (pl.col("stream") == table.log.stream)
-    reasons = found.filter(ours).group_by("reason").len().sort("len", descending=True).collect()
+    waiting = lakes.still_rejected(table.lake, table.log)
+    reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
     said = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
     return Verdict(passed=count == 0, description=said or "none", figures={"rejected": count})
@@ -428,6 +422,68 @@ def _whole_tables() -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         job=job, cron_schedule="17 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
+
+
+def _maintenance(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition:
+    @dg.op
+    def maintain(context: dg.OpExecutionContext) -> None:
+        logs = [Log(source.name, s.name) for source in sources for s in source.streams()]
+        for tidied in maintenance.maintain(lake, logs, utc_now().date()):
+            context.log.info(
+                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+                f"{tidied.removed:,} removed"
+            )
+
+    @dg.job(description="Keeps the lake fast and small; changes no row.")
+    def maintenance_of_the_lake() -> None:
+        maintain()
+
+    return dg.ScheduleDefinition(
+        job=maintenance_of_the_lake,
+        cron_schedule="23 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+class BackfillConfig(dg.Config):
+    """A span of one integration to be read again; times in ISO 8601, UTC where none is said."""
+
+    integration: str
+    since: str
+    until: str
+    streams: list[str] = []  # noqa: RUF012 Dagster copies it
+    again: bool = False
+
+
+def _backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.JobDefinition:
+    @dg.op
+    def backfill(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
+        (source,) = [source for source in sources if source.name == config.integration]
+        since, until = (
+            time if time.tzinfo else time.replace(tzinfo=UTC)
+            for time in map(datetime.fromisoformat, (config.since, config.until))
+        )
+        with connect(source) as client:
+            for stream in source.streams():
+                if config.streams and stream.name not in config.streams:
+                    continue
+                this = Round(
+                    lake=lake,
+                    source=source,
+                    stream=stream,
+                    client=client,
+                    via="backfill",
+                    progress=lambda report: context.log.info(_line(report)),
+                )
+                report = extract.backfill(this, Span(since=since, until=until), again=config.again)
+                if report.error:
+                    raise dg.Failure(report.error, allow_retries=False)
+
+    @dg.job(description="Reads a span of history again, beside live polling.")
+    def backfill_of_a_span() -> None:
+        backfill()
+
+    return backfill_of_a_span
 
 
 def _forget_old_runs() -> dg.ScheduleDefinition:
@@ -674,7 +730,7 @@ def _standing(instance: dg.DagsterInstance, key: dg.AssetKey) -> Standing:
     return "made" if made and made.run_id == record.asset_entry.last_run_id else "failed"
 
 
-def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> dg.AssetRecord | None:
+def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:
     return next(iter(instance.get_asset_records([key])), None)
 
 

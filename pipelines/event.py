@@ -39,22 +39,22 @@ EVENTS: dict[str, pl.DataType] = {
     "class_uid": pl.Int32(),  # OCSF 1.8 class
     "activity_id": pl.Int32(),  # OCSF 1.8 activity in that class
     "actor_id": pl.String(),  # who did it: the vendor's id
-    "actor_name": pl.String(),  # ... a name people know
-    "actor_email": pl.String(),  # ... lower-case; the same person across vendors
+    "actor_name": pl.String(),  # who did it: a name people know
+    "actor_email": pl.String(),  # who did it: lower-case; the same person across vendors
     "actor_type": pl.String(),  # user, service, api_key, application, system, anonymous
     "target_id": pl.String(),  # whom or what it was done to: the first meaningful target
-    "target_name": pl.String(),
+    "target_name": pl.String(),  # a name people know it by
     "target_type": pl.String(),  # the vendor's word for the kind of thing
     "targets": pl.List(TARGET),  # all of them, in the vendor's order
     "outcome": pl.String(),  # "success", "failure" or "unknown"
     "outcome_reason": pl.String(),  # the vendor's words for why
     "source_ip": pl.String(),  # where from: one spelling, no port
-    "user_agent": pl.String(),
-    "city": pl.String(),
+    "user_agent": pl.String(),  # the program used, as it names itself
+    "city": pl.String(),  # where from, by the vendor's geography
     "country": pl.String(),  # ISO 3166 alpha-2 where the vendor's text allows, else that text
     "severity": pl.String(),  # the vendor's word, lower-case
     "message": pl.String(),  # a sentence a person can read
-    "session_id": pl.String(),
+    "session_id": pl.String(),  # the vendor's session of the actor
     "correlation_id": pl.String(),  # what ties events of one request or transaction together
     "mapping_version": pl.Int32(),  # which mapping made this row
 }

@@ -49,7 +49,7 @@ class Reader:
             value = records.load(record)
         except ValueError:
             value = None
-        items = _at(value, self.explode) if self.explode else None
+        items = at(value, self.explode) if self.explode else None
         return [
             self._row(value, i) for i in (items if isinstance(items, list) and items else [None])
         ]
@@ -57,7 +57,7 @@ class Reader:
     def _row(self, value: Any, item: Any) -> Row:
         row: Row = []
         for name, column in self.columns.items():
-            given = [self._value(value, item, path) for path in _paths(column)]
+            given = [self.value(value, item, path) for path in _paths(column)]
             try:
                 row.append(given[0] if isinstance(column, str) else column.derive(*given))
             except Exception:  # counted, and one column only
@@ -65,16 +65,17 @@ class Reader:
                 row.append(None)
         return row
 
-    def _value(self, value: Any, item: Any, path: str) -> Any:
+    def value(self, value: Any, item: Any, path: str) -> Any:
+        """What a record, or `item` of its list, holds at `path`."""
         inside = path.removeprefix(f"{self.explode}[].")
-        return _at(item, inside) if self.explode and inside != path else _at(value, path)
+        return at(item, inside) if self.explode and inside != path else at(value, path)
 
 
 def _paths(column: str | Field) -> tuple[str, ...]:
     return (column,) if isinstance(column, str) else column.paths
 
 
-def _at(value: Any, path: str) -> Any:
+def at(value: Any, path: str) -> Any:
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None
     return value
@@ -113,7 +114,7 @@ def _compile(
     tree, names = _tree(paths), dict[str, str]()
     lines = _fetch(tree, "r", "", names)
     inner = _fetch(tree.get(f"{explode}[]", {}), "e", f"{explode}[].", names)
-    scope: dict[str, Any] = {"dig": _at}
+    scope: dict[str, Any] = {"dig": at}
     row = ", ".join(
         _expression(column, names, scope, index) for index, column in enumerate(columns.values())
     )

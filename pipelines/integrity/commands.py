@@ -2,18 +2,262 @@
 
 from __future__ import annotations
 
-from pipelines.integrity import keys, memory
-from pipelines.integrity.verifier.verify import Place
-from pipelines.lake import Lake
-from pipelines.settings import IntegritySettings
+import getpass
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from pipelines import lake as lakes
+from pipelines import settings
+from pipelines.errors import AuditlakeError
+from pipelines.integrity import evidence, keys, memory, note, prove, retention, store
+from pipelines.integrity.verifier import audit, verify
+from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
+from pipelines.lake import Lake, Log
+from pipelines.settings import IntegritySettings, Settings
+
+_FAILED = 1
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_out = click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write."
+)
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-def place(lake: Lake, settings: IntegritySettings) -> Place:
+@click.command(name="verify")
+@_as_json
+@click.option("--table", "tables", multiple=True, help="Such as raw/okta/system_log. Default: all.")
+@click.option("--since", type=_file, help="A checkpoint you kept: the log must begin with it.")
+@click.option("--key", "vkeys", multiple=True, help="Believe these public keys and no others.")
+@click.option("--full", is_flag=True, help="Read again what an earlier verification read.")
+@click.option("--processes", type=int, help="How many at once. Default: as many as CPUs.")
+@click.pass_context
+def verify_(context: click.Context, /, as_json: bool, processes: int | None, **given: Any) -> None:
+    """Check every row against what was signed; name the first bad one of each table, and how."""
+    chosen, lake = _configured(context)
+    with _bars(show=not as_json) as progress, Crew(processes) as crew:
+        verdicts = verified(chosen, lake, crew, progress=progress, **given)
+    store.of(lake, "integrity").put("verification.json", _json(verdicts).encode())
+    if as_json:
+        click.echo(_json(verdicts))
+    else:
+        for verdict in verdicts:
+            click.echo(_line(verdict))
+    if not all(verdict.ok for verdict in verdicts):
+        context.exit(_FAILED)
+
+
+def verified(
+    chosen: Settings,
+    lake: Lake,
+    crew: Crew,
+    *,
+    tables: tuple[str, ...] = (),
+    since: Path | None = None,
+    vkeys: tuple[str, ...] = (),
+    full: bool = False,
+    progress: verify.Progress = lambda _table, _read, _all: None,
+) -> list[Verdict]:
+    """The verdict on each table, and on the log of acts."""
+    where = place(lake, chosen.integrity, vkeys)
+    kept = since.read_text(encoding="utf-8") if since else None
+    kinds = {name: str(keys.get("kind", name)) for name, keys in chosen.integrations.items()}
+    wanted = tables or tuple(verify.tables(where))
+    if kept and not tables:
+        wanted = tuple(table for table in wanted if table.removeprefix("raw/") in kept)
+    verdicts = [
+        verify.verify(
+            Case(
+                place=where,
+                table=table,
+                kind=kinds.get(table.split("/")[1]),
+                since=kept,
+                full=full,
+                progress=progress,
+            ),
+            crew,
+        )
+        for table in wanted
+    ]
+    acts = verify.verify_acts(where)
+    return [*verdicts, acts] if not tables and (acts.size or acts.findings) else verdicts
+
+
+def place(lake: Lake, chosen: IntegritySettings, vkeys: tuple[str, ...] = ()) -> Place:
     """The lake as a verifier sees it."""
     return Place(
         root=lake.root,
         options=lake.storage_options,
-        memory=memory.folder(lake, settings),
-        keys=keys.trusted(settings),
-        anchors=settings.anchors,
+        memory=memory.folder(lake, chosen),
+        keys=list(vkeys) or keys.trusted(chosen),
+        anchors=chosen.anchors,
     )
+
+
+@click.command(name="prove")
+@click.argument("event", required=False)
+@click.option("--since", type=_file, help="A checkpoint you kept: prove that the log only grew.")
+@_out
+@click.pass_context
+def prove_(context: click.Context, event: str | None, since: Path | None, out: Path | None) -> None:
+    """Write a small file that shows, offline, that EVENT was in the log.
+
+    EVENT is an event_uid, or a place such as raw/okta/system_log/417.
+    """
+    _, lake = _configured(context)
+    if (event is None) == (since is None):
+        raise click.UsageError("give either an EVENT or --since CHECKPOINT")
+    document = prove.prove(lake, event) if event else _growth(lake, since)
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    if out:
+        out.write_text(text, encoding="utf-8")
+    else:
+        click.echo(text, nl=False)
+
+
+def _growth(lake: Lake, since: Path | None) -> prove.Document:
+    old = since.read_text(encoding="utf-8") if since else ""
+    parts = old.split("\n")[0].split("/")
+    if len(parts) < 3:
+        raise AuditlakeError(f"{since}: it is not a checkpoint of auditlake")
+    return prove.prover(lake, "/".join(parts[-3:-1])).growth(old)
+
+
+@click.command(name="verify-proof")
+@click.argument("file", type=_file)
+@click.option("--key", "vkeys", multiple=True, help="The public key, as it was published.")
+@click.pass_context
+def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
+    """Check a proof or an evidence pack, without a lake; with --key, without a configuration."""
+    known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
+    try:
+        for line in audit.check_file(str(file), known):
+            click.echo(line)
+    except (audit.Invalid, KeyError, ValueError) as error:
+        raise AuditlakeError(f"{file}: FALSE: {error}") from None
+
+
+@click.command(name="evidence")
+@click.option("--query", required=True, help="An SQL condition on the columns of events.")
+@click.option("--since", type=click.DateTime(), required=True, help="UTC.")
+@click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.pass_context
+def evidence_(
+    context: click.Context, query: str, since: datetime, until: datetime | None, out: Path
+) -> None:
+    """Write a zip that proves to an outsider what the query found; it checks itself offline."""
+    _, lake = _configured(context)
+    now = datetime.now(UTC)
+    until = until.replace(tzinfo=UTC) if until else now
+    question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
+    count = evidence.pack(lake, question, out, now)
+    click.echo(f"{out}: {count['events']:,} events of {count['records']:,} records")
+    click.echo(f"an auditor checks it with: python3 {out} --key VKEY (see `auditlake keys`)")
+
+
+@click.command(name="retain")
+@click.argument("table")
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A UTC day.")
+@click.option("--why", required=True, help="The rule that asks for it; recorded for good.")
+@click.option("--who", default=getpass.getuser, show_default="you", help="Recorded for good.")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.pass_context
+def retain(context: click.Context, /, table: str, before: datetime, yes: bool, **said: str) -> None:
+    """Delete the days of TABLE before a date, for good, as a recorded and signed act."""
+    _, lake = _configured(context)
+    integration, _, stream = table.removeprefix("raw/").partition("/")
+    day: date = before.date()
+    removal = retention.Removal(log=Log(integration, stream), before=day, **said)
+    count = retention.rows(lake, removal).height
+    if not yes:
+        click.confirm(f"delete {count:,} rows of {removal.log.table} for good?", abort=True)
+    removed = retention.remove(lake, removal, datetime.now(UTC))
+    click.echo(f"{removal.log.table}: {removed:,} rows of days before {day} removed, and recorded")
+
+
+@click.group(name="keys", invoke_without_command=True)
+@click.pass_context
+def keys_(context: click.Context) -> None:
+    """The public keys to publish: whoever has them can check all that was signed."""
+    if context.invoked_subcommand is None:
+        chosen, _ = _configured(context)
+        keys.signing(chosen.integrity)
+        for vkey in keys.trusted(chosen.integrity):
+            click.echo(vkey)
+
+
+@keys_.command(name="rotate")
+@click.pass_context
+def rotate(context: click.Context) -> None:
+    """Add a key, which signs beside the present one from now on."""
+    chosen, _ = _configured(context)
+    keys.rotate(chosen.integrity)
+    for key in keys.signing(chosen.integrity):
+        click.echo(key.vkey)
+    click.echo("publish the new key; when everyone has it: auditlake keys retire", err=True)
+
+
+@keys_.command(name="retire")
+@click.pass_context
+def retire(context: click.Context) -> None:
+    """Take the oldest key out of use; what it signed stays valid."""
+    chosen, _ = _configured(context)
+    click.echo(f"{keys.retire(chosen.integrity)} no longer signs")
+
+
+@keys_.command(name="new")
+@click.option("--name", default="auditlake", show_default=True)
+def new(name: str) -> None:
+    """Print a new private key, for a vault; name it in integrity.keys or integrity.key_command."""
+    click.echo(note.new_key(name).secret)
+
+
+def _configured(context: click.Context) -> tuple[Settings, Lake]:
+    chosen = settings.load(context.obj)
+    return chosen, lakes.configured(chosen)
+
+
+def _json(verdicts: list[Verdict]) -> str:
+    documents = [{"ok": verdict.ok, **asdict(verdict)} for verdict in verdicts]
+    return json.dumps(documents, indent=2, default=lambda value: value.isoformat())
+
+
+def _line(verdict: Verdict) -> str:
+    if verdict.first_bad:
+        first = verdict.first_bad
+        others = f" (and {len(verdict.findings) - 1} more findings)" * (len(verdict.findings) > 1)
+        return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
+    since = f", {verdict.read:,} read since {verdict.first:,}" if verdict.first else ""
+    removed = f", {verdict.removed:,} removed by policy" if verdict.removed else ""
+    seen = f", agrees with {len(verdict.compared_with)} kept checkpoints"
+    noted = "".join(f"\n  note: {text}" for text in verdict.notes)
+    return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}{noted}"
+
+
+@contextmanager
+def _bars(*, show: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a table on a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda _table, _read, _all: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def update(table: str, read: int, total: int) -> None:
+            if table not in tasks:
+                tasks[table] = bars.add_task(table, total=total)
+            bars.update(tasks[table], completed=read)
+
+        yield update

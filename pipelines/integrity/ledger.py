@@ -85,8 +85,23 @@ def sign(lake: Lake, log: Log, rows: int, now: datetime, fresh: pl.DataFrame | N
 
 def published(kept: Ledger) -> Head | None:
     """The checkpoint that stands in the lake. Raises Alarm where nobody known has signed it."""
-    text = (kept.folder.get("checkpoint") or b"").strip(b"\0")  # as a power cut may leave it
-    text = text or _newest_note(kept.folder)
+    return _opened(kept, kept.folder.get("checkpoint") or b"")
+
+
+def last_signed(kept: Ledger) -> Head | None:
+    """The newest head that is known to be signed, here or in the lake."""
+    known = memory.recall(kept.place, kept.table)
+    held = published(kept) or _opened(kept, _newest_note(kept.folder))
+    if known is None or held is None:
+        return known or held
+    same = known.origin == held.origin
+    if not same or (known.size == held.size and known.root != held.root):
+        raise _alarm(kept.table, "has the checkpoint of another log than the one signed here")
+    return max(known, held, key=lambda head: head.size)
+
+
+def _opened(kept: Ledger, text: bytes) -> Head | None:
+    text = text.strip(b"\0")  # as a power cut may leave it
     head = note.opened(text, keys.trusted(kept.settings))
     if text and (head is None or not head.origin.rpartition("/")[0].endswith(kept.name)):
         raise _alarm(kept.table, "has a checkpoint that no key known here has signed")
@@ -97,17 +112,6 @@ def _newest_note(folder: Folder) -> bytes:
     months = folder.names("history")
     lines = list(folder.lines(f"history/{months[-1]}")) if months else []
     return str(json.loads(lines[-1])["note"]).encode() if lines else b""
-
-
-def last_signed(kept: Ledger) -> Head | None:
-    """The newest head that is known to be signed, here or in the lake."""
-    known, held = memory.recall(kept.place, kept.table), published(kept)
-    if known is None or held is None:
-        return known or held
-    same = known.origin == held.origin
-    if not same or (known.size == held.size and known.root != held.root):
-        raise _alarm(kept.table, "has the checkpoint of another log than the one signed here")
-    return max(known, held, key=lambda head: head.size)
 
 
 def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:

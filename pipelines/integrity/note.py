@@ -98,7 +98,7 @@ def opened(note: bytes, vkeys: Iterable[str]) -> Head | None:
 
 def _good(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bool:
     try:
-        _, name, encoded = line.split(" ")
+        name, encoded = line.removeprefix("\u2014 ").split(" ")
         blob = b64decode(encoded, validate=True)
         public = known[name, blob[:4]]
         Ed25519PublicKey.from_public_bytes(public).verify(blob[4:], text.encode())

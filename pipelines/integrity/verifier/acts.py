@@ -14,15 +14,19 @@ from pipelines.integrity.verifier.tree import Span
 
 def read(shelf: Shelf, keys: Sequence[str]) -> list[dict[str, Any]]:
     """All acts, oldest first. Raises Invalid where they are not as they were signed."""
+    return [json.loads(entry) for entry in entries(shelf, keys)]
+
+
+def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
     note = shelf.read("checkpoint")
     if note is None:
         return []
     head = read_checkpoint(note.decode(), keys)
     indices = range(-(-head.size // WIDTH))
-    entries = [entry for index in indices for entry in bundle(shelf, head.size, index)]
-    if len(entries) != head.size or root_of(list(map(leaf_hash, entries))) != head.root:
+    found = [entry for index in indices for entry in bundle(shelf, head.size, index)]
+    if len(found) != head.size or root_of(list(map(leaf_hash, found))) != head.root:
         raise Invalid("the acts are not as they were signed")
-    return [json.loads(entry) for entry in entries]
+    return found
 
 
 def removed(shelf: Shelf, log: Shelf, table: str, keys: Sequence[str]) -> list[Span]:

@@ -42,6 +42,14 @@ class Shelf:
         pages = obstore.list(self._store(), path or None)
         return sorted(meta["path"] for page in pages for meta in page)
 
+    def pairs(self) -> list[str]:
+        """The folders two levels below, such as okta/system_log."""
+        if "://" not in self.root:
+            found = Path(self.root).glob("*/*/")
+            return sorted(f"{path.parent.name}/{path.name}" for path in found if path.is_dir())
+        names = (path.split("/") for path in self.files())
+        return sorted({"/".join(parts[:2]) for parts in names if len(parts) > 2})
+
     def _store(self) -> Any:
         from obstore.store import LocalStore, from_url  # noqa: PLC0415
 

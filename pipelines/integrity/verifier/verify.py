@@ -23,13 +23,20 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import acts, diagnosis, rows, sightings
-from pipelines.integrity.verifier.audit import Checkpoint, Invalid, read_checkpoint
+from pipelines.integrity.verifier.audit import (
+    Checkpoint,
+    Invalid,
+    leaf_hash,
+    read_checkpoint,
+    root_of,
+)
 from pipelines.integrity.verifier.rows import Leaves, Task
 from pipelines.integrity.verifier.shelf import HASH, WIDTH, Shelf, leaf_tiles
 from pipelines.integrity.verifier.sightings import Sighting, Unseen
 from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
 from pipelines.settings import Anchor
 
+_BOTH = ("raw", "integrity")
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
 _WORTH_PROCESSES = 200_000
@@ -170,12 +177,34 @@ def verify(case: Case, crew: Crew) -> Verdict:
 
 def tables(place: Place) -> list[str]:
     """All raw tables of the lake that exist or were signed."""
-    raw = Shelf(root=place.uri("raw"), options=place.options or {})
-    signed = Shelf(root=place.uri("integrity"), options=place.options or {})
-    logs = (path.split("/_delta_log/")[0] for path in raw.files() if "/_delta_log/" in path)
-    heads = (path for path in signed.files() if path.endswith("/checkpoint"))
-    names = {*logs, *(path.removesuffix("/checkpoint") for path in heads)}
-    return sorted(f"raw/{name}" for name in names if name.count("/") == 1)
+    raw, signed = (Shelf(root=place.uri(x), options=place.options or {}) for x in _BOTH)
+    signed_too = (name for name in signed.pairs() if not name.startswith("acts/"))
+    return sorted({f"raw/{name}" for name in (*raw.pairs(), *signed_too)})
+
+
+def verify_acts(place: Place) -> Verdict:
+    """Verify the log of what people did on purpose, such as removing old rows."""
+    verdict = Verdict(table="acts", at=datetime.now(UTC))
+    shelf = place.shelf("acts")
+    note = shelf.read("checkpoint")
+    try:
+        done = acts.entries(shelf, place.keys)
+    except Invalid as error:
+        verdict.found("changed", 0, str(error))
+        return verdict
+    verdict.size = verdict.read = len(done)
+    head = _opened(note, place.keys) if note else None
+    if isinstance(head, Checkpoint):
+        verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
+    for seen in _seen_outside(place, "raw/acts", verdict.origin or None):
+        if isinstance(seen, Unseen):
+            verdict.notes.append(f"{seen.where}: {seen.reason}")
+        elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
+            verdict.compared_with.append(seen.where)
+        elif _counts(seen, place.keys):
+            detail = f"{seen.where} knows {seen.head.size:,} acts that these do not begin with"
+            verdict.found("rolled back", len(done), detail)
+    return verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,9 +491,13 @@ def _seen(case: Case, head: Checkpoint) -> Iterator[Sighting | Unseen]:
     if earlier:
         where = "this machine's last verification"
         yield Sighting(head=earlier.head, where=where, note=None)
-    yield from sightings.remembered(case.place.memory, case.table)
-    for anchor in case.place.anchors:
-        yield from sightings.anchored(anchor, case.table, head.origin)
+    yield from _seen_outside(case.place, case.table, head.origin)
+
+
+def _seen_outside(place: Place, table: str, origin: str | None) -> Iterator[Sighting | Unseen]:
+    yield from sightings.remembered(place.memory, table)
+    for anchor in place.anchors:
+        yield from sightings.anchored(anchor, table, origin)
 
 
 def _compare_counts(case: Case, verdict: Verdict, board: Board, held: _Held) -> None:

@@ -1,0 +1,146 @@
+"""An evidence pack: what a query found, and all that an auditor needs to check it alone, offline.
+
+The zip is a program too: `python3 PACK.zip` checks itself, with Python and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines import lake as lakes
+from pipelines.errors import AuditlakeError, LakeError
+from pipelines.integrity import keys, note, prove
+from pipelines.integrity.verifier import acts, audit
+from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.lake import Lake
+
+_README = Path(__file__).with_name("evidence.md")
+_PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of `events`: an SQL condition, and the span of time it is about."""
+
+    query: str
+    since: datetime
+    until: datetime
+
+
+def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, int]:
+    """Write the pack; how many events and records it holds."""
+    settings = lake.integrity
+    if settings is None or not settings.sign:
+        raise LakeError("a pack is made of signed records: set integrity.sign = true")
+    signing, trusted = keys.signing(settings), keys.trusted(settings)
+    events = _events(lake, question)
+    proofs = list(_proofs(lake, events))
+    files = {
+        "README.md": _README.read_bytes(),
+        "__main__.py": Path(audit.__file__).read_bytes(),
+        "keys.txt": _lines(trusted),
+        "query.json": _json(_about(question, now, events, proofs)),
+        "events.ndjson": events.write_ndjson().encode(),
+        "records.ndjson": b"".join(_json(proof) for proof in proofs),
+        "coverage.ndjson": _coverage(lake, question, events).write_ndjson().encode(),
+        "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
+        **_checkpoints(lake, events),
+    }
+    manifest = [audit.MANIFEST, *(f"{sha256(files[n]).hexdigest()}  {n}" for n in files), ""]
+    files["manifest.txt"] = note.signed("\n".join(manifest), signing)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, data in files.items():
+            zipped.writestr(name, data)
+    audit.check_pack(str(out), trusted)
+    return {"events": events.height, "records": len(proofs)}
+
+
+def _events(lake: Lake, question: Question) -> pl.DataFrame:
+    table = lakes.scan(lake, "events")
+    if table is None:
+        raise LakeError("there are no events yet: poll first")
+    span = pl.col("time").is_between(question.since, question.until, "left")
+    try:
+        found = table.filter(span, pl.sql_expr(question.query)).sort("time", "event_uid")
+        return found.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise AuditlakeError(
+            f"--query: {said}: give an SQL condition on the columns of events, "
+            "such as \"actor_email = 'ada@example.com' AND outcome = 'failure'\""
+        ) from None
+
+
+def _logs(events: pl.DataFrame) -> list[tuple[str, list[int], list[Any]]]:
+    """(log, places, dates) of the records behind some events."""
+    groups = events.group_by("integration", "stream").agg(
+        pl.col("seq").unique().sort(), pl.col("date").unique()
+    )
+    named = ((f"{name}/{stream}", seqs, dates) for name, stream, seqs, dates in groups.iter_rows())
+    return sorted(named, key=lambda log: log[0])
+
+
+def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
+    for name, seqs, dates in _logs(events):
+        table, maker = lakes.scan(lake, f"raw/{name}"), prove.prover(lake, name)
+        if table is None:
+            raise LakeError(f"raw/{name}: the table is gone: run `auditlake verify`")
+        wanted = pl.col("date").is_in(dates), pl.col("seq").is_in(seqs)
+        for row in table.filter(*wanted).sort("seq").collect().iter_rows(named=True):
+            yield maker.record(row)
+
+
+def _checkpoints(lake: Lake, events: pl.DataFrame) -> dict[str, bytes]:
+    return {
+        f"checkpoints/{name.replace('/', '.')}.txt": prove.prover(lake, name).note.encode()
+        for name, _, _ in _logs(events)
+    }
+
+
+def _coverage(lake: Lake, question: Question, events: pl.DataFrame) -> pl.DataFrame:
+    """What was asked of the vendors about this span: without it, silence means nothing."""
+    table = lakes.scan(lake, "coverage")
+    if table is None:
+        return pl.DataFrame()
+    overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
+    return table.filter(overlaps).sort("asked_at").collect()
+
+
+def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
+    options = lake.storage_options or {}
+    return acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
+
+
+def _about(
+    question: Question, now: datetime, events: pl.DataFrame, proofs: list[prove.Document]
+) -> dict[str, Any]:
+    return {
+        "query": question.query,
+        "since": question.since.isoformat(),
+        "until": question.until.isoformat(),
+        "made_at": now.isoformat(),
+        "events": events.height,
+        "records": len(proofs),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "entry": "auditlake/1",
+    }
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def _lines(texts: list[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()

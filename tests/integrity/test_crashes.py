@@ -1,0 +1,120 @@
+"""SIGKILL between any two steps: what was signed is never contradicted, and signing goes on."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+
+from pipelines import lake as lakes
+from pipelines.integrity import ledger
+from pipelines.integrity.verifier import audit
+from tests.integrity import crashing
+from tests.integrity.worlds import LOG, NOON, Signed, rows
+
+KILLS = 200
+ROUNDS = 14  # a lake; more would only make it slower
+
+
+def killed_rounds(folder, first):
+    """Rounds that are each killed one step later than the one before; the step each died at."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.integrity.crashing"])
+    finished, touches = 0, first
+    while finished < ROUNDS:
+        process = context.Process(target=crashing.round_until, args=(folder, touches))
+        process.start()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if process.exitcode:
+            yield touches
+        touches = touches + 1 if process.exitcode else 1
+        finished = lakes.position(Signed(folder).lake, LOG).rows // crashing.BATCH
+
+
+def everything_signed(signed):
+    """Every note that can be found anywhere."""
+    checkpoint = signed.log / "checkpoint"
+    notes = {checkpoint.read_text()} if checkpoint.exists() else set()
+    for month in (signed.log / "history").glob("*"):
+        notes |= {json.loads(line)["note"] for line in month.read_text().splitlines()}
+    return notes
+
+
+def test_two_hundred_kills_leave_consistent_logs(tmp_path):
+    steps, number = [], 0
+    while len(steps) < KILLS:
+        number += 1
+        steps += survived(Signed(tmp_path / f"world{number}"), steps[-1] + 1 if steps else 1)
+    assert len(set(steps)) > 20, "a round has more steps than that"
+    never_killed = Signed(tmp_path / "calm")
+    for _ in range(ROUNDS):
+        crashing.one_round(never_killed)
+    heads = {head(Signed(tmp_path / f"world{n}")) for n in range(1, number + 1)}
+    assert heads == {head(never_killed)}
+
+
+def survived(signed, first):
+    """The steps at which rounds of this lake were killed, all that was ever signed being sound."""
+    steps, seen = [], set()
+    for step in killed_rounds(signed.folder, first):
+        seen |= everything_signed(signed)
+        steps.append(step)
+    ledger.sign(signed.lake, LOG, lakes.position(signed.lake, LOG).rows, NOON)
+    seen |= everything_signed(signed)
+    leaves = [audit.leaf_hash(entry) for entry in ledger.entries(signed.rows())]
+    heads = [audit.read_checkpoint(note, signed.vkeys()) for note in seen]
+    assert len({head.origin for head in heads}) == 1
+    assert all(head.root == audit.root_of(leaves[: head.size]) for head in heads)
+    assert signed.verify(events=False).ok
+    return steps
+
+
+def head(signed):
+    """What the checkpoint says, but for the log's name."""
+    return tuple((signed.log / "checkpoint").read_text().split("\n")[1:3])
+
+
+def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed, monkeypatch):
+    monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0.1)
+    signed.land(*range(700, 730), day=3, sign=False)
+    assert signed.verify().first_bad.kind == "unsigned"
+    ledger.sign(signed.lake, LOG, 730, NOON)
+    assert signed.verify().ok
+
+
+def test_two_writers_sign_the_same_log(signed):
+    first, second = rows(range(700, 710), day=3), rows(range(710, 720), day=3)
+    one = lakes.append_raw(signed.lake, LOG, first, "c").frame
+    other = lakes.append_raw(signed.lake, LOG, second, "c").frame
+    for frame, total in ((other, 720), (one, 710)):
+        signed.derive(frame) if frame is one else None
+        ledger.sign(signed.lake, LOG, max(total, 720), NOON, frame if frame is other else None)
+    signed.derive(other)
+    assert signed.verify().ok
+
+
+def test_lost_tiles_are_made_again_from_the_rows(signed):
+    shutil.rmtree(signed.log / "tile")
+    signed.land(*range(700, 730), day=3)
+    assert signed.verify(full=True).ok
+
+
+def test_a_checkpoint_emptied_by_a_power_cut_is_made_again(signed):
+    for left in (b"", b"\0" * 190):
+        before = (signed.log / "checkpoint").read_bytes()
+        (signed.log / "checkpoint").write_bytes(left)
+        ledger.sign(signed.lake, LOG, 700, NOON)
+        assert (signed.log / "checkpoint").read_bytes() == before
+
+
+def test_half_a_line_of_memory_is_passed_over(signed):
+    (memory,) = (signed.place.memory / "signed").glob("*.ndjson")
+    memory.write_bytes(memory.read_bytes() + b'{"origin": "aud')
+    signed.land(*range(700, 730), day=3)
+    assert signed.verify().ok
+
+
+def test_an_idle_round_signs_nothing_anew(signed):
+    before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
+    ledger.sign(signed.lake, LOG, 700, NOON)
+    assert {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")} == before

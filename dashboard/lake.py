@@ -1,0 +1,132 @@
+"""The dashboard's one door to the lake, which opens for reading only.
+
+A snapshot is pinned to a version of `events` and keeps the answers given about it: a number
+says what may be remembered, no clock does, and two questions of one page see the same table.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+UNREADABLE = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A row of a raw table: what the vendor sent, and how it came here."""
+
+    raw: str
+    via: str
+    ingested_at: datetime
+    raw_sha256: str
+
+    def intact(self) -> bool:
+        return hashlib.sha256(self.raw.encode()).hexdigest() == self.raw_sha256
+
+
+class Snapshot:
+    """`events` at one version."""
+
+    def __init__(self, table: DeltaTable) -> None:
+        self.version: int = table.version()
+        self.rows: int = table.count()
+        self.days = sorted(date.fromisoformat(part["date"]) for part in table.partitions())
+        self.committed_at = _committed_at(table)
+        self._events = pl.scan_delta(table)
+        self._answer = functools.lru_cache(maxsize=256)(self._compute)
+
+    @property
+    def events(self) -> pl.LazyFrame:
+        return self._events
+
+    def ask(
+        self,
+        question: Callable[Concatenate[pl.LazyFrame, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """`question(events, ...)`, computed once a version; the answer is not to be changed."""
+        answer: R = self._answer(question, args, tuple(kwargs.items()))
+        return answer
+
+    def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return question(self._events, *args, **dict(kwargs))
+
+
+class Lake:
+    """An open lake: one handle for the process, brought up to date at every look."""
+
+    def __init__(self, root: str, options: Mapping[str, str]) -> None:
+        self.root = root.rstrip("/")
+        self._options = dict(options)
+        self._lock = threading.Lock()
+        self._head: DeltaTable | None = None
+        self._snapshot: Snapshot | None = None
+
+    def look(self) -> Snapshot | None:
+        """The newest version of `events`; None while there is no such table."""
+        with self._lock:
+            try:
+                version = self._newest()
+            except TableNotFoundError:
+                self._head = self._snapshot = None
+                return None
+            if self._snapshot is None or self._snapshot.version != version:
+                self._snapshot = Snapshot(self._open("events", version))
+            return self._snapshot
+
+    def forget(self) -> None:
+        """Let go of the handle: after a failure the next look opens the table anew."""
+        with self._lock:
+            self._head = self._snapshot = None
+
+    def record(self, integration: str, stream: str, day: date, seq: int) -> Record | None:
+        """One row of a raw table. Raises FileNotFoundError where the names are no folder's."""
+        if not all(_is_a_name(part) for part in (integration, stream)):
+            raise FileNotFoundError(f"no raw table is called {integration}/{stream}")
+        found = (
+            pl.scan_delta(self._open(f"raw/{integration}/{stream}"))
+            .filter(pl.col("date") == day, pl.col("seq") == seq)
+            .select("raw", "via", "ingested_at", "raw_sha256")
+            .head(1)
+            .collect()
+        )
+        return Record(**found.row(0, named=True)) if found.height else None
+
+    def _newest(self) -> int:
+        if self._head is None:
+            self._head = self._open("events")
+        else:
+            self._head.update_incremental()
+        version: int = self._head.version()
+        return version
+
+    def _open(self, path: str, version: int | None = None) -> DeltaTable:
+        return DeltaTable(f"{self.root}/{path}", version, storage_options=self._options or None)
+
+
+@functools.lru_cache(maxsize=4)
+def held_open(root: str, options: tuple[tuple[str, str], ...]) -> Lake:
+    """The one open lake of the process for that root."""
+    return Lake(root, dict(options))
+
+
+def _committed_at(table: DeltaTable) -> datetime:
+    return datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
+
+
+def _is_a_name(part: str) -> bool:
+    return bool(part) and not part.startswith(".") and "/" not in part and "\\" not in part

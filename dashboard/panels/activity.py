@@ -1,0 +1,126 @@
+"""The activity graph with its sentence of totals, the choice of grouping and the legend."""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+import streamlit as st
+
+from dashboard import charts, fields, queries, session, times
+from dashboard.charts import Series
+from dashboard.lake import Snapshot
+from dashboard.queries import Filter, Query, Summary
+
+_TOP = 8
+
+
+def show(snapshot: Snapshot, query: Query) -> None:
+    field = session.view().by
+    summary = snapshot.ask(queries.summary, query)
+    top = list(snapshot.ask(queries.values, query, field, _TOP).iter_rows())
+    stacked = charts.series(
+        top, summary.events, field, _colours(field, [value for value, _ in top])
+    )
+    with st.container(border=True, key="activity", gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            _totals(summary)
+            _group_by()
+        left, right = st.columns([4.2, 1.25], gap="small")
+        with left:
+            _graph(snapshot, query, field, stacked)
+        with right:
+            _legend(field, stacked)
+
+
+def _colours(field: str, values: list[str]) -> dict[str, int]:
+    """Kept for the session, so that a value's colour stays whatever is filtered."""
+    known: dict[str, dict[str, int]] = st.session_state.setdefault("colours", {})
+    known[field] = charts.coloured(known.get(field, {}), values)
+    return known[field]
+
+
+def _totals(summary: Summary) -> None:
+    share = summary.unsuccessful / max(1, summary.events)
+    st.html(
+        '<span class="quiet">'
+        f"<b>{summary.events:,}</b> event{'s' * (summary.events != 1)} · "
+        f"<b>{summary.actors:,}</b> actor{'s' * (summary.actors != 1)} · "
+        f"<b>{summary.addresses:,}</b> IP{'s' * (summary.addresses != 1)} · "
+        f"<b>{summary.unsuccessful:,}</b> failed ({share:.1%})</span>",
+        width="stretch",
+    )
+
+
+def _group_by() -> None:
+    st.session_state["by"] = session.view().by
+    st.segmented_control(
+        "Group by",
+        fields.GROUPS,
+        format_func=fields.label,
+        key="by",
+        required=True,
+        label_visibility="collapsed",
+        on_change=_take_group,
+    )
+
+
+def _take_group() -> None:
+    session.change(by=st.session_state["by"])
+
+
+def _graph(snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...]) -> None:
+    zone = session.zone()
+    edges = times.edges(query.since, query.until, zone)
+    top = tuple(one.value for one in stacked if one.value is not None)
+    counts = snapshot.ask(queries.activity, query, field, top, edges)
+    # A new key after a zoom, or the old brush would stay on the new axis.
+    key = f"graph-{times.show(session.view().range)}"
+    st.altair_chart(
+        charts.activity(counts, stacked, edges, (query.since, query.until), zone),
+        key=key,
+        on_select=lambda: _zoom(key),
+        selection_mode=charts.BRUSH,
+        alt=f"Events over time by {fields.label(field)}",
+        width="stretch",
+    )
+
+
+def _zoom(key: str) -> None:
+    span = charts.brushed(st.session_state[key]["selection"])
+    if span:
+        session.change(range=times.between(*span))
+
+
+def _legend(field: str, stacked: tuple[Series, ...]) -> None:
+    rows = pl.DataFrame(
+        {
+            "colour": [charts.swatch(one.colour) for one in stacked],
+            "value": [one.name for one in stacked],
+            "n": [one.n for one in stacked],
+        }
+    )
+    values = tuple(one.value for one in stacked)
+    key = f"legend-{hashlib.sha256(repr((field, values)).encode()).hexdigest()[:16]}"
+    st.dataframe(
+        rows,
+        key=key,
+        on_select=lambda: _take_legend(key, field, values),
+        selection_mode="single-cell",
+        hide_index=True,
+        height=charts.HEIGHT,
+        row_height=20,
+        column_config={
+            "colour": st.column_config.ImageColumn("", width=28),
+            "value": st.column_config.TextColumn(fields.label(field), width=140),
+            "n": st.column_config.NumberColumn("Events", format="localized", width=64),
+        },
+        alt=f"{fields.label(field)}: colours and events; choose one to filter by it",
+    )
+
+
+def _take_legend(key: str, field: str, values: tuple[str | None, ...]) -> None:
+    cells = st.session_state[key]["selection"]["cells"]
+    value = values[cells[0][0]] if cells else None
+    if value is not None:
+        session.filter_by(Filter(field=field, value=value))

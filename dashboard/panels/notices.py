@@ -1,0 +1,72 @@
+"""What is said where there is nothing to show, and what to do about it."""
+
+from __future__ import annotations
+
+import logging
+
+import streamlit as st
+
+from dashboard import opening, session, times
+from dashboard.lake import Snapshot
+from dashboard.queries import Query
+from dashboard.state import View
+from dashboard.times import Last
+
+_log = logging.getLogger(__name__)
+
+
+def no_lake() -> None:
+    with _notice(":material/inbox:", "No events yet"):
+        st.caption(
+            "No events yet: once `auditlake poll` or `auditlake up` has collected some, "
+            "they appear here.",
+            width="content",
+        )
+        st.button("Look again", key="look_again")
+
+
+def unreadable(error: BaseException) -> None:
+    """The class of the failure only: its text may hold addresses and credentials."""
+    _log.warning("the lake cannot be read: %s", type(error).__name__)
+    opening.configured().forget()
+    with _notice(":material/error:", "The lake cannot be read"):
+        st.caption(
+            "The store did not answer as it should, or a file is damaged. Check `[lake]` in "
+            f"auditlake.toml and run `auditlake doctor`. ({type(error).__name__})",
+            width="content",
+        )
+        st.button("Try again", key="try_again")
+
+
+def misconfigured(error: Exception) -> None:
+    """Its text names keys and never a value."""
+    with _notice(":material/settings_alert:", "The configuration has to be changed"):
+        st.text(str(error))
+        st.button("Try again", key="try_again")
+
+
+def no_match(query: Query, snapshot: Snapshot) -> None:
+    zone = session.zone()
+    since, until = (times.stamp(end, zone) for end in (query.since, query.until))
+    with _notice(":material/search_off:", "No events match"):
+        st.caption(f"Nothing from {since} to {until} matches.", width="content")
+        newest = f"{snapshot.days[-1]:%d %b %Y}"
+        st.caption(f"The newest event in the lake is of {newest} (UTC).", width="content")
+        with st.container(horizontal=True, horizontal_alignment="center"):
+            if query.text or query.filters:
+                st.button("Clear filters", on_click=clear, key="empty_clear")
+            st.button("Search last 90 days", on_click=_widen, key="empty_widen")
+
+
+def clear() -> None:
+    session.change(text="", filters=View().filters)
+
+
+def _widen() -> None:
+    session.change(range=Last(count=90, unit="d"))
+
+
+def _notice(icon: str, title: str) -> st.delta_generator.DeltaGenerator:
+    box = st.container(border=True, horizontal_alignment="center", key="notice")
+    box.markdown(f"### {icon} {title}", width="content")
+    return box

@@ -1,0 +1,219 @@
+"""Every question the dashboard asks of `events`: pure, and never more rows than are shown.
+
+Each begins with `matching`, which names the partition's `date` beside `time`: Polars then reads
+only the days that the span touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from dashboard import fields, search, times
+
+PAGE = 500
+OTHER = -1  # the series of all values that are not among the top
+
+_ROW: tuple[str, ...] = (
+    "title",
+    "integration",
+    "activity_type",
+    "action",
+    "actor",
+    "target",
+    "outcome",
+    "source_ip",
+    "country",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    field: str
+    value: str  # "" is the absence of a value
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    since: datetime
+    until: datetime
+    text: str = ""
+    filters: tuple[Filter, ...] = ()
+
+    def without(self, field: str) -> Query:
+        """The same without the filters on `field`: what its own list of values is drawn from."""
+        return replace(self, filters=tuple(f for f in self.filters if f.field != field))
+
+
+def matching(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
+    last = query.until - timedelta(microseconds=1)
+    return events.filter(
+        pl.col("date").is_between(query.since.date(), last.date()),
+        pl.col("time") >= query.since,
+        pl.col("time") < query.until,
+        *_kept(query.filters),
+        search.expression(search.parse(query.text)),
+    )
+
+
+Days = tuple[tuple[date, int], ...]
+
+
+def days(events: pl.LazyFrame, query: Query) -> Days:
+    """Each day that has events and how many, newest first."""
+    counted = matching(events, query).group_by("date").agg(n=pl.len())
+    return tuple(counted.sort("date", descending=True).collect().iter_rows())
+
+
+def page(events: pl.LazyFrame, query: Query, number: int, counted: Days) -> pl.DataFrame:
+    """Page `number` from 1, newest first; reads only the days that the page lies in."""
+    touched, skipped = _days_of_page(number, counted)
+    return (
+        matching(events, query)
+        .filter(pl.col("date").is_in(touched))
+        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+        .sort("time", "event_uid", descending=True)
+        .slice((number - 1) * PAGE - skipped, PAGE)
+        .collect()
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    events: int
+    actors: int
+    addresses: int
+    unsuccessful: int
+
+
+def summary(events: pl.LazyFrame, query: Query) -> Summary:
+    row = (
+        matching(events, query)
+        .select(
+            events=pl.len(),
+            actors=fields.value("actor").drop_nulls().n_unique(),
+            addresses=fields.value("source_ip").drop_nulls().n_unique(),
+            unsuccessful=(pl.col("outcome") == "failure").sum(),
+        )
+        .collect()
+        .row(0, named=True)
+    )
+    return Summary(**row)
+
+
+def values(events: pl.LazyFrame, query: Query, field: str, most: int) -> pl.DataFrame:
+    """The values of `field` and how many events say so, most frequent first: value, n."""
+    return (
+        matching(events, query)
+        .group_by(value=fields.value(field).fill_null(""))
+        .agg(n=pl.len())
+        .sort(["n", "value"], descending=[True, False])
+        .head(most)
+        .collect()
+    )
+
+
+def activity(
+    events: pl.LazyFrame,
+    query: Query,
+    field: str,
+    top: tuple[str, ...],
+    edges: tuple[datetime, ...],
+) -> pl.DataFrame:
+    """Events per bucket and series: start, series (place in `top`, or OTHER), n."""
+    tick = times.tick(edges)
+    places = list(range(len(top)))
+    return (
+        matching(events, query)
+        .group_by(
+            start=pl.col("time").dt.truncate(tick),
+            series=fields.value(field)
+            .fill_null("")
+            .replace_strict(list(top), places, default=OTHER, return_dtype=pl.Int8),
+        )
+        .agg(n=pl.len())
+        .sort("start")
+        .join_asof(_starts(edges), left_on="start", right_on="bucket", coalesce=False)
+        .group_by(start="bucket", series="series")
+        .agg(n=pl.col("n").sum())
+        .sort("start", "series")
+        .collect()
+    )
+
+
+def event(events: pl.LazyFrame, day: date, uid: str) -> dict[str, Any] | None:
+    """Every column of one event; None where it is not there."""
+    found = events.filter(pl.col("date") == day, pl.col("event_uid") == uid).head(1).collect()
+    return found.row(0, named=True) if found.height else None
+
+
+def export(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
+    """The whole result in all its columns, newest first, not yet read."""
+    return matching(events, query).sort("time", "event_uid", descending=True)
+
+
+def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFrame:
+    """Each integration's streams: events, newest, arrival, usual delay and events a day.
+
+    `delay` is the median of the last `history` days; `daily` has one count a UTC day, today last.
+    """
+    first = (now - timedelta(days=history - 1)).date()
+    by = ["integration", "stream"]
+    totals = events.group_by(by).agg(
+        kind=pl.col("kind").first(),
+        events=pl.len(),
+        last_event=pl.col("time").max(),
+        last_arrival=pl.col("ingested_at").max(),
+    )
+    recent = events.filter(pl.col("date") >= first)
+    delays = recent.group_by(by).agg(delay=(pl.col("ingested_at") - pl.col("time")).median())
+    counts = recent.group_by(*by, "date").agg(n=pl.len())
+    daily = (
+        _every_day(totals.select(by), first, now.date())
+        .join(counts, on=[*by, "date"], how="left")
+        .sort("date")
+        .group_by(by)
+        .agg(daily=pl.col("n").fill_null(0))
+    )
+    return totals.join(delays, on=by, how="left").join(daily, on=by, how="left").sort(by).collect()
+
+
+def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
+    """The days that a page lies in, and how many events there are on newer days."""
+    first, touched, skipped, seen = (number - 1) * PAGE, [], 0, 0
+    for day, n in counted:
+        if seen + n <= first:
+            skipped = seen + n
+        elif seen < first + PAGE:
+            touched.append(day)
+        seen += n
+    return touched, skipped
+
+
+def _kept(filters: Iterable[Filter]) -> list[pl.Expr]:
+    """One expression a field and sense: any of the wanted values, none of the unwanted."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for wanted in filters:
+        groups.setdefault((wanted.field, wanted.negated), []).append(wanted.value)
+    return [_among(field, values, negated) for (field, negated), values in groups.items()]
+
+
+def _among(field: str, values: list[str], negated: bool) -> pl.Expr:
+    value = fields.value(field)
+    found = value.is_in([text for text in values if text]).fill_null("" in values)
+    return found.not_() if negated else found
+
+
+def _starts(edges: tuple[datetime, ...]) -> pl.LazyFrame:
+    starts = pl.Series("bucket", edges[:-1], dtype=pl.Datetime("us", "UTC"))
+    return starts.to_frame().lazy()
+
+
+def _every_day(streams: pl.LazyFrame, first: date, last: date) -> pl.LazyFrame:
+    calendar = pl.date_range(first, last, eager=True).alias("date").to_frame().lazy()
+    return streams.join(calendar, how="cross")

@@ -1,0 +1,134 @@
+"""The query language of the search box: text -> terms -> one Polars expression.
+
+`field:value`, `-field:value`, `field:a,b` (either), `field:wild*card`, `field:*` (says anything),
+`field:""` (says nothing), `"a phrase"` and free text; terms are joined by "and", case is ignored.
+A word before a colon that is no field is searched for as it stands, so that an ARN, an address or
+a URL can be pasted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+
+import polars as pl
+
+from dashboard import fields
+
+_TERM = re.compile(
+    r'(?P<minus>-?)(?:(?P<field>[A-Za-z_]\w*):)?(?P<rest>(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^\s"])+)',
+    re.DOTALL,
+)
+_WORD = re.compile(r'"(?P<quoted>(?:\\.|[^"\\])*)(?:"|\\?$)|(?P<bare>[^,"]+)', re.DOTALL)
+_SCHEMES = {"arn", "http", "https", "urn", "mailto"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    text: str
+    quoted: bool = False  # a quoted word has no wildcards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    words: tuple[Word, ...]
+    field: str | None = None  # None: free text, in every searched column
+    negated: bool = False
+
+
+def parse(text: str) -> tuple[Term, ...]:
+    """Never fails: what is not of the language is free text."""
+    return tuple(term for found in _TERM.finditer(text) for term in _terms(found))
+
+
+def expression(terms: Iterable[Term]) -> pl.Expr:
+    return reduce(and_, (_matches(term) for term in terms), pl.lit(True))
+
+
+def show(terms: Iterable[Term]) -> str:
+    """Text that parses to `terms`."""
+    return " ".join(_show(term) for term in terms)
+
+
+def unknown_fields(text: str) -> list[str]:
+    """Names before a colon that look like a field and are none: a slip, most likely."""
+    names = [found["field"] for found in _TERM.finditer(text) if found["field"]]
+    return [name for name in names if not fields.resolve(name) and name.lower() not in _SCHEMES]
+
+
+def _terms(found: re.Match[str]) -> list[Term]:
+    negated = bool(found["minus"])
+    field = fields.resolve(found["field"] or "")
+    if field:
+        words = tuple(_word(part) for part in _WORD.finditer(found["rest"]))
+        return [Term(field=field, words=words, negated=negated)] if words else []
+    if found["field"]:
+        text = f"{found['field']}:{found['rest']}".replace('"', "")
+        return [Term(words=(Word(text=text),), negated=negated)]
+    return _free(found["rest"], negated=negated)
+
+
+def _free(text: str, *, negated: bool) -> list[Term]:
+    if '"' not in text:
+        return [Term(words=(Word(text=text),), negated=negated)]
+    words = [_word(part) for part in _WORD.finditer(text)]
+    return [Term(words=(word,), negated=negated) for word in words if word.text]
+
+
+def _word(found: re.Match[str]) -> Word:
+    if found["quoted"] is None:
+        return Word(text=found["bare"])
+    return Word(text=re.sub(r"\\(.)", r"\1", found["quoted"], flags=re.DOTALL), quoted=True)
+
+
+def _show(term: Term) -> str:
+    field = f"{term.field}:" if term.field else ""
+    return ("-" if term.negated else "") + field + ",".join(_show_word(word) for word in term.words)
+
+
+def _show_word(word: Word) -> str:
+    if not word.quoted:
+        return word.text
+    escaped = word.text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _matches(term: Term) -> pl.Expr:
+    found = [
+        _contains(word) if term.field is None else _is(term.field, word) for word in term.words
+    ]
+    matched = pl.any_horizontal(found).fill_null(False)
+    return matched.not_() if term.negated else matched
+
+
+def _is(field: str, word: Word) -> pl.Expr:
+    value = fields.value(field)
+    match word:
+        case Word(text=""):
+            return value.is_null()
+        case Word(text="*", quoted=False):
+            return value.is_not_null()
+        case Word(quoted=False) if "*" in word.text:
+            return value.str.contains(f"(?is)^{_pattern(word.text)}$")
+    return value.str.to_lowercase() == word.text.lower()
+
+
+def _contains(word: Word) -> pl.Expr:
+    texts = [pl.col(name) for name in fields.SEARCHED]
+    names = pl.col("targets").list.eval(_holds(pl.element().struct.field("name"), word)).list.any()
+    return pl.any_horizontal(*(_holds(text, word) for text in texts), names)
+
+
+def _holds(text: pl.Expr, word: Word) -> pl.Expr:
+    if "*" in word.text and not word.quoted:
+        return text.str.contains(f"(?is){_pattern(word.text)}")
+    if word.text.isascii():
+        return text.str.contains_any([word.text], ascii_case_insensitive=True)
+    return text.str.to_lowercase().str.contains(word.text.lower(), literal=True)
+
+
+def _pattern(text: str) -> str:
+    return ".*".join(re.escape(part) for part in text.split("*"))

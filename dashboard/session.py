@@ -1,0 +1,94 @@
+"""The analyst's view between two runs of the page: read from the address, written back to it.
+
+The address is written with `from_dict`, which makes an entry in the browser's history; reading it
+leaves it as it is, or Back would be caught in a loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from dashboard import state, times
+from dashboard.queries import Filter
+from dashboard.state import Opened, View
+
+_VIEW = "view"
+_WRITTEN = "written"  # the parameters we last read or wrote
+_GRID = "grid"  # the key of the grid of events on the page
+_STALE = "stale"  # a callback changed the question while only a fragment was to be run
+
+
+def follow_address() -> None:
+    """Take the view from the address unless it is the one we wrote: a link, reload or Back.
+
+    A bare address on return from another page of the app keeps the view, which is then written.
+    """
+    given = {key: st.query_params.get_all(key) for key in st.query_params}
+    returned = not given and st.session_state.pop("elsewhere", False) and _VIEW in st.session_state
+    if not returned and (_VIEW not in st.session_state or given != st.session_state[_WRITTEN]):
+        st.session_state[_VIEW] = state.from_params(given)
+    st.session_state[_WRITTEN] = given
+    st.session_state.pop(_STALE, None)
+
+
+def write_address() -> None:
+    spelled = state.params(view())
+    if spelled != state.params(state.from_params(st.session_state[_WRITTEN])):
+        st.query_params.from_dict(spelled)
+        st.session_state[_WRITTEN] = spelled
+
+
+def leave() -> None:
+    """Another page of the app is shown, whose address says nothing of the view."""
+    st.session_state["elsewhere"] = True
+    no_grid()
+
+
+def view() -> View:
+    found: View = st.session_state.get(_VIEW, View())
+    return found
+
+
+def zone() -> ZoneInfo:
+    return times.zone(view().zone or st.context.timezone)
+
+
+def ask(view: View) -> None:
+    """Put another question: everything on the page is made anew."""
+    st.session_state[_VIEW] = view
+    st.session_state[_STALE] = True
+
+
+def change(**changes: Any) -> None:
+    """Another question, from its first page; an open event stays open beside it."""
+    ask(replace(view(), **{"page": 1, **changes}))
+
+
+def filter_by(wanted: Filter) -> None:
+    ask(view().adding(wanted))
+
+
+def show_event(opened: Opened | None) -> None:
+    """Open or close the details pane: the same question, so a fragment's run is enough."""
+    st.session_state[_VIEW] = replace(view(), opened=opened)
+
+
+def newly_shown(grid: str) -> bool:
+    """Whether the grid of that key was not on the page in the run before."""
+    before = st.session_state.get(_GRID)
+    st.session_state[_GRID] = grid
+    return bool(before != grid)
+
+
+def no_grid() -> None:
+    st.session_state.pop(_GRID, None)
+
+
+def rerun_if_stale() -> None:
+    """First line of a fragment whose callbacks may put another question."""
+    if st.session_state.pop(_STALE, False):
+        st.rerun()

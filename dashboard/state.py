@@ -1,0 +1,110 @@
+"""What an analyst is looking at, as one value that the address of the page spells out.
+
+Nothing of an investigation is kept elsewhere: reload, Back, a shared link and a saved view all
+come down to `from_params(params(view)) == view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from dashboard import fields, times
+from dashboard.queries import Filter, Query
+from dashboard.times import Last, Range
+
+USUAL = Last(count=7, unit="d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The event in the details pane; its day finds its partition."""
+
+    date: date
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    range: Range = USUAL
+    text: str = ""
+    filters: tuple[Filter, ...] = ()
+    by: str = "activity_type"
+    page: int = 1
+    zone: str = ""  # "" is the browser's
+    opened: Opened | None = None
+
+    def query(self, now: datetime) -> Query:
+        since, until = times.bounds(self.range, now)
+        return Query(since=since, until=until, text=self.text, filters=self.filters)
+
+    def adding(self, wanted: Filter) -> View:
+        """With this filter, and without its opposite."""
+        others = (f for f in self.filters if (f.field, f.value) != (wanted.field, wanted.value))
+        return replace(self, filters=(*others, wanted), page=1)
+
+    def removing(self, unwanted: Filter) -> View:
+        return replace(self, filters=tuple(f for f in self.filters if f != unwanted), page=1)
+
+    def choosing(self, field: str, values: Sequence[str], *, negated: bool) -> View:
+        """With exactly these values of `field` in this sense; the other sense stays."""
+        others = [f for f in self.filters if (f.field, f.negated) != (field, negated)]
+        chosen = [Filter(field=field, value=value, negated=negated) for value in values]
+        return replace(self, filters=(*others, *chosen), page=1)
+
+    def chosen(self, field: str, *, negated: bool) -> list[str]:
+        return [f.value for f in self.filters if (f.field, f.negated) == (field, negated)]
+
+
+def params(view: View) -> dict[str, list[str]]:
+    """The query parameters of `view`; what is as by default is left out."""
+    plain = View()
+    spelled = {
+        "range": [times.show(view.range)] if view.range != plain.range else [],
+        "q": [view.text] if view.text else [],
+        "f": [_show_filter(wanted) for wanted in view.filters],
+        "by": [view.by] if view.by != plain.by else [],
+        "page": [str(view.page)] if view.page != plain.page else [],
+        "tz": [view.zone] if view.zone else [],
+        "ev": [f"{view.opened.date}/{view.opened.uid}"] if view.opened else [],
+    }
+    return {key: values for key, values in spelled.items() if values}
+
+
+def from_params(given: Mapping[str, Sequence[str]]) -> View:
+    """The view that the parameters spell; what cannot be understood is as by default."""
+    plain = View()
+    one = {key: values[0] for key, values in given.items() if values}
+    return View(
+        range=times.parse(one.get("range", "")) or plain.range,
+        text=one.get("q", ""),
+        filters=tuple(f for f in map(_read_filter, given.get("f", ())) if f),
+        by=one["by"] if one.get("by") in fields.GROUPS else plain.by,
+        page=_read_page(one.get("page", "")),
+        zone=one["tz"] if times.zone(one.get("tz")).key == one.get("tz") else "",
+        opened=_read_opened(one.get("ev", "")),
+    )
+
+
+def _show_filter(wanted: Filter) -> str:
+    return f"{'-' if wanted.negated else ''}{wanted.field}:{wanted.value}"
+
+
+def _read_filter(text: str) -> Filter | None:
+    name, colon, value = text.removeprefix("-").partition(":")
+    if not colon or name not in fields.NAMES:
+        return None
+    return Filter(field=name, value=value, negated=text.startswith("-"))
+
+
+def _read_page(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000 else 1
+
+
+def _read_opened(text: str) -> Opened | None:
+    day, slash, uid = text.partition("/")
+    try:
+        return Opened(date=date.fromisoformat(day), uid=uid) if slash and uid else None
+    except ValueError:
+        return None

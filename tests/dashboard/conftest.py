@@ -1,0 +1,151 @@
+"""A small lake, the app over it, and a server with a browser for the journeys."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import small_lakes
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from streamlit.testing.v1 import AppTest
+
+REPOSITORY = Path(__file__).parents[2]
+APP = REPOSITORY / "dashboard" / "app.py"
+SHOTS = REPOSITORY / "test-artifacts" / "dashboard"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+EVENTS = 1200
+
+
+def fill(root: Path) -> None:
+    """Ordinary events of six days, the newest a minute old."""
+    small_lakes.append(root, small_lakes.events(EVENTS, end=datetime.now(UTC)))
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake that nobody changes."""
+    root = tmp_path_factory.mktemp("filled")
+    fill(root)
+    return root
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], AppTest]:
+    """The app, not yet run, over the lake at a root."""
+
+    def over(root: Path) -> AppTest:
+        monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "none.toml"))
+        monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", str(root))
+        return AppTest.from_file(str(APP), default_timeout=20)
+
+    return over
+
+
+@pytest.fixture(scope="module")
+def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake that the journeys may add to."""
+    root = tmp_path_factory.mktemp("live")
+    fill(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(live_lake: Path) -> Iterator[str]:
+    """The address of a real server over `live_lake`."""
+    port = _free_port()
+    environment = os.environ | {
+        "AUDITLAKE_CONFIG": str(live_lake / "none.toml"),
+        "AUDITLAKE_LAKE__ROOT": str(live_lake),
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(APP.relative_to(REPOSITORY))]
+    options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
+    with subprocess.Popen([*command, *options], cwd=REPOSITORY, env=environment) as process:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _await(f"{address}/_stcore/health", process)
+            yield address
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def foreign() -> list[str]:
+    """Addresses beyond this machine that a page of the test asked for: none, ever."""
+    return []
+
+
+@pytest.fixture
+def context(browser: Browser, server: str, foreign: list[str]) -> Iterator[BrowserContext]:
+    context = browser.new_context(
+        base_url=server,
+        viewport={"width": 1440, "height": 900},
+        timezone_id="Europe/London",
+        accept_downloads=True,
+    )
+    context.on("request", lambda request: _note_foreign(request.url, server, foreign))
+    yield context
+    context.close()
+    assert not foreign
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+def _note_foreign(address: str, server: str, foreign: list[str]) -> None:
+    ours = (f"{server}/", server.replace("http", "ws", 1), "data:", "blob:")
+    if not address.startswith(ours):
+        foreign.append(address)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _await(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=60)
+    while datetime.now(UTC) < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - loopback
+                return
+        except (URLError, ConnectionError):
+            _pause(process)
+    raise RuntimeError("the dashboard's server did not come up")
+
+
+def _pause(process: subprocess.Popen[bytes]) -> None:
+    """A moment in which the process may also end."""
+    try:
+        process.wait(0.2)
+    except subprocess.TimeoutExpired:
+        return

@@ -1,0 +1,289 @@
+"""Journeys in a real Chromium against a real server; each also proves that no request leaves it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import polars as pl
+import pytest
+import small_lakes
+from conftest import SHOTS
+from deltalake import DeltaTable
+from playwright.sync_api import BrowserContext, Error, FloatRect, Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+# From the top of the grid to the middle of its first row, and from row to row.
+FIRST_ROW, ROW = 45, 28
+PATIENCE = 20_000
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    expect.set_options(timeout=PATIENCE)
+
+
+def visit(page: Page, address: str = "/") -> None:
+    page.goto(address)
+    expect(grid(page)).to_be_visible()
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    app = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    expect(app).to_be_attached()
+
+
+def grid(page: Page) -> Locator:
+    return page.locator('[class*="st-key-events-"] [data-testid="stDataFrame"]')
+
+
+def chart(page: Page) -> Locator:
+    return page.locator(".st-key-activity [data-testid='stVegaLiteChart']")
+
+
+def details(page: Page) -> Locator:
+    return page.locator(".st-key-details")
+
+
+def click(page: Page, inside: Locator, x: float, y: float) -> None:
+    """As a hand does: the grid loses a click that no pointer has hovered before."""
+    box = box_of(page, inside)
+    page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    page.wait_for_timeout(200)
+    box = box_of(page, inside)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+
+
+def box_of(page: Page, inside: Locator) -> FloatRect:
+    """Where the one element is; while Streamlit swaps it there are two of it, or none."""
+    for _ in range(PATIENCE // 100):
+        expect(inside).to_have_count(1)
+        with suppress(Error):
+            box = inside.bounding_box(timeout=1000)
+            if box and box["height"] > FIRST_ROW:
+                return box
+        page.wait_for_timeout(100)
+    raise AssertionError("the element never stood still")
+
+
+def click_row(page: Page, row: int, x: float = 400) -> None:
+    click(page, grid(page), x, FIRST_ROW + ROW * row)
+
+
+def opened(page: Page) -> str:
+    """The event that the address names."""
+    asked = parse_qs(urlsplit(str(page.evaluate("location.href"))).query)
+    return asked.get("ev", [""])[0].partition("/")[2]
+
+
+def shows(page: Page, uid: str) -> None:
+    """The pane and the address agree on the event."""
+    expect(details(page).get_by_text(uid, exact=True)).to_be_attached()
+    page.wait_for_url(lambda url: quote(uid, safe="") in url)
+
+
+def newest(root: Path) -> list[str]:
+    """Names of the events as the table must list them."""
+    events = pl.scan_delta(DeltaTable(root / "events"))
+    ordered = events.sort("time", "event_uid", descending=True).select("event_uid").head(500)
+    return ordered.collect()["event_uid"].to_list()
+
+
+def shoot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+def test_a_click_anywhere_on_a_row_opens_it_and_keys_walk_on(page: Page, live_lake: Path) -> None:
+    names = newest(live_lake)
+    visit(page)
+    click_row(page, 3)
+    shows(page, names[3])
+    page.keyboard.press("j")
+    shows(page, names[4])
+    page.keyboard.press("k")
+    shows(page, names[3])
+    click_row(page, 7, x=120)
+    shows(page, names[7])
+    page.keyboard.press("Escape")
+    expect(details(page)).to_have_count(0)
+    page.wait_for_url(lambda url: "ev=" not in url)
+
+
+def test_reload_and_back_bring_back_what_was_seen(page: Page, live_lake: Path) -> None:
+    visit(page)
+    box = page.get_by_placeholder("Search events")
+    box.fill("integration:okta")
+    box.press("Enter")
+    page.wait_for_url("**/?q=integration*")
+    settled(page)
+    click_row(page, 2)
+    page.wait_for_url(lambda url: "ev=" in url)
+    uid = opened(page)
+    shows(page, uid)
+    page.reload()
+    shows(page, uid)
+    expect(box).to_have_value("integration:okta")
+    page.go_back()
+    expect(details(page)).to_have_count(0)
+    expect(box).to_have_value("integration:okta")
+    settled(page)
+    click_row(page, 2)
+    shows(page, uid)
+    page.keyboard.press("Escape")
+    page.wait_for_url(lambda url: "ev=" not in url)
+    page.go_back()
+    page.go_back()
+    page.go_back()
+    expect(box).to_have_value("")
+
+
+def test_dragging_over_the_graph_zooms_and_back_zooms_out(page: Page) -> None:
+    visit(page)
+    box = box_of(page, chart(page))
+    page.mouse.move(box["x"] + 400, box["y"] + 80, steps=4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 600, box["y"] + 90, steps=8)
+    page.mouse.up()
+    page.wait_for_url("**/?range=*")
+    settled(page)
+    expect(page.get_by_role("button", name="Europe/London")).not_to_contain_text("Last 7 days")
+    page.go_back()
+    expect(page.get_by_role("button", name="Last 7 days")).to_be_visible()
+
+
+def test_the_graph_tells_every_series_under_the_pointer(page: Page) -> None:
+    visit(page, "/?by=integration")
+    box = box_of(page, chart(page))
+    page.mouse.move(box["x"] + 600, box["y"] + 100, steps=4)
+    tooltip = page.locator("#vg-tooltip-element")
+    for word in ("Time", "Events", "okta", "google", "entra", "atlassian"):
+        expect(tooltip).to_contain_text(word)
+
+
+def test_filters_are_set_with_counts_and_taken_away_by_their_chips(page: Page) -> None:
+    visit(page)
+    page.get_by_role("button", name="Integration", exact=True).click()
+    page.get_by_placeholder(re.compile(r"\d+ values")).click()
+    page.get_by_role("option", name=re.compile(r"okta\s+·\s+\d+")).click()
+    chip = page.get_by_role("button", name="Integration is okta")
+    expect(chip).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    settled(page)
+    click_row(page, 0)
+    page.get_by_role("button", name="Exclude this Actor", exact=True).click()
+    exclusion = page.get_by_role("button", name=re.compile("^Actor is not"))
+    expect(exclusion).to_be_visible()
+    expect(details(page)).to_be_visible()
+    exclusion.click()
+    expect(exclusion).to_have_count(0)
+    chip.click()
+    expect(chip).to_have_count(0)
+
+
+def test_an_open_event_stays_itself_while_the_lake_grows(page: Page, live_lake: Path) -> None:
+    names = newest(live_lake)
+    visit(page)
+    page.locator(".st-key-live label").click()
+    expect(page.locator(".live-dot")).to_be_visible()
+    click_row(page, 1)
+    shows(page, names[1])
+    small_lakes.append(live_lake, small_lakes.events(2, end=datetime.now(UTC), days=0, first=5000))
+    announced = page.get_by_role("button", name="2 new events")
+    expect(announced).to_be_visible()
+    shows(page, names[1])
+    announced.click()
+    expect(announced).to_have_count(0)
+    shows(page, names[1])
+    page.keyboard.press("k")
+    shows(page, newest(live_lake)[2])
+    page.keyboard.press("Escape")
+    expect(details(page)).to_have_count(0)
+    small_lakes.append(live_lake, small_lakes.events(1, end=datetime.now(UTC), days=0, first=6000))
+    total = DeltaTable(live_lake / "events").count()
+    expect(page.get_by_text(f"{total:,} events")).to_be_visible()
+    click_row(page, 0)
+    shows(page, newest(live_lake)[0])
+
+
+def test_an_export_holds_the_whole_result(page: Page, tmp_path: Path, live_lake: Path) -> None:
+    visit(page, "/?f=integration:okta")
+    events = pl.scan_delta(DeltaTable(live_lake / "events"))
+    expected = events.filter(integration="okta").select(pl.len()).collect().item()
+    page.get_by_role("button", name="Export").click()
+    for label, read in (("CSV", pl.read_csv), ("Parquet", pl.read_parquet)):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label).click()
+        file = tmp_path / label
+        download.value.save_as(file)
+        rows = read(file)
+        assert rows.height == expected
+        assert set(rows["integration"]) == {"okta"}
+
+
+def test_hostile_events_are_shown_as_text_and_call_nobody(
+    page: Page, live_lake: Path, foreign: list[str]
+) -> None:
+    spoken: list[str] = []
+    page.on("dialog", lambda dialog: (spoken.append(dialog.message), dialog.dismiss())[0])
+    page.on("pageerror", lambda error: spoken.append(str(error)))
+    small_lakes.append(live_lake, [small_lakes.hostile(7000, datetime.now(UTC))])
+    visit(page, "/?q=evil.example")
+    click_row(page, 0)
+    expect(details(page).get_by_text("![x](http://evil.example/beacon.png)").first).to_be_visible()
+    page.get_by_role("button", name="Only this Actor", exact=True).click()
+    expect(page.get_by_role("button", name="Actor is =cmd")).to_contain_text("![x](http://evil")
+    page.get_by_role("button", name="Exclude this User agent", exact=True).click()
+    expect(page.get_by_text("No events match")).to_be_visible()
+    page.get_by_role("button", name="User agent is not").click()
+    expect(details(page)).to_be_visible()
+    for tab in ("Raw JSON", "Around this event", "Details"):
+        page.get_by_role("tab", name=tab).click()
+        settled(page)
+    for group in ("Action type", "Actor", "Activity"):
+        page.get_by_role("radio", name=group, exact=True).click()
+        expect(page.get_by_role("radio", name=group, exact=True)).to_be_checked()
+        settled(page)
+        chart(page).hover()
+    for popover in ("Actor · 1", "Activity", "More"):
+        page.get_by_role("button", name=popover, exact=True).click()
+        expect(page.get_by_role("radio", name="is not").first).to_be_visible()
+        page.keyboard.press("Escape")
+    shoot(page, "hostile")
+    expect(page.locator("img[src*='evil'], a[href*='evil'], a[href^='javascript']")).to_have_count(
+        0
+    )
+    expect(page.locator("[data-testid='stMarkdownContainer'] img, .katex")).to_have_count(0)
+    assert not spoken
+    assert not foreign
+
+
+def test_the_investigation_survives_a_look_at_the_sources(page: Page) -> None:
+    visit(page, "/?f=integration:okta&range=3d")
+    page.get_by_role("link", name="Sources").click()
+    expect(page.get_by_role("heading", name="Sources")).to_be_visible()
+    page.get_by_role("link", name="Explore").click()
+    expect(page.get_by_role("button", name="Integration is okta")).to_be_visible()
+    page.wait_for_url("**/?range=3d*")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_looked_at(context: BrowserContext, scheme: str) -> None:
+    page = context.new_page()
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    visit(page, "/?by=integration")
+    shoot(page, f"explore-{scheme}")
+    click_row(page, 4)
+    expect(details(page)).to_be_visible()
+    expect(details(page).get_by_text("matches the record")).to_be_attached()
+    shoot(page, f"details-{scheme}")
+    page.goto("/sources")
+    expect(page.locator('[data-testid="stDataFrame"]')).to_be_visible()
+    settled(page)
+    shoot(page, f"sources-{scheme}")

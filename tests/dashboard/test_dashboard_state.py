@@ -1,0 +1,66 @@
+"""The view and the address are the same thing in two spellings."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlencode
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import fields, state, times
+from dashboard.queries import Filter
+from dashboard.state import Opened, View
+from dashboard.times import Last
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+said = texts.filter(bool)
+filters = st.builds(Filter, field=st.sampled_from(fields.NAMES), value=texts, negated=st.booleans())
+moments = st.integers(0, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+ranges = st.builds(Last, count=st.integers(1, 9999), unit=st.sampled_from("mhd")) | st.builds(
+    lambda since, seconds: times.between(since, since + timedelta(seconds=seconds)),
+    moments,
+    st.integers(1, 10**8),
+)
+views = st.builds(
+    View,
+    range=ranges,
+    text=texts,
+    filters=st.lists(filters, max_size=4).map(tuple),
+    by=st.sampled_from(fields.GROUPS),
+    page=st.integers(1, 999_999),
+    zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
+    opened=st.none() | st.builds(Opened, date=st.dates(), uid=said),
+)
+
+
+@given(views)
+def test_an_address_brings_back_the_very_view(view: View) -> None:
+    query = urlencode(state.params(view), doseq=True)
+    assert state.from_params(parse_qs(query, keep_blank_values=True)) == view
+
+
+@given(
+    st.dictionaries(st.sampled_from(["range", "q", "f", "by", "page", "tz", "ev"]), st.lists(texts))
+)
+def test_no_address_breaks_the_page(params: dict[str, list[str]]) -> None:
+    view = state.from_params(params)
+    view.query(datetime(2026, 11, 23, tzinfo=UTC))
+    assert state.from_params(state.params(view)) == view
+
+
+def test_a_plain_view_needs_no_parameters() -> None:
+    assert state.params(View()) == {}
+
+
+def test_a_filter_replaces_its_opposite() -> None:
+    wanted = Filter(field="actor", value="ada")
+    excluded = Filter(field="actor", value="ada", negated=True)
+    assert View().adding(wanted).adding(excluded).filters == (excluded,)
+
+
+def test_choosing_values_leaves_the_other_sense_alone() -> None:
+    excluded = Filter(field="actor", value="ada", negated=True)
+    view = View(filters=(excluded,)).choosing("actor", ["grace"], negated=False)
+    assert view.chosen("actor", negated=False) == ["grace"]
+    assert view.chosen("actor", negated=True) == ["ada"]

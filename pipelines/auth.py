@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 import time
 import uuid
@@ -16,6 +17,8 @@ from typing import Any
 
 import httpx
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
@@ -24,6 +27,9 @@ from pipelines.errors import ConfigurationError, Refused
 
 Flow = Generator[httpx.Request, httpx.Response, None]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
 
 
 class Header(httpx.Auth):
@@ -172,6 +178,75 @@ def assertion(
     now = int(time.time())
     stamped = {"iat": now, "exp": now + life, "jti": str(uuid.uuid4()), **claims}
     return jwt.encode(stamped, key, algorithm=algorithm or _algorithm(key), headers=headers)
+
+
+def microsoft(
+    *,
+    authority_url: str,
+    tenant_id: str,
+    client_id: str,
+    scope: str,
+    client_secret: SecretStr | None,
+    certificate: SecretStr | None,
+    where: str,
+) -> Token:
+    """Microsoft's client credentials: a secret, or a PEM of a certificate and its private key.
+
+    https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+    """
+    url = f"{authority_url}/{tenant_id}/oauth2/v2.0/token"
+    sign = _certified(certificate, url, client_id, where) if certificate else None
+
+    def ask() -> httpx.Request:
+        form = {"grant_type": "client_credentials", "client_id": client_id, "scope": scope}
+        if sign:
+            form["client_assertion_type"] = _ASSERTION_TYPE
+            form["client_assertion"] = sign()
+        elif client_secret:
+            form["client_secret"] = client_secret.get_secret_value()
+        return httpx.Request("POST", url, data=form, headers={"Accept": "application/json"})
+
+    return Token(ask, _microsoft_advice)
+
+
+def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable[[], str]:
+    """Makes assertions that name the certificate. Raises ConfigurationError, never with the key."""
+    blocks = [found[0] for found in _PEM.finditer(pem.get_secret_value())]
+    key = private_key(SecretStr("".join(b for b in blocks if "PRIVATE KEY" in b[:40])), where)
+    try:
+        shown = x509.load_pem_x509_certificate(
+            next(block for block in blocks if "CERTIFICATE" in block[:40]).encode()
+        )
+    except (StopIteration, ValueError):
+        raise ConfigurationError(f"{where}: holds no certificate beside its private key") from None
+    digest = shown.fingerprint(hashes.SHA256())
+    claims = {"aud": url, "iss": client_id, "sub": client_id}
+    head = {"x5t#S256": _base64url(digest)}
+    return lambda: assertion(
+        key, {**claims, "nbf": int(time.time())}, algorithm="PS256", headers=head
+    )
+
+
+_MICROSOFT_ADVICE = {
+    7000215: "client_secret is not right: give the secret's value, not its ID",
+    7000222: "client_secret has expired: create a new one for the app registration",
+    700027: "the app registration does not know this certificate, or it has expired: upload it",
+    700016: "client_id is not an app of this tenant: compare client_id and tenant_id",
+    90002: "tenant_id is no tenant of this cloud: compare tenant_id and authority_url",
+    900023: "tenant_id is no tenant of this cloud: compare tenant_id and authority_url",
+    500011: "base_url and authority_url are not of the same cloud: correct one of them",
+    70011: "base_url and authority_url are not of the same cloud: correct one of them",
+    53003: "a Conditional Access policy blocks the app: exclude it from that policy",
+}
+
+
+def _microsoft_advice(response: httpx.Response) -> str:
+    try:
+        codes = [_MICROSOFT_ADVICE.get(code) for code in response.json().get("error_codes", ())]
+    except (ValueError, AttributeError, TypeError):
+        codes = []
+    known = next(filter(None, codes), None)
+    return known or oauth_error(response) or "check authority_url and tenant_id"
 
 
 def _algorithm(key: PrivateKey) -> str:

@@ -1,6 +1,6 @@
 """Events as files to take away, newest first, however many there are.
 
-A result is read in spans of time that hold some hundred thousand events, each sorted and written
+A result is read in spans of time that hold some ten thousand events, each sorted and written
 before the next is read: memory holds a span, never the result.
 """
 
@@ -20,7 +20,8 @@ from pipelines import interchange
 from pipelines.errors import ConfigurationError
 from pipelines.event import EVENTS
 
-_SPAN = 100_000
+_SPAN = 50_000
+_EVENTS_AT_ONCE = 5_000
 _FORMULA = r"^\s*[=+\-@\t\r\n|%]"
 
 Frames = Iterator[pl.DataFrame]
@@ -97,7 +98,8 @@ def _ocsf(frames: Frames) -> Iterator[bytes]:
     """A line an event."""
     encoder = msgspec.json.Encoder()
     for frame in frames:
-        yield encoder.encode_lines(interchange.to_ocsf(frame))
+        for part in frame.iter_slices(_EVENTS_AT_ONCE):
+            yield encoder.encode_lines(interchange.to_ocsf(part))
 
 
 def _ndjson(frames: Frames) -> Iterator[bytes]:

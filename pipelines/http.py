@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -129,7 +129,9 @@ class Patient(httpx.BaseTransport):
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        asked = retry_after(answer) or self._pace.manners.retry_after(answer)
+        asked = retry_after(answer)
+        if asked is None and self._pace.manners.throttled(answer):
+            asked = self._pace.manners.retry_after(answer)
         return pause if asked is None else asked + random.uniform(0, 0.25)  # noqa: S311 jitter
 
 
@@ -170,7 +172,7 @@ def client(
     integration = source.integration
     patient = Patient(
         transport or httpx.HTTPTransport(retries=0),
-        pace or Pace(integration.manners),
+        pace or Pace(_manners(source)),
         patience or Patience(),
     )
     return SignedIn(
@@ -181,6 +183,13 @@ def client(
         timeout=_TIMEOUT,
         headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
     )
+
+
+def _manners(source: Source) -> Manners:
+    """A simulated service needs no assumed rate; what it answers is obeyed all the same."""
+    manners = source.integration.manners
+    simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
+    return replace(manners, rate=None) if simulated else manners
 
 
 def _refusal(integration: Integration, response: httpx.Response) -> Refused:

@@ -23,6 +23,9 @@ from pipelines.integrity import anchors, keys, memory, merkle, note, store, tile
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.integrity.store import Folder
+from pipelines.integrity.verifier import acts
+from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.tree import minus
 from pipelines.lake import Lake, Log
 from pipelines.settings import IntegritySettings
 
@@ -73,8 +76,9 @@ def sign(lake: Lake, log: Log, rows: int, now: datetime, fresh: pl.DataFrame | N
         return
     with memory.alone(kept.place, kept.table):
         signed = last_signed(kept)
-        if signed and rows < signed.size:
-            raise _alarm(kept.table, f"has {rows:,} rows, but {signed.size:,} were signed")
+        held = rows if fresh is not None or signed is None else min(rows, _held(lake, log))
+        if signed and held < signed.size and not _removed(lake, kept, held, signed.size):
+            raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
         if rows and (signed is None or rows > signed.size or published(kept) != signed):
             head, edge = _standing(lake, log, kept, signed)
             for frame in _rows(lake, log, head.size, rows, fresh):
@@ -144,10 +148,10 @@ def entries(rows: pl.DataFrame) -> list[bytes]:
     The id comes last because it alone may hold any character.
     """
     times, arrivals = (rows[name].to_physical().to_list() for name in ("time", "ingested_at"))
-    columns = zip(rows["raw_sha256"], times, arrivals, rows["via"], rows["event_id"], strict=True)
+    texts = (rows[name].to_list() for name in ("raw_sha256", "via", "event_id"))
     made = [
-        "\n".join(("auditlake/1", sha, f"{t}\n{a}", via, id_)).encode()
-        for sha, t, a, via, id_ in columns
+        f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}".encode()
+        for digest, via, identity, time, arrival in zip(*texts, times, arrivals, strict=True)
     ]
     return [entry if len(entry) <= _LONGEST else _shortened(entry) for entry in made]
 
@@ -163,6 +167,24 @@ def _begins_anew(lake: Lake, log: Log, kept: Ledger) -> bool:
         return False
     memory.forget(kept.place, kept.table)
     return True
+
+
+def _held(lake: Lake, log: Log) -> int:
+    """How far the rows reach that the table has; the fence outlives a `restore`, rows do not."""
+    table = lakes.open_table(lake, log.table)
+    files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
+    if "max.seq" not in files.columns:
+        return 0
+    newest = files["max.seq"].max()
+    return newest + 1 if isinstance(newest, int) else 0
+
+
+def _removed(lake: Lake, kept: Ledger, first: int, until: int) -> bool:
+    """Did a recorded act of retention take these rows away?"""
+    shelf = Shelf(root=lake.uri("integrity"), options=lake.storage_options or {})
+    done, log = shelf.below("acts"), shelf.below(kept.name)
+    removed = acts.removed(done, log, kept.table, keys.trusted(kept.settings))
+    return not minus([(first, until)], removed)
 
 
 def _standing(lake: Lake, log: Log, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:

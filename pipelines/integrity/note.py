@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
@@ -38,11 +39,8 @@ class Key:
     """A signing key with its name."""
 
     name: str
-    private: Ed25519PrivateKey
-
-    @property
-    def public(self) -> bytes:
-        return self.private.public_key().public_bytes_raw()
+    private: Ed25519PrivateKey = field(repr=False)
+    public: bytes
 
     @property
     def vkey(self) -> str:
@@ -58,9 +56,10 @@ class Key:
 
 
 def new_key(name: str) -> Key:
-    return Key(name=name, private=Ed25519PrivateKey.generate())
+    return _key(name, Ed25519PrivateKey.generate())
 
 
+@lru_cache(maxsize=8)
 def read_key(text: str) -> Key:
     """The key in a line as `Key.secret` writes it."""
     found = re.fullmatch(r"PRIVATE\+KEY\+([^\s+]+)\+[0-9a-f]{8}\+(\S+)", text.strip())
@@ -70,7 +69,11 @@ def read_key(text: str) -> Key:
             "integrity.keys: not an Ed25519 signing key: give a line PRIVATE+KEY+..., "
             "as `auditlake keys new` prints it"
         )
-    return Key(name=found[1], private=Ed25519PrivateKey.from_private_bytes(seed[1:]))
+    return _key(found[1], Ed25519PrivateKey.from_private_bytes(seed[1:]))
+
+
+def _key(name: str, private: Ed25519PrivateKey) -> Key:
+    return Key(name=name, private=private, public=private.public_key().public_bytes_raw())
 
 
 def signed(text: str, keys: Sequence[Key]) -> bytes:

@@ -25,6 +25,9 @@ class Folder(Protocol):
     def put(self, path: str, data: bytes) -> None:
         """All of it or nothing, in the place of what was there."""
 
+    def put_once(self, path: str, data: bytes) -> None:
+        """A file that never changes, and that nothing speaks of before this returns."""
+
     def add(self, path: str, line: bytes) -> None:
         """Add a line to what `lines` gives of this path."""
 
@@ -51,12 +54,15 @@ class Disk:
         final = self.root / path
         draft = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}")
         with _said(final):
-            try:
-                draft.write_bytes(data)
-            except FileNotFoundError:
-                final.parent.mkdir(parents=True, exist_ok=True)
-                draft.write_bytes(data)
+            _write(draft, data)
             draft.replace(final)
+
+    def put_once(self, path: str, data: bytes) -> None:
+        final = self.root / path
+        if final.exists() and final.read_bytes() == data:
+            return  # never to cut short what is there already
+        with _said(final):
+            _write(final, data)
 
     def add(self, path: str, line: bytes) -> None:
         with _said(self.root / path):
@@ -97,6 +103,9 @@ class Bucket:
 
         obstore.put(self.store, path, data)
 
+    def put_once(self, path: str, data: bytes) -> None:
+        self.put(path, data)
+
     def add(self, path: str, line: bytes) -> None:
         self.put(f"{path}/{time.time_ns():020}", line)
 
@@ -136,6 +145,14 @@ def bucket(url: str, options: Mapping[str, str]) -> Bucket:
         return Bucket(LocalStore(url.removeprefix("file://"), mkdir=True))
     settings: Any = dict(options)
     return Bucket(from_url(url, config=settings))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 @contextmanager

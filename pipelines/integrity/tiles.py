@@ -38,7 +38,7 @@ def edge(folder: Folder, size: int) -> Edge | None:
 
 def write(folder: Folder, tiles: Sequence[Tile]) -> None:
     for tile in tiles:
-        folder.put(path(tile.level, tile.index, len(tile.hashes)), b"".join(tile.hashes))
+        folder.put_once(path(tile.level, tile.index, len(tile.hashes)), b"".join(tile.hashes))
     superseded = [tile for tile in tiles if len(tile.hashes) == WIDTH]
     _drop_partial(folder, [path(tile.level, tile.index) for tile in superseded])
 
@@ -52,7 +52,7 @@ def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
         now, packed = packed[: WIDTH - width], packed[WIDTH - width :]
         # Bundles are for people who look into the log; without the former one there is none.
         if held is not None:
-            folder.put(path(_ENTRIES, index, width + len(now)), held + b"".join(now))
+            folder.put_once(path(_ENTRIES, index, width + len(now)), held + b"".join(now))
         if packed or width + len(now) == WIDTH:
             _drop_partial(folder, [path(_ENTRIES, index)])
         index, width, held = index + 1, 0, b""

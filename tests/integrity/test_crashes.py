@@ -74,8 +74,7 @@ def head(signed):
     return tuple((signed.log / "checkpoint").read_text().split("\n")[1:3])
 
 
-def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed, monkeypatch):
-    monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0.1)
+def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed):
     signed.land(*range(700, 730), day=3, sign=False)
     assert signed.verify().first_bad.kind == "unsigned"
     ledger.sign(signed.lake, LOG, 730, NOON)

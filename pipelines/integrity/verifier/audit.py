@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,13 @@ def microseconds(text: str) -> int:
 
 def read_checkpoint(note: str, keys: Iterable[str]) -> Checkpoint:
     """The checkpoint in a note. Raises Invalid unless one of the keys has signed it."""
-    text, signer = read_note(note, keys)
-    return checkpoint_in(text, signer)
+    return _checkpoint(note, tuple(keys))
+
+
+@lru_cache(maxsize=64)
+def _checkpoint(note: str, keys: tuple[str, ...]) -> Checkpoint:
+    """Many proofs of a pack lead to the same checkpoint, and a signature takes a while."""
+    return checkpoint_in(*read_note(note, keys))
 
 
 def checkpoint_in(text: str, signer: str = "") -> Checkpoint:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
 _WORTH_PROCESSES = 200_000
 _PUBLISHING = 2.0
+_FORMER = 100
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -193,7 +194,7 @@ def verify_acts(place: Place) -> Verdict:
         verdict.found("changed", 0, str(error))
         return verdict
     verdict.size = verdict.read = len(done)
-    head = _opened(note, place.keys) if note else None
+    head = _opened(note, place.keys, "acts")
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
     for seen in _seen_outside(place, "raw/acts", verdict.origin or None):
@@ -201,7 +202,7 @@ def verify_acts(place: Place) -> Verdict:
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
             verdict.compared_with.append(seen.where)
-        elif _counts(seen, place.keys):
+        elif _counts(seen, place.keys, "acts"):
             detail = f"{seen.where} knows {seen.head.size:,} acts that these do not begin with"
             verdict.found("rolled back", len(done), detail)
     return verdict
@@ -239,40 +240,37 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
 
 
 def _head(case: Case, verdict: Verdict) -> Checkpoint | None:
-    """The checkpoint to verify against: the newest that a known key has signed."""
-    note = case.shelf.read("checkpoint")
-    head = _opened(note, case.place.keys)
+    """The checkpoint to verify against: the newest of this log that a known key has signed."""
+    head = _opened(case.shelf.read("checkpoint"), case.place.keys, case.name)
+    found = head if isinstance(head, Checkpoint) else _former(case)
     if isinstance(head, str):
         verdict.found("checkpoint", None, head)
-        head = next(filter(_is_head, map(_open_with(case), _newest_notes(case))), None)  # type: ignore[assignment]  # narrowed by the filter
-    if not isinstance(head, Checkpoint):
-        return None
-    if not head.origin.rpartition("/")[0].endswith(f"/{case.name}"):
-        verdict.found("checkpoint", None, f"the checkpoint is of another table: {head.origin}")
-    verdict.origin, verdict.size, verdict.signed_by = head.origin, head.size, head.signer
-    verdict.root = head.root.hex()
-    return head
+    if found:
+        verdict.origin, verdict.size, verdict.signed_by = found.origin, found.size, found.signer
+        verdict.root = found.root.hex()
+    return found
 
 
-def _opened(note: bytes | None, keys: Sequence[str]) -> Checkpoint | str:
+def _former(case: Case) -> Checkpoint | None:
+    """The newest former checkpoint that counts."""
+    for note in reversed(diagnosis.history(case.shelf)[-_FORMER:]):
+        head = _opened(note.encode(), case.place.keys, case.name)
+        if isinstance(head, Checkpoint):
+            return head
+    return None
+
+
+def _opened(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint | str:
+    """The checkpoint of log `name` in a note, or why there is none."""
     if note is None:
         return "there is no checkpoint: it was removed, or the table was never signed"
     try:
-        return read_checkpoint(note.decode(), keys)
+        head = read_checkpoint(note.decode(), keys)
     except (Invalid, UnicodeDecodeError) as error:
         return f"the checkpoint does not count: {error}"
-
-
-def _open_with(case: Case) -> Callable[[str], Checkpoint | str]:
-    return lambda note: _opened(note.encode(), case.place.keys)
-
-
-def _is_head(opened: Checkpoint | str) -> bool:
-    return isinstance(opened, Checkpoint)
-
-
-def _newest_notes(case: Case) -> Iterator[str]:
-    yield from reversed(diagnosis.history(case.shelf)[-100:])
+    if not head.origin.rpartition("/")[0].endswith(f"/{name}"):
+        return f"the checkpoint is of another log: {head.origin}"
+    return head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +384,9 @@ def _tree(
     _fill(case, board, gaps)
     step = _TASK_ROWS * HASH
     chunks = [bytes(board.hashes[at : at + step]) for at in range(0, len(board.hashes), step)]
-    blocks = [root for part in crew.map(rows.subtree, chunks, board.size) for root in part]
+    blocks = [
+        root for part in crew.map(rows.subtree, chunks, board.size - board.start) for root in part
+    ]
     return Tree(board=board, blocks=blocks, before=before)
 
 
@@ -454,17 +454,17 @@ def _compare_sightings(case: Case, verdict: Verdict, tree: Tree, head: Checkpoin
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.origin != head.origin:
-            if _counts(seen, case.place.keys):
+            if _counts(seen, case.place.keys, case.name):
                 _another(verdict, seen)
         elif seen.head.size > head.size:
-            if _counts(seen, case.place.keys):
+            if _counts(seen, case.place.keys, case.name):
                 detail = f"{seen.where} knows {seen.head.size:,} rows, the checkpoint {head.size:,}"
                 verdict.found("rolled back", head.size, detail)
         elif seen.head.size < verdict.first or not (sound or seen.head.size == head.size):
             continue  # it was compared before, or cannot be with these rows
         elif (tree.root(seen.head.size) if sound else head.root) == seen.head.root:
             verdict.compared_with.append(seen.where)
-        elif _counts(seen, case.place.keys):
+        elif _counts(seen, case.place.keys, case.name):
             detail = (
                 f"the log does not begin with the {seen.head.size:,} rows that {seen.where} knows: "
                 "rows were changed, or history was written anew and signed again"
@@ -480,8 +480,8 @@ def _another(verdict: Verdict, seen: Sighting) -> None:
         verdict.found("replaced", None, what)
 
 
-def _counts(seen: Sighting, keys: Sequence[str]) -> bool:
-    return seen.note is None or isinstance(_opened(seen.note.encode(), keys), Checkpoint)
+def _counts(seen: Sighting, keys: Sequence[str], name: str) -> bool:
+    return seen.note is None or isinstance(_opened(seen.note.encode(), keys, name), Checkpoint)
 
 
 def _seen(case: Case, head: Checkpoint) -> Iterator[Sighting | Unseen]:
@@ -525,7 +525,7 @@ def _published(case: Case, size: int) -> bool:
     """Did the checkpoint of rows that were being landed come meanwhile?"""
     deadline = time.monotonic() + _PUBLISHING
     while time.monotonic() < deadline:
-        head = _opened(case.shelf.read("checkpoint"), case.place.keys)
+        head = _opened(case.shelf.read("checkpoint"), case.place.keys, case.name)
         if isinstance(head, Checkpoint) and head.size >= size:
             return True
         time.sleep(0.05)
@@ -557,18 +557,23 @@ def _verified(case: Case) -> _Verified | None:
         head = read_checkpoint(held["note"], case.place.keys)
     except (OSError, ValueError, KeyError, Invalid):
         return None
+    if case.kind and not held["events"]:
+        return None
     return _Verified(head=head, note=held["note"], peaks=peaks)
 
 
 def _remember(case: Case, verdict: Verdict, tree: Tree) -> None:
     note = case.shelf.read("checkpoint") or b""
-    head = _opened(note, case.place.keys)
-    if not isinstance(head, Checkpoint) or head.size != verdict.size or case.kind is None:
+    head = _opened(note, case.place.keys, case.name)
+    if not isinstance(head, Checkpoint) or head.size != verdict.size:
         return
+    if case.kind is None and _verified(replace(case, kind="any")):
+        return  # what is known now says more: it holds for the events too
     peaks = tree.peaks(verdict.size // WIDTH * WIDTH)
     held = {
         "at": verdict.at.isoformat(),
         "note": note.decode(),
+        "events": case.kind is not None,
         "peaks": [[first, until, root.hex()] for (first, until), root in peaks.items()],
     }
     path = _state(case)

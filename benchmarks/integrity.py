@@ -1,0 +1,210 @@
+"""What tamper evidence costs: `python benchmarks/integrity.py [--rows N] [--proofs N]`.
+
+Beside our figures stand a peer's of the same run: tlog-scales, a transparency log written by
+others, appends and proves the same leaves; for verification, `sha256` alone over the same records,
+read by Polars in one process, is the floor. Absolute figures depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from deltalake import DeltaTable
+from tlog_scales.backend import LocalBackend
+from tlog_scales.reader import TilesReader
+from tlog_scales.signing import PlainEd25519Signer
+from tlog_scales.writer import TilesWriter
+
+from pipelines import lake as lakes
+from pipelines import normalise, registry
+from pipelines.integrity import commands, ledger, prove
+from pipelines.integrity.verifier import verify
+from pipelines.lake import Lake, Log
+from pipelines.settings import IntegritySettings
+
+LOG = Log("okta", "system_log")
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+COMMIT = 50_000
+HOUR = 5_000
+FILLER = "x" * 840
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", type=int, default=1_000_000, help="to be verified")
+    options.add_argument("--proofs", type=int, default=10_000_000, help="rows to prove one of")
+    given = options.parse_args()
+    print(f"{'':52}{'auditlake':>11}{'peer':>11}   goal")
+    appending()
+    verifying(given.rows)
+    with_events(given.rows // 10)
+    proving(given.proofs)
+
+
+def appending() -> None:
+    """A round lands 500 rows and signs them; the peer makes and signs the same tree."""
+    commits, signing, peers = [], [], []
+    with signed_lake() as lake, tempfile.TemporaryDirectory() as folder:
+        writer = TilesWriter.create(Path(folder) / "log", "bench")
+        signer = PlainEd25519Signer("bench", Ed25519PrivateKey.generate())
+        for first in range(0, 30_000, 500):
+            batch = rows(first, 500)
+            landed, took = timed(lambda b=batch: lakes.append_raw(lake, LOG, b, "c").frame)
+            commits.append(took)
+            size = first + 500
+            signing.append(timed(lambda s=size, f=landed: ledger.sign(lake, LOG, s, BEGIN, f))[1])
+            entries = ledger.entries(landed)
+            peers.append(timed(lambda e=entries: grow(writer, signer, e))[1])
+    commit, sign, peer = map(statistics.median, (commits, signing, peers))
+    report("append of 500 rows of 1 KB, ms", commit * 1e3)
+    report("  its tree, signature and checkpoint, ms", sign * 1e3, peer * 1e3)
+    report("  that is, % of the append", 100 * sign / commit, 100 * peer / commit, goal="15")
+
+
+def grow(writer: TilesWriter, signer: PlainEd25519Signer, entries: list[bytes]) -> None:
+    for entry in entries:
+        writer.add_leaf(entry)
+    writer.commit([signer])
+
+
+def verifying(count: int) -> None:
+    """All rows, and then only those of the last hour."""
+    with signed_lake() as lake:
+        land(lake, 0, count)
+        verdict, took = verified(lake)
+        assert verdict.read == count
+        report(f"verify all of {count:,} rows of 1 KB, s", took, hashing(lake), goal="5")
+        land(lake, count, HOUR)
+        verdict, took = verified(lake)
+        assert verdict.read < HOUR + 256
+        report(f"verify the last hour, {HOUR:,} rows, s", took, goal="1")
+
+
+def with_events(count: int) -> None:
+    """Comparing events means making them again, which is what takes the time."""
+    with signed_lake() as lake:
+        land(lake, 0, count)
+        kind, landed = registry.kind("okta"), lakes.raw_rows(lake, LOG, 0, count)
+        stream = kind.streams(None)[0]
+        events, peer = timed(lambda: normalise.normalise("okta", kind, stream, landed).events)
+        lakes.append_events(lake, LOG, 0, count, lambda: events)
+        verdict, took = verified(lake, "okta")
+        assert verdict.events == count
+        report(f"verify {count:,} rows and their events, s (peer: mapping)", took, peer)
+
+
+def proving(count: int) -> None:
+    """One of so many; the tree is the real one, the records are not kept on the disk."""
+    with signed_lake() as lake:
+        sign_only(lake, count)
+        index = count * 7 // 11
+        row = rows(index, 1).with_columns(seq=pl.lit(index)).row(0, named=True)
+        proof, took = timed(lambda: prove.prover(lake, LOG.app).record(row))
+        path, peer = timed(lambda: their_proof(lake, index))
+        theirs = [b64encode(each).decode() for each in path]
+        assert proof["proof"].split("\n\n")[0].split("\n")[2:] == theirs
+        report(f"prove one of {count:,} rows, ms", took * 1e3, peer * 1e3, goal="100")
+
+
+def their_proof(lake: Lake, index: int) -> list[bytes]:
+    reader = TilesReader(LocalBackend(Path(lake.root) / "integrity" / LOG.app))
+    return reader.get_inclusion_proof(index, reader.get_checkpoint().size).node_hashes
+
+
+def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
+    """The verdict and how long it took, processes started and all."""
+    place = commands.place(lake, lake.integrity or IntegritySettings())
+    case = verify.Case(place=place, table=LOG.table, kind=kind)
+    started = time.perf_counter()
+    with verify.Crew() as crew:
+        verdict = verify.verify(case, crew)
+    assert verdict.ok, verdict.findings
+    return verdict, time.perf_counter() - started
+
+
+def hashing(lake: Lake) -> float:
+    """Only reading the records and hashing each."""
+    uris = DeltaTable(lake.uri(LOG.table)).file_uris()
+
+    def work() -> None:
+        for raw in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
+            hashlib.sha256(raw).digest()
+
+    return timed(work)[1]
+
+
+@contextmanager
+def signed_lake() -> Iterator[Lake]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = IntegritySettings(folder=Path(folder) / "state")
+        yield Lake(str(Path(folder) / "lake"), None, settings)
+
+
+def land(lake: Lake, first: int, count: int) -> None:
+    for begin in range(first, first + count, COMMIT):
+        batch = rows(begin, min(COMMIT, first + count - begin))
+        landed = lakes.append_raw(lake, LOG, batch, "c").frame
+        ledger.sign(lake, LOG, begin + landed.height, BEGIN, landed)
+
+
+def sign_only(lake: Lake, count: int) -> None:
+    """The tree over records that are made, hashed and forgotten."""
+    kept = ledger.of(lake, LOG.app)
+    assert kept
+    kept.place.joinpath("signed").mkdir(parents=True)
+    head, edge = ledger.new_head(kept), ()
+    for first in range(0, count, COMMIT):
+        head, edge = ledger.grow(kept, head, edge, ledger.entries(rows(first, COMMIT)))
+    ledger.announce(kept, head, BEGIN)
+
+
+def rows(first: int, count: int) -> pl.DataFrame:
+    """Records of 1 KB, a hundred thousand a day."""
+    times = [BEGIN + timedelta(seconds=n * 0.864) for n in range(first, first + count)]
+    raws = [record(n, time) for n, time in zip(range(first, first + count), times, strict=True)]
+    return pl.DataFrame(
+        {
+            "event_id": [f"{n:08x}-6d1c-11ef-8a57-{n:012x}" for n in range(first, first + count)],
+            "time": pl.Series(times, dtype=pl.Datetime("us", "UTC")),
+            "ingested_at": pl.Series([BEGIN] * count, dtype=pl.Datetime("us", "UTC")),
+            "via": ["poll"] * count,
+            "raw": raws,
+            "raw_sha256": [hashlib.sha256(raw.encode()).hexdigest() for raw in raws],
+        }
+    ).with_columns(pl.col("time").dt.date().alias("date"))
+
+
+def record(number: int, time: datetime) -> str:
+    return (
+        f'{{"uuid":"{number:08x}-6d1c-11ef-8a57-{number:012x}",'
+        f'"published":"{time:%Y-%m-%dT%H:%M:%S.%fZ}","eventType":"user.session.start",'
+        f'"outcome":{{"result":"SUCCESS"}},"x":"{FILLER}"}}'
+    )
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+def report(name: str, ours: float, peer: float | None = None, goal: str = "") -> None:
+    beside = f"{peer:11.2f}" if peer is not None else " " * 11
+    print(f"{name:52}{ours:11.2f}{beside}   {goal and '< ' + goal}".rstrip(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""How fast records become events on one core: `python benchmarks/normalise.py [KIND ...]`.
+
+The records are the sandbox's. Beside auditlake, in the same process, runs the script one would
+write without it: json.loads, a walk along the first path of each column, a list of rows; no types,
+no classes, no targets, no address or country in one spelling, and an odd record ends it. The third
+figure is the share of events that no rule of the vendor's table knows; the last two are the peak of
+memory for 60,000 records and for 240,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+    from pipelines.integration import Integration, Stream
+
+BATCH = 20_000
+SMALL, LARGE = 60_000, 240_000
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("kinds", nargs="*")
+    options.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.worker:
+        print(json.dumps(worker(given.kinds[0], given.worker)))
+        return
+    from pipelines.sandbox import server  # noqa: PLC0415 the workers measure their own imports
+
+    heads = ("kind", "events/s", "script", "catch-all", "peak MB", "4 x")
+    print("{:18}{:>10}{:>10}{:>11}{:>9}{:>8}".format(*heads))
+    for kind in given.kinds or sorted(server.services()):
+        small, large = (measured(kind, size) for size in (SMALL, LARGE))
+        print(
+            f"{kind:18}{large['ours']:>10,.0f}{large['script']:>10,.0f}"
+            f"{large['catch_all']:>11.1%}{small['peak']:>9.0f}{large['peak']:>8.0f}"
+        )
+
+
+def measured(kind: str, size: int) -> dict[str, float]:
+    command = [sys.executable, __file__, kind, "--worker", str(size)]
+    one_core = {**os.environ, "POLARS_MAX_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=one_core)
+    return json.loads(done.stdout)
+
+
+def worker(kind: str, size: int) -> dict[str, float]:
+    """Figures of a kind: all its streams in turn, on the one core this process is put on."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from pipelines import ocsf, registry  # noqa: PLC0415
+
+    integration, logs = registry.kind(kind), records(kind)
+    streams = [stream for stream in integration.streams(None) if logs.get(stream.name)]
+    events = catch_all = 0
+    ours = script = 0.0
+    for stream in streams:
+        for batch in batches(logs[stream.name], size // len(streams)):
+            rows, seconds = mapped(integration, stream, batch)
+            ours += seconds
+            script += walked(stream, batch)
+            events += rows.height
+            unknown = {"class_uid": ocsf.CATCH_ALL[0], "activity_id": ocsf.CATCH_ALL[1]}
+            catch_all += rows.filter(**unknown).height
+    return {
+        "ours": events / ours,
+        "script": events / script,
+        "catch_all": catch_all / events,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def records(kind: str) -> dict[str, list[bytes]]:
+    """Stream -> what the sandbox's company did in thirty days."""
+    from pipelines.sandbox.server import Options, Sandbox, services  # noqa: PLC0415
+
+    sandbox = Sandbox(Options(days=30, per_day=1000, rate=0))
+    return {
+        stream.name: [record.raw for record in sandbox.log(kind, stream.name).visible()]
+        for stream in services()[kind].streams
+    }
+
+
+def batches(found: list[bytes], count: int) -> Iterator[list[bytes]]:
+    """So many records, over and over the same, in batches as extraction makes them."""
+    endless = islice(cycle(found), count)
+    while batch := list(islice(endless, BATCH)):
+        yield batch
+
+
+def mapped(integration: Integration, stream: Stream, batch: list[bytes]) -> tuple[DataFrame, float]:
+    """auditlake: (events, seconds)."""
+    from pipelines import normalise  # noqa: PLC0415
+
+    raw = normalise.read(stream, batch, datetime.now(UTC), "poll").with_row_index("seq")
+    started = time.perf_counter()
+    rows = normalise.normalise(integration.kind, integration, stream, raw).events
+    return rows, time.perf_counter() - started
+
+
+def walked(stream: Stream, batch: list[bytes]) -> float:
+    """The script: seconds."""
+    explode = stream.explode and f"{stream.explode}[]."
+    sources = [s if isinstance(s, str) else s.paths[0] for s in stream.columns.values()]
+    outer = [path.split(".") for path in sources if not (explode and path.startswith(explode))]
+    inner = [path.removeprefix(explode).split(".") for path in sources if explode]
+    started = time.perf_counter()
+    rows = []
+    for record in map(json.loads, batch):
+        known = [at(record, steps) for steps in outer]
+        for event in record.get(stream.explode, ()) if explode else (record,):
+            rows.append(known + [at(event, steps) for steps in inner])
+    return time.perf_counter() - started
+
+
+def at(value: Any, steps: list[str]) -> Any:
+    for step in steps:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+if __name__ == "__main__":
+    main()

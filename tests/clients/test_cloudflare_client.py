@@ -1,0 +1,49 @@
+"""Cloudflare's own client reads the simulated Cloudflare without complaint."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+pytest.importorskip("cloudflare", reason="make test-clients installs it")
+
+from cloudflare import AuthenticationError, Cloudflare
+
+from pipelines.sandbox import cloudflare, server
+from pipelines.sandbox.server import Options
+
+pytestmark = pytest.mark.clients
+
+
+@pytest.fixture
+def box():
+    with server.running(Options(seed=5, days=12, per_day=400, rate=0)) as running:
+        yield running
+
+
+def client(box, token=cloudflare.API_TOKEN):
+    base_url = f"{box.base_url}/cloudflare/client/v4"
+    return Cloudflare(api_token=token, base_url=base_url, max_retries=0)
+
+
+def ids(box, stream):
+    return {entry.id for entry in box.sandbox.ledger("cloudflare", stream)}
+
+
+def span():
+    now = datetime.now(UTC)
+    return {"since": now - timedelta(days=30), "before": now + timedelta(days=1)}
+
+
+def test_both_versions_are_read_to_their_end(box):
+    account = {"account_id": cloudflare.ACCOUNT_ID, "direction": "asc"}
+    with client(box) as api:
+        first = [e.id for e in api.audit_logs.list(**account, per_page=100)]
+        second = [e.id for e in api.accounts.logs.audit.list(**account, **span(), limit=100)]
+    assert sorted(first) == sorted(ids(box, "audit_logs"))
+    assert sorted(second) == sorted(ids(box, "audit_logs_v2"))
+    assert len(second) > 200
+
+
+def test_a_wrong_token_is_an_error_the_client_knows(box):
+    with client(box, "wrong") as api, pytest.raises(AuthenticationError):
+        list(api.audit_logs.list(account_id=cloudflare.ACCOUNT_ID))

@@ -1,0 +1,198 @@
+"""What is special about JumpCloud: places in headers, two ways in, records of many shapes."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from pipelines import http, normalise, registry
+from pipelines.errors import ConfigurationError, Refused
+from pipelines.http import Patience
+from pipelines.integration import Source, Span
+from pipelines.integrations import jumpcloud
+from pipelines.sandbox import jumpcloud as sandbox
+from pipelines.sandbox.faults import Fault
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+DAY = Span(since=NOW - timedelta(days=1), until=NOW)
+
+
+def played(answer):
+    """A client whose every request is answered by `answer`."""
+    settings = jumpcloud.Settings(api_key=SecretStr("key"), org_id="org")
+    source = Source(name="jumpcloud", integration=jumpcloud.INTEGRATION, settings=settings)
+    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+
+
+def page(*ids, limit=2, after=None):
+    headers = {"X-Limit": str(limit), "X-Result-Count": str(len(ids))}
+    if after:
+        headers["X-Search_after"] = json.dumps(after)
+    return httpx.Response(200, json=[{"id": i} for i in ids], headers=headers)
+
+
+def test_the_same_query_is_repeated_with_the_place_of_the_latest_answer():
+    answers = [page("a", "b", after=[1, "x"]), page("c", "d", after=[2, "y"]), page(after=[3, "z"])]
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content))
+        return answers[len(asked) - 1]
+
+    found = [json.loads(r)["id"] for p in jumpcloud.read(played(answer), DAY) for r in p]
+    assert found == ["a", "b", "c", "d"]
+    assert [query.pop("search_after", None) for query in asked] == [None, [1, "x"], [2, "y"]]
+    assert asked[0] == asked[1] == asked[2]
+    assert asked[0]["service"] == ["all"]
+    assert (asked[0]["start_time"], asked[0]["end_time"]) == (
+        "2026-05-31T00:00:00Z",
+        "2026-06-01T00:00:00Z",
+    )
+
+
+def test_a_page_that_is_not_full_is_the_last_although_it_names_a_place():
+    client = played(lambda request: page("a", limit=2, after=[1, "x"]))
+    assert len(list(jumpcloud.read(client, DAY))) == 1
+
+
+def test_a_full_page_without_a_place_is_an_error_and_never_the_end():
+    client = played(lambda request: page("a", "b"))
+    with pytest.raises(Refused, match="underscore"):
+        list(jumpcloud.read(client, DAY))
+
+
+def test_no_question_starts_in_the_future_or_after_its_end(still_world):
+    still_world.poll("jumpcloud")
+    _, asked = still_world.running.sandbox.requests("jumpcloud")
+    assert {request.status for request in asked} == {200}
+
+
+def test_the_sandbox_pages_by_places_that_change_and_stay_good(still_world):
+    keys = sandbox.settings(f"{still_world.running.base_url}/jumpcloud")
+    query = {"service": ["all"], "start_time": "2020-01-01T00:00:00Z", "limit": 50}
+    headers = {"x-api-key": keys["api_key"]}
+    with httpx.Client(headers=headers) as client:
+        seen, places = [], []
+        while True:
+            response = client.post(f"{keys['base_url']}/events", json=query)
+            seen += [record["id"] for record in response.json()]
+            places.append(response.headers["x-search_after"])
+            if response.headers["x-result-count"] != response.headers["x-limit"]:
+                break
+            query["search_after"] = json.loads(places[-1])
+        query.pop("search_after", None)
+        count = client.post(f"{keys['base_url']}/events/count", json=query).json()["count"]
+    entries = still_world.running.sandbox.ledger("jumpcloud", "directory_insights")
+    assert sorted(seen) == sorted(entry.id for entry in entries)
+    assert count == len(seen)
+    assert len(set(places)) == len(places) > 5
+
+
+def test_a_service_account_signs_in_and_names_its_organisation(still_world):
+    keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
+    still_world.disorder(Fault(kind="jumpcloud", fault="expire_token", at=list(range(2, 30, 3))))
+    source = registry.source("jumpcloud", keys)
+    with http.client(source) as client:
+        for _ in range(8):
+            assert any(True for _ in jumpcloud.read(client, now_span()))
+
+
+def now_span():
+    now = datetime.now(UTC).replace(microsecond=0)
+    return Span(since=now - timedelta(days=1), until=now)
+
+
+def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
+    keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
+    source = registry.source("jumpcloud", {**keys, "client_secret": "wrong"})
+    with http.client(source) as client, pytest.raises(Refused, match="client_secret") as error:
+        list(jumpcloud.read(client, now_span()))
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"api_key": "no-such-key"}, "My API Key"),
+        ({"api_key": sandbox.COMMAND_RUNNER_KEY}, "Command Runner"),
+        ({"org_id": "another"}, "org_id"),
+    ],
+)
+def test_a_refusal_names_the_remedy(still_world, change, words):
+    source = still_world.source("jumpcloud", **change)
+    with http.client(source) as client, pytest.raises(Refused, match=words):
+        list(jumpcloud.read(client, now_span()))
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"client_id": "a"}, {"client_id": "a", "client_secret": "b"}, {"org_id": "o"}]
+)
+def test_half_a_credential_is_a_configuration_error(keys):
+    with pytest.raises(ConfigurationError, match=r"org_id|api_key"):
+        registry.source("jumpcloud", keys)
+
+
+def test_other_regions_are_another_base_url():
+    keys = {"api_key": "k", "base_url": "https://api.eu.jumpcloud.com/insights/directory/v1"}
+    source = registry.source("jumpcloud", keys)
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return page()
+
+    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+        list(jumpcloud.read(client, DAY))
+    assert asked == ["https://api.eu.jumpcloud.com/insights/directory/v1/events"]
+
+
+def test_radius_records_of_one_hash_are_told_apart_by_time():
+    radius = "4F0A9C11-7B52-3D0E-9A43-0C2E6D7781F2"
+    records = [
+        json.dumps({"id": i, "timestamp": t}).encode()
+        for i, t in [
+            (radius, "2026-01-01T00:00:00Z"),
+            (radius, "2026-01-01T00:00:01Z"),
+            ("648c6c758c2ac07fa1fdee94", "2026-01-01T00:00:01Z"),
+        ]
+    ]
+    rows = normalise.read(jumpcloud.DIRECTORY_INSIGHTS, records, NOW, "poll")
+    assert rows["event_id"].n_unique() == 3
+    assert rows["event_id"][2] == "648c6c758c2ac07fa1fdee94"
+
+
+def test_times_of_any_precision_are_read():
+    texts = ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.162Z", "2026-01-01T00:00:00.34334445Z"]
+    records = [json.dumps({"id": t, "timestamp": t}).encode() for t in texts]
+    rows = normalise.read(jumpcloud.DIRECTORY_INSIGHTS, records, NOW, "poll")
+    assert rows["fault"].is_null().all()
+    assert rows["time"].dt.microsecond().to_list() == [0, 162000, 343344]
+
+
+def test_what_a_device_tells_days_later_is_found():
+    """An offline laptop: the windows of three days ago are asked for again."""
+    asked = []
+
+    def answer(request):
+        query = json.loads(request.content)
+        asked.append((query["start_time"], query["end_time"]))
+        return page()
+
+    client, stream = played(answer), jumpcloud.DIRECTORY_INSIGHTS
+    cursor = stream.begin(NOW - timedelta(days=5), NOW)
+    for page_ in stream.pages(client, cursor, NOW):
+        cursor = page_.cursor
+    asked.clear()
+    for hours in range(0, 96):
+        for page_ in stream.pages(client, cursor, NOW + timedelta(hours=hours)):
+            cursor = page_.cursor
+    event, arrives = NOW - timedelta(hours=1), NOW + timedelta(hours=70)
+    covering = [(since, until) for since, until in asked if since <= iso(event) < until]
+    assert len(covering) >= 3
+    assert arrives - event < stream.lag
+
+
+def iso(time):
+    return time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,47 @@
+"""A lake in an object store is signed and verified like one on a disk."""
+
+import pytest
+
+from pipelines import lake as lakes
+from pipelines.integrity import ledger, prove, retention
+from pipelines.integrity.ledger import Alarm
+from pipelines.integrity.verifier import audit, diagnosis
+from pipelines.lake import Lake
+from tests.integrity.test_retention import REMOVAL
+from tests.integrity.worlds import LOG, NOON, Signed
+
+
+class Stored(Signed):
+    """The same, its root being an address: everything goes through the object store's interface."""
+
+    @property
+    def lake(self):
+        return Lake(f"file://{self.folder}/lake", None, self.integrity)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    return Stored(tmp_path).fill(300)
+
+
+def test_it_is_signed_and_verified(stored):
+    assert stored.lake.local is None
+    verdict = stored.verify()
+    assert (verdict.ok, verdict.read, verdict.events) == (True, 300, 300)
+    assert len(diagnosis.history(stored.place.shelf(LOG.app))) == 3
+
+
+def test_proofs_and_retention_work_there(stored):
+    proof = prove.prove(stored.lake, "raw/okta/system_log/257")
+    assert audit.check_proof(proof, stored.vkeys()).size == 300
+    stored.land(*range(300, 350), day=1)
+    retention.remove(stored.lake, REMOVAL, NOON)
+    assert stored.verify(full=True).removed == 300
+
+
+def test_a_rollback_is_an_alarm_there(stored):
+    handle = lakes.open_table(stored.lake, LOG.table)
+    handle.restore(2)
+    with pytest.raises(Alarm):
+        ledger.sign(stored.lake, LOG, 200, NOON)
+    assert stored.verify().first_bad.kind == "truncated"

@@ -1,0 +1,87 @@
+"""tlog-scales, written by others, accepts the folder as it is."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from tlog_scales import tiles as their_tiles
+from tlog_scales.backend import LocalBackend
+from tlog_scales.reader import TilesReader
+from tlog_scales.signing import Vkey
+from tlog_scales.tlog import Checkpoint, ConsistencyProof, ConsistencyProofInvalid
+
+from pipelines.integrity import ledger, merkle, prove, tiles
+from pipelines.integrity import verifier as verifiers
+from tests.integrity.worlds import LOG, Signed
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """Read only."""
+    return Signed(tmp_path_factory.mktemp("filled")).fill()
+
+
+@pytest.fixture
+def reader(filled):
+    found = TilesReader(LocalBackend(filled.log))
+    found.get_checkpoint()
+    return found
+
+
+def test_it_accepts_the_signature_and_the_root(filled, reader):
+    checkpoint = reader.get_checkpoint()
+    checkpoint.verify(Vkey.from_string(filled.vkeys()[0]))
+    assert reader.calculate_root_hash() == checkpoint.root_hash
+
+
+def test_its_inclusion_proofs_are_ours(filled, reader):
+    checkpoint, ours = reader.get_checkpoint(), prove.prover(filled.lake, LOG.app)
+    for index in (0, 1, 255, 256, 511, 699):
+        theirs = reader.get_inclusion_proof(index, 700)
+        assert theirs.node_hashes == merkle.inclusion(index, 0, 700, ours.subtree)
+        entry = reader.get_entry(index)
+        theirs.check(their_tiles.leaf_hash(entry), checkpoint.root_hash)
+        assert entry == ledger.entries(filled.rows()[index : index + 1])[0]
+
+
+def test_it_finds_every_former_checkpoint_consistent(filled, reader):
+    notes = verifiers_history(filled)
+    assert len(notes) == 7
+    last = Checkpoint.from_text(notes[-1])
+    for note in notes:
+        old = Checkpoint.from_text(note)
+        proof = reader.get_consistency_proof(old.size, last.size)
+        proof.check(old.root_hash, last.root_hash)
+        ours = merkle.consistency(old.size, 0, 700, tiles.subtree(ledger.of(
+            filled.lake, LOG.app).folder, 700))  # fmt: skip
+        assert proof.node_hashes == ours
+    wrong = ConsistencyProof(400, 700, reader.get_consistency_proof(400, 700).node_hashes)
+    with pytest.raises(ConsistencyProofInvalid):
+        wrong.check(Checkpoint.from_text(notes[0]).root_hash, last.root_hash)
+
+
+def verifiers_history(filled):
+    from pipelines.integrity.verifier import diagnosis
+
+    return diagnosis.history(filled.place.shelf(LOG.app))
+
+
+def test_the_verifier_shares_no_code_with_the_writer():
+    allowed = {"pipelines.integrity.verifier", "pipelines.settings"}
+    folder = Path(verifiers.__file__).parent
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("pipelines"):
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                pure = named <= {"pipelines.normalise", "pipelines.registry"}
+                assert pure or any(node.module.startswith(a) for a in allowed), file
+
+
+def test_the_auditors_program_needs_nothing_but_python():
+    import sys
+
+    tree = ast.parse((Path(verifiers.__file__).parent / "audit.py").read_text())
+    names = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
+             for alias in node.names}  # fmt: skip
+    names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert names <= set(sys.stdlib_module_names)

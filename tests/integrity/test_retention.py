@@ -1,0 +1,106 @@
+"""Retention: days go for good, on the record, and everything else still holds."""
+
+import json
+from datetime import date
+
+import pytest
+from deltalake import DeltaTable
+
+from pipelines.errors import LakeError
+from pipelines.integrity import prove, retention
+from pipelines.integrity.verifier import acts, audit
+from pipelines.lake import Lake
+from tests.integrity import attacks
+from tests.integrity.worlds import LOG, NOON
+
+REMOVAL = retention.Removal(
+    log=LOG, before=date(2026, 3, 2), who="ada", why="GDPR: two years are over"
+)
+
+
+def test_removed_days_are_gone_and_what_remains_is_verified(signed):
+    proof = prove.prove(signed.lake, "raw/okta/system_log/10")
+    raws = signed.rows()["raw"].to_list()
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    assert signed.rows()["seq"].to_list() == list(range(300, 700))
+    assert not any(raws[10].encode() in file.read_bytes() for file in signed.table.rglob("*.par*"))
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
+    audit.check_proof(proof, signed.vkeys())
+    assert prove.prove(signed.lake, "raw/okta/system_log/300")
+
+
+def test_the_act_says_who_when_why_and_which_roots(signed):
+    checkpoint = (signed.log / "checkpoint").read_text()
+    retention.remove(signed.lake, REMOVAL, NOON)
+    (act,) = acts.read(signed.place.shelf("acts"), signed.vkeys())
+    assert (act["who"], act["why"], act["rows"]) == ("ada", REMOVAL.why, 300)
+    assert (act["before"], act["since"], act["at"]) == (
+        "2026-03-02",
+        "2026-03-01",
+        "2026-03-01T12:00:00+00:00",
+    )
+    assert checkpoint.startswith(act["checkpoint"])
+
+
+def test_collecting_goes_on_after_a_removal(signed):
+    assert signed.verify().ok
+    retention.remove(signed.lake, REMOVAL, NOON)
+    signed.land(*range(700, 760), day=3)
+    verdict = signed.verify()
+    assert (verdict.ok, verdict.first) == (True, 512)
+    handle = DeltaTable(str(signed.table))
+    assert handle.metadata().configuration["delta.appendOnly"] == "true"
+
+
+def test_a_second_removal_is_recorded_beside_the_first(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="bob", why="again")
+    assert retention.remove(signed.lake, later, NOON) == 300
+    assert (signed.verify().removed, retention.remove(signed.lake, later, NOON)) == (600, 0)
+
+
+def test_rows_deleted_without_an_act_are_not_excused_by_one(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    attacks.delete(signed)
+    first = signed.verify().first_bad
+    assert (first.kind, first.seq) == ("deleted", 417)
+
+
+def test_an_act_that_was_altered_or_taken_away_excuses_nothing(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    bundle = signed.folder / "lake/integrity/acts/tile/entries/000.p/1"
+    bundle.write_bytes(bundle.read_bytes().replace(b"ada", b"eve"))
+    first = signed.verify(full=True).first_bad
+    assert (first.kind, first.seq) == ("deleted", 0)
+
+
+def test_a_list_of_removed_rows_that_was_altered_excuses_nothing(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    (listed,) = (signed.log / "removed").glob("*.json")
+    listed.write_text(json.dumps([[0, 500]]))
+    assert signed.verify(full=True).first_bad.seq == 0
+
+
+def test_a_removal_that_was_killed_after_the_act_is_taken_up_again(signed):
+    kept = retention.ledger.of(signed.lake, LOG.app)
+    gone = retention.rows(signed.lake, REMOVAL)
+    retention._record(signed.lake, kept, REMOVAL, gone, NOON)
+    assert signed.verify(full=True).ok
+    retention.remove(signed.lake, REMOVAL, NOON)
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed) == (True, 300)
+
+
+def test_nothing_is_removed_off_the_record(signed):
+    with pytest.raises(LakeError, match="recorded act"):
+        retention.remove(Lake(signed.lake.root), REMOVAL, NOON)
+    assert signed.rows().height == 700
+
+
+def test_collecting_goes_on_after_everything_was_removed(signed):
+    everything = retention.Removal(log=LOG, before=date(2027, 1, 1), who="ada", why="the end")
+    assert retention.remove(signed.lake, everything, NOON) == 700
+    retention.ledger.sign(signed.lake, LOG, 700, NOON)
+    signed.land(*range(700, 760), day=3)
+    assert signed.verify(full=True).ok

@@ -39,9 +39,9 @@ lint: .venv/.ready-dev
 
 # Needs uv; run after a change to the dependencies in pyproject.toml.
 lock:
-	$(COMPILE) --extra build pyproject.toml -o requirements.txt
-	$(COMPILE) --extra build --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(COMPILE) --extra build --extra dev --extra clients -c requirements-dev.txt pyproject.toml -o requirements-clients.txt
+	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements.txt
+	$(COMPILE) --extra build --extra objects --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra build --extra objects --extra dev --extra clients -c requirements-dev.txt pyproject.toml -o requirements-clients.txt
 
 clean:
 	rm -rf .venv .dagster test-artifacts

@@ -88,10 +88,21 @@ def verifying(count: int) -> None:
         verdict, took = verified(lake)
         assert verdict.read == count
         report(f"verify all of {count:,} rows of 1 KB, s", took, hashing(lake), goal="5")
+        finding(lake, count)
         land(lake, count, HOUR)
         verdict, took = verified(lake)
         assert verdict.read < HOUR + 256
         report(f"verify the last hour, {HOUR:,} rows, s", took, goal="1")
+
+
+def finding(lake: Lake, count: int) -> None:
+    """A proof of a record that has still to be found: by its place, and by nothing but its id."""
+    place = f"{LOG.table}/{count * 7 // 11}"
+    proof, took = timed(lambda: prove.prove(lake, place))
+    report(f"find by place and prove one of {count:,} rows, ms", took * 1e3)
+    event = f"okta:system_log:{proof['record']['event_id']}"
+    took = timed(lambda: prove.prove(lake, event))[1]
+    report(f"find by id and prove one of {count:,} rows, ms", took * 1e3)
 
 
 def with_events(count: int) -> None:

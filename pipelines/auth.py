@@ -219,6 +219,8 @@ def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable
         )
     except (StopIteration, ValueError):
         raise ConfigurationError(f"{where}: holds no certificate beside its private key") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ConfigurationError(f"{where}: Microsoft takes certificates with RSA keys only")
     digest = shown.fingerprint(hashes.SHA256())
     claims = {"aud": url, "iss": client_id, "sub": client_id}
     head = {"x5t#S256": _base64url(digest)}

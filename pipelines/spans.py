@@ -15,6 +15,7 @@ import polars as pl
 from pipelines.integration import Gap, Span
 
 _NOT_KEPT = "the vendor no longer keeps it"
+_SECOND = timedelta(seconds=1)
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 _Row = tuple[str, datetime, datetime, datetime, str | None]
@@ -43,7 +44,7 @@ def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: dateti
     )
     gone = [Gap(span=span, reason=reason or "") for span, _, reason in _of(rows, "gone")]
     missing = [gap.span for gap in gone]
-    unasked = minus(_whole(rows), asked)
+    unasked = [gap for gap in minus(_whole(rows), asked) if gap.until - gap.since >= _SECOND]
     kept = minus(unasked, [Span(since=_EVER, until=now - keeps)])
     return Known(
         complete=minus(final, missing),
@@ -95,8 +96,7 @@ def _whole(rows: Sequence[_Row]) -> list[Span]:
     if not rows:
         return []
     since, until = min(row[1] for row in rows), max(row[2] for row in rows)
-    second = timedelta(seconds=1)
-    return [Span(since=since.replace(microsecond=0) + second, until=until.replace(microsecond=0))]
+    return [Span(since=since.replace(microsecond=0) + _SECOND, until=until.replace(microsecond=0))]
 
 
 def _why(rows: Sequence[_Row], span: Span) -> str:

@@ -137,7 +137,8 @@ def test_no_secret_is_in_reports_tables_or_reprs(still_world, kind):
     for stream in source.streams():
         position = lakes.position(still_world.lake, Log(kind, stream.name))
         said += repr(position)
-        said += repr(lakes.open_table(still_world.lake, f"raw/{kind}/{stream.name}").history())
+        if handle := lakes.open_table(still_world.lake, f"raw/{kind}/{stream.name}"):
+            said += repr(handle.history())
     for path in still_world.lake.local.rglob("*.json"):
         said += path.read_text()
     assert [secret for secret in secrets if secret in said] == []

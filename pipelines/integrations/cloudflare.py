@@ -177,7 +177,9 @@ def _own_name(resource: dict[str, Any]) -> Any:
     return None
 
 
-def _message(action: Any, result: Any, email: Any, kind: Any, resource: Any, zone: Any) -> str:
+def _message(  # noqa: PLR0917 one a path
+    action: Any, result: Any, email: Any, kind: Any, resource: Any, zone: Any
+) -> str:
     who = email or ("Cloudflare" if _actor_type(kind) == "system" else "Somebody")
     done = _DONE.get(action) or f"performed {str(action).replace('_', ' ')}"
     thing = f" {resource.replace('_', ' ')}" if done in ("added", "deleted") and resource else ""

@@ -176,12 +176,18 @@ _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
 _INTERRUPTS = frozenset(
     {16000, 50058, 50072, 50074, 50076, 50079, 50097, 50125, 50127, 50129, 50140, 51006, 65001}
 )
+_DID = {
+    "success": "signed in",
+    "failure": "could not sign in",
+    "unknown": "was interrupted while signing in",
+}
 _RISKS = frozenset({"low", "medium", "high"})
 _SAYS_NOTHING = frozenset({"Other.", "None", ""})
 _ADDRESS_KEYS = frozenset({"ipaddr", "ipaddress", "ip address", "client ip"})
-_RANK = {"User": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3, "Policy": 3,
-         "Device": 4, "Resource": 5, "System": 6, "Directory": 8, "Request": 9, "Other": 9,
-         "N/A": 9}  # fmt: skip
+_AGENT_KEYS = frozenset({"user-agent"})
+_RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3,
+         "Policy": 3, "Device": 4, "Resource": 5, "System": 6, "Directory": 8, "Request": 9,
+         "Other": 9, "N/A": 9}  # fmt: skip
 
 
 def _known(value: Any) -> str | None:
@@ -227,8 +233,8 @@ def _initiator_address(address: Any, details: Any) -> Any:
     return address or _detail(details, _ADDRESS_KEYS)
 
 
-def _agent(details: Any) -> Any:
-    return _detail(details, frozenset({"user-agent"}))
+def _agent(agent: Any, details: Any) -> Any:
+    return agent or _detail(details, _AGENT_KEYS)
 
 
 def _resources(resources: Any) -> list[dict[str, Any]]:
@@ -274,7 +280,7 @@ _DIRECTORY_AUDITS: Columns = {
     "outcome": Field(_result, "result"),
     "outcome_reason": "resultReason",
     "source_ip": Field(_initiator_address, "initiatedBy.user.ipAddress", "additionalDetails"),
-    "user_agent": Field(_agent, "additionalDetails"),
+    "user_agent": Field(_agent, "userAgent", "additionalDetails"),
     "message": Field(_audit_message, "activityDisplayName", "targetResources"),
     "correlation_id": "correlationId",
 }
@@ -335,12 +341,9 @@ def _sign_in_message(status: Any, *names: Any) -> str:
     place = f" to {where}" if where else ""
     failure = status.get("failureReason")
     why = "" if failure is None or failure in _SAYS_NOTHING else f": {failure}"
-    match _sign_in_outcome(status.get("errorCode")):
-        case "success":
-            return f"{who} signed in{place}"
-        case "failure":
-            return f"{who} could not sign in{place}{why}"
-    return f"{who} was interrupted while signing in{place}{why}"
+    code = status.get("errorCode")
+    did = _DID[_sign_in_outcome(code)] if code is not None else "tried to sign in"
+    return f"{who} {did}{place}{why}"
 
 
 _SIGN_INS: Columns = {
@@ -422,7 +425,8 @@ def _last_step(steps: Any) -> Any:
 
 
 def _provisioning_message(steps: Any, action: Any, source: Any, to: Any) -> str:
-    return _last_step(steps) or f"{action or 'change'} of {source or 'an object'} in {to or '?'}"
+    place = f" in {to}" if to else ""
+    return _last_step(steps) or f"{action or 'change'} of {source or 'an object'}{place}"
 
 
 _PROVISIONING: Columns = {

@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from pipelines import lake as lakes
-from pipelines.errors import LakeError
+from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import anchors, keys, memory, merkle, note, store, tiles
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
@@ -57,6 +57,9 @@ def of(lake: Lake, name: str) -> Ledger | None:
     settings = lake.integrity
     if settings is None or not settings.sign:
         return None
+    folder = settings.folder.expanduser().resolve()
+    if lake.local is not None and folder.is_relative_to(lake.local.resolve()):
+        raise ConfigurationError("integrity.folder lies in the lake: keys must not: move it out")
     return Ledger(
         settings=settings,
         name=name,
@@ -76,9 +79,8 @@ def sign(lake: Lake, log: Log, rows: int, now: datetime, fresh: pl.DataFrame | N
         return
     with memory.alone(kept.place, kept.table):
         signed = last_signed(kept)
-        held = rows if fresh is not None or signed is None else min(rows, _held(lake, log))
-        if signed and held < signed.size and not _removed(lake, kept, held, signed.size):
-            raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
+        if signed and (fresh is None or rows < signed.size):
+            _whole(lake, log, kept, signed)
         if rows and (signed is None or rows > signed.size or published(kept) != signed):
             head, edge = _standing(lake, log, kept, signed)
             for frame in _rows(lake, log, head.size, rows, fresh):
@@ -167,6 +169,13 @@ def _begins_anew(lake: Lake, log: Log, kept: Ledger) -> bool:
         return False
     memory.forget(kept.place, kept.table)
     return True
+
+
+def _whole(lake: Lake, log: Log, kept: Ledger, signed: Head) -> None:
+    """Raises Alarm where the end of what was signed is gone; a slow writer's `rows` say nothing."""
+    held = _held(lake, log)
+    if held < signed.size and not _removed(lake, kept, held, signed.size):
+        raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
 
 
 def _held(lake: Lake, log: Log) -> int:

@@ -100,9 +100,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     def report(request: Request) -> Response:
         now = site.clock()
         try:
-            found = _REPORTS.get(request.path_params["report"].lower())
-            if found is None or request.path_params["root"].lower() != "auditlogs":
-                raise _Refusal(404, "ResourceNotFound", "Resource not found for the segment.")
+            found = _asked_for(request)
             _admit(site, request, found, limiter, now)
             if "id" in request.path_params:
                 return _single(site, request, found)
@@ -166,6 +164,14 @@ def _headers() -> dict[str, str]:
         "client-request-id": request_id,
         "x-ms-ags-diagnostic": json.dumps(diagnostic),
     }
+
+
+def _asked_for(request: Request) -> _Report:
+    """Paths are case-insensitive. Raises _Refusal."""
+    found = _REPORTS.get(request.path_params["report"].lower())
+    if found is None or request.path_params["root"].lower() != "auditlogs":
+        raise _Refusal(404, "ResourceNotFound", "Resource not found for the segment.")
+    return found
 
 
 def _admit(site: Site, request: Request, report: _Report, limiter: Limiter, now: datetime) -> None:

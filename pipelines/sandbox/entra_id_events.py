@@ -181,7 +181,7 @@ def _targets(happening: Happening, about: _Activity) -> list[dict[str, Any]]:
         found.append(_person(happening.whom, happening.what))
     if about is _DEVICE and happening.device:
         found.append(_resource("Device", happening.device.name))
-    if about is _SELF:
+    if about is _SELF and not happening.whom:
         found.append(_person(happening.actor, happening.what))
     return found or [_resource("N/A", None) | {"id": _NOBODY}]
 

@@ -5,10 +5,13 @@ import multiprocessing
 import shutil
 import signal
 
+import pytest
+
 from pipelines import lake as lakes
 from pipelines.integrity import ledger
+from pipelines.integrity.ledger import Alarm
 from pipelines.integrity.verifier import audit
-from tests.integrity import crashing
+from tests.integrity import attacks, crashing
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 KILLS = 200
@@ -81,15 +84,21 @@ def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed):
     assert signed.verify().ok
 
 
-def test_two_writers_sign_the_same_log(signed):
-    first, second = rows(range(700, 710), day=3), rows(range(710, 720), day=3)
-    one = lakes.append_raw(signed.lake, LOG, first, "c").frame
-    other = lakes.append_raw(signed.lake, LOG, second, "c").frame
-    for frame, total in ((other, 720), (one, 710)):
-        signed.derive(frame) if frame is one else None
-        ledger.sign(signed.lake, LOG, max(total, 720), NOON, frame if frame is other else None)
+def test_the_slower_of_two_writers_finds_its_rows_signed_and_raises_no_alarm(signed):
+    one = lakes.append_raw(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
+    other = lakes.append_raw(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
+    ledger.sign(signed.lake, LOG, 720, NOON, other)
+    ledger.sign(signed.lake, LOG, 710, NOON, one)
+    ledger.sign(signed.lake, LOG, 700, NOON)
+    signed.derive(one)
     signed.derive(other)
-    assert signed.verify().ok
+    assert (signed.verify().ok, signed.verify().size) == (True, 720)
+
+
+def test_rows_cut_off_behind_a_writers_back_are_an_alarm(signed):
+    attacks.truncate(signed)
+    with pytest.raises(Alarm, match="600 rows, but 700 were signed"):
+        ledger.sign(signed.lake, LOG, 700, NOON)
 
 
 def test_lost_tiles_are_made_again_from_the_rows(signed):

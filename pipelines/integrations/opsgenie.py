@@ -1,0 +1,710 @@
+"""Opsgenie's log files, and the operations logs of Jira Service Management and Compass after it.
+
+Opsgenie ends in April 2027. Its logs are files of lines whose format is not published, so a line is
+kept as it is and known by its hash. Files are listed from a marker on, which is the name of the
+last file read; one may still appear or grow behind it, so each round looks back a little. A file
+is fetched from a signed address that must not see the API key.
+https://docs.opsgenie.com/docs/logs-api
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any, Literal, Self
+
+import httpx
+import msgspec
+from pydantic import model_validator
+
+from pipelines import auth, coverage, records
+from pipelines.auth import Flow
+from pipelines.errors import ForeignLink, Refused, Unavailable
+from pipelines.integration import (
+    Columns,
+    Cursor,
+    Field,
+    Gap,
+    Guide,
+    Integration,
+    Manners,
+    Page,
+    Span,
+    Stream,
+)
+from pipelines.settings import Address, IntegrationSettings, Secret
+
+_LIMIT = 1000
+_KEEPS = timedelta(days=365)
+_LAG = timedelta(minutes=15)
+_RECENT = timedelta(days=1)
+_TRIES = 5
+_LIVE_EVERY = 100  # files of history between two looks at the present
+_MINUTE = timedelta(minutes=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_OPERATIONS_KEEP = timedelta(days=180)
+_OPERATIONS_LAG = timedelta(hours=1)
+_LADDER = coverage.ladder(
+    window=timedelta(days=7),
+    settle=timedelta(minutes=15),
+    lag=_OPERATIONS_LAG,
+    keeps=_OPERATIONS_KEEP,
+)
+_PATHS = {
+    "jira_service_management": "/jsm/ops/api/{}/v1/logs",
+    "compass": "/compass/cloud/{}/ops/v1/logs",
+}
+
+
+class Settings(IntegrationSettings):
+    kind: str = "opsgenie"
+    base_url: Address = "https://api.opsgenie.com"
+    api_key: Secret | None = None
+    operations_url: Address = "https://api.atlassian.com"
+    operations: tuple[Literal["jira_service_management", "compass"], ...] = (
+        "jira_service_management",
+    )
+    cloud_id: str | None = None
+    email: str | None = None
+    api_token: Secret | None = None
+
+    @model_validator(mode="after")
+    def _some_way_in(self) -> Self:
+        successor = (self.cloud_id, self.email, self.api_token)
+        if any(successor) and not all(successor):
+            raise ValueError("the successors need all of cloud_id, email and api_token")
+        if not (self.api_key or all(successor)):
+            raise ValueError("not configured: set api_key, or cloud_id, email and api_token")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """A way through the files, by name and so by time; markers are names without `.json`."""
+
+    marker: str
+    """All up to here has landed."""
+    since: str
+    until: str | None = None
+    """The marker that ends it; none where it follows the present."""
+    seen: dict[str, int] = field(default_factory=dict)
+    """Marker -> size of the files just behind `marker`, which may still grow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the stream is: in the present, and in the history that is still to come."""
+
+    live: Walk | None
+    history: Walk | None
+
+
+class _File(msgspec.Struct, frozen=True):
+    filename: str
+    date: int = 0
+    size: int = 0
+
+    @property
+    def marker(self) -> str:
+        return self.filename.removesuffix(".json")
+
+    @property
+    def time(self) -> datetime:
+        """By its name, else when it became visible."""
+        try:
+            return _time(self.marker)
+        except ValueError:
+            return _EPOCH + timedelta(milliseconds=self.date)
+
+
+class _Listing(msgspec.Struct):
+    data: list[_File] | None = None
+    marker: str | None = None
+
+
+_listing = msgspec.json.Decoder(_Listing, strict=False)
+
+
+def begin(since: datetime, now: datetime) -> Cursor:
+    recent = max(since, now - _RECENT)
+    live = Walk(marker=_marker(recent), since=recent.isoformat())
+    return _cursor(Place(live=live, history=_history(since, recent)))
+
+
+def between(span: Span, now: datetime) -> Cursor:
+    """A cursor that has no present."""
+    return _cursor(Place(live=None, history=_history(span.since, min(span.until, now))))
+
+
+def _history(since: datetime, until: datetime) -> Walk | None:
+    if since >= until:
+        return None
+    return Walk(marker=_marker(since), since=since.isoformat(), until=_marker(until))
+
+
+def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
+    place = yield from _present(client, _load(cursor), now)
+    if not place.history:
+        return
+    for count, (page, walk) in enumerate(_follow(client, place.history, now), start=1):
+        ended = page.covers is not None
+        place = replace(place, history=None if ended else walk)
+        yield replace(page, cursor=_cursor(place), milestone=ended)
+        if count % _LIVE_EVERY == 0:
+            place = yield from _present(client, place, now)
+
+
+def _present(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
+    """What is new, to its end."""
+    if place.live:
+        for page, walk in _follow(client, place.live, now):
+            place = replace(place, live=walk)
+            yield replace(page, cursor=_cursor(place))
+    return place
+
+
+def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[Page, Walk]]:
+    """A page a file, then one that says what the walk has covered."""
+    marker = walk.marker if walk.until else _earlier(walk.marker, _LAG)
+    while True:
+        listing = _list(client, marker)
+        files = sorted(listing.data or (), key=lambda file: file.marker)
+        for file in files:
+            if _ended(walk, file.marker):
+                break
+            if walk.seen.get(file.marker) != file.size:
+                page = _read(client, file)
+                walk = _after(walk, file)
+                yield page, walk
+        following = listing.marker or (files[-1].marker if files else marker)
+        if not files or following == marker or _ended(walk, following):
+            break
+        marker = following
+    since = datetime.fromisoformat(walk.since)
+    until = now if walk.until is None else _time(walk.until)
+    yield Page(records=(), cursor="", covers=Span(since=since, until=until)), walk
+
+
+def _ended(walk: Walk, marker: str) -> bool:
+    return walk.until is not None and marker >= walk.until
+
+
+def _after(walk: Walk, file: _File) -> Walk:
+    """The walk once a file has landed; what is too old to grow is forgotten."""
+    marker = max(walk.marker, file.marker)
+    if walk.until is not None:
+        return replace(walk, marker=marker)
+    oldest = _earlier(marker, 2 * _LAG)
+    seen = {name: size for name, size in walk.seen.items() if name >= oldest}
+    return replace(walk, marker=marker, seen={**seen, file.marker: file.size})
+
+
+def _list(client: httpx.Client, marker: str) -> _Listing:
+    response = client.get(f"/v2/logs/list/{marker}", params={"limit": _LIMIT})
+    return _listing.decode(response.content)
+
+
+def _read(client: httpx.Client, file: _File) -> Page:
+    """A file's lines; a file that is gone is a gap."""
+    try:
+        body = _download(client, file)
+    except Refused as error:
+        if error.status not in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
+            raise
+        span = Span(since=file.time, until=file.time + _MINUTE)
+        gap = Gap(span=span, reason=f"{file.filename} is gone")
+        return Page(records=(), cursor="", gaps=(gap,))
+    return Page(records=records.lines(body), cursor="", fallback_time=file.time)
+
+
+def _download(client: httpx.Client, file: _File) -> bytes:
+    """A file by its signed address, which is good for five minutes.
+
+    Neither address nor file is JSON with brackets to be counted: what was cut short on its way is
+    told by the length. A size that is wrong twice is wrong.
+    """
+    link, body = _link(client, file), None
+    for _ in range(_TRIES):
+        try:
+            found = client.get(_followed(client, link), auth=None).content
+        except Refused as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                link = max(_link(client, file), _link(client, file), key=len)
+                continue
+            raise
+        if len(found) >= file.size or found == body:
+            return found
+        body = found
+    raise Unavailable(f"{file.filename} cannot be downloaded whole; will be asked for again")
+
+
+def _link(client: httpx.Client, file: _File) -> str:
+    return client.get(f"/v2/logs/download/{file.filename}").text.strip().strip('"')
+
+
+def _followed(client: httpx.Client, link: str) -> httpx.URL:
+    """Another host is as documented; it gets no credential, but what it says has to be private."""
+    with suppress(httpx.InvalidURL):
+        url = httpx.URL(link)
+        if url.host and url.scheme == client.base_url.scheme:
+            return url
+    raise ForeignLink("the address of a log file is not one to be followed: it is no https address")
+
+
+def _marker(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d-%H-%M-%S")
+
+
+def _earlier(marker: str, span: timedelta) -> str:
+    with suppress(ValueError):
+        return _marker(_time(marker) - span)
+    return marker
+
+
+def _time(marker: str) -> datetime:
+    """With or without milliseconds; in UTC. Raises ValueError."""
+    second, _, millisecond = marker.partition("_")
+    time = datetime.strptime(second, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+    return time + timedelta(milliseconds=int(millisecond or 0))
+
+
+def _cursor(place: Place) -> Cursor:
+    return json.dumps(asdict(place), separators=(",", ":"))
+
+
+def _load(cursor: Cursor) -> Place:
+    stored = json.loads(cursor)
+    return Place(**{name: Walk(**walk) if walk else None for name, walk in stored.items()})
+
+
+def _operations_read(url: str) -> coverage.Read:
+    """Windows of a successor's log; the link to the next page lacks the path of the API."""
+
+    def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes]]:
+        query = httpx.QueryParams(
+            startTime=_rfc3339(span.since),
+            endTime=_rfc3339(span.until),
+        )
+        while True:
+            answer = records.members(client.get(url, params=query).content)
+            found = records.elements(answer.get("values") or b"[]")
+            yield found
+            link = _next(url, answer.get("links"))
+            if not found or link is None or link == query:
+                return
+            query = link
+
+    return read
+
+
+def _next(url: str, links: bytes | None) -> httpx.QueryParams | None:
+    found = records.load(links) if links else None
+    link = found.get("next") if isinstance(found, dict) else None
+    if not link:
+        return None
+    following, own = httpx.URL(link), httpx.URL(url)
+    if following.host and (following.scheme, following.netloc) != (own.scheme, own.netloc):
+        raise ForeignLink(
+            f"an answer links to {following.scheme}://{following.netloc.decode()}: not followed, "
+            "since the credential would travel with it"
+        )
+    return following.params
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+# What lines and details are made of, as far as it is known. A leading _ or - of a name says that
+# an object or a list follows.
+_BRACKETS = re.compile(r"\s*\[[^\]]*\]")
+_FIRST = re.compile(r"^([^\[]*?)\s*\[([^\]]*)\]")
+_LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*(\w+)\.?$")
+_DATA_ID = re.compile(r"incomingDataId[=\[: ]+([0-9a-zA-Z-]+)")
+_TRUE = {True: "success", "true": "success", False: "failure", "false": "failure"}
+_TIMES = ("created", "createdAt", "createdDate", "time", "timestamp", "date", "updatedAt")
+_LINE = ("details", "_incomingData", "_result")
+_WHO = ("user", "username", "source", "owner")
+_OWN_NAMES = ("alertId", "alias", "integrationName")
+
+
+@lru_cache(maxsize=64)
+def _opened(text: str) -> Any:
+    with suppress(ValueError):
+        return records.load(text.encode())
+    return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        value = _opened(value)
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What a record says, whether it is an envelope with `details` or the details alone."""
+
+    details: Mapping[str, Any]
+    incoming: Mapping[str, Any]
+    result: Mapping[str, Any]
+
+
+def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
+    inside = _mapping(details)
+    return _Facts(
+        details=inside,
+        incoming=_mapping(incoming or inside.get("_incomingData")),
+        result=_mapping(result or inside.get("_result")),
+    )
+
+
+def _said(value: Any) -> Any:
+    """None for the texts that stand for nothing."""
+    return None if value in ("", "null", "None") else value
+
+
+def _known_time(*values: Any) -> Any:
+    for value in values:
+        if isinstance(value, str) and len(value) > 9 and value[4:5] == "-":
+            return value
+        if isinstance(value, int | float | str) and (time := _since_1970(value)):
+            return time
+    return None
+
+
+def _since_1970(value: float | str) -> datetime | None:
+    """Of seconds, milliseconds, microseconds or nanoseconds: the vendor writes several."""
+    try:
+        number = float(value)
+        while number > 1e11:
+            number /= 1000
+        return datetime.fromtimestamp(number, UTC) if number > 1e9 else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _action(details: Any, incoming: Any, result: Any, own: Any, *texts: Any) -> str:
+    """The name of an alert's action, else the words of a text that are no names."""
+    facts = _facts(details, incoming, result)
+    named = own or facts.result.get("alertAction") or facts.details.get("action")
+    if isinstance(named, str) and _said(named):
+        return named
+    for text in texts:
+        if isinstance(text, str) and (words := _words(text)):
+            return words
+    return "API request" if facts.incoming.get("httpUrl") else "log line"
+
+
+def _words(text: str) -> str:
+    """`Schedule [name: A] updated.` and `[Schedule] A updated` -> `Schedule updated`."""
+    if found := _LEADING.match(text):
+        return f"{found[1]} {found[3]}"
+    return _BRACKETS.sub("", text).strip(" .")
+
+
+def _user(details: Any, incoming: Any, result: Any, *own: Any) -> Any:
+    facts = _facts(details, incoming, result)
+    for value in (
+        *own,
+        facts.result.get("user"),
+        facts.details.get("user"),
+        facts.details.get("username"),
+        facts.details.get("source"),
+    ):
+        if isinstance(value, str) and _said(value):
+            return value
+    return None
+
+
+def _email(*said: Any) -> str | None:
+    user = _user(*said)
+    return user if user and "@" in user else None
+
+
+def _actor_type(*said: Any) -> str | None:
+    user = _user(*said)
+    if user is None:
+        return None
+    if "@" in user:
+        return "user"
+    return "system" if user.lower() == "system" else "application"
+
+
+def _targets(
+    details: Any, incoming: Any, result: Any, text: Any, log: Any, *own: Any
+) -> list[dict[str, Any]]:
+    facts = _facts(details, incoming, result)
+    given = dict(zip(_OWN_NAMES, own, strict=True))
+    found = [
+        _alert(facts, given),
+        _target(None, facts.details.get("targetUser"), "user"),
+        _target(None, _integration(facts, given), "integration"),
+        _target(facts.incoming.get("httpUrl"), None, "url"),
+    ]
+    if not any(found[:3]):
+        found.insert(0, _named(text or log))
+    return [target for target in found if target]
+
+
+def _alert(facts: _Facts, own: Mapping[str, Any]) -> dict[str, Any] | None:
+    details, result = facts.details, facts.result
+    ids = (result.get("alertId"), own.get("alertId"), own.get("alias"), details.get("alias"))
+    id_ = next((each for each in ids if _said(each)), None)
+    message = result.get("alertMessage") or details.get("message")
+    return _target(id_, message if id_ else None, "alert")
+
+
+def _integration(facts: _Facts, own: Mapping[str, Any]) -> Any:
+    return (
+        own.get("integrationName")
+        or facts.details.get("integrationName")
+        or facts.result.get("integrationName")
+        or facts.incoming.get("integrationName")
+    )
+
+
+def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
+    id_, name = _said(id_), _said(name)
+    return {"id": id_, "name": name, "type": kind} if id_ or name else None
+
+
+def _named(text: Any) -> dict[str, Any] | None:
+    """`Schedule rotation [scheduleId: f1, id: c1] added.` is about rotation c1."""
+    if not isinstance(text, str):
+        return None
+    if found := _LEADING.match(text):
+        return _target(None, found[2], found[1].lower())
+    if not (found := _FIRST.match(text)):
+        return None
+    kind, inside = found.groups()
+    pairs = dict(part.split(": ", 1) for part in inside.split(", ") if ": " in part)
+    name = pairs.get("name") or (None if pairs else inside)
+    return _target(pairs.get("id") or next(iter(pairs.values()), None), name, kind.lower())
+
+
+def _outcome(details: Any, own: Any) -> str | None:
+    """Levels tell how bad, not whether it worked; few records say that."""
+    said = _mapping(details).get("success") if own is None else own
+    return _TRUE.get(said) if isinstance(said, bool | str) else None
+
+
+def _header(name: str) -> Any:
+    def pick(details: Any, incoming: Any) -> str | None:
+        headers = _mapping(_facts(details, incoming, None).incoming.get("_httpHeaders"))
+        for each, value in headers.items():
+            if each.lower() == name and isinstance(value, str):
+                return value.partition(",")[0] if name == "x-forwarded-for" else value
+        return None
+
+    return pick
+
+
+def _severity(level: Any, details: Any, priority: Any) -> Any:
+    return level or priority or _mapping(_mapping(details).get("_parsedData")).get("priority")
+
+
+def _message(summary: Any, message: Any, log: Any, action: Any, *rest: Any) -> str:
+    """The vendor's sentence where there is one. `rest` is what _user takes."""
+    if summary or message or log:
+        return str(summary or message or log)
+    line = rest[: len(_LINE)]
+    facts, name, who = _facts(*line), _action(*line, action), _user(*rest)
+    said = facts.result.get("alertMessage") or facts.details.get("message")
+    said = f"{name}: {said}" if said else name
+    return f"{said} by {who}" if who else said
+
+
+def _correlation(details: Any, incoming: Any, event: Any, *texts: Any) -> Any:
+    facts = _facts(details, incoming, None)
+    known = facts.incoming.get("incomingDataId") or event or facts.details.get("eventId")
+    if known:
+        return known
+    for text in texts:
+        if isinstance(text, str) and (found := _DATA_ID.search(text)):
+            return found[1]
+    return None
+
+
+_COLUMNS: Columns = {
+    "action": Field(_action, *_LINE, "action", "summary", "log", "category", "type"),
+    "actor_name": Field(_user, *_LINE, *_WHO),
+    "actor_email": Field(_email, *_LINE, *_WHO),
+    "actor_type": Field(_actor_type, *_LINE, *_WHO),
+    "targets": Field(_targets, *_LINE, "summary", "log", *_OWN_NAMES),
+    "outcome": Field(_outcome, "details", "success"),
+    "source_ip": Field(_header("x-forwarded-for"), "details", "_incomingData"),
+    "user_agent": Field(_header("user-agent"), "details", "_incomingData"),
+    "severity": Field(_severity, "level", "details", "priority"),
+    "message": Field(_message, "summary", "message", "log", "action", *_LINE, *_WHO),
+    "correlation_id": Field(
+        _correlation, "details", "_incomingData", "eventId", "summary", "log", "message"
+    ),
+}
+_RANK = {"alert": 0, "url": 100}
+
+
+def _hash(*values: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
+
+
+# The identity of a line should be the hash of its bytes; a Field sees values only.
+_EVERYTHING = tuple(
+    dict.fromkeys(
+        (
+            *_TIMES, *_LINE, *_OWN_NAMES, "category", "level", "summary", "message", "owner",
+            "ownerFullName", "action", "user", "username", "userId", "source", "id", "log", "type",
+            "tinyId", "eventId", "entity", "note", "tags", "created_at", "name",
+            "priority", "_parsedData", "_oldAlert", "_internalDetails", "_extraProperties",
+            "incomingDataId", "httpUrl", "alertMessage", "recipient", "team", "status", "success",
+            "logId", "uuid", "event", "data", "offset", "log_id", "requestId", "actor", "ip",
+        )
+    )
+)  # fmt: skip
+
+LOGS = Stream(
+    name="logs",
+    begin=begin,
+    pages=pages,
+    between=between,
+    id=Field(_hash, *_EVERYTHING),
+    time=Field(_known_time, *_TIMES),
+    keeps=_KEEPS,
+    lag=_LAG,
+    target_rank=_RANK,
+    columns=_COLUMNS,
+)
+
+
+@cache
+def _operations(product: str, url: str) -> Stream:
+    """The stream of a successor's log, made once."""
+    return Stream(
+        name=f"{product}_operations",
+        begin=coverage.begin(_LADDER),
+        pages=coverage.pages(_LADDER, _operations_read(url)),
+        between=coverage.between(_LADDER),
+        id=Field(_hash, "created", "category", "summary", "level", "details"),
+        time="created",
+        keeps=_OPERATIONS_KEEP,
+        lag=_OPERATIONS_LAG,
+        page_size=5000,
+        target_rank=_RANK,
+        columns=_COLUMNS,
+    )
+
+
+def _streams(settings: Settings | None) -> Sequence[Stream]:
+    if settings is None:
+        return (LOGS, *(_operations(product, path) for product, path in _PATHS.items()))
+    successors = settings.operations if settings.cloud_id else ()
+    return (
+        *((LOGS,) if settings.api_key else ()),
+        *(
+            _operations(
+                product, settings.operations_url + _PATHS[product].format(settings.cloud_id)
+            )
+            for product in successors
+        ),
+    )
+
+
+class _EachItsOwn(httpx.Auth):
+    """Each of the two hosts gets its own credential, any other none."""
+
+    def __init__(self, ways: Mapping[str, httpx.Auth]) -> None:
+        self._ways = ways
+
+    def auth_flow(self, request: httpx.Request) -> Flow:
+        for url, way in self._ways.items():
+            if str(request.url).startswith(f"{url}/"):
+                yield from way.auth_flow(request)
+                return
+        yield request
+
+
+def _auth(settings: Settings) -> httpx.Auth:
+    ways: dict[str, httpx.Auth] = {}
+    if settings.email and settings.api_token:
+        basic = httpx.BasicAuth(settings.email, settings.api_token.get_secret_value())
+        ways[settings.operations_url] = basic
+    if settings.api_key:
+        ways[settings.base_url] = auth.Header("Authorization", "GenieKey", settings.api_key)
+    return _EachItsOwn(ways)
+
+
+def _advice(response: httpx.Response) -> str | None:
+    if "/ops/" in response.request.url.path:
+        return _operations_advice(response)
+    match response.status_code:
+        case 401:
+            return (
+                "api_key is not valid, its integration is disabled, or it belongs to another "
+                "region: compare it, or set base_url to https://api.eu.opsgenie.com"
+            )
+        case 402:
+            return "the plan does not include the logs API: it takes Enterprise"
+        case 403:
+            return (
+                "api_key may not read the logs: use the key of a global API integration with "
+                "Configuration Access (not a team's), in an Enterprise plan"
+            )
+    return None
+
+
+def _operations_advice(response: httpx.Response) -> str | None:
+    match response.status_code:
+        case 401:
+            return "email or api_token is not valid (any more): create a new Atlassian API token"
+        case 403:
+            return (
+                "the account may not view audit logs: make it an organization, site or product "
+                "admin of Jira Service Management or Compass"
+            )
+        case 404:
+            return (
+                "the site has no operations there: compare cloud_id "
+                "(https://<site>.atlassian.net/_edge/tenant_info) and operations"
+            )
+    return None
+
+
+def _pause(response: httpx.Response) -> float:
+    """A good answer may say that the account is being held back."""
+    throttled = response.headers.get("X-RateLimit-State", "OK") == "THROTTLED"
+    return _period(response) or 1.0 if throttled else 0.0
+
+
+def _period(response: httpx.Response) -> float | None:
+    try:
+        return float(response.headers["X-RateLimit-Period-In-Sec"])
+    except (KeyError, ValueError):
+        return None
+
+
+INTEGRATION = Integration(
+    kind="opsgenie",
+    title="Opsgenie",
+    settings=Settings,
+    streams=_streams,
+    auth=_auth,
+    # Two files a second, each with an address to ask for, as the vendor's own tool does.
+    manners=Manners(rate=(4, 1.0), pause=_pause, retry_after=_period),
+    advice=_advice,
+    guide=Guide(
+        credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
+        "account's e-mail and API token, and the cloud ID",
+        permissions="key of a global API integration with Configuration Access, Enterprise plan; "
+        "organization, site or product admin",
+        history="as long as files are kept (up to 1 year); successors 180 days",
+        delay="2 minutes; rarely more",
+        push="webhooks (alert activity only)",
+    ),
+)

@@ -8,13 +8,14 @@ from pipelines import extract, http, registry, status
 from pipelines import lake as lakes
 from pipelines.integration import Span
 from pipelines.lake import Log
+from pipelines.sandbox import server
 from pipelines.sandbox.faults import Fault
 
 STREAMS = [
     (kind, stream.name)
     for kind, integration in registry.kinds().items()
     for stream in integration.streams(None)
-    if stream.between
+    if stream.between and stream.name in {s.name for s in server.services()[kind].streams}
 ]
 HASTY = http.Patience(attempts=2, first=0.001)
 

@@ -9,8 +9,8 @@ https://developers.cloudflare.com/fundamentals/account/account-security/review-a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -142,6 +142,10 @@ def _actor_name(email: Any, token: Any, kind: Any) -> Any:
     return email or token or ("Cloudflare" if _actor_type(kind) == "system" else None)
 
 
+def _actor_name_1(email: Any, pushed: Any, kind: Any, pushed_kind: Any) -> Any:
+    return _actor_name(email or pushed, None, kind or pushed_kind)
+
+
 def _outcome(result: Any) -> str:
     """True, "success" and their opposites; a missing result says nothing."""
     said = str(result).lower()
@@ -191,24 +195,57 @@ def _described(description: Any, action: Any, email: Any, product: Any) -> str:
     return description or f"{email or 'Somebody'}: {action} in {product}"
 
 
+def _either(api: Any, pushed: Any) -> Any:
+    return pushed if api is None else api
+
+
+def _both_shapes(derive: Callable[..., object], *paths: str) -> Field:
+    """The API's path and Logpush's of each value: "action.type ActionType"."""
+    pairs = [path.split() for path in paths]
+
+    def derived(*values: Any) -> object:
+        return derive(*(_either(*values[n : n + 2]) for n in range(0, len(values), 2)))
+
+    return Field(derived, *(path for pair in pairs for path in pair))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _pushed_time(when: Any) -> Any:
+    """RFC 3339, or Unix time in seconds or nanoseconds, as the Logpush job says."""
+    if isinstance(when, str) and when.isdecimal():
+        when = int(when)
+    if isinstance(when, int) and not isinstance(when, bool):
+        return datetime.fromtimestamp(when / (1e9 if when > 1e12 else 1), UTC)
+    return when
+
+
+def _pushed_targets(resource: Any, zone: Any, id_: Any, kind: Any) -> list[dict[str, Any]]:
+    return _targets(resource or {"id": id_, "type": kind}, zone)
+
+
 AUDIT_LOGS: Columns = {
-    "action": "action.type",
-    "actor_id": "actor.id",
-    "actor_name": Field(_actor_name, "actor.email", "actor.token_name", "actor.type"),
-    "actor_email": Field(_email, "actor.email"),
-    "actor_type": Field(_actor_type, "actor.type"),
-    "targets": Field(_targets, "resource", "metadata.zone_name"),
-    "outcome": Field(_outcome, "action.result"),
+    "action": _both_shapes(_same, "action.type ActionType"),
+    "actor_id": _both_shapes(_same, "actor.id ActorID"),
+    "actor_name": Field(_actor_name_1, "actor.email", "ActorEmail", "actor.type", "ActorType"),
+    "actor_email": _both_shapes(_email, "actor.email ActorEmail"),
+    "actor_type": _both_shapes(_actor_type, "actor.type ActorType"),
+    "targets": Field(
+        _pushed_targets, "resource", "metadata.zone_name", "ResourceID", "ResourceType"
+    ),
+    "outcome": _both_shapes(_outcome, "action.result ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
-    "source_ip": Field(places.address, "actor.ip"),
-    "message": Field(
+    "source_ip": _both_shapes(places.address, "actor.ip ActorIP"),
+    "message": _both_shapes(
         _message,
-        "action.type",
-        "action.result",
-        "actor.email",
-        "actor.type",
-        "resource.type",
-        "metadata.zone_name",
+        "action.type ActionType",
+        "action.result ActionResult",
+        "actor.email ActorEmail",
+        "actor.type ActorType",
+        "resource.type ResourceType",
+        "metadata.zone_name Metadata.zone_name",
     ),
 }
 
@@ -229,22 +266,28 @@ AUDIT_LOGS_V2: Columns = {
 }
 
 
+_ID = _both_shapes(_same, "id ID")
+_WHEN = _both_shapes(_pushed_time, "when When")
+
+
 @cache
 def _both(account_id: str) -> tuple[Stream, ...]:
     account = f"accounts/{account_id}"
     return (
-        _stream("audit_logs", "when", _pages(f"{account}/audit_logs"), AUDIT_LOGS),
-        _stream("audit_logs_v2", "action.time", _cursors(f"{account}/logs/audit"), AUDIT_LOGS_V2),
+        _stream("audit_logs", _ID, _WHEN, _pages(f"{account}/audit_logs"), AUDIT_LOGS),
+        _stream(
+            "audit_logs_v2", "id", "action.time", _cursors(f"{account}/logs/audit"), AUDIT_LOGS_V2
+        ),
     )
 
 
-def _stream(name: str, time: str, read: Read, columns: Columns) -> Stream:
+def _stream(name: str, id_: str | Field, time: str | Field, read: Read, columns: Columns) -> Stream:
     return Stream(
         name=name,
         begin=coverage.begin(_STEPS),
         pages=coverage.pages(_STEPS, read),
         between=coverage.between(_STEPS),
-        id="id",
+        id=id_,
         time=time,
         columns=columns,
         keeps=_KEEPS,

@@ -357,7 +357,8 @@ def _stream(application: str, customer_id: str) -> Stream:
 
 def _streams(settings: Settings | None) -> list[Stream]:
     if settings is None:
-        return [_stream(application, "my_customer") for application in DEFAULT]
+        others = [name for name in APPLICATIONS if name not in DEFAULT]
+        return [_stream(name, "my_customer") for name in (*DEFAULT, *others)]
     return [_stream(name, settings.customer_id) for name in settings.applications]
 
 

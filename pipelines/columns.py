@@ -120,7 +120,7 @@ def _alike(integration: Integration) -> list[tuple[list[Stream], Sources]]:
 def _sources(integration: Integration, stream: Stream) -> Sources:
     table = f"{integration.kind}.csv by action"
     given: Mapping[str, str | Field] = {
-        "event_id": stream.latest_of or stream.id,
+        "event_id": stream.latest_of or stream.id or "SHA-256 of the record",
         "time": stream.time,
         **stream.columns,
     }

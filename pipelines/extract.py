@@ -14,15 +14,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+from msgspec import MsgspecError
 
 from pipelines import http, normalise, spans
 from pipelines import lake as lakes
 from pipelines.ahead import ahead
-from pipelines.errors import AuditlakeError, CursorRefused, LakeError
+from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
 from pipelines.http import SignedIn
 from pipelines.integration import Gap, Page, Source, Span, Stream
 from pipelines.integrity import ledger
 from pipelines.lake import Claim, Lake, Log
+from pipelines.records import Malformed
 from pipelines.settings import Via
 
 _BATCH_RECORDS = 50_000
@@ -246,11 +248,23 @@ def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> None:
 def _pages(this: Round, cursor: str, now: datetime, report: Report) -> Iterator[Page]:
     pages = this.stream.pages(this.client, cursor, now)
     while True:
-        with report.timed("fetch"):
+        with report.timed("fetch"), _shaped_as_expected(this):
             page = next(pages, None)
         if page is None:
             return
         yield page
+
+
+@contextmanager
+def _shaped_as_expected(this: Round) -> Iterator[None]:
+    """An answer that no connector can read fails its stream, and nothing else."""
+    try:
+        yield
+    except (Malformed, MsgspecError) as error:
+        raise Unavailable(
+            f"{this.source.kind} gave an answer of an unexpected shape "
+            f"({type(error).__name__}); will be asked again"
+        ) from error
 
 
 def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:

@@ -83,8 +83,11 @@ class Stream:
     """(client, cursor, now) -> what has come since, to its end, newest visible early."""
     between: Callable[[Span, datetime], Cursor] | None = None
     """(span, now) -> a cursor whose pages end with the span; None: the vendor has no such query."""
-    id: str | Field
-    """The vendor's identity of a record. The same identity implies the same time."""
+    id: str | Field | None
+    """The vendor's identity of a record. The same identity implies the same time.
+
+    None: the vendor gives none, and the record's own bytes are its identity.
+    """
     time: str | Field
     """RFC 3339 text, or a Field that gives it or an aware datetime."""
     columns: Columns

@@ -67,7 +67,8 @@ def read(
     """
     reader = _identity_reader(stream)
     rows = [reader.rows(record)[0] for record in records]
-    ids = _texts("event_id", [row[0] for row in rows])
+    hashes = pl.Series([digest(record) for record in records], dtype=pl.String)
+    ids = _texts("event_id", [row[0] for row in rows]) if stream.id else hashes
     if stream.latest_of:
         ids = ids + "@" + pl.Series([digest(canonical(r))[:16] for r in records], dtype=pl.String)
     frame = pl.DataFrame(
@@ -75,7 +76,7 @@ def read(
             "event_id": ids,
             "time": _times([row[1] for row in rows]),
             "bytes": pl.Series(records, dtype=pl.Binary),
-            "raw_sha256": pl.Series([digest(record) for record in records], dtype=pl.String),
+            "raw_sha256": hashes,
         }
     )
     return frame.with_columns(
@@ -312,7 +313,7 @@ def _complete(
 
 @cache
 def _identity_reader(stream: Stream) -> Reader:
-    return Reader({"event_id": stream.latest_of or stream.id, "time": stream.time})
+    return Reader({"event_id": stream.latest_of or stream.id or "id", "time": stream.time})
 
 
 @cache

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 
+import httpx
 import pytest
 
 from pipelines import extract, http
@@ -185,3 +186,13 @@ def test_simulated_and_real_events_do_not_meet(still_world):
     )
     assert "another origin" in extract.extract(real).error
     assert raw_table(still_world.lake, "okta", "system_log").height
+
+
+def test_an_answer_of_another_shape_fails_its_stream_and_says_so(still_world):
+    def connect(source):
+        answer = httpx.Response(200, json={"a": 1})
+        return http.client(source, transport=httpx.MockTransport(lambda _: answer))
+
+    (report,) = still_world.poll("okta", connect=connect)
+    assert "unexpected shape" in report.error
+    assert still_world.stored("okta", "system_log").is_empty()

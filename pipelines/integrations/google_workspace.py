@@ -1,81 +1,44 @@
 """Google Workspace: the audit activities of each application, from the Admin SDK Reports API.
 
 Activities come newest first and late, and nothing says when one became visible. So each application
-is asked by closed windows of event time that are read again as they age; a window counts once its
-last page has landed. One activity may hold several events.
+is asked by closed windows of event time, read again until its own lag has passed, and a few times
+after that; a page token never outlives its window. One activity may hold several events.
 https://developers.google.com/workspace/admin/reports/reference/rest/v1/activities/list
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import httpx
 import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
-from pipelines import auth, coverage, places, records
-from pipelines.coverage import Read
+from pipelines import auth, coverage, records
+from pipelines.coverage import Ladder, Read
+from pipelines.errors import Refused
 from pipelines.integration import Columns, Field, Gap, Guide, Integration, Manners, Span, Stream
 from pipelines.settings import Address, IntegrationSettings, SecretFile
 
 _LIMIT = 1000
 _KEEPS = timedelta(days=180)
-_SWEEP = timedelta(days=3)
-_EDGE = timedelta(seconds=1)
+_WINDOW = timedelta(days=7)  # gmail refuses more than 30 days; narrow ones spend the quota
+_SETTLE = timedelta(minutes=15)
+_SWEEPS = (timedelta(days=3), timedelta(days=14))  # "a small chance of later arrival"
 _SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE = "https://oauth2.googleapis.com/token"
-_LATER = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded"})
-
-APPLICATIONS = (
-    "access_transparency",
-    "admin",
-    "calendar",
-    "chat",
-    "drive",
-    "gcp",
-    "gmail",
-    "gplus",
-    "groups",
-    "groups_enterprise",
-    "jamboard",
-    "login",
-    "meet",
-    "mobile",
-    "rules",
-    "saml",
-    "token",
-    "user_accounts",
-    "context_aware_access",
-    "chrome",
-    "data_studio",
-    "keep",
-    "vault",
-    "gemini_in_workspace_apps",
-    "classroom",
-    "assignments",
-    "cloud_search",
-    "tasks",
-    "data_migration",
-    "meet_hardware",
-    "directory_sync",
-    "ldap",
-    "profile",
-    "access_evaluation",
-    "admin_data_action",
-    "contacts",
-    "takeout",
-    "graduation",
-    "voice",
-    "chrome_sync",
-    "workspace_studio",
-    "gemini_notebook",
+_LATER = frozenset(
+    {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RESOURCE_EXHAUSTED"}
 )
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 DEFAULT = (
     "admin",
     "login",
@@ -90,12 +53,53 @@ DEFAULT = (
     "rules",
     "gcp",
 )
+APPLICATIONS = (
+    *DEFAULT,
+    "access_evaluation",
+    "access_transparency",
+    "admin_data_action",
+    "assignments",
+    "chat",
+    "chrome",
+    "chrome_sync",
+    "classroom",
+    "cloud_search",
+    "contacts",
+    "context_aware_access",
+    "data_migration",
+    "data_studio",
+    "directory_sync",
+    "gemini_in_workspace_apps",
+    "gemini_notebook",
+    "gmail",
+    "gplus",
+    "graduation",
+    "jamboard",
+    "keep",
+    "ldap",
+    "meet",
+    "meet_hardware",
+    "profile",
+    "takeout",
+    "tasks",
+    "vault",
+    "voice",
+    "workspace_studio",
+)
+"""All that the method accepts, by its discovery document of September 2026."""
 _LAGS = {
-    # hours within which Google, or those who watched it, say that late activities come
-    "admin": 2, "login": 6, "drive": 2, "saml": 2, "token": 12, "user_accounts": 6,
-    "calendar": 6, "groups": 6, "groups_enterprise": 6, "mobile": 12, "gcp": 6,
-    "gemini_in_workspace_apps": 6, "cloud_search": 24,
-}  # fmt: skip
+    # hours; what is near real time has two: https://support.google.com/a/answer/7061566
+    "login": 6,
+    "token": 12,
+    "user_accounts": 6,
+    "groups": 6,
+    "groups_enterprise": 6,
+    "calendar": 6,
+    "mobile": 12,
+    "gcp": 6,
+    "gemini_in_workspace_apps": 6,
+    "cloud_search": 24,
+}
 
 
 def _key_or_file(value: Any) -> Any:
@@ -118,7 +122,7 @@ class Settings(IntegrationSettings):
     def _known_applications(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in APPLICATIONS]:
             raise ValueError(f"{unknown[0]!r} is not one of {', '.join(APPLICATIONS)}")
-        return value
+        return tuple(dict.fromkeys(value))
 
     @field_validator("credentials")
     @classmethod
@@ -131,7 +135,7 @@ class Settings(IntegrationSettings):
             whole = False
         if not whole:
             raise ValueError("it is not the JSON key file of a service account")
-        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost", "::1"):
+        if url.scheme != "https" and url.host not in _LOOPBACK:
             raise ValueError("its token_uri is not an https address")
         return value
 
@@ -140,22 +144,33 @@ def _read(application: str, customer_id: str) -> Read:
     path = f"admin/reports/v1/activity/users/all/applications/{application}"
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        """A closed window: late activities would shift the pages of an open one."""
-        parameters: dict[str, str | int] = {
+        """A closed window: late activities would shift the pages of an open one.
+
+        startTime is included; whether endTime is, is nowhere said and does not matter.
+        """
+        asked: dict[str, str | int] = {
             "startTime": _text(span.since),
-            "endTime": _text(span.until + _EDGE),
+            "endTime": _text(span.until),
             "maxResults": _LIMIT,
             "customerId": customer_id,
         }
         while True:
-            answer = records.members(client.get(path, params=parameters).content)
-            yield records.elements(answer["items"]) if "items" in answer else []
+            answer = records.members(client.get(path, params=asked).content)
+            yield _items(answer)
             token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
-            if not token or token == parameters.get("pageToken"):
+            if not token:
                 return
-            parameters["pageToken"] = token
+            if token == asked.get("pageToken"):
+                raise Refused(f"{application}: a page names itself as the next: ask Google why")
+            asked["pageToken"] = token
 
     return read
+
+
+def _items(answer: dict[str, bytes]) -> list[bytes]:
+    """Where there is nothing, Google leaves `items` out."""
+    found = answer.get("items", b"null")
+    return [] if found == b"null" else records.elements(found)
 
 
 def _text(time: datetime) -> str:
@@ -164,143 +179,259 @@ def _text(time: datetime) -> str:
 
 def _identity(customer: Any, application: Any, time: Any, qualifier: Any) -> str | None:
     """The qualifier only tells activities of one time apart."""
-    return f"{customer}/{application}/{time}/{qualifier}" if time and qualifier else None
+    if not time or qualifier in (None, ""):
+        return None
+    return "/".join(str(part) for part in (customer, application, time, qualifier) if part)
 
 
-_TARGETS = (
-    # parameter with the id, parameter with the name, type
-    ("USER_EMAIL", None, "user"),
-    ("user_email", None, "user"),
-    ("affected_email_address", None, "user"),
-    ("target_user", None, "user"),
-    ("GROUP_EMAIL", None, "group"),
-    ("group_email", None, "group"),
-    ("group_id", None, "group"),
-    ("doc_id", "doc_title", "document"),
-    ("client_id", "app_name", "application"),
-    ("API_CLIENT_NAME", None, "application"),
-    ("APPLICATION_NAME", None, "application"),
-    ("application_name", None, "application"),
-    ("ROLE_ID", "ROLE_NAME", "role"),
-    ("DOMAIN_NAME", None, "domain"),
-    ("DEVICE_ID", "DEVICE_MODEL", "device"),
-    ("device_id", "DEVICE_MODEL", "device"),
-    ("calendar_id", "event_title", "calendar"),
-    ("rule_resource_name", "rule_name", "rule"),
-    ("RESOURCE_NAME", None, "resource"),
-    ("ORG_UNIT_NAME", None, "org_unit"),
-    ("SETTING_NAME", None, "setting"),
-)
-_RANK = {"user": 0, "group": 1, "document": 2, "role": 3, "application": 4}
-_PLACEHOLDER = "105250506097979753968"
+_TARGETS = {
+    # parameter with the id -> the parameter with a name, type
+    "doc_id": ("doc_title", "document"),
+    "rfc2822_message_id": ("subject", "message"),
+    "shared_drive_id": ("shared_drive_name", "shared_drive"),
+    "USER_EMAIL": ("", "user"),
+    "user_email": ("", "user"),
+    "affected_email_address": ("", "user"),
+    "target_user": ("", "user"),
+    "DESTINATION_USER_EMAIL": ("", "user"),
+    "new_owner": ("", "user"),
+    "target_users": ("", "user"),
+    "grantee_email": ("", "user"),
+    "recipient_email": ("", "user"),
+    "member_id": ("", "user"),
+    "target": ("", "account"),
+    "email_forwarding_destination_address": ("", "address"),
+    "GROUP_EMAIL": ("", "group"),
+    "group_email": ("", "group"),
+    "group_id": ("", "group"),
+    "ROLE_ID": ("ROLE_NAME", "role"),
+    "client_id": ("app_name", "application"),
+    "OAUTH2_APP_ID": ("OAUTH2_APP_NAME", "application"),
+    "MOBILE_APP_PACKAGE_ID": ("", "application"),
+    "API_CLIENT_NAME": ("", "application"),
+    "APPLICATION_NAME": ("", "application"),
+    "application_name": ("", "application"),
+    "device_id": ("device_name", "device"),
+    "DEVICE_ID": ("DEVICE_MODEL", "device"),
+    "DIRECTORY_DEVICE_ID": ("DEVICE_NAME", "device"),
+    "COMPANY_DEVICE_ID": ("", "device"),
+    "DEVICE_SERIAL_NUMBER": ("", "device"),
+    "event_id": ("event_title", "event"),
+    "calendar_id": ("", "calendar"),
+    "conference_id": ("meeting_code", "meeting"),
+    "room_id": ("room_name", "space"),
+    "rule_id": ("rule_name", "rule"),
+    "rule_resource_name": ("rule_name", "rule"),
+    "RULE_NAME": ("", "rule"),
+    "ALERT_NAME": ("", "alert"),
+    "PRIVILEGE_NAME": ("", "privilege"),
+    "PRODUCT_NAME": ("", "license"),
+    "RESOURCE_IDENTIFIER": ("", "resource"),
+    "PRINTER_NAME": ("", "printer"),
+    "DOMAIN_NAME": ("", "domain"),
+    "DOMAIN_ALIAS": ("", "domain"),
+    "SECONDARY_DOMAIN_NAME": ("", "domain"),
+    "target_domain": ("", "domain"),
+    "SETTING_NAME": ("", "setting"),
+    "ORG_UNIT_NAME": ("", "org_unit"),
+}
+_TITLES = {title: kind for title, kind in _TARGETS.values() if title}
+_FIRST = "document shared_drive message device user setting group role application"
+_RANK = {kind: rank for rank, kind in enumerate(_FIRST.split())}
+_KINDS = ("value", "multiValue", "boolValue", "intValue", "multiIntValue", "multiMessageValue")
+_PLACEHOLDER = "105250506097979753968"  # nobody's profile
+
+_Told = tuple[dict[str, Any], list[dict[str, Any]]]
+_latest: list[tuple[object, _Told]] = [(None, ({}, []))]
+
+
+def _told(found: Any) -> _Told:
+    """An event's parameters and what they name; kept, as its columns ask for them in turn."""
+    asked, told = _latest[0]
+    if asked is not found:
+        said = _values(found)
+        told = said, _named(said)
+        _latest[0] = found, told
+    return told
 
 
 def _parameters(found: Any) -> dict[str, Any]:
-    """name -> value, whichever of the seven kinds of value it is."""
+    """name -> value"""
+    return _told(found)[0]
+
+
+def _values(found: Any) -> dict[str, Any]:
+    """Those of a message stand beside the others."""
     said: dict[str, Any] = {}
     for parameter in found if isinstance(found, list) else ():
-        if isinstance(parameter, dict) and isinstance(parameter.get("name"), str):
-            for kind in ("value", "intValue", "boolValue", "multiValue", "multiIntValue"):
-                if kind in parameter:
-                    said[parameter["name"]] = parameter[kind]
-                    break
+        if not isinstance(parameter, dict):
+            continue
+        for kind in _KINDS:
+            if kind in parameter:
+                said[parameter.get("name", "")] = parameter[kind]
+                break
+        else:
+            message = parameter.get("messageValue")
+            if isinstance(message, dict):
+                said = {**_values(message.get("parameter")), **said}
     return said
 
 
-def _targets(found: Any) -> list[dict[str, Any]]:
-    said = _parameters(found)
-    targets = []
-    for id_, name, kind in _TARGETS:
-        value = _one(said.get(id_))
-        shown = _one(said.get(name)) if name else None
-        if value or shown:
-            targets.append({"id": value, "name": shown or value, "type": kind})
-    return targets
+def _targets(parameters: Any, resource_ids: Any, details: Any) -> list[dict[str, Any]]:
+    named = _told(parameters)[1]
+    if not isinstance(resource_ids, list) or not isinstance(details, list):
+        return named
+    known = {target["id"] for target in named}
+    return named + [
+        {"id": one.get("id"), "name": one.get("title"), "type": str(one.get("type")).lower()}
+        for one in details
+        if isinstance(one, dict) and one.get("id") in resource_ids and one["id"] not in known
+    ]
 
 
-def _one(value: Any) -> str | None:
+def _named(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """In the order of the parameters; what has no id comes last."""
+    found: list[dict[str, Any]] = []
+    for parameter, value in said.items():
+        if parameter in _TARGETS:
+            title, kind = _TARGETS[parameter]
+            pairs = zip_longest(_several(value), _several(said.get(title)))
+            found += [{"id": id_, "name": name or id_, "type": kind} for id_, name in pairs]
+    for title in sorted(said.keys() & _TITLES.keys()):
+        names = set(_several(said[title])) - {target["name"] for target in found}
+        found += [{"id": None, "name": name, "type": _TITLES[title]} for name in sorted(names)]
+    return found
+
+
+def _several(value: Any) -> list[Any]:
     if isinstance(value, list):
-        value = value[0] if value else None
-    return str(value) if value not in (None, "") else None
+        return value
+    return [] if value in (None, "") else [value]
 
 
 def _action(name: Any, type_: Any) -> Any:
     return name or type_ or "unknown"
 
 
-def _actor_name(email: Any, key: Any, application: Any, profile: Any) -> Any:
-    return email or key or application or profile
+def _actor_id(profile: Any, key: Any, client: Any) -> Any:
+    return (profile if profile != _PLACEHOLDER else None) or key or client
 
 
-def _email(email: Any) -> str | None:
-    return email.lower() if isinstance(email, str) and "@" in email else None
+def _actor_name(email: Any, key: Any, application: Any, profile: Any, parameters: Any) -> Any:
+    """Guests of a meeting have no account: the call itself tells who they say they are."""
+    shown = None if email else _parameters(parameters).get("display_name")
+    return email or shown or key or application or _actor_id(profile, None, None)
 
 
-def _actor_type(caller: Any, email: Any, key: Any, profile: Any, application: Any) -> str:
-    if key == "SYSTEM" or (caller == "KEY" and not key):
-        return "system"
+def _email(email: Any, parameters: Any) -> Any:
+    if email is None:
+        said = _parameters(parameters)
+        email = said.get("identifier") if said.get("identifier_type") == "email_address" else None
+    return email if isinstance(email, str) and "@" in email else None
+
+
+def _actor_type(caller: Any, email: Any, key: Any, profile: Any, client: Any) -> str:
+    if email:
+        return "service" if str(email).endswith(".gserviceaccount.com") else "user"
     if caller == "KEY" or key:
-        return "api_key"
-    if isinstance(email, str) and email:
-        return "service" if email.endswith(".gserviceaccount.com") else "user"
-    if application:
+        return "system" if key in ("SYSTEM", None) else _holder(str(key))
+    if client or caller == "APPLICATION":
         return "application"
-    return "user" if profile and profile != _PLACEHOLDER else "anonymous"
+    if not profile:
+        return "system"
+    return "user" if profile != _PLACEHOLDER else "anonymous"
 
 
-_FAILED = "FAILED"
-_SUCCEEDED = ("SUCCEEDED", "SUCCEEDED_WITH_WARNINGS")
+def _holder(key: str) -> str:
+    return "anonymous" if "ANONYMOUS" in key.upper() else "api_key"
 
 
-def _outcome(name: Any, status: Any, parameters: Any) -> str:
-    """The event's own status where there is one; else what its name or its challenge says."""
-    if status in _SUCCEEDED:
-        return "success"
-    if status == _FAILED:
+_OUTCOMES = {
+    "SUCCEEDED": "success",
+    "SUCCEEDED_WITH_WARNINGS": "success",
+    "FAILED": "failure",
+    "SKIPPED": "unknown",
+}
+_CHALLENGES = ("login_challenge", "login_verification")
+_BLOCKED = ("BLOCKED", "EVENT_RESULT_BLOCKED")
+_STOPPED = frozenset({"access_deny_event", "risky_sensitive_action_blocked"})
+
+
+def _outcome(status: Any, name: Any, parameters: Any) -> str:
+    """By its status, its name, its challenge; what else is logged was done, but for warnings."""
+    if status in _OUTCOMES:
+        return _OUTCOMES[status]
+    if not isinstance(name, str):
+        return "unknown"
+    lower = name.lower()
+    if "fail" in lower or lower in _STOPPED:
         return "failure"
-    challenge = _parameters(parameters).get("login_challenge_status")
-    if isinstance(challenge, str) and name in ("login_challenge", "login_verification"):
-        return "success" if "passed" in challenge.lower() else "failure"
-    if isinstance(name, str) and name.lower().endswith(("_failure", "_failed", "failure_event")):
-        return "failure"
-    return "success" if name else "unknown"
-
-
-def _reason(status: Any, message: Any, parameters: Any) -> Any:
+    if lower.startswith("suspicious_") or lower.endswith("_warning"):
+        return "unknown"
     said = _parameters(parameters)
-    failure = said.get("login_failure_type") or said.get("failure_type")
-    return message or failure or (status if status == _FAILED else None)
+    if lower in _CHALLENGES and (challenge := said.get("login_challenge_status")):
+        return "success" if "passed" in str(challenge).lower() else "failure"
+    stopped = said.get("success") is False or said.get("EVENT_RESULT") in _BLOCKED
+    return "failure" if stopped else "success"
 
 
-def _message(application: Any, name: Any, type_: Any, email: Any, parameters: Any) -> str:
-    done = str(_action(name, type_)).lower().replace("_", " ")
-    targets = _targets(parameters)
-    on = f": {', '.join(t['name'] for t in targets[:2] if t['name'] != email)}" if targets else ""
-    return f"{email or 'Somebody'}, {application}: {done}{on.removesuffix(': ')}"
+_REASONS = ("login_failure_type", "failure_type", "LOGIN_FAILURE_REASON", "login_challenge_status")
 
 
-def _device(kind: Any, version: Any) -> str | None:
-    return " ".join(str(part) for part in (kind, version) if part) or None
+def _reason(message: Any, code: Any, parameters: Any) -> Any:
+    said = _parameters(parameters)
+    return message or code or next((said[name] for name in _REASONS if name in said), None)
 
 
-def _device_from(value: Any) -> str | None:
-    """`userDeviceInfo`: there is no user agent, only the type and version of the system."""
-    if not isinstance(value, Mapping):
-        return None
-    return _device(value.get("deviceType"), value.get("deviceOsVersion"))
+def _source_ip(address: Any, parameters: Any) -> Any:
+    if address:
+        return address
+    said = _parameters(parameters)
+    return said.get("ip_address") or said.get("actor_ip_address")
+
+
+def _country(region: Any, parameters: Any) -> Any:
+    return region or _parameters(parameters).get("location_country")
+
+
+def _user_agent(parameters: Any) -> Any:
+    said = _parameters(parameters)
+    return said.get("user_agent") or said.get("USER_AGENT")
+
+
+def _severity(parameters: Any) -> Any:
+    said = _parameters(parameters)
+    return said.get("severity") or said.get("SEVERITY")
+
+
+def _session(parameters: Any) -> Any:
+    said = _parameters(parameters)
+    return said.get("SESSION_ID") or said.get("conference_id")
+
+
+def _message(name: Any, email: Any, key: Any, application: Any, parameters: Any) -> str:
+    """ "ada@acme.example: change user access, Forecast" """
+    said, named = _told(parameters)
+    who = email or said.get("display_name") or key or application or "somebody"
+    names = [str(target["name"]) for target in named[:3] if target["name"] != email]
+    done = str(name or "unknown").lower().replace("_", " ")
+    return f"{who}: {', '.join(dict.fromkeys([done, *names]))}"
 
 
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
-    "actor_id": "actor.profileId",
+    "actor_id": Field(
+        _actor_id, "actor.profileId", "actor.key", "actor.applicationInfo.oauthClientId"
+    ),
     "actor_name": Field(
         _actor_name,
         "actor.email",
         "actor.key",
         "actor.applicationInfo.applicationName",
         "actor.profileId",
+        "events[].parameters",
     ),
-    "actor_email": Field(_email, "actor.email"),
+    "actor_email": Field(_email, "actor.email", "events[].parameters"),
     "actor_type": Field(
         _actor_type,
         "actor.callerType",
@@ -309,36 +440,42 @@ COLUMNS: Columns = {
         "actor.profileId",
         "actor.applicationInfo.oauthClientId",
     ),
-    "targets": Field(_targets, "events[].parameters"),
+    "targets": Field(_targets, "events[].parameters", "events[].resourceIds", "resourceDetails"),
     "outcome": Field(
-        _outcome, "events[].name", "events[].status.eventStatus", "events[].parameters"
+        _outcome, "events[].status.eventStatus", "events[].name", "events[].parameters"
     ),
     "outcome_reason": Field(
         _reason,
-        "events[].status.eventStatus",
         "events[].status.errorMessage",
+        "events[].status.errorCode",
         "events[].parameters",
     ),
-    "source_ip": Field(places.address, "ipAddress"),
-    "user_agent": Field(_device_from, "userDeviceInfo"),
-    "country": "networkInfo.regionCode",
+    "source_ip": Field(_source_ip, "ipAddress", "events[].parameters"),
+    "user_agent": Field(_user_agent, "events[].parameters"),
+    "country": Field(_country, "networkInfo.regionCode", "events[].parameters"),
+    "severity": Field(_severity, "events[].parameters"),
     "message": Field(
         _message,
-        "id.applicationName",
         "events[].name",
-        "events[].type",
         "actor.email",
+        "actor.key",
+        "actor.applicationInfo.applicationName",
         "events[].parameters",
     ),
+    "session_id": Field(_session, "events[].parameters"),
+    "correlation_id": "id.uniqueQualifier",
 }
+
+
+def _ladder(lag: timedelta) -> Ladder:
+    steps = coverage.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
+    return replace(steps, ages=(*steps.ages, *_SWEEPS))
 
 
 @cache
 def _stream(application: str, customer_id: str) -> Stream:
     lag = timedelta(hours=_LAGS.get(application, 2))
-    steps = coverage.ladder(
-        window=timedelta(days=7), settle=timedelta(minutes=15), lag=_SWEEP, keeps=_KEEPS
-    )
+    steps = _ladder(lag)
     return Stream(
         name=application,
         begin=coverage.begin(steps),
@@ -356,22 +493,22 @@ def _stream(application: str, customer_id: str) -> Stream:
 
 
 def _streams(settings: Settings | None) -> list[Stream]:
+    """A stream that is named need not be among `applications`, too."""
     if settings is None:
-        others = [name for name in APPLICATIONS if name not in DEFAULT]
-        return [_stream(name, "my_customer") for name in (*DEFAULT, *others)]
-    return [_stream(name, settings.customer_id) for name in settings.applications]
+        return [_stream(application, "my_customer") for application in APPLICATIONS]
+    named = [name for name in settings.streams if name in APPLICATIONS]
+    names = dict.fromkeys([*settings.applications, *named])
+    return [_stream(name, settings.customer_id) for name in names]
 
 
 def _auth(settings: Settings) -> httpx.Auth:
     key = json.loads(settings.credentials.get_secret_value())
-    where = "google_workspace: credentials"
-    private = auth.private_key(SecretStr(key["private_key"]), where)
+    private = auth.private_key(SecretStr(key["private_key"]), "google_workspace: credentials")
     claims = {
         "iss": key["client_email"],
         "sub": settings.subject,
         "scope": _SCOPE,
-        # Google's own library says so wherever token_uri leads.
-        "aud": _AUDIENCE,
+        "aud": _AUDIENCE,  # Google's own library says so wherever token_uri leads
     }
     headers = {"kid": key["private_key_id"]} if key.get("private_key_id") else None
 
@@ -383,26 +520,30 @@ def _auth(settings: Settings) -> httpx.Auth:
     return auth.Token(ask, _sign_in_advice)
 
 
+_DELEGATION = (
+    "in the Admin console, under Security > API controls > Domain-wide delegation, authorise the "
+    f"service account's client id for the scope {_SCOPE}"
+)
+_SIGN_IN_ADVICE = {
+    # what the token endpoint says, in part: the first that fits
+    "Invalid email or User ID": "`subject` is no user of this organisation: give an admin's e-mail",
+    "Invalid JWT Signature": "the key in `credentials` has been deleted: create a new one",
+    "invalid_grant": "the key in `credentials` is not good any longer, or the clock here is off",
+    "unauthorized_client": _DELEGATION,
+    "access_denied": _DELEGATION,
+    "invalid_scope": _DELEGATION,
+}
+
+
 def _sign_in_advice(response: httpx.Response) -> str:
-    match auth.oauth_error(response):
-        case "unauthorized_client":
-            return (
-                "authorise the service account's client id for the scope "
-                f"{_SCOPE} under Security > API controls > Domain-wide delegation"
-            )
-        case "invalid_grant":
-            return (
-                "subject is no user of this organisation, the key has been deleted, or this "
-                "machine's clock is off"
-            )
-        case error:
-            return error or "check token_uri in the key file"
+    known = (advice for words, advice in _SIGN_IN_ADVICE.items() if words in response.text)
+    return next(known, auth.oauth_error(response) or "check token_uri in the key file")
 
 
 def _reasons(response: httpx.Response) -> set[str]:
     try:
-        errors = response.json()["error"].get("errors") or []
-        return {str(error.get("reason")) for error in errors}
+        error = response.json()["error"]
+        return {str(one.get("reason")) for one in error.get("errors") or ()} | {error.get("status")}
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()
 
@@ -416,6 +557,10 @@ def _throttled(response: httpx.Response) -> bool:
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
+        case 400 if "pageToken" in response.request.url.params:
+            return "the place in a window is no longer known: the next round reads it anew"
+        case 400:
+            return "Google does not know this application or `customer_id`: compare both"
         case 401:
             return (
                 "the user in `subject` lacks the admin privilege Reports: give it an admin role "

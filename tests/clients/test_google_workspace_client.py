@@ -1,6 +1,7 @@
 """Google's own client and sign-in read the simulated Workspace without complaint."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,33 +9,102 @@ pytest.importorskip("googleapiclient", reason="make test-clients installs it")
 
 from google.oauth2 import service_account
 from googleapiclient.discovery import build
+from googleapiclient.errors import HttpError
 
 from pipelines.sandbox import google_workspace, server
+from pipelines.sandbox.faults import Fault
 from pipelines.sandbox.server import Options
 
-pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore")]
+KIND = "google_workspace"
+SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"
+pytestmark = pytest.mark.clients
 
 
-def test_an_application_is_read_to_its_end():
-    with server.running(Options(seed=5, days=12, per_day=400, rate=0)) as box:
-        base_url = f"{box.base_url}/google_workspace"
-        settings = google_workspace.SERVICE.settings(base_url)
+@pytest.fixture
+def box():
+    with server.running(Options(seed=5, days=12, per_day=400, rate=0)) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(box):
+    """A client that acts for a user; it is closed in the end."""
+    clients = []
+
+    def connected(subject=google_workspace.SUBJECT):
+        base_url = f"{box.base_url}/{KIND}"
+        key = json.loads(google_workspace.settings(base_url)["credentials"])
         credentials = service_account.Credentials.from_service_account_info(
-            json.loads(settings["credentials"]),
-            scopes=["https://www.googleapis.com/auth/admin.reports.audit.readonly"],
-            subject=settings["subject"],
+            key, scopes=[SCOPE], subject=subject
         )
-        api = build(
-            "admin",
-            "reports_v1",
-            credentials=credentials,
-            client_options={"api_endpoint": base_url},
+        options = {"api_endpoint": base_url}
+        clients.append(
+            build("admin", "reports_v1", credentials=credentials, client_options=options)
         )
-        activities, found = api.activities(), []
-        request = activities.list(userKey="all", applicationName="login", maxResults=100)
-        while request is not None:
-            answer = request.execute()
-            found += answer.get("items", [])
-            request = activities.list_next(request, answer)
-        api.close()
-        assert len(found) == len(box.sandbox.ledger("google_workspace", "login")) > 100
+        return clients[-1].activities()
+
+    yield connected
+    for client in clients:
+        client.close()
+
+
+def read(activities, **query):
+    request = activities.list(**{"userKey": "all", "applicationName": "login", **query})
+    found = []
+    while request is not None:
+        answer = request.execute(num_retries=2)
+        found += answer.get("items", [])
+        request = activities.list_next(request, answer)
+    return found
+
+
+def issued(box, application="login"):
+    return [entry.id for entry in box.sandbox.ledger(KIND, application)]
+
+
+def name(record):
+    identity = record["id"]
+    names = ("customerId", "applicationName", "time", "uniqueQualifier")
+    return "/".join(identity[one] for one in names)
+
+
+def test_an_application_is_read_to_its_end_newest_first(box, connect):
+    found = read(connect(), maxResults=100)
+    assert sorted(map(name, found)) == sorted(issued(box))
+    assert len(found) > 300
+    times = [record["id"]["time"] for record in found]
+    assert times == sorted(times, reverse=True)
+
+
+def test_every_application_that_the_client_knows_is_answered(box, connect):
+    """gmail is asked with both ends, at most 30 days apart."""
+    now, activities = datetime.now(UTC), connect()
+    window = {"startTime": (now - timedelta(days=20)).isoformat(), "endTime": now.isoformat()}
+    for stream in google_workspace.SERVICE.streams:
+        found = read(activities, applicationName=stream.name, **window)
+        assert len(found) == len(issued(box, stream.name))
+
+
+def test_a_span_without_activities_has_no_items(connect):
+    window = {"startTime": "2001-01-01T00:00:00Z", "eventName": "no_such_event"}
+    answer = connect().list(userKey="all", applicationName="login", **window).execute()
+    assert "items" not in answer
+
+
+def test_the_client_selects_by_user_and_by_event(connect):
+    activities = connect()
+    (first, *_) = read(activities, eventName="login_success")
+    of_one = read(activities, userKey=first["actor"]["email"])
+    assert {record["actor"]["profileId"] for record in of_one} == {first["actor"]["profileId"]}
+    assert first in of_one
+
+
+def test_the_client_asks_again_after_a_spent_quota(box, connect):
+    box.sandbox.order([Fault(kind=KIND, fault="status", status=429, at=[1], retry_after=0)])
+    assert len(read(connect())) == len(issued(box))
+
+
+def test_a_user_without_the_privilege_gets_a_token_and_no_list(connect):
+    with pytest.raises(HttpError, match="not authorized to read activity records") as error:
+        read(connect(google_workspace.UNPRIVILEGED))
+    assert error.value.status_code == 401

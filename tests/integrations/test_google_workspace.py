@@ -1,82 +1,315 @@
 """Google's own ways: absent items, a 403 that means later, one activity with several events."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
 
 import httpx
+import jwt
+import polars as pl
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines import extract, http, registry
-from pipelines.errors import ConfigurationError
+from pipelines import extract, http, normalise, registry
+from pipelines.errors import ConfigurationError, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integrations import google_workspace
+from pipelines.sandbox import google_workspace as sandbox
+from pipelines.sandbox import server, tokens
 from pipelines.sandbox.faults import Fault
+from pipelines.sandbox.server import Options
 
 KIND = "google_workspace"
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+BASE = "http://127.0.0.1:1/google_workspace"
+HASTY = Patience(attempts=3, first=0.001, ceiling=0.01)
 
 
-def walk(world, answer, application="login"):
-    """Records and requests of a walk whose requests, but the sign-in, `answer` answers."""
-    source, asked = world.source(KIND, applications=[application]), []
-    (stream,) = source.streams()
+def played(answer, **keys):
+    """A source and a client whose every request but the sign-in is answered by `answer`."""
 
     def handle(request):
-        if request.url.path.endswith("/token"):
+        if request.method == "POST":
             return httpx.Response(200, json={"access_token": "t", "expires_in": 3599})
+        return answer(request)
+
+    source = registry.source(KIND, {**sandbox.settings(BASE), **keys})
+    ticks = iter(range(10**9))
+    pace = http.Pace(source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks))
+    transport = httpx.MockTransport(handle)
+    return source, http.client(source, transport=transport, patience=HASTY, pace=pace)
+
+
+def walked(*answers, application="login", days=5):
+    """The records of a walk and its requests; the last answer is given again and again."""
+    asked = []
+
+    def answer(request):
         asked.append(request)
-        return answer(request, len(asked))
+        found = answers[min(len(asked), len(answers)) - 1]
+        return found if isinstance(found, httpx.Response) else httpx.Response(200, json=found)
 
-    now = datetime(2026, 5, 1, tzinfo=UTC)
-    transport, patience = httpx.MockTransport(handle), Patience(attempts=3, first=0.001)
-    pace = http.Pace(
-        source.integration.manners, sleep=lambda _: None, clock=iter(range(9**6)).__next__
-    )
-    with http.client(source, transport=transport, patience=patience, pace=pace) as client:
-        cursor = stream.begin(now - timedelta(days=5), now)
-        found = [r for page in stream.pages(client, cursor, now) for r in page.records]
-    return found, asked
+    source, client = played(answer, applications=[application])
+    (stream,) = source.streams()
+    cursor = stream.begin(NOW - timedelta(days=days), NOW)
+    return [r for page in stream.pages(client, cursor, NOW) for r in page.records], asked
 
 
-def test_an_answer_without_items_is_an_empty_page(still_world):
-    found, asked = walk(still_world, lambda *_: httpx.Response(200, json={"kind": "x"}))
-    assert found == []
+@pytest.mark.parametrize("body", [{"kind": "x"}, {"items": None}, {"items": []}])
+def test_an_answer_without_items_is_an_empty_page(body):
+    found, asked = walked(body)
+    assert (found, len(asked)) == ([], 1)
+
+
+def test_every_window_is_closed_and_short_enough_for_gmail():
+    _, asked = walked({}, application="gmail", days=180)
+    assert len(asked) > 20
     for request in asked:
-        assert request.url.params["endTime"] > request.url.params["startTime"]
+        since, until = (
+            datetime.fromisoformat(request.url.params[name]) for name in ("startTime", "endTime")
+        )
+        assert timedelta(0) < until - since < timedelta(days=30)
         assert request.url.params["customerId"] == "my_customer"
 
 
-def test_a_page_token_stays_in_its_window(still_world):
-    def answer(request, number):
-        if number == 1:
-            return httpx.Response(200, json={"nextPageToken": "A:1", "items": [{"id": {}}]})
-        assert (request.url.params.get("pageToken") == "A:1") == (number == 2)
-        return httpx.Response(200, json={})
-
-    assert len(walk(still_world, answer)[0]) == 1
+def test_a_page_token_stays_in_its_window():
+    page = {"nextPageToken": "A:1", "items": [{"id": {}}]}
+    found, asked = walked(page, {}, days=20)
+    assert len(found) == 1
+    assert [request.url.params.get("pageToken") for request in asked] == [None, "A:1", None, None]
+    assert asked[0].url.params["endTime"] == asked[1].url.params["endTime"]
 
 
-@pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
-def test_a_403_that_means_later_is_asked_again(still_world, reason):
-    body = {"error": {"code": 403, "errors": [{"domain": "usageLimits", "reason": reason}]}}
-    found, asked = walk(
-        still_world,
-        lambda _, n: httpx.Response(403 if n == 1 else 200, json=body if n == 1 else {}),
-    )
-    assert found == []
-    assert len(asked) >= 2
+def test_the_cursor_moves_when_a_window_is_complete_and_holds_no_token():
+    answers = iter([{"nextPageToken": "A:1", "items": [{"id": {}}]}, {"items": [{"id": {}}]}])
+    source, client = played(lambda _: httpx.Response(200, json=next(answers)), streams=["login"])
+    (stream,) = source.streams()
+    cursor = stream.begin(NOW - timedelta(days=2), NOW)
+    *within, last = stream.pages(client, cursor, NOW)
+    assert [len(page.records) for page in within] == [1, 1]
+    assert all(page.cursor == within[0].cursor for page in within)
+    assert last.cursor != within[0].cursor
+    assert last.covers
+    assert "A:1" not in last.cursor
+
+
+def test_a_page_that_names_itself_as_the_next_is_an_error_and_never_the_end():
+    with pytest.raises(Refused, match="names itself"):
+        walked({"nextPageToken": "A:1"})
+
+
+def test_a_token_that_google_forgot_says_that_the_window_is_read_anew():
+    with pytest.raises(Refused, match="the next round reads it anew"):
+        walked({"nextPageToken": "A:1"}, httpx.Response(400, json={"error": {"code": 400}}))
+
+
+def refusal(status, reason, state=None):
+    error = {"code": status, "errors": [{"reason": reason}]} if reason else {"code": status}
+    return httpx.Response(status, json={"error": {**error, "status": state}})
+
+
+LATER = [
+    refusal(403, "rateLimitExceeded"),
+    refusal(403, "userRateLimitExceeded"),
+    refusal(403, "quotaExceeded"),
+    refusal(403, None, "RESOURCE_EXHAUSTED"),
+    refusal(429, "rateLimitExceeded"),
+    refusal(503, "backendError"),
+]
+
+
+@pytest.mark.parametrize("answer", LATER, ids=lambda answer: str(answer.status_code))
+def test_an_answer_that_means_later_is_asked_again(answer):
+    found, asked = walked(answer, answer, {"items": [{"id": {}}]})
+    assert (len(found), len(asked)) == (1, 3)
+
+
+def test_a_quota_that_stays_spent_is_left_for_another_round():
+    with pytest.raises(Unavailable, match="403"):
+        walked(refusal(403, "rateLimitExceeded"))
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "privilege Reports"), (403, "may not read this application's log")]
+    ("answer", "said"),
+    [
+        (refusal(403, "forbidden"), "may not read this application's log"),
+        (refusal(403, None), "may not read this application's log"),
+        (httpx.Response(403, text="<html>"), "may not read this application's log"),
+        (refusal(403, "accessNotConfigured"), "enable the Admin SDK API"),
+        (refusal(401, "authError"), "privilege Reports"),
+        (refusal(400, "invalid"), "customer_id"),
+    ],
 )
-def test_a_refusal_is_final_and_says_what_to_do(still_world, status, said):
+def test_another_refusal_is_final_and_says_what_to_do(answer, said):
+    with pytest.raises(Refused, match=said):
+        walked(answer)
+
+
+def test_the_simulated_quota_is_spent_by_a_403_that_means_later():
+    with server.running(Options(days=1, rate=0, limits=True)) as box:
+        source = registry.source(KIND, box.settings()[KIND])
+        path = "admin/reports/v1/activity/users/all/applications/tasks"
+        with http.client(source) as client:
+            signed = client.get(path).request.headers
+        with httpx.Client(headers=signed, base_url=source.settings.base_url) as client:
+            answers = [client.get(path) for _ in range(2400)]
+    assert Counter(answer.status_code for answer in answers) == {200: 2399, 403: 1}
+    assert source.integration.manners.throttled(answers[-1])
+
+
+def test_a_refused_application_does_not_stop_the_others(still_world):
     still_world.disorder(
-        Fault(kind=KIND, fault="status", status=status, path="applications/drive", every=True)
+        Fault(kind=KIND, fault="status", status=403, path="applications/drive", every=True)
     )
     source = still_world.source(KIND, applications=["drive", "login"], history="5d")
     drive, login = extract.poll(still_world.lake, [source])
-    assert said in drive.error
+    assert "edition" in drive.error
     assert login.error is None
+    assert login.rows
+
+
+def test_a_subject_without_the_privilege_is_told_so_without_endless_sign_ins(still_world):
+    source = still_world.source(KIND, subject=sandbox.UNPRIVILEGED, applications=["login"])
+    (report,) = extract.poll(still_world.lake, [source])
+    assert "privilege Reports" in report.error
+    _, asked = still_world.running.sandbox.requests(KIND)
+    assert Counter(request.path.rpartition("/")[2] for request in asked) == {"token": 2, "login": 2}
+
+
+def with_key(keys, **changes):
+    return json.dumps({**json.loads(keys["credentials"]), **changes})
+
+
+def test_a_wrong_subject_a_wrong_key_and_a_wrong_account_are_told_apart(still_world):
+    keys = still_world.running.settings()[KIND]
+    other = tokens.pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    for changes, said in [
+        ({"subject": "nobody@else.example"}, "`subject` is no user"),
+        ({"credentials": with_key(keys, private_key=other)}, "has been deleted"),
+        ({"credentials": with_key(keys, client_email="x@y.example")}, "not good any longer"),
+    ]:
+        source = still_world.source(KIND, applications=["login"], **changes)
+        (report,) = extract.poll(still_world.lake, [source])
+        assert said in report.error
+
+
+@pytest.mark.parametrize("error", ["unauthorized_client", "access_denied", "invalid_scope"])
+def test_a_missing_delegation_names_the_scope_and_the_place(error):
+    answer = httpx.Response(401, json={"error": error, "error_description": "Client is ..."})
+    source = registry.source(KIND, sandbox.settings(BASE))
+    with (
+        http.client(source, transport=httpx.MockTransport(lambda _: answer)) as client,
+        pytest.raises(Refused, match=r"Domain-wide delegation.*admin\.reports\.audit\.readonly"),
+    ):
+        client.get("x")
+
+
+def test_the_assertion_acts_for_the_subject_and_goes_to_the_token_uri():
+    keys = sandbox.settings(BASE)
+    credentials = with_key(keys, token_uri="https://oauth2.googleapis.com/token")
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return httpx.Response(200, json={"access_token": "t", "expires_in": 3599})
+
+    source = registry.source(KIND, {**keys, "credentials": credentials})
+    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+        client.get("x")
+    sign_in, other = asked
+    assert str(sign_in.url) == "https://oauth2.googleapis.com/token"
+    assert other.headers["Authorization"] == "Bearer t"
+    form = parse_qs(sign_in.content.decode())
+    assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
+    (assertion,) = form["assertion"]
+    assert jwt.get_unverified_header(assertion)["kid"] == json.loads(credentials)["private_key_id"]
+    claims = jwt.decode(assertion, options={"verify_signature": False})
+    assert (claims["iss"], claims["sub"]) == (sandbox.CLIENT, sandbox.SUBJECT)
+    assert claims["aud"] == "https://oauth2.googleapis.com/token"
+    assert claims["scope"] == "https://www.googleapis.com/auth/admin.reports.audit.readonly"
+    assert 0 < claims["exp"] - claims["iat"] <= 3600
+
+
+def test_an_expired_token_is_renewed(still_world):
+    still_world.disorder(Fault(kind=KIND, fault="expire_token", at=list(range(3, 40, 4))))
+    source = still_world.source(KIND, history="5d")
+    assert {report.error for report in extract.poll(still_world.lake, [source])} == {None}
+
+
+def test_the_credentials_are_a_path_a_file_or_the_text_itself(tmp_path):
+    keys = sandbox.settings(BASE)
+    path = tmp_path / "key.json"
+    path.write_text(keys["credentials"])
+    for given in (str(path), {"file": str(path)}, keys["credentials"]):
+        source = registry.source(KIND, {**keys, "credentials": given})
+        assert source.settings.credentials.get_secret_value() == keys["credentials"]
+        assert "PRIVATE" not in repr(source.settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"applications": ["logn"]}, "'logn' is not one of"),
+        ({"streams": ["logn"]}, "'logn' is not one of"),
+        ({"credentials": '{"type": "service_account"}'}, "not the JSON key file"),
+        ({"credentials": "{"}, "not the JSON key file"),
+        ({"credentials": "/no/such/key.json"}, "cannot read /no/such/key.json"),
+        ({"token_uri": "http://elsewhere.example/token"}, "not an https address"),
+        ({"private_key": "no key"}, "not an unencrypted RSA or EC private key"),
+    ],
+)
+def test_a_fault_in_the_settings_names_its_key(changes, said):
+    keys = sandbox.settings(BASE)
+    if not changes.keys() <= google_workspace.Settings.model_fields.keys():
+        changes = {"credentials": with_key(keys, **changes)}
+    with pytest.raises(ConfigurationError, match=said):
+        http.client(registry.source(KIND, {**keys, **changes}))
+
+
+def test_every_application_is_a_stream_and_some_are_read_unasked():
+    keys = sandbox.settings(BASE)
+    every = [stream.name for stream in registry.kind(KIND).streams(None)]
+    assert len(every) == len(set(every)) == 42
+    default = [stream.name for stream in registry.source(KIND, keys).streams()]
+    assert default == every[:12]
+    asked = registry.source(KIND, {**keys, "applications": ["chat", "chat", "meet"]}).streams()
+    assert [stream.name for stream in asked] == ["chat", "meet"]
+    named = registry.source(KIND, {**keys, "streams": ["vault"]}).streams()
+    assert [stream.name for stream in named] == ["vault"]
+
+
+@pytest.mark.parametrize("application", ["admin", "login", "token", "cloud_search"])
+def test_each_application_is_read_again_within_its_own_lag_and_swept_after(application):
+    asked = []
+
+    def answer(request):
+        asked.append([request.url.params[name] for name in ("startTime", "endTime")])
+        return httpx.Response(200, json={})
+
+    source, client = played(answer, applications=[application])
+    (stream,) = source.streams()
+    cursor, event = stream.begin(NOW - timedelta(days=1), NOW), NOW - timedelta(minutes=1)
+    covered = []
+    for minutes in range(0, 20 * 24 * 60, 30):
+        asked.clear()
+        for page in stream.pages(client, cursor, NOW + timedelta(minutes=minutes)):
+            cursor = page.cursor
+        if any(since <= text(event) < until for since, until in asked):
+            covered.append(timedelta(minutes=minutes))
+    assert any(stream.lag <= age <= stream.lag * 1.5 + timedelta(hours=1) for age in covered)
+    assert any(timedelta(days=3) <= age <= timedelta(days=4) for age in covered)
+    assert any(timedelta(days=14) <= age <= timedelta(days=18) for age in covered)
+    assert len(covered) < 15
+
+
+def text(time):
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_lags_differ():
+    lags = {stream.name: stream.lag for stream in registry.kind(KIND).streams(None)}
+    assert lags["admin"] < lags["login"] < lags["token"] < lags["cloud_search"]
 
 
 def test_events_of_one_activity_are_rows_of_one_record(still_world):
@@ -84,7 +317,7 @@ def test_events_of_one_activity_are_rows_of_one_record(still_world):
     extract.poll(still_world.lake, [source])
     raw, events = still_world.stored(KIND, "drive"), still_world.events(KIND, "drive")
     held = [len(json.loads(record)["events"]) for record in raw["raw"]]
-    assert max(held) == 2
+    assert max(held) > 2
     assert events.height == sum(held)
     assert set(events["seq"]) == set(raw["seq"])
 
@@ -92,34 +325,79 @@ def test_events_of_one_activity_are_rows_of_one_record(still_world):
 def test_the_qualifier_is_no_identity_of_its_own():
     identity = google_workspace._identity
     assert identity("C", "login", "1", "7") != identity("C", "login", "2", "7")
+    assert identity("C", "login", "1", "7") != identity("C", "login", "1", "8")
+    assert identity("C", "login", "1", 0)
     assert identity("C", "login", None, "7") is None
+    assert identity("C", "login", "1", None) is None
+
+
+def rows_of(*records, application="login"):
+    stream = google_workspace._stream(application, "C")
+    raw = normalise.read(stream, [json.dumps(r).encode() for r in records], NOW, "poll")
+    raw = raw.with_columns(seq=pl.int_range(pl.len(), dtype=pl.Int64))
+    return normalise.normalise(KIND, registry.kind(KIND), stream, raw)
+
+
+def activity(*events, **more):
+    identity = {"time": "2026-04-01T00:00:00Z", "uniqueQualifier": "1", "applicationName": "login"}
+    return {"id": identity, "events": list(events), **more}
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("event", "outcome"),
     [
-        ({"applications": ["logn"]}, "'logn' is not one of"),
-        ({"credentials": '{"type": "service_account"}'}, "not the JSON key file"),
-        ({"credentials": "/no/such/key.json"}, "cannot read /no/such/key.json"),
+        ({"name": "login_success"}, "success"),
+        ({"name": "login_failure"}, "failure"),
+        ({"name": "login_success", "status": {"eventStatus": "FAILED"}}, "failure"),
+        ({"name": "login_failure", "status": {"eventStatus": "UNKNOWN_EVENT_STATUS"}}, "failure"),
+        ({"name": "edit", "status": {"eventStatus": "SUCCEEDED_WITH_WARNINGS"}}, "success"),
+        ({"name": "edit", "status": {"eventStatus": "SKIPPED"}}, "unknown"),
+        ({"name": "CHROME_OS_LOGIN_FAILURE_EVENT"}, "failure"),
+        ({"name": "gov_attack_warning"}, "unknown"),
+        ({}, "unknown"),
     ],
 )
-def test_a_fault_in_the_settings_names_its_key(still_world, keys, said):
-    with pytest.raises(ConfigurationError, match=said.replace("(", "\\(")):
-        still_world.source(KIND, **keys)
+def test_an_outcome_is_taken_from_the_status_or_the_name(event, outcome):
+    assert rows_of(activity(event)).events["outcome"].to_list() == [outcome]
 
 
-def test_a_wrong_subject_and_a_wrong_key_are_told_apart(still_world):
-    (wrong,) = extract.poll(
-        still_world.lake,
-        [still_world.source(KIND, subject="nobody@else.example", applications=["login"])],
-    )
-    assert "subject is no user" in wrong.error
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("Challenge Passed.", "success"),
+        ("Challenge Passed", "success"),
+        ("passed", "success"),
+        ("Challenge Failed.", "failure"),
+        ("incorrect_answer_entered", "failure"),
+    ],
+)
+def test_a_challenge_is_passed_or_not_in_whatever_words(said, outcome):
+    parameters = [{"name": "login_challenge_status", "value": said}]
+    found = rows_of(activity({"name": "login_challenge", "parameters": parameters})).events
+    assert found.select("outcome", "outcome_reason").row(0) == (outcome, said)
 
 
-def test_each_application_has_its_own_lag():
-    every = google_workspace.APPLICATIONS
-    keys = {"credentials": "{}", "subject": "x", "applications": every}
-    assert len(every) == 42
-    lags = {name: google_workspace._stream(name, "C").lag for name in keys["applications"]}
-    assert lags["token"] > lags["login"] > lags["admin"]
-    assert registry.kind(KIND).streams(None)[0].name == "admin"
+def test_odd_shapes_cost_a_column_and_never_a_row():
+    odd = [
+        activity({"name": "edit", "parameters": "none"}),
+        activity(
+            {"name": "edit", "parameters": [None, 5, {"value": "nameless"}, {"name": "bare"}]}
+        ),
+        activity({"name": 7, "parameters": [{"name": "doc_id", "multiValue": []}]}),
+        activity({"name": "edit", "resourceIds": "x"}, resourceDetails=[None, {"id": "x"}]),
+        activity({"name": "edit", "parameters": [{"name": "doc_id", "value": {"a": 1}}]}),
+        activity("no event", actor="nobody", networkInfo=[]),
+        {**activity(), "events": None},
+        {**activity(), "events": {"name": "edit"}},
+    ]
+    found = rows_of(*odd)
+    assert found.events.height == len(odd)
+    assert found.events["action"].is_not_null().all()
+
+
+def test_an_attack_shows_in_the_simulated_logs(still_world):
+    still_world.poll(KIND)
+    granted = still_world.events(KIND, "admin").filter(action="ASSIGN_ROLE")
+    assert "svc-backup-runner@larkfield.example" in granted["target_name"].to_list()
+    undone = still_world.events(KIND, "admin").filter(action="UNASSIGN_ROLE")
+    assert "svc-backup-runner@larkfield.example" in undone["target_name"].to_list()

@@ -1,0 +1,677 @@
+"""Microsoft 365's unified audit log, by the Office 365 Management Activity API.
+
+Content is listed by the time it became available, in windows aligned to the hour, and each listed
+blob is fetched once: the cursor remembers the blobs of the hours that will be listed again. So
+coverage here is of availability; an event may be a day older than its blob.
+https://learn.microsoft.com/office/office-365-management-api/office-365-management-activity-api-reference
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from pipelines import auth, coverage, paging, records
+from pipelines.errors import AuditlakeError, Refused, Unavailable
+from pipelines.integration import (
+    Columns,
+    Cursor,
+    Field,
+    Gap,
+    Guide,
+    Integration,
+    Manners,
+    Page,
+    Span,
+    Stream,
+)
+from pipelines.settings import Address, IntegrationSettings, Secret
+
+# Five minutes less than the service keeps: it refuses a window that starts too early.
+_KEEPS = timedelta(days=7) - timedelta(minutes=5)
+# A window that starts and ends inside of an hour, with what is looked back, is listed as 24 hours.
+_WALK = coverage.Ladder(
+    window=timedelta(hours=21),
+    settle=timedelta(hours=1),
+    ages=(timedelta(hours=6), timedelta(days=1)),
+    keeps=_KEEPS,
+)
+_HOUR = timedelta(hours=1)
+_LISTED_AGAIN = timedelta(hours=3)
+_AT_ONCE = 8
+_GONE = frozenset({"AF20050", "AF20051", "AF20052"})
+_NOT_SUBSCRIBED = frozenset({"AF20022", "AF20023"})
+_LOST_PAGE = "AF20031"
+_CODE = re.compile(rb"\bAF\d{3,5}\b")
+
+_ROOT = "https://manage.office.com"
+_LOGIN = "https://login.microsoftonline.com"
+_LOGINS = {
+    _ROOT: _LOGIN,
+    "https://manage-gcc.office.com": _LOGIN,
+    "https://manage.office365.us": "https://login.microsoftonline.us",
+    "https://manage.protection.apps.mil": "https://login.microsoftonline.us",
+}
+
+
+class Settings(IntegrationSettings):
+    kind: str = "office_365"
+    base_url: Address = _ROOT
+    authority_url: Address = Setting(
+        default_factory=lambda given: _LOGINS.get(given.get("base_url", ""), _LOGIN)
+    )
+    tenant_id: str
+    client_id: str
+    client_secret: Secret | None = None
+    certificate: Secret | None = None
+    publisher_id: str = Setting(default_factory=lambda given: given.get("tenant_id", ""))
+    """The tenant of whoever wrote the client; requests without one share a small quota."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if not (self.client_secret or self.certificate):
+            raise ValueError("not configured: set client_secret or certificate")
+        return self
+
+
+def _auth(settings: Settings) -> httpx.Auth:
+    root = settings.base_url if settings.base_url in _LOGINS else _ROOT
+    return auth.microsoft(
+        authority_url=settings.authority_url,
+        tenant_id=settings.tenant_id,
+        client_id=settings.client_id,
+        scope=f"{root}/.default",
+        client_secret=settings.client_secret,
+        certificate=settings.certificate,
+        where="office_365: certificate",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Feed:
+    """One content type of one tenant."""
+
+    tenant_id: str
+    publisher_id: str
+    content_type: str
+
+    def url(self, operation: str, **query: str) -> str:
+        asked = urlencode({"contentType": self.content_type, **query}, safe=":")
+        root = f"/api/v1.0/{self.tenant_id}/activity/feed/subscriptions"
+        return self.published(f"{root}/{operation}?{asked}")
+
+    def published(self, link: str) -> str:
+        """A link as it came, with the identifier that belongs on every request."""
+        if "publisheridentifier=" in link.lower():
+            return link
+        return f"{link}{'&' if '?' in link else '?'}PublisherIdentifier={self.publisher_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blob:
+    """Content that is listed."""
+
+    uri: str
+    created: datetime
+    mark: str
+    """A short stand-in for its contentId."""
+
+    @property
+    def hour(self) -> str:
+        return f"{self.created:%Y-%m-%dT%H}"
+
+
+Seen = dict[str, list[str]]
+"""Hour -> the marks of its blobs that have landed."""
+
+
+def begin(since: datetime, now: datetime) -> Cursor:
+    return _cursor(coverage.begin(_WALK)(since, now), {})
+
+
+def between(span: Span, now: datetime) -> Cursor:
+    return _cursor(coverage.between(_WALK)(span, now), {})
+
+
+def _pages(feed: _Feed, client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
+    kept = json.loads(cursor)
+    seen: Seen = kept["seen"]
+    read = partial(_read, feed, seen, now - _KEEPS)
+    for page in coverage.pages(_WALK, read)(client, kept["at"], now):
+        if page.covers:
+            _forget(seen, page.cursor, now)
+        yield replace(page, cursor=_cursor(page.cursor, seen))
+
+
+def _cursor(at: Cursor, seen: Seen) -> Cursor:
+    return json.dumps({"at": at, "seen": seen}, separators=(",", ":"))
+
+
+def _forget(seen: Seen, at: Cursor, now: datetime) -> None:
+    """Keeps the hours that will be listed again, and those of a window that was interrupted."""
+    history = json.loads(at)["history"]
+    ends = datetime.fromisoformat(history[1]) if history else now
+    recent, first, last = (
+        f"{time:%Y-%m-%dT%H}" for time in (now - _LISTED_AGAIN, ends - _WALK.window - _HOUR, ends)
+    )
+    for hour in list(seen):
+        if hour < recent and not (history and first <= hour <= last):
+            del seen[hour]
+
+
+def _read(
+    feed: _Feed, seen: Seen, oldest: datetime, client: httpx.Client, span: Span
+) -> Iterator[Sequence[bytes] | Gap]:
+    """A span's blobs, the newest first; one that fails ends it, once those beside it are read."""
+    listed = [b for b in _listed(feed, client, span, oldest) if _falls_into(b.created, span)]
+    waiting = [blob for blob in listed if blob.mark not in seen.get(blob.hour, ())]
+    waiting.sort(key=lambda blob: blob.created, reverse=True)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for start in range(0, len(waiting), _AT_ONCE):
+            batch = waiting[start : start + _AT_ONCE]
+            failure = None
+            for blob, got in zip(
+                batch, pool.map(partial(_fetch, feed, client), batch), strict=True
+            ):
+                if isinstance(got, AuditlakeError):
+                    failure = got
+                else:
+                    seen.setdefault(blob.hour, []).append(blob.mark)
+                    yield got
+            if failure:
+                raise failure
+
+
+def _falls_into(created: datetime, span: Span) -> bool:
+    """The present ends with a second that has begun."""
+    return span.since <= created < span.until + timedelta(seconds=1)
+
+
+def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap | AuditlakeError:
+    try:
+        return records.elements(client.get(feed.published(blob.uri)).content)
+    except Refused as error:
+        if error.status not in (404, 410) and _code(error.body) not in _GONE:
+            return error
+        span = Span(since=blob.created, until=blob.created + timedelta(seconds=1))
+        return Gap(span=span, reason=f"content that was listed is gone: {error}")
+    except records.Malformed as error:
+        return Unavailable(f"office_365 answered 200 with content that is {error}")
+    except AuditlakeError as error:
+        return error
+
+
+def _listed(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> list[_Blob]:
+    """All of a span's content; a subscription is started where there is none."""
+    try:
+        return _list(feed, client, span, oldest)
+    except Refused as error:
+        code = _code(error.body)
+        if code in _NOT_SUBSCRIBED:
+            _start(feed, client)
+        elif code != _LOST_PAGE:
+            raise
+    return _list(feed, client, span, oldest)
+
+
+def _list(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> list[_Blob]:
+    since = max(_hour(span.since), oldest)
+    until = _hour(span.until + _HOUR - timedelta(microseconds=1))
+    found: list[_Blob] = []
+    link: str | None = feed.url("content", startTime=_text(since), endTime=_text(until))
+    while link:
+        response = client.get(link)
+        found += [_blob(client, item) for item in records.elements(response.content)]
+        following = response.headers.get("NextPageUri") or response.headers.get("NextPageUrl")
+        link = feed.published(paging.own_link(client, following)) if following else None
+    return found
+
+
+def _blob(client: httpx.Client, item: bytes) -> _Blob:
+    """Raises Unavailable where it cannot be told what is meant."""
+    given = records.load(item)
+    try:
+        created = datetime.fromisoformat(given["contentCreated"])
+        uri = paging.own_link(client, given["contentUri"])
+        mark = hashlib.blake2s(given["contentId"].encode(), digest_size=6).hexdigest()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable(f"office_365 listed content that cannot be read: {error!r}") from error
+    utc = created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
+    return _Blob(uri=uri, created=utc, mark=mark)
+
+
+def _start(feed: _Feed, client: httpx.Client) -> None:
+    """That it is on already is as good."""
+    try:
+        client.post(feed.url("start"))
+    except Refused as error:
+        if _code(error.body) != "AF20024" and b"already enabled" not in error.body:
+            raise
+
+
+def _code(body: bytes) -> str:
+    """The error's code, even where the rest of the body is odd or cut short; or ""."""
+    found = _CODE.search(body)
+    return found[0].decode() if found else ""
+
+
+def _hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def _text(time: datetime) -> str:
+    """Without a zone, as documented; it is UTC."""
+    return f"{time:%Y-%m-%dT%H:%M:%S}"
+
+
+_ACTOR_TYPES = {
+    "0": "user", "1": "user", "2": "user", "3": "system", "4": "system", "5": "application",
+    "6": "application", "7": "system", "8": "system", "9": "user", "10": "user",
+}  # fmt: skip
+_MACHINES = ("NT AUTHORITY\\", "SHAREPOINT\\system", "S-1-5-18")
+_PREFIXED = ("User_", "ServicePrincipal_", "Application_", "Group_", "Device_")
+_STATUSES = {
+    "success": "success",
+    "succeeded": "success",
+    "true": "success",
+    "partiallysucceeded": "success",
+    "failed": "failure",
+    "failure": "failure",
+    "false": "failure",
+}
+_SEVERITIES = ("high", "medium", "low", "informational")
+_RANK = {"User": 0, "File": 0, "Message": 0, "Mailbox": 1, "Alert": 1, "Group": 2, "Role": 3,
+         "Policy": 3, "Team": 4}  # fmt: skip
+
+
+def _is_address(user: Any) -> bool:
+    return isinstance(user, str) and "@" in user and "." in user[user.index("@") :]
+
+
+def _email(user: Any) -> str | None:
+    """A guest's is in the name: ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
+    if not _is_address(user):
+        return None
+    home, guest, _ = str(user).partition("#EXT#")
+    name, _, domain = home.rpartition("_")
+    return f"{name}@{domain}" if guest and name else str(user)
+
+
+def _actor_id(key: Any, actors: Any) -> Any:
+    """The directory's id; else one spelling of the key, which each service decorates its way."""
+    for item in actors or ():
+        if str(item.get("ID")).startswith(_PREFIXED):
+            return str(item["ID"]).partition("_")[2]
+    for item in actors or ():
+        if item.get("Type") == 0:
+            return item.get("ID")
+    if not key or key == "Not Available":
+        return None
+    head = str(key).rpartition("|")[2].partition("@")[0]
+    return head.upper() if len(head) == 16 and head.startswith("100") else key
+
+
+def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
+    if shown or _is_address(user):
+        return shown or user
+    for item in actors or ():
+        if item.get("Type") == 1:
+            return item.get("ID")
+    return user
+
+
+def _actor_type(kind: Any, user: Any) -> str | None:
+    known = _ACTOR_TYPES.get(str(kind))
+    if not isinstance(user, str) or _is_address(user):
+        return known
+    if user.startswith(("ServicePrincipal_", "app@")):
+        return "application"
+    return "system" if user.startswith(_MACHINES) else known
+
+
+def _outcome(operation: Any, status: Any) -> str:
+    """A failed log-in says Success: the request for it was answered."""
+    if operation == "UserLoginFailed":
+        return "failure"
+    if operation == "UserLoggedIn":
+        return "success"
+    return _STATUSES.get(str(status).lower(), "unknown")
+
+
+def _reason(error: Any, number: Any, code: Any) -> Any:
+    known = number or code
+    return error or (f"error {known}" if known and str(known) != "0" else None)
+
+
+def _address(*given: Any) -> str | None:
+    """An address may stand in parentheses behind its host."""
+    for text in given:
+        if isinstance(text, str) and text:
+            inside = text.endswith((")", ")]"))
+            return text.rstrip(")]").rpartition("(")[2] if inside else text
+    return None
+
+
+def _named(items: Any, name: str) -> Any:
+    if isinstance(items, list):
+        for item in items:
+            if isinstance(item, dict) and item.get("Name") == name:
+                return item.get("Value") or item.get("NewValue") or item.get("OldValue")
+    return None
+
+
+def _agent(agent: Any, extended: Any, client: Any) -> Any:
+    if found := agent or _named(extended, "UserAgent"):
+        return found
+    details = _named(extended, "additionalDetails")
+    if details and "User-Agent" in details:
+        return json.loads(details).get("User-Agent")
+    start = client.find("Mozilla/") if isinstance(client, str) else -1
+    return client[start:].rstrip(";") if start >= 0 else None
+
+
+def _severity(own: Any, policies: Any) -> Any:
+    if own or not policies:
+        return own
+    found = {str(rule.get("Severity")).lower() for p in policies for rule in p.get("Rules") or ()}
+    return next((level for level in _SEVERITIES if level in found), None)
+
+
+def _session(access: Any, device: Any, session: Any) -> Any:
+    return session or (access or {}).get("AADSessionId") or _named(device, "SessionId")
+
+
+def _target(id_: Any, name: Any, kind: Any) -> dict[str, Any]:
+    return {"id": id_ or None, "name": name or None, "type": kind}
+
+
+def _directory_object(parts: Any, object_id: Any) -> list[dict[str, Any]]:
+    """An object of the directory is spread over a list: its id, kind, names."""
+    if not parts:
+        return []
+    found: dict[Any, Any] = {}
+    for part in parts:
+        text = str(part.get("ID"))
+        if text.startswith(_PREFIXED):
+            found["kind"], _, found["id"] = text.partition("_")
+        else:
+            found.setdefault(part.get("Type"), part.get("ID"))
+    if "id" not in found:
+        return [_target(found.get(0) or object_id, found.get(1), "Application")]
+    return [_target(found["id"], found.get(5) or found.get(1) or object_id, found["kind"])]
+
+
+def _changed(properties: Any) -> list[dict[str, Any]]:
+    """The role or group that somebody is put into is among the changes."""
+    found = []
+    for kind in ("Role", "Group"):
+        if name := _named(properties, f"{kind}.DisplayName"):
+            id_ = str(_named(properties, f"{kind}.ObjectID") or "").strip('"')
+            found.append(_target(id_, str(name).strip('"'), kind))
+    return found
+
+
+def _file(name: Any, kind: Any, url: Any, shared_with: Any, their_kind: Any) -> list[Any]:
+    if not kind and not name:
+        return []
+    found = [_target(url, name or _last_part(str(url or "")), kind or "File")]
+    # The one it is shared with is the second, whatever it is.
+    kind = {"Member": "User", "Guest": "User"}.get(their_kind, their_kind)
+    return [*found, _target(None, shared_with, kind)] if shared_with else found
+
+
+def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
+    found = [
+        _target(one.get("InternetMessageId") or one.get("Id"), one.get("Subject"), "Message")
+        for one in (*([item] if item else []), *(affected or ()))
+    ]
+    return [*found, _target(owner, owner, "Mailbox")] if owner else found
+
+
+def _team(members: Any, team_id: Any, team: Any, channel: Any) -> list[dict[str, Any]]:
+    found = [_target(m.get("UPN"), m.get("DisplayName"), "User") for m in members or ()]
+    if team or team_id:
+        found.append(_target(team_id, team, "Team"))
+    return [*found, _target(None, channel, "Channel")] if channel else found
+
+
+def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
+    """What a policy against data loss found, and the policy."""
+    found = []
+    if file:
+        found.append(_target(file.get("FilePathUrl"), file.get("FileName"), "File"))
+    if mail:
+        found.append(_target(mail.get("MessageID"), mail.get("Subject"), "Message"))
+    return found + [_target(p.get("PolicyId"), p.get("PolicyName"), "Policy") for p in policies]
+
+
+def _alert(id_: Any, name: Any, about: Any, kind: Any) -> list[dict[str, Any]]:
+    found = [_target(about, about, kind or "Object")] if about else []
+    return [*found, _target(id_, name, "Alert")]
+
+
+def _directory_targets(parts: Any, object_id: Any, properties: Any) -> list[dict[str, Any]]:
+    return [*_directory_object(parts, object_id), *_changed(properties)] or _object(object_id)
+
+
+def _object(object_id: Any) -> list[dict[str, Any]]:
+    if not isinstance(object_id, str) or not object_id:
+        return []
+    return [_target(object_id, _last_part(object_id), "Object")]
+
+
+def _last_part(path: str) -> str:
+    """What a person would call the thing at a URL, in a folder or in a directory."""
+    return path.replace("\\", "/").rstrip("/.").rpartition("/")[2] or path
+
+
+def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
+    """What is acted upon, in the words of whichever service wrote the record."""
+    file, mail, team, protected, alert = (
+        given[:4],
+        given[4:7],
+        given[7:11],
+        given[11:14],
+        given[14:],
+    )
+    if protected[0]:
+        return _protected(*protected)
+    if alert[0]:
+        return _alert(*alert)
+    name, kind, *shared = file
+    return (
+        _file(name, kind, object_id, *shared) or _mail(*mail) or _team(*team) or _object(object_id)
+    )
+
+
+def _message(operation: Any, user: Any, error: Any, *things: Any) -> str:
+    who = user or "Somebody"
+    if operation == "UserLoggedIn":
+        return f"{who} signed in"
+    if operation == "UserLoginFailed":
+        return f"{who} could not sign in{f': {error}' if error else ''}"
+    *named, object_id = things
+    thing = next(filter(None, named), None) or (_last_part(str(object_id)) if object_id else None)
+    what = str(operation or "unknown operation").rstrip(". ")
+    return f"{who}: {what}, {thing}" if thing else f"{who}: {what}"
+
+
+_COLUMNS: Columns = {
+    "action": "Operation",
+    "actor_id": Field(_actor_id, "UserKey", "Actor"),
+    "actor_name": Field(_actor_name, "LogonUserDisplayName", "UserId", "Actor"),
+    "actor_email": Field(_email, "UserId"),
+    "actor_type": Field(_actor_type, "UserType", "UserId"),
+    "outcome": Field(_outcome, "Operation", "ResultStatus"),
+    "outcome_reason": Field(_reason, "LogonError", "ErrorNumber", "ErrorCode"),
+    "source_ip": Field(_address, "ClientIPAddress", "ClientIP", "ActorIpAddress"),
+    "user_agent": Field(_agent, "UserAgent", "ExtendedProperties", "ClientInfoString"),
+    "severity": Field(_severity, "Severity", "PolicyDetails"),
+    "session_id": Field(_session, "AppAccessContext", "DeviceProperties", "SessionId"),
+}
+_DIRECTORY: Columns = {
+    **_COLUMNS,
+    "targets": Field(_directory_targets, "Target", "ObjectId", "ModifiedProperties"),
+    "message": Field(_message, "Operation", "UserId", "LogonError", "ObjectId"),
+    "correlation_id": "InterSystemsId",
+}
+_SERVICES: Columns = {
+    **_COLUMNS,
+    "targets": Field(
+        _service_targets,
+        "ObjectId",
+        "SourceFileName",
+        "ItemType",
+        "TargetUserOrGroupName",
+        "TargetUserOrGroupType",
+        "MailboxOwnerUPN",
+        "Item",
+        "AffectedItems",
+        "Members",
+        "TeamGuid",
+        "TeamName",
+        "ChannelName",
+        "PolicyDetails",
+        "SharePointMetaData",
+        "ExchangeMetaData",
+        "AlertId",
+        "Name",
+        "AlertEntityId",
+        "EntityType",
+    ),
+    "message": Field(
+        _message,
+        "Operation",
+        "UserId",
+        "LogonError",
+        "SourceFileName",
+        "Name",
+        "TeamName",
+        "Subject",
+        "Item.Subject",
+        "SharePointMetaData.FileName",
+        "ExchangeMetaData.Subject",
+        "MailboxOwnerUPN",
+        "ObjectId",
+    ),
+    "correlation_id": "CorrelationId",
+}
+_FEEDS: dict[str, tuple[str, Columns]] = {
+    "azure_active_directory": ("Audit.AzureActiveDirectory", _DIRECTORY),
+    "exchange": ("Audit.Exchange", _SERVICES),
+    "sharepoint": ("Audit.SharePoint", _SERVICES),
+    "general": ("Audit.General", _SERVICES),
+    "dlp": ("DLP.All", _SERVICES),
+}
+
+
+def _identity(id_: Any, number: Any) -> Any:
+    """A record that was split for its size has numbered parts."""
+    return id_ if number is None or not id_ else f"{id_}#{number}"
+
+
+def _incident(id_: Any, operation: Any) -> Any:
+    """A match and its undoing have the same Id."""
+    return f"{id_}/{operation}" if id_ else None
+
+
+@cache
+def _streams(tenant_id: str, publisher_id: str) -> tuple[Stream, ...]:
+    return tuple(
+        Stream(
+            name=name,
+            begin=begin,
+            pages=partial(
+                _pages,
+                _Feed(tenant_id=tenant_id, publisher_id=publisher_id, content_type=content_type),
+            ),
+            between=between,
+            id=Field(_incident, "Id", "Operation")
+            if name == "dlp"
+            else Field(_identity, "Id", "RecordNumber"),
+            time="CreationTime",
+            columns=columns,
+            target_rank=_RANK,
+            keeps=_KEEPS,
+            lag=timedelta(days=1),
+            page_size=100,
+        )
+        for name, (content_type, columns) in _FEEDS.items()
+    )
+
+
+def _configured(settings: Settings | None) -> Sequence[Stream]:
+    return _streams(settings.tenant_id, settings.publisher_id) if settings else _streams("", "")
+
+
+_ADVICE = {
+    "AF10001": "grant the app ActivityFeed.Read of Office 365 Management APIs, and admin consent; "
+    "for dlp also ActivityFeed.ReadDlp",
+    "AF20010": "the token is of another tenant: compare tenant_id and authority_url",
+    "AF20011": "tenant_id is not known here: compare it with base_url, which is one cloud's",
+    "AF20012": "the tenant is not set up: switch unified auditing on",
+    "AF20013": "tenant_id has to be the directory's GUID, not a domain",
+    "AF20022": "the subscription was started just now; the first content may take 12 hours",
+    "AF20023": "an administrator has switched the subscription off: switch it on again",
+    "AF20030": "the window was refused: is this machine's clock right?",
+    "AF20055": "the window was refused: is this machine's clock right?",
+}
+
+
+def _advice(response: httpx.Response) -> str | None:
+    if known := _ADVICE.get(_code(response.content)):
+        return known
+    if b"does not exist" in response.content:
+        return "unified auditing is off: switch it on in Microsoft Purview and wait an hour"
+    match response.status_code:
+        case 401:
+            return "the token is not for this API: base_url and authority_url must be of one cloud"
+        case 403:
+            return _ADVICE["AF10001"]
+        case 404:
+            return "no Management Activity API answers there: correct base_url"
+    return None
+
+
+def _throttled(response: httpx.Response) -> bool:
+    """Too many requests are answered with 403 as well."""
+    return response.status_code == 429 or (
+        response.status_code == 403 and _code(response.content) == "AF429"
+    )
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    return None if "Retry-After" in response.headers else 30.0
+
+
+INTEGRATION = Integration(
+    kind="office_365",
+    title="Office 365",
+    settings=Settings,
+    streams=_configured,
+    auth=_auth,
+    manners=Manners(rate=(2000, 60.0), throttled=_throttled, retry_after=_retry_after),
+    advice=_advice,
+    guide=Guide(
+        credentials="app registration with a client secret, or a certificate with its private key",
+        permissions=(
+            "`ActivityFeed.Read` (and `ActivityFeed.ReadDlp`) of Office 365 Management APIs, "
+            "admin consent; unified auditing switched on"
+        ),
+        history="7 days from when content became available, none before the subscription",
+        delay="an hour or two, 12 hours after the first start; rarely days",
+        push="webhooks (slower than asking)",
+    ),
+)

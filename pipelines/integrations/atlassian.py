@@ -1,15 +1,15 @@
 """Atlassian Guard: the audit log of an Atlassian organisation.
 
 The events stream is ordered by processing time, so a late event is never passed over, and its
-cursor comes on the last page too. History is walked from the newest backwards meanwhile. Where the
-stream is refused, the older query is asked by windows of event time instead.
+cursor comes on the last page too. History is walked from the newest backwards. In a round in which
+the stream is refused, the older query is asked by windows of event time instead.
 https://developer.atlassian.com/cloud/admin/organization/rest/api-group-events/
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,7 +19,8 @@ import httpx
 import msgspec
 
 from pipelines import auth, coverage, places, records
-from pipelines.errors import Refused
+from pipelines.errors import Refused, Unavailable
+from pipelines.headers import server_seconds
 from pipelines.integration import (
     Columns,
     Cursor,
@@ -35,15 +36,17 @@ from pipelines.integration import (
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 500
+_MINUTE = 60.0
 _KEEPS = timedelta(days=180)
 _LAG = timedelta(days=1)
 _OVERLAP = timedelta(days=2)
-_BACK = timedelta(hours=1)
 _GONE = (400, 404, 410)
 _NOT_OFFERED = (403, 404, 405, 410)
 _STEPS = coverage.ladder(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
+
+_Query = dict[str, str | int]
 
 
 class Settings(IntegrationSettings):
@@ -66,7 +69,9 @@ class Place:
     back: str | None = None
     """The cursor of the history."""
     windows: str | None = None
-    """The place in windows of event time, once the stream has been refused."""
+    """The place in windows of event time, while the stream is refused."""
+    bounded: bool = False
+    """Nothing but the windows is to be read: they end by themselves."""
 
 
 def _begin(since: datetime, now: datetime) -> Cursor:
@@ -76,9 +81,8 @@ def _begin(since: datetime, now: datetime) -> Cursor:
 
 
 def _between(span: Span, now: datetime) -> Cursor:
-    """Windows only: they end by themselves."""
     windows = coverage.between(_STEPS)(span, now)
-    return _dump(Place(since=_milliseconds(now), windows=windows))
+    return _dump(Place(since=_milliseconds(now), windows=windows, bounded=True))
 
 
 class Walk:
@@ -89,54 +93,52 @@ class Walk:
 
     def pages(self, client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
         place = Place(**json.loads(cursor))
-        if place.windows is None:
-            try:
-                yield from self._stream(client, place, now)
-            except Refused as error:
-                if place.live or error.status not in _NOT_OFFERED:
-                    raise
-                since = place.history[0] if place.history else place.since
-                windows = coverage.begin(_STEPS)(_time(since), now)
-                place = Place(since=place.since, windows=windows)
-        if place.windows is not None:
-            for page in coverage.pages(_STEPS, self._window)(client, place.windows, now):
-                yield replace(page, cursor=_dump(replace(place, windows=page.cursor)))
+        offered = not place.bounded and (yield from self._offered(client, place, now))
+        if not offered:
+            yield from self._windows(client, place, now)
+
+    def _offered(
+        self, client: httpx.Client, place: Place, now: datetime
+    ) -> Generator[Page, None, bool]:
+        """The pages of the stream, and whether there is one."""
+        try:
+            yield from self._stream(client, replace(place, windows=None), now)
+        except Refused as error:
+            if error.status not in _NOT_OFFERED:
+                raise
+            return False
+        return True
+
+    def _windows(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
+        since = place.history[0] if place.history else _without_cursor(place)
+        windows = place.windows or coverage.begin(_STEPS)(_time(since), now)
+        for page in coverage.pages(_STEPS, self._window)(client, windows, now):
+            yield replace(page, cursor=_dump(replace(place, windows=page.cursor)))
 
     def _stream(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
-        began = place.since
-        full = True
-        while full:
-            found, after, place = self._present(client, place)
-            full = len(found) >= _LIMIT
+        """The present, to an empty page, since its cursor never ends; then history."""
+        began, more = place.since, True
+        while more:
+            found, after = self._present(client, place)
+            more = bool(found and after) and after != place.live
             place = replace(place, live=after or place.live, since=_processed(found, place.since))
-            covers = None if full else Span(since=_time(began), until=now)
+            covers = None if more else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)
         while place.history:
             page, place = self._past(client, place)
             yield page
 
-    def _present(self, client: httpx.Client, place: Place) -> tuple[list[bytes], str | None, Place]:
-        """Records, the cursor after them, and the place they were asked from."""
-        parameters = {"limit": _LIMIT, "sortOrder": "asc"}
-        if place.live is None:
-            return *self._ask(client, {**parameters, "from": place.since}), place
-        try:
-            return *self._ask(client, {**parameters, "cursor": place.live}), place
-        except Refused as error:
-            if error.status not in _GONE:
-                raise
-        lost = replace(place, live=None, since=place.since - _BACK // timedelta(milliseconds=1))
-        return *self._ask(client, {**parameters, "from": lost.since}), lost
+    def _present(self, client: httpx.Client, place: Place) -> tuple[list[bytes], str | None]:
+        """Records and the cursor after them; by time where there is no cursor, or a lost one."""
+        anew: _Query = {"from": _without_cursor(place)}
+        return self._resumed(client, place.live, {"sortOrder": "asc"}, anew)
 
     def _past(self, client: httpx.Client, place: Place) -> tuple[Page, Place]:
         """A page of history, and the place after it."""
         assert place.history  # noqa: S101 the caller looked
         since, until = place.history
-        parameters: dict[str, Any] = {"limit": _LIMIT, "sortOrder": "desc"}
-        parameters |= {"from": since, "to": until}
-        if place.back:
-            parameters["cursor"] = place.back
-        found, after = self._ask(client, parameters)
+        bounds: _Query = {"sortOrder": "desc", "from": since, "to": until}
+        found, after = self._resumed(client, place.back, bounds, {})
         if found and after and after != place.back:
             place = replace(place, back=after)
             return Page(records=found, cursor=_dump(place)), place
@@ -144,14 +146,25 @@ class Walk:
         covers = Span(since=_time(since), until=_time(until))
         return Page(records=found, cursor=_dump(place), covers=covers, milestone=True), place
 
-    def _ask(
-        self, client: httpx.Client, parameters: dict[str, Any]
+    def _resumed(
+        self, client: httpx.Client, cursor: str | None, asked: _Query, anew: _Query
     ) -> tuple[list[bytes], str | None]:
+        """What follows a cursor; without one, or where it is no longer known, what `anew` asks."""
+        if cursor:
+            try:
+                return self._ask(client, {**asked, "cursor": cursor})
+            except Refused as error:
+                if error.status not in _GONE:
+                    raise
+        return self._ask(client, {**asked, **anew})
+
+    def _ask(self, client: httpx.Client, asked: _Query) -> tuple[list[bytes], str | None]:
+        parameters = {"limit": _LIMIT, **asked}
         return _answer(client.get(f"{self._path}/events-stream", params=parameters))
 
     def _window(self, client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
         """The older query: newest first, up to a page without a cursor."""
-        parameters: dict[str, Any] = {
+        parameters: _Query = {
             "from": _milliseconds(span.since),
             "to": _milliseconds(span.until) + 1000,
             "limit": _LIMIT,
@@ -177,10 +190,18 @@ class _Processed(msgspec.Struct):
 
 
 def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
+    """The records and the cursor after them. Raises Unavailable for an answer that is none."""
     answer = records.members(response.content)
-    found = records.elements(answer.get("data", b"[]"))
+    if "data" not in answer:
+        raise Unavailable("atlassian answered 200 without data; will be asked again")
+    found = [] if answer["data"] == b"null" else records.elements(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
     return found, meta.next if meta else None
+
+
+def _without_cursor(place: Place) -> int:
+    """Where to read from by time; where a cursor is lost, what came late is read again."""
+    return place.since - (_LAG // timedelta(milliseconds=1) if place.live else 0)
 
 
 def _processed(found: Sequence[bytes], before: int) -> int:
@@ -210,16 +231,24 @@ def _email(text: Any) -> str | None:
     return text.lower() if isinstance(text, str) and "@" in text else None
 
 
+_BY_TOKEN = {"api-token": "api_key", "connect-token": "application", "oauth": "application"}
+
+
 def _actor_type(actor: Any) -> str | None:
-    """A token or an app acts for itself; all others are people."""
+    """Who acts by a token or an app is not a person at work; all others are people."""
     if not isinstance(actor, dict):
         return None
     if actor.get("app"):
         return "application"
-    kind = actor.get("auth")
-    if isinstance(kind, dict) and kind.get("authType"):
-        return "api_key"
+    auth_ = actor.get("auth")
+    if isinstance(auth_, dict) and (kind := auth_.get("authType")):
+        return _BY_TOKEN.get(str(kind).lower(), "api_key")
     return "user" if actor.get("id") or actor.get("email") else "system"
+
+
+def _outcome(action: Any) -> str:
+    """The log is of what was done; where it was only tried, the action's name says so."""
+    return "failure" if isinstance(action, str) and "fail" in action else "unknown"
 
 
 def _targets(context: Any, container: Any) -> list[dict[str, Any]]:
@@ -232,21 +261,20 @@ def _targets(context: Any, container: Any) -> list[dict[str, Any]]:
     ]
 
 
+_NAMES = ("name", "groupName", "issueKeyOrId", "siteName", "siteHostName", "email")
+
+
 def _target(thing: dict[str, Any]) -> dict[str, Any]:
     said = thing.get("attributes")
-    said = said if isinstance(said, dict) else {}
-    names = (said.get(k) for k in ("name", "groupName", "siteName", "siteHostName", "email"))
-    return {
-        "id": thing.get("id"),
-        "name": next((name for name in names if name), None),
-        "type": thing.get("type"),
-    }
+    name = None
+    if isinstance(said, dict):
+        name = next((said[key] for key in _NAMES if said.get(key)), None)
+    return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 
 def _message(content: Any, action: Any, name: Any, email: Any) -> str:
-    said = content.get("content") if isinstance(content, dict) else content
-    if isinstance(said, str) and said.strip():
-        return said
+    if isinstance(content, str) and content.strip():
+        return content
     return f"{name or email or 'Somebody'}: {str(action).replace('_', ' ')}"
 
 
@@ -257,12 +285,13 @@ COLUMNS: Columns = {
     "actor_email": Field(_email, "attributes.actor.email"),
     "actor_type": Field(_actor_type, "attributes.actor"),
     "targets": Field(_targets, "attributes.context", "attributes.container"),
+    "outcome": Field(_outcome, "attributes.action"),
     "source_ip": Field(places.address, "attributes.location.ip"),
     "city": "attributes.location.city",
     "country": "attributes.location.countryName",
     "message": Field(
         _message,
-        "message",
+        "message.content",
         "attributes.action",
         "attributes.actor.name",
         "attributes.actor.email",
@@ -293,14 +322,20 @@ def _streams(settings: Settings | None) -> tuple[Stream, ...]:
     return _streams_of(settings.org_id if settings else "")
 
 
-def _reset(response: httpx.Response) -> float | None:
-    """X-RateLimit-Reset is a time in ISO 8601, at times to the minute only."""
+def _pause(response: httpx.Response) -> float:
+    used_up = response.headers.get("X-RateLimit-Remaining") == "0"
+    return _until_reset(response) if used_up else 0.0
+
+
+def _until_reset(response: httpx.Response) -> float:
+    """X-RateLimit-Reset is a time in ISO 8601, at times cut to the minute: then to its end."""
     try:
-        until = datetime.fromisoformat(response.headers["X-RateLimit-Reset"])
-    except (KeyError, ValueError):
-        return 60.0
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+        reset = datetime.fromisoformat(response.headers["X-RateLimit-Reset"])
+        reset = reset if reset.tzinfo else reset.replace(tzinfo=UTC)
+        vague = _MINUTE if reset.second == reset.microsecond == 0 else 0.0
+        return vague + server_seconds(response, reset.timestamp())
+    except (KeyError, TypeError, ValueError):
+        return _MINUTE
 
 
 def _advice(response: httpx.Response) -> str | None:
@@ -326,7 +361,7 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
-    manners=Manners(rate=(10, 60.0), retry_after=_reset),
+    manners=Manners(rate=(10, _MINUTE), pause=_pause, retry_after=_until_reset),
     advice=_advice,
     guide=Guide(
         credentials="Organization API key",

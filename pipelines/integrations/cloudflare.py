@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
 
@@ -20,11 +21,13 @@ import msgspec
 from pipelines import auth, coverage, places, records
 from pipelines.coverage import Read
 from pipelines.errors import Unavailable
+from pipelines.headers import server_seconds
 from pipelines.integration import Columns, Field, Gap, Guide, Integration, Manners, Span, Stream
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
 _BLOCKED = 300.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)
@@ -50,15 +53,15 @@ class _Info(msgspec.Struct):
 
 
 def _pages(path: str) -> Read:
-    """Version 1 counts pages; a page that is not full is the last."""
+    """Version 1 counts pages: an empty one is the last, or one that repeats the page before."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        number, found = 1, [b""] * _LIMIT
-        while len(found) >= _LIMIT:
+        number, found, before = 0, [b""], list[bytes]()
+        while found and found != before:
+            number, before = number + 1, found
             parameters = {**_window(span), "page": number, "per_page": _LIMIT}
             found = _result(client.get(path, params=parameters))[0]
             yield found
-            number += 1
 
     return read
 
@@ -81,13 +84,13 @@ def _cursors(path: str) -> Read:
 
 def _window(span: Span) -> dict[str, str | int]:
     return {
-        "since": _text(span.since),
-        "before": _text(span.until + _EDGE),
+        "since": _rfc_3339(span.since),
+        "before": _rfc_3339(span.until + _EDGE),
         "direction": "asc",
     }
 
 
-def _text(time: datetime) -> str:
+def _rfc_3339(time: datetime) -> str:
     return time.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
@@ -103,9 +106,9 @@ def _result(response: httpx.Response) -> tuple[list[bytes], _Info]:
 
 _ACTORS = {
     "user": "user",
-    "admin": "user",
     "account": "service",
     "system": "system",
+    "admin": "system",
     "cloudflare_admin": "system",
     "cloudflare": "system",
 }
@@ -122,10 +125,33 @@ _DONE = {
     "rec_set": "changed a DNS record",
     "rec_del": "deleted a DNS record",
     "purge": "purged the cache",
-    "add": "added",
-    "delete": "deleted",
     "change_setting": "changed a setting",
 }
+
+
+def _both_shapes(derive: Callable[..., object], *paths: str) -> Field:
+    """The API's path and Logpush's of each value: "action.type ActionType"."""
+    pairs = [path.split() for path in paths]
+
+    def derived(*values: Any) -> object:
+        api, pushed = values[::2], values[1::2]
+        return derive(*(p if a is None else a for a, p in zip(api, pushed, strict=True)))
+
+    return Field(derived, *(path for pair in pairs for path in pair))
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _time(when: Any) -> Any:
+    """RFC 3339; or, of Logpush, Unix time in seconds or nanoseconds, a number or a text."""
+    if isinstance(when, str) and when.isdecimal():
+        when = int(when)
+    if not isinstance(when, int):
+        return when
+    micros = when // 1000 if when > 10**12 else when * 10**6
+    return _EPOCH + timedelta(microseconds=micros)
 
 
 def _email(text: Any) -> str | None:
@@ -135,15 +161,11 @@ def _email(text: Any) -> str | None:
 def _actor_type(kind: Any, context: Any = None) -> str | None:
     if context in _BY_KEY:
         return "api_key"
-    return _ACTORS.get(kind.lower(), kind.lower()) if isinstance(kind, str) else None
+    return _ACTORS.get(kind.lower()) if isinstance(kind, str) else None
 
 
-def _actor_name(email: Any, token: Any, kind: Any) -> Any:
+def _actor_name(email: Any, kind: Any, token: Any = None) -> Any:
     return email or token or ("Cloudflare" if _actor_type(kind) == "system" else None)
-
-
-def _actor_name_1(email: Any, pushed: Any, kind: Any, pushed_kind: Any) -> Any:
-    return _actor_name(email or pushed, None, kind or pushed_kind)
 
 
 def _outcome(result: Any) -> str:
@@ -158,88 +180,67 @@ def _reason(result: Any, info: Any) -> Any:
     return info if _outcome(result) == "failure" else None
 
 
-def _targets(resource: Any, zone: Any) -> list[dict[str, Any]]:
-    """`zone` is its name, or an object with id and name."""
-    found = []
-    name = zone.get("name") if isinstance(zone, dict) else zone
-    kind = None
-    if isinstance(resource, dict) and (resource.get("id") or resource.get("type")):
-        kind = resource.get("type") or resource.get("product")
-        own = name if kind == "zone" else _own_name(resource)
-        found.append({"id": resource.get("id"), "name": own, "type": kind})
-    if isinstance(name, str) and name and kind != "zone":
-        id_ = zone.get("id") if isinstance(zone, dict) else None
-        found.append({"id": id_, "name": name, "type": "zone"})
+def _targets_1(  # noqa: PLR0917 one a path
+    id_: Any, kind: Any, new: Any, old: Any, zone: Any, token_id: Any, token: Any
+) -> list[dict[str, Any]]:
+    """`new` and `old`: what the thing is called after and before, as DNS records are."""
+    found = _thing_in_zone(id_, new or old, kind, None, zone)
+    if token_id or token:
+        found.append({"id": token_id, "name": token, "type": "token"})
     return found
 
 
-def _own_name(resource: dict[str, Any]) -> Any:
-    for part in ("request", "response"):
-        said = resource.get(part)
-        if isinstance(said, dict) and isinstance(said.get("name"), str):
-            return said["name"]
-    return None
+def _targets_2(  # noqa: PLR0917 one a path
+    id_: Any, kind: Any, product: Any, asked: Any, answered: Any, zone_id: Any, zone: Any
+) -> list[dict[str, Any]]:
+    return _thing_in_zone(id_, asked or answered, kind or product, zone_id, zone)
 
 
-def _message(  # noqa: PLR0917 one a path
+def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:
+    if kind == "zone":
+        return [{"id": id_ or zone_id, "name": zone or name, "type": kind}]
+    found = [{"id": id_, "name": name, "type": kind}]
+    if zone_id or zone:
+        found.append({"id": zone_id, "name": zone, "type": "zone"})
+    return found
+
+
+def _message_1(  # noqa: PLR0917 one a path
     action: Any, result: Any, email: Any, kind: Any, resource: Any, zone: Any
 ) -> str:
-    who = email or ("Cloudflare" if _actor_type(kind) == "system" else "Somebody")
-    done = _DONE.get(action) or f"performed {str(action).replace('_', ' ')}"
-    thing = f" {resource.replace('_', ' ')}" if done in ("added", "deleted") and resource else ""
+    who = _actor_name(email, kind) or "Somebody"
     failed = " (failed)" if _outcome(result) == "failure" else ""
-    return f"{who} {done}{thing}" + (f" of {zone}" if zone else "") + failed
+    if done := _DONE.get(action):
+        return f"{who} {done}" + (f" of {zone}" if zone else "") + failed
+    thing = zone or resource
+    return f"{who}: {str(action).replace('_', ' ')}" + (f" ({thing})" if thing else "") + failed
 
 
-def _described(description: Any, action: Any, email: Any, product: Any) -> str:
-    return description or f"{email or 'Somebody'}: {action} in {product}"
-
-
-def _either(api: Any, pushed: Any) -> Any:
-    return pushed if api is None else api
-
-
-def _both_shapes(derive: Callable[..., object], *paths: str) -> Field:
-    """The API's path and Logpush's of each value: "action.type ActionType"."""
-    pairs = [path.split() for path in paths]
-
-    def derived(*values: Any) -> object:
-        return derive(*(_either(*values[n : n + 2]) for n in range(0, len(values), 2)))
-
-    return Field(derived, *(path for pair in pairs for path in pair))
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _pushed_time(when: Any) -> Any:
-    """RFC 3339, or Unix time in seconds or nanoseconds, as the Logpush job says."""
-    if isinstance(when, str) and when.isdecimal():
-        when = int(when)
-    if isinstance(when, int) and not isinstance(when, bool):
-        return datetime.fromtimestamp(when / (1e9 if when > 1e12 else 1), UTC)
-    return when
-
-
-def _pushed_targets(resource: Any, zone: Any, id_: Any, kind: Any) -> list[dict[str, Any]]:
-    return _targets(resource or {"id": id_, "type": kind}, zone)
+def _message_2(description: Any, action: Any, email: Any, kind: Any, product: Any) -> str:
+    return description or f"{_actor_name(email, kind) or 'Somebody'}: {action} in {product}"
 
 
 AUDIT_LOGS: Columns = {
     "action": _both_shapes(_same, "action.type ActionType"),
     "actor_id": _both_shapes(_same, "actor.id ActorID"),
-    "actor_name": Field(_actor_name_1, "actor.email", "ActorEmail", "actor.type", "ActorType"),
+    "actor_name": _both_shapes(_actor_name, "actor.email ActorEmail", "actor.type ActorType"),
     "actor_email": _both_shapes(_email, "actor.email ActorEmail"),
     "actor_type": _both_shapes(_actor_type, "actor.type ActorType"),
-    "targets": Field(
-        _pushed_targets, "resource", "metadata.zone_name", "ResourceID", "ResourceType"
+    "targets": _both_shapes(
+        _targets_1,
+        "resource.id ResourceID",
+        "resource.type ResourceType",
+        "newValueJson.name NewValue.name",
+        "oldValueJson.name OldValue.name",
+        "metadata.zone_name Metadata.zone_name",
+        "metadata.token_tag Metadata.token_tag",
+        "metadata.token_name Metadata.token_name",
     ),
     "outcome": _both_shapes(_outcome, "action.result ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
     "source_ip": _both_shapes(places.address, "actor.ip ActorIP"),
     "message": _both_shapes(
-        _message,
+        _message_1,
         "action.type ActionType",
         "action.result ActionResult",
         "actor.email ActorEmail",
@@ -250,49 +251,72 @@ AUDIT_LOGS: Columns = {
 }
 
 AUDIT_LOGS_V2: Columns = {
-    "action": "action.type",
-    "actor_id": "actor.id",
-    "actor_name": Field(_actor_name, "actor.email", "actor.token_name", "actor.type"),
-    "actor_email": Field(_email, "actor.email"),
-    "actor_type": Field(_actor_type, "actor.type", "actor.context"),
-    "targets": Field(_targets, "resource", "zone"),
-    "outcome": Field(_outcome, "action.result"),
-    "source_ip": Field(places.address, "actor.ip_address"),
-    "user_agent": "raw.user_agent",
-    "message": Field(
-        _described, "action.description", "action.type", "actor.email", "resource.product"
+    "action": _both_shapes(_same, "action.type ActionType"),
+    "actor_id": _both_shapes(_same, "actor.id ActorID"),
+    "actor_name": _both_shapes(
+        _actor_name,
+        "actor.email ActorEmail",
+        "actor.type ActorType",
+        "actor.token_name ActorTokenDetails.name",
     ),
-    "correlation_id": "raw.cf_ray_id",
+    "actor_email": _both_shapes(_email, "actor.email ActorEmail"),
+    "actor_type": _both_shapes(_actor_type, "actor.type ActorType", "actor.context ActorContext"),
+    "targets": _both_shapes(
+        _targets_2,
+        "resource.id ResourceID",
+        "resource.type ResourceType",
+        "resource.product ResourceProduct",
+        "resource.request.name ResourceRequest.name",
+        "resource.response.name ResourceResponse.name",
+        "zone.id ZoneID",
+        "zone.name ZoneName",
+    ),
+    "outcome": _both_shapes(_outcome, "action.result ActionResult"),
+    "source_ip": _both_shapes(places.address, "actor.ip_address ActorIPAddress"),
+    "user_agent": _both_shapes(_same, "raw.user_agent Raw.user_agent"),
+    "message": _both_shapes(
+        _message_2,
+        "action.description ActionDescription",
+        "action.type ActionType",
+        "actor.email ActorEmail",
+        "actor.type ActorType",
+        "resource.product ResourceProduct",
+    ),
+    "correlation_id": _both_shapes(_same, "raw.cf_ray_id Raw.cf_ray_id"),
 }
-
-
-_ID = _both_shapes(_same, "id ID")
-_WHEN = _both_shapes(_pushed_time, "when When")
 
 
 @cache
 def _both(account_id: str) -> tuple[Stream, ...]:
     account = f"accounts/{account_id}"
     return (
-        _stream("audit_logs", _ID, _WHEN, _pages(f"{account}/audit_logs"), AUDIT_LOGS),
         _stream(
-            "audit_logs_v2", "id", "action.time", _cursors(f"{account}/logs/audit"), AUDIT_LOGS_V2
+            name="audit_logs",
+            id=_both_shapes(_same, "id ID"),
+            time=_both_shapes(_time, "when When"),
+            read=_pages(f"{account}/audit_logs"),
+            columns=AUDIT_LOGS,
+        ),
+        _stream(
+            name="audit_logs_v2",
+            id=_both_shapes(_same, "id AuditLogID"),
+            time=_both_shapes(_time, "action.time ActionTimestamp"),
+            read=_cursors(f"{account}/logs/audit"),
+            columns=AUDIT_LOGS_V2,
         ),
     )
 
 
-def _stream(name: str, id_: str | Field, time: str | Field, read: Read, columns: Columns) -> Stream:
+def _stream(*, read: Read, **own: Any) -> Stream:
     return Stream(
-        name=name,
         begin=coverage.begin(_STEPS),
         pages=coverage.pages(_STEPS, read),
         between=coverage.between(_STEPS),
-        id=id_,
-        time=time,
-        columns=columns,
+        target_rank={"token": 0},
         keeps=_KEEPS,
         lag=_LAG,
         page_size=_LIMIT,
+        **own,
     )
 
 
@@ -300,8 +324,25 @@ def _streams(settings: Settings | None) -> tuple[Stream, ...]:
     return _both(settings.account_id if settings else "")
 
 
+def _pause(response: httpx.Response) -> float:
+    """What is used up is waited out: one request too many blocks all for five minutes."""
+    used_up = response.headers.get("x-ratelimit-remaining") == "0"
+    return _until_reset(response) if used_up else 0.0
+
+
+def _until_reset(response: httpx.Response) -> float:
+    """x-ratelimit-reset is a date as in RFC 1123; where there is none, a block's whole length."""
+    try:
+        reset = parsedate_to_datetime(response.headers["x-ratelimit-reset"])
+        return min(_BLOCKED, server_seconds(response, reset.timestamp()))
+    except (KeyError, TypeError, ValueError):
+        return _BLOCKED
+
+
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
+        case 400 if b"6003" not in response.content:  # it is not about the headers
+            return None
         case 400 | 401:
             return (
                 "the API token is wrong, expired or revoked: create one under "
@@ -323,7 +364,7 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_token),
-    manners=Manners(rate=(1100, 300.0), retry_after=lambda _: _BLOCKED),
+    manners=Manners(rate=(1100, _BLOCKED), pause=_pause, retry_after=_until_reset),
     advice=_advice,
     guide=Guide(
         credentials="API token",

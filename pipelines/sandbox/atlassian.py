@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -22,18 +23,22 @@ from pipelines.sandbox.company import Act, Habit, Happening, Role
 from pipelines.sandbox.service import (
     Limiter,
     Log,
+    Micros,
     Service,
     Site,
     Stream,
     at,
     iso,
+    micros,
     page,
+    promptly,
     secret,
 )
 
 API_KEY = secret("atlassian")
 ORG_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "atlassian.larkfield.example"))
 _PER_MINUTE = 10
+_KEEPS = timedelta(days=180)
 _SITE = "https://larkfield.atlassian.net"
 
 
@@ -54,6 +59,9 @@ HABITS = [
     _habit("jira_issue_viewed", 14, on="document"),
     _habit("confluence_page_viewed", 12, on="document"),
     _habit("confluence_page_updated", 4, on="document"),
+    _habit("jira_issue_created", 3, on="document"),
+    _habit("jira_issue_updated", 6, on="document"),
+    _habit("confluence_page_created", 2, on="document"),
     _habit("confluence_page_exported", 0.5, on="document", acts=("download", "export")),
     _habit("jira_project_created", 0.2, "admin", "app"),
     _habit("user_added_to_group", 1, "admin", "group", whom=True),
@@ -77,11 +85,11 @@ HABITS = [
 def render(it: Happening, rng: Random) -> dict[str, Any]:
     id_ = str(uuid.UUID(int=rng.getrandbits(128), version=4))
     time = iso(it.time) if rng.random() < 0.6 else f"{it.time:%Y-%m-%dT%H:%M:%SZ}"
-    processed = it.time + timedelta(milliseconds=rng.randrange(200, 2000))
+    processed = it.time + timedelta(seconds=_lateness(rng))
     self_ = {"self": f"https://api.atlassian.com/admin/v1/orgs/{ORG_ID}/events/{id_}"}
     attributes: dict[str, Any] = {
         "time": time,
-        "action": it.what,
+        "action": it.what if it.ok else f"{it.what}_failed",  # a name that nobody published
         "actor": _actor(it),
         "context": _context(it),
         "container": [
@@ -111,6 +119,13 @@ def render(it: Happening, rng: Random) -> dict[str, Any]:
     }
 
 
+def _lateness(rng: Random) -> float:
+    """What `promptly` will draw next for this record, so that it is processed when it arrives."""
+    ahead = Random()
+    ahead.setstate(rng.getstate())
+    return promptly(ahead)
+
+
 def _actor(it: Happening) -> dict[str, Any]:
     if it.actor.kind == "system":
         return {"id": "", "name": "Atlassian"}
@@ -138,7 +153,7 @@ def _context(it: Happening) -> list[dict[str, Any]]:
 
 
 def _said(it: Happening) -> str:
-    words = it.what.replace("_", " ").capitalize()
+    words = it.what.replace("_", " ").capitalize() + ("" if it.ok else " failed")
     whom = f": {it.whom.name}" if it.whom else ""
     return f"{words}{whom}" + (f" ({it.thing.name})" if it.thing else "")
 
@@ -148,44 +163,42 @@ def _id(name: str) -> str:
 
 
 def routes(site: Site) -> Sequence[BaseRoute]:
-    limiter = Limiter(count=_PER_MINUTE if site.limits else 10**9, seconds=60)
+    limiter = Limiter(count=_PER_MINUTE, seconds=60)
 
-    def answered(request: Request) -> Response:
+    def asked(request: Request) -> Response:
         now = site.clock()
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             return refusal(401, now, 0)
+        if not site.limits:
+            return answered(request, now)
         allowance = limiter.take(request.url.path, now)
         if not allowance.allowed:
             return refusal(429, now, (allowance.reset - now).total_seconds())
+        response = answered(request, now)
+        response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
+        return response
+
+    def answered(request: Request, now: datetime) -> Response:
         if request.path_params["org"] != ORG_ID:
             return refusal(404, now, 0)
         try:
             if request.url.path.endswith("/events-stream"):
-                return _stream(site.logs["events"], request)
-            return _query(site.logs["events"], request)
-        except (KeyError, ValueError) as error:
+                return _stream(site.logs["events"], request, now)
+            return _query(site.logs["events"], request, now)
+        except ValueError as error:
             return _errors(400, "INVALID_PARAM", f"Invalid request: {error}")
 
     return [
-        Route("/admin/v1/orgs/{org}/events-stream", answered),
-        Route("/admin/v1/orgs/{org}/events", answered),
+        Route("/admin/v1/orgs/{org}/events-stream", asked),
+        Route("/admin/v1/orgs/{org}/events", asked),
     ]
 
 
-def _stream(log: Log, request: Request) -> Response:
-    """By processing time; a cursor remembers order, bounds and position, and never ends."""
+def _stream(log: Log, request: Request, now: datetime) -> Response:
+    """By processing time; a cursor remembers order, position and bound, and never ends."""
     asked = request.query_params
     count = _count(asked.get("limit", "200"))
-    if asked.get("cursor"):
-        order, position, bound = _opened(asked["cursor"])
-    else:
-        order = asked.get("sortOrder", "asc")
-        low = log.position(int(asked.get("from", 0)) * 1000)
-        high = log.position(int(asked["to"]) * 1000) if "to" in asked else -1
-        if order == "asc":
-            position, bound = low, high
-        else:
-            position, bound = (len(log.visible()) if high < 0 else high), low
+    order, position, bound = _opened(asked.get("cursor")) or _place(log, asked, now)
     visible = log.visible()
     if order == "asc":
         end = len(visible) if bound < 0 else bound
@@ -194,22 +207,37 @@ def _stream(log: Log, request: Request) -> Response:
     else:
         found = visible[max(bound, position - count) : position][::-1]
         position -= len(found)
-    cursor = _closed(order, position, bound)
-    return _page(page(found), {"next": cursor, "page_size": count})
+    return _page(request, page(found), _closed(order, position, bound), count)
 
 
-def _query(log: Log, request: Request) -> Response:
+def _place(log: Log, asked: QueryParams, now: datetime) -> tuple[str, int, int]:
+    """Order, position and bound of a first page; a negative bound is none."""
+    order = asked.get("sortOrder", "asc")
+    if order not in ("asc", "desc"):
+        raise ValueError("sortOrder")
+    low = log.position(_from(asked, now))
+    high = log.position(int(asked["to"]) * 1000) if "to" in asked else -1
+    if order == "asc":
+        return order, low, high
+    return order, len(log.visible()) if high < 0 else high, low
+
+
+def _query(log: Log, request: Request, now: datetime) -> Response:
     """By event time, newest first; no cursor after the last page."""
     asked = request.query_params
     count = _count(asked.get("limit", "25"))
-    since, until = int(asked.get("from", 0)) * 1000, int(asked.get("to", 2**42)) * 1000
+    until = int(asked.get("to", 2**42)) * 1000
     after = None
-    if asked.get("cursor"):
-        _, time, number = _opened(asked["cursor"])
-        after = (time, number)
-    found = log.window(since, until, count, after=after, newest_first=True)
+    if place := _opened(asked.get("cursor")):
+        after = place[1:]
+    found = log.window(_from(asked, now), until, count, after=after, newest_first=True)
     more = _closed("query", *found.keys[-1]) if found.more else None
-    return _page(page(found.records), {"next": more, "page_size": count})
+    return _page(request, page(found.records), more, count)
+
+
+def _from(asked: QueryParams, now: datetime) -> Micros:
+    """In epoch milliseconds, as it is asked for."""
+    return max(int(asked.get("from", 0)) * 1000, micros(now - _KEEPS))
 
 
 def _count(text: str) -> int:
@@ -222,15 +250,22 @@ def _closed(*parts: str | int) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
 
 
-def _opened(cursor: str) -> tuple[str, int, int]:
+def _opened(cursor: str | None) -> tuple[str, int, int] | None:
+    """Raises ValueError for a cursor that is not ours."""
+    if not cursor:
+        return None
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[str, int, int])
     except msgspec.DecodeError as error:
         raise ValueError("cursor") from error
 
 
-def _page(data: bytes, meta: dict[str, Any]) -> Response:
-    body = b'{"data":%s,"meta":%s,"links":{}}' % (data, msgspec.json.encode(meta))
+def _page(request: Request, data: bytes, cursor: str | None, count: int) -> Response:
+    links = {"self": str(request.url)}
+    if cursor:
+        links["next"] = str(request.url.include_query_params(cursor=cursor))
+    meta = {"next": cursor, "page_size": count}
+    body = b'{"data":%s,"meta":%s,"links":%s}' % (data, *map(msgspec.json.encode, (meta, links)))
     return Response(body, media_type="application/json")
 
 
@@ -245,15 +280,17 @@ def refusal(status: int, now: datetime, retry_after: float) -> Response:
     """Any status as Atlassian words it; the reset is a time in ISO 8601."""
     if status == 401:
         return JSONResponse({"code": 401, "message": "Unauthorized"}, status)
-    headers = None
-    if status == 429:
-        reset = now + timedelta(seconds=retry_after)
-        headers = {
-            "X-RateLimit-Limit": str(_PER_MINUTE),
-            "X-RateLimit-Remaining": "0",
-            "X-RateLimit-Reset": iso(reset),
-        }
+    reset = now + timedelta(seconds=retry_after)
+    headers = _rate_headers(0, reset) if status == 429 else None
     return _errors(status, "REFUSED", "the request was refused", headers)
+
+
+def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
+    return {
+        "X-RateLimit-Limit": str(_PER_MINUTE),
+        "X-RateLimit-Remaining": str(remaining),
+        "X-RateLimit-Reset": iso(reset),
+    }
 
 
 SERVICE = Service(
@@ -265,7 +302,7 @@ SERVICE = Service(
             render=render,
             identify=at("id"),
             time="attributes.time",
-            keeps=timedelta(days=180),
+            keeps=_KEEPS,
             share=0.5,
         ),
     ),

@@ -1,15 +1,19 @@
 """Cloudflare's audit log API, simulated: version 1 by pages, version 2 by cursor.
 
+Which of two members of `result_info` holds the cursor is not known of the real one. So the account
+of the settings has both, and two more accounts, of the same events, have one each.
 https://developers.cloudflare.com/api/resources/audit_logs/
 """
 
 from __future__ import annotations
 
 import base64
+import email.utils
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -21,9 +25,11 @@ from starlette.routing import BaseRoute, Route
 from pipelines.sandbox.cast import DOMAIN, Account, Sort
 from pipelines.sandbox.company import Act, Habit, Happening, Role
 from pipelines.sandbox.service import (
+    Allowance,
     Key,
     Limiter,
     Log,
+    Micros,
     Service,
     Site,
     Stream,
@@ -36,8 +42,12 @@ from pipelines.sandbox.service import (
 
 API_TOKEN = secret("cloudflare")
 ACCOUNT_ID = secret("cloudflare account")[:32]
+ACCOUNT_WITH_CURSOR = secret("cloudflare account with cursor")[:32]
+ACCOUNT_WITH_CURSORS = secret("cloudflare account with cursors")[:32]
+_ACCOUNTS = (ACCOUNT_ID, ACCOUNT_WITH_CURSOR, ACCOUNT_WITH_CURSORS)
 _ZONE_ID = secret("cloudflare zone")[:32]
 _PER_FIVE_MINUTES = 1200
+_BLOCK = timedelta(minutes=5)
 _KEEPS = timedelta(days=548)
 
 
@@ -73,8 +83,8 @@ def _kind(what: str, weight: float, words: str, **more: Any) -> _Kind:
 
 
 _KINDS = (
-    _kind("login", 6, "account|dash|view|Login", fails=0.04, acts=("sign_in",)),
-    _kind("logout", 2, "account|dash|update|Logout"),
+    _kind("login", 6, "account|user|create|Login", fails=0.04, acts=("sign_in",)),
+    _kind("logout", 2, "account|user|delete|Logout"),
     _kind("rec_add", 3, "DNS_record|dns_records|create|Create DNS Record", on="zone"),
     _kind("rec_set", 5, "DNS_record|dns_records|update|Update DNS Record", on="zone"),
     _kind("rec_del", 1, "DNS_record|dns_records|delete|Delete DNS Record", on="zone"),
@@ -112,12 +122,12 @@ def _version_1(it: Happening, rng: Random) -> dict[str, Any]:
     """Values are texts, mostly empty; objects are beside them under another name."""
     kind = _BY_WHAT[it.what]
     record: dict[str, Any] = {
-        "action": {"result": it.ok, "type": it.what},
+        "action": _action_1(it),
         "actor": _actor_1(it),
         "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
         "interface": "UI" if it.device and not it.device.mobile else "",
-        "metadata": {"zone_name": DOMAIN} if kind.on == "zone" else {},
-        "newValue": "",
+        "metadata": _metadata(it, kind),
+        "newValue": "null" if rng.random() < 0.05 else "",
         "oldValue": "",
         "owner": {"id": ACCOUNT_ID},
         "resource": {"id": _id(_named(it)), "type": kind.resource},
@@ -127,6 +137,20 @@ def _version_1(it: Happening, rng: Random) -> dict[str, Any]:
         value = {"name": f"{_named(it).lower().replace(' ', '-')}.{DOMAIN}", "type": "A"}
         record["oldValueJson" if it.what == "rec_del" else "newValueJson"] = value
     return record
+
+
+def _action_1(it: Happening) -> dict[str, Any]:
+    """`info` is there at times only."""
+    action: dict[str, Any] = {"result": it.ok, "type": it.what}
+    return action if it.ok else {"info": "wrong e-mail or password", **action}
+
+
+def _metadata(it: Happening, kind: _Kind) -> dict[str, str]:
+    if kind.on == "zone":
+        return {"zone_name": DOMAIN}
+    if kind.on == "token":
+        return {"token_name": _named(it), "token_tag": _id(_named(it))}
+    return {}
 
 
 def _actor_1(it: Happening) -> dict[str, Any]:
@@ -152,7 +176,7 @@ def _version_2(it: Happening, rng: Random) -> dict[str, Any]:
         "raw": {
             "cf_ray_id": f"{rng.getrandbits(64):016x}",
             "method": {"create": "POST", "view": "GET", "update": "PATCH"}.get(kind.type, "DELETE"),
-            "status_code": 200 if it.ok else 403,
+            "status_code": 200 if it.ok else 500,
             "uri": f"/client/v4/accounts/{ACCOUNT_ID}/{kind.product}",
             "user_agent": it.device.user_agent if it.device else "cloudflare-terraform/5.9",
         },
@@ -189,70 +213,110 @@ def _named(it: Happening) -> str:
     return it.thing.name if it.thing else "Larkfield"
 
 
-def routes(site: Site) -> Sequence[BaseRoute]:
-    limiter = Limiter(count=_PER_FIVE_MINUTES if site.limits else 10**9, seconds=300)
+@dataclass(slots=True, kw_only=True)
+class _Gate:
+    """So many requests in five minutes; whoever exceeds them is shut out for five minutes."""
 
-    def answered(request: Request) -> Response:
+    limiter: Limiter
+    shut_until: datetime | None = None
+
+    def take(self, now: datetime) -> Allowance:
+        allowance = self.limiter.take("token", now)
+        if not allowance.allowed and (self.shut_until is None or now >= self.shut_until):
+            self.shut_until = now + _BLOCK
+        if self.shut_until is None or now >= self.shut_until:
+            return allowance
+        return replace(allowance, allowed=False, remaining=0, reset=self.shut_until)
+
+
+def routes(site: Site) -> Sequence[BaseRoute]:
+    gate = _Gate(limiter=Limiter(count=_PER_FIVE_MINUTES, seconds=300))
+
+    def asked(request: Request) -> Response:
         now = site.clock()
-        if refused := _refused(request, limiter, now):
+        if refused := _refused(request, now):
             return refused
-        if request.path_params["account"] != ACCOUNT_ID:
-            return refusal(404, now, 0)
+        if not site.limits:
+            return answered(request, now)
+        allowance = gate.take(now)
+        if not allowance.allowed:
+            return refusal(429, now, (allowance.reset - now).total_seconds())
+        response = answered(request, now)
+        response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
+        return response
+
+    def answered(request: Request, now: datetime) -> Response:
         try:
             if request.url.path.endswith("/logs/audit"):
-                return _by_cursor(site.logs["audit_logs_v2"], request)
-            return _by_page(site.logs["audit_logs"], request)
+                return _by_cursor(site.logs["audit_logs_v2"], request, now)
+            return _by_page(site.logs["audit_logs"], request, now)
         except (KeyError, ValueError) as error:
-            return _envelope(400, 10_000, f"invalid or missing parameter: {error}")
+            return _envelope(400, 1004, f"invalid or missing parameter: {error}")
 
     return [
-        Route("/client/v4/accounts/{account}/audit_logs", answered),
-        Route("/client/v4/accounts/{account}/logs/audit", answered),
+        Route("/client/v4/accounts/{account}/audit_logs", asked),
+        Route("/client/v4/accounts/{account}/logs/audit", asked),
     ]
 
 
-def _refused(request: Request, limiter: Limiter, now: datetime) -> Response | None:
+def _refused(request: Request, now: datetime) -> Response | None:
     said = request.headers.get("Authorization", "")
     if said != f"Bearer {API_TOKEN}":
         return refusal(401 if said else 400, now, 0)
-    allowance = limiter.take("token", now)
-    if allowance.allowed:
-        return None
-    return refusal(429, now, (allowance.reset - now).total_seconds())
+    known = request.path_params["account"] in _ACCOUNTS
+    return None if known else refusal(404, now, 0)
 
 
-def _by_page(log: Log, request: Request) -> Response:
+def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit": str(_PER_FIVE_MINUTES),
+        "x-ratelimit-remaining": str(remaining),
+        "x-ratelimit-reset": email.utils.format_datetime(reset, usegmt=True),
+    }
+
+
+def _by_page(log: Log, request: Request, now: datetime) -> Response:
     asked = request.query_params
     number, count = int(asked.get("page", 1)), int(asked.get("per_page", 100))
     if number < 1 or not 1 <= count <= 1000:
         raise ValueError("page or per_page")
-    since, before = _time(asked.get("since"), 0), _time(asked.get("before"), 2**62)
+    since, before = _since(asked.get("since"), now), _time(asked.get("before") or "9999-01-01")
     newest_first = asked.get("direction", "desc") == "desc"
     found = log.window(since, before, number * count, newest_first=newest_first)
     return _success(page(found.records[(number - 1) * count :]), None)
 
 
-def _by_cursor(log: Log, request: Request) -> Response:
+def _by_cursor(log: Log, request: Request, now: datetime) -> Response:
     asked = request.query_params
     count = int(asked.get("limit", 100))
     if not 1 <= count <= 1000:
         raise ValueError("limit")
-    since, before = _time(asked["since"], 0), _time(asked["before"], 0)
+    since, before = _since(asked["since"], now), _time(asked["before"])
     newest_first = asked.get("direction", "desc") == "desc"
     after = _opened(asked["cursor"]) if asked.get("cursor") else None
     found = log.window(since, before, count, after=after, newest_first=newest_first)
-    # Which of the two the real one sends is not known, so both.
-    info: dict[str, Any] = {"count": str(len(found.records))}
-    if found.more:
-        cursor = _closed(found.keys[-1])
-        info |= {"cursor": cursor, "cursors": {"after": cursor}}
+    cursor = _closed(found.keys[-1]) if found.more else ""
+    info = {"count": str(len(found.records)), **_places(request.path_params["account"], cursor)}
     return _success(page(found.records), info)
 
 
-def _time(text: str | None, missing: int) -> int:
-    """Microseconds of a date or a date-time."""
-    if not text:
-        return missing
+def _places(account: str, cursor: str) -> dict[str, Any]:
+    """Where an account has its cursor; the last page has an empty one, or none."""
+    both: dict[str, Any] = {"cursor": cursor, "cursors": {"after": cursor}}
+    if account == ACCOUNT_WITH_CURSOR:
+        return {"cursor": cursor}
+    if account == ACCOUNT_WITH_CURSORS:
+        return {"cursors": {"after": cursor}}
+    return both if cursor else {}
+
+
+def _since(text: str | None, now: datetime) -> Micros:
+    oldest = micros(now - _KEEPS)
+    return max(oldest, _time(text)) if text else oldest
+
+
+def _time(text: str) -> Micros:
+    """A date or a date-time."""
     time = datetime.fromisoformat(text)
     return micros(time if time.tzinfo else time.replace(tzinfo=UTC))
 
@@ -290,7 +354,10 @@ def refusal(status: int, now: datetime, retry_after: float) -> Response:
         404: (7003, "Could not route to it, perhaps your object identifier is invalid?"),
         429: (971, "Please wait and consider throttling your request speed"),
     }.get(status, (10_001, "Internal error"))
-    headers = {"retry-after": str(-int(-retry_after // 1))} if status == 429 else None
+    headers = None
+    if status == 429:
+        reset = now + timedelta(seconds=retry_after)
+        headers = {"retry-after": str(ceil(retry_after)), **_rate_headers(0, reset)}
     return _envelope(status, code, message, headers)
 
 

@@ -34,14 +34,23 @@ def span():
     return {"since": now - timedelta(days=30), "before": now + timedelta(days=1)}
 
 
-def test_both_versions_are_read_to_their_end(box):
-    account = {"account_id": cloudflare.ACCOUNT_ID, "direction": "asc"}
+@pytest.mark.parametrize("account", [cloudflare.ACCOUNT_ID, cloudflare.ACCOUNT_WITH_CURSORS])
+def test_both_versions_are_read_to_their_end(box, account):
+    asked = {"account_id": account, "direction": "asc"}
     with client(box) as api:
-        first = [e.id for e in api.audit_logs.list(**account, per_page=100)]
-        second = [e.id for e in api.accounts.logs.audit.list(**account, **span(), limit=100)]
+        first = [e.id for e in api.audit_logs.list(**asked, per_page=100)]
+        second = [e.id for e in api.accounts.logs.audit.list(**asked, **span(), limit=100)]
     assert sorted(first) == sorted(ids(box, "audit_logs"))
     assert sorted(second) == sorted(ids(box, "audit_logs_v2"))
     assert len(second) > 200
+
+
+def test_the_other_place_of_the_cursor_is_one_that_this_client_does_not_look_at(box):
+    asked = {"account_id": cloudflare.ACCOUNT_WITH_CURSOR, "direction": "asc", **span()}
+    with client(box) as api:
+        page = api.accounts.logs.audit.list(**asked, limit=100)
+        assert page.model_dump()["result_info"]["cursor"]
+        assert len(list(page)) == 100
 
 
 def test_a_wrong_token_is_an_error_the_client_knows(box):

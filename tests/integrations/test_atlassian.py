@@ -1,12 +1,15 @@
 """Atlassian's own ways: a cursor that never ends, one that is lost, a stream that is refused."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from pipelines import extract, http, registry
 from pipelines import lake as lakes
+from pipelines.errors import Unavailable
 from pipelines.integrations import atlassian
 from pipelines.lake import Log
 from pipelines.sandbox.faults import Fault
@@ -73,6 +76,101 @@ def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):
     assert again.requests <= 2
 
 
+def test_a_stream_that_comes_back_is_taken_up_again(still_world):
+    gone = Fault(kind="atlassian", fault="status", status=403, path="events-stream", every=True)
+    still_world.disorder(gone)
+    still_world.poll("atlassian")
+    still_world.disorder()
+    still_world.poll("atlassian")
+    place = json.loads(lakes.position(still_world.lake, LOG).cursor)
+    log = still_world.running.sandbox.log("atlassian", "events")
+    log.append(json.dumps({**json.loads(log.visible()[0].raw), "id": "late"}).encode())
+    (report,) = still_world.poll("atlassian")
+    assert (report.error, report.rows) == (None, 1)
+    assert place["history"] is None or place["windows"]
+    assert all_there(still_world)
+
+
+def test_a_stream_that_ends_later_is_replaced_by_the_query(still_world):
+    still_world.poll("atlassian")
+    gone = Fault(kind="atlassian", fault="status", status=404, path="events-stream", every=True)
+    still_world.disorder(gone)
+    log = still_world.running.sandbox.log("atlassian", "events")
+    newest = log.visible()[-1]
+    again = json.dumps({**json.loads(newest.raw), "id": "after"}).encode()
+    log.append(again, newest.time)
+    (report,) = still_world.poll("atlassian")
+    assert (report.error, report.rows) == (None, 1)
+
+
+def test_what_is_refused_both_ways_is_an_error_that_changes_nothing(still_world):
+    still_world.poll("atlassian")
+    before = lakes.position(still_world.lake, LOG).cursor
+    still_world.disorder(Fault(kind="atlassian", fault="status", status=403, every=True))
+    (report,) = still_world.poll("atlassian")
+    assert "read:events:admin" in report.error
+    assert lakes.position(still_world.lake, LOG).cursor == before
+
+
+def test_a_lost_cursor_of_history_begins_the_history_again(still_world, monkeypatch):
+    monkeypatch.setattr(atlassian, "_LIMIT", 20)
+    source = still_world.source("atlassian")
+    (stream,) = source.streams()
+    now = datetime.now(UTC)
+    with http.client(source) as client:
+        begun = stream.pages(client, stream.begin(now - stream.keeps, now), now)
+        place = next(p for p in (json.loads(page.cursor) for page in begun) if p["back"])
+        lost = json.dumps({**place, "back": "bm9uc2Vuc2U="})
+        found = [r for page in stream.pages(client, lost, now) for r in page.records]
+    until = place["history"][1]
+    old = [r for r in found if _milliseconds(r) < until - 3_600_000]
+    log = still_world.running.sandbox.log("atlassian", "events")
+    there = [r.raw for r in log.visible() if _milliseconds(r.raw) < until - 3_600_000]
+    assert sorted(old) == sorted(there)
+
+
+def _milliseconds(record):
+    time = datetime.fromisoformat(json.loads(record)["attributes"]["time"])
+    return time.timestamp() * 1000
+
+
+def played(*pages):
+    """The ids of all records of a stream whose requests are answered by these pages, in turn."""
+    answers = iter(pages)
+
+    def answer(request):
+        data, cursor = next(answers)
+        body = {"data": [{"id": id_} for id_ in data], "meta": {"next": cursor}}
+        return httpx.Response(200, json=body)
+
+    source = registry.source("atlassian", {"org_id": "o", "api_key": "k"})
+    (stream,) = source.streams()
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    manners = replace(source.integration.manners, rate=None)
+    transport, pace = httpx.MockTransport(answer), http.Pace(manners)
+    with http.client(source, transport=transport, pace=pace) as client:
+        pages = list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
+    return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
+
+
+def test_only_an_empty_page_ends_the_stream_whatever_a_page_holds():
+    found, last = played((["a", "b"], "1"), (["c"], "2"), (["d", "e"], "3"), ([], "3"))
+    assert found == ["a", "b", "c", "d", "e"]
+    assert json.loads(last.cursor)["live"] == "3"
+    assert last.covers
+
+
+def test_a_cursor_that_does_not_move_ends_the_stream():
+    found, _ = played((["a"], "1"), (["a"], "1"))
+    assert found == ["a", "a"]
+
+
+def test_an_answer_without_data_is_no_empty_log():
+    with pytest.raises(Unavailable, match="without data"):
+        atlassian._answer(httpx.Response(200, json={"meta": {"next": "1"}}))
+    assert atlassian._answer(httpx.Response(200, json={"data": None, "meta": None})) == ([], None)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "API keys"), (403, "read:events:admin"), (404, "org_id")]
 )
@@ -102,3 +200,17 @@ def test_times_are_asked_in_milliseconds():
     place = json.loads(stream.begin(now - timedelta(days=180), now))
     assert place["history"][1] == place["since"] == 1_772_150_400_000
     assert atlassian._time(place["since"]) == now - timedelta(days=2)
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"),
+    [("2026-05-01T00:00:42.5Z", 42.5), ("2026-05-01T00:00Z", 60), ("soon", 60), (None, 60)],
+)
+def test_a_reset_to_the_minute_is_waited_out_to_its_end(reset, seconds):
+    headers = {"Date": "Fri, 01 May 2026 00:00:00 GMT", "X-RateLimit-Remaining": "0"}
+    if reset:
+        headers["X-RateLimit-Reset"] = reset
+    manners = atlassian.INTEGRATION.manners
+    assert manners.retry_after(httpx.Response(429, headers=headers)) == seconds
+    assert manners.pause(httpx.Response(200, headers=headers)) == seconds
+    assert manners.pause(httpx.Response(200)) == 0

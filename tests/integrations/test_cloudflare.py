@@ -7,11 +7,16 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, registry
+from pipelines import extract, http, normalise, registry
 from pipelines.errors import AuditlakeError
 from pipelines.http import Patience
+from pipelines.integrations import cloudflare
+from pipelines.sandbox import cloudflare as sandbox
+from pipelines.sandbox import server
 from pipelines.sandbox.faults import Fault
+from pipelines.sandbox.server import Options
 
+STREAM = ("cloudflare", "audit_logs_v2")
 KEYS = {"account_id": "acc", "api_token": "t", "base_url": "https://cf.example/client/v4"}
 
 
@@ -65,19 +70,40 @@ def test_a_cursor_that_repeats_ends_the_walk():
     assert len(walk("audit_logs_v2", answer)) <= 4
 
 
-def test_version_1_counts_pages_until_one_is_not_full():
+@pytest.mark.parametrize("sizes", [(1000, 1000, 0), (1000, 3, 0), (100, 100, 0), (0,)])
+def test_version_1_counts_pages_until_one_is_empty(sizes):
     asked = []
 
     def answer(request):
         number = int(request.url.params["page"])
         asked.append(number)
         assert request.url.params["direction"] == "asc"
-        result = records(number * 1000, 1000 if number == 1 else 0)
+        result = records(number * 1000, sizes[number - 1])
         return httpx.Response(200, json={"success": True, "errors": [], "result": result})
 
-    found = walk("audit_logs", answer)
-    assert len(found) == 1000 * (len(asked) // 2)
-    assert asked[:2] == [1, 2]
+    found = {json.loads(r)["id"] for r in walk("audit_logs", answer)}
+    assert len(found) == sum(sizes)
+    assert asked[: len(sizes)] == list(range(1, len(sizes) + 1))
+
+
+def test_every_page_of_a_window_has_the_same_bounds():
+    asked = []
+
+    def answer(request):
+        asked.append((request.url.params["since"], request.url.params["before"]))
+        result = records(0, 0 if len(asked) % 3 == 0 else len(asked))
+        return httpx.Response(200, json={"success": True, "result": result})
+
+    walk("audit_logs", answer, days=20)
+    assert len(asked) > 3
+    assert all(len(set(asked[n : n + 3])) == 1 for n in range(0, len(asked), 3))
+
+
+def test_a_page_number_that_is_ignored_ends_the_walk():
+    def answer(_):
+        return httpx.Response(200, json={"success": True, "result": records(0, 1000)})
+
+    assert len(walk("audit_logs", answer)) <= 4000
 
 
 def test_a_window_is_asked_beyond_its_end():
@@ -108,6 +134,24 @@ def test_a_refusal_says_what_to_do(still_world, status, said):
         assert said in report.error
 
 
+@pytest.mark.parametrize(("code", "said"), [(6003, "API token is wrong"), (1004, None)])
+def test_only_a_400_about_the_headers_is_about_the_token(code, said):
+    response = httpx.Response(400, json={"success": False, "errors": [{"code": code}]})
+    advice = cloudflare.INTEGRATION.advice(response)
+    assert (said in advice) if said else advice is None
+
+
+@pytest.mark.parametrize(
+    "account", [sandbox.ACCOUNT_ID, sandbox.ACCOUNT_WITH_CURSOR, sandbox.ACCOUNT_WITH_CURSORS]
+)
+def test_an_account_is_read_to_its_end_wherever_its_cursor_is(still_world, monkeypatch, account):
+    monkeypatch.setattr(cloudflare, "_LIMIT", 10)
+    source = still_world.source("cloudflare", account_id=account, streams=["audit_logs_v2"])
+    (report,) = extract.poll(still_world.lake, [source])
+    assert (report.error, report.rows) == (None, len(still_world.issued(*STREAM)))
+    assert report.requests > report.rows / 10
+
+
 def test_a_block_is_waited_out_as_long_as_it_says(still_world):
     waited = []
     source = still_world.source("cloudflare", history="1d")
@@ -118,3 +162,48 @@ def test_a_block_is_waited_out_as_long_as_it_says(still_world):
     reports = extract.poll(still_world.lake, [source], connect=lambda s: http.client(s, pace=pace))
     assert [report.error for report in reports] == [None, None]
     assert 299 <= max(waited) < 301
+
+
+def test_an_allowance_that_is_used_up_is_waited_out():
+    headers = {
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "Fri, 01 May 2026 00:02:00 GMT",
+        "date": "Fri, 01 May 2026 00:00:00 GMT",
+    }
+    manners = cloudflare.INTEGRATION.manners
+    assert manners.pause(httpx.Response(200, headers=headers)) == 120
+    assert manners.pause(httpx.Response(200, headers={**headers, "x-ratelimit-reset": "?"})) == 300
+    assert manners.pause(httpx.Response(200, headers={"x-ratelimit-remaining": "1"})) == 0
+    assert manners.retry_after(httpx.Response(429)) == 300
+
+
+def test_whoever_exceeds_the_limit_is_shut_out_for_five_minutes():
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    clock = [now]
+    with server.running(Options(days=1, limits=True, anchor=now), lambda: clock[0]) as running:
+        keys = running.settings()["cloudflare"]
+        url = f"{keys['base_url']}/accounts/{keys['account_id']}/audit_logs?per_page=1"
+        with httpx.Client(headers={"Authorization": f"Bearer {keys['api_token']}"}) as client:
+            answers = [client.get(url) for _ in range(1201)]
+            assert [answer.status_code for answer in answers[-2:]] == [200, 429]
+            assert answers[-2].headers["x-ratelimit-remaining"] == "0"
+            assert answers[-1].headers["retry-after"] == "300"
+            clock[0] = now + timedelta(seconds=299)
+            assert client.get(url).headers["retry-after"] == "1"
+            clock[0] = now + timedelta(seconds=300)
+            assert client.get(url).status_code == 200
+
+
+def test_what_logpush_sends_has_the_identity_and_time_of_what_the_api_gives():
+    api = {
+        "audit_logs": {"id": "a", "when": "2026-04-10T11:09:00Z"},
+        "audit_logs_v2": {"id": "a", "action": {"time": "2026-04-10T11:09:00Z"}},
+    }
+    pushed = {
+        "audit_logs": {"ID": "a", "When": 1775819340},
+        "audit_logs_v2": {"AuditLogID": "a", "ActionTimestamp": "1775819340000000000"},
+    }
+    for stream in cloudflare.INTEGRATION.streams(None):
+        both = [json.dumps(shape[stream.name]).encode() for shape in (api, pushed)]
+        rows = normalise.read(stream, both, datetime(2027, 1, 1, tzinfo=UTC), "poll")
+        assert rows.select("event_id", "time").unique().height == 1

@@ -17,6 +17,7 @@ from pipelines.integrations import entra_id
 from pipelines.sandbox import entra_id as sandbox
 from pipelines.sandbox import microsoft, tokens
 from pipelines.sandbox.faults import Fault
+from pipelines.sandbox.server import Options, running
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in entra_id.STREAMS}
@@ -307,6 +308,16 @@ def test_a_throttled_answer_without_a_time_waits_for_the_next_window():
     assert manners.retry_after(httpx.Response(429)) == 10.0
     assert manners.retry_after(httpx.Response(429, headers={"Retry-After": "0"})) is None
     assert manners.retry_after(httpx.Response(503)) is None
+
+
+def test_the_sixth_request_within_ten_seconds_is_throttled():
+    with running(Options(days=1, per_day=10, rate=0, limits=True)) as server:
+        source = registry.source("entra_id", server.settings()["entra_id"])
+        with http.client(source, patience=Patience(attempts=1)) as client:
+            for _ in range(5):
+                client.get("/v1.0/auditLogs/provisioning")
+            with pytest.raises(Unavailable, match="429"):
+                client.get("/v1.0/auditLogs/provisioning")
 
 
 @pytest.mark.parametrize("body", [{}, {"value": None}, {"error": {"code": "UnknownError"}}])

@@ -1,42 +1,22 @@
-"""The dashboard's shell: `streamlit run dashboard/app.py`."""
+"""The dashboard's server: `streamlit run dashboard/app.py`.
+
+The pages are in shell.py. Beside them it serves the exported files, piece by piece, and tells the
+browser to ask nobody but itself, whatever an event's text may say.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
-from dashboard import lake, opening
-from dashboard.pages import explore, sources
-from dashboard.panels import notices
+from dashboard import exports
+from dashboard.policy import Policy
 
-STATIC = Path(__file__).parent / "static"
-
-
-def main() -> None:
-    st.set_page_config(
-        page_title="auditlake",
-        page_icon=str(STATIC / "favicon.svg"),
-        layout="wide",
-        initial_sidebar_state="collapsed",
-    )
-    st.logo(str(STATIC / "logo.svg"), size="small")
-    st.html(STATIC / "style.css")
-    page = st.navigation(
-        [
-            st.Page(explore.show, title="Explore", icon=":material/manage_search:", default=True),
-            st.Page(
-                sources.show, title="Sources", icon=":material/monitor_heart:", url_path="sources"
-            ),
-        ],
-        position="top",
-    )
-    try:
-        page.run()
-    except lake.UNREADABLE as error:
-        notices.unreadable(error)
-    except opening.MISCONFIGURED as error:
-        notices.misconfigured(error)
-
-
-main()
+app = st.App(
+    Path(__file__).parent / "shell.py",
+    routes=[Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)],
+    middleware=[Middleware(Policy)],
+)

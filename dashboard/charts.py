@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,9 +19,11 @@ import altair as alt
 import polars as pl
 
 from dashboard import fields, times
+from dashboard.coverage import Blind
 from dashboard.queries import OTHER
 
 HEIGHT = 178
+STRIP = 6
 BRUSH = "brush"
 # Eight hues, then a lighter tint of each for those that find their own hue taken.
 PALETTE = (
@@ -29,6 +32,8 @@ PALETTE = (
 )
 _HUES = 8
 _OTHER_COLOUR = "#98a2b3"
+_BLIND = "#8a94a6"
+_TOLD = 4  # streams in a tooltip
 _OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#e0982f"}
 
 
@@ -80,16 +85,108 @@ def activity(
     edges: tuple[datetime, ...],
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
+    *,
+    blind: Sequence[Blind] = (),
+    streams: int = 0,
 ) -> alt.LayerChart | alt.FacetChart:
-    """Bars per bucket, stacked; drag to choose a span, hover for all series of a bucket."""
+    """Bars per bucket, stacked; drag to choose a span, hover for all series of a bucket.
+
+    Where one of the `streams` was `blind` a strip runs below the bars, where all were a band
+    stands behind them: no bar there does not mean that nothing happened.
+    """
     bars = _clamped(counts, edges, span)
     return alt.layer(
+        *_unseen(blind, streams, zone),
         _bars(bars, stacked, _x(edges, span, zone)),
         _hover(_wide(bars, stacked, zone), stacked),
         height=HEIGHT,
         padding={"left": 0, "right": 4, "top": 4, "bottom": 0},
         config=alt.Config(view=alt.ViewConfig(strokeWidth=0)),
     )
+
+
+def shares(found: pl.DataFrame) -> alt.Chart:
+    """Two bars a value: its share of the selection, and its usual share."""
+    names = _titles(
+        f"{fields.label(field)}: {fields.shown(value)}"
+        for field, value in found.select("field", "value").iter_rows()
+    )
+    rows = (
+        found.with_columns(pl.Series("name", names), place=pl.int_range(pl.len()))
+        .select("name", "place", **{"These events": "share", "Usual": "usual"})
+        .unpivot(on=["These events", "Usual"], index=["name", "place"], value_name="share")
+    )
+    chart: alt.Chart = (
+        alt.Chart(rows)
+        .mark_bar(height=7, cornerRadius=2)
+        .encode(
+            y=alt.Y("name:N", sort=names, title=None, axis=_NAMES),
+            yOffset=alt.YOffset("variable:N", sort=list(_COMPARED)),
+            x=alt.X("share:Q", title=None, axis=_SHARES, scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("variable:N", scale=_COMPARED_SCALE, legend=_ABOVE),
+            tooltip=[
+                alt.Tooltip("name:N", title="Value"),
+                alt.Tooltip("variable:N", title="Of"),
+                alt.Tooltip("share:Q", title="Share", format=".1%"),
+            ],
+        )
+        .properties(height=26 * found.height + 90)
+    )
+    return chart
+
+
+_COMPARED = {"These events": "#e5924a", "Usual": "#9aa5b5"}
+_COMPARED_SCALE = alt.Scale(domain=list(_COMPARED), range=list(_COMPARED.values()))
+_NAMES = alt.Axis(labelLimit=220, domain=False, ticks=False)
+_SHARES = alt.Axis(format=".0%", tickCount=5)
+_ABOVE = alt.Legend(orient="top", title=None)
+
+
+def week(hours: pl.DataFrame) -> alt.Chart:
+    """When something is active: weekdays down, hours of the day across."""
+    days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    rows = hours.with_columns(
+        day=pl.col("weekday").replace_strict(range(1, 8), days, return_dtype=pl.String)
+    )
+    chart: alt.Chart = (
+        alt.Chart(rows)
+        .mark_rect(cornerRadius=2, color=PALETTE[0])
+        .encode(
+            x=alt.X("hour:O", title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
+            y=alt.Y("day:O", sort=days, title=None, axis=alt.Axis(domain=False, ticks=False)),
+            opacity=alt.Opacity("n:Q", legend=None, scale=alt.Scale(range=[0.06, 1])),
+            tooltip=[
+                alt.Tooltip("day:O", title="Day"),
+                alt.Tooltip("hour:O", title="Hour"),
+                alt.Tooltip("n:Q", title="Events", format=","),
+            ],
+        )
+        .properties(height=190)
+    )
+    return chart
+
+
+def daily(counts: pl.DataFrame, places: Mapping[str, int]) -> alt.Chart:
+    """Events a day, a colour an integration; `counts` are of entities.daily."""
+    names = counts["integration"].unique(maintain_order=True).to_list()
+    rows = counts.with_columns(pl.col("integration").replace_strict(names, _titles(names)))
+    scale = alt.Scale(domain=_titles(names), range=[PALETTE[places[name]] for name in names])
+    chart: alt.Chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            x=alt.X("date:T", title=None, axis=alt.Axis(grid=False, format="%d %b", tickCount=8)),
+            y=alt.Y("sum(n):Q", title=None, axis=_counts()),
+            color=alt.Color("integration:N", scale=scale, legend=_ABOVE),
+            tooltip=[
+                alt.Tooltip("date:T", title="Day (UTC)", format="%d %b %Y"),
+                alt.Tooltip("integration:N", title="Integration"),
+                alt.Tooltip("n:Q", title="Events", format=","),
+            ],
+        )
+        .properties(height=180)
+    )
+    return chart
 
 
 def brushed(selection: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
@@ -136,6 +233,61 @@ def _clamped(
 
 
 _T = pl.Datetime("us", "UTC")
+
+
+def _unseen(blind: Sequence[Blind], streams: int, zone: ZoneInfo) -> list[alt.Chart]:
+    parts = _parts(blind)
+    every = [part for part in parts if len(part[2]) >= streams]
+    some = [part for part in parts if len(part[2]) < streams]
+    layers = [(every, 0, 0.28), (some, HEIGHT - STRIP, 0.75)]
+    return [_bands(part, top, opacity, zone) for part, top, opacity in layers if part]
+
+
+def _bands(
+    parts: list[tuple[datetime, datetime, list[Blind]]], top: int, opacity: float, zone: ZoneInfo
+) -> alt.Chart:
+    rows = pl.DataFrame(
+        {
+            "start": [since for since, _, _ in parts],
+            "end": [until for _, until, _ in parts],
+            "what": [_who_is_blind(blind) for _, _, blind in parts],
+            "when": [_when(since, until, zone) for since, until, _ in parts],
+        },
+        schema_overrides=dict.fromkeys(("start", "end"), _T),
+    )
+    chart: alt.Chart = (
+        alt.Chart(rows)
+        .mark_rect(color=_BLIND, opacity=opacity, clip=True)
+        .encode(
+            x="start:T",
+            x2="end:T",
+            y=alt.value(top),
+            y2=alt.value(HEIGHT),
+            tooltip=[alt.Tooltip("when:N", title="Time"), alt.Tooltip("what:N", title="Not seen")],
+        )
+    )
+    return chart
+
+
+def _parts(blind: Sequence[Blind]) -> list[tuple[datetime, datetime, list[Blind]]]:
+    """The times cut at every end, each with who is blind in it."""
+    ends = sorted({end for one in blind for end in (one.since, one.until)})
+    met = (
+        (since, until, [one for one in blind if one.since <= since and until <= one.until])
+        for since, until in pairwise(ends)
+    )
+    return [part for part in met if part[2]]
+
+
+def _who_is_blind(blind: Sequence[Blind]) -> str:
+    said = [f"{one.log[0]} {one.log[1]}: {one.reason}" for one in blind]
+    more = f" and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
+    return _plain("; ".join(said[:_TOLD]) + more)
+
+
+def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
+    local = since.astimezone(zone), until.astimezone(zone)
+    return f"{local[0]:%a %d %b %Y %H:%M} \N{EN DASH} {local[1]:%a %d %b %H:%M %Z}"
 
 
 def _wide(bars: pl.DataFrame, stacked: Sequence[Series], zone: ZoneInfo) -> pl.DataFrame:
@@ -229,12 +381,15 @@ def _titles(names: Iterable[str], most: int = 40) -> list[str]:
     """Names fit for a tooltip: no character that could end Vega's string, none twice."""
     titles: list[str] = []
     for name in names:
-        plain = "".join(
-            c if c.isprintable() and c not in "\\\"'`" else "\N{MIDDLE DOT}" for c in name
-        )
+        plain = _plain(name)
         short = plain if len(plain) <= most else f"{plain[: most - 1]}…"
         titles.append(f"{short} ({len(titles)})" if short in (*titles, "Time", "Events") else short)
     return titles
+
+
+def _plain(text: str) -> str:
+    """Without a character that could end a string of Vega's or begin code."""
+    return "".join(c if c.isprintable() and c not in "\\\"'`<>" else "\N{MIDDLE DOT}" for c in text)
 
 
 def _epoch(instant: datetime) -> int:

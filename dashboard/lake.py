@@ -1,4 +1,4 @@
-"""The dashboard's one door to the lake, which opens for reading only.
+"""The dashboard's one door to the lake, which opens events and records for reading only.
 
 A snapshot is pinned to a version of `events` and keeps the answers given about it: a number
 says what may be remembered, no clock does, and two questions of one page see the same table.
@@ -17,6 +17,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from dashboard.notes import ACCESS, VIEWS, Notes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,6 +77,9 @@ class Lake:
         self._lock = threading.Lock()
         self._head: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
+        self._told: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
+        self.access = Notes(f"{self.root}/access", options, ACCESS)
+        self.views = Notes(f"{self.root}/views", options, VIEWS)
 
     def look(self) -> Snapshot | None:
         """The newest version of `events`; None while there is no such table."""
@@ -105,6 +110,24 @@ class Lake:
             .collect()
         )
         return Record(**found.row(0, named=True)) if found.height else None
+
+    def ask(
+        self,
+        table: str,
+        question: Callable[Concatenate[pl.LazyFrame, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R | None:
+        """`question(rows, ...)` of any other table as it is now; None while there is none."""
+        try:
+            opened = self._open(table)
+        except TableNotFoundError:
+            return None
+        key, about = (table, question), (opened.version(), args)
+        if self._told.get(key, (None,))[0] != about:
+            self._told[key] = about, question(pl.scan_delta(opened), *args, **kwargs)
+        answer: R = self._told[key][1]
+        return answer
 
     def _newest(self) -> int:
         if self._head is None:

@@ -1,18 +1,41 @@
-"""Which lake the dashboard shows: what auditlake's own configuration says."""
+"""Which lake the dashboard shows, and to whom: nothing of it is read before that is settled."""
 
 from __future__ import annotations
 
-from dashboard import lake
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from dashboard import lake, people
 from dashboard.lake import Lake
 from pipelines import settings
-from pipelines.settings import ConfigurationError  # type: ignore[attr-defined]  # what load raises
+from pipelines.errors import ConfigurationError
 
 MISCONFIGURED = ConfigurationError
 
 
+def visitor() -> str:
+    """Who is asking. Raises people.NotSignedIn, people.Refused or people.Exposed."""
+    return people.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+
+
 def configured() -> Lake:
-    """The lake of auditlake.toml; without that file, of the environment or of `data`."""
+    """The lake of auditlake.toml, for those who may see it; without that file, of `data`."""
+    visitor()
+    return unguarded()
+
+
+def unguarded() -> Lake:
     path = settings.path_from_environment()
     chosen = settings.load(path).lake if path.exists() else settings.Settings().lake
     options = {key: secret.get_secret_value() for key, secret in chosen.storage_options.items()}
     return lake.held_open(chosen.root, tuple(sorted(options.items())))
+
+
+def _secrets() -> Mapping[str, Any]:
+    try:
+        return st.secrets.to_dict()
+    except StreamlitSecretNotFoundError:
+        return {}

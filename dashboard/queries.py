@@ -44,6 +44,8 @@ class Query:
     until: datetime
     text: str = ""
     filters: tuple[Filter, ...] = ()
+    held: datetime | None = None
+    """Only what the lake held at that time."""
 
     def without(self, field: str) -> Query:
         """The same without the filters on `field`: what its own list of values is drawn from."""
@@ -56,9 +58,18 @@ def matching(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
         pl.col("date").is_between(query.since.date(), last.date()),
         pl.col("time") >= query.since,
         pl.col("time") < query.until,
+        *([pl.col("ingested_at") < query.held] if query.held else []),
         *_kept(query.filters),
-        search.expression(search.parse(query.text)),
+        *([search.expression(search.parse(query.text))] if query.text else []),
     )
+
+
+def concerns(query: Query, integration: str) -> bool:
+    """May events of the integration match, as far as the filters on it say?"""
+    ours = [f for f in query.filters if f.field == "integration"]
+    wanted = {f.value for f in ours if not f.negated}
+    unwanted = {f.value for f in ours if f.negated}
+    return integration not in unwanted and (not wanted or integration in wanted)
 
 
 Days = tuple[tuple[date, int], ...]
@@ -181,6 +192,24 @@ def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFr
         .agg(daily=pl.col("n").fill_null(0))
     )
     return totals.join(delays, on=by, how="left").join(daily, on=by, how="left").sort(by).collect()
+
+
+def rejected(rows: pl.LazyFrame) -> dict[tuple[str, str], int]:
+    """How many records of each stream were rejected; of the table `rejected`."""
+    counted = rows.group_by("integration", "stream").agg(n=pl.len()).collect()
+    return {(integration, stream): n for integration, stream, n in counted.iter_rows()}
+
+
+def newest_rejected(rows: pl.LazyFrame) -> pl.DataFrame:
+    shown = rows.select("integration", "stream", "ingested_at", "reason", "raw_sha256")
+    return shown.sort("ingested_at", descending=True).head(50).collect()
+
+
+def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
+    """When a raw table last took in what its vendor pushed."""
+    pushed = rows.filter(pl.col("date") >= since, pl.col("via") == "webhook")
+    found: datetime | None = pushed.select(pl.col("ingested_at").max()).collect().item()
+    return found
 
 
 def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:

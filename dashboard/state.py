@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from urllib.parse import urlencode
 
 from dashboard import fields, times
 from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
 
 USUAL = Last(count=7, unit="d")
+TABS = {"events": "Events", "out": "What stands out"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +33,15 @@ class View:
     text: str = ""
     filters: tuple[Filter, ...] = ()
     by: str = "activity_type"
+    tab: str = "events"
     page: int = 1
     zone: str = ""  # "" is the browser's
+    held: datetime | None = None  # what the lake held then; None: what it holds
     opened: Opened | None = None
 
     def query(self, now: datetime) -> Query:
         since, until = times.bounds(self.range, now)
-        return Query(since=since, until=until, text=self.text, filters=self.filters)
+        return Query(since=since, until=until, text=self.text, filters=self.filters, held=self.held)
 
     def adding(self, wanted: Filter) -> View:
         """With this filter, and without its opposite."""
@@ -65,7 +69,9 @@ def params(view: View) -> dict[str, list[str]]:
         "q": [view.text] if view.text else [],
         "f": [_show_filter(wanted) for wanted in view.filters],
         "by": [view.by] if view.by != plain.by else [],
+        "tab": [view.tab] if view.tab != plain.tab else [],
         "page": [str(view.page)] if view.page != plain.page else [],
+        "held": [times.instant(view.held)] if view.held else [],
         "tz": [view.zone] if view.zone else [],
         "ev": [f"{view.opened.date}/{view.opened.uid}"] if view.opened else [],
     }
@@ -81,10 +87,17 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         text=one.get("q", ""),
         filters=tuple(f for f in map(_read_filter, given.get("f", ())) if f),
         by=one["by"] if one.get("by") in fields.GROUPS else plain.by,
+        tab=one["tab"] if one.get("tab") in TABS else plain.tab,
         page=_read_page(one.get("page", "")),
+        held=times.parse_instant(one.get("held", "")),
         zone=one["tz"] if times.zone(one.get("tz")).key == one.get("tz") else "",
         opened=_read_opened(one.get("ev", "")),
     )
+
+
+def search(view: View) -> str:
+    """The address of the search alone, whatever event, page or tab of it is shown."""
+    return urlencode(params(replace(view, page=1, tab=View().tab, opened=None)), doseq=True)
 
 
 def _show_filter(wanted: Filter) -> str:

@@ -54,9 +54,13 @@ def parse(text: str) -> Range | None:
     """ "7d" or "2026-11-01T00:00:00Z..2026-11-02T00:00:00Z"; None for anything else."""
     if found := re.fullmatch(r"([1-9]\d{0,4})([mhd])", text):
         return Last(count=min(int(found[1]), _MOST), unit=found[2])
-    since, _, until = text.partition("..")
+    since, until = (parse_instant(end) for end in text.partition("..")[::2])
+    return between(since, until) if since and until else None
+
+
+def parse_instant(text: str) -> datetime | None:
     try:
-        return between(datetime.fromisoformat(since), datetime.fromisoformat(until))
+        return _in_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         return None
 
@@ -70,7 +74,12 @@ def between(since: datetime, until: datetime) -> Between:
 def show(span: Range) -> str:
     if isinstance(span, Last):
         return f"{span.count}{span.unit}"
-    return "..".join(f"{end:%Y-%m-%dT%H:%M:%SZ}" for end in (span.since, span.until))
+    return f"{instant(span.since)}..{instant(span.until)}"
+
+
+def instant(time: datetime) -> str:
+    """To the second, as addresses spell it."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def bounds(span: Range, now: datetime) -> tuple[datetime, datetime]:
@@ -79,6 +88,10 @@ def bounds(span: Range, now: datetime) -> tuple[datetime, datetime]:
         return span.since, span.until
     until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return until - timedelta(seconds=span.count * _UNITS[span.unit][1]), until
+
+
+def around(time: datetime, margin: timedelta = timedelta(hours=12)) -> Between:
+    return between(time - margin, time + margin)
 
 
 def label(span: Range, zone: ZoneInfo) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from dashboard import opening, queries, session
-from dashboard.panels import activity, events, filters, header, notices
+import streamlit as st
+
+from dashboard import opening, queries, session, state
+from dashboard.panels import activity, events, filters, header, notices, standing_out
 
 
 def show() -> None:
@@ -16,12 +18,35 @@ def show() -> None:
         return
     query = session.view().query(datetime.now(UTC))
     total = sum(n for _, n in snapshot.ask(queries.days, query))
+    session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
     if total:
         activity.show(snapshot, query)
-        events.show(snapshot, query, total)
+        _tabs()
+        if session.view().tab == "out":
+            session.no_grid()
+            standing_out.show(snapshot, query, total)
+        else:
+            events.show(snapshot, query, total)
     else:
         session.no_grid()
         notices.no_match(query, snapshot)
     session.write_address()
+
+
+def _tabs() -> None:
+    st.session_state["view_tab"] = session.view().tab
+    st.segmented_control(
+        "Show",
+        list(state.TABS),
+        format_func=state.TABS.__getitem__,
+        key="view_tab",
+        required=True,
+        label_visibility="collapsed",
+        on_change=_take_tab,
+    )
+
+
+def _take_tab() -> None:
+    session.change(tab=st.session_state["view_tab"])

@@ -1,66 +1,197 @@
-"""Sources: what each stream has brought, and when it last brought something."""
+"""Sources: of each stream its state, what it showed and did not show, and what it brought."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import streamlit as st
 
-from dashboard import opening, queries, session, times
+from dashboard import coverage, opening, queries, session, times
+from dashboard.coverage import Known
+from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
+
+_FORTNIGHT = timedelta(days=14)
+_STATES = {
+    "up to date": ("#e4f2ec", "#1d3b33"),
+    "late": ("#fbe6c6", "#6e4a16"),
+    "failing": ("#f9d7d7", "#7a2530"),
+    "not asked": ("#eceef2", "#263041"),
+}
+_MOST_GAPS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Now:
+    lake: Lake
+    snapshot: Snapshot
+    known: Known
+    now: datetime
 
 
 def show() -> None:
     session.leave()
-    snapshot = opening.configured().look()
+    lake = opening.configured()
+    snapshot = lake.look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    known = lake.ask("coverage", coverage.known) or coverage.NOTHING
+    this = _Now(lake=lake, snapshot=snapshot, known=known, now=datetime.now(UTC))
     st.markdown("## Sources")
-    _table(snapshot.ask(queries.sources, now), now)
+    streams = snapshot.ask(queries.sources, this.now.replace(second=0, microsecond=0))
+    _table(this, _told(this, streams))
     st.caption(
-        "Delay is the median time from an event to its arrival over the last 14 days; bars are "
-        f"events a day (UTC), today last · times in {session.zone().key} · lake v{snapshot.version}"
+        "Shown is how much of the last 14 days was asked for and answered; delay is the usual "
+        "time from an event to its arrival; bars are events a day (UTC), today last · times in "
+        f"{session.zone().key} · lake v{snapshot.version}"
+    )
+    _gaps(this)
+    _rejected(this)
+
+
+def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
+    """The streams with what coverage, the rejected records and pushes add."""
+    logs = list(streams.select("integration", "stream").iter_rows())
+    since = this.now - _FORTNIGHT
+    refused = this.lake.ask("rejected", queries.rejected) or {}
+    return streams.with_columns(
+        pl.Series("state", [[this.known.state(log, this.now)] for log in logs]),
+        pl.Series("silence", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
+        pl.Series("delay", [times.ago(d) if d is not None else None for d in streams["delay"]]),
+        pl.Series("shown", [_share(this.known, log, since, this.now) for log in logs], pl.Float64),
+        pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.Int64),
+        pl.Series("asked", [_asked(this, log) for log in logs], pl.String),
+        pl.Series("next", [_next(this, log) for log in logs], pl.String),
+        pl.Series("rejected", [refused.get(log, 0) for log in logs]),
+        pl.Series("pushed", [_push(this, log) for log in logs], pl.String),
     )
 
 
-def _table(streams: pl.DataFrame, now: datetime) -> None:
-    zone = session.zone().key
-    column = st.column_config
-    delays = [times.ago(delay) if delay is not None else None for delay in streams["delay"]]
-    silences = [f"{times.ago(now - last)} ago" for last in streams["last_event"]]
+def _share(known: Known, log: coverage.Log, since: datetime, now: datetime) -> float | None:
+    return 100 * known.share(log, since, now) if log in known.asked_at else None
+
+
+def _count(known: Known, log: coverage.Log, since: datetime, now: datetime) -> int | None:
+    """Gaps that are over: what is younger than the last question is not missing yet."""
+    if log not in known.asked_at:
+        return None
+    return len(known.blind(log, since, min(now, known.asked_at[log])))
+
+
+def _asked(this: _Now, log: coverage.Log) -> str:
+    asked = this.known.asked_at.get(log)
+    return f"{times.ago(this.now - asked)} ago" if asked else ""
+
+
+def _next(this: _Now, log: coverage.Log) -> str:
+    """By the usual pause between two questions that were noted."""
+    due = this.known.due(log)
+    if due is None:
+        return ""
+    return f"in {times.ago(due - this.now)}" if due > this.now else "due"
+
+
+def _push(this: _Now, log: coverage.Log) -> str:
+    since = (this.now - _FORTNIGHT).date()
+    newest = this.lake.ask("/".join(("raw", *log)), queries.newest_push, since)
+    return f"{times.ago(this.now - newest)} ago" if newest else ""
+
+
+def _table(this: _Now, streams: pl.DataFrame) -> None:
+    zone, column = session.zone().key, st.column_config
+    dark = st.context.theme.type == "dark"
+    tints = [pair[dark] for pair in _STATES.values()]
     st.dataframe(
-        streams.with_columns(pl.Series("delay", delays), pl.Series("silence", silences)),
+        streams,
         hide_index=True,
-        row_height=36,
+        row_height=34,
         height="content",
         column_order=(
-            "integration",
-            "stream",
-            "kind",
-            "events",
-            "last_event",
-            "silence",
-            "last_arrival",
-            "delay",
-            "daily",
+            *("integration", "stream", "state", "events", "last_event", "silence", "delay"),
+            *("asked", "next", "shown", "gaps", "rejected", "pushed", "daily"),
         ),
         column_config={
             "integration": "Integration",
             "stream": "Stream",
-            "kind": "Service",
+            "state": column.MultiselectColumn("State", options=list(_STATES), color=tints),
             "events": column.NumberColumn("Events", format="localized"),
             "last_event": column.DatetimeColumn(
                 "Last event", format="DD MMM HH:mm:ss", timezone=zone
             ),
             "silence": "Since then",
-            "last_arrival": column.DatetimeColumn(
-                "Last arrival", format="DD MMM HH:mm:ss", timezone=zone
-            ),
-            "delay": "Usual delay",
+            "delay": "Delay",
+            "asked": "Asked",
+            "next": "Next poll",
+            "shown": column.NumberColumn("Shown", format="%.1f%%"),
+            "gaps": column.NumberColumn("Gaps"),
+            "rejected": column.NumberColumn("Rejected", format="localized"),
+            "pushed": "Last push",
             "daily": column.BarChartColumn("Last 14 days", y_min=0, width="medium"),
         },
-        alt="Streams and when they last brought something",
+        alt="Streams, what they bring and what they do not show",
+    )
+
+
+def _gaps(this: _Now) -> None:
+    if not this.known.asked_at:
+        return
+    since = this.now - _FORTNIGHT
+    rows = [
+        (*log, one.since, one.until, times.ago(one.until - one.since), one.reason)
+        for log, asked in this.known.asked_at.items()
+        for one in this.known.blind(log, since, min(this.now, asked))
+    ]
+    st.markdown("### Not seen in the last 14 days")
+    if not rows:
+        st.caption("Every stream was asked for all of that time, and answered.")
+        return
+    names = ["integration", "stream", "since", "until", "long", "reason"]
+    zone = session.zone().key
+    shown = pl.DataFrame(rows, schema=names, orient="row").sort("until", descending=True)
+    st.dataframe(
+        shown.head(_MOST_GAPS),
+        hide_index=True,
+        height="content",
+        row_height=28,
+        column_config={
+            "integration": "Integration",
+            "stream": "Stream",
+            "since": st.column_config.DatetimeColumn("From", timezone=zone, format=_MOMENT),
+            "until": st.column_config.DatetimeColumn("To", timezone=zone, format=_MOMENT),
+            "long": "For",
+            "reason": "Why",
+        },
+        alt="Spans without coverage",
+    )
+
+
+_MOMENT = "DD MMM HH:mm:ss"
+
+
+def _rejected(this: _Now) -> None:
+    rows = this.lake.ask("rejected", queries.newest_rejected)
+    if rows is None or rows.is_empty():
+        return
+    st.markdown("### Rejected records")
+    st.caption(
+        "What could not be read as a record is kept as it came; `auditlake replay` reads it again."
+    )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height="content",
+        row_height=28,
+        column_config={
+            "integration": "Integration",
+            "stream": "Stream",
+            "ingested_at": st.column_config.DatetimeColumn(
+                "Arrived", timezone=session.zone().key, format=_MOMENT
+            ),
+            "reason": "Why",
+            "raw_sha256": "SHA-256",
+        },
+        alt="The newest rejected records",
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, fields, queries, session, times
+from dashboard import charts, coverage, fields, opening, queries, session, times
 from dashboard.charts import Series
+from dashboard.coverage import Blind
 from dashboard.lake import Snapshot
 from dashboard.queries import Filter, Query, Summary
 
@@ -20,7 +22,7 @@ def show(snapshot: Snapshot, query: Query) -> None:
     summary = snapshot.ask(queries.summary, query)
     top = list(snapshot.ask(queries.values, query, field, _TOP).iter_rows())
     stacked = charts.series(
-        top, summary.events, field, _colours(field, [value for value, _ in top])
+        top, summary.events, field, session.colours(field, [value for value, _ in top])
     )
     with st.container(border=True, key="activity", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -31,13 +33,6 @@ def show(snapshot: Snapshot, query: Query) -> None:
             _graph(snapshot, query, field, stacked)
         with right:
             _legend(field, stacked)
-
-
-def _colours(field: str, values: list[str]) -> dict[str, int]:
-    """Kept for the session, so that a value's colour stays whatever is filtered."""
-    known: dict[str, dict[str, int]] = st.session_state.setdefault("colours", {})
-    known[field] = charts.coloured(known.get(field, {}), values)
-    return known[field]
 
 
 def _totals(summary: Summary) -> None:
@@ -74,16 +69,29 @@ def _graph(snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, 
     edges = times.edges(query.since, query.until, zone)
     top = tuple(one.value for one in stacked if one.value is not None)
     counts = snapshot.ask(queries.activity, query, field, top, edges)
+    blind, streams = _blind(snapshot, query)
     # A new key after a zoom, or the old brush would stay on the new axis.
     key = f"graph-{times.show(session.view().range)}"
     st.altair_chart(
-        charts.activity(counts, stacked, edges, (query.since, query.until), zone),
+        charts.activity(
+            counts, stacked, edges, (query.since, query.until), zone, blind=blind, streams=streams
+        ),
         key=key,
         on_select=lambda: _zoom(key),
         selection_mode=charts.BRUSH,
         alt=f"Events over time by {fields.label(field)}",
         width="stretch",
     )
+
+
+def _blind(snapshot: Snapshot, query: Query) -> tuple[list[Blind], int]:
+    """What the streams that the search is about did not show, and how many these are."""
+    known = opening.configured().ask("coverage", coverage.known) or coverage.NOTHING
+    kept = [log for log in known.asked_at if queries.concerns(query, log[0])]
+    until = min(query.until, datetime.now(UTC))
+    if query.since >= until:
+        return [], len(kept)
+    return [one for log in kept for one in known.blind(log, query.since, until)], len(kept)
 
 
 def _zoom(key: str) -> None:

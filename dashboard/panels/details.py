@@ -34,7 +34,18 @@ _FIRST = (
     "integration",
 )
 _REST = tuple(name for name in fields.NAMES if name not in _FIRST)
-_AROUND = {"actor": "Same actor", "source_ip": "Same IP", "target": "Same target", "": "All"}
+_AROUND = {
+    "actor": "Same actor",
+    "source_ip": "Same IP",
+    "target": "Same target",
+    "session_id": "Same session",
+    "": "All",
+}
+_ENTITIES = {
+    "actor": ("All of this actor", ":material/person_search:"),
+    "source_ip": ("All of this IP", ":material/lan:"),
+    "target": ("All of this target", ":material/target:"),
+}
 _MOST_RAW = 100_000  # characters shown; a browser colours no more in good time
 
 
@@ -49,7 +60,9 @@ def show(
     if event is None:
         st.caption("This event is not in the lake (any more). The link may belong to another lake.")
         return
+    session.record("opened", event["event_uid"], 1, snapshot.version)
     st.text(times.stamp(event["time"], session.zone()))
+    _entities(event)
     tabs = st.tabs(["Details", "Raw JSON", "Around this event"], key="tab", on_change="rerun")
     for tab, panel in zip(tabs, (_columns, _raw, _around), strict=True):
         if tab.open:
@@ -93,6 +106,14 @@ def _step(
         on_click=go,
         args=(to,),
     )
+
+
+def _entities(event: Event) -> None:
+    """The ways on to what it is about, across everything that was recorded."""
+    with st.container(horizontal=True, gap="small", key="entities"):
+        for kind, (label, icon) in _ENTITIES.items():
+            if value := _value(event, kind):
+                session.link("entities", label, icon, {"kind": [kind], "v": [value]})
 
 
 def _columns(snapshot: Snapshot, event: Event) -> None:

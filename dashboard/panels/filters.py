@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import escaping, fields, queries, search, session
+from dashboard import escaping, fields, queries, search, session, times
 from dashboard.lake import Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Filter, Query
@@ -22,8 +22,8 @@ def show(snapshot: Snapshot, query: Query) -> None:
         _popover(_with_count("More", more), "more", more, snapshot, query)
     for name in search.unknown_fields(query.text):
         st.caption(f"There is no field {escaping.markdown(name)}; it was searched for as text.")
-    if query.filters or query.text:
-        _chips(query.filters)
+    if query.filters or query.text or query.held:
+        _chips(query)
 
 
 def _search_box() -> None:
@@ -87,9 +87,9 @@ def _take_values(field: str, negated: bool) -> None:
     session.ask(session.view().choosing(field, chosen, negated=negated))
 
 
-def _chips(filters: tuple[Filter, ...]) -> None:
+def _chips(query: Query) -> None:
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="chips"):
-        for place, wanted in enumerate(filters):
+        for place, wanted in enumerate(query.filters):
             st.button(
                 _chip(wanted),
                 icon=":material/close:",
@@ -97,6 +97,15 @@ def _chips(filters: tuple[Filter, ...]) -> None:
                 key=f"chip_{place}",
                 on_click=_remove,
                 args=(wanted,),
+            )
+        if query.held:
+            st.button(
+                f"As of {escaping.markdown(times.stamp(query.held, session.zone()))}",
+                icon=":material/close:",
+                icon_position="right",
+                key="chip_held",
+                on_click=session.change,
+                kwargs={"held": None},
             )
         st.button("Clear all", type="tertiary", key="clear", on_click=notices.clear)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlencode
 from zoneinfo import available_timezones
 
-import polars as pl
 import streamlit as st
 
-from dashboard import exports, opening, queries, session, times
+from dashboard import escaping, exports, notes, opening, session, state, times
+from dashboard.exports import Wish
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
 
+_MOST_VIEWS = 10_000  # rows of the table, of which each name has some
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
 
 
@@ -24,7 +25,8 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
         st.toggle("Live", key="live", help="Show new events as they are collected")
         st.button("Refresh", icon=":material/refresh:", key="refresh")
         _span_of_time(query)
-        _menu(snapshot, query, total)
+        _views()
+        _export(snapshot, query, total)
 
 
 def _watch(snapshot: Snapshot) -> None:
@@ -39,7 +41,7 @@ def _freshness(snapshot: Snapshot) -> None:
     if newest is None or newest.version == snapshot.version:
         _calm(snapshot)
     elif st.session_state.get("live") and not session.view().opened:
-        st.rerun()
+        session.rerun()
     else:
         new = newest.rows - snapshot.rows
         label = f"{new:,} new event{'s' * (new != 1)}" if new > 0 else "Newer version"
@@ -71,6 +73,7 @@ def _span_of_time(query: Query) -> None:
         _presets()
         _absolute(query)
         _zone()
+        _held()
 
 
 def _presets() -> None:
@@ -118,27 +121,86 @@ def _take_zone() -> None:
     session.change(zone=st.session_state["zone"])
 
 
-def _menu(snapshot: Snapshot, query: Query, total: int) -> None:
-    with st.popover("Export", icon=":material/download:", key="export"):
-        if total > exports.MOST:
-            st.caption(f"A file holds up to {exports.MOST:,} events: narrow the search.")
-            return
-        st.caption(
-            f"All {total:,} events of this search, in all columns · lake v{snapshot.version}"
-        )
-        with st.container(horizontal=True):
-            _download("CSV", exports.csv, snapshot, query)
-            _download("Parquet", exports.parquet, snapshot, query)
-
-
-def _download(
-    label: str, written: Callable[[pl.LazyFrame], bytes], snapshot: Snapshot, query: Query
-) -> None:
-    st.download_button(
-        label,
-        lambda: written(queries.export(snapshot.events, query)),
-        file_name=f"audit-events-v{snapshot.version}.{label.lower()}",
-        on_click="ignore",
-        icon=":material/download:",
-        key=f"download_{label.lower()}",
+def _held() -> None:
+    """A search of what the lake held at another time, as an investigator of then saw it."""
+    zone, held = session.zone(), session.view().held
+    shown = held.astimezone(zone).replace(tzinfo=None) if held else None
+    key = f"held-{times.instant(held) if held else ''}"
+    st.datetime_input(
+        "As of (what the lake held then)",
+        shown,
+        step=60,
+        key=key,
+        on_change=_take_held,
+        args=(key,),
     )
+
+
+def _take_held(key: str) -> None:
+    chosen = st.session_state[key]
+    session.change(held=chosen.replace(tzinfo=session.zone()).astimezone(UTC) if chosen else None)
+
+
+def _views() -> None:
+    with st.popover("Views", icon=":material/bookmark:", key="views", on_change="rerun") as views:
+        if views.open:
+            _saved()
+            with st.form("save_view", border=False, clear_on_submit=True):
+                st.text_input("Name this view", key="view_name", max_chars=60)
+                st.form_submit_button("Save", icon=":material/bookmark_add:", on_click=_save)
+
+
+def _saved() -> None:
+    known = notes.saved(opening.configured().views.newest(_MOST_VIEWS))
+    if not known:
+        st.caption("None yet. A saved view is a name for this page's address.")
+    for place, (name, address) in enumerate(known):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"saved_{place}"):
+            session.link("explore", escaping.markdown(name), None, parse_qs(address))
+            st.button(
+                f"Remove {escaping.markdown(name)}",
+                icon=":material/close:",
+                key=f"forget_{place}",
+                type="tertiary",
+                on_click=_name,
+                args=(name, ""),
+            )
+
+
+def _save() -> None:
+    if name := st.session_state["view_name"].strip():
+        _name(name, urlencode(state.params(session.view()), doseq=True))
+
+
+def _name(name: str, address: str) -> None:
+    """An empty address takes the name away."""
+    opening.configured().views.add(
+        datetime.now(UTC), who=opening.visitor(), name=name, address=address
+    )
+
+
+def _export(snapshot: Snapshot, query: Query, total: int) -> None:
+    with st.popover("Export", icon=":material/download:", key="export", on_change="rerun") as menu:
+        if menu.open:
+            st.caption(
+                f"All {total:,} events of this search, in all columns · lake v{snapshot.version}"
+            )
+            _downloads(snapshot, query, total)
+
+
+def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
+    """Plain links, so that the browser itself takes the file in, however long it is."""
+    wish = Wish(
+        lake=opening.configured(),
+        snapshot=snapshot,
+        query=query,
+        who=opening.visitor(),
+        address=state.search(session.view()),
+        total=total,
+    )
+    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
+    links = (
+        f'<a class="download" href="/{exports.FOLDER}/{ticket}.{form}" download>{label}</a>'
+        for form, label in exports.FORMS.items()
+    )
+    st.html(" ".join(links))

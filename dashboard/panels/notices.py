@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def no_lake() -> None:
-    with _notice(":material/inbox:", "No events yet"):
+    with notice(":material/inbox:", "No events yet"):
         st.caption(
             "No events yet: once `auditlake poll` or `auditlake up` has collected some, "
             "they appear here.",
@@ -28,8 +28,8 @@ def no_lake() -> None:
 def unreadable(error: BaseException) -> None:
     """The class of the failure only: its text may hold addresses and credentials."""
     _log.warning("the lake cannot be read: %s", type(error).__name__)
-    opening.configured().forget()
-    with _notice(":material/error:", "The lake cannot be read"):
+    opening.unguarded().forget()
+    with notice(":material/error:", "The lake cannot be read"):
         st.caption(
             "The store did not answer as it should, or a file is damaged. Check `[lake]` in "
             f"auditlake.toml and run `auditlake doctor`. ({type(error).__name__})",
@@ -40,7 +40,7 @@ def unreadable(error: BaseException) -> None:
 
 def misconfigured(error: Exception) -> None:
     """Its text names keys and never a value."""
-    with _notice(":material/settings_alert:", "The configuration has to be changed"):
+    with notice(":material/settings_alert:", "The configuration has to be changed"):
         st.text(str(error))
         st.button("Try again", key="try_again")
 
@@ -48,25 +48,25 @@ def misconfigured(error: Exception) -> None:
 def no_match(query: Query, snapshot: Snapshot) -> None:
     zone = session.zone()
     since, until = (times.stamp(end, zone) for end in (query.since, query.until))
-    with _notice(":material/search_off:", "No events match"):
+    with notice(":material/search_off:", "No events match"):
         st.caption(f"Nothing from {since} to {until} matches.", width="content")
         newest = f"{snapshot.days[-1]:%d %b %Y}"
         st.caption(f"The newest event in the lake is of {newest} (UTC).", width="content")
         with st.container(horizontal=True, horizontal_alignment="center"):
-            if query.text or query.filters:
+            if query.text or query.filters or query.held:
                 st.button("Clear filters", on_click=clear, key="empty_clear")
             st.button("Search last 90 days", on_click=_widen, key="empty_widen")
 
 
 def clear() -> None:
-    session.change(text="", filters=View().filters)
+    session.change(text="", filters=View().filters, held=None)
 
 
 def _widen() -> None:
     session.change(range=Last(count=90, unit="d"))
 
 
-def _notice(icon: str, title: str) -> st.delta_generator.DeltaGenerator:
+def notice(icon: str, title: str) -> st.delta_generator.DeltaGenerator:
     box = st.container(border=True, horizontal_alignment="center", key="notice")
     box.markdown(f"### {icon} {title}", width="content")
     return box

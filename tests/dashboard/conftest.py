@@ -16,10 +16,12 @@ from urllib.error import URLError
 import pytest
 import small_lakes
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"
+SHELL = REPOSITORY / "dashboard" / "shell.py"
 SHOTS = REPOSITORY / "test-artifacts" / "dashboard"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -52,7 +54,8 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], App
     def over(root: Path) -> AppTest:
         monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "none.toml"))
         monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", str(root))
-        return AppTest.from_file(str(APP), default_timeout=20)
+        config.set_option("server.address", "127.0.0.1")
+        return AppTest.from_file(str(SHELL), default_timeout=20)
 
     return over
 
@@ -73,9 +76,9 @@ def server(live_lake: Path) -> Iterator[str]:
         "AUDITLAKE_CONFIG": str(live_lake / "none.toml"),
         "AUDITLAKE_LAKE__ROOT": str(live_lake),
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(APP.relative_to(REPOSITORY))]
+    command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
-    with subprocess.Popen([*command, *options], cwd=REPOSITORY, env=environment) as process:
+    with subprocess.Popen([*command, *options], cwd=live_lake, env=environment) as process:
         try:
             address = f"http://127.0.0.1:{port}"
             _await(f"{address}/_stcore/health", process)

@@ -1,48 +1,99 @@
-"""What leaves the dashboard: whole, and harmless to a spreadsheet and to Markdown."""
+"""What leaves the dashboard: whole, harmless to Markdown, recorded, and only with a ticket."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 import small_lakes
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from dashboard import escaping, exports
-from pipelines.event import EVENTS
+from dashboard.exports import Tickets, Wish
+from dashboard.lake import Lake
+from dashboard.policy import Policy
+from dashboard.queries import Filter, Query
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-ROWS = [*small_lakes.events(20, end=NOW), small_lakes.hostile(99, NOW)]
-FRAME = pl.DataFrame(ROWS, schema=EVENTS)
+ROWS = [*small_lakes.events(300, end=NOW), small_lakes.hostile(999, NOW)]
 
 
-def read(data: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+@pytest.fixture
+def wish(tmp_path: Path) -> Wish:
+    small_lakes.append(tmp_path, ROWS)
+    lake = Lake(str(tmp_path), {})
+    snapshot = lake.look()
+    assert snapshot
+    query = Query(
+        since=NOW - timedelta(days=7),
+        until=NOW + timedelta(seconds=1),
+        filters=(Filter(field="integration", value="okta"),),
+    )
+    return Wish(lake=lake, snapshot=snapshot, query=query, who="ada", address="f=okta", total=9)
 
 
-def test_a_csv_holds_every_row_and_column() -> None:
-    rows = read(exports.csv(FRAME.lazy()))
-    assert len(rows) == 21
-    assert list(rows[0]) == list(EVENTS)
-    assert rows[0]["time"].endswith("Z")
-    assert json.loads(rows[0]["targets"]) == ROWS[0]["targets"]
+def fetched(path: str) -> httpx.Response:
+    route = Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)
+    served = Starlette(routes=[route], middleware=[Middleware(Policy)])
+
+    async def fetch() -> httpx.Response:
+        transport = httpx.ASGITransport(app=served)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path)
+
+    return asyncio.run(fetch())
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r", "  =", "\n@", "|", "%"])
-def test_no_cell_is_computed_by_a_spreadsheet(start: str) -> None:
-    frame = pl.DataFrame({"x": [f"{start}cmd()", "plain", "a=b"]})
-    cells = [row["x"] for row in read(exports.csv(frame.lazy()))]
-    assert cells == [f"'{start}cmd()", "plain", "a=b"]
+@pytest.mark.parametrize("form", exports.FORMS)
+def test_a_file_holds_the_whole_result_and_its_leaving_is_recorded(wish: Wish, form: str) -> None:
+    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
+    answer = fetched(f"/{exports.FOLDER}/{ticket}.{form}")
+    expected = sum(row["integration"] == "okta" for row in ROWS)
+    assert rows(answer.content, form) == expected
+    assert "attachment" in answer.headers["content-disposition"]
+    record = wish.lake.access.newest(1).row(0, named=True)
+    assert (record["who"], record["what"], record["about"]) == ("ada", "exported", f"{form} f=okta")
 
 
-def test_parquet_is_the_result_itself() -> None:
-    assert pl.read_parquet(io.BytesIO(exports.parquet(FRAME.lazy()))).equals(FRAME)
+def rows(data: bytes, form: str) -> int:
+    match form:
+        case "parquet":
+            return pl.read_parquet(BytesIO(data)).height
+        case "csv":
+            return pl.read_csv(BytesIO(data)).height
+    return len(data.splitlines())
+
+
+@pytest.mark.parametrize("path", ["guessed.csv", "guessed.parquet", "{}.exe"])
+def test_nothing_is_sent_without_a_ticket(wish: Wish, path: str) -> None:
+    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
+    assert fetched(f"/{exports.FOLDER}/{path.format(ticket)}").status_code == 404
+    assert wish.lake.access.newest(1).is_empty()
+
+
+def test_a_ticket_lapses(wish: Wish) -> None:
+    tickets = Tickets()
+    ticket = tickets.issue(wish, NOW)
+    assert tickets.wish(ticket, NOW + timedelta(minutes=59)) == wish
+    assert tickets.wish(ticket, NOW + timedelta(minutes=61)) is None
+    assert tickets.issue(wish, NOW) != ticket
+
+
+def test_the_browser_is_told_to_ask_nobody_else() -> None:
+    headers = fetched("/").headers
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert "http" not in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "no-referrer"
 
 
 @given(st.text())

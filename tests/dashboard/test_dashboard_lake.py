@@ -79,6 +79,6 @@ def test_the_lake_is_the_one_of_the_configuration(
     file.write_text('[lake]\nroot = "/somewhere/else"\n')
     monkeypatch.setenv("AUDITLAKE_CONFIG", str(file))
     monkeypatch.delenv("AUDITLAKE_LAKE__ROOT", raising=False)
-    assert opening.configured().root == "/somewhere/else"
+    assert opening.unguarded().root == "/somewhere/else"
     file.unlink()
-    assert opening.configured().root == "data"
+    assert opening.unguarded().root == "data"

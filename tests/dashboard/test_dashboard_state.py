@@ -28,7 +28,9 @@ views = st.builds(
     text=texts,
     filters=st.lists(filters, max_size=4).map(tuple),
     by=st.sampled_from(fields.GROUPS),
+    tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
+    held=st.none() | moments,
     zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
     opened=st.none() | st.builds(Opened, date=st.dates(), uid=said),
 )
@@ -41,7 +43,10 @@ def test_an_address_brings_back_the_very_view(view: View) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["range", "q", "f", "by", "page", "tz", "ev"]), st.lists(texts))
+    st.dictionaries(
+        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev"]),
+        st.lists(texts),
+    )
 )
 def test_no_address_breaks_the_page(params: dict[str, list[str]]) -> None:
     view = state.from_params(params)

@@ -1,0 +1,176 @@
+"""A person, an address, a program, a session or a target, across all that was recorded. Pure.
+
+A person is who bears the address, and under it every account that a service ever showed together
+with it: a record that knows the account's number alone is of the same person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from dashboard import fields
+
+KINDS = {
+    "actor": "Person or service",
+    "source_ip": "IP address",
+    "target": "Target",
+    "user_agent": "Program",
+    "session_id": "Session",
+}
+RELATED = {
+    "actor": ("source_ip", "target", "action", "user_agent"),
+    "source_ip": ("actor", "target", "action", "user_agent"),
+    "target": ("actor", "source_ip", "action", "outcome"),
+    "user_agent": ("actor", "source_ip", "action", "target"),
+    "session_id": ("actor", "source_ip", "action", "target"),
+}
+_ROW = ("title", "integration", "action", "actor", "outcome", "source_ip", "target")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    events: int
+    failed: int
+    first: datetime | None
+    last: datetime | None
+    integrations: int
+    addresses: int
+    actors: int
+    countries: str
+
+
+Accounts = tuple[tuple[str, str], ...]
+
+
+def accounts(events: pl.LazyFrame, entity: Entity) -> Accounts:
+    """(integration, account number) of a person known by an address; none for anything else."""
+    if entity.kind != "actor" or "@" not in entity.value:
+        return ()
+    found = (
+        events.filter(pl.col("actor_email") == entity.value, pl.col("actor_id").is_not_null())
+        .select("integration", "actor_id")
+        .unique()
+        .sort("integration", "actor_id")
+    )
+    return tuple(found.collect().iter_rows())
+
+
+def profile(events: pl.LazyFrame, entity: Entity, known: Accounts) -> Profile:
+    row = (
+        of(events, entity, known)
+        .select(
+            events=pl.len(),
+            failed=(pl.col("outcome") == "failure").sum(),
+            first=pl.col("time").min(),
+            last=pl.col("time").max(),
+            integrations=pl.col("integration").n_unique(),
+            addresses=fields.value("source_ip").drop_nulls().n_unique(),
+            actors=fields.value("actor").drop_nulls().n_unique(),
+            countries=fields.value("country").drop_nulls().unique().sort().str.join(", "),
+        )
+        .collect()
+        .row(0, named=True)
+    )
+    return Profile(**row)
+
+
+def names(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
+    """What a person is called by each integration: integration, name, account, n, last."""
+    return (
+        of(events, entity, known)
+        .group_by("integration", name="actor_name", account="actor_id")
+        .agg(n=pl.len(), last=pl.col("time").max())
+        .sort("integration", "n", descending=[False, True])
+        .head(50)
+        .collect()
+    )
+
+
+def hours(events: pl.LazyFrame, entity: Entity, known: Accounts, zone: str) -> pl.DataFrame:
+    """Events by weekday (1 is Monday) and hour of `zone`: weekday, hour, n; every cell of 168."""
+    local = pl.col("time").dt.convert_time_zone(zone)
+    counted = (
+        of(events, entity, known)
+        .group_by(weekday=local.dt.weekday(), hour=local.dt.hour())
+        .agg(n=pl.len())
+    )
+    week = pl.LazyFrame({"weekday": range(1, 8)}, schema={"weekday": pl.Int8})
+    day = pl.LazyFrame({"hour": range(24)}, schema={"hour": pl.Int8})
+    every = week.join(day, how="cross").join(counted, on=["weekday", "hour"], how="left")
+    return every.with_columns(pl.col("n").fill_null(0)).sort("weekday", "hour").collect()
+
+
+def related(
+    events: pl.LazyFrame, entity: Entity, known: Accounts, field: str, most: int = 50
+) -> pl.DataFrame:
+    """The values of `field` met together with the entity: value, n, failed, first, last."""
+    return (
+        of(events, entity, known)
+        .group_by(value=fields.value(field))
+        .agg(
+            n=pl.len(),
+            failed=(pl.col("outcome") == "failure").sum(),
+            first=pl.col("time").min(),
+            last=pl.col("time").max(),
+        )
+        .drop_nulls("value")
+        .sort("n", "value", descending=[True, False])
+        .head(most)
+        .collect()
+    )
+
+
+def daily(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
+    """Events a UTC day and integration: date, integration, n."""
+    counted = of(events, entity, known).group_by("date", "integration").agg(n=pl.len())
+    return counted.sort("date", "integration").collect()
+
+
+def recent(events: pl.LazyFrame, entity: Entity, known: Accounts, most: int = 100) -> pl.DataFrame:
+    return (
+        of(events, entity, known)
+        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+        .top_k(most, by="time")
+        .sort("time", "event_uid", descending=True)
+        .collect()
+    )
+
+
+def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFrame:
+    """What others did to a person or account: the newest events whose target it is."""
+    return (
+        events.filter(fields.value("target") == entity.value)
+        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+        .top_k(most, by="time")
+        .sort("time", "event_uid", descending=True)
+        .collect()
+    )
+
+
+def suggestions(events: pl.LazyFrame, kind: str, part: str, most: int = 200) -> list[str]:
+    """Values of `kind` that hold `part`, the most frequent first."""
+    value = fields.value(kind)
+    holds = value.str.contains_any([part], ascii_case_insensitive=True) if part else pl.lit(True)
+    counted = events.filter(holds).group_by(value=value).agg(n=pl.len()).drop_nulls("value")
+    found = counted.sort("n", "value", descending=[True, False]).head(most)
+    return found.collect()["value"].to_list()
+
+
+def of(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.LazyFrame:
+    """The events of the entity."""
+    same = fields.value(entity.kind) == entity.value
+    if known:
+        ids = {account for _, account in known}
+        pairs = pl.DataFrame(known, schema=["integration", "actor_id"], orient="row")
+        account = pl.struct("integration", "actor_id")
+        same |= pl.col("actor_id").is_in(ids) & account.is_in(pairs.to_struct())
+    return events.filter(same)

@@ -1,0 +1,257 @@
+"""Entities: one person, address, program, session or target, across all that was recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
+
+from dashboard import charts, entities, fields, opening, session, state, times
+from dashboard.entities import Accounts, Entity, Profile
+from dashboard.lake import Snapshot
+from dashboard.panels import notices
+from dashboard.queries import Filter
+from dashboard.state import Opened, View
+
+_MOST_FOUND = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    snapshot: Snapshot
+    entity: Entity
+    known: Accounts
+    profile: Profile
+
+
+def show() -> None:
+    session.leave()
+    snapshot = opening.configured().look()
+    if snapshot is None or not snapshot.rows:
+        notices.no_lake()
+        return
+    asked = _asked()
+    _finder(snapshot, asked)
+    if asked.value:
+        _entity(snapshot, asked)
+
+
+def _asked() -> Entity:
+    kind = st.query_params.get("kind", "actor")
+    return Entity(
+        kind=kind if kind in entities.KINDS else "actor", value=st.query_params.get("v", "")
+    )
+
+
+def _look_up(kind: str, value: str) -> None:
+    st.query_params.from_dict({"kind": kind, "v": value} if value else {"kind": kind})
+
+
+def _finder(snapshot: Snapshot, asked: Entity) -> None:
+    st.session_state["entity_kind"] = asked.kind
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("## Entities", width="content")
+        st.segmented_control(
+            "Kind",
+            list(entities.KINDS),
+            format_func=entities.KINDS.__getitem__,
+            key="entity_kind",
+            required=True,
+            label_visibility="collapsed",
+            on_change=lambda: _look_up(st.session_state["entity_kind"], ""),
+        )
+        part = st.text_input(
+            "Find",
+            key="entity_part",
+            type="search",
+            placeholder="A part of its name",
+            label_visibility="collapsed",
+            icon=":material/search:",
+        )
+    if part or not asked.value:
+        _found(snapshot, asked.kind, part.strip())
+
+
+def _found(snapshot: Snapshot, kind: str, part: str) -> None:
+    values = snapshot.ask(entities.suggestions, kind, part, _MOST_FOUND)
+    if not values:
+        st.caption("The lake holds nothing of that name. Try a shorter part, or another kind.")
+        return
+    st.caption(f"{len(values)} found, most active first: choose one.")
+    key = f"found-{hash((kind, part, tuple(values)))}"
+    st.dataframe(
+        pl.DataFrame({"value": values}),
+        key=key,
+        on_select=lambda: _choose(key, kind, values),
+        selection_mode="single-cell",
+        hide_index=True,
+        height=min(360, 38 + 28 * len(values)),
+        row_height=28,
+        column_config={"value": entities.KINDS[kind]},
+        alt="What was found; choose one",
+    )
+
+
+def _choose(key: str, kind: str, values: list[str]) -> None:
+    cells = st.session_state[key]["selection"]["cells"]
+    if cells:
+        st.session_state["entity_part"] = ""
+        _look_up(kind, values[cells[0][0]])
+
+
+def _entity(snapshot: Snapshot, entity: Entity) -> None:
+    known = snapshot.ask(entities.accounts, entity)
+    profile = snapshot.ask(entities.profile, entity, known)
+    session.record("looked up", f"{entity.kind}:{entity.value}", profile.events, snapshot.version)
+    shown = _Shown(snapshot=snapshot, entity=entity, known=known, profile=profile)
+    _heading(shown)
+    if not profile.events:
+        st.caption("The lake holds no event of it.")
+    else:
+        _facts(profile)
+        left, right = st.columns([1.25, 1], gap="small")
+        with left:
+            _when(shown)
+        with right:
+            _with_what(shown)
+        _events("Newest events", shown.snapshot.ask(entities.recent, entity, known))
+    if entity.kind == "actor":
+        _events("Done to it by others", shown.snapshot.ask(entities.done_to, entity))
+
+
+def _heading(shown: _Shown) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="entity_name"):
+        st.text(shown.entity.value, width="stretch")
+        wanted = Filter(field=shown.entity.kind, value=shown.entity.value)
+        view = View(range=times.Last(count=365, unit="d"), filters=(wanted,))
+        session.link("explore", "All its events", ":material/manage_search:", state.params(view))
+
+
+def _facts(profile: Profile) -> None:
+    zone = session.zone()
+    said = {
+        "Events": f"{profile.events:,}",
+        "Failed": f"{profile.failed:,} ({profile.failed / profile.events:.1%})",
+        "First seen": times.stamp(profile.first, zone) if profile.first else "",
+        "Last seen": times.stamp(profile.last, zone) if profile.last else "",
+        "Integrations": f"{profile.integrations:,}",
+        "Addresses": f"{profile.addresses:,}",
+        "Actors": f"{profile.actors:,}",
+        "Countries": profile.countries or fields.NONE,
+    }
+    with st.container(horizontal=True, key="facts"):
+        for label, value in said.items():
+            with st.container(width="content", gap=None):
+                st.caption(label)
+                st.text(value)
+
+
+def _when(shown: _Shown) -> None:
+    zone = session.zone().key
+    counts = shown.snapshot.ask(entities.daily, shown.entity, shown.known)
+    places = session.colours("integration", counts["integration"].unique().to_list())
+    with st.container(border=True):
+        st.caption("Events a day (UTC), by integration")
+        st.altair_chart(charts.daily(counts, places), alt="Events a day by integration")
+        st.caption(f"Hours of the week · {zone}")
+        hours = shown.snapshot.ask(entities.hours, shown.entity, shown.known, zone)
+        st.altair_chart(charts.week(hours), alt="Events by weekday and hour")
+
+
+def _with_what(shown: _Shown) -> None:
+    names = [fields.label(field) for field in entities.RELATED[shown.entity.kind]]
+    if shown.entity.kind == "actor":
+        names = [*names, "Names and accounts"]
+    with st.container(border=True, height=436):
+        tabs = st.tabs(names, key=f"related-{shown.entity.kind}", on_change="rerun")
+        for field, tab in zip((*entities.RELATED[shown.entity.kind], ""), tabs, strict=False):
+            if tab.open:
+                with tab:
+                    _related(shown, field) if field else _names(shown)
+
+
+def _related(shown: _Shown, field: str) -> None:
+    rows = shown.snapshot.ask(entities.related, shown.entity, shown.known, field)
+    values = rows["value"].to_list()
+    key = f"related-{field}-{hash((shown.entity, tuple(values)))}"
+    column = st.column_config
+    st.dataframe(
+        rows,
+        key=key,
+        on_select=lambda: _choose(key, field, values) if field in entities.KINDS else None,
+        selection_mode="single-cell",
+        hide_index=True,
+        height=350,
+        row_height=26,
+        column_order=("value", "n", "failed", "first", "last"),
+        column_config={
+            "value": column.TextColumn(fields.label(field), width=150),
+            "n": column.NumberColumn("Events", format="localized", width=64),
+            "failed": column.NumberColumn("Failed", format="localized", width=60),
+            "first": _moment("First"),
+            "last": _moment("Last"),
+        },
+        alt=f"{fields.label(field)} met together with it",
+    )
+
+
+def _names(shown: _Shown) -> None:
+    rows = shown.snapshot.ask(entities.names, shown.entity, shown.known)
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=350,
+        row_height=26,
+        column_order=("integration", "name", "account", "n", "last"),
+        column_config={
+            "integration": "Integration",
+            "name": "Name",
+            "account": "Account",
+            "n": st.column_config.NumberColumn("Events", format="localized", width=64),
+            "last": _moment("Last"),
+        },
+        alt="Names and accounts by integration",
+    )
+
+
+def _moment(label: str) -> ColumnConfig:
+    return st.column_config.DatetimeColumn(
+        label, format="DD MMM HH:mm", timezone=session.zone().key, width=92
+    )
+
+
+def _events(title: str, rows: pl.DataFrame) -> None:
+    """A click opens the event in Explore, within its day."""
+    if rows.is_empty():
+        return
+    st.caption(f"{title} · {rows.height:,} shown · times in {session.zone().key}")
+    uids = rows["event_uid"].to_list()
+    key = f"events-{title}-{hash(tuple(uids))}"
+    chosen = st.dataframe(
+        rows,
+        key=key,
+        on_select="rerun",
+        selection_mode="single-cell",
+        hide_index=True,
+        height=min(430, 38 + 28 * rows.height),
+        row_height=28,
+        column_order=("time", "integration", "title", "actor", "outcome", "source_ip", "target"),
+        column_config={
+            "time": st.column_config.DatetimeColumn(
+                "Time", format="DD MMM YYYY HH:mm:ss", timezone=session.zone().key, width=150
+            ),
+            "integration": "Integration",
+            "title": "Event",
+            "actor": "Actor",
+            "outcome": "Outcome",
+            "source_ip": "IP address",
+            "target": "Target",
+        },
+        alt=f"{title}; choose one to open it",
+    )
+    if cells := chosen.selection.cells:
+        row = rows.row(cells[0][0], named=True)
+        opened = Opened(date=row["date"], uid=row["event_uid"])
+        session.go("explore", state.params(View(range=times.around(row["time"]), opened=opened)))

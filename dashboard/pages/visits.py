@@ -1,0 +1,37 @@
+"""Access: who searched, opened, looked up and exported what; it grows and is never rewritten."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import opening, session
+
+_MOST = 1000
+
+
+def show() -> None:
+    session.leave()
+    rows = opening.configured().access.newest(_MOST)
+    st.markdown("## Access")
+    st.caption(
+        f"Who looked at what, newest first · the newest {_MOST:,} rows of the append-only table "
+        f"`access` · times in {session.zone().key}"
+    )
+    column = st.column_config
+    st.dataframe(
+        rows,
+        hide_index=True,
+        height=min(640, 40 + 28 * max(1, rows.height)),
+        row_height=28,
+        column_config={
+            "time": column.DatetimeColumn(
+                "Time", format="DD MMM YYYY HH:mm:ss", timezone=session.zone().key, width=160
+            ),
+            "who": column.TextColumn("Who", width=200),
+            "what": column.TextColumn("What", width=90),
+            "about": column.TextColumn("About"),
+            "events": column.NumberColumn("Events", format="localized", width=90),
+            "version": column.NumberColumn("Version", format="localized", width=80),
+        },
+        alt="Who looked at what, newest first",
+    )

@@ -1,0 +1,106 @@
+"""What stands out in the events that are selected, and since when the lake knows it."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import polars as pl
+import streamlit as st
+
+from dashboard import charts, fields, findings, queries, session
+from dashboard.lake import Snapshot
+from dashboard.queries import Filter, Query
+
+
+def show(snapshot: Snapshot, query: Query, total: int) -> None:
+    order = _order()
+    found = snapshot.ask(findings.found, query, order)
+    usual = findings.baseline(query)
+    compared = sum(n for _, n in snapshot.ask(queries.days, usual))
+    st.caption(
+        f"What the {total:,} events shown have more of than {_what(query)} ({compared:,} events). "
+        "Click a row to filter by it."
+    )
+    if found.is_empty():
+        st.caption("Nothing stands out: no value of five events or more is much more frequent.")
+        return
+    values = tuple(found.select("field", "value").iter_rows())
+    known = snapshot.ask(findings.first_seen, values)
+    left, right = st.columns([1.9, 1], gap="small")
+    with left:
+        _grid(found, known, query)
+    with right.container(border=True):
+        st.altair_chart(
+            charts.shares(found),
+            alt="Share of the events shown beside the share of the baseline",
+            width="stretch",
+        )
+
+
+def _order() -> str:
+    st.session_state.setdefault("order", "share")
+    chosen = st.segmented_control(
+        "Order",
+        list(findings.ORDERS),
+        format_func=findings.ORDERS.__getitem__,
+        key="order",
+        required=True,
+        label_visibility="collapsed",
+    )
+    return chosen or "share"
+
+
+def _what(query: Query) -> str:
+    return "all of the same time" if query.text or query.filters else "the seven days before"
+
+
+def _grid(found: pl.DataFrame, known: dict[tuple[str, str], datetime], query: Query) -> None:
+    values = list(found.select("field", "value").iter_rows())
+    key = f"findings-{hashlib.sha256(repr(values).encode()).hexdigest()[:16]}"
+    column = st.column_config
+    st.dataframe(
+        _shown(found, [_since(known.get(value), query) for value in values]),
+        key=key,
+        on_select=lambda: _take(key, values),
+        selection_mode="single-cell",
+        hide_index=True,
+        height="content",
+        row_height=30,
+        column_config={
+            "field": column.TextColumn("Field", width=96),
+            "value": column.TextColumn("Value", width=200),
+            "n": column.NumberColumn("Events", format="localized", width=70),
+            "share": column.ProgressColumn("Of these", min_value=0, max_value=100, format="%.1f%%"),
+            "usual": column.ProgressColumn("Usual", min_value=0, max_value=100, format="%.1f%%"),
+            "lift": column.NumberColumn("Lift", format="%.1f x", width=74),
+            "first": column.TextColumn("First seen ever", width=140),
+        },
+        alt="Values that stand out; choose one to filter by it",
+    )
+
+
+def _shown(found: pl.DataFrame, first: list[str]) -> pl.DataFrame:
+    return found.select(
+        pl.Series("field", [fields.label(name) for name in found["field"]]),
+        pl.Series("value", [fields.shown(value) for value in found["value"]]),
+        "n",
+        pl.col("share") * 100,
+        pl.col("usual") * 100,
+        "lift",
+        pl.Series("first", first),
+    )
+
+
+def _since(first: datetime | None, query: Query) -> str:
+    if first is None:
+        return ""
+    when = f"{first.astimezone(session.zone()):%d %b %Y}"
+    return f"NEW · {when}" if first >= query.since else when
+
+
+def _take(key: str, values: list[tuple[str, str]]) -> None:
+    cells = st.session_state[key]["selection"]["cells"]
+    if cells:
+        field, value = values[cells[0][0]]
+        session.filter_by(Filter(field=field, value=value))

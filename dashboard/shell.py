@@ -1,0 +1,58 @@
+"""The pages and the way between them; the script that app.py serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import lake, opening, people, session
+from dashboard.pages import entities, explore, sources, visits
+from dashboard.panels import door, notices
+
+STATIC = Path(__file__).parent / "static"
+
+
+def main() -> None:
+    st.set_page_config(
+        page_title="auditlake",
+        page_icon=str(STATIC / "favicon.svg"),
+        layout="wide",
+        initial_sidebar_state="collapsed",
+    )
+    st.logo(str(STATIC / "logo.svg"), size="small")
+    st.html(STATIC / "style.css")
+    try:
+        opening.visitor()
+        door.come_back()
+        _pages().run()
+    except people.NotSignedIn:
+        door.sign_in()
+    except people.Refused as error:
+        door.refused(str(error))
+    except people.Exposed:
+        door.exposed()
+    except lake.UNREADABLE as error:
+        notices.unreadable(error)
+    except opening.MISCONFIGURED as error:
+        notices.misconfigured(error)
+
+
+def _pages() -> st.Page:
+    pages = {
+        "explore": st.Page(
+            explore.show, title="Explore", icon=":material/manage_search:", default=True
+        ),
+        "entities": st.Page(
+            entities.show, title="Entities", icon=":material/person_search:", url_path="entities"
+        ),
+        "sources": st.Page(
+            sources.show, title="Sources", icon=":material/monitor_heart:", url_path="sources"
+        ),
+        "visits": st.Page(visits.show, title="Access", icon=":material/policy:", url_path="access"),
+    }
+    session.introduce(pages)
+    return st.navigation(list(pages.values()), position="top")
+
+
+main()

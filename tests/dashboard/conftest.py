@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import small_lakes
@@ -87,8 +86,9 @@ def server(live_lake: Path) -> Iterator[str]:
             process.terminate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one module: Playwright's event loop would be in the way of other tests'."""
     if not CHROMIUM:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -136,12 +136,12 @@ def _free_port() -> int:
 
 
 def _await(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = datetime.now(UTC) + timedelta(seconds=60)
+    deadline = datetime.now(UTC) + timedelta(seconds=120)
     while datetime.now(UTC) < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=2):  # noqa: S310 - loopback
                 return
-        except (URLError, ConnectionError):
+        except OSError:
             _pause(process)
     raise RuntimeError("the dashboard's server did not come up")
 

@@ -1,6 +1,7 @@
 # What a person types: make up, make test, make setup.
 PYTHON ?= python3
 BIN := .venv/bin
+SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
 .PHONY: setup up test test-clients lint lock clean
@@ -25,11 +26,11 @@ up: setup
 	$(BIN)/auditlake up
 
 test: .venv/.ready-dev lint
-	$(BIN)/python -m pytest -m "not clients"
+	$(BIN)/python -m pytest $(SPREAD) -m "not clients"
 
 # The vendors' official clients read the sandbox; a group of its own, since they are many.
 test-clients: .venv/.ready-clients
-	$(BIN)/python -m pytest -m clients
+	$(BIN)/python -m pytest $(SPREAD) -m clients
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -1,7 +1,11 @@
-"""What all tests share: property tests without deadlines, since machines differ in speed."""
+"""What all tests share: property tests without deadlines, since machines differ in speed.
+
+Workers take tests one by one, but a file whose tests share a server or a browser goes to one.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,22 @@ from pipelines.sandbox.server import Options, Running, running
 
 settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")
+
+_TOGETHER = ("tests/dashboard/", "tests/clients/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(_TOGETHER):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(autouse=True)
+def same_main() -> Iterator[None]:
+    """Streamlit's test runs its script as `__main__`, which spawned processes would run again."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture

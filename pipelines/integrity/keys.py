@@ -8,6 +8,7 @@ ends the overlap. Public keys of retired ones stay believed until a person takes
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def trusted(settings: IntegritySettings) -> list[str]:
     """The public keys whose signatures count: of all keys ever used here, and those configured."""
     path = _folder(settings) / "trusted.txt"
     held = path.read_text(encoding="utf-8").split() if path.exists() else []
-    return [*held, *settings.trusted]
+    return list(dict.fromkeys([*held, *settings.trusted]))
 
 
 def rotate(settings: IntegritySettings) -> Key:
@@ -69,11 +70,11 @@ def _known(settings: IntegritySettings, lines: list[str]) -> list[Key]:
 
 
 def _add(settings: IntegritySettings, number: int) -> Key:
-    """Write a new key that only its owner can read; two processes at once get the same one."""
+    """Write a new key that only its owner can read; whoever come at once get the same one."""
     folder = _folder(settings) / "keys"
     folder.mkdir(mode=0o700, exist_ok=True)
-    key, draft = note.new_key(settings.name), folder / f".{os.getpid()}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    key, draft = note.new_key(settings.name), folder / f".{secrets.token_hex(8)}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{key.secret}\n")
         file.flush()

@@ -1,6 +1,7 @@
 """Signatures against another implementation; keys: where they come from, who can read them."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -140,4 +141,13 @@ def test_two_processes_that_come_first_make_one_key(tmp_path):
     keys.signing(settings)
     beaten = keys._add(settings, 1)
     assert [key.vkey for key in keys.signing(settings)] == [beaten.vkey]
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["0001.key"]
+
+
+def test_streams_that_begin_at_once_make_one_key(tmp_path):
+    settings = IntegritySettings(folder=tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: keys.signing(settings)[0].vkey, range(32)))
+    assert set(found) == {keys.signing(settings)[0].vkey}
+    assert keys.trusted(settings) == found[:1]
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["0001.key"]

@@ -29,7 +29,7 @@ from tlog_scales.writer import TilesWriter
 
 from pipelines import lake as lakes
 from pipelines import normalise, registry
-from pipelines.integrity import commands, ledger, prove
+from pipelines.integrity import ledger, prove, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
 from pipelines.settings import IntegritySettings
@@ -138,7 +138,7 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
 
 def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
     """The verdict and how long it took, processes started and all."""
-    place = commands.place(lake, lake.integrity or IntegritySettings())
+    place = verifications.place(lake, lake.integrity or IntegritySettings())
     case = verify.Case(place=place, table=LOG.table, kind=kind)
     started = time.perf_counter()
     with verify.Crew() as crew:

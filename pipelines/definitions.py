@@ -34,7 +34,11 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Report, Round, utc_now
 from pipelines.http import Patience, SignedIn
 from pipelines.integration import Page, Source, Span, Stream
+from pipelines.integrity import anchors, verifications
+from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier.verify import Crew
 from pipelines.lake import Lake, Log
+from pipelines.settings import IntegritySettings
 
 Connect = Callable[..., SignedIn]
 Figures = dict[str, Any]
@@ -50,6 +54,7 @@ _UNFINISHED = [
 ]
 _KEPT = timedelta(days=7)
 _SAMPLE_CHECK = "follows_from_raw"
+_SIGNED_CHECK = "as_signed"
 _SAMPLED = 200  # records of a stream that are derived again and compared
 _FORGOTTEN_AT_ONCE = 1000
 _FLOOR = timedelta(seconds=10)
@@ -66,18 +71,25 @@ def definitions(
 ) -> dg.Definitions:
     """Everything Dagster has to know about these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
+    signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
         assets=[*(_stream_asset(lake, *each) for each in streams), _events_asset(lake, sources)],
         asset_checks=[
             *(_checks_of(lake, *each) for each in streams),
             _follows_from_raw(lake, sources),
+            *(_verification(lake, chosen, sources) for chosen in signed),
         ],
         jobs=[
             *(_job(source) for source in sources),
             _backfill_job(lake, sources, connect),
             _renormalise_job(lake, sources),
         ],
-        schedules=[_whole_tables(), _forget_old_runs(), _maintenance(lake, sources)],
+        schedules=[
+            _whole_tables(),
+            _forget_old_runs(),
+            _maintenance(lake, sources),
+            *(_verified_hourly(streams) for _ in signed),
+        ],
         sensors=[_sensor(lake, source, connect) for source in sources],
         resources={_client_key(source): _client(source, connect) for source in sources},
         executor=dg.in_process_executor,
@@ -161,10 +173,11 @@ def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
 
 def _job(source: Source) -> Any:
     keys = [_key(Log(source.name, stream.name)) for stream in source.streams()]
-    nightly = dg.AssetSelection.checks(dg.AssetCheckKey(_EVENTS, _SAMPLE_CHECK))
+    checked = [dg.AssetCheckKey(key, _SIGNED_CHECK) for key in keys]
+    later = dg.AssetSelection.checks(dg.AssetCheckKey(_EVENTS, _SAMPLE_CHECK), *checked)
     return dg.define_asset_job(
         _word(source.name),
-        selection=dg.AssetSelection.assets(*keys, _EVENTS) - nightly,
+        selection=dg.AssetSelection.assets(*keys, _EVENTS) - later,
         description=f"A round of {source.name}: its streams one after the other, then events.",
         tags={_INTEGRATION: source.name},
         executor_def=dg.in_process_executor,
@@ -561,6 +574,74 @@ def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
     if wrong:
         return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything"
     return f"of an older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
+
+
+def _verification(
+    lake: Lake, chosen: IntegritySettings, sources: Sequence[Source]
+) -> dg.AssetChecksDefinition:
+    """Reads what came since the last time; all of it in the job whole_tables."""
+    kinds = {source.name: source.kind for source in sources}
+    specs = [
+        dg.AssetCheckSpec(
+            _SIGNED_CHECK,
+            asset=_key(Log(source.name, stream.name)),
+            description="Every row is as it was signed, none is missing, none was slipped in.",
+        )
+        for source in sources
+        for stream in source.streams()
+    ]
+
+    @dg.multi_asset_check(name="verification", specs=specs, can_subset=True)
+    def verification(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        where = verifications.place(lake, chosen)
+        for fault in anchors.deliver(where.memory, chosen):
+            context.log.warning(f"anchor {fault}")
+        full, begun = _WHOLE in context.run.tags, verify.tables(where)
+        for check in sorted(context.selected_asset_check_keys):
+            table = "/".join(check.asset_key.path)
+            known = [table] if table in begun else []
+            found = list(verifications.verdicts(where, known, kinds, Crew(1), full=full))
+            verifications.keep(lake, found)
+            yield _as_signed(check, found)
+
+    return verification
+
+
+def _as_signed(check: dg.AssetCheckKey, found: Sequence[verify.Verdict]) -> dg.AssetCheckResult:
+    if not found:
+        return dg.AssetCheckResult(
+            asset_key=check.asset_key,
+            check_name=check.name,
+            passed=True,
+            description=_NOTHING.description,
+        )
+    (verdict,) = found
+    return dg.AssetCheckResult(
+        asset_key=check.asset_key,
+        check_name=check.name,
+        passed=verdict.ok,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=verifications.line(verdict),
+        metadata={
+            "rows signed": verdict.size,
+            "rows read": verdict.read,
+            "rows removed by policy": verdict.removed,
+            "kept checkpoints that agree": len(verdict.compared_with),
+        },
+    )
+
+
+def _verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefinition:
+    keys = [_key(Log(source.name, stream.name)) for source, stream in streams]
+    job = dg.define_asset_job(
+        "verification",
+        selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, _SIGNED_CHECK) for k in keys)),
+        description="Compares every new row with what was signed; tells anchors what waits.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.ScheduleDefinition(
+        job=job, cron_schedule="53 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
 
 
 def _forget_old_runs() -> dg.ScheduleDefinition:

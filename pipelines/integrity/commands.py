@@ -6,10 +6,8 @@ import getpass
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -18,11 +16,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from pipelines import lake as lakes
 from pipelines import settings
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import evidence, keys, memory, note, prove, retention, store
+from pipelines.integrity import evidence, keys, note, prove, retention, verifications
 from pipelines.integrity.verifier import audit, verify
-from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
+from pipelines.integrity.verifier.verify import Crew, Place
 from pipelines.lake import Lake, Log
-from pipelines.settings import IntegritySettings, Settings
+from pipelines.settings import Settings
 
 _FAILED = 1
 
@@ -36,72 +34,56 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.command(name="verify")
 @_as_json
 @click.option("--table", "tables", multiple=True, help="Such as raw/okta/system_log. Default: all.")
-@click.option("--since", type=_file, help="A checkpoint you kept: the log must begin with it.")
+@click.option(
+    "--since",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="A checkpoint you kept, or a folder of them: the log must begin with it.",
+)
 @click.option("--key", "vkeys", multiple=True, help="Believe these public keys and no others.")
 @click.option("--full", is_flag=True, help="Read again what an earlier verification read.")
 @click.option("--processes", type=int, help="How many at once. Default: as many as CPUs.")
 @click.pass_context
-def verify_(context: click.Context, /, as_json: bool, processes: int | None, **given: Any) -> None:
+def verify_(
+    context: click.Context,
+    *,
+    as_json: bool,
+    tables: tuple[str, ...],
+    since: tuple[Path, ...],
+    vkeys: tuple[str, ...],
+    full: bool,
+    processes: int | None,
+) -> None:
     """Check every row against what was signed; name the first bad one of each table, and how."""
     chosen, lake = _configured(context)
+    where = verifications.place(lake, chosen.integrity, vkeys)
+    kept = verifications.kept_checkpoints(where, since)
+    wanted = _existing(where, tables) or list(kept) or verify.tables(where)
+    kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
+    found = []
     with _bars(show=not as_json) as progress, Crew(processes) as crew:
-        verdicts = verified(chosen, lake, crew, progress=progress, **given)
-    with suppress(Exception):  # for the dashboard; an auditor may have no right to write
-        store.of(lake, "integrity").put("verification.json", _json(verdicts).encode())
+        for verdict in verifications.verdicts(
+            where, wanted, kinds, crew, since=kept, full=full, progress=progress
+        ):
+            found.append(verdict)
+            if not as_json:
+                click.echo("\n  note: ".join((verifications.line(verdict), *verdict.notes)))
     if as_json:
-        click.echo(_json(verdicts))
-    else:
-        for verdict in verdicts:
-            click.echo(_line(verdict))
-    if not all(verdict.ok for verdict in verdicts):
+        click.echo(json.dumps([verifications.document(verdict) for verdict in found], indent=2))
+    if not vkeys:
+        with suppress(Exception):  # for the dashboard; an auditor may have no right to write
+            verifications.keep(lake, found)
+    if not all(verdict.ok for verdict in found):
         context.exit(_FAILED)
 
 
-def verified(
-    chosen: Settings,
-    lake: Lake,
-    crew: Crew,
-    *,
-    tables: tuple[str, ...] = (),
-    since: Path | None = None,
-    vkeys: tuple[str, ...] = (),
-    full: bool = False,
-    progress: verify.Progress = lambda _table, _read, _all: None,
-) -> list[Verdict]:
-    """The verdict on each table, and on the log of acts."""
-    where = place(lake, chosen.integrity, vkeys)
-    kept = since.read_text(encoding="utf-8") if since else None
-    kinds = {name: str(keys.get("kind", name)) for name, keys in chosen.integrations.items()}
-    wanted = tables or tuple(verify.tables(where))
-    if kept and not tables:
-        wanted = tuple(table for table in wanted if table.removeprefix("raw/") in kept)
-    verdicts = [
-        verify.verify(
-            Case(
-                place=where,
-                table=table,
-                kind=kinds.get(table.split("/")[1]),
-                since=kept,
-                full=full,
-                progress=progress,
-            ),
-            crew,
+def _existing(where: Place, tables: tuple[str, ...]) -> list[str]:
+    known = [*verify.tables(where), verify.ACTS]
+    if strangers := [table for table in tables if table not in known]:
+        raise AuditlakeError(
+            f"{strangers[0]}: there is no such table; there are {', '.join(known)}"
         )
-        for table in wanted
-    ]
-    acts = verify.verify_acts(where)
-    return [*verdicts, acts] if not tables and (acts.size or acts.findings) else verdicts
-
-
-def place(lake: Lake, chosen: IntegritySettings, vkeys: tuple[str, ...] = ()) -> Place:
-    """The lake as a verifier sees it."""
-    return Place(
-        root=lake.root,
-        options=lake.storage_options,
-        memory=memory.folder(lake, chosen),
-        keys=list(vkeys) or keys.trusted(chosen),
-        anchors=chosen.anchors,
-    )
+    return list(tables)
 
 
 @click.command(name="prove")
@@ -226,23 +208,6 @@ def new(name: str) -> None:
 def _configured(context: click.Context) -> tuple[Settings, Lake]:
     chosen = settings.load(context.obj)
     return chosen, lakes.configured(chosen)
-
-
-def _json(verdicts: list[Verdict]) -> str:
-    documents = [{"ok": verdict.ok, **asdict(verdict)} for verdict in verdicts]
-    return json.dumps(documents, indent=2, default=lambda value: value.isoformat())
-
-
-def _line(verdict: Verdict) -> str:
-    if verdict.first_bad:
-        first = verdict.first_bad
-        others = f" (and {len(verdict.findings) - 1} more findings)" * (len(verdict.findings) > 1)
-        return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
-    since = f", {verdict.read:,} read since {verdict.first:,}" if verdict.first else ""
-    removed = f", {verdict.removed:,} removed by policy" if verdict.removed else ""
-    seen = f", agrees with {len(verdict.compared_with)} kept checkpoints"
-    noted = "".join(f"\n  note: {text}" for text in verdict.notes)
-    return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}{noted}"
 
 
 @contextmanager

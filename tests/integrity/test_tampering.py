@@ -8,6 +8,7 @@ from deltalake import DeltaTable
 
 from pipelines.integrity import ledger
 from pipelines.integrity.ledger import Alarm
+from pipelines.integrity.verifier import verify
 from pipelines.lake import Log
 from pipelines.settings import Anchor
 from tests.integrity import attacks
@@ -171,7 +172,7 @@ def test_rolling_back_is_known_to_whoever_kept_a_checkpoint(signed):
     kept = rolled_back(signed, 50)
     forget(signed)
     assert signed.verify().ok, "without the kept checkpoint nobody could know"
-    first = signed.verify(since=kept).first_bad
+    first = signed.verify(since=[kept]).first_bad
     assert (first.kind, first.seq) == ("rolled back", 700)
 
 
@@ -229,6 +230,19 @@ def test_an_anchored_log_that_is_replaced_by_a_new_one_is_missed(anchored):
     shutil.rmtree(anchored.folder / "lake")
     Signed(anchored.folder).fill(300)
     assert "replaced" in {finding.kind for finding in anchored.verify().findings}
+
+
+def test_a_table_that_is_gone_with_its_log_is_missed_by_who_knew_it(anchored):
+    shutil.rmtree(anchored.table)
+    shutil.rmtree(anchored.log.parent)
+    assert verify.tables(anchored.place) == ["raw/okta/system_log"]
+    first = anchored.verify().first_bad
+    assert (first.kind, first.seq) == ("deleted", 0)
+    assert "memory of what it signed knows 500 rows" in first.detail
+    forget(anchored)
+    assert verify.tables(anchored.place) == ["raw/okta/system_log"]
+    assert "worm" in anchored.verify().first_bad.detail
+    assert verify.tables(Signed(anchored.folder).place) == [], "without the anchor nobody knows"
 
 
 # What is no attack raises no alarm.

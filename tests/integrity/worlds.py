@@ -9,7 +9,7 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines import normalise, registry
-from pipelines.integrity import commands, keys, ledger
+from pipelines.integrity import keys, ledger, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
 from pipelines.settings import IntegritySettings
@@ -55,7 +55,7 @@ class Signed:
 
     @property
     def place(self):
-        return commands.place(self.lake, self.integrity)
+        return verifications.place(self.lake, self.integrity)
 
     @property
     def table(self):

@@ -42,13 +42,22 @@ class Shelf:
         pages = obstore.list(self._store(), path or None)
         return sorted(meta["path"] for page in pages for meta in page)
 
-    def pairs(self) -> list[str]:
-        """The folders two levels below, such as okta/system_log."""
+    def pairs(self, path: str = "") -> list[str]:
+        """The folders two levels below `path`, such as okta/system_log."""
+        found = (
+            (one, two) for one in self._folders(path) for two in self._folders(f"{path}/{one}")
+        )
+        return sorted("/".join(pair) for pair in found)
+
+    def _folders(self, path: str) -> list[str]:
+        """The names of the folders directly below `path`."""
         if "://" not in self.root:
-            found = Path(self.root).glob("*/*/")
-            return sorted(f"{path.parent.name}/{path.name}" for path in found if path.is_dir())
-        names = (path.split("/") for path in self.files())
-        return sorted({"/".join(parts[:2]) for parts in names if len(parts) > 2})
+            found = (Path(self.root) / path.strip("/")).glob("*/")
+            return [folder.name for folder in found if folder.is_dir() and folder.name[0] != "."]
+        import obstore  # noqa: PLC0415
+
+        below = obstore.list_with_delimiter(self._store(), path.strip("/") or None)
+        return [folder.rstrip("/").rpartition("/")[2] for folder in below["common_prefixes"]]
 
     def _store(self) -> Any:
         from obstore.store import LocalStore, from_url  # noqa: PLC0415

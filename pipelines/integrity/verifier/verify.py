@@ -36,6 +36,10 @@ from pipelines.integrity.verifier.sightings import Sighting, Unseen
 from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
 from pipelines.settings import Anchor
 
+ACTS = "acts"
+"""What the log of acts is called among the tables."""
+
+_ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
@@ -59,6 +63,8 @@ class Place:
     """Where the signing machine and this verifier remember things; need not exist."""
     keys: Sequence[str]
     """The public keys that are believed."""
+    name: str = "auditlake"
+    """The first part of the names of this lake's logs."""
     anchors: Sequence[Anchor] = ()
 
     def uri(self, table: str) -> str:
@@ -126,8 +132,8 @@ class Case:
     table: str
     kind: str | None = None
     """The integration's kind; None: its events are not compared."""
-    since: str | None = None
-    """A checkpoint somebody kept, which the log must still begin with."""
+    since: Sequence[str] = ()
+    """Checkpoints somebody kept, with which the log must still begin."""
     full: bool = False
     progress: Progress = lambda _table, _read, _all: None
 
@@ -177,16 +183,30 @@ def verify(case: Case, crew: Crew) -> Verdict:
 
 
 def tables(place: Place) -> list[str]:
-    """All raw tables of the lake that exist or were signed."""
+    """All raw tables that exist, that were signed, or that are known outside; and the acts."""
     raw, signed = (Shelf(root=place.uri(x), options=place.options or {}) for x in _BOTH)
-    signed_too = (name for name in signed.pairs() if not name.startswith("acts/"))
-    return sorted({f"raw/{name}" for name in (*raw.pairs(), *signed_too)})
+    names = {
+        *raw.pairs(),
+        *signed.pairs(),
+        *sightings.logs(place.memory, place.name, place.anchors),
+    }
+    logs = (name for name in names if "/" in name and not name.startswith(f"{ACTS}/"))
+    found = sorted(f"raw/{name}" for name in logs)
+    acted = place.shelf(ACTS).read("checkpoint") or sightings.remembered(place.memory, _ACTS)
+    return [*found, ACTS] if acted else found
 
 
-def verify_acts(place: Place) -> Verdict:
+def table_of(place: Place, note: str) -> str:
+    """The table a checkpoint speaks of; its log is called <name>/<integration>/<stream>/<id>."""
+    *_, integration, stream, _ = ("", *note.split("\n", 1)[0].split("/"))
+    table = f"raw/{integration}/{stream}"
+    return ACTS if stream == ACTS and table not in tables(place) else table
+
+
+def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
     """Verify the log of what people did on purpose, such as removing old rows."""
-    verdict = Verdict(table="acts", at=datetime.now(UTC))
-    shelf = place.shelf("acts")
+    verdict = Verdict(table=ACTS, at=datetime.now(UTC))
+    shelf = place.shelf(ACTS)
     note = shelf.read("checkpoint")
     try:
         done = acts.entries(shelf, place.keys)
@@ -194,15 +214,15 @@ def verify_acts(place: Place) -> Verdict:
         verdict.found("changed", 0, str(error))
         return verdict
     verdict.size = verdict.read = len(done)
-    head = _opened(note, place.keys, "acts")
+    head = _opened(note, place.keys, ACTS)
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
-    for seen in _seen_outside(place, "raw/acts", verdict.origin or None):
+    for seen in (*_given(since), *_seen_outside(place, _ACTS, verdict.origin or None)):
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
             verdict.compared_with.append(seen.where)
-        elif _counts(seen, place.keys, "acts"):
+        elif _counts(seen, place.keys, ACTS):
             detail = f"{seen.where} knows {seen.head.size:,} acts that these do not begin with"
             verdict.found("rolled back", len(done), detail)
     return verdict
@@ -226,6 +246,8 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
     verdict = Verdict(table=case.table, at=datetime.now(UTC))
     head = _head(case, verdict)
     if head is None:
+        if case.shelf.read("checkpoint") is None:
+            _say_who_knows(case, verdict)
         return verdict, None
     if start and (start.head.origin != head.origin or start.head.size > head.size):
         start = None
@@ -249,6 +271,18 @@ def _head(case: Case, verdict: Verdict) -> Checkpoint | None:
         verdict.origin, verdict.size, verdict.signed_by = found.origin, found.size, found.signer
         verdict.root = found.root.hex()
     return found
+
+
+def _say_who_knows(case: Case, verdict: Verdict) -> None:
+    """Nothing is left of what was signed: what was there?"""
+    rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), _options(case))
+    kind, what = ("deleted", "table and log are") if rows_too else ("checkpoint", "the log is")
+    for seen in (*_given(case.since), *_seen_outside(case.place, case.table, None)):
+        if isinstance(seen, Unseen):
+            verdict.notes.append(f"{seen.where}: {seen.reason}")
+        elif _counts(seen, case.place.keys, case.name):
+            detail = f"{what} gone, of which {seen.where} knows {seen.head.size:,} rows"
+            verdict.found(kind, 0, detail)
 
 
 def _former(case: Case) -> Checkpoint | None:
@@ -375,7 +409,7 @@ def _tree(
     case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
 ) -> Tree:
     """Report rows that are gone or doubled, and build the tree over all others."""
-    removed = acts.removed(case.place.shelf("acts"), case.shelf, case.table, case.place.keys)
+    removed = acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
     verdict.removed = sum(until - first for first, until in removed)
     gaps = list(board.gaps())
     _report_gaps(case, verdict, board, minus(gaps, removed))
@@ -450,7 +484,7 @@ def _row(case: Case) -> Callable[[int], list[str]]:
 def _compare_sightings(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
     """Does the log still begin with every checkpoint of it that was seen elsewhere?"""
     sound = tree.root(head.size) == head.root
-    for seen in _seen(case, head):
+    for seen in _seen(case, head, verdict.first):
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.origin != head.origin:
@@ -484,20 +518,28 @@ def _counts(seen: Sighting, keys: Sequence[str], name: str) -> bool:
     return seen.note is None or isinstance(_opened(seen.note.encode(), keys, name), Checkpoint)
 
 
-def _seen(case: Case, head: Checkpoint) -> Iterator[Sighting | Unseen]:
-    if case.since:
-        yield sightings.sighting(case.since.encode(), "the checkpoint given with --since")
+def _seen(case: Case, head: Checkpoint, first: int) -> Iterator[Sighting | Unseen]:
+    yield from _given(case.since)
     earlier = _verified(case)
     if earlier:
         where = "this machine's last verification"
         yield Sighting(head=earlier.head, where=where, note=None)
-    yield from _seen_outside(case.place, case.table, head.origin)
+    yield from _seen_outside(case.place, case.table, head.origin, first)
 
 
-def _seen_outside(place: Place, table: str, origin: str | None) -> Iterator[Sighting | Unseen]:
+def _given(notes: Sequence[str]) -> Iterator[Sighting | Unseen]:
+    for note in notes:
+        yield sightings.sighting(note.encode(), "the checkpoint given with --since")
+
+
+def _seen_outside(
+    place: Place, table: str, origin: str | None, first: int = 0
+) -> Iterator[Sighting | Unseen]:
     yield from sightings.remembered(place.memory, table)
+    name = table.removeprefix("raw/")
+    folders = {f"{place.name}/{name}", *([origin.rpartition("/")[0]] if origin else [])}
     for anchor in place.anchors:
-        yield from sightings.anchored(anchor, table, origin)
+        yield from sightings.anchored(anchor, folders, origin, first)
 
 
 def _compare_counts(case: Case, verdict: Verdict, board: Board, held: _Held) -> None:

@@ -20,7 +20,9 @@ from starlette.routing import BaseRoute, Route
 
 from pipelines.sandbox.cast import Sort
 from pipelines.sandbox.company import Act, Habit, Happening, Role
+from pipelines.sandbox.pushes import Patience
 from pipelines.sandbox.service import (
+    Console,
     Limiter,
     Log,
     Micros,
@@ -293,6 +295,11 @@ def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
     }
 
 
+def _event(record: Any) -> str | None:
+    action = at("attributes.action")(record)
+    return None if action is None else str(action)
+
+
 SERVICE = Service(
     kind="atlassian",
     streams=(
@@ -309,4 +316,15 @@ SERVICE = Service(
     routes=routes,
     settings=lambda base_url: {"base_url": base_url, "org_id": ORG_ID, "api_key": API_KEY},
     refusal=refusal,
+    # How a failure is treated is not published; the worst is played: it is not tried again.
+    console=Console(
+        kind="atlassian",
+        stream="events",
+        event=_event,
+        body=page,
+        patience=Patience(),
+        most=50,
+        every=2.0,
+        webhooks=3,
+    ),
 )

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from pipelines.sandbox import cloudflare_logpush
 from pipelines.sandbox.cast import DOMAIN, Account, Sort
 from pipelines.sandbox.company import Act, Habit, Happening, Role
 from pipelines.sandbox.service import (
@@ -245,6 +246,9 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
         return response
 
+    def admit(request: Request) -> Response | None:
+        return _refused(request, site.clock())
+
     def answered(request: Request, now: datetime) -> Response:
         try:
             if request.url.path.endswith("/logs/audit"):
@@ -256,6 +260,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     return [
         Route("/client/v4/accounts/{account}/audit_logs", asked),
         Route("/client/v4/accounts/{account}/logs/audit", asked),
+        *cloudflare_logpush.routes(site, admit, _success, _envelope),
     ]
 
 

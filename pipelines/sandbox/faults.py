@@ -42,6 +42,21 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seconds: float = 1.0
 
 
+class Mishap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of a service's pushes: shares of all, drawn from a seed.
+
+    Lost ones are never sent; late ones are held back for up to `seconds`, so that later ones pass
+    them; the second of a pair comes within `seconds` of the first.
+    """
+
+    kind: str
+    lost: float = 0.0
+    twice: float = 0.0
+    late: float = 0.0
+    seconds: float = 1.0
+    seed: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A request as it was answered; never its query, headers or body."""

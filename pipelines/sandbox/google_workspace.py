@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import tokens
+from pipelines.sandbox import google_workspace_channels, tokens
 from pipelines.sandbox.cast import DOMAIN
 from pipelines.sandbox.google_workspace_events import CUSTOMER, KEEPS, STREAMS
 from pipelines.sandbox.service import (
@@ -65,8 +65,7 @@ _DELEGATION = (
 def routes(site: Site) -> Sequence[BaseRoute]:
     limiter = Limiter(count=_PER_MINUTE if site.limits else 10**9, seconds=60)
 
-    def activities(request: Request) -> Response:
-        now = site.clock()
+    def refused(request: Request, now: datetime) -> Response | None:
         grant = site.tokens.find(
             request.headers.get("Authorization", "").removeprefix("Bearer "), now
         )
@@ -76,6 +75,12 @@ def routes(site: Site) -> Sequence[BaseRoute]:
             return _error(403, "rateLimitExceeded", _QUOTA)
         if grant.client != SUBJECT:
             return _error(401, "authError", _ACCESS_DENIED)
+        return None
+
+    def activities(request: Request) -> Response:
+        now = site.clock()
+        if answer := refused(request, now):
+            return answer
         try:
             return _list(site, request, now)
         except ValueError as error:
@@ -87,6 +92,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     return [
         Route("/admin/reports/v1/activity/users/{user}/applications/{application}", activities),
         Route("/token", token, methods=["POST"]),
+        *google_workspace_channels.routes(site, refused, _chosen, _error),
     ]
 
 
@@ -192,6 +198,10 @@ def _keep(user: str, asked: QueryParams) -> Keep | None:
         )
 
     return keep
+
+
+def _chosen(request: Request) -> Keep | None:
+    return _keep(request.path_params["user"], request.query_params)
 
 
 def _time(text: str) -> datetime:

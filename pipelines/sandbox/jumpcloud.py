@@ -25,7 +25,9 @@ from starlette.routing import BaseRoute, Route
 
 from pipelines.sandbox import jumpcloud_events
 from pipelines.sandbox.jumpcloud_events import ORG_ID
+from pipelines.sandbox.pushes import Patience
 from pipelines.sandbox.service import (
+    Console,
     Key,
     Limiter,
     Log,
@@ -340,6 +342,15 @@ def _delay(rng: Random) -> float:
     return rng.uniform(3600, 48 * 3600) if rng.random() < 0.001 else promptly(rng)
 
 
+def _event_type(record: Any) -> str | None:
+    kind = at("event_type")(record)
+    return None if kind is None else str(kind)
+
+
+def _again(status: int | None) -> bool:
+    return status is None or status in (408, 429) or status >= 500
+
+
 SERVICE = Service(
     kind="jumpcloud",
     streams=(
@@ -356,4 +367,11 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
+    console=Console(
+        kind="jumpcloud",
+        stream="directory_insights",
+        event=_event_type,
+        body=lambda records: records[0].raw,
+        patience=Patience(pauses=(1.0, 2.0, 4.0), again=_again),
+    ),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -20,12 +20,15 @@ from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import microsoft
+from pipelines.sandbox import microsoft, office_365_webhooks
 from pipelines.sandbox import office_365_events as events
+from pipelines.sandbox.office_365_refusals import HEADERS, Refusal
+from pipelines.sandbox.office_365_webhooks import Notice, Webhook
 from pipelines.sandbox.service import (
     Limiter,
     Log,
@@ -57,7 +60,6 @@ _SLACK = timedelta(hours=1)
 _PER_MINUTE, _PLENTY = 2000, 1_000_000
 _PER_BLOB, _PER_PAGE = 40, 20
 _HOUR = 3_600_000_000
-_HEADERS = {"Pragma": "no-cache", "Cache-Control": "no-cache", "Expires": "-1"}
 _FEED = "/api/{version}/{tenant}/activity/feed"
 
 
@@ -103,10 +105,13 @@ class _Shelf:
         name = f"{digits}{first:05d}${digits}{until:05d}$audit_{kind}$emea0036"
         self.blobs.append(_Blob(id=name, created=created, first=first, until=until))
 
+    def records(self, blob: _Blob) -> list[Record]:
+        return self.log.visible()[blob.first : blob.until]
+
     def content(self, blob: _Blob) -> bytes:
         """Its events in no order, one of them twice, and one from days before again."""
         records = self.log.visible()
-        found = records[blob.first : blob.until]
+        found = self.records(blob)
         rng = Random(blob.id)
         if rng.random() < 0.3:
             found.append(rng.choice(found))
@@ -123,7 +128,7 @@ class _Office:
     site: Site
     shelves: Mapping[str, _Shelf]
     limiter: Limiter
-    enabled: set[str] = field(default_factory=set)
+    enabled: dict[str, Webhook | None] = field(default_factory=dict)
 
 
 def routes(site: Site) -> Sequence[BaseRoute]:
@@ -135,27 +140,34 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         limiter=Limiter(count=_PER_MINUTE if site.limits else _PLENTY, seconds=60),
     )
     operations = {
-        ("POST", "start"): _start,
         ("POST", "stop"): _stop,
         ("GET", "list"): _subscriptions,
         ("GET", "content"): _content,
+        ("GET", "notifications"): _notifications,
     }
 
-    def subscriptions(request: Request) -> Response:
-        operation = operations.get((request.method, request.path_params["operation"]))
-        if operation is None:
-            return _not_found()
+    async def subscriptions(request: Request) -> Response:
+        body = await request.body()
+        return await run_in_threadpool(operate, request, body)
+
+    def operate(request: Request, body: bytes) -> Response:
+        asked = request.method, request.path_params["operation"]
         try:
+            if asked == ("POST", "start"):
+                _admit(office, request)
+                return _start(office, request, body)
+            if (operation := operations.get(asked)) is None:
+                return _not_found()
             _admit(office, request)
             return operation(office, request)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return refusal.response()
 
     def blob(request: Request) -> Response:
         try:
             _admit(office, request)
             return _fetch(office, request)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return refusal.response()
 
     def unknown(_request: Request) -> Response:
@@ -169,28 +181,16 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     ]
 
 
-class _Refusal(Exception):
-    """An error in the API's words."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self._status, self._code, self._message = status, code, message
-
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        body = {"error": {"code": self._code, "message": self._message}}
-        return JSONResponse(body, self._status, {**_HEADERS, **(headers or {})})
-
-
 def _not_found() -> Response:
     """Without a body, as is seen for content."""
-    return Response(status_code=404, headers=_HEADERS)
+    return Response(status_code=404, headers=HEADERS)
 
 
 def refusal(status: int, _now: datetime, retry_after: float) -> Response:
     """Any status as the API words it, for faults."""
     if status == 401:
         body = {"Message": "Authorization has been denied for this request."}
-        return JSONResponse(body, 401, _HEADERS)
+        return JSONResponse(body, 401, HEADERS)
     if status == 404:
         return _not_found()
     code, message = {
@@ -200,28 +200,28 @@ def refusal(status: int, _now: datetime, retry_after: float) -> Response:
               "00000000-0000-0000-0000-000000000000"),
     }.get(status, ("AF50000", "An internal error occurred. Retry the request."))  # fmt: skip
     headers = {"Retry-After": f"{retry_after:.0f}"} if status == 429 else {}
-    return _Refusal(status, code, message).response(headers)
+    return Refusal(status, code, message).response(headers)
 
 
 def _admit(office: _Office, request: Request) -> None:
-    """Raises _Refusal."""
+    """Raises Refusal."""
     now = office.site.clock()
     grant = microsoft.bearer(office.site, request, now)
     if grant is None:
-        raise _Refusal(401, "AF10000", "The access token is missing or expired.")
+        raise Refusal(401, "AF10000", "The access token is missing or expired.")
     tenant = request.path_params["tenant"]
     try:
         uuid.UUID(tenant)
     except ValueError:
-        raise _Refusal(400, "AF20013", f"The tenant ID ({tenant}) is not a GUID.") from None
+        raise Refusal(400, "AF20013", f"The tenant ID ({tenant}) is not a GUID.") from None
     if tenant != microsoft.TENANT_ID:
-        raise _Refusal(400, "AF20010", f"The tenant ID ({tenant}) does not match the token.")
+        raise Refusal(400, "AF20010", f"The tenant ID ({tenant}) does not match the token.")
     if "ActivityFeed.Read" not in grant.scopes:
-        raise _Refusal(403, "AF10001", "The permission ActivityFeed.Read is missing.")
+        raise Refusal(403, "AF10001", "The permission ActivityFeed.Read is missing.")
     publisher = _param(request, "PublisherIdentifier") or str(uuid.UUID(int=0))
     if not office.limiter.take(publisher, now).allowed:
         method = "GetBlob" if "id" in request.path_params else "ListContent"
-        raise _Refusal(403, "AF429", f"Too many requests. Method={method}, PublisherId={publisher}")
+        raise Refusal(403, "AF429", f"Too many requests. Method={method}, PublisherId={publisher}")
 
 
 def _param(request: Request, name: str) -> str | None:
@@ -233,37 +233,80 @@ def _param(request: Request, name: str) -> str | None:
 def _content_type(request: Request) -> str:
     kind = _param(request, "contentType")
     if kind is None:
-        raise _Refusal(400, "AF20001", "Missing parameter: contentType.")
+        raise Refusal(400, "AF20001", "Missing parameter: contentType.")
     if kind not in CONTENT_TYPES:
-        raise _Refusal(400, "AF20020", f"The specified content type ({kind}) is not valid.")
+        raise Refusal(400, "AF20020", f"The specified content type ({kind}) is not valid.")
     return kind
 
 
-def _start(office: _Office, request: Request) -> Response:
+def _start(office: _Office, request: Request, body: bytes) -> Response:
+    """A webhook that is named is asked first; one that is not named any more is gone."""
     kind = _content_type(request)
-    if kind in office.enabled:
-        raise _Refusal(400, "AF20024", "The subscription is already enabled. No property change.")
-    office.enabled.add(kind)
-    return JSONResponse(_subscription(kind), headers=_HEADERS)
+    wanted = office_365_webhooks.read(body, office.site.clock())
+    former = office.enabled.get(kind)
+    if kind in office.enabled and office_365_webhooks.same(former, wanted):
+        raise Refusal(400, "AF20024", "The subscription is already enabled. No property change.")
+    if wanted:
+        office_365_webhooks.validate(office.site, wanted)
+    if former:
+        former.leave(office.site)
+    office.enabled[kind] = wanted
+    if wanted:
+        wanted.follow(office.site, _news(office, kind, request))
+    return JSONResponse(_subscription(kind, wanted), headers=HEADERS)
+
+
+def _news(office: _Office, kind: str, request: Request) -> Callable[[], list[Notice]]:
+    """What has been packed since it was asked last, as a notification tells of it."""
+    shelf, root = office.shelves[kind], _root(request)
+    place = len(shelf.look())
+
+    def news() -> list[Notice]:
+        nonlocal place
+        blobs = shelf.look()
+        fresh, place = blobs[place:], len(blobs)
+        return [
+            Notice(
+                item=_item(root, kind, blob),
+                carries=office.site.carried(shelf.name, shelf.records(blob)),
+            )
+            for blob in fresh
+        ]
+
+    return news
 
 
 def _stop(office: _Office, request: Request) -> Response:
-    office.enabled.discard(_content_type(request))
-    return Response(headers=_HEADERS)
+    webhook = office.enabled.pop(_content_type(request), None)
+    if webhook:
+        webhook.leave(office.site)
+    return Response(headers=HEADERS)
 
 
 def _subscriptions(office: _Office, _request: Request) -> Response:
-    return JSONResponse([_subscription(kind) for kind in sorted(office.enabled)], headers=_HEADERS)
+    found = [_subscription(kind, hook) for kind, hook in sorted(office.enabled.items())]
+    return JSONResponse(found, headers=HEADERS)
 
 
-def _subscription(kind: str) -> dict[str, Any]:
-    return {"contentType": kind, "status": "enabled", "webhook": None}
+def _subscription(kind: str, webhook: Webhook | None) -> dict[str, Any]:
+    shown = webhook and webhook.shown()
+    return {"contentType": kind, "status": "enabled", "webhook": shown}
+
+
+def _notifications(office: _Office, request: Request) -> Response:
+    """What a webhook was told of, by when that was; without pages, unlike the real one."""
+    kind = _content_type(request)
+    webhook = office.enabled.get(kind)
+    since, until = _window(request, office.site.clock())
+    told = webhook.told if webhook else []
+    found = [item for sent, item in told if since <= sent < until]
+    return JSONResponse(found, headers=HEADERS)
 
 
 def _content(office: _Office, request: Request) -> Response:
     kind, now = _content_type(request), office.site.clock()
     if kind not in office.enabled:
-        raise _Refusal(400, "AF20022", "No subscription found for the specified content type.")
+        raise Refusal(400, "AF20022", "No subscription found for the specified content type.")
     since, until = _window(request, now)
     found = [
         blob
@@ -272,16 +315,16 @@ def _content(office: _Office, request: Request) -> Response:
     ]
     start = _page_start(request, found)
     shown = found[start : start + _PER_PAGE]
-    headers = dict(_HEADERS)
+    headers = dict(HEADERS)
     if start + _PER_PAGE < len(found):
         headers["nextpageuri"] = _next_page(request, kind, since, until, shown[-1])
-    items = [_item(request, kind, blob) for blob in shown]
+    items = [_item(_root(request), kind, blob) for blob in shown]
     Random(f"{kind}{since}{start}").shuffle(items)
     return JSONResponse(items, headers=headers)
 
 
 def _window(request: Request, now: datetime) -> tuple[datetime, datetime]:
-    """Raises _Refusal."""
+    """Raises Refusal."""
     given = _param(request, "startTime"), _param(request, "endTime")
     match given:
         case None, None:
@@ -291,7 +334,7 @@ def _window(request: Request, now: datetime) -> tuple[datetime, datetime]:
             fine = since <= until <= since + timedelta(days=1)
             if fine and since >= now - _KEEPS - _SLACK:
                 return since, until
-    raise _Refusal(
+    raise Refusal(
         400,
         "AF20055",
         "Start time and end time must both be specified (or both omitted) and must be less than "
@@ -304,19 +347,19 @@ def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise _Refusal(400, "AF20002", f"Invalid parameter type: {text}.") from None
+        raise Refusal(400, "AF20002", f"Invalid parameter type: {text}.") from None
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _page_start(request: Request, found: Sequence[_Blob]) -> int:
-    """After the blob that the last page ended with. Raises _Refusal."""
+    """After the blob that the last page ended with. Raises Refusal."""
     token = _param(request, "nextPage")
     if token is None:
         return 0
     for place, blob in enumerate(found):
         if _token(blob) == token:
             return place + 1
-    raise _Refusal(400, "AF20031", f"Invalid nextPage Input: {token}.")
+    raise Refusal(400, "AF20031", f"Invalid nextPage Input: {token}.")
 
 
 def _token(blob: _Blob) -> str:
@@ -335,10 +378,15 @@ def _next_page(request: Request, kind: str, since: datetime, until: datetime, la
     return str(request.url.replace(path=path, query=urlencode(query, safe=":")))
 
 
-def _item(request: Request, kind: str, blob: _Blob) -> dict[str, str]:
+def _root(request: Request) -> str:
+    """The feed's address, under the usual version."""
     root = str(request.url.replace(query="")).partition("/subscriptions/")[0]
+    return root.replace("/api/v1/", "/api/v1.0/")
+
+
+def _item(root: str, kind: str, blob: _Blob) -> dict[str, str]:
     return {
-        "contentUri": f"{root.replace('/api/v1/', '/api/v1.0/')}/audit/{quote(blob.id, safe='$')}",
+        "contentUri": f"{root}/audit/{quote(blob.id, safe='$')}",
         "contentId": blob.id,
         "contentType": kind,
         "contentCreated": iso(blob.created),
@@ -352,12 +400,10 @@ def _fetch(office: _Office, request: Request) -> Response:
         for blob in shelf.blobs:
             if blob.id == wanted:
                 if blob.created + _KEEPS <= now:
-                    raise _Refusal(404, "AF20051", f"Content {wanted} has already expired.")
+                    raise Refusal(404, "AF20051", f"Content {wanted} has already expired.")
                 body = shelf.content(blob)
-                return Response(
-                    body, media_type="application/json; charset=utf-8", headers=_HEADERS
-                )
-    raise _Refusal(404, "AF20050", f"The specified content ({wanted}) does not exist.")
+                return Response(body, media_type="application/json; charset=utf-8", headers=HEADERS)
+    raise Refusal(404, "AF20050", f"The specified content ({wanted}) does not exist.")
 
 
 def _stream(name: str, share: float) -> Stream:

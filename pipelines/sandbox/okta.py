@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -22,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import okta_events, scim, tokens
+from pipelines.sandbox import okta_events, okta_hooks, scim, tokens
+from pipelines.sandbox.okta_refusals import Refusal
 from pipelines.sandbox.service import (
     Key,
     Limiter,
@@ -49,7 +50,8 @@ _FURTHEST = timedelta(days=180)
 _DEFAULT_SPAN = timedelta(days=7)
 _TOKEN_LIFE = timedelta(hours=1)
 _PER_MINUTE, _PLENTY = 60, 100_000  # one client's half of an org's 120; and when limits are off
-_SCOPES = frozenset({"okta.logs.read", "okta.users.read"})
+_READ_LOGS = "okta.logs.read"
+_SCOPES = frozenset({_READ_LOGS, "okta.users.read"}) | okta_hooks.SCOPES
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _NOT_SEARCHABLE = ("debugContext.debugData.url", "debugContext.debugData.requestUri")
 _TOO_MANY = "API call exceeded rate limit due to too many requests."
@@ -74,10 +76,14 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         now = site.clock()
         headers = {"X-Okta-Request-Id": uuid.uuid4().hex}
         try:
-            headers |= _admitted(limiter, _client(site, request, now), now)
+            headers |= _admitted(limiter, _client(site, request, now, _READ_LOGS), now)
             return _events(site.logs["system_log"], request, now, headers)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return refusal.response(headers)
+
+    def admit(request: Request, scope: str) -> dict[str, str]:
+        now = site.clock()
+        return _admitted(limiter, _client(site, request, now, scope), now)
 
     async def token(request: Request) -> Response:
         now = site.clock()
@@ -88,41 +94,15 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
     def unknown(request: Request) -> Response:
         if request.url.path.endswith(("/api/v1/logs", "/oauth2/v1/token")):
-            return _Refusal(405, "E0000022", _WRONG_METHOD).response({})
-        return _Refusal(404, "E0000008", "The requested path was not found").response({})
+            return Refusal(405, "E0000022", _WRONG_METHOD).response({})
+        return Refusal(404, "E0000008", "The requested path was not found").response({})
 
     return [
         Route("/api/v1/logs", logs, methods=["GET"]),
         Route("/oauth2/v1/token", token, methods=["POST"]),
+        *okta_hooks.routes(site, admit),
         Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
     ]
-
-
-class _Refusal(Exception):
-    """An error in Okta's words."""
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        summary: str,
-        *,
-        causes: Sequence[str] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(summary)
-        self._status, self._code, self._summary = status, code, summary
-        self._causes, self._headers = causes, headers or {}
-
-    def response(self, headers: Mapping[str, str]) -> Response:
-        body = {
-            "errorCode": self._code,
-            "errorSummary": self._summary,
-            "errorLink": self._code,
-            "errorId": f"oae{uuid.uuid4().hex[:22]}",
-            "errorCauses": [{"errorSummary": cause} for cause in self._causes],
-        }
-        return JSONResponse(body, self._status, {**headers, **self._headers})
 
 
 class _OAuthRefusal(Exception):
@@ -149,7 +129,7 @@ def refusal(status: int, now: datetime, retry_after: float) -> Response:
     headers = {"X-Okta-Request-Id": uuid.uuid4().hex}
     if status == 429:
         headers |= _rate_headers(_PER_MINUTE, 0, now + timedelta(seconds=retry_after))
-    return _Refusal(status, code, summary).response(headers)
+    return Refusal(status, code, summary).response(headers)
 
 
 def _rate_headers(limit: int, remaining: int, reset: datetime) -> dict[str, str]:
@@ -161,16 +141,16 @@ def _rate_headers(limit: int, remaining: int, reset: datetime) -> dict[str, str]
 
 
 def _admitted(limiter: Limiter, client: str, now: datetime) -> dict[str, str]:
-    """The rate limit headers of an answer. Raises _Refusal."""
+    """The rate limit headers of an answer. Raises Refusal."""
     allowance = limiter.take(client, now)
     headers = _rate_headers(allowance.limit, allowance.remaining, allowance.reset)
     if not allowance.allowed:
-        raise _Refusal(429, "E0000047", _TOO_MANY, headers=headers)
+        raise Refusal(429, "E0000047", _TOO_MANY, headers=headers)
     return headers
 
 
-def _client(site: Site, request: Request, now: datetime) -> str:
-    """Who asks. Raises _Refusal."""
+def _client(site: Site, request: Request, now: datetime, scope: str) -> str:
+    """Who asks. Raises Refusal."""
     authorization = request.headers.get("Authorization", "")
     # Okta's own Python client leaves the space out.
     if authorization in (f"SSWS {API_TOKEN}", f"SSWS{API_TOKEN}"):
@@ -178,28 +158,26 @@ def _client(site: Site, request: Request, now: datetime) -> str:
     scheme, _, credential = authorization.partition(" ")
     grant = site.tokens.find(credential, now) if scheme in ("Bearer", "DPoP") else None
     if grant is None or (scheme == "DPoP") != (grant.key is not None):
-        raise _Refusal(401, "E0000011", "Invalid token provided")
+        raise Refusal(401, "E0000011", "Invalid token provided")
     if grant.key is not None:
         _check_proof(site, request, grant, credential, now)
-    if "okta.logs.read" not in grant.scopes:
-        raise _Refusal(
-            403, "E0000006", "You do not have permission to perform the requested action"
-        )
+    if scope not in grant.scopes:
+        raise Refusal(403, "E0000006", "You do not have permission to perform the requested action")
     return grant.client
 
 
 def _check_proof(site: Site, request: Request, grant: Grant, token: str, now: datetime) -> None:
-    """The token is used by whoever holds its key, for this request, once. Raises _Refusal."""
+    """The token is used by whoever holds its key, for this request, once. Raises Refusal."""
     url = str(request.url.replace(query=""))
     try:
         claims, key = tokens.proof(
             request.headers.get("DPoP", ""), method=request.method, url=url, now=now
         )
     except Rejected as error:
-        raise _Refusal(401, "E0000011", f"Invalid token provided: {error}") from None
+        raise Refusal(401, "E0000011", f"Invalid token provided: {error}") from None
     expected = tokens.base64url(hashlib.sha256(token.encode()).digest())
     if key != grant.key or claims.get("ath") != expected or not _fresh(site, claims):
-        raise _Refusal(401, "E0000011", "Invalid token provided: the DPoP proof is not for it")
+        raise Refusal(401, "E0000011", "Invalid token provided: the DPoP proof is not for it")
 
 
 def _fresh(site: Site, claims: dict[str, Any]) -> bool:
@@ -373,11 +351,11 @@ def _key(after: str) -> Key:
 
 
 def _read(params: QueryParams, now: datetime) -> _Query:
-    """Raises _Refusal."""
+    """Raises Refusal."""
     until = _time(params, "until")
     since = _time(params, "since") or (until or now) - _DEFAULT_SPAN
     if since < now - _FURTHEST:
-        raise _Refusal(
+        raise Refusal(
             400,
             "E0000053",
             "Invalid parameter: The since parameter is over 180 days prior to the current day.",
@@ -411,9 +389,9 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _invalid(name: str, cause: str) -> _Refusal:
+def _invalid(name: str, cause: str) -> Refusal:
     summary = f"Api validation failed: '{name}': {cause}"
-    return _Refusal(400, "E0000001", summary, causes=[f"{name}: {cause}"])
+    return Refusal(400, "E0000001", summary, causes=[f"{name}: {cause}"])
 
 
 def _keep(expression: str, text: str) -> Callable[[bytes], bool] | None:
@@ -436,14 +414,14 @@ def _filter(expression: str) -> scim.Predicate:
     try:
         predicate, comparisons = scim.parse(expression)
     except scim.Malformed as error:
-        raise _Refusal(400, "E0000053", f"Invalid filter '{expression}': {error}") from None
+        raise Refusal(400, "E0000053", f"Invalid filter '{expression}': {error}") from None
     for used in comparisons:
         if used.attribute == "published":
-            raise _Refusal(
+            raise Refusal(
                 400, "E0000053", f"Invalid filter '{expression}': published is not supported"
             )
         if used.operator == "co" and used.attribute in _NOT_SEARCHABLE:
-            raise _Refusal(
+            raise Refusal(
                 400,
                 "E0000031",
                 "The supplied combination of operator and field is not currently supported. "

@@ -119,6 +119,33 @@ _EVENTS: tuple[tuple[_Doing, str, str, float], ...] = (
     (_SUSPECT, "security.threat.detected", "Request from suspicious actor", 0.4),
 )
 
+_NO_HOOKS = frozenset(
+    [
+        "analytics.reports.export.download",
+        "app.generic.unauth_app_access_attempt",
+        "app.oauth2.as.authorize.code",
+        "app.oauth2.as.token.grant.access_token",
+        "application.policy.sign_on.update",
+        "application.user_membership.change_username",
+        "directory.mapping.update",
+        "policy.evaluate_sign_on",
+        "security.threat.detected",
+        "system.agent.ad.connect",
+        "system.email.password_reset.sent_message",
+        "system.operation.rate_limit.violation",
+        "system.push.send_factor_verify_push",
+        "system.sms.send_factor_verify_message",
+        "user.account.expire_password",
+        "user.authentication.auth_via_AD_agent",
+        "user.authentication.verify",
+        "user.mfa.okta_verify.deny_push",
+        "user.session.access_admin_app",
+        "zone.update",
+    ]
+)
+ELIGIBLE = frozenset(what for _, what, _, _ in _EVENTS) - _NO_HOOKS
+"""The types that Okta's catalogue tags event-hook-eligible."""
+
 _FAILING: dict[str, tuple[float, str, str]] = {
     # type: how often, the result then, why
     "user.session.start": (0.05, "FAILURE", "INVALID_CREDENTIALS"),

@@ -25,7 +25,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipelines.sandbox import opsgenie_events
+from pipelines.sandbox.pushes import Patience
 from pipelines.sandbox.service import (
+    Console,
     Key,
     Limiter,
     Log,
@@ -33,6 +35,7 @@ from pipelines.sandbox.service import (
     Service,
     Site,
     Stream,
+    decoded,
     micros,
     moment,
     promptly,
@@ -365,4 +368,13 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
+    # How a failure is treated is not published; the worst is played: it is not tried again.
+    console=Console(
+        kind="opsgenie",
+        stream="logs",
+        event=opsgenie_events.alert_action,
+        body=lambda records: opsgenie_events.alert(decoded(records[0].raw)),
+        patience=Patience(),
+        early=True,
+    ),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -71,6 +72,8 @@ _SHOWS: dict[str, tuple[Act, ...]] = {
     "User role [{whom}] updated.": ("grant_admin", "revoke_admin"),
 }
 _ROWS = {summary: (doing, action) for doing, action, summary, _ in _EVENTS}
+
+_INTEGRATION_ID = str(uuid.UUID(secret("opsgenie/webhook integration")[:32]))
 
 HABITS = [
     Habit(
@@ -171,3 +174,45 @@ def _thing(happening: Happening) -> str:
 
 def _user(account: Account) -> str:
     return account.email or account.name
+
+
+def alert_action(record: Any) -> str | None:
+    """What a line of a log file says was done to an alert, if it is of one."""
+    match record:
+        case {"details": {"_result": {"alertAction": str(action)}}}:
+            return action
+        case {"details": {"action": str(action)}} | {"action": str(action)}:
+            return action
+    return None
+
+
+def alert(record: dict[str, Any]) -> bytes:
+    """What an outgoing webhook says of the same: of the alert, not of the line."""
+    details = record.get("details", record)
+    result = details.get("_result", {})
+    time = datetime.fromisoformat(record.get("created") or record["createdAt"])
+    milliseconds = int(time.timestamp() * 1000)
+    user = result.get("user") or details.get("source", "")
+    told = {
+        "alertId": result.get("alertId") or details["alias"],
+        "message": result.get("alertMessage") or record.get("summary", ""),
+        "tags": [],
+        "tinyId": details.get("tinyId", "1"),
+        "entity": "",
+        "alias": details.get("alias", ""),
+        "createdAt": milliseconds,
+        "updatedAt": milliseconds * 1_000_000,
+        "username": user,
+        "userId": secret(f"opsgenie/{user}")[:24],
+        "source": user,
+        "priority": details.get("_parsedData", {}).get("_oldAlert", {}).get("priority", "P3"),
+    }
+    body = {
+        "source": {"name": "", "type": "API" if result else "web"},
+        "alert": told,
+        "action": alert_action(record),
+        "integrationId": _INTEGRATION_ID,
+        "integrationName": "auditlake",
+        "integrationType": "Webhook",
+    }
+    return msgspec.json.encode(body)

@@ -10,15 +10,16 @@ import email.utils
 import hashlib
 import importlib
 import pkgutil
+import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import uvicorn
@@ -31,9 +32,10 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from pipelines import sandbox
-from pipelines.sandbox import replay
+from pipelines.sandbox import pushes, replay
 from pipelines.sandbox.company import Company
-from pipelines.sandbox.faults import Asked, Fault, Trouble, troubled
+from pipelines.sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
+from pipelines.sandbox.pushes import Attempt, Courier, Subscription
 from pipelines.sandbox.service import (
     Clock,
     Log,
@@ -41,11 +43,15 @@ from pipelines.sandbox.service import (
     Site,
     Span,
     Stream,
+    Webhook,
     at,
     decoded,
     generated,
+    identity,
     moment,
 )
+
+Ordered = TypeVar("Ordered")
 
 _encode = msgspec.json.encode
 
@@ -69,6 +75,10 @@ class Options:
     """A folder of recorded vendor records to serve instead of the company's: see replay."""
     limits: bool = False
     """Whether the vendors' rate limits apply."""
+    mishaps: Sequence[Mishap] = ()
+    """What goes wrong with pushes from the start."""
+    pace: float = 1.0
+    """The vendors' pauses before they push again are multiplied by this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +119,10 @@ class Sandbox:
         self._clock = clock
         self._logs = _logs(options, clock)
         self._troubles: dict[str, Trouble] = {}
+        self._sites: dict[str, Site] = {}
+        self._webhooks: dict[str, dict[str, Subscription]] = {kind: {} for kind in services()}
+        self.courier = Courier(clock=clock, pace=options.pace)
+        self.mishap(options.mishaps)
         mounts = [self._mount(service, options) for service in services().values()]
         self._app = Starlette(routes=[Mount("/_sandbox", routes=self._control()), *mounts])
 
@@ -134,7 +148,7 @@ class Sandbox:
         identify = _stream(kind, stream).identify
         return [
             Entry(
-                id=_identity(identify, record.raw),
+                id=identity(identify, record.raw),
                 time=moment(record.time).isoformat(),
                 arrival=moment(record.arrival).isoformat(),
                 sha256=hashlib.sha256(record.raw).hexdigest(),
@@ -156,6 +170,35 @@ class Sandbox:
         for kind, trouble in self._troubles.items():
             trouble.order([fault for fault in ordered if fault.kind == kind])
 
+    def mishap(self, mishaps: Iterable[Mishap]) -> None:
+        """These mishaps of pushes and no others from now on."""
+        self.courier.mishaps = {mishap.kind: mishap for mishap in mishaps}
+
+    def attempts(self, kind: str) -> list[Attempt]:
+        """What was pushed, and what became of it, oldest first."""
+        return self.courier.attempts(kind)
+
+    def register(self, kind: str, webhook: Webhook) -> str:
+        """As an administrator does in a vendor's console; the webhook's id. Raises ValueError."""
+        console, hooks = services()[kind].console, self._webhooks[kind]
+        if console is None:
+            raise ValueError(f"{kind} has an API for it, or no webhooks at all")
+        if len(hooks) >= console.webhooks:
+            raise ValueError(f"{kind} allows {console.webhooks} webhooks")
+        pushes.check(webhook.address)
+        id_ = secrets.token_hex(8)
+        hooks[id_] = console.subscription(self._sites[kind], webhook)
+        self.courier.subscribe(hooks[id_])
+        return id_
+
+    def unregister(self, kind: str, id_: str) -> None:
+        """Raises KeyError."""
+        self.courier.unsubscribe(self._webhooks[kind].pop(id_))
+
+    def close(self) -> None:
+        """Nothing is pushed any more."""
+        self.courier.close()
+
     def requests(self, kind: str) -> tuple[int, list[Asked]]:
         """How many requests a service has seen, and the latest. Raises KeyError."""
         trouble = self._troubles[kind]
@@ -166,7 +209,10 @@ class Sandbox:
             logs={stream.name: self.log(service.kind, stream.name) for stream in service.streams},
             clock=self._clock,
             limits=options.limits,
+            courier=self.courier,
+            streams={stream.name: stream for stream in service.streams},
         )
+        self._sites[service.kind] = site
         self._troubles[service.kind] = trouble = Trouble(
             refuse=lambda status, wait: service.refusal(status, self._clock(), wait),
             expire=site.tokens.expire,
@@ -180,6 +226,11 @@ class Sandbox:
             Route("/faults", self._post_faults, methods=["POST"]),
             Route("/faults", self._delete_faults, methods=["DELETE"]),
             Route("/requests/{kind}", self._get_requests),
+            Route("/mishaps", self._post_mishaps, methods=["POST"]),
+            Route("/mishaps", self._delete_mishaps, methods=["DELETE"]),
+            Route("/pushes/{kind}", self._get_pushes),
+            Route("/webhooks/{kind}", self._post_webhook, methods=["POST"]),
+            Route("/webhooks/{kind}/{id}", self._delete_webhook, methods=["DELETE"]),
         ]
 
     def _get_ledger(self, request: Request) -> Response:
@@ -197,14 +248,43 @@ class Sandbox:
         return JSONResponse({"appended": count}, status_code=201)
 
     async def _post_faults(self, request: Request) -> Response:
-        try:
-            faults = msgspec.json.decode(await request.body(), type=list[Fault])
-        except msgspec.DecodeError as error:
-            raise HTTPException(400, str(error)) from None
-        if unknown := [fault.kind for fault in faults if fault.kind not in self._troubles]:
-            raise HTTPException(400, f"{unknown[0]}: no such kind")
+        faults = await _read(request, list[Fault])
+        self._kinds_are_known(faults)
         self.order(faults)
         return Response(status_code=204)
+
+    async def _post_mishaps(self, request: Request) -> Response:
+        mishaps = await _read(request, list[Mishap])
+        self._kinds_are_known(mishaps)
+        self.mishap(mishaps)
+        return Response(status_code=204)
+
+    def _delete_mishaps(self, _request: Request) -> Response:
+        self.mishap([])
+        return Response(status_code=204)
+
+    def _get_pushes(self, request: Request) -> Response:
+        lines = [_encode(attempt) for attempt in self.attempts(request.path_params["kind"])]
+        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    async def _post_webhook(self, request: Request) -> Response:
+        webhook = await _read(request, Webhook)
+        with _known(request):
+            try:
+                id_ = self.register(request.path_params["kind"], webhook)
+            except ValueError as error:
+                raise HTTPException(400, str(error)) from None
+        return JSONResponse({"id": id_}, status_code=201)
+
+    def _delete_webhook(self, request: Request) -> Response:
+        with _known(request):
+            self.unregister(request.path_params["kind"], request.path_params["id"])
+        return Response(status_code=204)
+
+    def _kinds_are_known(self, ordered: Iterable[Fault | Mishap]) -> None:
+        for each in ordered:
+            if each.kind not in self._troubles:
+                raise HTTPException(400, f"{each.kind}: no such kind")
 
     def _delete_faults(self, _request: Request) -> Response:
         self.order([])
@@ -231,7 +311,8 @@ class Running:
 
 def serve(options: Options) -> None:
     """Serves until interrupted."""
-    uvicorn.Server(_config(Sandbox(options), options)).run()
+    with closing(Sandbox(options)) as sandbox:
+        uvicorn.Server(_config(sandbox, options)).run()
 
 
 @contextmanager
@@ -250,6 +331,7 @@ def running(options: Options | None = None, clock: Clock = _now) -> Iterator[Run
             host, port = listening.getsockname()
             yield Running(base_url=f"http://{host}:{port}", sandbox=sandbox)
         finally:
+            sandbox.close()
             server.should_exit = True
             thread.join()
 
@@ -298,12 +380,12 @@ def _stream(kind: str, name: str) -> Stream:
     return {stream.name: stream for stream in services()[kind].streams}[name]
 
 
-def _identity(identify: Callable[[Any], object], raw: bytes) -> str:
-    """The vendor's identity of a record; none where the record has none."""
+async def _read(request: Request, type_: type[Ordered]) -> Ordered:
+    """Raises HTTPException."""
     try:
-        return str(identify(decoded(raw)))
-    except (KeyError, TypeError, IndexError):
-        return ""
+        return msgspec.json.decode(await request.body(), type=type_)
+    except msgspec.DecodeError as error:
+        raise HTTPException(400, str(error)) from None
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from pipelines.sandbox.company import Company, Habit, Happening
+from pipelines.sandbox.pushes import Carried, Courier, Delivery, Patience, Subscription
 from pipelines.sandbox.tokens import Tokens
 
 Micros = int
@@ -62,6 +63,18 @@ def decoded(raw: bytes) -> Any:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def identity(identify: Callable[[Any], object], raw: bytes) -> str:
+    """The vendor's identity of a record; none where the record has none."""
+    try:
+        return str(identify(decoded(raw)))
+    except (KeyError, TypeError, IndexError):
+        return ""
+
+
+def batches(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
+    return (records[start : start + most] for start in range(0, len(records), most))
 
 
 def page(records: Iterable[Record]) -> bytes:
@@ -175,6 +188,13 @@ class Log:
                 position += 1
             return found, position
 
+    def on_their_way(self) -> list[Record]:
+        """What has happened by now and is not visible yet."""
+        with self._lock:
+            self._advance()
+            now = micros(self._clock())
+            return [record for _, _, record in self._on_their_way if record.time <= now]
+
     def arrival(self, position: int) -> Micros:
         """When the record at a position arrived."""
         return self._arrived[position].arrival
@@ -245,6 +265,28 @@ class Log:
         self._arrived.append(record)
 
 
+@dataclass(slots=True, kw_only=True)
+class Follower:
+    """Reads a log from now on."""
+
+    log: Log
+    position: int
+    early: bool = False
+    """Whether what has happened is told of before it is visible in the log."""
+    _told: set[Record] = field(default_factory=set)
+
+    def news(self) -> list[Record]:
+        """What has come since this was asked last."""
+        arrived, self.position = self.log.follow(self.position, 10**9)
+        found = [record for record in arrived if record not in self._told]
+        self._told.difference_update(arrived)
+        if self.early:
+            early = [each for each in self.log.on_their_way() if each not in self._told]
+            self._told.update(early)
+            found += early
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """What a service's routes stand on."""
@@ -254,6 +296,19 @@ class Site:
     limits: bool
     """Whether the vendor's rate limits apply."""
     tokens: Tokens = field(default_factory=Tokens)
+    courier: Courier = field(default_factory=Courier)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+
+    def follower(self, stream: str, *, early: bool = False) -> Follower:
+        log = self.logs[stream]
+        follower = Follower(log=log, position=len(log.visible()), early=early)
+        if early:
+            follower.news()
+        return follower
+
+    def carried(self, stream: str, records: Iterable[Record]) -> list[Carried]:
+        identify = self.streams[stream].identify
+        return [Carried(stream=stream, id=identity(identify, each.raw)) for each in records]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -294,6 +349,55 @@ async def form(request: Request) -> dict[str, str]:
     return dict(parse_qsl((await request.body()).decode()))
 
 
+class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an administrator enters in a vendor's console."""
+
+    address: str
+    headers: dict[str, str] = {}
+    events: list[str] = []
+    """Which events, in the vendor's words; none: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """What a vendor does with a webhook that only its console registers."""
+
+    kind: str
+    stream: str
+    event: Callable[[Any], str | None]
+    """A decoded record -> what a webhook may ask for it by; None: it is never pushed."""
+    body: Callable[[Sequence[Record]], bytes]
+    patience: Patience
+    most: int = 1
+    """Records a request may hold."""
+    every: float = 0.0
+    """Seconds in which they are gathered."""
+    early: bool = False
+    webhooks: int = 25
+    """How many it allows."""
+
+    def subscription(self, site: Site, webhook: Webhook) -> Subscription:
+        follower = site.follower(self.stream, early=self.early)
+
+        def fresh() -> Iterator[Delivery]:
+            wanted = [record for record in follower.news() if self._wants(webhook, record)]
+            for some in batches(wanted, self.most):
+                yield Delivery(
+                    kind=self.kind,
+                    what="events",
+                    url=webhook.address,
+                    headers={"Content-Type": "application/json", **webhook.headers},
+                    body=self.body(some),
+                    carries=site.carried(self.stream, some),
+                )
+
+        return Subscription(kind=self.kind, fresh=fresh, patience=self.patience, every=self.every)
+
+    def _wants(self, webhook: Webhook, record: Record) -> bool:
+        event = self.event(decoded(record.raw))
+        return event is not None and (not webhook.events or event in webhook.events)
+
+
 def plain_refusal(status: int, _now: datetime, _retry_after: float) -> Response:
     return JSONResponse({"error": {"code": status}}, status_code=status)
 
@@ -309,6 +413,8 @@ class Service:
     """Its own base URL -> the keys of [integrations.<kind>] that connect auditlake to it."""
     refusal: Callable[[int, datetime, float], Response] = plain_refusal
     """(status, now, seconds to wait) -> how the vendor words it, for faults."""
+    console: Console | None = None
+    """Where webhooks are registered, if not by the API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from pipelines.errors import ConfigurationError, Refused
+from pipelines.headers import sent_at
 
 Flow = Generator[httpx.Request, httpx.Response, None]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_SAME_TIME = 60.0
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
 
 
@@ -48,15 +50,16 @@ class Header(httpx.Auth):
 class Token(httpx.Auth):
     """OAuth 2.0: a request of ours is exchanged for an access token, which signs the rest.
 
-    `ask` makes a fresh token request each time (assertions are single use); `advice` says what
-    to do about a refusal. Where the server demands DPoP (RFC 9449), the flow takes to it by itself.
+    `ask` makes a fresh token request for a time in seconds since 1970 (assertions are single use);
+    `advice` says what to do about a refusal. Where the server demands DPoP (RFC 9449), or its clock
+    is another than ours, the flow takes to it by itself.
     """
 
     requires_response_body = True
 
     def __init__(
         self,
-        ask: Callable[[], httpx.Request],
+        ask: Callable[[float], httpx.Request],
         advice: Callable[[httpx.Response], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -65,6 +68,7 @@ class Token(httpx.Auth):
         self._clock = clock
         self._token = ""
         self._renew_at = 0.0
+        self._ahead = 0.0
         self._dpop: _DPoP | None = None
         self._lock = threading.Lock()
 
@@ -81,21 +85,23 @@ class Token(httpx.Auth):
     def _sign(self, request: httpx.Request) -> None:
         request.headers["Authorization"] = f"{'DPoP' if self._dpop else 'Bearer'} {self._token}"
         if self._dpop:
-            request.headers["DPoP"] = self._dpop.proof(request, self._clock(), token=self._token)
+            request.headers["DPoP"] = self._dpop.proof(
+                request, self._their_time(), token=self._token
+            )
 
     def _sign_in(self, stale: str) -> Flow:
         """A new token, unless another thread has just fetched one."""
         with self._lock:
             if self._token and self._token != stale and self._clock() < self._renew_at:
                 return
-            for _ in range(3):  # plain, with a DPoP proof, with the server's nonce
-                request = self._ask()
+            for _ in range(4):  # plain, by the server's clock, with a DPoP proof, with its nonce
+                request = self._ask(self._their_time())
                 if self._dpop:
-                    request.headers["DPoP"] = self._dpop.proof(request, self._clock())
+                    request.headers["DPoP"] = self._dpop.proof(request, self._their_time())
                 response = yield request
                 if response.is_success:
                     return self._keep(response)
-                if not self._take_to_dpop(response):
+                if not (self._take_to_clock(response) or self._take_to_dpop(response)):
                     break
             raise Refused(
                 f"sign-in at {request.url.host}{request.url.path} answered "
@@ -109,6 +115,17 @@ class Token(httpx.Auth):
         life = float(answer.get("expires_in", 3600))
         self._token = str(answer["access_token"])
         self._renew_at = self._clock() + life - min(300.0, life / 2)
+
+    def _their_time(self) -> float:
+        return self._clock() - self._ahead
+
+    def _take_to_clock(self, response: httpx.Response) -> bool:
+        """Is the server's clock another than we thought?"""
+        sent = sent_at(response)
+        if sent is None or abs(self._their_time() - sent.timestamp()) < _SAME_TIME:
+            return False
+        self._ahead = self._clock() - sent.timestamp()
+        return True
 
     def _take_to_dpop(self, response: httpx.Response) -> bool:
         error = oauth_error(response)
@@ -172,11 +189,11 @@ def assertion(
     *,
     algorithm: str | None = None,
     headers: dict[str, Any] | None = None,
+    now: float,
     life: int = 300,
 ) -> str:
     """A signed JWT with `iat`, `exp` and a fresh `jti` added to `claims`."""
-    now = int(time.time())
-    stamped = {"iat": now, "exp": now + life, "jti": str(uuid.uuid4()), **claims}
+    stamped = {"iat": int(now), "exp": int(now) + life, "jti": str(uuid.uuid4()), **claims}
     return jwt.encode(stamped, key, algorithm=algorithm or _algorithm(key), headers=headers)
 
 
@@ -197,11 +214,11 @@ def microsoft(
     url = f"{authority_url}/{tenant_id}/oauth2/v2.0/token"
     sign = _certified(certificate, url, client_id, where) if certificate else None
 
-    def ask() -> httpx.Request:
+    def ask(now: float) -> httpx.Request:
         form = {"grant_type": "client_credentials", "client_id": client_id, "scope": scope}
         if sign:
             form["client_assertion_type"] = _ASSERTION_TYPE
-            form["client_assertion"] = sign()
+            form["client_assertion"] = sign(now)
         elif client_secret:
             form["client_secret"] = client_secret.get_secret_value()
         return httpx.Request("POST", url, data=form, headers={"Accept": "application/json"})
@@ -209,7 +226,7 @@ def microsoft(
     return Token(ask, _microsoft_advice)
 
 
-def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable[[], str]:
+def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable[[float], str]:
     """Makes assertions that name the certificate. Raises ConfigurationError, never with the key."""
     blocks = [found[0] for found in _PEM.finditer(pem.get_secret_value())]
     key = private_key(SecretStr("".join(b for b in blocks if "PRIVATE KEY" in b[:40])), where)
@@ -224,8 +241,8 @@ def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable
     digest = shown.fingerprint(hashes.SHA256())
     claims = {"aud": url, "iss": client_id, "sub": client_id}
     head = {"x5t#S256": _base64url(digest)}
-    return lambda: assertion(
-        key, {**claims, "nbf": int(time.time())}, algorithm="PS256", headers=head
+    return lambda now: assertion(
+        key, {**claims, "nbf": int(now)}, algorithm="PS256", headers=head, now=now
     )
 
 

@@ -2,8 +2,10 @@
 
 Waiting for late events delays all; never looking back loses them. So a round reads up to now, and
 older spans are read again when they have reached the ages of a ladder, up to the lag the vendor
-admits: an event that is late by L is found at the latest by the first rung of age L or more.
-A window read again costs requests and no rows, because of the anti-join.
+admits: an event that is late by L is found at the latest by the first rung of age L or more. Once
+the lake knows how late records really are, the rungs below that lag move to where they find most,
+within a number of questions a day. A window read again costs requests and no rows, because of the
+anti-join.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import httpx
 
+from pipelines import records
 from pipelines.integration import Cursor, Gap, Page, Span
 
 Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
 """Asks for all records of a span, both ends included or not; yields an answer's records each."""
 
 _WORTH = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_MARGIN = 1.25
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -36,10 +42,25 @@ class Ladder:
     """Spans are read again once they are so old; the last is the vendor's greatest lag."""
     keeps: timedelta | None = None
     """What is older is not asked for: the vendor would refuse."""
+    always: tuple[timedelta, ...] = ()
+    """The vendor's own lag, and what else stays whatever is measured."""
+    per_day: float = 150
+    """At most so many questions a day are spent on other ages."""
 
-    def step(self, rung: int) -> timedelta:
-        """How much must have come of age before it is read again."""
-        return max(self.ages[rung] / 4, self.settle)
+    def step(self, age: timedelta) -> timedelta:
+        """How much must have come to this age before it is read again."""
+        return max(age / 4, self.settle)
+
+    def cost(self, ages: Sequence[timedelta]) -> float:
+        """Questions a day."""
+        return sum(_DAY / self.step(age) for age in ages)
+
+
+class Rung(NamedTuple):
+    """All before `reached` has been asked for when it was at least of this age."""
+
+    age: timedelta
+    reached: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +69,11 @@ class Progress:
 
     live: datetime
     """Asked for up to here."""
-    again: tuple[datetime, ...]
-    """For each rung: asked for, up to here, when at least as old as the rung."""
+    again: tuple[Rung, ...]
     history: Span | None = None
     """Still to be read, from its end to its beginning."""
+    rest: Ask | None = None
+    """What is left of a question that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +94,26 @@ def ladder(
         ages.append(age)
         age *= 4
     ages = [*ages, lag] if lag > settle else []
-    return Ladder(window=window, settle=settle, ages=tuple(ages), keeps=keeps)
+    always = tuple(ages[-1:])
+    return Ladder(window=window, settle=settle, ages=tuple(ages), keeps=keeps, always=always)
+
+
+def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
+    """Ages at which to read again: just beyond each of these lags, and the vendor's own at last.
+
+    `late` are quantiles of what was measured. Where the questions would be more than are allowed,
+    the youngest ages, which cost most, are left out; the vendor's own lag never is.
+    """
+    if not steps.always:
+        return ()
+    longest = steps.keeps or timedelta.max
+    wanted = [lag * _MARGIN for lag in late if steps.settle < lag and lag * _MARGIN < longest]
+    ages = list(steps.always)
+    for age in sorted(wanted, reverse=True):
+        near = any(age <= other < 2 * age for other in ages)
+        if not near and steps.cost([*ages, age]) - steps.cost(steps.always) <= steps.per_day:
+            ages.append(age)
+    return tuple(sorted(ages))
 
 
 def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
@@ -81,25 +122,32 @@ def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
     recent = max(since, now - steps.window)
     return Progress(
         live=recent,
-        again=tuple(max(since, now - age) for age in steps.ages),
+        again=tuple(Rung(age, max(since, now - age)) for age in steps.ages),
         history=Span(since=since, until=recent) if since < recent else None,
     )
 
 
 def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
-    """What to ask next: the present, then what has come of age, then history. None: all is done."""
+    """What to ask next: what was interrupted, the present, what has come of age, then history.
+
+    None: all is done.
+    """
     now = now.replace(microsecond=0)
     oldest = now - steps.keeps if steps.keeps else _EVER
     progress = _still_kept(progress, oldest)
+    if progress.rest:
+        return progress.rest
     if progress.live < now:
         until = min(progress.live + steps.window, now)
         span = Span(since=max(progress.live - steps.settle, oldest), until=until)
         return Ask(span=span, then=replace(progress, live=until))
-    for rung, (age, reached) in enumerate(zip(steps.ages, progress.again, strict=True)):
-        if now - age - reached >= steps.step(rung):
+    for number, (age, reached) in enumerate(progress.again):
+        if now - age - reached >= steps.step(age):
             until = min(reached + steps.window, now - age)
-            again = (*progress.again[:rung], until, *progress.again[rung + 1 :])
-            return Ask(span=Span(since=reached, until=until), then=replace(progress, again=again))
+            again = list(progress.again)
+            again[number] = Rung(age, until)
+            then = replace(progress, again=tuple(again))
+            return Ask(span=Span(since=reached, until=until), then=then)
     if progress.history is None:
         return None
     since = max(progress.history.since, progress.history.until - steps.window)
@@ -112,15 +160,24 @@ def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
 
 def _still_kept(progress: Progress, oldest: datetime) -> Progress:
     """The progress without what the vendor has dropped meanwhile."""
-    history = progress.history
-    if history and history.since < oldest:
-        kept = oldest < history.until
-        history = Span(since=oldest, until=history.until) if kept else None
+    history, rest = _kept(progress.history, oldest), progress.rest
+    if rest:
+        span = _kept(rest.span, oldest)
+        if span is None:
+            return _still_kept(rest.then, oldest)
+        rest = replace(rest, span=span)
     return Progress(
         live=max(progress.live, oldest),
-        again=tuple(max(reached, oldest) for reached in progress.again),
+        again=tuple(Rung(age, max(reached, oldest)) for age, reached in progress.again),
         history=history,
+        rest=rest,
     )
+
+
+def _kept(span: Span | None, oldest: datetime) -> Span | None:
+    if span is None or oldest >= span.until:
+        return None
+    return Span(since=max(span.since, oldest), until=span.until)
 
 
 def begin(steps: Ladder) -> Callable[[datetime, datetime], Cursor]:
@@ -134,57 +191,139 @@ def between(steps: Ladder) -> Callable[[Span, datetime], Cursor]:
     def cursor(span: Span, now: datetime) -> Cursor:
         # Far ahead of the clock, so that there is no present and nothing to read again.
         ahead = now.replace(microsecond=0) + timedelta(days=1)
-        return _dump(Progress(live=ahead, again=(ahead,) * len(steps.ages), history=span))
+        again = tuple(Rung(age, ahead) for age in steps.ages)
+        return _dump(Progress(live=ahead, again=again, history=span))
 
     return cursor
 
 
-def pages(steps: Ladder, read: Read) -> Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]:
-    """`pages` of a stream that is walked in windows: the cursor moves when a window is complete."""
+def learn(steps: Ladder) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
+    """`learn` of a stream that is walked in windows: the rungs move to where records are late."""
+
+    def learned(cursor: Cursor, late: Sequence[timedelta]) -> Cursor:
+        progress = _load(cursor, steps)
+        if progress.rest:
+            return cursor
+        return _dump(replace(progress, again=_moved(progress, climb(steps, late))))
+
+    return learned
+
+
+def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Rung, ...]:
+    """What was read at some age was read at any lesser age too."""
+    return tuple(
+        Rung(
+            age,
+            max(
+                (rung.reached for rung in progress.again if rung.age >= age),
+                default=progress.live - 2 * age,
+            ),
+        )
+        for age in ages
+    )
+
+
+def pages(
+    steps: Ladder, read: Read, time: str | None = None
+) -> Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]:
+    """`pages` of a stream that is walked in windows: the cursor moves when a window is complete.
+
+    Where the vendor orders a window by the RFC 3339 text at the path `time`, either way, it moves
+    with each answer, so that a burst is not read from its start again.
+    """
 
     def walk(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
         progress = kept = _load(cursor, steps)
         while ask := next_ask(steps, progress, now):
+            left = ask.span
             for answer in read(client, ask.span):
-                gaps = (answer,) if isinstance(answer, Gap) else ()
-                yield Page(records=() if gaps else answer, cursor=_dump(progress), gaps=gaps)  # type: ignore[arg-type]  # narrowed by gaps
+                if isinstance(answer, Gap):
+                    yield Page(records=(), cursor=_dump(progress), gaps=(answer,))
+                    continue
+                done, left = _done(left, answer, time) if time else (None, left)
+                if done:
+                    progress = replace(progress, rest=replace(ask, span=left))
+                yield Page(records=answer, cursor=_dump(progress), covers=done)
             progress = ask.then
             worth = _worth_keeping(kept, progress)
-            yield Page(records=(), cursor=_dump(progress), covers=ask.span, milestone=worth)
+            yield Page(records=(), cursor=_dump(progress), covers=left, milestone=worth)
             kept = progress if worth else kept
 
     return walk
+
+
+def _done(left: Span, answer: Sequence[bytes], time: str) -> tuple[Span | None, Span]:
+    """What an answer has covered of a span, and what is left of it; what is equal is left."""
+    try:
+        first, last = (_time(answer[place], time) for place in (0, -1))
+    except (IndexError, ValueError, TypeError):
+        return None, left
+    if last < first and left.since < last < left.until - _TICK:
+        until = last + _TICK
+        return Span(since=until, until=left.until), Span(since=left.since, until=until)
+    if first < last and left.since < last < left.until:
+        return Span(since=left.since, until=last), Span(since=last, until=left.until)
+    return None, left
+
+
+_TICK = timedelta(milliseconds=1)
+
+
+def _time(record: bytes, path: str) -> datetime:
+    """Raises ValueError and TypeError."""
+    value = records.load(record)
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    time = datetime.fromisoformat(value)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _worth_keeping(kept: Progress, progress: Progress) -> bool:
     """Has so much been asked in vain that it should not be asked again?"""
     if kept.history and not progress.history:
         return True
-    pairs = zip((kept.live, *kept.again), (progress.live, *progress.again), strict=True)
-    return any(after - before >= _WORTH for before, after in pairs)
+    reached = {rung.age: rung.reached for rung in kept.again}
+    moved = [after - reached.get(age, after) for age, after in progress.again]
+    return any(gain >= _WORTH for gain in (progress.live - kept.live, *moved))
 
 
 def _dump(progress: Progress) -> Cursor:
-    history = progress.history
-    return json.dumps(
-        {
-            "live": progress.live.isoformat(),
-            "again": [time.isoformat() for time in progress.again],
-            "history": history and [history.since.isoformat(), history.until.isoformat()],
-        },
-        separators=(",", ":"),
-    )
+    return json.dumps(_plain(progress), separators=(",", ":"))
+
+
+def _plain(progress: Progress) -> dict[str, Any]:
+    return {
+        "live": progress.live.isoformat(),
+        "again": [rung.reached.isoformat() for rung in progress.again],
+        "ages": [rung.age.total_seconds() for rung in progress.again],
+        "history": progress.history and _ends(progress.history),
+        "rest": progress.rest and [*_ends(progress.rest.span), _plain(progress.rest.then)],
+    }
+
+
+def _ends(span: Span) -> list[str]:
+    return [span.since.isoformat(), span.until.isoformat()]
 
 
 def _load(cursor: Cursor, steps: Ladder) -> Progress:
-    """The progress of a cursor; a ladder changed since then is climbed from the start."""
-    stored = json.loads(cursor)
-    live = datetime.fromisoformat(stored["live"])
-    again = tuple(map(datetime.fromisoformat, stored["again"]))
-    if len(again) != len(steps.ages):
-        again = tuple(live - 2 * age for age in steps.ages)
-    history = stored["history"] and Span(
-        since=datetime.fromisoformat(stored["history"][0]),
-        until=datetime.fromisoformat(stored["history"][1]),
+    """The progress of a cursor; where the vendor's lag is another now, so are the ages."""
+    progress = _read(json.loads(cursor), steps)
+    if not {*steps.always} <= {rung.age for rung in progress.again}:
+        return replace(progress, again=_moved(progress, steps.ages))
+    return progress
+
+
+def _read(stored: dict[str, Any], steps: Ladder) -> Progress:
+    ages = [timedelta(seconds=age) for age in stored.get("ages", ())]
+    times = map(datetime.fromisoformat, stored["again"])
+    history, rest = stored["history"], stored.get("rest")
+    return Progress(
+        live=datetime.fromisoformat(stored["live"]),
+        again=tuple(map(Rung, ages or steps.ages, times)),
+        history=_span(*history) if history else None,
+        rest=Ask(span=_span(*rest[:2]), then=_read(rest[2], steps)) if rest else None,
     )
-    return Progress(live=live, again=again, history=history)
+
+
+def _span(since: str, until: str) -> Span:
+    return Span(since=datetime.fromisoformat(since), until=datetime.fromisoformat(until))

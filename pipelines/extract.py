@@ -32,6 +32,8 @@ _BATCH_BYTES = 8 * 2**20
 _BATCH_SECONDS = 5.0
 _NOTE_EVERY = timedelta(minutes=15)
 _FRESH = timedelta(days=1)
+_LOOKED_AT = timedelta(days=7)
+_OTHER_TIME = timedelta(minutes=1)
 _DERIVE_ROWS = 20_000
 
 Clock = Callable[[], datetime]
@@ -120,16 +122,32 @@ def extract(this: Round) -> Report:
 
 
 def _read(this: Round, report: Report) -> None:
-    now = this.clock()
+    now = _now(this)
     place = lakes.position(this.lake, this.log)
     report.total, report.version = place.rows, place.version
     _same_origin(place.about, this)
     ledger.sign(this.lake, this.log, place.rows, now)
     asked = Asked(now=now, noted_at=place.noted_at)
+    cursor = _learned(this, place, now) if place.cursor else _begin(this, asked)
     try:
-        _follow(this, place.cursor or _begin(this, asked), asked, report)
+        _follow(this, cursor, asked, report)
     except CursorRefused:
         _follow(this, _begin(this, asked), asked, report)
+
+
+def _learned(this: Round, place: lakes.Position, now: datetime) -> str:
+    """The cursor, once a day with what the lake says about how late records are."""
+    assert place.cursor  # noqa: S101 the caller looked
+    learn, noted = this.stream.learn, place.noted_at
+    if learn is None or noted is None or noted.date() == now.date():
+        return place.cursor
+    late = lakes.lateness(this.lake, this.log, now - _LOOKED_AT)
+    return learn(place.cursor, late) if late else place.cursor
+
+
+def _now(this: Round) -> datetime:
+    """The service's time, as far as it is known: what is asked for are times by its clock."""
+    return this.clock() - this.client.ahead
 
 
 def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
@@ -238,21 +256,27 @@ def _note_failure(this: Round, reason: str) -> None:
 
 def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> None:
     """Fetch, land and derive, each a step ahead of the next."""
-    pages = ahead(_pages(this, cursor, asked.now, report))
+    pages = ahead(_pages(this, cursor, asked, report))
     landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
     for fresh in landed:
         _derive(this.lake, this.source, this.stream, fresh, report)
         this.progress(report)
 
 
-def _pages(this: Round, cursor: str, now: datetime, report: Report) -> Iterator[Page]:
-    pages = this.stream.pages(this.client, cursor, now)
+def _pages(this: Round, cursor: str, asked: Asked, report: Report) -> Iterator[Page]:
+    known = this.client.ahead
+    pages = this.stream.pages(this.client, cursor, asked.now)
     while True:
         with report.timed("fetch"), _shaped_as_expected(this):
             page = next(pages, None)
-        if page is None:
+        if abs(this.client.ahead - known) > _OTHER_TIME:
+            # Only an answer tells how far apart the clocks are: what was asked by ours is void.
+            asked.now, known = _now(this), this.client.ahead
+            pages = this.stream.pages(this.client, cursor, asked.now)
+        elif page is None:
             return
-        yield page
+        else:
+            yield page
 
 
 @contextmanager
@@ -446,6 +470,7 @@ def poll(
     *,
     progress: Progress = lambda _: None,
     connect: Callable[[Source], SignedIn] = http.client,
+    clock: Clock = utc_now,
     due: Callable[[Log, timedelta | None], bool] = lambda _log, _floor: True,
 ) -> list[Report]:
     """A round: every due stream of the sources, each source at its own pace beside the others."""
@@ -453,9 +478,18 @@ def poll(
     def one(source: Source) -> list[Report]:
         with connect(source) as client:
             return [
-                extract(Round(lake=lake, source=source, stream=s, client=client, progress=progress))
-                for s in source.streams()
-                if due(Log(source.name, s.name), source.settings.poll_every)
+                extract(
+                    Round(
+                        lake=lake,
+                        source=source,
+                        stream=stream,
+                        client=client,
+                        clock=clock,
+                        progress=progress,
+                    )
+                )
+                for stream in source.streams()
+                if due(Log(source.name, stream.name), source.settings.poll_every)
             ]
 
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:

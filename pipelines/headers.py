@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import email.utils
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import httpx
+
+
+def sent_at(response: httpx.Response) -> datetime | None:
+    """When the server sent this, by its own clock; None where it does not say."""
+    with suppress(KeyError, ValueError, TypeError):
+        sent = email.utils.parsedate_to_datetime(response.headers["Date"])
+        return sent if sent.tzinfo else sent.replace(tzinfo=UTC)
+    return None
 
 
 def server_seconds(response: httpx.Response, until: float) -> float:

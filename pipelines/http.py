@@ -11,20 +11,23 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from pipelines import records
 from pipelines.errors import Refused, Unavailable
-from pipelines.headers import retry_after
+from pipelines.headers import retry_after, sent_at
 from pipelines.integration import Integration, Manners, Source
 
 _ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
+_SAME_TIME = timedelta(seconds=30)
+_ABSURD = timedelta(days=1)
 _USER_AGENT = "auditlake/0.1"
 
 
@@ -37,6 +40,8 @@ class Patience:
     ceiling: float = 30.0
     longest_wait: float = 900.0
     """The most seconds a throttled vendor may ask us to wait before we come back another time."""
+    longest_answer: float = 600.0
+    """The most seconds a body may take; a timeout alone would let it trickle for ever."""
 
     def pause(self, attempt: int) -> float:
         bound: float = min(self.ceiling, self.first * 2**attempt)
@@ -80,14 +85,39 @@ class Pace:
             return ready - now
 
 
+class _Timely(httpx.SyncByteStream):
+    """A body that has to end in time."""
+
+    def __init__(self, inner: httpx.SyncByteStream, seconds: float) -> None:
+        self._inner = inner
+        self._until = time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._inner:
+            yield part
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the answer did not end in time")
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class Patient(httpx.BaseTransport):
     """A transport that waits its turn and asks again what may be asked again."""
 
-    def __init__(self, inner: httpx.BaseTransport, pace: Pace, patience: Patience) -> None:
+    def __init__(
+        self,
+        inner: httpx.BaseTransport,
+        pace: Pace,
+        patience: Patience,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._inner = inner
         self._pace = pace
         self._patience = patience
+        self._clock = clock
         self.requests = 0
+        self.ahead = timedelta(0)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         attempt = 0
@@ -115,12 +145,21 @@ class Patient(httpx.BaseTransport):
         try:
             response = self._inner.handle_request(request)
             response.request = request
+            self._compare_clocks(response)
+            if isinstance(response.stream, httpx.SyncByteStream):
+                response.stream = _Timely(response.stream, self._patience.longest_answer)
             response.read()
         except _BROKEN as error:
             return error
         if response.is_success and _says_json(response) and not records.whole(response.content):
             return httpx.RemoteProtocolError("the answer's JSON was cut short")
         return response
+
+    def _compare_clocks(self, response: httpx.Response) -> None:
+        """A cached answer tells an old time, which only makes us ask for less."""
+        if sent := sent_at(response):
+            ahead = self._clock() - sent
+            self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
     def _again(self, response: httpx.Response) -> bool:
         return response.status_code in _ASK_AGAIN or self._pace.manners.throttled(response)
@@ -148,6 +187,11 @@ class SignedIn(httpx.Client):
         """Requests on the wire so far, sign-in and repeats included."""
         return self._patient.requests
 
+    @property
+    def ahead(self) -> timedelta:
+        """How far our clock is ahead of the service's, by its last answer; 0 where they agree."""
+        return self._patient.ahead
+
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Raises Refused for a 4xx, Unavailable where asking again is all one can do."""
         response = super().send(request, **options)
@@ -167,6 +211,7 @@ def client(
     patience: Patience | None = None,
     transport: httpx.BaseTransport | None = None,
     pace: Pace | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SignedIn:
     """A client that is signed in to `source`; relative URLs follow its base_url."""
     integration = source.integration
@@ -174,6 +219,7 @@ def client(
         transport or httpx.HTTPTransport(retries=0),
         pace or Pace(_manners(source)),
         patience or Patience(),
+        clock,
     )
     return SignedIn(
         integration,

@@ -83,6 +83,8 @@ class Stream:
     """(client, cursor, now) -> what has come since, to its end, newest visible early."""
     between: Callable[[Span, datetime], Cursor] | None = None
     """(span, now) -> a cursor whose pages end with the span; None: the vendor has no such query."""
+    learn: Callable[[Cursor, Sequence[timedelta]], Cursor] | None = None
+    """(cursor, how late records were: quantiles, ascending) -> a cursor that reads again by it."""
     id: str | Field | None
     """The vendor's identity of a record. The same identity implies the same time.
 

@@ -44,6 +44,8 @@ _ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _CHECKPOINT_EVERY = 100
 _RACES = 50
+_QUANTILES = (0.9, 0.99, 0.999)
+_ENOUGH_TO_TELL = 100
 _SAME_FAILURE = timedelta(hours=1)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
@@ -426,6 +428,28 @@ def raw_rows(lake: Lake, log: Log, first: int, until: int) -> pl.DataFrame:
         return pl.DataFrame(schema=RAW)
     with _told(log.table):
         return found.filter(pl.col("seq").is_between(first, until, "left")).sort("seq").collect()
+
+
+def lateness(lake: Lake, log: Log, since: datetime) -> tuple[timedelta, ...]:
+    """How late live records since then were, one in 10, 100 and 1,000; none where too few came.
+
+    What happened before the table was first written to was history, not late.
+    """
+    found = scan(lake, log.table)
+    if found is None:
+        return ()
+    with _told(log.table):
+        first = found.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max())
+        begun = max(since, first.collect().item() or since)
+        late = pl.col("ingested_at") - pl.col("time")
+        live = found.filter(
+            pl.col("date") >= begun.date(), pl.col("time") >= begun, pl.col("via") != "backfill"
+        )
+        told = live.select(
+            pl.len().alias("records"), *(late.quantile(q).alias(str(q)) for q in _QUANTILES)
+        )
+        records, *quantiles = told.collect().row(0)
+    return tuple(quantiles) if records >= _ENOUGH_TO_TELL else ()
 
 
 def derived(lake: Lake, log: Log) -> int:

@@ -1,12 +1,14 @@
 """The plan of windows: nothing within the published lag is ever missed, and idleness is cheap."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import coverage
+from pipelines import coverage, spans
 from pipelines.integration import Span
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
@@ -79,7 +81,7 @@ def test_rounds_close_together_ask_little(pauses):
         now += timedelta(seconds=pause)
         cursor = walk(vendor, cursor, now, set())
     elapsed = now - START
-    again = sum(elapsed / STEPS.step(rung) + 1 for rung in range(len(STEPS.ages)))
+    again = sum(elapsed / STEPS.step(age) + 1 for age in STEPS.ages)
     assert len(vendor.asked) <= len(pauses) + again
 
 
@@ -107,3 +109,113 @@ def test_a_window_cut_short_is_asked_again():
     except ConnectionError:
         pass
     assert seen == [cursor]
+
+
+lags = st.lists(st.integers(0, 20 * 3600), max_size=4).map(
+    lambda found: [timedelta(seconds=seconds) for seconds in sorted(found)]
+)
+
+
+@given(lags)
+def test_what_is_measured_never_takes_the_published_lag_away_and_stays_within_the_budget(late):
+    ages = coverage.climb(STEPS, late)
+    assert set(STEPS.always) <= set(ages)
+    assert STEPS.cost(ages) <= STEPS.per_day + STEPS.cost(STEPS.always)
+    assert list(ages) == sorted(set(ages))
+
+
+def test_reading_again_follows_the_lag_that_was_measured():
+    hour = timedelta(hours=1)
+    assert coverage.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
+    assert coverage.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
+    assert coverage.climb(STEPS, [16 * hour]) == (LAG, 20 * hour)
+    assert coverage.climb(replace(STEPS, per_day=0), [hour]) == (LAG,)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events, rounds, st.lists(lags, min_size=1, max_size=4))
+def test_within_the_published_lag_nothing_is_missed_whatever_was_measured(
+    happenings, pauses, measured
+):
+    arrivals = [
+        (START + timedelta(seconds=at), START + timedelta(seconds=at + late))
+        for at, late in happenings
+    ]
+    vendor, found = Vendor(arrivals), set()
+    cursor, now = coverage.begin(STEPS)(START - HISTORY, START), START
+    walk(vendor, cursor, now, set())
+    vendor.asked.clear()
+    for number, pause in enumerate(pauses):
+        cursor = coverage.learn(STEPS)(cursor, measured[number % len(measured)])
+        now += timedelta(seconds=pause)
+        cursor = walk(vendor, cursor, now, found)
+    again = [span for span in vendor.asked if span.until < now - STEPS.settle * 2]
+    days = (now - START + HISTORY) / timedelta(days=1)
+    allowed = STEPS.per_day + STEPS.cost(STEPS.always) + STEPS.cost(STEPS.ages)
+    assert len(again) <= (days + 2) * allowed + len(pauses) * 8
+    last = max((arrived for _, arrived in arrivals), default=now)
+    walk(vendor, cursor, max(now, last + LAG * 2), found)
+    assert len(found) == len(arrivals)
+
+
+class Paged(Vendor):
+    """Answers of ten records, in one order or the other; may break off."""
+
+    def __init__(self, arrivals, *, newest_first):
+        super().__init__(arrivals)
+        self.newest_first, self.left = newest_first, None
+
+    def read(self, _client, span):
+        self.asked.append(span)
+        found = sorted(
+            (happened, b'{"time":"%s","n":%d}' % (happened.isoformat().encode(), index))
+            for index, (happened, _) in enumerate(self.arrivals)
+            if span.since <= happened < span.until
+        )
+        found = [record for _, record in (found[::-1] if self.newest_first else found)]
+        for start in range(0, max(1, len(found)), 10):
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise ConnectionError
+            yield found[start : start + 10]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.booleans(), st.lists(st.integers(0, 3 * 3600), min_size=1, max_size=80), st.data())
+def test_a_burst_is_resumed_inside_and_nothing_of_it_is_lost(newest_first, seconds, data):
+    arrivals = [(START + timedelta(seconds=s // 60 * 60), START) for s in seconds]
+    vendor, found, answers = Paged(arrivals, newest_first=newest_first), set(), 0
+    now = START + timedelta(hours=4)
+    cursor = coverage.begin(STEPS)(START - timedelta(hours=1), START - timedelta(minutes=30))
+    for _ in range(200):
+        vendor.left, before = data.draw(st.integers(1, 4)), cursor
+        try:
+            for page in coverage.pages(STEPS, vendor.read, "time")(None, cursor, now):
+                found.update(page.records)
+                cursor, answers = page.cursor, answers + 1
+            break
+        except ConnectionError:
+            if cursor == before:
+                vendor.left = None
+    assert len(found) == len(arrivals)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_after_a_fault_a_window_goes_on_where_its_last_answer_ended(newest_first):
+    arrivals = [(START + timedelta(minutes=minute), START) for minute in range(100)]
+    vendor, now = Paged(arrivals, newest_first=newest_first), START + timedelta(minutes=100)
+    cursor, pages = coverage.begin(STEPS)(START - timedelta(hours=1), START), []
+    vendor.left = 3
+    try:
+        for page in coverage.pages(STEPS, vendor.read, "time")(None, cursor, now):
+            pages.append(page)
+    except ConnectionError:
+        vendor.left = None
+    pages += coverage.pages(STEPS, vendor.read, "time")(None, pages[-1].cursor, now)
+    whole, again, *_ = vendor.asked
+    border = START + timedelta(minutes=70 if newest_first else 29)
+    assert border in (again.since, again.until.replace(microsecond=0))
+    assert again.until - again.since < whole.until - whole.since
+    assert len({record for page in pages for record in page.records}) == 100
+    assert spans.minus([whole], filter(None, (page.covers for page in pages))) == ()

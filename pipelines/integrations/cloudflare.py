@@ -295,6 +295,7 @@ def _both(account_id: str) -> tuple[Stream, ...]:
             id=_both_shapes(_same, "id ID"),
             time=_both_shapes(_time, "when When"),
             read=_pages(f"{account}/audit_logs"),
+            ordered_by="when",
             columns=AUDIT_LOGS,
         ),
         _stream(
@@ -302,16 +303,18 @@ def _both(account_id: str) -> tuple[Stream, ...]:
             id=_both_shapes(_same, "id AuditLogID"),
             time=_both_shapes(_time, "action.time ActionTimestamp"),
             read=_cursors(f"{account}/logs/audit"),
+            ordered_by="action.time",
             columns=AUDIT_LOGS_V2,
         ),
     )
 
 
-def _stream(*, read: Read, **own: Any) -> Stream:
+def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
     return Stream(
         begin=coverage.begin(_STEPS),
-        pages=coverage.pages(_STEPS, read),
+        pages=coverage.pages(_STEPS, read, ordered_by),
         between=coverage.between(_STEPS),
+        learn=coverage.learn(_STEPS),
         target_rank={"token": 0},
         keeps=_KEEPS,
         lag=_LAG,

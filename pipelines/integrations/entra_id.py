@@ -464,6 +464,7 @@ def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False
         begin=coverage.begin(_FIRST),
         pages=partial(_resumable, query),
         between=coverage.between(_THEN),
+        learn=coverage.learn(_THEN),
         id="id",
         time=query.time,
         columns=columns,

@@ -469,7 +469,7 @@ COLUMNS: Columns = {
 
 def _ladder(lag: timedelta) -> Ladder:
     steps = coverage.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
-    return replace(steps, ages=(*steps.ages, *_SWEEPS))
+    return replace(steps, ages=(*steps.ages, *_SWEEPS), always=(lag, *_SWEEPS))
 
 
 @cache
@@ -479,8 +479,9 @@ def _stream(application: str, customer_id: str) -> Stream:
     return Stream(
         name=application,
         begin=coverage.begin(steps),
-        pages=coverage.pages(steps, _read(application, customer_id)),
+        pages=coverage.pages(steps, _read(application, customer_id), "id.time"),
         between=coverage.between(steps),
+        learn=coverage.learn(steps),
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",
         columns=COLUMNS,
@@ -512,8 +513,8 @@ def _auth(settings: Settings) -> httpx.Auth:
     }
     headers = {"kid": key["private_key_id"]} if key.get("private_key_id") else None
 
-    def ask() -> httpx.Request:
-        assertion = auth.assertion(private, claims, headers=headers)
+    def ask(now: float) -> httpx.Request:
+        assertion = auth.assertion(private, claims, headers=headers, now=now)
         form = {"grant_type": _GRANT, "assertion": assertion}
         return httpx.Request("POST", key["token_uri"], data=form)
 

@@ -318,8 +318,9 @@ _WHO = ("initiated_by", "resource", "event_type")
 DIRECTORY_INSIGHTS = Stream(
     name="directory_insights",
     begin=coverage.begin(_LADDER),
-    pages=coverage.pages(_LADDER, read),
+    pages=coverage.pages(_LADDER, read, "timestamp"),
     between=coverage.between(_LADDER),
+    learn=coverage.learn(_LADDER),
     id=Field(_identity, "id", "timestamp"),
     time="timestamp",
     keeps=_KEEPS,
@@ -401,7 +402,7 @@ def _service_account(settings: Settings) -> httpx.Auth:
     form = {"grant_type": "client_credentials", "scope": "api"}
     url = f"{settings.authority_url}/oauth2/token"
 
-    def ask() -> httpx.Request:
+    def ask(_now: float) -> httpx.Request:
         return httpx.Request("POST", url, data=form, headers={"Authorization": basic})
 
     return auth.Token(ask, _sign_in_advice)

@@ -46,6 +46,7 @@ _WALK = coverage.Ladder(
     window=timedelta(hours=21),
     settle=timedelta(hours=1),
     ages=(timedelta(hours=6), timedelta(days=1)),
+    always=(timedelta(hours=6), timedelta(days=1)),
     keeps=_KEEPS,
 )
 _HOUR = timedelta(hours=1)

@@ -266,12 +266,12 @@ def _auth(settings: Settings) -> httpx.Auth:
     claims = {"iss": settings.client_id, "sub": settings.client_id, "aud": token_url}
     headers = {"kid": settings.key_id} if settings.key_id else None
 
-    def ask() -> httpx.Request:
+    def ask(now: float) -> httpx.Request:
         form = {
             "grant_type": "client_credentials",
             "scope": "okta.logs.read",
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            "client_assertion": auth.assertion(key, claims, headers=headers),
+            "client_assertion": auth.assertion(key, claims, headers=headers, now=now),
         }
         return httpx.Request("POST", token_url, data=form, headers={"Accept": "application/json"})
 

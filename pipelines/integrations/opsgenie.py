@@ -577,6 +577,7 @@ def _operations(product: str, url: str) -> Stream:
         begin=coverage.begin(_LADDER),
         pages=coverage.pages(_LADDER, _operations_read(url)),
         between=coverage.between(_LADDER),
+        learn=coverage.learn(_LADDER),
         id=Field(_hash, "created", "category", "summary", "level", "details"),
         time="created",
         keeps=_OPERATIONS_KEEP,

@@ -15,7 +15,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Failure = Literal["status", "reset", "truncate", "garbage", "slow", "expire_token"]
+Failure = Literal["status", "reset", "truncate", "garbage", "slow", "trickle", "expire_token"]
+
+_PIECES = 10
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,8 +25,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     status: the vendor's own refusal, with `status` and `retry_after`; reset: the connection is
     reset in mid-body; truncate: it is closed before Content-Length is reached; garbage: the JSON
-    ends in the middle, and Content-Length agrees; slow: `seconds` pass first; expire_token: the
-    tokens issued so far are no longer good.
+    ends in the middle, and Content-Length agrees; slow: `seconds` pass first; trickle: the body
+    comes in pieces over `seconds`; expire_token: the tokens issued so far are no longer good.
     """
 
     kind: str
@@ -150,6 +152,8 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
             trouble.expire()
         case "garbage":
             return _halved(app)
+        case "trickle":
+            return _trickling(app, fault.seconds)
     return app
 
 
@@ -161,6 +165,20 @@ def _halved(app: ASGIApp) -> ASGIApp:
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": whole.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+def _trickling(app: ASGIApp, seconds: float) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        whole = await _answer(app, scope, receive)
+        start = {"type": "http.response.start", "status": whole.status, "headers": whole.headers}
+        await send(start)
+        size = len(whole.body) // _PIECES + 1
+        for at in range(0, size * _PIECES, size):
+            await asyncio.sleep(seconds / _PIECES)
+            piece, more = whole.body[at : at + size], at + size < size * _PIECES
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
 
     return answer
 

@@ -33,6 +33,7 @@ from pipelines import (
     settings,
     status,
     toml,
+    webhook_commands,
 )
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -324,6 +325,8 @@ main.add_command(commands.keys_)
 main.add_command(event_commands.renormalise_)
 main.add_command(event_commands.export_)
 main.add_command(event_commands.columns_)
+main.add_command(webhook_commands.receive)
+main.add_command(webhook_commands.webhooks_)
 
 
 def _some(sources: list[Any]) -> list[Any]:

@@ -79,3 +79,13 @@ COVERAGE: dict[str, pl.DataType] = {
     "rows": pl.Int64(),  # in the raw table when this was noted
     "cursor": pl.String(),  # where the stream stood, where no raw commit says so
 }
+
+ECHOES: dict[str, pl.DataType] = {
+    "integration": pl.String(),
+    "stream": pl.String(),
+    "event_id": pl.String(),
+    "time": Timestamp,  # when it happened
+    "date": pl.Date(),  # UTC day of `time`; the partition
+    "way": pl.String(),  # "webhook" or "poll": how it came, or was told of, another time
+    "seen_at": Timestamp,  # when it came that way
+}

@@ -113,6 +113,8 @@ def extract(this: Round) -> Report:
     try:
         catch_up(this.lake, this.source, this.stream, report)
         _read(this, report)
+        if report.rows:
+            _leave_none_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
         _note_failure(this, report.error)
@@ -356,8 +358,8 @@ def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) ->
 
 
 def _cursor(this: Round, pages: Sequence[Page]) -> str | None:
-    """A backfill leaves the live position alone."""
-    return None if this.via == "backfill" else pages[-1].cursor
+    """What was not asked from the live position on leaves it alone."""
+    return pages[-1].cursor if this.via == "poll" else None
 
 
 def _sorted_out(
@@ -392,6 +394,27 @@ def _count(report: Report, landed: lakes.Appended, offered: int) -> None:
     times: list[datetime] = [t for t in (report.newest, report.oldest) if t]
     times += fresh.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
     report.oldest, report.newest = min(times), max(times)
+
+
+def push(this: Round, pages: Sequence[Page]) -> Report:
+    """Land what a vendor sent by itself, beside the live stream, whose position stays."""
+    report = Report(integration=this.source.name, stream=this.stream.name)
+    try:
+        place = lakes.position(this.lake, this.log)
+        report.total = place.rows
+        _same_origin(place.about, this)
+        fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
+        _derive(this.lake, this.source, this.stream, fresh, report)
+        _leave_none_behind(this, report)
+    except AuditlakeError as error:
+        report.error = str(error)
+    return report
+
+
+def _leave_none_behind(this: Round, report: Report) -> None:
+    """Rows that landed behind those of another writer wait for the events of those."""
+    if lakes.derived(this.lake, this.log) < report.total:
+        catch_up(this.lake, this.source, this.stream, report)
 
 
 def catch_up(lake: Lake, source: Source, stream: Stream, report: Report) -> None:

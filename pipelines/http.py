@@ -217,7 +217,7 @@ def client(
     integration = source.integration
     patient = Patient(
         transport or httpx.HTTPTransport(retries=0),
-        pace or Pace(_manners(source)),
+        pace or Pace(manners(source)),
         patience or Patience(),
         clock,
     )
@@ -231,11 +231,11 @@ def client(
     )
 
 
-def _manners(source: Source) -> Manners:
+def manners(source: Source) -> Manners:
     """A simulated service needs no assumed rate; what it answers is obeyed all the same."""
-    manners = source.integration.manners
+    asked = source.integration.manners
     simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
-    return replace(manners, rate=None) if simulated else manners
+    return replace(asked, rate=None) if simulated else asked
 
 
 def _refusal(integration: Integration, response: httpx.Response) -> Refused:

@@ -35,7 +35,7 @@ from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
 from pipelines.errors import LakeError
-from pipelines.event import COVERAGE, EVENTS, RAW, REJECTED
+from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, REJECTED
 from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"
@@ -47,6 +47,7 @@ _RACES = 50
 _QUANTILES = (0.9, 0.99, 0.999)
 _ENOUGH_TO_TELL = 100
 _SAME_FAILURE = timedelta(hours=1)
+_BLUR = timedelta(seconds=1)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
 _SETTINGS = {
@@ -165,6 +166,7 @@ _COVERAGE = _Table(
     about="What was asked for, and what came of it",
     partitions=("integration", "stream"),
 )
+_ECHOES = _Table(name="echoes", schema=ECHOES, about="How an event came another time")
 _Decide = Callable[[DeltaTable, int], _Decision | None]
 
 
@@ -212,18 +214,25 @@ def append_raw(
     """Commit the new rows of `batch` (event.RAW but `seq`) together with `cursor` and `claims`.
 
     Rows whose event_id is already in their date are dropped; where nothing is left, nothing is
-    written. Without a cursor the position stays what it was.
+    written. Without a cursor the position stays what it was. What was pushed and now is polled, or
+    the other way round, is noted in `echoes` before the position moves.
     """
     batch = batch.unique("event_id", keep="first", maintain_order=True)
+    said = {_CURSOR: cursor} if cursor else {}
 
     def decide(handle: DeltaTable, rows: int) -> _Decision | None:
-        fresh = _unknown(handle, batch) if rows else batch
+        known = _known(handle, batch) if rows else None
+        fresh = batch if known is None else _without(batch, known)
+        if known is not None:
+            echo(lake, log, _crossed(batch, known))
+        if fresh.is_empty():
+            return None
+        if cursor is None and (place := position(lake, log).cursor):
+            said[_CURSOR] = place
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
-        return None if fresh.is_empty() else _Decision(fresh.with_columns(seq), rows + fresh.height)
+        return _Decision(fresh.with_columns(seq), rows + fresh.height)
 
     table = _Table(name=log.table, schema=RAW, about=about)
-    place = position(lake, log).cursor if cursor is None else cursor
-    said = {_CURSOR: place} if place else {}
     if claims:
         said[_CLAIMS] = json.dumps([asdict(claim) for claim in claims], default=str)
     return _fenced(lake, table, log.app, decide, said)
@@ -488,12 +497,68 @@ def _beside(batch: pl.DataFrame) -> pl.Expr:
     )
 
 
-def _unknown(handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `batch` the table does not hold: the same id has the same time, so its date."""
+def _known(handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
+    """(event_id, via) of rows that may be in `batch` too: the same id has the same time.
+
+    A vendor may push the time of an event less exactly than it shows it.
+    """
     if batch.is_empty():
-        return batch
-    known = pl.scan_delta(handle).filter(_beside(batch)).select("event_id").collect()
+        return None
+    oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
+    since, until = oldest - _BLUR, newest + _BLUR
+    days = pl.concat([(batch["time"] + blur).dt.date() for blur in (-_BLUR, _BLUR)]).unique()
+    near = pl.col("date").is_in(days.to_list()) & pl.col("time").is_between(since, until)
+    return pl.scan_delta(handle).filter(near).select("event_id", "via").collect()
+
+
+def _without(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     return batch.join(known, on="event_id", how="anti", maintain_order="left")
+
+
+def _crossed(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The records that have been pushed and polled, this time the other way (ECHOES)."""
+    pushed = pl.col("via") == "webhook"
+    mine = batch.select("event_id", "time", "date", way=_way(pushed), seen_at="ingested_at")
+    theirs = known.select("event_id", first=_way(pushed))
+    return mine.join(theirs, on="event_id").filter(pl.col("way") != pl.col("first")).drop("first")
+
+
+def _way(pushed: pl.Expr) -> pl.Expr:
+    return pl.when(pushed).then(pl.lit("webhook")).otherwise(pl.lit("poll"))
+
+
+def echo(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
+    """Note by which other way events came (event.ECHOES without the log), each once."""
+    if rows.is_empty():
+        return
+    key = ["event_id", "way"]
+    ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
+    rows = rows.unique(key, keep="first", maintain_order=True).with_columns(ours)
+
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        known = pl.scan_delta(handle).filter(_of(log), _beside(rows)).select(key).collect()
+        fresh = rows.join(known, on=key, how="anti", maintain_order="left")
+        return None if fresh.is_empty() else _Decision(fresh, done + fresh.height)
+
+    _fenced(lake, _ECHOES, log.app, decide, {})
+
+
+def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
+    """By which other way events came (event.ECHOES), of the days from `since` on."""
+    found = scan(lake, _ECHOES.name)
+    if found is None:
+        return pl.DataFrame(schema=ECHOES)
+    with _told(_ECHOES.name):
+        return found.filter(_of(log), pl.col("date") >= since).collect()
+
+
+def held(lake: Lake, log: Log, rows: pl.DataFrame) -> list[str]:
+    """Which of these events (event_id, time) are in raw."""
+    handle = open_table(lake, log.table)
+    known = _known(handle, rows) if handle else None
+    return (
+        [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()
+    )
 
 
 def _done(handle: DeltaTable, app: str) -> int:
@@ -605,7 +670,10 @@ def tables(lake: Lake, logs: Sequence[Log]) -> list[str]:
     if lake.local is not None:
         found = lake.local.glob("**/_delta_log")
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
-    known = [*(log.table for log in logs), *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE))]
+    known = [
+        *(log.table for log in logs),
+        *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES)),
+    ]
     return [table for table in known if open_table(lake, table) is not None]
 
 

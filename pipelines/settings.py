@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +26,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pipelines.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_SHARED = re.compile(r"[A-Za-z0-9._~+/=-]{16,128}")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -83,7 +87,7 @@ def _address(value: str) -> str:
     url = httpx.URL(value)
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("it is not an http(s) address")
-    if url.scheme == "http" and url.host not in ("127.0.0.1", "::1", "localhost"):
+    if url.scheme == "http" and url.host not in LOOPBACK:
         raise ValueError("plain http is allowed on this machine only: use https")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("it must not hold a user, a query or a fragment")
@@ -91,6 +95,18 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, BeforeValidator(_address)]
+
+
+def _long_enough(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not _SHARED.fullmatch(value.get_secret_value()):
+        raise ValueError(
+            "give 16 to 128 letters, digits or any of . _ ~ + / = -, such as `openssl rand -hex 32`"
+        )
+    return value
+
+
+SharedSecret = Annotated[Secret | None, AfterValidator(_long_enough)]
+"""What a vendor shows with all it pushes; it fits into any header as it is."""
 
 
 class IntegrationSettings(BaseModel):
@@ -103,6 +119,8 @@ class IntegrationSettings(BaseModel):
     streams: tuple[str, ...] = ()
     history: Duration | None = None
     poll_every: Duration | None = None
+    webhook_secret: SharedSecret = None
+    """What the vendor shows with all it pushes; without one, nothing is taken in."""
 
 
 class LakeSettings(BaseModel):
@@ -173,6 +191,22 @@ class Listen(BaseModel):
     port: int = Field(ge=0, le=65535)
 
 
+class WebhookSettings(Listen):
+    """Where pushes arrive, and where they wait until they are in the lake."""
+
+    port: int = Field(default=8600, ge=0, le=65535)
+    public_url: Address | None = None
+    """What vendors call: https, ended by a proxy; each integration's name follows it."""
+    spool: Path | None = None
+    """The folder where deliveries wait; default: `spool` in a lake on a disk, else beside keys."""
+    spool_megabytes: int = Field(default=1024, ge=1)
+    """What may wait there; more is answered so that vendors send it again."""
+    spare_megabytes: int = Field(default=256, ge=0)
+    """What is left free on that disk."""
+    per_second: float = Field(default=200.0, gt=0)
+    """Deliveries a second of one integration."""
+
+
 class Settings(BaseSettings):
     """The whole file; integrations are validated by their kinds."""
 
@@ -189,7 +223,7 @@ class Settings(BaseSettings):
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: Listen = Listen(port=3000)
     dashboard: Listen = Listen(port=8501)
-    webhooks: Listen = Listen(port=8600)
+    webhooks: WebhookSettings = WebhookSettings()
     sandbox: Listen = Listen(port=8700)
 
     @classmethod

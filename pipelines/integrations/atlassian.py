@@ -18,18 +18,21 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, records
+from pipelines import auth, coverage, places, pushing, records
 from pipelines.errors import Refused, Unavailable
 from pipelines.headers import server_seconds
 from pipelines.integration import (
     Columns,
     Cursor,
+    Delivery,
     Field,
     Gap,
     Guide,
     Integration,
+    Look,
     Manners,
     Page,
+    Push,
     Span,
     Stream,
 )
@@ -355,6 +358,27 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
+def _told(_: Settings, delivery: Delivery) -> list[Look]:
+    """The body is not documented, so it is believed for a hint only: one event or a list."""
+    several = delivery.body.lstrip().startswith(b"[")
+    told = records.elements(delivery.body) if several else [delivery.body]
+    if not several:
+        records.members(delivery.body)
+    return [Look(stream="events", told=told)]
+
+
+PUSH = Push(
+    authentic=pushing.authorised,
+    read=_told,
+    steps=(
+        "Open admin.atlassian.com > your organization > Insights (or Security) > Audit log > "
+        "Settings > Webhook. It takes Guard Premium or an Enterprise plan; three are allowed.",
+        "URL: {address}",
+        "Authorization header: Bearer {secret}",
+        "Save, and press the test button.",
+    ),
+)
+
 INTEGRATION = Integration(
     kind="atlassian",
     title="Atlassian",
@@ -370,4 +394,5 @@ INTEGRATION = Integration(
         delay="not published",
         push="audit log webhooks (Guard Premium, Enterprise)",
     ),
+    push=PUSH,
 )

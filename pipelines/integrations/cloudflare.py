@@ -9,6 +9,7 @@ https://developers.cloudflare.com/fundamentals/account/account-security/review-a
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,11 +19,27 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, records
+from pipelines import auth, coverage, places, pushing, records
 from pipelines.coverage import Read
 from pipelines.errors import Unavailable
 from pipelines.headers import server_seconds
-from pipelines.integration import Columns, Field, Gap, Guide, Integration, Manners, Span, Stream
+from pipelines.integration import (
+    Columns,
+    Delivery,
+    Endpoint,
+    Enrolment,
+    Field,
+    Gap,
+    Guide,
+    Integration,
+    Known,
+    Manners,
+    Push,
+    Pushed,
+    Span,
+    Stream,
+    Subscription,
+)
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -351,6 +368,8 @@ def _advice(response: httpx.Response) -> str | None:
                 "the API token is wrong, expired or revoked: create one under "
                 "My Profile or Manage Account > API Tokens and set api_token"
             )
+        case 403 if "/logpush/" in response.request.url.path:
+            return "the API token lacks a permission: give it the account permission Logs: Edit"
         case 403:
             return (
                 "the API token lacks a permission: give it the account permission "
@@ -360,6 +379,111 @@ def _advice(response: httpx.Response) -> str | None:
             return "there is no such account: set account_id to the id on the account's overview"
     return None
 
+
+_TEST = {"content": "tests"}
+_FIELDS = {
+    # dataset, which is the stream's name -> its fields
+    "audit_logs": "ActionResult ActionType ActorEmail ActorID ActorIP ActorType ID Interface "
+    "Metadata NewValue OldValue OwnerID ResourceID ResourceType When",
+    "audit_logs_v2": "AccountID AccountName ActionDescription ActionResult ActionTimestamp "
+    "ActionType ActorContext ActorEmail ActorID ActorIPAddress ActorTokenDetails ActorType "
+    "AuditLogID Raw ResourceID ResourceProduct ResourceRequest ResourceResponse ResourceScope "
+    "ResourceType ResourceValue ZoneID ZoneName",
+}
+
+
+class _Pushed(msgspec.Struct):
+    """What tells the two datasets apart."""
+
+    id_2: str | None = msgspec.field(default=None, name="AuditLogID")
+
+
+def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
+    """A job's first upload is a test."""
+    found: dict[str, list[bytes]] = {"audit_logs": [], "audit_logs_v2": []}
+    for line in records.lines(delivery.body):
+        if not records.whole(line):
+            raise records.Malformed("a line is cut short")
+        if len(line) > 64 or records.load(line) != _TEST:
+            found["audit_logs_v2" if _is_second(line) else "audit_logs"].append(line)
+    return [Pushed(stream=name, records=lines) for name, lines in found.items() if lines]
+
+
+def _is_second(line: bytes) -> bool:
+    try:
+        return msgspec.json.decode(line, type=_Pushed).id_2 is not None
+    except msgspec.DecodeError:
+        return b'"AuditLogID"' in line
+
+
+def _jobs(settings: Settings) -> str:
+    return f"accounts/{settings.account_id}/logpush/jobs"
+
+
+def _register(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
+) -> Known:
+    """A job for each dataset; those that were there are replaced, and so tried again."""
+    _remove(settings, client, endpoint, known)
+    for stream in endpoint.streams:
+        client.post(_jobs(settings), json=_job(endpoint, stream))
+    return _look(settings, client, endpoint, known)
+
+
+def _job(endpoint: Endpoint, dataset: str) -> dict[str, Any]:
+    given = urllib.parse.quote(f"Bearer {endpoint.secret.get_secret_value()}", safe="")
+    return {
+        "name": f"auditlake-{endpoint.name}-{dataset}".replace("_", "-"),
+        "dataset": dataset,
+        "destination_conf": f"{endpoint.address}?header_Authorization={given}",
+        "enabled": True,
+        "output_options": {
+            "field_names": _FIELDS[dataset].split(),
+            "output_type": "ndjson",
+            "timestamp_format": "rfc3339",
+        },
+        "max_upload_bytes": 5_000_000,
+        "max_upload_records": 1000,
+    }
+
+
+def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known) -> Known:
+    """The jobs that push to this address; what else their destination holds is secret."""
+    return [
+        Subscription(
+            stream=str(job.get("dataset")),
+            id=str(job["id"]),
+            active=bool(job.get("enabled")) and not job.get("error_message"),
+            note="the last upload failed" if job.get("error_message") else "",
+        )
+        for job in client.get(_jobs(settings)).json().get("result") or ()
+        if str(job.get("destination_conf")).partition("?")[0] == endpoint.address
+    ]
+
+
+def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
+    for job in _look(settings, client, endpoint, known):
+        client.delete(f"{_jobs(settings)}/{job.id}")
+
+
+PUSH = Push(
+    authentic=pushing.authorised,
+    read=_pushed,
+    # Which one Logpush sends is not documented.
+    media_types=frozenset(
+        {
+            "",
+            "application/gzip",
+            "application/json",
+            "application/octet-stream",
+            "application/x-gzip",
+            "application/x-ndjson",
+            "text/plain",
+        }
+    ),
+    packed=True,
+    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+)
 
 INTEGRATION = Integration(
     kind="cloudflare",
@@ -376,4 +500,5 @@ INTEGRATION = Integration(
         delay="minutes; not published",
         push="Logpush over HTTPS",
     ),
+    push=PUSH,
 )

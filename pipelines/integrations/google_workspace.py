@@ -8,10 +8,15 @@ https://developers.google.com/workspace/admin/reports/reference/rest/v1/activiti
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import re
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import zip_longest
 from typing import Annotated, Any
@@ -20,10 +25,27 @@ import httpx
 import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
-from pipelines import auth, coverage, records
+from pipelines import auth, coverage, pushing, records
 from pipelines.coverage import Ladder, Read
 from pipelines.errors import Refused
-from pipelines.integration import Columns, Field, Gap, Guide, Integration, Manners, Span, Stream
+from pipelines.integration import (
+    Columns,
+    Delivery,
+    Endpoint,
+    Enrolment,
+    Field,
+    Gap,
+    Guide,
+    Headers,
+    Integration,
+    Known,
+    Look,
+    Manners,
+    Push,
+    Span,
+    Stream,
+    Subscription,
+)
 from pipelines.settings import Address, IntegrationSettings, SecretFile
 
 _LIMIT = 1000
@@ -87,6 +109,31 @@ APPLICATIONS = (
     "workspace_studio",
 )
 """All that the method accepts, by its discovery document of September 2026."""
+_LISTED_ONLY = frozenset(
+    {
+        "access_evaluation",
+        "admin_data_action",
+        "assignments",
+        "chrome_sync",
+        "cloud_search",
+        "contacts",
+        "data_migration",
+        "directory_sync",
+        "gemini_in_workspace_apps",
+        "gemini_notebook",
+        "gmail",
+        "graduation",
+        "ldap",
+        "meet_hardware",
+        "profile",
+        "takeout",
+        "tasks",
+        "vault",
+        "voice",
+        "workspace_studio",
+    }
+)
+"""Those that cannot be watched."""
 _LAGS = {
     # hours; what is near real time has two: https://support.google.com/a/answer/7061566
     "login": 6,
@@ -577,6 +624,96 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
+_LONGEST = timedelta(hours=6)
+_RESOURCE = re.compile(r"/applications/([a-z_]+)(?:[/?]|$)")
+_REPORTS = "admin/reports/v1/activity/users/all/applications"
+
+
+def _application(headers: Headers) -> str:
+    found = _RESOURCE.search(headers.get("x-goog-resource-uri", ""))
+    return found[1] if found else ""
+
+
+def _token(secret: str, application: str) -> str:
+    """Each channel has its own, so that it vouches for its application alone."""
+    return hmac.new(secret.encode(), application.encode(), hashlib.sha256).hexdigest()
+
+
+def _authentic(headers: Headers, secret: str) -> bool:
+    expected = _token(secret, _application(headers))
+    return pushing.same(headers.get("x-goog-channel-token", ""), expected)
+
+
+def _hinted(_: Settings, delivery: Delivery) -> list[Look]:
+    """A message tells of one event of an activity, which may have several: a hint, no record."""
+    if delivery.headers.get("x-goog-resource-state") == "sync":
+        return []
+    if delivery.body:
+        records.members(delivery.body)
+    told = [delivery.body] if delivery.body else []
+    return [Look(stream=_application(delivery.headers), told=told)]
+
+
+def _register(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, now: datetime
+) -> Known:
+    """Channels cannot be renewed: new ones first, then the old ones end."""
+    fresh = [
+        _watch(settings, client, endpoint, application, now)
+        for application in endpoint.streams
+        if application not in _LISTED_ONLY
+    ]
+    _remove(settings, client, endpoint, known)
+    return fresh
+
+
+def _watch(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, application: str, now: datetime
+) -> Subscription:
+    channel = {
+        "id": str(uuid.uuid4()),
+        "type": "web_hook",
+        "address": endpoint.address,
+        "token": _token(endpoint.secret.get_secret_value(), application),
+        "payload": True,
+        "expiration": str(int((now + _LONGEST).timestamp() * 1000)),
+    }
+    answer = client.post(
+        f"{_REPORTS}/{application}/watch",
+        params={"customerId": settings.customer_id},
+        json=channel,
+    ).json()
+    ends = int(answer.get("expiration", channel["expiration"])) / 1000
+    return Subscription(
+        stream=application,
+        id=str(answer["id"]),
+        expires=datetime.fromtimestamp(ends, UTC),
+        resource=str(answer["resourceId"]),
+    )
+
+
+def _look(_: Settings, _client: httpx.Client, _endpoint: Endpoint, known: Known) -> Known:
+    """Google has no list of channels: they are what was made here."""
+    return known
+
+
+def _remove(_: Settings, client: httpx.Client, _endpoint: Endpoint, known: Known) -> None:
+    """One that has ended by itself is no longer known."""
+    for each in known:
+        with suppress(Refused):
+            client.post(
+                "admin/reports_v1/channels/stop", json={"id": each.id, "resourceId": each.resource}
+            )
+
+
+PUSH = Push(
+    authentic=_authentic,
+    read=_hinted,
+    keeps=("x-goog-resource-state", "x-goog-resource-uri"),
+    media_types=frozenset({"application/json", ""}),
+    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+)
+
 INTEGRATION = Integration(
     kind="google_workspace",
     title="Google Workspace",
@@ -592,4 +729,5 @@ INTEGRATION = Integration(
         delay="minutes to hours, by application",
         push="watch channels",
     ),
+    push=PUSH,
 )

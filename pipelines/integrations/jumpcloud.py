@@ -17,10 +17,19 @@ from typing import Any, Self
 import httpx
 from pydantic import model_validator
 
-from pipelines import auth, coverage, records
+from pipelines import auth, coverage, pushing, records
 from pipelines.auth import Flow
 from pipelines.errors import Refused
-from pipelines.integration import Field, Guide, Integration, Span, Stream
+from pipelines.integration import (
+    Delivery,
+    Field,
+    Guide,
+    Integration,
+    Look,
+    Push,
+    Span,
+    Stream,
+)
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 10_000
@@ -440,6 +449,24 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
+def _told(_: Settings, delivery: Delivery) -> list[Look]:
+    """The vendor masks values in what it pushes, so it is a hint and no record."""
+    records.members(delivery.body)
+    return [Look(stream="directory_insights", told=[delivery.body])]
+
+
+PUSH = Push(
+    authentic=pushing.authorised,
+    read=_told,
+    steps=(
+        "In the Admin Portal open Settings > Notification Channels > Webhooks and create one.",
+        "URL: {address}",
+        "Header: Authorization, value: Bearer {secret}",
+        "Leave TLS verification on, and send the test event.",
+        "Under Insights > Rules, choose the event types and this channel.",
+    ),
+)
+
 INTEGRATION = Integration(
     kind="jumpcloud",
     title="JumpCloud",
@@ -454,4 +481,5 @@ INTEGRATION = Integration(
         delay="minutes; days for devices that were offline",
         push="webhooks of alert rules (chosen event types)",
     ),
+    push=PUSH,
 )

@@ -23,19 +23,27 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, coverage, paging, records
+from pipelines import auth, coverage, paging, pushing, records
 from pipelines.errors import AuditlakeError, Refused, Unavailable
 from pipelines.integration import (
     Columns,
     Cursor,
+    Delivery,
+    Endpoint,
+    Enrolment,
     Field,
     Gap,
     Guide,
+    Headers,
     Integration,
+    Known,
     Manners,
+    Named,
     Page,
+    Push,
     Span,
     Stream,
+    Subscription,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -624,6 +632,8 @@ _ADVICE = {
     "AF20011": "tenant_id is not known here: compare it with base_url, which is one cloud's",
     "AF20012": "the tenant is not set up: switch unified auditing on",
     "AF20013": "tenant_id has to be the directory's GUID, not a domain",
+    "AF20021": "the service could not reach the receiver: is webhooks.public_url the https address "
+    "of a running `auditlake receive`?",
     "AF20022": "the subscription was started just now; the first content may take 12 hours",
     "AF20023": "an administrator has switched the subscription off: switch it on again",
     "AF20030": "the window was refused: is this machine's clock right?",
@@ -644,6 +654,108 @@ def _advice(response: httpx.Response) -> str | None:
         case 404:
             return "no Management Activity API answers there: correct base_url"
     return None
+
+
+_NAMES = {content_type: name for name, (content_type, _) in _FEEDS.items()}
+
+
+def _authentic(headers: Headers, secret: str) -> bool:
+    return pushing.same(headers.get("webhook-authid", ""), secret)
+
+
+def _notified(settings: Settings, delivery: Delivery) -> list[Named]:
+    """Content that has become available; nothing where the address is only tried."""
+    if "webhook-validationcode" in delivery.headers:
+        return []
+    items = [(item, records.load(item)) for item in records.elements(delivery.body)]
+    return [
+        Named(stream=_NAMES[told["contentType"]], item=item)
+        for item, told in items
+        if isinstance(told, dict)
+        and str(told.get("tenantId")).lower() == settings.tenant_id.lower()
+        and told.get("contentType") in _NAMES
+    ]
+
+
+def _content(settings: Settings, client: httpx.Client, item: bytes) -> Page:
+    """A notified blob; only an address of the service's own is asked."""
+    feed = _feed(settings, str(records.load(item).get("contentType")))
+    got = _fetch(feed, client, _blob(client, item))
+    match got:
+        case AuditlakeError():
+            raise got
+        case Gap():  # it will be missed by whoever lists it
+            return Page(records=(), cursor="")
+    return Page(records=got, cursor="")
+
+
+def _feed(settings: Settings, content_type: str) -> _Feed:
+    return _Feed(
+        tenant_id=settings.tenant_id,
+        publisher_id=settings.publisher_id,
+        content_type=content_type,
+    )
+
+
+def _register(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
+) -> Known:
+    """Started again with a webhook, which the service tries at once."""
+    webhook = {"address": endpoint.address, "authId": endpoint.secret.get_secret_value()}
+    for stream in endpoint.streams:
+        _started(settings, client, stream, {"webhook": webhook})
+    return _look(settings, client, endpoint, known)
+
+
+def _started(
+    settings: Settings, client: httpx.Client, stream: str, body: dict[str, Any] | None
+) -> None:
+    """That nothing changes is an error to the service, not to us."""
+    try:
+        client.post(_feed(settings, _FEEDS[stream][0]).url("start"), json=body)
+    except Refused as error:
+        if _code(error.body) != "AF20024":
+            raise
+
+
+def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known) -> Known:
+    root = f"/api/v1.0/{settings.tenant_id}/activity/feed/subscriptions/list"
+    found = client.get(f"{root}?PublisherIdentifier={settings.publisher_id}").json()
+    return [
+        Subscription(
+            stream=_NAMES[each["contentType"]],
+            id=each["contentType"],
+            active=(webhook.get("status") or "").lower() == "enabled",
+            expires=_expiration(webhook.get("expiration")),
+            note=str(webhook.get("status")),
+        )
+        for each in found
+        if each.get("contentType") in _NAMES
+        and (webhook := each.get("webhook"))
+        and webhook.get("address") == endpoint.address
+    ]
+
+
+def _expiration(text: Any) -> datetime | None:
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
+    """Started again without a webhook; the subscription itself stays, for polling."""
+    for each in _look(settings, client, endpoint, known):
+        _started(settings, client, each.stream, None)
+
+
+PUSH = Push(
+    authentic=_authentic,
+    read=_notified,
+    keeps=("webhook-validationcode",),
+    fetch=_content,
+    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+)
 
 
 def _throttled(response: httpx.Response) -> bool:
@@ -675,4 +787,5 @@ INTEGRATION = Integration(
         delay="an hour or two, 12 hours after the first start; rarely days",
         push="webhooks (slower than asking)",
     ),
+    push=PUSH,
 )

@@ -12,16 +12,36 @@ import json
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
+from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, paging, records
+from pipelines import auth, paging, pushing, records
 from pipelines.errors import CursorRefused, Refused
 from pipelines.headers import server_seconds
-from pipelines.integration import Cursor, Field, Guide, Integration, Manners, Page, Span, Stream
+from pipelines.integration import (
+    Cursor,
+    Delivery,
+    Endpoint,
+    Enrolment,
+    Field,
+    Guide,
+    Headers,
+    Integration,
+    Known,
+    Manners,
+    Page,
+    Push,
+    Pushed,
+    Span,
+    Stream,
+    Subscription,
+)
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -37,6 +57,8 @@ class Settings(IntegrationSettings):
     client_id: str | None = None
     private_key: Secret | None = None
     key_id: str | None = None
+    hook_events: tuple[str, ...] = Setting(default=(), max_length=300)
+    """Which event types are to be pushed; default: those of okta_hooks.txt."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -256,7 +278,7 @@ SYSTEM_LOG = Stream(
 )
 
 
-def _auth(settings: Settings) -> httpx.Auth:
+def _auth(settings: Settings, scope: str = "okta.logs.read") -> httpx.Auth:
     if settings.api_token:
         return auth.Header("Authorization", "SSWS", settings.api_token)
     assert settings.client_id  # noqa: S101 the settings say so
@@ -269,23 +291,23 @@ def _auth(settings: Settings) -> httpx.Auth:
     def ask(now: float) -> httpx.Request:
         form = {
             "grant_type": "client_credentials",
-            "scope": "okta.logs.read",
+            "scope": scope,
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             "client_assertion": auth.assertion(key, claims, headers=headers, now=now),
         }
         return httpx.Request("POST", token_url, data=form, headers={"Accept": "application/json"})
 
-    return auth.Token(ask, _sign_in_advice)
+    return auth.Token(ask, partial(_sign_in_advice, scope))
 
 
-def _sign_in_advice(response: httpx.Response) -> str:
+def _sign_in_advice(scope: str, response: httpx.Response) -> str:
     match auth.oauth_error(response):
         case "invalid_client":
             return (
                 "client_id, private_key or key_id do not match an active service app: compare them"
             )
         case "invalid_scope" | "consent_required":
-            return "grant the service app the scope okta.logs.read"
+            return f"grant the service app the scope {scope}"
         case error:
             return error or "check base_url: it has to be the organisation's own domain"
 
@@ -296,6 +318,11 @@ def _advice(response: httpx.Response) -> str | None:
             return (
                 "the credential is not valid (any more): create a new API token or service-app "
                 "key; a token lapses 30 days after its last use"
+            )
+        case 403 if "/eventHooks" in response.request.url.path:
+            return (
+                "the credential may not manage event hooks: it takes a Super Administrator's "
+                "token, or the scope okta.eventHooks.manage"
             )
         case 403:
             return (
@@ -325,6 +352,80 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
+_HOOKS = "/api/v1/eventHooks"
+_TYPES = Path(__file__).with_name("okta_hooks.txt")
+
+
+def _challenge(headers: Headers) -> bytes | None:
+    given = headers.get("x-okta-verification-challenge")
+    return json.dumps({"verification": given}).encode() if given else None
+
+
+def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
+    """The records differ a little from those of the API; their identity does not."""
+    data = records.members(records.members(delivery.body).get("data", b""))
+    return [Pushed(stream="system_log", records=records.elements(data.get("events", b"")))]
+
+
+def _register(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
+) -> Known:
+    """One hook; what was there is changed, verified and switched on again."""
+    body = _hook(settings, endpoint)
+    found = _look(settings, client, endpoint, known)
+    if found:
+        client.put(f"{_HOOKS}/{found[0].id}", json=body)
+        hook = found[0].id
+    else:
+        hook = str(client.post(_HOOKS, json=body).json()["id"])
+    client.post(f"{_HOOKS}/{hook}/lifecycle/verify")
+    client.post(f"{_HOOKS}/{hook}/lifecycle/activate")
+    return _look(settings, client, endpoint, known)
+
+
+def _hook(settings: Settings, endpoint: Endpoint) -> dict[str, Any]:
+    scheme = {"type": "HEADER", "key": "Authorization", "value": endpoint.secret.get_secret_value()}
+    lines = _TYPES.read_text(encoding="utf-8").splitlines()
+    types = settings.hook_events or [line for line in lines if not line.startswith("#")]
+    return {
+        "name": f"auditlake {endpoint.name}",
+        "events": {"type": "EVENT_TYPE", "items": list(types)},
+        "channel": {
+            "type": "HTTP",
+            "version": "1.0.0",
+            "config": {"uri": endpoint.address, "headers": [], "authScheme": scheme},
+        },
+    }
+
+
+def _look(_: Settings, client: httpx.Client, endpoint: Endpoint, _known: Known) -> Known:
+    """The hooks that call this address."""
+    return [
+        Subscription(
+            stream="system_log",
+            id=hook["id"],
+            active=hook.get("status") == "ACTIVE" and hook.get("verificationStatus") == "VERIFIED",
+            note=f"{hook.get('status')}, {hook.get('verificationStatus')}",
+        )
+        for hook in client.get(_HOOKS).json()
+        if hook["channel"]["config"]["uri"] == endpoint.address
+    ]
+
+
+def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
+    for hook in _look(settings, client, endpoint, known):
+        client.post(f"{_HOOKS}/{hook.id}/lifecycle/deactivate")
+        client.delete(f"{_HOOKS}/{hook.id}")
+
+
+PUSH = Push(
+    authentic=pushing.authorised,
+    read=_pushed,
+    challenge=_challenge,
+    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+    auth=partial(_auth, scope="okta.eventHooks.manage"),
+)
+
 INTEGRATION = Integration(
     kind="okta",
     title="Okta",
@@ -340,4 +441,5 @@ INTEGRATION = Integration(
         delay="seconds; rarely more",
         push="event hooks (some event types)",
     ),
+    push=PUSH,
 )

@@ -23,18 +23,21 @@ import httpx
 import msgspec
 from pydantic import model_validator
 
-from pipelines import auth, coverage, records
+from pipelines import auth, coverage, pushing, records
 from pipelines.auth import Flow
 from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.integration import (
     Columns,
     Cursor,
+    Delivery,
     Field,
     Gap,
     Guide,
     Integration,
+    Look,
     Manners,
     Page,
+    Push,
     Span,
     Stream,
 )
@@ -676,6 +679,24 @@ def _period(response: httpx.Response) -> float | None:
         return None
 
 
+def _told(settings: Settings, delivery: Delivery) -> list[Look]:
+    """Of alerts only, and without the identity that the logs give: a hint for all of them."""
+    records.members(delivery.body)
+    return [Look(stream=stream.name) for stream in _streams(settings)]
+
+
+PUSH = Push(
+    authentic=pushing.authorised,
+    read=_told,
+    steps=(
+        "In Opsgenie (or Jira Service Management > Operations) open Settings > Integrations, add "
+        "an integration of the type Webhook, and let it post all alert actions.",
+        "Webhook URL: {address}",
+        "Custom header: Authorization, value: Bearer {secret}",
+        "Save, and switch the integration on.",
+    ),
+)
+
 INTEGRATION = Integration(
     kind="opsgenie",
     title="Opsgenie",
@@ -694,4 +715,5 @@ INTEGRATION = Integration(
         delay="2 minutes; rarely more",
         push="webhooks (alert activity only)",
     ),
+    push=PUSH,
 )

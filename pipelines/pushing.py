@@ -1,0 +1,30 @@
+"""Ways by which several vendors show that a push is theirs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from pipelines.integration import Headers
+
+
+def same(given: str, secret: str) -> bool:
+    """In a time that says nothing about where they differ."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode())
+
+
+def authorised(headers: Headers, secret: str) -> bool:
+    """Authorization: the secret alone, after Bearer, or as the password of Basic."""
+    scheme, _, rest = headers.get("authorization", "").strip().rpartition(" ")
+    scheme = scheme.strip().lower()
+    given = _password(rest) if scheme == "basic" else rest
+    return scheme in ("", "bearer", "basic") and same(given, secret)
+
+
+def _password(credentials: str) -> str:
+    try:
+        decoded = base64.b64decode(credentials, validate=True).decode("latin-1")
+    except (binascii.Error, ValueError):
+        return ""
+    return decoded.partition(":")[2]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import FrameType
 
 import h11
 import uvicorn
@@ -136,7 +138,7 @@ class Receiver:
         if request.scope["raw_path"] == b"/-/health":
             return _short(200)
         door = self._door(request)
-        headers = _headers(request)
+        headers = _headers(request, self._limits)
         if request.method == "GET" and door.push.challenge:
             return self._challenge(door, headers)
         if request.method != "POST":
@@ -233,8 +235,10 @@ async def _linger(request: Request) -> None:
                     return
 
 
-def _headers(request: Request) -> Headers:
+def _headers(request: Request, limits: Limits) -> Headers:
     """Raises Refusal where a name comes twice: proxies and we might read different ones."""
+    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > limits.head:
+        raise Refusal(431, "too many headers")
     found: dict[str, str] = {}
     for name, value in request.scope["headers"]:
         text = name.decode("latin-1").lower()
@@ -351,7 +355,14 @@ def serve(
         renewals = Renewals(chosen=chosen, root=spool.root, sources=sources, told=told.subscribed)
         with drain.working(list(drains.values())), renewals.going_on():
             say(f"receiving on http://{listen.host}:{listen.port} for {', '.join(drains)}")
-            server.run()
+            with suppress(KeyboardInterrupt):
+                signal.signal(signal.SIGTERM, _ended)
+                server.run()
+
+
+def _ended(_number: int, _frame: FrameType | None) -> None:
+    """uvicorn raises the signal that stopped it once more: what is under way is to be finished."""
+    raise KeyboardInterrupt
 
 
 def open_spool(chosen: Settings, lake: Lake) -> Spool:

@@ -1,0 +1,269 @@
+"""Whoever is not the vendor, or sends what no vendor does, gets a short answer and costs little."""
+
+import gzip
+import io
+import resource
+import socket
+import time
+import zlib
+
+import httpx
+import pytest
+
+from pipelines.webhooks import Limits
+from tests.webhooks.conftest import SECRET, served
+
+GOOD = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+HOOK = b'{"data":{"events":[{"uuid":"1","published":"2026-01-01T00:00:00Z"}]}}'
+
+
+SIZE = len(HOOK)
+
+
+def head(path="/okta", length=SIZE, extra="", secret=SECRET, method="POST"):
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {secret}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n{extra}\r\n"
+    ).encode()
+
+
+def post(receiver, name="okta", body=HOOK, **headers):
+    return httpx.post(f"{receiver.url}/{name}", content=body, headers={**GOOD, **headers})
+
+
+def test_what_is_right_is_kept_and_acknowledged(receiver):
+    answer = post(receiver)
+    assert (answer.status_code, answer.content, receiver.taken) == (200, b"", ["okta"])
+    assert receiver.bodies("okta") == [HOOK]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": SECRET[:-1]}, 401),
+        ({"Authorization": SECRET + "0"}, 401),
+        ({"Authorization": f"Digest {SECRET}"}, 401),
+        ({"Authorization": "Basic !!!"}, 401),
+        ({"Authorization": b"Bearer \xff\xfe"}, 401),
+        ({"Content-Type": "text/html"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "br"}, 415),
+        ({"Content-Encoding": "gzip, gzip"}, 415),
+    ],
+)
+def test_wrong_headers_are_refused_before_the_body_counts(receiver, headers, status):
+    answer = post(receiver, **headers)
+    assert (answer.status_code, len(answer.content) < 100) == (status, True)
+    assert answer.headers["connection"] == "close"
+    assert (receiver.files(), receiver.taken) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["okta", "cloudflare", "atlassian", "jumpcloud", "opsgenie"])
+def test_the_secret_of_one_header_opens_each_of_them(receiver, kind):
+    assert httpx.post(f"{receiver.url}/{kind}", content=HOOK).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"null", b"[]", b"{}", b"not json", b'{"data":', b'{"data":{"events":{}}}',
+        b'{"data":{"events":[}}', b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", HOOK[:-1],
+        HOOK + b"}",
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_delivery_is_refused_and_leaves_nothing(receiver, body):
+    assert post(receiver, body=body).status_code == 400
+    assert (receiver.files(), receiver.taken) == ([], [])
+
+
+def test_a_replay_is_taken_again_and_the_lake_drops_it(receiver):
+    assert [post(receiver).status_code for _ in range(3)] == [200, 200, 200]
+    assert receiver.bodies("okta") == [HOOK] * 3
+
+
+def test_a_hundred_megabytes_are_refused_by_their_announcement(receiver):
+    answer = receiver.raw(head(length=100 * 2**20), b"x" * 2**16)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert receiver.files() == []
+
+
+def test_a_hundred_megabytes_without_announcement_are_cut_off(receiver):
+    chunk = b"10000\r\n" + b" " * 2**16 + b"\r\n"
+    sent = 0
+
+    def chunks():
+        nonlocal sent
+        for _ in range(1600):
+            sent += 1
+            yield chunk
+
+    start = head(extra="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 69\r\n", b"")
+    answer = receiver.raw(start, *chunks())
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert receiver.files() == []
+
+
+def test_two_lengths_are_refused(receiver):
+    answer = receiver.raw(head(extra="Transfer-Encoding: chunked\r\n"), b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("header", ["Authorization: x", "Content-Type: text/plain"])
+def test_a_header_that_comes_twice_is_refused(receiver, header):
+    answer = receiver.raw(head(extra=f"{header}\r\n"), HOOK)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert receiver.files() == []
+
+
+def test_a_gzip_bomb_is_refused_and_not_kept_in_memory(receiver):
+    packer = zlib.compressobj(1, wbits=31)
+    zeros = b" " * 2**20
+    bomb = b"".join(packer.compress(zeros) for _ in range(80)) + packer.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = post(receiver, "cloudflare", bomb, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, receiver.files()) == (413, [])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+
+
+def test_many_small_gzips_in_one_are_refused(receiver):
+    body = gzip.compress(b"\n") * 20_000
+    assert post(receiver, "cloudflare", body, **{"Content-Encoding": "gzip"}).status_code == 413
+
+
+@pytest.mark.parametrize("body", [b"plain", gzip.compress(b'{"ID":"1"}')[:-4], b"\x1f\x8b"])
+def test_what_is_no_whole_gzip_is_refused(receiver, body):
+    answer = post(receiver, "cloudflare", body, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, receiver.files()) == (400, [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "//okta", "/okta/", "/okta/..", "/./okta", "/OKTA", "/okta%00", "/%6fkta", "/okta;x",
+        "/../../etc/passwd", "/..%2f..%2fokta", "/okta/../../x", "/unknown", "http://x/okta",
+        "/.subscriptions", "/-/", "*",
+    ],
+)  # fmt: skip
+def test_no_other_path_leads_anywhere(receiver, path):
+    answer = receiver.raw(head(path, extra="Connection: close\r\n"), HOOK)
+    assert answer.split(b" ")[1] in (b"404", b"400")
+    assert receiver.files() == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "GET", "TRACE"])
+def test_other_methods_are_refused(receiver, method):
+    answer = receiver.raw(head("/atlassian", method=method, extra="Connection: close\r\n"), HOOK)
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert receiver.files() == []
+
+
+def test_nothing_a_sender_chose_comes_back_in_a_header(receiver):
+    given = "v\\r\\nSet-Cookie: a=b"
+    request = {"X-Okta-Verification-Challenge": given}
+    answer = httpx.get(f"{receiver.url}/okta", headers=request)
+    assert answer.json() == {"verification": given}
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in answer.headers
+    broken = receiver.raw(b"GET /okta HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n")
+    assert broken.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_challenge_that_is_too_long_is_refused(receiver):
+    request = {"X-Okta-Verification-Challenge": "v" * 5000}
+    assert httpx.get(f"{receiver.url}/okta", headers=request).status_code == 405
+
+
+def test_a_head_that_is_too_long_is_refused(receiver):
+    answer = receiver.raw(head(extra=f"X: {'y' * 2**15}\r\n"), HOOK)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert receiver.files() == []
+
+
+def drip(receiver, start, seconds):
+    """Seconds until the receiver ends a connection to which a byte comes now and then."""
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=seconds) as peer:
+        peer.sendall(start)
+        peer.settimeout(0.05)
+        answer = b""
+        while time.monotonic() - began < seconds:
+            try:
+                more = peer.recv(4096)
+                if not more:
+                    break
+                answer += more
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+            try:
+                peer.sendall(b"a")
+            except OSError:
+                break
+        return time.monotonic() - began, answer
+
+
+@pytest.mark.parametrize("start", [b"", b"POST /okta HT", b"POST /okta HTTP/1.1\r\nX-Slow: "])
+def test_a_head_that_comes_slowly_is_cut_off(receiver, start):
+    took, _ = drip(receiver, start, 8)
+    assert took < 6
+
+
+def test_a_body_that_comes_slowly_is_cut_off(receiver):
+    took, answer = drip(receiver, head(length=1000), 8)
+    assert took < 6
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert receiver.files() == []
+
+
+def test_a_sender_that_goes_away_leaves_nothing(receiver):
+    with socket.create_connection(("127.0.0.1", receiver.port)) as peer:
+        peer.sendall(head() + HOOK[:10])
+    assert post(receiver).status_code == 200
+    assert receiver.bodies("okta") == [HOOK]
+
+
+def test_too_many_deliveries_and_too_many_guesses_are_put_off(tmp_path):
+    limits = Limits(per_second=0.001, wrong_per_second=0.001)
+    with served(tmp_path / "spool", limits, "okta") as few:
+        got = [post(few) for _ in range(4)]
+        assert [answer.status_code for answer in got] == [200, 503, 503, 503]
+        assert got[-1].headers["retry-after"]
+        guesses = [post(few, Authorization="x").status_code for _ in range(4)]
+        assert guesses == [401, 429, 429, 429]
+        assert len(few.bodies("okta")) == 1
+
+
+def test_a_burst_that_has_no_room_is_put_off_until_it_has(tmp_path):
+    with served(tmp_path / "spool", Limits(), "okta", room=20_000) as small:
+        answers = [post(small).status_code for _ in range(8)]
+        kept = answers.count(200)
+        assert answers == [200] * kept + [503] * (8 - kept)
+        assert 0 < kept == len(small.bodies("okta"))
+        small.spool.remove(small.spool.waiting("okta"))
+        assert post(small).status_code == 200
+
+
+def test_the_health_of_it_can_be_asked_without_a_secret(receiver):
+    answer = httpx.get(f"{receiver.url}/-/health")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_connection_serves_many_deliveries(receiver):
+    with httpx.Client(base_url=receiver.url, headers=GOOD) as client:
+        assert {client.post("/okta", content=HOOK).status_code for _ in range(20)} == {200}
+    assert len(receiver.bodies("okta")) == 20
+
+
+def test_gzip_is_taken_from_who_packs(receiver):
+    line = b'{"ID":"1","When":"2026-01-01T00:00:00Z"}'
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+        file.write(line + b"\n" + line)
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/octet-stream"}
+    assert post(receiver, "cloudflare", packed.getvalue(), **headers).status_code == 200
+    assert receiver.bodies("cloudflare") == [packed.getvalue()]

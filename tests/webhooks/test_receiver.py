@@ -1,0 +1,241 @@
+"""What is acknowledged is in the lake, once, whatever is killed; pushed and polled are one row."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+
+from pipelines import extract, toml
+from pipelines import lake as lakes
+from pipelines.drain import Drain
+from pipelines.integration import Page
+from pipelines.lake import Lake, Log
+from pipelines.spool import Spool
+from tests.conftest import raw_table
+from tests.test_up import free_ports, until
+from tests.webhooks.conftest import SECRET, source
+
+PROJECT = str(Path(__file__).parent.parent.parent)
+KILLS = int(os.environ.get("AUDITLAKE_KILLS", "2"))
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def hook(*numbers):
+    """An Okta event hook's body; the events' times spread over a day."""
+    events = [
+        {
+            "uuid": f"id-{number}",
+            "published": (NOW - timedelta(seconds=number % 86400)).isoformat(),
+            "eventType": "user.session.start",
+            "client": {"ipChain": [{"ip": "192.0.2.1"}]},
+        }
+        for number in numbers
+    ]
+    return json.dumps({"eventType": "com.okta.event_hook", "data": {"events": events}}).encode()
+
+
+def ids(lake, integration="okta", stream="system_log"):
+    return raw_table(lake, integration, stream)["event_id"].to_list()
+
+
+def drained(lake, spool, kind="okta", **more):
+    drain = Drain(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
+    drain.once()
+    return drain
+
+
+@pytest.fixture
+def spool(tmp_path):
+    made = Spool(tmp_path / "spool", limit=2**24)
+    with made.open():
+        yield made
+
+
+def put(spool, body, name="okta"):
+    spool.put(name, {"content-type": "application/json"}, body, datetime.now(UTC))
+
+
+def test_a_delivery_becomes_rows_and_events_once(lake, spool):
+    for numbers in ((1, 2), (2, 3), (1, 2)):
+        put(spool, hook(*numbers))
+    assert drained(lake, spool).idle
+    rows = raw_table(lake, "okta", "system_log")
+    assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
+    assert set(rows["via"]) == {"webhook"}
+    events = lakes.scan(lake, "events").collect()
+    assert sorted(events["seq"]) == [0, 1, 2]
+    assert set(events["source_ip"]) == {"192.0.2.1"}
+
+
+def test_what_was_killed_between_commit_and_removal_changes_nothing_when_drained_again(lake, spool):
+    put(spool, hook(1, 2))
+    (path,) = spool.waiting("okta")
+    kept = path.read_bytes()
+    drained(lake, spool)
+    path.write_bytes(kept)
+    version = lakes.position(lake, Log("okta", "system_log")).version
+    assert drained(lake, spool).idle
+    assert ids(lake) == ["id-1", "id-2"]
+    assert lakes.position(lake, Log("okta", "system_log")).version == version
+
+
+def test_a_damaged_file_is_set_aside_and_holds_nothing_up(lake, spool):
+    put(spool, hook(1))
+    (path,) = spool.waiting("okta")
+    path.write_bytes(path.read_bytes()[:-3])
+    put(spool, hook(2))
+    assert drained(lake, spool).idle
+    assert (ids(lake), spool.odd("okta")) == (["id-2"], 1)
+
+
+def test_a_lake_that_cannot_be_written_keeps_deliveries_waiting(lake, spool, tmp_path):
+    put(spool, hook(1))
+    (tmp_path / "lake").write_text("a file, not a folder")
+    assert not drained(lake, spool).idle
+    (tmp_path / "lake").unlink()
+    assert drained(lake, spool).idle
+    assert ids(lake) == ["id-1"]
+
+
+def polled(lake, *numbers):
+    """A round of polling that brings these."""
+    this = extract.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
+                         client=None)  # fmt: skip
+    bodies = [json.dumps({"uuid": f"id-{n}",
+                          "published": (NOW - timedelta(seconds=n % 86400)).isoformat()}).encode()
+              for n in numbers]  # fmt: skip
+    asked = extract.Asked(now=NOW, noted_at=NOW)
+    page = Page(records=bodies, cursor="next")
+    return extract._land(this, [page], asked, extract.Report(integration="okta", stream="x"))
+
+
+def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
+    polled(lake, 1, 2)
+    put(spool, hook(2, 3))
+    drained(lake, spool)
+    polled(lake, 3, 4)
+    polled(lake, 3, 4)  # as a window that is asked again
+    put(spool, hook(2, 3))
+    drained(lake, spool)
+    rows = raw_table(lake, "okta", "system_log")
+    assert dict(zip(rows["event_id"], rows["via"], strict=True)) == {
+        "id-1": "poll", "id-2": "poll", "id-3": "webhook", "id-4": "poll"
+    }  # fmt: skip
+    echoes = lakes.echoes(lake, Log("okta", "system_log"), NOW.date() - timedelta(days=2))
+    assert sorted(zip(echoes["event_id"], echoes["way"], strict=True)) == [
+        ("id-2", "webhook"), ("id-3", "poll")
+    ]  # fmt: skip
+
+
+def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
+    """Cloudflare's API tells microseconds, Logpush may tell seconds, or nanoseconds since 1970."""
+    at = int(NOW.timestamp())
+    lines = [b'{"ID":"1","When":%d}' % at, b'{"ID":"2","When":%d}' % (at * 10**9)]
+    put(spool, b"\n".join(lines), "cloudflare")
+    drained(lake, spool, "cloudflare")
+    this = extract.Round(lake=lake, source=source("cloudflare"),
+                         stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
+    exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
+    bodies = [json.dumps({"id": id_, "when": exact}).encode() for id_ in "12"]
+    extract._land(this, [Page(records=bodies, cursor="x")], extract.Asked(now=NOW, noted_at=NOW),
+                  extract.Report(integration="cloudflare", stream="x"))  # fmt: skip
+    assert ids(lake, "cloudflare", "audit_logs") == ["1", "2"]
+
+
+def test_a_push_does_not_move_the_position(lake, spool):
+    polled(lake, 1)
+    put(spool, hook(2))
+    drained(lake, spool)
+    assert lakes.position(lake, Log("okta", "system_log")).cursor == "next"
+
+
+def test_what_is_no_record_is_kept_among_the_rejected(lake, spool):
+    put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
+    assert drained(lake, spool).idle
+    rejected = lakes.scan(lake, "rejected").collect()
+    assert rejected["reason"].to_list() == ["no id"]
+
+
+class Sender(threading.Thread):
+    """Pushes as fast as it is let; remembers what was acknowledged."""
+
+    def __init__(self, port, seed):
+        super().__init__(daemon=True)
+        self.url, self.random = f"http://127.0.0.1:{port}/okta", random.Random(seed)
+        self.acknowledged, self.next, self.ended = set(), seed * 10**6, threading.Event()
+
+    def run(self):
+        headers = {"Authorization": SECRET, "Content-Type": "application/json"}
+        with httpx.Client(headers=headers, timeout=5) as client:
+            while not self.ended.is_set():
+                count = self.random.randint(1, 5)
+                numbers = range(self.next, self.next + count)
+                self.next += count
+                with suppress(httpx.TransportError):
+                    if client.post(self.url, content=hook(*numbers)).status_code == 200:
+                        self.acknowledged |= {f"id-{number}" for number in numbers}
+                        continue
+                time.sleep(0.05)
+
+
+@contextmanager
+def receiving(folder, port):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "receive"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": PROJECT, "AUDITLAKE_WEBHOOKS__PORT": str(port),
+             "HOME": str(folder), "AUDITLAKE_DAGSTER__PORT": "1"},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(port):
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/-/health").status_code == 200
+    return False
+
+
+def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tmp_path):
+    (port,) = free_ports(1)
+    okta = {"base_url": "https://acme.okta.com", "api_token": "x" * 20, "webhook_secret": SECRET}
+    (tmp_path / "auditlake.toml").write_text(toml.document({"okta": okta}))
+    senders = [Sender(port, seed) for seed in (1, 2)]
+    luck = random.Random(7)
+    for sender in senders:
+        sender.start()
+    for _ in range(KILLS):
+        with receiving(tmp_path, port) as process:
+            until(lambda: answers(port), "the receiver answers")
+            time.sleep(luck.uniform(0.0, 2.0))  # the moment of the kill is what is tried
+            process.send_signal(signal.SIGKILL)
+    for sender in senders:
+        sender.ended.set()
+        sender.join()
+    lake, spool = Lake(str(tmp_path / "data")), tmp_path / "data" / "spool"
+    with receiving(tmp_path, port) as process:
+        until(lambda: not list(spool.glob("okta/*.push")), "the spool is empty")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    acknowledged = senders[0].acknowledged | senders[1].acknowledged
+    rows = raw_table(lake, "okta", "system_log")
+    assert acknowledged
+    assert acknowledged <= set(rows["event_id"])
+    assert rows["event_id"].is_unique().all()
+    assert rows["seq"].to_list() == list(range(rows.height))
+    events = lakes.scan(lake, "events").select(pl.col("seq")).collect()["seq"]
+    assert sorted(events) == rows["seq"].to_list()

@@ -126,11 +126,14 @@ def _sources(integration: Integration, stream: Stream) -> Sources:
     }
     ocsf = ("activity_type", "action_type", "class_uid", "activity_id")
     found = {column: _paths(source) for column, source in given.items()}
+    found["message"] = (*found.get("message", ()), "a sentence of the columns")
     return {c: found.get(c, (table,)) for c in EVENTS if c in found or c in ocsf}
 
 
 def _paths(source: str | Field) -> tuple[str, ...]:
-    return (source,) if isinstance(source, str) else source.paths
+    """A word for what is in no record may hold a space."""
+    given = (source,) if isinstance(source, str) else source.paths
+    return tuple(path for either in given for path in either.split("|"))
 
 
 def _cell(paths: Sequence[str]) -> str:
@@ -144,10 +147,12 @@ def _origins(reader: Reader, sources: Sources, row: Row, record: Any) -> list[Or
     item = items[place] if isinstance(items, list) and place < len(items) else None
 
     def holds(path: str) -> bool:
-        return " " in path or reader.value(record, item, path) not in (None, "", [], {})
+        return reader.value(record, item, path) not in (None, "", [], {})
 
     def present(paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(filter(holds, paths)) or paths  # none: their absence was the reason
+        said = tuple(path for path in paths if " " not in path and holds(path))
+        ours = tuple(path for path in paths if " " in path)
+        return said or ours or paths  # none: their absence was the reason
 
     return [
         Origin(column=column, value=row[column], sources=present(sources[column]))

@@ -70,7 +70,11 @@ class Field:
 
 
 Columns = Mapping[str, str | Field]
-"""Our column <- their path ("actor.id"; "events[].name" inside an exploded list), or a Field."""
+"""Our column <- their path, or a Field.
+
+"actor.id"; "events[].name" inside an exploded list; "actor.id|ActorID" where a record has one of
+two spellings.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -52,7 +52,7 @@ _METADATA = {
     "sequence": "seq",
     "correlation_uid": "correlation_id",
 }
-_WITHOUT_SOURCE = {2004, 6002}
+_WITHOUT_SOURCE = {2004, 6002, 6008}
 
 
 def to_ocsf(events: pl.DataFrame) -> Iterator[Event]:
@@ -277,6 +277,7 @@ _OBJECTS: dict[int, dict[str, Make]] = {
     6002: {"app": _product},
     6003: {"api": _api, "resources": _all},
     6006: {"file": _file},
+    6008: {},
 }
 _DEMANDS: dict[int, tuple[str, ...]] = {
     3001: ("user",),

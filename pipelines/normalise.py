@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import ocsf, places
+from pipelines import ocsf, places, sentences
 from pipelines.event import EVENTS, TARGET, Timestamp
 from pipelines.integration import Integration, Stream
 from pipelines.reading import Reader
@@ -297,7 +297,7 @@ def _complete(
     uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
     if stream.explode:
         uid = pl.concat_str(uid, pl.lit("#"), pl.Series(place, dtype=pl.Int64).cast(pl.String))
-    return frame.with_columns(
+    complete = frame.with_columns(
         uid.alias("event_uid"),
         pl.col("time").dt.date().alias("date"),
         pl.lit(name).alias("integration"),
@@ -308,7 +308,19 @@ def _complete(
         pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
         pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
         pl.lit(integration.mapping_version, dtype=pl.Int32).alias("mapping_version"),
-    ).select(pl.col(column).cast(dtype) for column, dtype in EVENTS.items())
+        _messages(frame, classes),
+    )
+    return complete.select(pl.col(column).cast(dtype) for column, dtype in EVENTS.items())
+
+
+def _messages(frame: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
+    """The vendor's sentences, and ours where it gives none."""
+    given = frame["message"]
+    silent = given.is_null().arg_true()
+    if silent.is_empty():
+        return given
+    ours = sentences.sentences(frame[silent], [classes[row] for row in silent])
+    return given.scatter(silent, ours)
 
 
 @cache

@@ -111,6 +111,7 @@ CLASSES: dict[int, tuple[str, dict[int, str]]] = {
             17: "Access Check",
         },
     ),
+    6008: ("Application Error", {1: "General Error", 2: "Translation Error"}),
 }  # fmt: skip
 
 CATCH_ALL = (6003, OTHER)

@@ -33,7 +33,14 @@ class Reader:
     _walk: Callable[[Any], list[Row]] = field(init=False)
 
     def __post_init__(self) -> None:
-        paths = sorted({path for column in self.columns.values() for path in _paths(column)})
+        paths = sorted(
+            {
+                path
+                for column in self.columns.values()
+                for either in _paths(column)
+                for path in either.split("|")
+            }
+        )
         self._decode = msgspec.json.Decoder(_struct("Record", _tree(paths))).decode
         self._walk = _compile(self.columns, paths, self.explode)
 
@@ -66,7 +73,12 @@ class Reader:
         return row
 
     def value(self, value: Any, item: Any, path: str) -> Any:
-        """What a record, or `item` of its list, holds at `path`."""
+        """What a record, or `item` of its list, holds at `path`: "a" or "a|b"."""
+        path, _, otherwise = path.partition("|")
+        found = self._value(value, item, path)
+        return self.value(value, item, otherwise) if found is None and otherwise else found
+
+    def _value(self, value: Any, item: Any, path: str) -> Any:
         inside = path.removeprefix(f"{self.explode}[].")
         return at(item, inside) if self.explode and inside != path else at(value, path)
 
@@ -145,9 +157,18 @@ def _expression(
     column: str | Field, names: Mapping[str, str], scope: dict[str, Any], index: int
 ) -> str:
     if isinstance(column, str):
-        return _variable(column, names)
+        return _either(column, names)
     scope[f"make{index}"] = column.derive
-    return f"make{index}({', '.join(_variable(path, names) for path in column.paths)})"
+    return f"make{index}({', '.join(_either(path, names) for path in column.paths)})"
+
+
+def _either(path: str, names: Mapping[str, str]) -> str:
+    """The value at a path, or of "a|b" the first that is there."""
+    first, *others = [_variable(each, names) for each in path.split("|")]
+    if not others:
+        return first
+    other = _either(path.partition("|")[2], names)
+    return f"({first} if {first} is not None else {other})"
 
 
 def _variable(path: str, names: Mapping[str, str]) -> str:

@@ -275,12 +275,6 @@ def _target(thing: dict[str, Any]) -> dict[str, Any]:
     return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 
-def _message(content: Any, action: Any, name: Any, email: Any) -> str:
-    if isinstance(content, str) and content.strip():
-        return content
-    return f"{name or email or 'Somebody'}: {str(action).replace('_', ' ')}"
-
-
 COLUMNS: Columns = {
     "action": "attributes.action",
     "actor_id": "attributes.actor.id",
@@ -292,13 +286,7 @@ COLUMNS: Columns = {
     "source_ip": Field(places.address, "attributes.location.ip"),
     "city": "attributes.location.city",
     "country": "attributes.location.countryName",
-    "message": Field(
-        _message,
-        "message.content",
-        "attributes.action",
-        "attributes.actor.name",
-        "attributes.actor.email",
-    ),
+    "message": "message.content",
 }
 
 
@@ -387,6 +375,7 @@ INTEGRATION = Integration(
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
     manners=Manners(rate=(10, _MINUTE), pause=_pause, retry_after=_until_reset),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="Organization API key",
         permissions="scope `read:events:admin`; Guard Standard or Premium, or Cloud Enterprise",

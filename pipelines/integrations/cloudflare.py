@@ -10,7 +10,7 @@ https://developers.cloudflare.com/fundamentals/account/account-security/review-a
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -130,35 +130,6 @@ _ACTORS = {
     "cloudflare": "system",
 }
 _BY_KEY = ("api_key", "api_token", "origin_ca_key")
-_DONE = {
-    "login": "signed in",
-    "logout": "signed out",
-    "token_create": "created an API token",
-    "token_roll": "rolled an API token",
-    "token_update": "changed an API token",
-    "token_revoke": "revoked an API token",
-    "rotate_API_key": "rotated the API key",
-    "rec_add": "added a DNS record",
-    "rec_set": "changed a DNS record",
-    "rec_del": "deleted a DNS record",
-    "purge": "purged the cache",
-    "change_setting": "changed a setting",
-}
-
-
-def _both_shapes(derive: Callable[..., object], *paths: str) -> Field:
-    """The API's path and Logpush's of each value: "action.type ActionType"."""
-    pairs = [path.split() for path in paths]
-
-    def derived(*values: Any) -> object:
-        api, pushed = values[::2], values[1::2]
-        return derive(*(p if a is None else a for a, p in zip(api, pushed, strict=True)))
-
-    return Field(derived, *(path for pair in pairs for path in pair))
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _time(when: Any) -> Any:
@@ -222,84 +193,53 @@ def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> l
     return found
 
 
-def _message_1(  # noqa: PLR0917 one a path
-    action: Any, result: Any, email: Any, kind: Any, resource: Any, zone: Any
-) -> str:
-    who = _actor_name(email, kind) or "Somebody"
-    failed = " (failed)" if _outcome(result) == "failure" else ""
-    if done := _DONE.get(action):
-        return f"{who} {done}" + (f" of {zone}" if zone else "") + failed
-    thing = zone or resource
-    return f"{who}: {str(action).replace('_', ' ')}" + (f" ({thing})" if thing else "") + failed
-
-
-def _message_2(description: Any, action: Any, email: Any, kind: Any, product: Any) -> str:
-    return description or f"{_actor_name(email, kind) or 'Somebody'}: {action} in {product}"
-
-
 AUDIT_LOGS: Columns = {
-    "action": _both_shapes(_same, "action.type ActionType"),
-    "actor_id": _both_shapes(_same, "actor.id ActorID"),
-    "actor_name": _both_shapes(_actor_name, "actor.email ActorEmail", "actor.type ActorType"),
-    "actor_email": _both_shapes(_email, "actor.email ActorEmail"),
-    "actor_type": _both_shapes(_actor_type, "actor.type ActorType"),
-    "targets": _both_shapes(
+    "action": "action.type|ActionType",
+    "actor_id": "actor.id|ActorID",
+    "actor_name": Field(_actor_name, "actor.email|ActorEmail", "actor.type|ActorType"),
+    "actor_email": Field(_email, "actor.email|ActorEmail"),
+    "actor_type": Field(_actor_type, "actor.type|ActorType"),
+    "targets": Field(
         _targets_1,
-        "resource.id ResourceID",
-        "resource.type ResourceType",
-        "newValueJson.name NewValue.name",
-        "oldValueJson.name OldValue.name",
-        "metadata.zone_name Metadata.zone_name",
-        "metadata.token_tag Metadata.token_tag",
-        "metadata.token_name Metadata.token_name",
+        "resource.id|ResourceID",
+        "resource.type|ResourceType",
+        "newValueJson.name|NewValue.name",
+        "oldValueJson.name|OldValue.name",
+        "metadata.zone_name|Metadata.zone_name",
+        "metadata.token_tag|Metadata.token_tag",
+        "metadata.token_name|Metadata.token_name",
     ),
-    "outcome": _both_shapes(_outcome, "action.result ActionResult"),
+    "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
-    "source_ip": _both_shapes(places.address, "actor.ip ActorIP"),
-    "message": _both_shapes(
-        _message_1,
-        "action.type ActionType",
-        "action.result ActionResult",
-        "actor.email ActorEmail",
-        "actor.type ActorType",
-        "resource.type ResourceType",
-        "metadata.zone_name Metadata.zone_name",
-    ),
+    "source_ip": Field(places.address, "actor.ip|ActorIP"),
 }
 
 AUDIT_LOGS_V2: Columns = {
-    "action": _both_shapes(_same, "action.type ActionType"),
-    "actor_id": _both_shapes(_same, "actor.id ActorID"),
-    "actor_name": _both_shapes(
+    "action": "action.type|ActionType",
+    "actor_id": "actor.id|ActorID",
+    "actor_name": Field(
         _actor_name,
-        "actor.email ActorEmail",
-        "actor.type ActorType",
-        "actor.token_name ActorTokenDetails.name",
+        "actor.email|ActorEmail",
+        "actor.type|ActorType",
+        "actor.token_name|ActorTokenDetails.name",
     ),
-    "actor_email": _both_shapes(_email, "actor.email ActorEmail"),
-    "actor_type": _both_shapes(_actor_type, "actor.type ActorType", "actor.context ActorContext"),
-    "targets": _both_shapes(
+    "actor_email": Field(_email, "actor.email|ActorEmail"),
+    "actor_type": Field(_actor_type, "actor.type|ActorType", "actor.context|ActorContext"),
+    "targets": Field(
         _targets_2,
-        "resource.id ResourceID",
-        "resource.type ResourceType",
-        "resource.product ResourceProduct",
-        "resource.request.name ResourceRequest.name",
-        "resource.response.name ResourceResponse.name",
-        "zone.id ZoneID",
-        "zone.name ZoneName",
+        "resource.id|ResourceID",
+        "resource.type|ResourceType",
+        "resource.product|ResourceProduct",
+        "resource.request.name|ResourceRequest.name",
+        "resource.response.name|ResourceResponse.name",
+        "zone.id|ZoneID",
+        "zone.name|ZoneName",
     ),
-    "outcome": _both_shapes(_outcome, "action.result ActionResult"),
-    "source_ip": _both_shapes(places.address, "actor.ip_address ActorIPAddress"),
-    "user_agent": _both_shapes(_same, "raw.user_agent Raw.user_agent"),
-    "message": _both_shapes(
-        _message_2,
-        "action.description ActionDescription",
-        "action.type ActionType",
-        "actor.email ActorEmail",
-        "actor.type ActorType",
-        "resource.product ResourceProduct",
-    ),
-    "correlation_id": _both_shapes(_same, "raw.cf_ray_id Raw.cf_ray_id"),
+    "outcome": Field(_outcome, "action.result|ActionResult"),
+    "source_ip": Field(places.address, "actor.ip_address|ActorIPAddress"),
+    "user_agent": "raw.user_agent|Raw.user_agent",
+    "message": "action.description|ActionDescription",
+    "correlation_id": "raw.cf_ray_id|Raw.cf_ray_id",
 }
 
 
@@ -309,16 +249,16 @@ def _both(account_id: str) -> tuple[Stream, ...]:
     return (
         _stream(
             name="audit_logs",
-            id=_both_shapes(_same, "id ID"),
-            time=_both_shapes(_time, "when When"),
+            id="id|ID",
+            time=Field(_time, "when|When"),
             read=_pages(f"{account}/audit_logs"),
             ordered_by="when",
             columns=AUDIT_LOGS,
         ),
         _stream(
             name="audit_logs_v2",
-            id=_both_shapes(_same, "id AuditLogID"),
-            time=_both_shapes(_time, "action.time ActionTimestamp"),
+            id="id|AuditLogID",
+            time=Field(_time, "action.time|ActionTimestamp"),
             read=_cursors(f"{account}/logs/audit"),
             ordered_by="action.time",
             columns=AUDIT_LOGS_V2,
@@ -493,6 +433,7 @@ INTEGRATION = Integration(
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_token),
     manners=Manners(rate=(1100, _BLOCKED), pause=_pause, retry_after=_until_reset),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="API token",
         permissions="Account Settings: Read",

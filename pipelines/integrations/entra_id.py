@@ -179,11 +179,6 @@ _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
 _INTERRUPTS = frozenset(
     {16000, 50058, 50072, 50074, 50076, 50079, 50097, 50125, 50127, 50129, 50140, 51006, 65001}
 )
-_DID = {
-    "success": "signed in",
-    "failure": "could not sign in",
-    "unknown": "was interrupted while signing in",
-}
 _RISKS = frozenset({"low", "medium", "high"})
 _SAYS_NOTHING = frozenset({"Other.", "None", ""})
 _ADDRESS_KEYS = frozenset({"ipaddr", "ipaddress", "ip address", "client ip"})
@@ -251,12 +246,6 @@ def _resources(resources: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _audit_message(activity: Any, resources: Any) -> Any:
-    names = [item.get("displayName") or item.get("userPrincipalName") for item in resources or ()]
-    shown = ", ".join(name for name in names if name)
-    return f"{activity}: {shown}" if shown else activity
-
-
 _DIRECTORY_AUDITS: Columns = {
     "action": "activityDisplayName",
     "actor_id": Field(
@@ -284,7 +273,6 @@ _DIRECTORY_AUDITS: Columns = {
     "outcome_reason": "resultReason",
     "source_ip": Field(_initiator_address, "initiatedBy.user.ipAddress", "additionalDetails"),
     "user_agent": Field(_agent, "userAgent", "additionalDetails"),
-    "message": Field(_audit_message, "activityDisplayName", "targetResources"),
     "correlation_id": "correlationId",
 }
 
@@ -337,18 +325,6 @@ def _visited(
     return [{"id": _known(app), "name": app_name, "type": "Application"}, to]
 
 
-def _sign_in_message(status: Any, *names: Any) -> str:
-    user, upn, principal, app, resource = names
-    person, status = user or upn, status or {}
-    who, where = person or principal or app or "Somebody", app if person else resource
-    place = f" to {where}" if where else ""
-    failure = status.get("failureReason")
-    why = "" if failure is None or failure in _SAYS_NOTHING else f": {failure}"
-    code = status.get("errorCode")
-    did = _DID[_sign_in_outcome(code)] if code is not None else "tried to sign in"
-    return f"{who} {did}{place}{why}"
-
-
 _SIGN_INS: Columns = {
     "action": Field(_sign_in, "id"),
     "actor_id": Field(_who_id, "userId", "userPrincipalName", "servicePrincipalId", "appId"),
@@ -374,15 +350,6 @@ _SIGN_INS: Columns = {
     "city": "location.city",
     "country": "location.countryOrRegion",
     "severity": Field(_risk, "riskLevelDuringSignIn"),
-    "message": Field(
-        _sign_in_message,
-        "status",
-        "userDisplayName",
-        "userPrincipalName",
-        "servicePrincipalName",
-        "appDisplayName",
-        "resourceDisplayName",
-    ),
     "session_id": "sessionId",
     "correlation_id": "correlationId",
 }
@@ -427,11 +394,6 @@ def _last_step(steps: Any) -> Any:
     return None
 
 
-def _provisioning_message(steps: Any, action: Any, source: Any, to: Any) -> str:
-    place = f" in {to}" if to else ""
-    return _last_step(steps) or f"{action or 'change'} of {source or 'an object'}{place}"
-
-
 _PROVISIONING: Columns = {
     "action": "provisioningAction",
     "actor_id": "initiatedBy.id",
@@ -447,13 +409,7 @@ _PROVISIONING: Columns = {
         "provisioningStatusInfo.status",
         "provisioningSteps",
     ),
-    "message": Field(
-        _provisioning_message,
-        "provisioningSteps",
-        "provisioningAction",
-        "sourceIdentity.displayName",
-        "targetSystem.displayName",
-    ),
+    "message": Field(_last_step, "provisioningSteps"),
     "correlation_id": "cycleId",
 }
 
@@ -553,6 +509,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(rate=(5, 10.0), retry_after=_retry_after),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -456,15 +456,6 @@ def _session(parameters: Any) -> Any:
     return said.get("SESSION_ID") or said.get("conference_id")
 
 
-def _message(name: Any, email: Any, key: Any, application: Any, parameters: Any) -> str:
-    """ "ada@acme.example: change user access, Forecast" """
-    said, named = _told(parameters)
-    who = email or said.get("display_name") or key or application or "somebody"
-    names = [str(target["name"]) for target in named[:3] if target["name"] != email]
-    done = str(name or "unknown").lower().replace("_", " ")
-    return f"{who}: {', '.join(dict.fromkeys([done, *names]))}"
-
-
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
     "actor_id": Field(
@@ -501,14 +492,6 @@ COLUMNS: Columns = {
     "user_agent": Field(_user_agent, "events[].parameters"),
     "country": Field(_country, "networkInfo.regionCode", "events[].parameters"),
     "severity": Field(_severity, "events[].parameters"),
-    "message": Field(
-        _message,
-        "events[].name",
-        "actor.email",
-        "actor.key",
-        "actor.applicationInfo.applicationName",
-        "events[].parameters",
-    ),
     "session_id": Field(_session, "events[].parameters"),
     "correlation_id": "id.uniqueQualifier",
 }
@@ -722,6 +705,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(rate=(5, 1.0), throttled=_throttled, retry_after=lambda _: 5.0),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",

@@ -298,30 +298,6 @@ def _distinct(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(by_id.values())
 
 
-def _message(message: Any, detail: Any, *facts: Any) -> str:
-    """The vendor's sentence where there is one."""
-    return str(message or detail) if message or detail else _sentence(*facts)
-
-
-def _sentence(*facts: Any) -> str:
-    action, by, username, resource, association, application, *ending = facts
-    said = str(action or "event").replace("_", " ").capitalize()
-    on = _bond(association) or _name(resource) or _name(application)
-    who = _name(by) or username
-    said = f"{said}: {on}" if on and on != who else said
-    said = f"{said} by {who}" if who else said
-    success, sso_success, error = ending
-    if _outcome(success, sso_success, None, None) != "failure":
-        return said
-    return f"{said} failed: {error}" if error else f"{said} failed"
-
-
-def _bond(association: Any) -> str | None:
-    ends = _associated(association) if isinstance(association, dict) else []
-    names = " - ".join(str(end["name"] or end["id"]) for end in ends)
-    return f"{association.get('op') or ''} {names}".strip() or None if ends else None
-
-
 _WHO = ("initiated_by", "resource", "event_type")
 
 DIRECTORY_INSIGHTS = Stream(
@@ -360,20 +336,7 @@ DIRECTORY_INSIGHTS = Stream(
         "user_agent": Field(_user_agent, "useragent", "user_agent"),
         "country": Field(_country, "geoip"),
         "severity": "severity",
-        "message": Field(
-            _message,
-            "message",
-            "detail",
-            "event_type",
-            "initiated_by",
-            "username",
-            "resource",
-            "association",
-            "application",
-            "success",
-            "sso_token_success",
-            "error_message",
-        ),
+        "message": Field(_first, "message", "detail"),
         "session_id": "connection_id",
         "correlation_id": Field(_first, "correlation.id", "access_request_id", "command_uuid"),
     },
@@ -474,6 +437,7 @@ INTEGRATION = Integration(
     streams=lambda _: (DIRECTORY_INSIGHTS,),
     auth=_auth,
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="API key of an administrator, or a service account's client ID and secret",
         permissions="a role that reads Directory Insights, such as Read Only; Enable API access",

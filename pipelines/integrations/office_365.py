@@ -505,18 +505,6 @@ def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
     )
 
 
-def _message(operation: Any, user: Any, error: Any, *things: Any) -> str:
-    who = user or "Somebody"
-    if operation == "UserLoggedIn":
-        return f"{who} signed in"
-    if operation == "UserLoginFailed":
-        return f"{who} could not sign in{f': {error}' if error else ''}"
-    *named, object_id = things
-    thing = next(filter(None, named), None) or (_last_part(str(object_id)) if object_id else None)
-    what = str(operation or "unknown operation").rstrip(". ")
-    return f"{who}: {what}, {thing}" if thing else f"{who}: {what}"
-
-
 _COLUMNS: Columns = {
     "action": "Operation",
     "actor_id": Field(_actor_id, "UserKey", "Actor"),
@@ -533,7 +521,6 @@ _COLUMNS: Columns = {
 _DIRECTORY: Columns = {
     **_COLUMNS,
     "targets": Field(_directory_targets, "Target", "ObjectId", "ModifiedProperties"),
-    "message": Field(_message, "Operation", "UserId", "LogonError", "ObjectId"),
     "correlation_id": "InterSystemsId",
 }
 _SERVICES: Columns = {
@@ -559,21 +546,6 @@ _SERVICES: Columns = {
         "Name",
         "AlertEntityId",
         "EntityType",
-    ),
-    "message": Field(
-        _message,
-        "Operation",
-        "UserId",
-        "LogonError",
-        "SourceFileName",
-        "Name",
-        "TeamName",
-        "Subject",
-        "Item.Subject",
-        "SharePointMetaData.FileName",
-        "ExchangeMetaData.Subject",
-        "MailboxOwnerUPN",
-        "ObjectId",
     ),
     "correlation_id": "CorrelationId",
 }
@@ -777,6 +749,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(rate=(2000, 60.0), throttled=_throttled, retry_after=_retry_after),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -202,6 +202,11 @@ def _known(value: Any) -> str | None:
     )
 
 
+def _actor_id(known: Any, alternate_id: Any) -> str | None:
+    """Who tried to sign in under a login that does not exist has no other id than that login."""
+    return _known(known) or (None if _email(alternate_id) else _known(alternate_id))
+
+
 def _email(alternate_id: Any) -> str | None:
     return alternate_id if isinstance(alternate_id, str) and "@" in alternate_id else None
 
@@ -255,7 +260,7 @@ SYSTEM_LOG = Stream(
     target_rank={"User": 0, "UserGroup": 1, "ROLE": 2, "AppInstance": 3, "Token": 4},
     columns={
         "action": "eventType",
-        "actor_id": Field(_known, "actor.id"),
+        "actor_id": Field(_actor_id, "actor.id", "actor.alternateId"),
         "actor_name": Field(_name, "actor.displayName", "actor.alternateId"),
         "actor_email": Field(_email, "actor.alternateId"),
         "actor_type": Field(_actor_type, "actor.type", "actor.id"),
@@ -434,6 +439,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(pause=_pause, retry_after=_retry_after),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
         permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",

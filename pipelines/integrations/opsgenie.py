@@ -358,20 +358,46 @@ class _Facts(NamedTuple):
     details: Mapping[str, Any]
     incoming: Mapping[str, Any]
     result: Mapping[str, Any]
+    user: str | None
+
+
+_latest: list[tuple[Any, Any, Any, _Facts]] = [
+    (None, None, None, _Facts(details={}, incoming={}, result={}, user=None))
+]
 
 
 def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
+    """Kept, as a record's columns ask for them in turn."""
+    known = _latest[0]
+    if known[0] is details and known[1] is incoming and known[2] is result:
+        return known[3]
+    facts = _gathered(details, incoming, result)
+    _latest[0] = details, incoming, result, facts
+    return facts
+
+
+def _gathered(details: Any, incoming: Any, result: Any) -> _Facts:
     inside = _mapping(details)
+    found = _mapping(result or inside.get("_result"))
+    named = (found.get("user"), inside.get("user"), inside.get("username"), inside.get("source"))
     return _Facts(
         details=inside,
         incoming=_mapping(incoming or inside.get("_incomingData")),
-        result=_mapping(result or inside.get("_result")),
+        result=found,
+        user=next((value for value in named if _is_name(value)), None),
     )
+
+
+def _is_name(value: Any) -> bool:
+    return bool(value) and isinstance(value, str) and value not in _NOTHING
+
+
+_NOTHING = ("", "null", "None")
 
 
 def _said(value: Any) -> Any:
     """None for the texts that stand for nothing."""
-    return None if value in ("", "null", "None") else value
+    return None if value in _NOTHING else value
 
 
 def _known_time(*values: Any) -> Any:
@@ -414,17 +440,8 @@ def _words(text: str) -> str:
 
 
 def _user(details: Any, incoming: Any, result: Any, *own: Any) -> Any:
-    facts = _facts(details, incoming, result)
-    for value in (
-        *own,
-        facts.result.get("user"),
-        facts.details.get("user"),
-        facts.details.get("username"),
-        facts.details.get("source"),
-    ):
-        if isinstance(value, str) and _said(value):
-            return value
-    return None
+    named = next((value for value in own if value and _is_name(value)), None)
+    return named or _facts(details, incoming, result).user
 
 
 def _email(*said: Any) -> str | None:
@@ -514,15 +531,8 @@ def _severity(level: Any, details: Any, priority: Any) -> Any:
     return level or priority or _mapping(_mapping(details).get("_parsedData")).get("priority")
 
 
-def _message(summary: Any, message: Any, log: Any, action: Any, *rest: Any) -> str:
-    """The vendor's sentence where there is one. `rest` is what _user takes."""
-    if summary or message or log:
-        return str(summary or message or log)
-    line = rest[: len(_LINE)]
-    facts, name, who = _facts(*line), _action(*line, action), _user(*rest)
-    said = facts.result.get("alertMessage") or facts.details.get("message")
-    said = f"{name}: {said}" if said else name
-    return f"{said} by {who}" if who else said
+def _sentence(summary: Any, message: Any, log: Any) -> Any:
+    return summary or message or log
 
 
 def _correlation(details: Any, incoming: Any, event: Any, *texts: Any) -> Any:
@@ -546,7 +556,7 @@ _COLUMNS: Columns = {
     "source_ip": Field(_header("x-forwarded-for"), "details", "_incomingData"),
     "user_agent": Field(_header("user-agent"), "details", "_incomingData"),
     "severity": Field(_severity, "level", "details", "priority"),
-    "message": Field(_message, "summary", "message", "log", "action", *_LINE, *_WHO),
+    "message": Field(_sentence, "summary", "message", "log"),
     "correlation_id": Field(
         _correlation, "details", "_incomingData", "eventId", "summary", "log", "message"
     ),
@@ -706,6 +716,7 @@ INTEGRATION = Integration(
     # Two files a second, each with an address to ask for, as the vendor's own tool does.
     manners=Manners(rate=(4, 1.0), pause=_pause, retry_after=_period),
     advice=_advice,
+    mapping_version=2,
     guide=Guide(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
         "account's e-mail and API token, and the cloud ID",

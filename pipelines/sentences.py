@@ -1,0 +1,234 @@
+"""A sentence for events whose vendor gives none: "Ada Lovelace added Bob to group Admins".
+
+Where the class says enough, the sentence is made of actor and targets; else of the words of the
+vendor's own name of the event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import polars as pl
+
+_ANY, _PERSON, _THING = "any", "person", "thing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was done, in words: `done` object, and `joint` the other one where it is named."""
+
+    done: str
+    undone: str
+    object: str | None = _ANY
+    joint: str | None = None
+    other: str | None = None
+
+
+_SAID = {
+    (3001, 1): _Said("created", "create"),
+    (3001, 2): _Said("enabled", "enable"),
+    (3001, 3): _Said("changed the password of", "change the password of"),
+    (3001, 4): _Said("reset the password of", "reset the password of"),
+    (3001, 5): _Said("disabled", "disable"),
+    (3001, 6): _Said("deleted", "delete"),
+    (3001, 9): _Said("locked", "lock"),
+    (3001, 10): _Said("added a second factor to", "add a second factor to"),
+    (3001, 11): _Said("removed a second factor from", "remove a second factor from"),
+    (3001, 12): _Said("unlocked", "unlock"),
+    (3002, 1): _Said("signed in", "sign in", None, " to ", _THING),
+    (3002, 2): _Said("signed out", "sign out", None, " ", _PERSON),
+    (3002, 7): _Said("switched to", "switch to"),
+    (3005, 1): _Said("assigned", "assign", _PERSON, " to ", _THING),
+    (3005, 2): _Said("removed", "remove", _PERSON, " from ", _THING),
+    (3006, 3): _Said("added", "add", _PERSON, " to ", _THING),
+    (3006, 4): _Said("removed", "remove", _PERSON, " from ", _THING),
+    (3006, 5): _Said("deleted", "delete", _THING),
+    (3006, 6): _Said("created", "create", _THING),
+    (6002, 1): _Said("installed", "install", _THING),
+    (6002, 2): _Said("removed", "remove", _THING),
+    (6006, 1): _Said("uploaded", "upload", _THING),
+    (6006, 2): _Said("downloaded", "download", _THING),
+    (6006, 3): _Said("changed", "change", _THING),
+    (6006, 4): _Said("deleted", "delete", _THING),
+    (6006, 5): _Said("renamed", "rename", _THING),
+    (6006, 6): _Said("copied", "copy", _THING),
+    (6006, 7): _Said("moved", "move", _THING),
+    (6006, 8): _Said("restored", "restore", _THING),
+    (6006, 9): _Said("previewed", "preview", _THING),
+    (6006, 12): _Said("shared", "share", _THING, " with ", _PERSON),
+    (6006, 13): _Said("stopped sharing", "stop sharing", _THING, " with ", _PERSON),
+    (6006, 14): _Said("opened", "open", _THING),
+}
+
+_PEOPLE = "(?i)^(users?|systemuser|person|member|admin|invited-user|guest|worker)$"
+_VAGUE = "(?i)^(object|other|resource|system|service)$"
+
+_COMMON = (
+    "access acknowledge activate add allow approve archive assign attach authorize block "
+    "bypass cancel change claim clear close confirm connect consent copy create deactivate "
+    "delete deny deploy detach detect disable disconnect discover dismiss download edit "
+    "enable enroll escalate export expire generate get grant import initiate insert install "
+    "invalidate invite issue join launch leave link lock log modify move open pause perform "
+    "post preview print promote provision publish purge read recover register reject release "
+    "remove rename renew replace report request reset resolve restore resume retrieve return "
+    "revert review revoke roll rotate run save search send set share sign start stop submit "
+    "suspend sync transfer trigger trust uninstall unlink unlock unsuspend update upload "
+    "validate verify view wipe write "
+)
+_VERBS = frozenset(_COMMON.split())
+_IRREGULAR = {
+    "get": "got", "leave": "left", "read": "read", "reset": "reset", "run": "ran", "send": "sent",
+    "set": "set", "submit": "submitted", "stop": "stopped", "transfer": "transferred",
+    "wipe": "wiped", "write": "wrote",
+}  # fmt: skip
+_SHORT = {"new": "create", "del": "delete"}
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BETWEEN = re.compile(r"[\s_.:\-]+")
+_LONGEST = 120
+
+
+def _past(verb: str) -> str:
+    if verb in _IRREGULAR:
+        return _IRREGULAR[verb]
+    if verb.endswith("e"):
+        return f"{verb}d"
+    return f"{verb[:-1]}ied" if verb[-1] == "y" and verb[-2] not in "aeiou" else f"{verb}ed"
+
+
+_PAST = {verb: _past(verb) for verb in _VERBS} | {"log": "logged"}
+_BARE = {past: verb for verb, past in _PAST.items()}
+
+
+@lru_cache(maxsize=65536)
+def words(action: str) -> str:
+    """`CHANGE_USER_ACCESS`, `ChangeUserAccess` and `change.user.access` -> change user access"""
+    spaced = _CAMEL.sub(" ", action[:_LONGEST])
+    return _BETWEEN.sub(" ", spaced).strip().lower()
+
+
+@lru_cache(maxsize=65536)
+def verbal(action: str) -> tuple[str, str] | None:
+    """An action as something done and as something to do; `user_added` -> added user, add user."""
+    said = [_SHORT.get(word, word) for word in words(action).split(" ")]
+    if said[0] in _VERBS and _VERBS.isdisjoint(said[1:2]):
+        return " ".join([_PAST[said[0]], *said[1:]]), " ".join(said)
+    place = next((i for i, word in enumerate(said) if word in _BARE), None)
+    if place is None and said[-1] in _VERBS:
+        place, said[-1] = len(said) - 1, _PAST[said[-1]]
+    if place is None:
+        return None
+    rest = [*said[:place], *said[place + 1 :]]
+    return " ".join([said[place], *rest]), " ".join([_BARE[said[place]], *rest])
+
+
+def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
+    """One for each event; `classes` are their (class_uid, activity_id)."""
+    by_class = _by_class(classes)
+    by_action = _by_action(events)
+    return (
+        events.with_columns(_actor().alias("who"), _first(_ANY), _first(_PERSON), _first(_THING))
+        .with_columns(_not_oneself(_ANY), _not_oneself(_PERSON))
+        .hstack([*by_class, *by_action])
+        .select(pl.coalesce(_of_class(), _of_action()) + _reason())
+        .to_series()
+        .alias("message")
+    )
+
+
+def _by_class(classes: Sequence[tuple[int, int]]) -> list[pl.Series]:
+    said = [_SAID.get(kind) for kind in classes]
+    names = ("done", "undone", "object", "joint", "other")
+    return [
+        pl.Series(name, [s and getattr(s, name) for s in said], dtype=pl.String) for name in names
+    ]
+
+
+def _by_action(events: pl.DataFrame) -> list[pl.Series]:
+    actions = [action or "unknown" for action in events["action"]]
+    pairs = [verbal(action) for action in actions]
+    return [
+        pl.Series("named", [words(action) or "unknown" for action in actions], dtype=pl.String),
+        pl.Series("did", [p and p[0] for p in pairs], dtype=pl.String),
+        pl.Series("do", [p and p[1] for p in pairs], dtype=pl.String),
+    ]
+
+
+def _actor() -> pl.Expr:
+    unnamed = pl.when(actor_type="system").then(pl.lit("The system")).otherwise(pl.lit("Somebody"))
+    return pl.coalesce("actor_name", "actor_email", "actor_id", unnamed)
+
+
+def _first(which: str) -> pl.Expr:
+    """The first target that is a person, or is none, or is either, as one would name it."""
+    of = pl.element().struct.field
+    person = of("type").str.contains(_PEOPLE).fill_null(False)
+    plain = person | of("type").str.contains(_VAGUE)
+    kind = (
+        of("type")
+        .str.replace_all("([a-z])([A-Z])", "$1 $2")
+        .str.replace_all("[_.]", " ")
+        .str.to_lowercase()
+        .str.replace("ies$", "y")
+        .str.replace("([^su])s$", "$1")
+    )
+    name = pl.coalesce(of("name"), of("id"))
+    shown = pl.when(plain).then(name).otherwise(pl.concat_str(kind, name, separator=" "))
+    shown = pl.coalesce(shown, name)
+    wanted = {_ANY: name.is_not_null(), _PERSON: person, _THING: ~person}[which]
+    return pl.col("targets").list.eval(shown.filter(wanted)).list.first().alias(which)
+
+
+def _not_oneself(which: str) -> pl.Expr:
+    oneself = pl.col(which) == pl.col("who")
+    return pl.when(oneself).then(pl.lit("their own account")).otherwise(pl.col(which)).alias(which)
+
+
+def _pick(column: str) -> pl.Expr:
+    which = pl.col(column)
+    return (
+        pl.when(which == _ANY)
+        .then(pl.col(_ANY))
+        .when(which == _PERSON)
+        .then(pl.col(_PERSON))
+        .when(which == _THING)
+        .then(pl.col(_THING))
+    )
+
+
+def _of_class() -> pl.Expr:
+    """Null where the class says too little, or what it is about is not named."""
+    failed = pl.col("outcome") == "failure"
+    unsure = (pl.col("outcome") == "unknown") & (pl.col("done") == "signed in")
+    verb = (
+        pl.when(failed)
+        .then("could not " + pl.col("undone"))
+        .when(unsure)
+        .then("tried to " + pl.col("undone"))
+        .otherwise("done")
+    )
+    thing = pl.when(pl.col("object").is_null()).then(pl.lit("")).otherwise(" " + _pick("object"))
+    other = pl.col("joint") + _pick("other")
+    needed = pl.col("object") == _PERSON
+    other = pl.when(needed).then(other).otherwise(other.fill_null(""))
+    return pl.concat_str(pl.col("who"), pl.lit(" "), verb, thing, other)
+
+
+def _of_action() -> pl.Expr:
+    failed = pl.col("outcome") == "failure"
+    verb = pl.when(failed).then("could not " + pl.col("do")).otherwise("did")
+    names = pl.col("targets").list.eval(
+        pl.coalesce(pl.element().struct.field("name"), pl.element().struct.field("id")).head(2)
+    )
+    about = names.list.drop_nulls().list.join(", ")
+    colon = pl.when(about != "").then(": " + about).otherwise(pl.lit(""))
+    plain = pl.concat_str(pl.col("who"), pl.lit(": "), pl.col("named"))
+    comma = pl.when(about != "").then(", " + about).otherwise(pl.lit(""))
+    return pl.coalesce(pl.concat_str("who", pl.lit(" "), verb, colon), pl.concat_str(plain, comma))
+
+
+def _reason() -> pl.Expr:
+    failed = (pl.col("outcome") == "failure") & pl.col("outcome_reason").is_not_null()
+    return pl.when(failed).then(" (" + pl.col("outcome_reason") + ")").otherwise(pl.lit(""))

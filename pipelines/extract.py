@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 
 import polars as pl
 from msgspec import MsgspecError
@@ -367,8 +369,8 @@ def _sorted_out(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(raw rows, rejected rows) of the pages' records."""
     read = pl.concat(
-        normalise.read(this.stream, page.records, now, this.via, page.fallback_time)
-        for page in pages
+        normalise.read(this.stream, [r for p in alike for r in p.records], now, this.via, time)
+        for time, alike in groupby(pages, key=attrgetter("fallback_time"))
     )
     fault = pl.col("fault")
     rejected = read.filter(fault.is_not_null()).select(

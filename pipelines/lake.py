@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import (
+    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
@@ -49,7 +50,14 @@ _ENOUGH_TO_TELL = 100
 _SAME_FAILURE = timedelta(hours=1)
 _BLUR = timedelta(seconds=1)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-_PARQUET = WriterProperties(compression="ZSTD", compression_level=1)
+_PARQUET = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    # No two records are equal, and nobody asks for the least.
+    column_properties={
+        "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+    },
+)
 _SETTINGS = {
     "delta.appendOnly": "true",
     "delta.checkpointInterval": "100",
@@ -221,7 +229,7 @@ def append_raw(
     said = {_CURSOR: cursor} if cursor else {}
 
     def decide(handle: DeltaTable, rows: int) -> _Decision | None:
-        known = _known(handle, batch) if rows else None
+        known = _known(lake, handle, batch) if rows else None
         fresh = batch if known is None else _without(batch, known)
         if known is not None:
             echo(lake, log, _crossed(batch, known))
@@ -313,11 +321,13 @@ def claims(lake: Lake, log: Log) -> pl.DataFrame:
 
 def _noted(lake: Lake, log: Log) -> tuple[datetime | None, int, str | None]:
     """(when last, raw rows at the newest cursor, that cursor) by `coverage`."""
-    found = scan(lake, _COVERAGE.name)
-    if found is None:
+    handle = open_table(lake, _COVERAGE.name)
+    if handle is None:
         return None, -1, None
+    ours = [("integration", "=", log.integration), ("stream", "=", log.stream)]
     with _told(_COVERAGE.name):
-        noted = found.filter(_of(log)).select("asked_at", "rows", "cursor").collect()
+        found = _partitions(lake, handle, COVERAGE, ours)
+        noted = found.select("asked_at", "rows", "cursor").collect()
     newest = noted.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     last = noted["asked_at"].max()
     _, rows, cursor = newest.row(0) if newest.height else (None, -1, None)
@@ -497,7 +507,7 @@ def _beside(batch: pl.DataFrame) -> pl.Expr:
     )
 
 
-def _known(handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
+def _known(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
     """(event_id, via) of rows that may be in `batch` too: the same id has the same time.
 
     A vendor may push the time of an event less exactly than it shows it.
@@ -507,8 +517,33 @@ def _known(handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
     oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
     since, until = oldest - _BLUR, newest + _BLUR
     days = pl.concat([(batch["time"] + blur).dt.date() for blur in (-_BLUR, _BLUR)]).unique()
-    near = pl.col("date").is_in(days.to_list()) & pl.col("time").is_between(since, until)
-    return pl.scan_delta(handle).filter(near).select("event_id", "via").collect()
+    near = _partitions(lake, handle, RAW, [("date", "in", [str(day) for day in days])])
+    return near.filter(pl.col("time").is_between(since, until)).select("event_id", "via").collect()
+
+
+def _partitions(
+    lake: Lake,
+    handle: DeltaTable,
+    schema: dict[str, pl.DataType],
+    chosen: Sequence[tuple[str, str, str | list[str]]],
+) -> pl.LazyFrame:
+    """The rows of some partitions, but for the columns they are named by.
+
+    Of a round's small questions `pl.scan_delta` would be the dearest part, in time and in memory.
+    """
+    named = handle.metadata().partition_columns
+    stored = {name: dtype for name, dtype in schema.items() if name not in named}
+    files = handle.file_uris(list(chosen))
+    if not files:
+        return pl.LazyFrame(schema=stored)
+    return pl.scan_parquet(
+        files,
+        schema=stored,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        storage_options=lake.storage_options,
+    )
 
 
 def _without(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -555,7 +590,7 @@ def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
 def held(lake: Lake, log: Log, rows: pl.DataFrame) -> list[str]:
     """Which of these events (event_id, time) are in raw."""
     handle = open_table(lake, log.table)
-    known = _known(handle, rows) if handle else None
+    known = _known(lake, handle, rows) if handle else None
     return (
         [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()
     )

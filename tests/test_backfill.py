@@ -64,7 +64,9 @@ def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
     assert set(stored["via"][recent.height :]) <= {"backfill"}
     assert lakes.position(world.lake, log).cursor == before.cursor
     known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
-    assert (known.gaps, known.lost) == ((), ())
+    # What the vendor keeps shrinks while the test runs.
+    moments = [gap for gap in known.lost if gap.span.until - gap.span.since < timedelta(minutes=1)]
+    assert (known.gaps, known.lost) == ((), tuple(moments))
     assert known.complete[0].since <= span.since + timedelta(seconds=1) or known.complete[
         0
     ].since <= datetime.now(UTC) - source.streams()[0].keeps + timedelta(minutes=1)

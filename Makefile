@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up test test-clients lint lock clean
+.PHONY: setup up test test-clients soak lint lock clean
 
 setup: .venv/.ready
 
@@ -31,6 +31,11 @@ test: .venv/.ready-dev lint
 # The vendors' official clients read the sandbox; a group of its own, since they are many.
 test-clients: .venv/.ready-clients
 	$(BIN)/python -m pytest $(SPREAD) -m clients
+
+# A thousand rounds are killed, at random and at named points; then the two ledgers are compared.
+KILLS ?= 1000
+soak: .venv/.ready-dev
+	$(BIN)/python -c "from tests import kills; kills.main($(KILLS))"
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -182,9 +182,38 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
     """A handle at the newest version, or None where there is no such table yet."""
     with _told(table):
         try:
-            return DeltaTable(lake.uri(table), storage_options=lake.storage_options)
+            handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
         except TableNotFoundError:
             return None
+        except DeltaError:
+            _refuse_emptied(table, _commits_on_disk(lake, table)[-1:])
+            raise
+    newest = (handle.version(), handle.version() + 1)
+    _refuse_emptied(table, [path for v in newest if (path := _commit_file(lake, table, v))])
+    return handle
+
+
+def _refuse_emptied(table: str, commits: Sequence[Path]) -> None:
+    """Raises LakeError where a commit holds nothing, as a power cut may leave the newest.
+
+    Delta would read it as a commit that did nothing, and its rows as never written.
+    """
+    for path in commits:
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == 0 or not path.read_bytes()[:4096].strip(b"\0 \r\n"):
+                raise LakeError(
+                    f"{table}: its newest commit is empty, as after a power cut: remove the file "
+                    f"{path} and poll again; what it held is asked for again"
+                )
+
+
+def _commit_file(lake: Lake, table: str, version: int) -> Path | None:
+    """Where the commit is on this machine's disk, or would be."""
+    return lake.local / table / "_delta_log" / f"{version:020}.json" if lake.local else None
+
+
+def _commits_on_disk(lake: Lake, table: str) -> list[Path]:
+    return sorted((lake.local / table / "_delta_log").glob("*.json")) if lake.local else []
 
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
@@ -736,9 +765,12 @@ def _told(table: str) -> Iterator[None]:
         raise LakeError(f"{table}: {said}: {_remedy(said)}") from error
 
 
+_FULL = ("no space left", "os error 28)", "too large (os", "quota exceeded", "os error 122)")
+
+
 def _remedy(said: str) -> str:
     match said.lower():
-        case text if "no space left" in text or "os error 28" in text:
+        case text if any(full in text for full in _FULL):
             return "free some space; nothing acknowledged is lost"
         case text if "permission denied" in text or "read-only" in text or "os error 13" in text:
             return "give this user write access to lake.root"

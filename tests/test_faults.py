@@ -1,43 +1,27 @@
 """Kills, two of everything at once, odd records: nothing lost, nothing twice."""
 
 import json
-import random
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 
-from pipelines import extract, http
+from pipelines import extract, http, registry
 from pipelines import lake as lakes
 from pipelines.http import Patience
 from pipelines.lake import Lake, Log
 from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, running
+from pipelines.sandbox.server import running
+from tests import kills
 from tests.conftest import World, raw_table
+from tests.ledgers import difference
 
-POLL = """
-import sys
-from pipelines import extract, registry
-from pipelines.lake import Lake
-extract._BATCH_RECORDS = int(sys.argv[3])
-sources = [registry.source("okta", {"base_url": sys.argv[2], "api_token": sys.argv[4]})]
-print("ready", flush=True)
-reports = extract.poll(Lake(sys.argv[1]), sources)
-sys.exit(any(report.error for report in reports))
-"""
-
-
-def poller(world, batch=400):
-    settings = world.running.settings()["okta"]
-    arguments = (world.lake.root, settings["base_url"], str(batch), settings["api_token"])
-    process = subprocess.Popen(
-        [sys.executable, "-c", POLL, *arguments], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    return process
+ROOT = Path(__file__).parent.parent
 
 
 def check(world):
@@ -49,38 +33,96 @@ def check(world):
 
 @pytest.fixture(scope="module")
 def busy():
-    """A sandbox with some eight thousand records that stands still."""
-    with running(Options(days=20, per_day=400, rate=0)) as server:
+    """A sandbox with some records that stands still."""
+    with running(kills.history()) as server:
         yield server
 
 
-def test_fifty_kills_at_random_moments(busy, tmp_path):
-    chance, kills, number = random.Random(7), 0, 0
-    while kills < 50:
-        world = World(running=busy, lake=Lake(str(tmp_path / f"lake{number}")))
-        finished = False
-        while not finished and kills < 50:
-            process = poller(world)
-            try:
-                process.wait(timeout=chance.uniform(0.0, 0.5))
-                finished = True
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills += 1
-            process.stdout.close()
-        world.poll("okta")
-        check(world)
-        number += 1
+def test_kills_at_random_and_at_every_named_point_lose_and_double_nothing():
+    """`make soak` does the same a thousand times."""
+    killing = [sys.executable, "-c", "from tests import kills; kills.main(56)"]
+    done = subprocess.run(killing, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, "0 lost, 0 twice, bytes equal" in done.stdout) == (0, True), done
 
 
-def test_four_processes_at_once(busy, lake):
-    world = World(running=busy, lake=lake)
-    racers = [poller(world, batch=700) for _ in range(4)]
-    assert [racer.wait() for racer in racers] == [0] * 4
-    for racer in racers:
-        racer.stdout.close()
-    check(world)
+@pytest.mark.parametrize("pollers", [2, 4])
+def test_so_many_pollers_at_once_while_maintenance_never_ends(busy, tmp_path, pollers):
+    arguments = f"{str(tmp_path)!r}, {pollers}, {busy.base_url!r}"
+    racing = [sys.executable, "-c", f"from tests import kills; kills.race({arguments})"]
+    done = subprocess.run(racing, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    world = World(running=busy, lake=Lake(str(tmp_path / "race")))
+    assert difference(world, "okta", "system_log") == ""
+
+
+@pytest.fixture(params=["a full disk", "a file too large"])
+def small_disk(request, tmp_path):
+    """A folder that takes little, and what makes it take more."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if request.param == "a file too large":
+        yield folder, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))", []
+        return
+    mount, umount = (shutil.which(name) or "false" for name in ("mount", "umount"))
+    mounting = [mount, "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if subprocess.run(mounting, check=False, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield folder, "", [mount, "-o", "remount,size=100m", str(folder)]
+    finally:
+        subprocess.run([umount, str(folder)], check=True)
+
+
+FULL = """
+import sys
+from pipelines import extract, registry
+from pipelines.lake import Lake
+extract._BATCH_RECORDS = 100
+{limit}
+keys = {{"base_url": sys.argv[2], "api_token": sys.argv[3]}}
+(report,) = extract.poll(Lake(sys.argv[1]), [registry.source("okta", keys)])
+print(report.error)
+"""
+
+
+def test_a_full_disk_is_said_and_space_again_is_enough(busy, small_disk):
+    folder, limit, more_space = small_disk
+    world = World(running=busy, lake=Lake(str(folder / "lake")))
+    keys = busy.settings()["okta"]
+    program = [sys.executable, "-c", FULL.format(limit=limit), world.lake.root, keys["base_url"]]
+    for _ in range(2):
+        done = subprocess.run(
+            [*program, keys["api_token"]], check=True, capture_output=True, text=True
+        )
+        assert "free some space; nothing acknowledged is lost" in done.stdout
+        assert done.stdout.count("\n") == 1
+    if more_space:
+        subprocess.run(more_space, check=True)
+    (report,) = world.poll("okta")
+    assert (report.error, difference(world, "okta", "system_log")) == (None, "")
+
+
+@pytest.mark.parametrize("table", ["raw/okta/system_log", "events", "coverage"])
+@pytest.mark.parametrize("left", [b"", bytes(512)], ids=["empty", "zeros"])
+def test_a_last_commit_that_a_power_cut_emptied_is_said_and_mended_as_documented(
+    still_world, table, left
+):
+    still_world.poll("okta")
+    records = [record(f"more-{number}") for number in range(5)]
+    still_world.running.sandbox.append("okta", "system_log", records)
+    still_world.poll("okta")
+    log = still_world.lake.local / table / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(left)
+    for _ in range(2):
+        (report,) = still_world.poll("okta")
+        assert f"{table}: its newest commit is empty" in report.error
+        assert f"remove the file {newest} and poll again" in report.error
+        assert "\n" not in report.error
+    newest.unlink()
+    (report,) = still_world.poll("okta")
+    assert report.error is None
+    check(still_world)
 
 
 def test_a_503_on_every_page_in_turn(still_world):
@@ -96,14 +138,22 @@ def test_a_503_on_every_page_in_turn(still_world):
         check(world)
 
 
-def test_ten_idle_rounds_write_nothing_and_ask_little(still_world):
-    still_world.poll("okta")
-    before = lakes.position(still_world.lake, Log("okta", "system_log")).version
+@pytest.mark.parametrize("kind", sorted(registry.kinds()))
+def test_ten_idle_rounds_write_nothing_to_raw_and_ask_little(still_world, kind):
+    source = still_world.source(kind, history="2d")
+    extract.poll(still_world.lake, [source])
+    before = files_of(still_world.lake.local / "raw" / kind)
     for _ in range(10):
-        (report,) = still_world.poll("okta")
-        assert (report.rows, report.error) == (0, None)
-        assert report.requests <= 2
-    assert lakes.position(still_world.lake, Log("okta", "system_log")).version == before
+        for report in extract.poll(still_world.lake, [source]):
+            assert (report.rows, report.error) == (0, None)
+            assert report.requests <= 3
+    assert files_of(still_world.lake.local / "raw" / kind) == before
+
+
+def files_of(folder):
+    """Path -> size and time of change of all files below."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):

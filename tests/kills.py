@@ -1,0 +1,162 @@
+"""Rounds that are killed, at random and at named points, and what is left of them.
+
+`python -c "from tests import kills; kills.main(1000)"` kills a thousand times and prints what the
+two ledgers disagree in; `make soak` does that. (Not -m: a forked process would import it anew.)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from pipelines import extract, maintenance, registry
+from pipelines import lake as lakes
+from pipelines.lake import Lake
+from pipelines.sandbox.server import Options, Running, running, settings
+from pipelines.settings import IntegritySettings
+
+from .conftest import World
+from .ledgers import difference
+
+BATCH = 300
+KIND, STREAM = "okta", "system_log"
+FAR = date(2100, 1, 1)
+Trap = tuple[Any, str, bool]
+"""A function by module and name, and whether it ends with the kill rather than begins."""
+POINTS: dict[str, Trap | None] = {
+    "at random": None,
+    "after fetch": (extract, "_land", False),
+    "before commit": (lakes, "_commit", False),
+    "after commit": (lakes, "_commit", True),
+    "before events": (extract, "_derive", False),
+    "in maintenance": (maintenance, "_compact", True),
+    "before vacuum": (maintenance, "_vacuum", False),
+}
+# A server that has imported all of this forks a process in some milliseconds.
+processes = get_context("forkserver")
+processes.set_forkserver_preload(["tests.kills"])
+
+
+def history() -> Options:
+    """About a thousand records, and nothing new."""
+    return Options(days=3, per_day=300, rate=0)
+
+
+def lake_in(folder: Path, name: str) -> Lake:
+    """A signed lake; its keys lie beside it."""
+    return Lake(str(folder / name), integrity=IntegritySettings(folder=folder / f"{name}-keys"))
+
+
+def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
+    """A round in small commits, with maintenance before it; killed at the `turn`-th time."""
+    extract._BATCH_RECORDS = BATCH
+    if trap := POINTS[point]:
+        _set(trap, turn)
+    if "maintenance" in point or "vacuum" in point:
+        list(maintenance.maintain(lake, [], FAR))
+    for report in extract.poll(lake, [registry.source(KIND, keys)]):
+        if report.error:
+            sys.exit(report.error)
+
+
+def tidy(lake: Lake, stop: Any) -> None:
+    """Maintenance without a pause."""
+    while not stop.is_set():
+        list(maintenance.maintain(lake, [], FAR))
+
+
+def _set(trap: Trap, turn: int) -> None:
+    module, name, afterwards = trap
+    real: Callable[..., Any] = getattr(module, name)
+    calls = 0
+
+    def deadly(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == turn and not afterwards:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **options)
+        if calls == turn and afterwards:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, deadly)
+
+
+def start(lake: Lake, keys: dict[str, Any], point: str = "at random", turn: int = 0) -> BaseProcess:
+    process = processes.Process(target=work, args=(lake, keys, point, turn))
+    process.start()
+    return process
+
+
+def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) -> bool:
+    """Whether a round was killed, rather than that it came to its end."""
+    process = start(lake, keys, point, chance.randint(1, 5))
+    process.join(chance.uniform(0.0, 0.6) if point == "at random" else 60)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise AssertionError(f"{point}: a round ended with {process.exitcode}")
+    return process.exitcode != 0
+
+
+def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> Iterator[str]:
+    """Kill so often at each point; what the ledgers disagree in, for each lake that was done."""
+    chance, keys = random.Random(seed), server.settings()[KIND]
+    left, number = Counter(counts), 0
+    while left.total():
+        number += 1
+        world = World(running=server, lake=lake_in(folder, str(number)))
+        finished = False
+        while not finished and left.total():
+            point = chance.choice(sorted(left.elements()))
+            finished = not killed(world.lake, keys, point, chance)
+            left -= Counter([point]) if not finished else Counter()
+        last = start(world.lake, keys)
+        last.join()
+        yield difference(world, KIND, STREAM) or (f"exit {last.exitcode}" if last.exitcode else "")
+        shutil.rmtree(world.lake.root)
+
+
+def race(folder: str, pollers: int, base_url: str) -> None:
+    """So many rounds of one stream at once, while maintenance never ends."""
+    lake, stop = Lake(f"{folder}/race"), processes.Event()
+    keys = settings(base_url)[KIND]
+    tidier = processes.Process(target=tidy, args=(lake, stop))
+    tidier.start()
+    racers = [start(lake, keys) for _ in range(pollers)]
+    for racer in racers:
+        racer.join()
+    stop.set()
+    tidier.join()
+    ended = [process.exitcode for process in (*racers, tidier)]
+    sys.exit(f"exit codes {ended}" if any(ended) else 0)
+
+
+def main(kills: int) -> None:
+    seed, started = int(time.time()), datetime.now(UTC)
+    print(f"{kills:,} kills, seed {seed}")
+    each = {point: kills // len(POINTS) for point in POINTS}
+    each["at random"] += kills - sum(each.values())
+    wrong = lakes_done = 0
+    with running(history()) as server, tempfile.TemporaryDirectory() as folder:
+        for said in many(server, Path(folder), each, seed):
+            lakes_done, wrong = lakes_done + 1, wrong + bool(said)
+            print(f"lake {lakes_done}: {said or 'issued and stored agree'}", flush=True)
+    took = datetime.now(UTC) - started
+    print(f"{sum(each.values()):,} kills over {lakes_done:,} lakes in {took}: ", end="")
+    print(f"{wrong:,} differ" if wrong else "0 lost, 0 twice, bytes equal")
+    sys.exit(bool(wrong))

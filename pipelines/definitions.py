@@ -591,7 +591,7 @@ def _verification(
         for stream in source.streams()
     ]
 
-    @dg.multi_asset_check(name="verification", specs=specs, can_subset=True)
+    @dg.multi_asset_check(name="compare_with_signed", specs=specs, can_subset=True)
     def verification(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         where = verifications.place(lake, chosen)
         for fault in anchors.deliver(where.memory, chosen):

@@ -28,6 +28,7 @@ _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
 _SAME_TIME = timedelta(seconds=30)
 _ABSURD = timedelta(days=1)
+_LONG = 60.0
 _USER_AGENT = "auditlake/0.1"
 
 
@@ -168,10 +169,12 @@ class Patient(httpx.BaseTransport):
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        asked = retry_after(answer)
-        if asked is None and self._pace.manners.throttled(answer):
-            asked = self._pace.manners.retry_after(answer)
-        return pause if asked is None else asked + random.uniform(0, 0.25)  # noqa: S311 jitter
+        asked, manners = retry_after(answer), self._pace.manners
+        if asked is None and manners.throttled(answer):
+            asked = manners.retry_after(answer)
+            pause = max(pause, min(_LONG, manners.first_pause * 2**attempt))
+        jitter = random.uniform(0, self._patience.first)  # noqa: S311 spreads requests
+        return pause if asked is None else asked + jitter
 
 
 class SignedIn(httpx.Client):

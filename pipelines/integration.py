@@ -128,6 +128,8 @@ class Manners:
     """Is this answer a "later"? Then it is asked again, after `retry_after`."""
     retry_after: Callable[[httpx.Response], float | None] = lambda _: None
     """Seconds a throttled answer asks to wait, where Retry-After does not say it."""
+    first_pause: float = 0.0
+    """Seconds to wait at first where a throttled answer does not say how long; then ever longer."""
 
 
 Headers = Mapping[str, str]

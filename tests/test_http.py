@@ -4,7 +4,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http
+from pipelines import http, registry
 from pipelines.errors import Refused, Unavailable
 from pipelines.http import Pace, Patience
 from pipelines.integration import Manners, Source
@@ -92,6 +92,15 @@ def test_a_throttled_vendor_is_obeyed_by_its_own_clock():
     vendor, clock = Vendor(httpx.Response(429, headers=headers), OK), Clock()
     client(vendor, clock).get("/api/v1/logs")
     assert 31 <= clock.now < 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("google_workspace", 5), ("entra_id", 10), ("office_365", 30)]
+)
+def test_a_throttled_answer_without_a_time_is_waited_out_ever_longer(kind, first):
+    vendor, clock = Vendor(httpx.Response(429), httpx.Response(429), OK), Clock()
+    client(vendor, clock, registry.kind(kind).manners).get("/x")
+    assert clock.slept == [first, min(60, 2 * first)]
 
 
 def test_requests_slow_down_before_the_limit():

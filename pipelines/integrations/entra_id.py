@@ -495,19 +495,14 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Reports are throttled by windows of ten seconds, and may not say how long to wait."""
-    throttled = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-    return 10.0 if throttled and "Retry-After" not in response.headers else None
-
-
 INTEGRATION = Integration(
     kind="entra_id",
     title="Microsoft Entra ID",
     settings=Settings,
     streams=lambda _: STREAMS,
     auth=_auth,
-    manners=Manners(rate=(5, 10.0), retry_after=_retry_after),
+    # Reports are throttled by windows of ten seconds, and may not say how long to wait.
+    manners=Manners(rate=(5, 10.0), first_pause=10.0),
     advice=_advice,
     mapping_version=2,
     guide=Guide(

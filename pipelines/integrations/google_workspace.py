@@ -703,7 +703,7 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=_auth,
-    manners=Manners(rate=(5, 1.0), throttled=_throttled, retry_after=lambda _: 5.0),
+    manners=Manners(rate=(5, 1.0), throttled=_throttled, first_pause=5.0),
     advice=_advice,
     mapping_version=2,
     guide=Guide(

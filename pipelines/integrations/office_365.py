@@ -737,17 +737,13 @@ def _throttled(response: httpx.Response) -> bool:
     )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    return None if "Retry-After" in response.headers else 30.0
-
-
 INTEGRATION = Integration(
     kind="office_365",
     title="Office 365",
     settings=Settings,
     streams=_configured,
     auth=_auth,
-    manners=Manners(rate=(2000, 60.0), throttled=_throttled, retry_after=_retry_after),
+    manners=Manners(rate=(2000, 60.0), throttled=_throttled, first_pause=30.0),
     advice=_advice,
     mapping_version=2,
     guide=Guide(

@@ -28,6 +28,7 @@ from pipelines.sandbox import microsoft
 from pipelines.sandbox.service import (
     Key,
     Limiter,
+    Micros,
     Record,
     Service,
     Site,
@@ -270,11 +271,16 @@ def _newest(site: Site, query: _Query, after: Places) -> tuple[list[Record], dic
 
 
 def _last_versions(records: list[Record]) -> list[Record]:
-    """Versions of a record have the same time, so they stand together; the newest is the first."""
-    seen: dict[object, Record] = {}
-    for record in records:
-        seen.setdefault(at("id")(decoded(record.raw)), record)
-    return list(seen.values())
+    """Of a record that came again later, changed, only that; what came at once is all shown."""
+    names = [at("id")(decoded(record.raw)) for record in records]
+    newest: dict[object, Micros] = {}
+    for name, record in zip(names, records, strict=True):
+        newest[name] = max(record.arrival, newest.get(name, record.arrival))
+    return [
+        record
+        for name, record in zip(names, records, strict=True)
+        if name is None or record.arrival == newest[name]
+    ]
 
 
 def _read(request: Request, report: _Report, now: datetime) -> _Query:

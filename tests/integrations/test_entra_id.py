@@ -302,14 +302,6 @@ def test_a_missing_permission_is_named(still_world, path, permissions):
         client.get(path)
 
 
-def test_a_throttled_answer_without_a_time_waits_for_the_next_window():
-    manners = entra_id.INTEGRATION.manners
-    assert manners.rate == (5, 10.0)
-    assert manners.retry_after(httpx.Response(429)) == 10.0
-    assert manners.retry_after(httpx.Response(429, headers={"Retry-After": "0"})) is None
-    assert manners.retry_after(httpx.Response(503)) is None
-
-
 def test_the_sixth_request_within_ten_seconds_is_throttled():
     with running(Options(days=1, per_day=10, rate=0, limits=True)) as server:
         source = registry.source("entra_id", server.settings()["entra_id"])

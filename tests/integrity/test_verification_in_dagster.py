@@ -55,6 +55,6 @@ def test_every_hour_what_is_new_is_read_and_at_night_all(signed):
 def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_such_check(signed):
     steps = {node.name for node in made_for(signed.lake).resolve_job_def("okta").nodes}
     assert "check__raw__okta__system_log" in steps
-    assert "verification" not in steps
+    assert "compare_with_signed" not in steps
     with pytest.raises(dg.DagsterInvariantViolationError):
         made_for(Lake(signed.lake.root)).resolve_job_def("verification")

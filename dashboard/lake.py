@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dashboard.notes import ACCESS, VIEWS, Notes
+from pipelines.integrity.verifier.shelf import Shelf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +81,11 @@ class Lake:
         self._told: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self.access = Notes(f"{self.root}/access", options, ACCESS)
         self.views = Notes(f"{self.root}/views", options, VIEWS)
+
+    @property
+    def shelf(self) -> Shelf:
+        """The lake's files beside its tables, such as its checkpoints."""
+        return Shelf(root=self.root, options=self._options)
 
     def look(self) -> Snapshot | None:
         """The newest version of `events`; None while there is no such table."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import lake, opening, people, session
-from dashboard.pages import entities, explore, sources, visits
+from dashboard.pages import entities, explore, integrity, sources, visits
 from dashboard.panels import door, notices
 
 STATIC = Path(__file__).parent / "static"
@@ -48,6 +48,12 @@ def _pages() -> st.Page:
         ),
         "sources": st.Page(
             sources.show, title="Sources", icon=":material/monitor_heart:", url_path="sources"
+        ),
+        "integrity": st.Page(
+            integrity.show,
+            title="Integrity",
+            icon=":material/verified_user:",
+            url_path="integrity",
         ),
         "visits": st.Page(visits.show, title="Access", icon=":material/policy:", url_path="access"),
     }

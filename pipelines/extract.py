@@ -448,6 +448,7 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     _count(report, landed, good.height)
     report.rejected = waiting.height - good.height
     report.total = lakes.position(lake, log).rows
+    ledger.sign(lake, log, report.total, now)
     catch_up(lake, source, stream, report)
     return report
 

@@ -14,12 +14,10 @@ from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.lake import Lake
 
-LOG = "acts"
-
 
 def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
     """Sign an act; when this returns, it can no longer be denied."""
-    kept = ledger.of(lake, LOG)
+    kept = ledger.of(lake, ledger.ACTS)
     if kept is None:
         raise LakeError("acts are recorded by signing them: set integrity.sign = true")
     with memory.alone(kept.place, kept.table):

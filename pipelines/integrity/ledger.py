@@ -19,15 +19,15 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import anchors, keys, memory, merkle, note, store, tiles
+from pipelines.integrity import anchors, keys, memory, merkle, note, removals, store, tiles
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.integrity.store import Folder
-from pipelines.integrity.verifier import acts
-from pipelines.integrity.verifier.shelf import Shelf
-from pipelines.integrity.verifier.tree import minus
 from pipelines.lake import Lake, Log
 from pipelines.settings import IntegritySettings
+
+ACTS = "acts"
+"""The log of what people did to the lake on purpose."""
 
 _CHUNK = 65_536
 _LONGEST = 65_535
@@ -174,7 +174,7 @@ def _begins_anew(lake: Lake, log: Log, kept: Ledger) -> bool:
 def _whole(lake: Lake, log: Log, kept: Ledger, signed: Head) -> None:
     """Raises Alarm where the end of what was signed is gone; a slow writer's `rows` say nothing."""
     held = _held(lake, log)
-    if held < signed.size and not _removed(lake, kept, held, signed.size):
+    if held < signed.size and not _removed(lake, kept, range(held, signed.size)):
         raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
 
 
@@ -188,12 +188,13 @@ def _held(lake: Lake, log: Log) -> int:
     return newest + 1 if isinstance(newest, int) else 0
 
 
-def _removed(lake: Lake, kept: Ledger, first: int, until: int) -> bool:
-    """Did a recorded act of retention take these rows away?"""
-    shelf = Shelf(root=lake.uri("integrity"), options=lake.storage_options or {})
-    done, log = shelf.below("acts"), shelf.below(kept.name)
-    removed = acts.removed(done, log, kept.table, keys.trusted(kept.settings))
-    return not minus([(first, until)], removed)
+def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
+    """Did recorded acts of retention take these rows away?"""
+    done = of(lake, ACTS)
+    signed = done and last_signed(done)
+    if not done or not signed:
+        return False
+    return removals.cover(done.folder, signed, kept.folder, kept.table, rows)
 
 
 def _standing(lake: Lake, log: Log, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:

@@ -1,0 +1,126 @@
+"""What the lake says of its own signatures: the last verification, the checkpoints of each table.
+
+It is read, not verified here: whoever can write to the lake can write this too. Who has to be sure
+runs `auditlake verify` with a public key from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
+from pipelines.integrity.verifier.shelf import Shelf
+
+STATES = ("as signed", "overdue", "not verified", "not signed", "tampered")
+_OVERDUE = timedelta(days=1)
+_ACTS = "acts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A raw table, or the log of acts: what is signed of it, and what was last verified."""
+
+    name: str
+    signed: Checkpoint | None
+    verdict: dict[str, Any]
+    """The last verification, as `auditlake verify --json` writes it; empty: there was none."""
+
+    @property
+    def verified_at(self) -> datetime | None:
+        return _moment(self.verdict.get("at"))
+
+    @property
+    def all_read_at(self) -> datetime | None:
+        return _moment(self.verdict.get("full_at"))
+
+    @property
+    def since(self) -> int:
+        """Rows that were signed after the last verification."""
+        return (self.signed.size if self.signed else 0) - int(self.verdict.get("size", 0))
+
+    def state(self, now: datetime) -> str:
+        if self.verdict and not self.verdict["ok"]:
+            return "tampered"
+        if self.signed is None:
+            return "not signed"
+        if self.verified_at is None:
+            return "not verified"
+        return "as signed" if now - self.verified_at < _OVERDUE else "overdue"
+
+    @property
+    def found(self) -> str:
+        findings = self.verdict.get("findings", [])
+        return "; ".join(f"{one['kind'].upper()}: {one['detail']}" for one in findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A checkpoint as it was published."""
+
+    at: datetime
+    size: int
+    root: str
+    signers: str
+
+
+def tables(lake: Shelf) -> list[Table]:
+    """All that is in raw or was signed or verified, by name."""
+    verdicts = {one["table"]: one for one in json.loads(_text(lake, "verification.json") or "[]")}
+    signed = {f"raw/{name}": name for name in lake.below("integrity").pairs() if _log(name)}
+    raw = {f"raw/{name}": name for name in lake.below("raw").pairs()}
+    names = {**raw, **signed, **{table: table.removeprefix("raw/") for table in verdicts}}
+    if _text(lake, f"{_ACTS}/checkpoint"):
+        names[_ACTS] = _ACTS
+    return [
+        Table(name=table, signed=_signed(lake, log), verdict=verdicts.get(table, {}))
+        for table, log in sorted(names.items())
+    ]
+
+
+def checkpoints(lake: Shelf, table: str, most: int) -> list[Past]:
+    """The newest checkpoints of a table, newest first."""
+    log = lake.below("integrity").below(table.removeprefix("raw/"))
+    return [past for _, past in zip(range(most), _newest(log), strict=False)]
+
+
+def _newest(log: Shelf) -> Iterator[Past]:
+    for file in reversed(log.files("history")):
+        for line in reversed((log.read(file) or b"").splitlines()):
+            with suppress(ValueError, KeyError, Invalid):  # a kill may leave half a line
+                yield _past(json.loads(line))
+
+
+def _past(line: dict[str, Any]) -> Past:
+    text, _, signatures = str(line["note"]).rpartition("\n\n")
+    head = checkpoint_in(f"{text}\n")
+    signers = [row.split(" ")[1] for row in signatures.splitlines()]
+    at = datetime.fromisoformat(line["at"])
+    return Past(at=at, size=head.size, root=head.root.hex(), signers=", ".join(signers))
+
+
+def _signed(lake: Shelf, log: str) -> Checkpoint | None:
+    with suppress(Invalid):
+        return checkpoint_in(_text(lake, f"{log}/checkpoint").partition("\n\n")[0] + "\n")
+    return None
+
+
+def _text(lake: Shelf, path: str) -> str:
+    return (lake.below("integrity").read(path) or b"").decode(errors="replace")
+
+
+def _log(name: str) -> bool:
+    return not name.startswith(f"{_ACTS}/")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def worst(states: Sequence[str]) -> str:
+    """Of some states the one that needs a person most."""
+    return max(states, key=STATES.index)

@@ -1,0 +1,130 @@
+"""Integrity: is each table as it was signed, when was that verified, and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+import streamlit as st
+
+from dashboard import integrity, opening, session, times
+from dashboard.integrity import Table
+from dashboard.panels import notices
+from pipelines.integrity.verifier.shelf import Shelf
+
+_MOMENT = "DD MMM YYYY HH:mm:ss"
+_MOST = 500
+_PAST = {
+    "at": pl.Datetime("us", "UTC"),
+    "size": pl.Int64(),
+    "root": pl.String(),
+    "by": pl.String(),
+}
+_COLORS = {
+    "as signed": ("#e4f2ec", "#1d3b33"),
+    "overdue": ("#fbe6c6", "#6e4a16"),
+    "not verified": ("#eceef2", "#263041"),
+    "not signed": ("#fbe6c6", "#6e4a16"),
+    "tampered": ("#f9d7d7", "#7a2530"),
+}
+_SAID = {
+    "as signed": ":material/verified_user: Every row was as it was signed",
+    "overdue": ":material/history: Not verified for more than a day",
+    "not verified": ":material/help: Signed, and not verified yet",
+    "not signed": ":material/warning: There are tables that nobody signed",
+    "tampered": ":material/gpp_bad: There are rows that are not as they were signed",
+}
+
+
+def show() -> None:
+    session.leave()
+    lake, now = opening.configured().shelf, datetime.now(UTC)
+    tables = integrity.tables(lake)
+    if not tables:
+        notices.no_lake()
+        return
+    st.markdown("## Integrity")
+    states = [table.state(now) for table in tables]
+    st.markdown(f"### {_SAID[integrity.worst(states)]}")
+    st.caption(_summary(tables, now))
+    _table(tables, states)
+    st.caption(
+        "This page shows what the last verification said, and verifies nothing itself. "
+        "`auditlake verify --key KEY --full` reads every row again; take KEY from elsewhere than "
+        "the lake."
+    )
+    _checkpoints(lake, [table.name for table in tables if table.signed])
+
+
+def _summary(tables: Sequence[Table], now: datetime) -> str:
+    signed = sum(table.signed.size for table in tables if table.signed)
+    since = sum(max(0, table.since) for table in tables)
+    verified = [table.verified_at for table in tables if table.verified_at]
+    when = f"last verified {times.ago(now - max(verified))} ago" if verified else "never verified"
+    return f"{signed:,} rows are signed, {since:,} of them since they were verified · {when}"
+
+
+def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
+    zone, column = session.zone().key, st.column_config
+    dark = st.context.theme.type == "dark"
+    moments = pl.Datetime("us", "UTC")
+    rows = pl.DataFrame(
+        {
+            "table": [table.name for table in tables],
+            "state": [[state] for state in states],
+            "signed": [table.signed.size if table.signed else 0 for table in tables],
+            "since": [max(0, table.since) for table in tables],
+            "removed": [table.verdict.get("removed", 0) for table in tables],
+            "verified": pl.Series([table.verified_at for table in tables], dtype=moments),
+            "full": pl.Series([table.all_read_at for table in tables], dtype=moments),
+            "agree": [len(table.verdict.get("compared_with", ())) for table in tables],
+            "found": [table.found for table in tables],
+            "root": [table.signed.root.hex() if table.signed else "" for table in tables],
+        }
+    )
+    st.dataframe(
+        rows,
+        hide_index=True,
+        row_height=34,
+        height="content",
+        column_config={
+            "table": "Table",
+            "state": column.MultiselectColumn(
+                "State", options=list(_COLORS), color=[pair[dark] for pair in _COLORS.values()]
+            ),
+            "signed": column.NumberColumn("Signed rows", format="localized"),
+            "since": column.NumberColumn("Since verified", format="localized"),
+            "removed": column.NumberColumn("Removed by policy", format="localized"),
+            "verified": column.DatetimeColumn("Verified", format=_MOMENT, timezone=zone),
+            "full": column.DatetimeColumn("All rows read", format=_MOMENT, timezone=zone),
+            "agree": column.NumberColumn("Kept checkpoints that agree"),
+            "found": "What was found",
+            "root": "Root",
+        },
+        alt="Tables, what is signed of them, and what the last verification said",
+    )
+
+
+def _checkpoints(lake: Shelf, names: Sequence[str]) -> None:
+    if not names:
+        return
+    st.markdown("### Checkpoints")
+    chosen = st.selectbox("Table", names, key="checkpoints_of", width=360)
+    past = integrity.checkpoints(lake, chosen, _MOST)
+    rows = [(one.at, one.size, one.root, one.signers) for one in past]
+    st.dataframe(
+        pl.DataFrame(rows, schema=_PAST, orient="row"),
+        hide_index=True,
+        height=min(420, 40 + 28 * max(1, len(rows))),
+        row_height=28,
+        column_config={
+            "at": st.column_config.DatetimeColumn(
+                "Signed at", format=_MOMENT, timezone=session.zone().key
+            ),
+            "size": st.column_config.NumberColumn("Rows", format="localized"),
+            "root": "Root",
+            "by": "Signed by",
+        },
+        alt="The newest checkpoints of the table, newest first",
+    )

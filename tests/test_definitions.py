@@ -19,4 +19,4 @@ def test_all_services_and_two_of_a_kind_load_together(tmp_path, signed):
     made = definitions.definitions(lake, sources)
     dg.Definitions.validate_loadable(made)
     groups = {spec.group_name for spec in made.resolve_all_asset_specs()}
-    assert {*SETTINGS, "second_okta"} <= groups
+    assert {*SETTINGS, "second__okta"} <= groups

@@ -303,8 +303,12 @@ def up_(context: click.Context) -> None:
     help="Serve recorded records instead: DIR/KIND.ndjson or DIR/KIND/STREAM.ndjson.",
 )
 @click.option("--limits/--no-limits", default=False, help="The vendors' rate limits.")
+@click.option("--push-to", metavar="URL", help="Push to a receiver what only consoles register.")
+@click.option("--lost", default=0.0, show_default=True, help="Share of pushes never sent.")
+@click.option("--twice", default=0.0, show_default=True, help="Share of pushes sent twice.")
+@click.option("--late", default=0.0, show_default=True, help="Share of pushes held back.")
 @click.option("--settings", "show", is_flag=True, help="Print the auditlake.toml that reads it.")
-def sandbox_(show: bool, **options: Any) -> None:
+def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any) -> None:
     """Simulate the vendors' APIs, to try auditlake without an account anywhere."""
     from pipelines.sandbox import server  # noqa: PLC0415 most commands do without it
 
@@ -313,7 +317,8 @@ def sandbox_(show: bool, **options: Any) -> None:
         click.echo(toml.document(server.settings(base_url)))
         return
     click.echo(f"sandbox on {base_url}; Ctrl-C stops it")
-    server.serve(server.Options(**options))
+    mishaps = server.mishaps(lost, twice, late, options["seed"])
+    server.serve(server.Options(**options, mishaps=mishaps))
 
 
 main.add_command(commands.verify_)

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def document(integrations: Mapping[str, Mapping[str, Any]], root: str = "data") -> str:
-    """An auditlake.toml with these integrations."""
+def document(
+    integrations: Mapping[str, Mapping[str, Any]], root: str = "data", public_url: str | None = None
+) -> str:
+    """An auditlake.toml with these integrations, which are pushed to at `public_url`."""
     parts = [f"[lake]\nroot = {_value(root)}\n"]
+    if public_url:
+        parts.append(f"[webhooks]\npublic_url = {_value(public_url)}\n")
     for name, keys in integrations.items():
         lines = [f"{key} = {_value(value)}" for key, value in keys.items()]
         parts.append("\n".join([f"[integrations.{name}]", *lines, ""]))

@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
 import httpx
 from rich.console import Console
 
-from pipelines import bars, extract, registry, settings, toml
-from pipelines.errors import ConfigurationError, Unavailable
+from pipelines import bars, extract, registry, settings, subscriptions, toml, webhooks
+from pipelines import lake as lakes
+from pipelines.errors import AuditlakeError, ConfigurationError, Unavailable
 from pipelines.extract import Report
 from pipelines.lake import Lake
 from pipelines.settings import Listen, Settings
@@ -35,6 +37,8 @@ HOME = Path(".dagster")
 _START_SECONDS = 120.0
 _STOP_SECONDS = 15.0
 _LAST_LINES = 15
+_MISHAPS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
+"""Pushes are lossy, doubled and unordered, by the vendors' own words."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -47,10 +51,12 @@ class Server:
     listen: Listen | None = None
     key: str = ""
     """Where its port is set."""
+    health: str = "/"
+    """What of it answers without ado."""
 
     @property
     def address(self) -> str | None:
-        return f"http://{self.listen.host}:{self.listen.port}" if self.listen else None
+        return _address(self.listen) if self.listen else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +94,10 @@ def up(config: Path, say: Callable[[str], None], console: Console) -> None:
             children.append(_started(server, environment))
             if server.name == "sandbox":
                 _answers(children[-1])
-        _first_round(settings.load(config), children, say, console)
+        configured = settings.load(config)
+        _first_round(configured, children, say, console)
+        if played:
+            _register(configured, say)
         children.append(_started(_daemon(), environment))
         say("Dagster's daemon looks for news from now on; Ctrl-C stops everything")
         while True:
@@ -110,14 +119,17 @@ def _sandbox_settings(chosen: Settings) -> Path:
     path.parent.mkdir(exist_ok=True)
     base_url = f"http://{chosen.sandbox.host}:{chosen.sandbox.port}"
     path.touch(mode=0o600)
-    path.write_text(toml.document(server.settings(base_url), chosen.lake.root), encoding="utf-8")
+    integrations = server.settings(base_url)
+    text = toml.document(integrations, chosen.lake.root, _address(chosen.webhooks))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def _servers(chosen: Settings, *, played: bool) -> list[Server]:
+    pushing = ["--push-to", _address(chosen.webhooks), *_MISHAPS]
     sandbox = Server(
         name="sandbox",
-        command=[sys.executable, "-m", "pipelines", "sandbox", *_at(chosen.sandbox)],
+        command=[*_module("pipelines"), "sandbox", *_at(chosen.sandbox), *pushing],
         listen=chosen.sandbox,
         key="sandbox.port",
     )
@@ -143,12 +155,29 @@ def _servers(chosen: Settings, *, played: bool) -> list[Server]:
         listen=chosen.dashboard,
         key="dashboard.port",
     )
-    return [*([sandbox] if played else []), dagster, dashboard]
+    receiver = Server(
+        name="webhooks",
+        command=[*_module("pipelines"), "receive"],
+        listen=chosen.webhooks,
+        key="webhooks.port",
+        health="/-/health",
+    )
+    received = played or any(keys.get("webhook_secret") for keys in chosen.integrations.values())
+    return [
+        *([sandbox] if played else []),
+        *([receiver] if received else []),
+        dagster,
+        dashboard,
+    ]
 
 
 def _daemon() -> Server:
     command = [*_module("dagster._daemon"), "run", "-w", str(PROJECT / "workspace.yaml")]
     return Server(name="dagster-daemon", command=command)
+
+
+def _address(listen: Listen) -> str:
+    return f"http://{listen.host}:{listen.port}"
 
 
 def _module(name: str) -> list[str]:
@@ -216,7 +245,7 @@ def _answers(child: Child) -> None:
     while time.monotonic() < until:
         child.check()
         with suppress(httpx.TransportError):
-            httpx.get(str(child.server.address), timeout=5, trust_env=False)
+            httpx.get(f"{child.server.address}{child.server.health}", timeout=5, trust_env=False)
             return
         time.sleep(0.1)
     raise Unavailable(f"{child.server.name} did not answer in {_START_SECONDS:.0f} s: {child.log}")
@@ -251,6 +280,19 @@ def _first_round(
         _wait(lambda: not worker.is_alive(), children)
     for report in reports:
         say(f"  {report.error}" if report.error else f"  {bars.line(report)}")
+
+
+def _register(chosen: Settings, say: Callable[[str], None]) -> None:
+    """The played vendors push from now on, those whose API can be told to."""
+    root = webhooks.open_spool(chosen, lakes.configured(chosen)).root
+    for source in registry.sources(chosen):
+        if source.integration.push and source.integration.push.enrolment:
+            try:
+                at = subscriptions.endpoint(chosen, source)
+                subscriptions.register(source, at, root, datetime.now(UTC))
+            except AuditlakeError as error:
+                say(f"  {source.name} does not push: {error}")
+    say("the vendors push what happens from now on")
 
 
 @contextmanager

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -22,6 +20,7 @@ from pipelines.sandbox.faults import Mishap
 from pipelines.sandbox.pushes import Attempt
 from pipelines.sandbox.server import Options, Running, Sandbox
 from pipelines.sandbox.service import Webhook
+from tests.receivers import Receiver, receiving, taken
 
 ANCHOR = datetime.now(UTC).replace(microsecond=0)
 OPTIONS = Options(seed=7, days=2, per_day=60, rate=0, anchor=ANCHOR, pace=0.005)
@@ -38,73 +37,16 @@ class Clock:
         return self.now
 
 
-@dataclass
-class Got:
-    """A request that arrived."""
-
-    method: str
-    path: str
-    headers: httpx.Headers
-    body: bytes
-    answer: int = 0
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 @cache
 def plain() -> httpx.Client:
     """To order things from the sandbox itself."""
     return httpx.Client(trust_env=False)
 
 
-Reply = Callable[[Got], tuple[int, bytes]]
-
-
-def taken(got: Got) -> tuple[int, bytes]:
-    """As a good receiver answers; also to Okta's challenge."""
-    challenge = got.headers.get("x-okta-verification-challenge")
-    return 200, json.dumps({"verification": challenge}).encode() if challenge else b""
-
-
-@dataclass
-class Receiver:
-    url: str = ""
-    got: list[Got] = field(default_factory=list)
-    reply: Reply = taken
-
-    def bodies(self, what: str = "POST") -> list[Got]:
-        return [each for each in self.got if each.method == what and each.body]
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            got = Got(self.command, self.path, httpx.Headers(self.headers.items()), body)
-            got.answer, said = receiver.reply(got)
-            receiver.got.append(got)
-            self.send_response(got.answer)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        do_GET = do_POST  # noqa: N815 the name is given
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    receiver.url = f"http://127.0.0.1:{listening.server_port}"
-    yield receiver
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -256,7 +198,7 @@ def test_a_hook_is_changed_switched_off_and_deleted_as_okta_does(
     assert client.get(at).status_code == 404
 
 
-@pytest.mark.parametrize("items", [["policy.evaluate_sign_on"], [], ["no.such.type"]])
+@pytest.mark.parametrize("items", [["policy.evaluate_sign_on"], [], ["everything"]])
 def test_only_eligible_types_can_be_subscribed_to(
     receiver: Receiver, signed_in: Any, items: list[str]
 ) -> None:

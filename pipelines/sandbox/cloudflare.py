@@ -395,4 +395,5 @@ SERVICE = Service(
         "api_token": API_TOKEN,
     },
     refusal=refusal,
+    pushes=True,
 )

@@ -261,4 +261,5 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
+    pushes=True,
 )

@@ -434,4 +434,5 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
+    pushes=True,
 )

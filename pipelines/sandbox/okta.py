@@ -445,4 +445,5 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
+    pushes=True,
 )

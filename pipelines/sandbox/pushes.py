@@ -124,6 +124,7 @@ class Courier:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _under_way: set[Future[None]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _pool: ThreadPoolExecutor | None = None
@@ -193,14 +194,22 @@ class Courier:
             self._hand_over()
 
     def _look(self, *, at_once: bool = False) -> None:
-        with self._lock:
-            now = time.monotonic()
-            for subscription in list(self._subscriptions):
-                if now < self._looked.get(subscription, 0.0) + subscription.every and not at_once:
-                    continue
-                self._looked[subscription] = now
+        with self._looking:
+            for subscription in self._due(at_once=at_once):
                 for delivery in subscription.fresh():
                     self._accept(subscription, delivery)
+
+    def _due(self, *, at_once: bool) -> list[Subscription]:
+        """Whom it is time to look at."""
+        now = time.monotonic()
+        with self._lock:
+            due = [
+                each
+                for each in self._subscriptions
+                if at_once or now >= self._looked.get(each, 0.0) + each.every
+            ]
+            self._looked.update(dict.fromkeys(due, now))
+        return due
 
     def _accept(self, subscription: Subscription, delivery: Delivery) -> None:
         """On its way, unless a mishap has it otherwise."""

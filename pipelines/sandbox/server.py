@@ -49,6 +49,7 @@ from pipelines.sandbox.service import (
     generated,
     identity,
     moment,
+    webhook_secret,
 )
 
 Ordered = TypeVar("Ordered")
@@ -71,6 +72,8 @@ class Options:
     """New records a second after `anchor`, over all streams."""
     anchor: datetime | None = None
     """Where history ends and new records begin; when the server starts, if not given."""
+    until: datetime | None = None
+    """When new records cease: with the minute before it."""
     events: Path | None = None
     """A folder of recorded vendor records to serve instead of the company's: see replay."""
     limits: bool = False
@@ -79,6 +82,8 @@ class Options:
     """What goes wrong with pushes from the start."""
     pace: float = 1.0
     """The vendors' pauses before they push again are multiplied by this."""
+    push_to: str | None = None
+    """A receiver's address: webhooks that only a console registers push to its /<kind> at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +114,22 @@ def services() -> dict[str, Service]:
 
 def settings(base_url: str) -> dict[str, dict[str, Any]]:
     """The [integrations] of a configuration that reads the whole sandbox at `base_url`."""
-    return {kind: service.settings(f"{base_url}/{kind}") for kind, service in services().items()}
+    found = {}
+    for kind, service in services().items():
+        found[kind] = service.settings(f"{base_url}/{kind}")
+        if service.pushes or service.console:
+            found[kind]["webhook_secret"] = webhook_secret(kind)
+    return found
+
+
+def mishaps(lost: float, twice: float, late: float, seed: int) -> list[Mishap]:
+    """The same shares for all that push."""
+    if not lost + twice + late:
+        return []
+    return [
+        Mishap(kind=kind, lost=lost, twice=twice, late=late, seconds=10.0, seed=seed)
+        for kind in services()
+    ]
 
 
 class Sandbox:
@@ -124,6 +144,8 @@ class Sandbox:
         self.courier = Courier(clock=clock, pace=options.pace)
         self.mishap(options.mishaps)
         mounts = [self._mount(service, options) for service in services().values()]
+        if options.push_to:
+            self._push_to(options.push_to)
         self._app = Starlette(routes=[Mount("/_sandbox", routes=self._control()), *mounts])
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -194,6 +216,12 @@ class Sandbox:
     def unregister(self, kind: str, id_: str) -> None:
         """Raises KeyError."""
         self.courier.unsubscribe(self._webhooks[kind].pop(id_))
+
+    def _push_to(self, address: str) -> None:
+        for kind, service in services().items():
+            if service.console:
+                headers = {"Authorization": f"Bearer {webhook_secret(kind)}"}
+                self.register(kind, Webhook(address=f"{address}/{kind}", headers=headers))
 
     def close(self) -> None:
         """Nothing is pushed any more."""
@@ -370,6 +398,7 @@ def _logs(options: Options, clock: Clock) -> dict[tuple[str, str], Log]:
                 days=options.days,
                 per_day=options.per_day * stream.share,
                 per_second=options.rate * stream.share / shares,
+                until=options.until,
             )
             chunks = generated(stream, f"{kind}/{stream.name}", company, span)
         logs[kind, stream.name] = Log(chunks, clock)

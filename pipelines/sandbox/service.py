@@ -57,6 +57,11 @@ def secret(name: str) -> str:
     return hashlib.sha256(f"auditlake sandbox {name}".encode()).hexdigest()[:40]
 
 
+def webhook_secret(kind: str) -> str:
+    """What a service of play shows with all it pushes."""
+    return secret(f"{kind}/webhook")
+
+
 def decoded(raw: bytes) -> Any:
     """The record as Python values; None where it is not JSON that msgspec reads."""
     try:
@@ -267,24 +272,30 @@ class Log:
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Reads a log from now on."""
+    """Reads a log from a moment on; the log itself is not made before it is asked for news."""
 
     log: Log
-    position: int
+    since: Micros
     early: bool = False
     """Whether what has happened is told of before it is visible in the log."""
+    _position: int | None = None
     _told: set[Record] = field(default_factory=set)
 
     def news(self) -> list[Record]:
         """What has come since this was asked last."""
-        arrived, self.position = self.log.follow(self.position, 10**9)
-        found = [record for record in arrived if record not in self._told]
+        if self._position is None:
+            self._position = self.log.position(self.since)
+        arrived, self._position = self.log.follow(self._position, 10**9)
+        found = [record for record in arrived if self._is_news(record)]
         self._told.difference_update(arrived)
         if self.early:
-            early = [each for each in self.log.on_their_way() if each not in self._told]
+            early = [each for each in self.log.on_their_way() if self._is_news(each)]
             self._told.update(early)
             found += early
         return found
+
+    def _is_news(self, record: Record) -> bool:
+        return record not in self._told and not (self.early and record.time < self.since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,11 +311,8 @@ class Site:
     streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def follower(self, stream: str, *, early: bool = False) -> Follower:
-        log = self.logs[stream]
-        follower = Follower(log=log, position=len(log.visible()), early=early)
-        if early:
-            follower.news()
-        return follower
+        """Raises KeyError."""
+        return Follower(log=self.logs[stream], since=micros(self.clock()), early=early)
 
     def carried(self, stream: str, records: Iterable[Record]) -> list[Carried]:
         identify = self.streams[stream].identify
@@ -413,6 +421,8 @@ class Service:
     """Its own base URL -> the keys of [integrations.<kind>] that connect auditlake to it."""
     refusal: Callable[[int, datetime, float], Response] = plain_refusal
     """(status, now, seconds to wait) -> how the vendor words it, for faults."""
+    pushes: bool = False
+    """Whether its API registers somebody to be pushed to."""
     console: Console | None = None
     """Where webhooks are registered, if not by the API."""
 
@@ -425,6 +435,8 @@ class Span:
     days: int
     per_day: float
     per_second: float
+    until: datetime | None = None
+    """When new records cease."""
 
 
 def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterator[Chunk]:
@@ -438,7 +450,7 @@ def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterat
     if span.per_second <= 0:
         return
     minute = span.anchor
-    while True:
+    while span.until is None or minute < span.until:
         yield Chunk(start=micros(minute), make=_minute(stream, company, span, seed, minute))
         minute += _MINUTE
 

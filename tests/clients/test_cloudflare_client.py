@@ -6,10 +6,11 @@ import pytest
 
 pytest.importorskip("cloudflare", reason="make test-clients installs it")
 
-from cloudflare import AuthenticationError, Cloudflare
+from cloudflare import AuthenticationError, BadRequestError, Cloudflare
 
 from pipelines.sandbox import cloudflare, server
 from pipelines.sandbox.server import Options
+from tests.receivers import receiving
 
 pytestmark = pytest.mark.clients
 
@@ -56,3 +57,32 @@ def test_the_other_place_of_the_cursor_is_one_that_this_client_does_not_look_at(
 def test_a_wrong_token_is_an_error_the_client_knows(box):
     with client(box, "wrong") as api, pytest.raises(AuthenticationError):
         list(api.audit_logs.list(account_id=cloudflare.ACCOUNT_ID))
+
+
+def test_the_client_makes_changes_and_deletes_a_logpush_job(box):
+    account = {"account_id": cloudflare.ACCOUNT_ID}
+    with receiving() as receiver, client(box) as api:
+        destination = f"{receiver.url}/cloudflare?header_Authorization=Bearer%20secret"
+        checked = api.logpush.validate.destination(**account, destination_conf=destination)
+        assert checked.valid
+        made = api.logpush.jobs.create(
+            **account,
+            dataset="audit_logs",
+            destination_conf=destination,
+            enabled=True,
+            output_options={"timestamp_format": "rfc3339"},
+        )
+        assert len(receiver.got) == 2
+        assert receiver.got[1].headers["authorization"] == "Bearer secret"
+        assert [job.id for job in api.logpush.jobs.list(**account)] == [made.id]
+        assert "ActionType" in api.logpush.datasets.fields.get("audit_logs", **account)
+        assert api.logpush.jobs.update(made.id, **account, enabled=False).enabled is False
+        api.logpush.jobs.delete(made.id, **account)
+        assert list(api.logpush.jobs.list(**account)) == []
+        with pytest.raises(BadRequestError, match="unknown field"):
+            api.logpush.jobs.create(
+                **account,
+                dataset="audit_logs",
+                destination_conf=destination,
+                output_options={"field_names": ["NoSuchField"]},
+            )

@@ -14,6 +14,7 @@ from googleapiclient.errors import HttpError
 from pipelines.sandbox import google_workspace, server
 from pipelines.sandbox.faults import Fault
 from pipelines.sandbox.server import Options
+from tests.receivers import receiving
 
 KIND = "google_workspace"
 SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"
@@ -32,6 +33,9 @@ def connect(box):
     clients = []
 
     def connected(subject=google_workspace.SUBJECT):
+        return reports(subject).activities()
+
+    def reports(subject=google_workspace.SUBJECT):
         base_url = f"{box.base_url}/{KIND}"
         key = json.loads(google_workspace.settings(base_url)["credentials"])
         credentials = service_account.Credentials.from_service_account_info(
@@ -41,8 +45,9 @@ def connect(box):
         clients.append(
             build("admin", "reports_v1", credentials=credentials, client_options=options)
         )
-        return clients[-1].activities()
+        return clients[-1]
 
+    connected.reports = reports
     yield connected
     for client in clients:
         client.close()
@@ -108,3 +113,19 @@ def test_a_user_without_the_privilege_gets_a_token_and_no_list(connect):
     with pytest.raises(HttpError, match="not authorized to read activity records") as error:
         read(connect(google_workspace.UNPRIVILEGED))
     assert error.value.status_code == 401
+
+
+def test_the_client_opens_a_channel_and_stops_it(connect):
+    reports = connect.reports()
+    with receiving() as receiver:
+        asked = {"id": "channel-1", "type": "web_hook", "address": receiver.url, "token": "t"}
+        channel = (
+            reports.activities()
+            .watch(userKey="all", applicationName="login", body={**asked, "payload": True})
+            .execute()
+        )
+        assert [got.headers["x-goog-resource-state"] for got in receiver.got] == ["sync"]
+    ids = {"id": channel["id"], "resourceId": channel["resourceId"]}
+    assert reports.channels().stop(body=ids).execute() in ("", {})
+    with pytest.raises(HttpError, match="Channel not found"):
+        reports.channels().stop(body=ids).execute()

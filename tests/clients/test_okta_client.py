@@ -15,10 +15,12 @@ import pytest
 from pipelines.sandbox import okta, server, tokens
 from pipelines.sandbox.faults import Fault
 from pipelines.sandbox.server import Options, Running
+from tests.receivers import receiving
 
 pytest.importorskip("okta", reason="make test-clients installs it")
 
 from okta.client import Client
+from okta.models import EventHook
 
 pytestmark = pytest.mark.clients
 
@@ -86,3 +88,42 @@ def test_the_client_signs_in_with_a_private_key(box: Running, client_id: str, dp
         dpopEnabled=dpop,
     )
     assert asyncio.run(read(client, limit=1000)) == visible(box)
+
+
+async def hooked(client: Client, uri: str) -> Any:
+    """An event hook that the client made, verified and found again."""
+    config = {
+        "uri": uri,
+        "authScheme": {"type": "HEADER", "key": "Authorization", "value": "a-shared-secret"},
+    }
+    wanted = EventHook.from_dict(
+        {
+            "name": "auditlake",
+            "events": {"type": "EVENT_TYPE", "items": ["user.session.start"]},
+            "channel": {"type": "HTTP", "version": "1.0.0", "config": config},
+        }
+    )
+    made, _, error = await client.create_event_hook(wanted)
+    assert error is None
+    verified, _, error = await client.verify_event_hook(made.id)
+    assert error is None
+    assert verified.verification_status == "VERIFIED"
+    found, _, _ = await client.list_event_hooks()
+    assert [hook.id for hook in found] == [made.id]
+    return verified
+
+
+def test_the_client_makes_verifies_and_deletes_an_event_hook(box: Running) -> None:
+    async def through(client: Client, uri: str) -> None:
+        hook = await hooked(client, uri)
+        assert hook.channel.config.auth_scheme.value is None
+        *_, error = await client.delete_event_hook(hook.id)
+        assert error.status == 400  # an active one
+        ended, _, _ = await client.deactivate_event_hook(hook.id)
+        assert ended.status == "INACTIVE"
+        await client.delete_event_hook(hook.id)
+        assert (await client.list_event_hooks())[0] == []
+
+    with receiving() as receiver:
+        asyncio.run(through(connect(box, token=okta.API_TOKEN), receiver.url))
+        assert [got.method for got in receiver.got] == ["GET"]

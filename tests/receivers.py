@@ -1,0 +1,79 @@
+"""A receiver of pushes on a real socket, which remembers what arrived and may refuse it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+
+
+@dataclass
+class Got:
+    """A request that arrived."""
+
+    method: str
+    path: str
+    headers: httpx.Headers
+    body: bytes
+    answer: int = 0
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+Reply = Callable[[Got], tuple[int, bytes]]
+
+
+def taken(got: Got) -> tuple[int, bytes]:
+    """As a good receiver answers; also to Okta's challenge."""
+    challenge = got.headers.get("x-okta-verification-challenge")
+    return 200, json.dumps({"verification": challenge}).encode() if challenge else b""
+
+
+@dataclass
+class Receiver:
+    url: str = ""
+    got: list[Got] = field(default_factory=list)
+    reply: Reply = taken
+
+    def bodies(self, what: str = "POST") -> list[Got]:
+        return [each for each in self.got if each.method == what and each.body]
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """One that listens on a free port of this machine."""
+    receiver = Receiver()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            got = Got(self.command, self.path, httpx.Headers(self.headers.items()), body)
+            got.answer, said = receiver.reply(got)
+            receiver.got.append(got)
+            self.send_response(got.answer)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_GET = do_POST  # noqa: N815 the name is given
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    receiver.url = f"http://127.0.0.1:{listening.server_port}"
+    try:
+        yield receiver
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()

@@ -1,0 +1,203 @@
+"""Every vendor that pushes, against receiver and poller at once, with pushes that go astray."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import uvicorn
+
+from pipelines import drain, extract, http, registry, settings, subscriptions, webhooks
+from pipelines.drain import Drain
+from pipelines.extract import Round
+from pipelines.integration import Source
+from pipelines.lake import Lake
+from pipelines.sandbox import server
+from pipelines.sandbox.faults import Mishap
+from pipelines.sandbox.server import Options, Running, Sandbox
+from pipelines.sandbox.service import Webhook, webhook_secret
+from pipelines.settings import Settings
+from pipelines.webhooks import Door, Limits, Receiver
+from tests.conftest import raw_table
+from tests.test_up import until
+
+PUSHING = [k for k, each in server.services().items() if each.pushes or each.console]
+LANDING = ["okta", "cloudflare", "office_365"]
+"""Whose pushes become rows themselves; those of the others are hints."""
+SECONDS = 6.0
+FEWER = {"google_workspace": {"applications": ["login", "drive"]}}
+
+
+@dataclass
+class Clock:
+    """For all; it stands still until it is started, and can be put forward."""
+
+    origin: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    started: float | None = None
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def start(self) -> None:
+        self.started = time.monotonic()
+
+    def __call__(self) -> datetime:
+        passed = time.monotonic() - self.started if self.started is not None else 0.0
+        return self.origin + timedelta(seconds=passed) + self.ahead
+
+
+@dataclass
+class World:
+    box: Running
+    lake: Lake
+    sources: dict[str, Source]
+    clock: Clock
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self.box.sandbox
+
+    def poll(self, *kinds: str, later: timedelta = timedelta(0)) -> None:
+        """A round; `later`: as if that long had passed for us, so that what is to be is re-read."""
+        for kind in kinds:
+            with http.client(self.sources[kind]) as client:
+                for stream in self.sources[kind].streams():
+                    this = Round(lake=self.lake, source=self.sources[kind], stream=stream,
+                                 client=client, clock=lambda: self.clock() + later)  # fmt: skip
+                    report = extract.extract(this)
+                    assert report.error is None, (kind, stream.name)
+
+    def rows(self, kind: str) -> dict[str, pl.DataFrame]:
+        names = [stream.name for stream in self.sources[kind].streams()]
+        return {name: raw_table(self.lake, kind, name) for name in names}
+
+    def acknowledged(self, kind: str) -> set[tuple[str, str]]:
+        """(stream, id) of what the vendor knows to have been taken."""
+        return {
+            (carried.stream, carried.id)
+            for attempt in self.sandbox.attempts(kind)
+            if attempt.fate == "delivered"
+            for carried in attempt.carries
+        }
+
+    def missing(self, kind: str) -> set[tuple[str, str]]:
+        """What was acknowledged and is not in the lake."""
+        rows, wanted = self.rows(kind), self.acknowledged(kind)
+        found = set()
+        for name, table in rows.items():
+            known = {*table["event_id"], *table["raw_sha256"]}
+            for entry in self.sandbox.ledger(kind, name):
+                if entry.id in known or entry.sha256 in known:
+                    found.add((name, entry.id))
+        return wanted - found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    clock = Clock()
+    options = Options(seed=11, days=2, per_day=40, rate=12, pace=0.05, anchor=clock.origin,
+                      until=clock.origin + timedelta(minutes=1))  # fmt: skip
+    with server.running(options, clock) as box, listening() as port:
+        document = {
+            "lake": {"root": str(tmp_path / "lake")},
+            "integrity": {"folder": str(tmp_path / "keys")},
+            "integrations": {
+                kind: {**box.settings()[kind], **FEWER.get(kind, {})} for kind in PUSHING
+            },
+            "webhooks": {"public_url": f"http://127.0.0.1:{port.getsockname()[1]}"},
+        }
+        chosen = settings.validated(Settings, document, "test")
+        sources = {source.name: source for source in registry.sources(chosen)}
+        world = World(box=box, lake=Lake(chosen.lake.root), sources=sources, clock=clock)
+        world.poll(*PUSHING)
+        with receiving(world, chosen, port):
+            register(world, chosen)
+            clock.start()
+            yield world
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening
+
+
+@contextmanager
+def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
+    """As `auditlake receive` does it, in threads."""
+    spool = webhooks.open_spool(chosen, world.lake)
+    doors, drains = [], {}
+    for name, source in world.sources.items():
+        push = source.integration.push
+        assert push
+        secret = source.settings.webhook_secret.get_secret_value()
+        doors.append(Door(source=source, push=push, secret=secret))
+        drains[name] = Drain(
+            lake=world.lake, source=source, push=push, spool=spool, clock=world.clock
+        )
+    limits = Limits()
+    receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits, world.clock)
+    served = uvicorn.Server(webhooks.config(receiver, limits, host="127.0.0.1", port=0))
+    with spool.open(), drain.working(list(drains.values())):
+        thread = threading.Thread(target=served.run, args=([port],), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            served.should_exit = True
+            thread.join()
+
+
+def register(world: World, chosen: Settings) -> None:
+    """By the vendors' own APIs, and where there is none as an administrator does."""
+    root = webhooks.open_spool(chosen, world.lake).root
+    for kind, source in world.sources.items():
+        at = subscriptions.endpoint(chosen, source)
+        if server.services()[kind].console:
+            headers = {"Authorization": f"Bearer {webhook_secret(kind)}"}
+            world.sandbox.register(kind, Webhook(address=at.address, headers=headers))
+        else:
+            subscriptions.register(source, at, root, world.clock())
+
+
+def test_every_event_is_there_once_whether_pushed_or_polled_under_mishaps(world: World) -> None:
+    world.sandbox.mishap(
+        Mishap(kind=kind, lost=0.2, twice=0.2, late=0.3, seconds=3.0, seed=5) for kind in PUSHING
+    )
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:  # the poller beside it, for those whose pushes land
+        world.poll(*LANDING)
+    world.clock.ahead = timedelta(minutes=3)  # the rest of the minute arrives at once
+    assert world.sandbox.courier.settle()
+    for kind in PUSHING:
+        if kind != "opsgenie":  # its hints tell of no event
+            until(lambda kind=kind: not world.missing(kind), f"what {kind} was told of")
+    world.poll(*PUSHING, later=timedelta(hours=13))
+    for kind in PUSHING:
+        check(world, kind)
+
+
+def check(world: World, kind: str) -> None:
+    """Each event once; `via` as the vendor's own book of its pushes has it."""
+    fates = [each.fate for each in world.sandbox.attempts(kind) if each.carries]
+    assert "delivered" in fates
+    pushed = world.acknowledged(kind)
+    ways = set()
+    for name, table in world.rows(kind).items():
+        issued = world.sandbox.ledger(kind, name)
+        assert table.height == len(issued), (kind, name)
+        assert table["event_id"].is_unique().all()
+        known = {*table["event_id"], *table["raw_sha256"]}
+        assert all(entry.id in known or entry.sha256 in known for entry in issued)
+        ways |= set(table["via"])
+        by_push = set(table.filter(pl.col("via") == "webhook")["event_id"])
+        assert by_push <= {id_ for stream, id_ in pushed if stream == name}
+    assert ways == ({"poll", "webhook"} if kind in LANDING else {"poll"})

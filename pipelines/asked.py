@@ -1,18 +1,34 @@
-"""When each stream was last asked, for `poll_every`; politeness only, kept in a temporary folder.
+"""When each stream was last asked, and when it is asked next and why; kept in a temporary folder.
 
-Losing it costs one early question and nothing else, so it is no part of the lake.
+It serves `poll_every` and whoever wants to know. Losing it costs one early question and nothing
+else, so it is no part of the lake. Of each stream there is INTEGRATION.STREAM.next beside its mark:
+{"next": "2026-03-01T09:00:00+00:00", "interval": 20.0, "why": "nothing new"}.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
-from datetime import timedelta
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
+from pipelines import turns
 from pipelines.lake import Lake, Log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """When a stream is asked next."""
+
+    next: datetime
+    interval: float
+    """Seconds from the last question to the next."""
+    why: str
+    """Why this interval, in a few words."""
 
 
 def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
@@ -25,10 +41,35 @@ def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
     return True
 
 
+def tell(lake: Lake, log: Log, plan: Plan) -> None:
+    """Keep the plan where all processes of this machine find it."""
+    path = _plan(lake, log)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode(plan))
+    draft.replace(path)
+
+
+def told(lake: Lake, log: Log) -> Plan | None:
+    """The newest plan; None where nobody on this machine watches the stream."""
+    with suppress(FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode(_plan(lake, log).read_bytes(), type=Plan)
+    return None
+
+
+def asked_at(lake: Lake, log: Log) -> datetime | None:
+    """When `due` last said yes."""
+    with suppress(FileNotFoundError):
+        return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
+    return None
+
+
+def _plan(lake: Lake, log: Log) -> Path:
+    mark = _mark(lake, log)
+    return mark.with_name(f"{mark.name}.next")
+
+
 def _mark(lake: Lake, log: Log) -> Path:
     root = str(lake.local.resolve()) if lake.local else lake.root
     folder = hashlib.sha256(root.encode()).hexdigest()[:16]
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return (
-        Path(tempfile.gettempdir()) / f"auditlake-{user}" / folder / f"{log.app.replace('/', '.')}"
-    )
+    return turns.folder() / folder / log.app.replace("/", ".")

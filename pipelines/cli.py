@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,11 +135,13 @@ def normalise_(kind: str, stream: str, explain: bool) -> None:
 @as_json
 @click.pass_context
 def status_(context: click.Context, as_json: bool) -> None:
-    """What is in the lake: rows, newest event and last arrival of each stream."""
+    """What is in the lake: rows, newest event and last arrival of each stream, how late its records
+    are, and when it is asked next and why."""
     chosen, lake = configured(context)
     found = status.states(lake, registry.sources(chosen))
     if as_json:
-        click.echo(json.dumps([{**asdict(s), "state": s.state} for s in found], default=_plain))
+        lines = [{**asdict(s), "state": s.state, "late": _seconds(s.late)} for s in found]
+        click.echo(json.dumps(lines, default=_plain))
         return
     now = datetime.now(UTC)
     rows = [
@@ -150,10 +152,13 @@ def status_(context: click.Context, as_json: bool) -> None:
             status.age(s.newest_event, now),
             status.age(s.last_arrival, now),
             f"{s.rejected:,}",
+            status.length(s.late) if s.late is not None else "",
+            status.ahead(s.plan, now),
         )
         for s in found
     ]
-    _table(("stream", "state", "rows", "newest event", "last arrival", "rejected"), rows)
+    header = "stream, state, rows, newest event, last arrival, rejected, 99 % within, next poll"
+    _table(header.split(", "), rows)
 
 
 @main.command(name="coverage")
@@ -380,6 +385,10 @@ def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
 
 def _report(report: extract.Report) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(report), default=_plain))  # type: ignore[no-any-return]
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return span.total_seconds() if span is not None else None
 
 
 def _plain(value: Any) -> str:

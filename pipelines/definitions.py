@@ -20,6 +20,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines import (
+    asked,
     event,
     extract,
     http,
@@ -30,6 +31,7 @@ from pipelines import (
     settings,
 )
 from pipelines import lake as lakes
+from pipelines.asked import Plan
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Report, Round, utc_now
 from pipelines.http import Patience, SignedIn
@@ -692,6 +694,8 @@ class Watch:
     rows: int = -1
     """Rows when there was news last."""
     fresh: bool = True
+    why: str = ""
+    """Why so many seconds."""
 
 
 def look(this: Round) -> Look:
@@ -756,7 +760,15 @@ def watched(watch: Watch, look: Look, standing: Standing, now: float, floor: flo
     longest = max(floor, ceiling.total_seconds())
     wait = floor if landing else min(longest, max(floor, 2 * watch.wait))
     rows = look.rows if look.news else watch.rows
-    return replace(watch, due=now + wait, wait=wait, rows=rows)
+    return replace(watch, due=now + wait, wait=wait, rows=rows, why=_why(look, landing, longest))
+
+
+def _why(look: Look, landing: bool, longest: float) -> str:
+    if landing:
+        return "news came: as soon as poll_every allows"
+    if look.error:
+        return f"it fails: ever later, up to {longest:.0f} s"
+    return f"nothing new: ever later, up to {longest:.0f} s"
 
 
 def _sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
@@ -781,9 +793,10 @@ def _sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition
         watches = _remembered(context.cursor)
         sightings = list(_sightings(context.instance, lake, source, client, watches))
         requests = _requests(context.instance, source, sightings)
+        _tell(lake, sightings)
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _quiet(sightings),
+            skip_reason=None if requests else _quiet(sightings, watches),
             cursor=_cursor(watches, sightings),
             asset_events=[seen.freshness for seen in sightings if seen.freshness],
         )
@@ -830,6 +843,14 @@ def _sightings(
             ),
             freshness=verdict if verdict and verdict.passed != watch.fresh else None,
         )
+
+
+def _tell(lake: Lake, sightings: Sequence[Sighting]) -> None:
+    """For `auditlake status` and the dashboard."""
+    for seen in sightings:
+        following = datetime.fromtimestamp(seen.watch.due, UTC)
+        plan = Plan(next=following, interval=seen.watch.wait, why=seen.watch.why)
+        asked.tell(lake, seen.log, plan)
 
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
@@ -911,10 +932,20 @@ def _abandoned(run: dg.DagsterRun) -> bool:
         return probe.connect_ex(path) != 0
 
 
-def _quiet(sightings: Sequence[Sighting]) -> str:
-    if not sightings:
+def _quiet(sightings: Sequence[Sighting], watches: Mapping[str, Watch]) -> str:
+    if sightings:
+        return "; ".join(_seen(sighting) for sighting in sightings)
+    waiting = min(watches.items(), key=lambda item: item[1].due, default=None)
+    if waiting is None:
         return "no stream is due"
-    return "; ".join(f"{s.log.stream}: {s.look.error or 'nothing new'}" for s in sightings)
+    (stream, watch), now = waiting, utc_now().timestamp()
+    return f"no stream is due; next is {stream} in {max(0.0, watch.due - now):.0f} s ({watch.why})"
+
+
+def _seen(sighting: Sighting) -> str:
+    watch = sighting.watch
+    said = sighting.look.error or "nothing new"
+    return f"{sighting.log.stream}: {said}; again in {watch.wait:.0f} s ({watch.why})"
 
 
 def _remembered(cursor: str | None) -> dict[str, Watch]:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from pipelines import records
+from pipelines import records, turns
 from pipelines.errors import Refused, Unavailable
 from pipelines.headers import retry_after, sent_at
 from pipelines.integration import Integration, Manners, Source
+from pipelines.turns import Turns
 
 _ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
@@ -54,10 +56,11 @@ class Pace:
     """When the next request of a credential may be sent; shared by all who use that credential."""
 
     manners: Manners
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    _not_before: float = 0.0
-    _sent: deque[float] = field(default_factory=deque)
+    path: Path | None = None
+    """Where it is shared with other processes, if it is."""
+    _own: Turns = field(default_factory=Turns)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self) -> None:
@@ -67,23 +70,36 @@ class Pace:
 
     def hold(self, seconds: float) -> None:
         """No request of this credential for so many seconds."""
+        if seconds > 0:
+            with self._turns() as known:
+                known.not_before = max(known.not_before, self.clock() + seconds)
+
+    @contextmanager
+    def _turns(self) -> Iterator[Turns]:
         with self._lock:
-            self._not_before = max(self._not_before, self.clock() + seconds)
+            if self.path is None:
+                yield self._own
+            else:
+                with turns.held(self.path, self.clock()) as shared:
+                    yield shared
 
     def _claim(self) -> float:
-        with self._lock:
+        if self.manners.rate is None and self.path and not self.path.exists():
+            return 0.0
+        with self._turns() as known:
             now = self.clock()
-            ready = self._not_before
+            ready = known.not_before
             if self.manners.rate:
                 count, seconds = self.manners.rate
-                while self._sent and self._sent[0] <= now - seconds:
-                    self._sent.popleft()
-                if len(self._sent) >= count:
-                    ready = max(ready, self._sent[-count] + seconds)
-            if ready <= now:
-                self._sent.append(now)
-                return 0.0
-            return ready - now
+                while known.sent and known.sent[0] <= now - seconds:
+                    known.sent.popleft()
+                if len(known.sent) >= count:
+                    ready = max(ready, known.sent[-count] + seconds)
+            if ready > now:
+                return ready - now
+            if self.manners.rate:
+                known.sent.append(now)
+            return 0.0
 
 
 class _Timely(httpx.SyncByteStream):
@@ -220,7 +236,7 @@ def client(
     integration = source.integration
     patient = Patient(
         transport or httpx.HTTPTransport(retries=0),
-        pace or Pace(manners(source)),
+        pace or Pace(manners(source), path=turns.place(source.kind, source.settings)),
         patience or Patience(),
         clock,
     )

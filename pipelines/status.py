@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from pipelines import asked, spans
 from pipelines import lake as lakes
-from pipelines import spans
+from pipelines.asked import Plan
 from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.spans import Known
+
+_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,10 @@ class State:
     last_arrival: datetime | None = None
     version: int = -1
     bytes: int = 0
+    late: timedelta | None = None
+    """How late 99 of 100 live records of the last week were, at most."""
+    plan: Plan | None = None
+    """When it is asked next, where something on this machine watches it."""
 
     @property
     def state(self) -> str:
@@ -49,11 +56,13 @@ def states(lake: Lake, sources: Sequence[Source]) -> list[State]:
 
 def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, str], int]) -> State:
     log = Log(source.name, stream)
+    late = lakes.lateness(lake, log, datetime.now(UTC) - _WEEK)
     known = State(
         integration=source.name,
         kind=source.kind,
         stream=stream,
         rejected=rejected.get((source.name, stream), 0),
+        plan=asked.told(lake, log),
     )
     handle = lakes.open_table(lake, log.table)
     if handle is None:
@@ -69,6 +78,8 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
         newest_event=_newest(files, "max.time"),
         last_arrival=_newest(files, "max.ingested_at"),
         version=handle.version(),
+        late=late[1] if late else None,
+        plan=asked.told(lake, log),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,
     )
 
@@ -99,6 +110,14 @@ def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known
 def age(time: datetime | None, now: datetime) -> str:
     """How long ago, as people say it."""
     return "never" if time is None else f"{length(max(timedelta(0), now - time))} ago"
+
+
+def ahead(plan: Plan | None, now: datetime) -> str:
+    """When a stream is asked next, and why then."""
+    if plan is None:
+        return ""
+    when = f"in {length(plan.next - now)}" if plan.next > now else "due"
+    return f"{when}, every {plan.interval:.0f} s: {plan.why}"
 
 
 def length(span: timedelta) -> str:

@@ -1,0 +1,114 @@
+"""A credential's limits hold for all processes of a machine, and anyone can see what comes next."""
+
+import stat
+import time
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+
+import dagster as dg
+import pytest
+
+from pipelines import asked, definitions, http, turns
+from pipelines.asked import Plan
+from pipelines.http import Pace
+from pipelines.integration import Manners
+from pipelines.lake import Log
+
+LOG = Log("okta", "system_log")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def pace(path, clock, rate=(4, 10.0)):
+    return Pace(Manners(rate=rate), clock, clock.sleep, path)
+
+
+def test_what_one_sends_counts_for_the_other(tmp_path):
+    clock, started = Clock(), Clock().now
+    both = [pace(tmp_path / "turns", clock) for _ in range(2)]
+    for number in range(9):
+        both[number % 2].wait()
+    assert clock.now - started >= 20
+
+
+def test_what_one_was_told_to_wait_the_other_waits_too(tmp_path):
+    clock, started = Clock(), Clock().now
+    one, other = (pace(tmp_path / "turns", clock, rate=None) for _ in range(2))
+    other.wait()
+    one.hold(30)
+    other.wait()
+    assert clock.now - started >= 30
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1e99]", "{}", "[5, null]"])
+def test_what_is_left_there_by_others_keeps_nobody_waiting(tmp_path, text):
+    (tmp_path / "turns").write_text(text)
+    clock = Clock()
+    pace(tmp_path / "turns", clock).wait()
+    assert clock.now == Clock().now
+
+
+def send(path, count):
+    mine = Pace(Manners(rate=(20, 0.5)), path=path)
+    for _ in range(count):
+        mine.wait()
+
+
+def test_processes_share_a_limit(tmp_path):
+    context, path, started = get_context("spawn"), tmp_path / "turns", time.time()
+    senders = [context.Process(target=send, args=(path, 30)) for _ in range(2)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    with turns.held(path, time.time()) as known:
+        assert len(known.sent) <= 20
+    assert [sender.exitcode for sender in senders] == [0, 0]
+    assert time.time() - started >= 1.0  # sixty, twenty at a time
+
+
+def test_a_place_names_the_credential_and_holds_no_secret(still_world):
+    source, other = still_world.source("okta"), still_world.source("okta", base_url="http://[::1]")
+    path = turns.place("okta", source.settings)
+    assert path == turns.place("okta", still_world.source("okta", api_token="x").settings)
+    assert path != turns.place("okta", other.settings)
+    http.client(source)._patient._pace.hold(0.01)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_plan_of_a_stream_is_there_for_all(lake):
+    assert asked.told(lake, LOG) is None
+    plan = Plan(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
+    asked.tell(lake, LOG, plan)
+    assert asked.told(lake, LOG) == plan
+
+
+def test_the_sensor_says_when_it_looks_next_and_why(still_world):
+    world = still_world
+    world.poll("okta")
+    made = definitions.definitions(world.lake, [world.source("okta")])
+    sensor = next(s for s in made.sensors if s.name == "news_of_okta")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(
+            instance, cursor=None, repository_def=made.get_repository_def()
+        )
+        result = sensor.evaluate_tick(context)
+        plan = asked.told(world.lake, LOG)
+        assert plan.interval == 10
+        assert "nothing new" in plan.why
+        assert plan.next > datetime.now(UTC) + timedelta(seconds=1)
+        context = dg.build_sensor_context(
+            instance, cursor=result.cursor, repository_def=made.get_repository_def()
+        )
+        again = sensor.evaluate_tick(context)
+    assert "next is system_log in" in again.skip_message
+    assert plan.why in again.skip_message

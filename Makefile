@@ -32,10 +32,13 @@ test: .venv/.ready-dev lint
 test-clients: .venv/.ready-clients
 	$(BIN)/python -m pytest $(SPREAD) -m clients
 
-# A thousand rounds are killed, at random and at named points; then the two ledgers are compared.
+# A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
+# them, signing is killed 200 times between any two steps, and histories are made up at random.
 KILLS ?= 1000
 soak: .venv/.ready-dev
 	$(BIN)/python -c "from tests import kills; kills.main($(KILLS))"
+	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
+	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -103,6 +103,7 @@ def prove_(context: click.Context, event: str | None, since: Path | None, out: P
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     if out:
         out.write_text(text, encoding="utf-8")
+        click.echo(f"{out}: anyone checks it with: auditlake verify-proof {out} --key KEY")
     else:
         click.echo(text, nl=False)
 

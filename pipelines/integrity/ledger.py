@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -117,7 +118,10 @@ def _opened(kept: Ledger, text: bytes) -> Head | None:
 def _newest_note(folder: Folder) -> bytes:
     months = folder.names("history")
     lines = list(folder.lines(f"history/{months[-1]}")) if months else []
-    return str(json.loads(lines[-1])["note"]).encode() if lines else b""
+    for line in reversed(lines):
+        with suppress(ValueError, KeyError):  # a power cut may leave half a line
+            return str(json.loads(line)["note"]).encode()
+    return b""
 
 
 def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:

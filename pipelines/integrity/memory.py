@@ -46,8 +46,16 @@ def remember(place: Path, table: str, head: Head) -> None:
     if path.exists() and path.stat().st_size > _LONG:
         replace(path, line)
         return
-    with path.open("ab") as file:
-        file.write(line)
+    add_line(path, line)
+
+
+def add_line(path: Path, line: bytes) -> None:
+    """Add a line, on a line of its own even where a power cut left half of one before it."""
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        whole = file.read() in (b"", b"\n")
+        file.write(line if whole else b"\n" + line)
 
 
 def forget(place: Path, table: str) -> None:

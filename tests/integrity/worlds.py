@@ -33,8 +33,8 @@ def record(number, *, day=0):
     ).encode()
 
 
-def rows(numbers, *, day=0, now=NOON):
-    read = normalise.read(STREAM, [record(n, day=day) for n in numbers], now, "poll")
+def rows(numbers, *, day=0, now=NOON, via="poll"):
+    read = normalise.read(STREAM, [record(n, day=day) for n in numbers], now, via)
     return read.drop("fault", "bytes")
 
 

@@ -67,10 +67,14 @@ def label(name: str) -> str:
     return _LABELS.get(name, name.replace("_", " ").capitalize())
 
 
+def columns(name: str) -> tuple[str, ...]:
+    """The columns of `events` that field `name` is read from."""
+    return _BEST_OF.get(name, (name,))
+
+
 def value(name: str) -> pl.Expr:
     """What field `name` says, as text; null where it says nothing."""
-    columns = [_text(column) for column in _BEST_OF.get(name, (name,))]
-    return pl.coalesce(columns).alias(name)
+    return pl.coalesce([_text(column) for column in columns(name)]).alias(name)
 
 
 def shown(text: str) -> str:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from dashboard import queries
+from dashboard.counting import Counts
 from dashboard.notes import ACCESS, VIEWS, Notes
+from pipelines import rollup
+from pipelines.event import EVENTS, ROLLUPS
 from pipelines.integrity.verifier.shelf import Shelf
 
 P = ParamSpec("P")
@@ -41,32 +46,45 @@ class Record:
 
 
 class Snapshot:
-    """`events` at one version."""
+    """`events` at one version, with what `rollups` tells of its files."""
 
-    def __init__(self, table: DeltaTable) -> None:
+    def __init__(self, table: DeltaTable, counts: Counts) -> None:
         self.version: int = table.version()
         self.rows: int = table.count()
         self.days = sorted(date.fromisoformat(part["date"]) for part in table.partitions())
         self.committed_at = _committed_at(table)
         self._events = pl.scan_delta(table)
+        self.counts = counts
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
 
     @property
     def events(self) -> pl.LazyFrame:
         return self._events
 
+    @overload
     def ask(
         self,
         question: Callable[Concatenate[pl.LazyFrame, P], R],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> R:
+    ) -> R: ...
+
+    @overload
+    def ask(
+        self,
+        question: Callable[Concatenate[queries.Counts, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+
+    def ask(self, question: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """`question(events, ...)`, computed once a version; the answer is not to be changed."""
         answer: R = self._answer(question, args, tuple(kwargs.items()))
         return answer
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return question(self._events, *args, **dict(kwargs))
+        asked = self.counts if question in queries.OF_COUNTS else self._events
+        return question(asked, *args, **dict(kwargs))
 
 
 class Lake:
@@ -96,7 +114,8 @@ class Lake:
                 self._head = self._snapshot = None
                 return None
             if self._snapshot is None or self._snapshot.version != version:
-                self._snapshot = Snapshot(self._open("events", version))
+                table = self._open("events", version)
+                self._snapshot = Snapshot(table, self._counts(table))
             return self._snapshot
 
     def forget(self) -> None:
@@ -134,6 +153,36 @@ class Lake:
             self._told[key] = about, question(pl.scan_delta(opened), *args, **kwargs)
         answer: R = self._told[key][1]
         return answer
+
+    def _counts(self, table: DeltaTable) -> Counts:
+        rollups = self._rolled_up()
+        known = rollups.filter(pl.col("part") == rollup.FILES).collect()
+        files = pl.DataFrame(table.get_add_actions(flatten=True))
+        spans = known.select("path", "file", "since", "until", "held")
+        return Counts(
+            files.select("path", date="partition.date").join(spans, on="path", how="left"),
+            self._read,
+            rollups,
+            known["file"].to_list(),
+        )
+
+    def _rolled_up(self) -> pl.LazyFrame:
+        try:
+            return pl.scan_delta(self._open("rollups"))
+        except TableNotFoundError:
+            return pl.LazyFrame(schema=ROLLUPS)
+
+    def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """The rows of these data files of `events`."""
+        if not paths:
+            return pl.LazyFrame(schema=EVENTS)
+        return pl.scan_parquet(
+            [f"{self.root}/events/{unquote(path)}" for path in paths],
+            schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
+            hive_schema={"date": EVENTS["date"]},
+            hive_partitioning=True,
+            storage_options=self._options or None,
+        )
 
     def _newest(self) -> int:
         if self._head is None:

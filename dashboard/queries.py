@@ -6,10 +6,10 @@ only the days that the span touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import polars as pl
 
@@ -17,7 +17,8 @@ from dashboard import fields, search, times
 
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
-
+_N = pl.col("n").sum()
+_ENGINE: Literal["streaming"] = "streaming"
 _ROW: tuple[str, ...] = (
     "title",
     "integration",
@@ -52,16 +53,29 @@ class Query:
         return replace(self, filters=tuple(f for f in self.filters if f.field != field))
 
 
+class Counts(Protocol):
+    """The events of one version, and how many of them say what."""
+
+    def rows(self, query: Query, *columns: str, tick: timedelta = ...) -> pl.LazyFrame: ...
+
+    def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
+
+
 def matching(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
-    last = query.until - timedelta(microseconds=1)
     return events.filter(
-        pl.col("date").is_between(query.since.date(), last.date()),
+        dated(query),
         pl.col("time") >= query.since,
         pl.col("time") < query.until,
         *([pl.col("ingested_at") < query.held] if query.held else []),
-        *_kept(query.filters),
+        *kept(query.filters),
         *([search.expression(search.parse(query.text))] if query.text else []),
     )
+
+
+def dated(query: Query) -> pl.Expr:
+    """Is the date one of those that the query's span touches?"""
+    last = query.until - timedelta(microseconds=1)
+    return pl.col("date").is_between(query.since.date(), last.date())
 
 
 def concerns(query: Query, integration: str) -> bool:
@@ -75,22 +89,20 @@ def concerns(query: Query, integration: str) -> bool:
 Days = tuple[tuple[date, int], ...]
 
 
-def days(events: pl.LazyFrame, query: Query) -> Days:
+def days(counts: Counts, query: Query) -> Days:
     """Each day that has events and how many, newest first."""
-    counted = matching(events, query).group_by("date").agg(n=pl.len())
-    return tuple(counted.sort("date", descending=True).collect().iter_rows())
+    counted = counts.rows(query).group_by("date").agg(_N)
+    return tuple(_collected(counted.sort("date", descending=True)).iter_rows())
 
 
-def page(events: pl.LazyFrame, query: Query, number: int, counted: Days) -> pl.DataFrame:
+def page(counts: Counts, query: Query, number: int, counted: Days) -> pl.DataFrame:
     """Page `number` from 1, newest first; reads only the days that the page lies in."""
     touched, skipped = _days_of_page(number, counted)
-    return (
-        matching(events, query)
-        .filter(pl.col("date").is_in(touched))
-        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+    events = counts.events(query, touched)
+    return _collected(
+        events.select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
         .sort("time", "event_uid", descending=True)
         .slice((number - 1) * PAGE - skipped, PAGE)
-        .collect()
     )
 
 
@@ -102,35 +114,37 @@ class Summary:
     unsuccessful: int
 
 
-def summary(events: pl.LazyFrame, query: Query) -> Summary:
-    row = (
-        matching(events, query)
-        .select(
-            events=pl.len(),
-            actors=fields.value("actor").drop_nulls().n_unique(),
-            addresses=fields.value("source_ip").drop_nulls().n_unique(),
-            unsuccessful=(pl.col("outcome") == "failure").sum(),
-        )
-        .collect()
-        .row(0, named=True)
+def summary(counts: Counts, query: Query) -> Summary:
+    failed = pl.col("n").filter(pl.col("outcome") == "failure").sum()
+    totals, actors, addresses = pl.collect_all(
+        [
+            counts.rows(query, "outcome").select(pl.col("n").sum(), failed=failed),
+            *(_different(counts, query, field) for field in ("actor", "source_ip")),
+        ],
+        engine=_ENGINE,
     )
-    return Summary(**row)
+    events, unsuccessful = totals.row(0)
+    return Summary(
+        events=events,
+        actors=actors.item(),
+        addresses=addresses.item(),
+        unsuccessful=unsuccessful,
+    )
 
 
-def values(events: pl.LazyFrame, query: Query, field: str, most: int) -> pl.DataFrame:
+def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
     """The values of `field` and how many events say so, most frequent first: value, n."""
-    return (
-        matching(events, query)
+    return _collected(
+        counts.rows(query, *fields.columns(field))
         .group_by(value=fields.value(field).fill_null(""))
-        .agg(n=pl.len())
+        .agg(_N)
         .sort(["n", "value"], descending=[True, False])
         .head(most)
-        .collect()
     )
 
 
 def activity(
-    events: pl.LazyFrame,
+    counts: Counts,
     query: Query,
     field: str,
     top: tuple[str, ...],
@@ -139,22 +153,25 @@ def activity(
     """Events per bucket and series: start, series (place in `top`, or OTHER), n."""
     tick = times.tick(edges)
     places = list(range(len(top)))
-    return (
-        matching(events, query)
+    return _collected(
+        counts.rows(query, "time", *fields.columns(field), tick=tick)
         .group_by(
             start=pl.col("time").dt.truncate(tick),
             series=fields.value(field)
             .fill_null("")
             .replace_strict(list(top), places, default=OTHER, return_dtype=pl.Int8),
         )
-        .agg(n=pl.len())
+        .agg(_N)
         .sort("start")
         .join_asof(_starts(edges), left_on="start", right_on="bucket", coalesce=False)
         .group_by(start="bucket", series="series")
-        .agg(n=pl.col("n").sum())
+        .agg(_N)
         .sort("start", "series")
-        .collect()
     )
+
+
+OF_COUNTS: frozenset[Callable[..., Any]] = frozenset({days, page, summary, values, activity})
+"""The questions that are put to the counts of a version; all others are to its events."""
 
 
 def event(events: pl.LazyFrame, day: date, uid: str) -> dict[str, Any] | None:
@@ -212,6 +229,15 @@ def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
     return found
 
 
+def _collected(rows: pl.LazyFrame) -> pl.DataFrame:
+    return rows.collect(engine=_ENGINE)
+
+
+def _different(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
+    said = counts.rows(query, *fields.columns(field)).select(fields.value(field))
+    return said.drop_nulls().select(pl.col(field).n_unique())
+
+
 def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
     """The days that a page lies in, and how many events there are on newer days."""
     first, touched, skipped, seen = (number - 1) * PAGE, [], 0, 0
@@ -224,7 +250,7 @@ def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
     return touched, skipped
 
 
-def _kept(filters: Iterable[Filter]) -> list[pl.Expr]:
+def kept(filters: Iterable[Filter]) -> list[pl.Expr]:
     """One expression a field and sense: any of the wanted values, none of the unwanted."""
     groups: dict[tuple[str, bool], list[str]] = {}
     for wanted in filters:

@@ -89,3 +89,20 @@ ECHOES: dict[str, pl.DataType] = {
     "way": pl.String(),  # "webhook" or "poll": how it came, or was told of, another time
     "seen_at": Timestamp,  # when it came that way
 }
+
+_COUNTED = (
+    *("time", "integration", "kind", "stream", "activity_type", "action_type", "action"),
+    *("outcome", "actor_email", "actor_name", "actor_id", "source_ip", "country"),
+    *("target_name", "target_id"),
+)
+ROLLUPS: dict[str, pl.DataType] = {
+    "part": pl.String(),  # "files", or which columns were counted together; the partition
+    "file": pl.Int64(),  # the number of a data file of `events`, from 0
+    "date": pl.Date(),  # its partition
+    "path": pl.String(),  # in "files": its place in `events`
+    "since": Timestamp,  # in "files": the earliest `time` in it
+    "until": Timestamp,  # in "files": the latest
+    "held": Timestamp,  # in "files": the latest `ingested_at`
+    **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: what events say
+    "n": pl.Int64(),  # how many events of the file say so
+}

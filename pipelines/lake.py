@@ -36,7 +36,7 @@ from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
 from pipelines.errors import LakeError
-from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, REJECTED
+from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"
@@ -175,6 +175,13 @@ _COVERAGE = _Table(
     partitions=("integration", "stream"),
 )
 _ECHOES = _Table(name="echoes", schema=ECHOES, about="How an event came another time")
+_ROLLUPS = _Table(
+    name="rollups",
+    schema=ROLLUPS,
+    about="What the data files of events add up to",
+    partitions=("part",),
+    settings={**_DERIVED, "delta.dataSkippingStatsColumns": "file,date"},
+)
 _Decide = Callable[[DeltaTable, int], _Decision | None]
 
 
@@ -425,6 +432,56 @@ def append_rejected(lake: Lake, log: Log, batch: pl.DataFrame) -> Appended:
         return None if fresh.is_empty() else _Decision(fresh, done + fresh.height)
 
     return _fenced(lake, _REJECTED, log.app, decide, {})
+
+
+def files_of_events(lake: Lake) -> pl.DataFrame:
+    """The data files of `events`: path, date, rows."""
+    schema = pl.Schema({"path": pl.String(), "date": pl.Date(), "rows": pl.Int64()})
+    handle = open_table(lake, _EVENTS.name)
+    if handle is None:
+        return pl.DataFrame(schema=schema)
+    actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return actions.select("path", date="partition.date", rows="num_records").cast(schema)
+
+
+def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
+    """The rows of these data files (path, file), each with the `path` and `file` it lies in."""
+    root = lake.uri(_EVENTS.name)
+    places = files.select("path", "file").with_columns(
+        uri=pl.Series([f"{root}/{unquote(path)}" for path in files["path"]], dtype=pl.String)
+    )
+    rows = pl.scan_parquet(
+        places["uri"].to_list(),
+        schema={name: dtype for name, dtype in EVENTS.items() if name not in _EVENTS.partitions},
+        hive_schema={name: EVENTS[name] for name in _EVENTS.partitions},
+        hive_partitioning=True,
+        include_file_paths="uri",
+        storage_options=lake.storage_options,
+    )
+    return rows.join(places.lazy(), on="uri")
+
+
+def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
+    """The data files that `rollups` tells of (file, path), and the next file's number."""
+    handle = open_table(lake, _ROLLUPS.name)
+    if handle is None:
+        return pl.DataFrame(schema={name: ROLLUPS[name] for name in ("file", "path")}), 0
+    known = pl.scan_delta(handle).filter(pl.col("part") == "files").select("file", "path")
+    return known.collect(), _done(handle, _ROLLUPS.name)
+
+
+def append_rollups(
+    lake: Lake, first: int, until: int, rows: pl.DataFrame, gone: Sequence[int] = ()
+) -> Appended:
+    """Commit what the files numbered from `first` up to `until` add up to, in place of `gone`."""
+
+    def decide(_: DeltaTable, done: int) -> _Decision | None:
+        if done != first:
+            return None
+        among = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
+        return _Decision(rows, until, among)
+
+    return _fenced(lake, _ROLLUPS, _ROLLUPS.name, decide, {})
 
 
 def events_of(lake: Lake, log: Log) -> tuple[pl.LazyFrame, int]:
@@ -736,7 +793,7 @@ def tables(lake: Lake, logs: Sequence[Log]) -> list[str]:
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
     known = [
         *(log.table for log in logs),
-        *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES)),
+        *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES, _ROLLUPS)),
     ]
     return [table for table in known if open_table(lake, table) is not None]
 

@@ -21,12 +21,15 @@ from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
 from deltalake.exceptions import CommitFailedError
 
 from pipelines import lake as lakes
+from pipelines import rollup
 from pipelines.errors import LakeError
+from pipelines.event import ROLLUPS
 from pipelines.lake import Lake, Log
 
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
 _TEMPORARY = re.compile(r"#\d+$")
+_ROLLED_AT_ONCE = 500_000  # rows
 _FILES_CLOSED, _FILES_OPEN = 4, 64
 """So many files of a past day, or of today, are worth making one."""
 
@@ -62,6 +65,7 @@ def maintain(
     with _alone(lake):
         for table in lakes.tables(lake, logs):
             yield _tidy(lake, table, today, keep or Keep())
+        roll_up(lake, today)
 
 
 def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
@@ -90,6 +94,28 @@ def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
         seconds=time.monotonic() - started,
         busy=busy,
     )
+
+
+def roll_up(lake: Lake, today: date) -> None:
+    """Add up the files of past days that `rollups` does not know; forget those that are gone."""
+    known, first = lakes.rolled_up(lake)
+    files = lakes.files_of_events(lake).sort("date", "path")
+    gone = known.join(files, on="path", how="anti")["file"].to_list()
+    fresh = files.filter(pl.col("date") < today).join(
+        known, on="path", how="anti", maintain_order="left"
+    )
+    numbered = fresh.with_row_index("file", first).with_columns(
+        pl.col("file").cast(pl.Int64),
+        batch=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROLLED_AT_ONCE,
+    )
+    for batch in numbered.partition_by("batch", maintain_order=True):
+        rows = rollup.rolled(lakes.rows_of_files(lake, batch))
+        if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
+            raise LakeError("events: the log says another number of rows than its files hold")
+        lakes.append_rollups(lake, first, first + batch.height, rows, gone)
+        first, gone = first + batch.height, []
+    if gone:
+        lakes.append_rollups(lake, first, first, pl.DataFrame(schema=ROLLUPS), gone)
 
 
 def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str], ...]]:

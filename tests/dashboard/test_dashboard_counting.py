@@ -1,0 +1,193 @@
+"""What rollups add up to is what the events say, whatever became of the files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import small_lakes
+from deltalake import write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import fields, queries, times
+from dashboard.lake import Lake, Snapshot
+from dashboard.queries import Filter, Query
+from pipelines import lake as lakes
+from pipelines import maintenance
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+FIRST = NOW - timedelta(days=6)
+TODAY = NOW.date()
+
+
+@dataclass(frozen=True, repr=False)
+class Plain:
+    """The answers without any rollup: all events, one by one."""
+
+    all: pl.DataFrame
+
+    def rows(self, query: Query, *columns: str, tick: timedelta = timedelta()) -> pl.LazyFrame:
+        found = queries.matching(self.all.lazy(), query)
+        return found.select("date", *columns, n=pl.lit(1, pl.Int64))
+
+    def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
+        found = queries.matching(self.all.lazy(), query)
+        return found if days is None else found.filter(pl.col("date").is_in(days))
+
+
+@dataclass(frozen=True, repr=False)
+class Stage:
+    snapshot: Snapshot
+    plain: Plain
+    known: int
+    """How many of its files `rollups` tells of."""
+
+
+def look(root: Path) -> Stage:
+    snapshot = Lake(str(root), {}).look()
+    assert snapshot
+    known, _ = lakes.rolled_up(lakes.Lake(str(root)))
+    files = lakes.files_of_events(lakes.Lake(str(root)))
+    there = files.join(known, on="path", how="semi").height
+    return Stage(snapshot, Plain(snapshot.events.collect()), there)
+
+
+def tidied(root: Path, today: date = TODAY) -> None:
+    list(maintenance.maintain(lakes.Lake(str(root)), [], today))
+
+
+def append(root: Path, first: int, n: int, **how: float) -> None:
+    rows = small_lakes.events(n, end=NOW, first=first, seed=first, **how)
+    small_lakes.append(root, rows)
+
+
+def replace(root: Path, day: date) -> None:
+    """As if a newer mapping had said something else of one stream's day."""
+    events = Lake(str(root), {}).look()
+    assert events
+    ours = (pl.col("date") == day) & (pl.col("integration") == "okta")
+    rows = events.events.filter(ours).collect()
+    write_deltalake(
+        root / "events",
+        rows.with_columns(action=pl.lit("renamed"), country=pl.lit("NL")),
+        mode="overwrite",
+        predicate=f"date = DATE '{day}' AND integration = 'okta'",
+    )
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Stage]:
+    """A lake that is rolled up, grows, is compacted, has rows replaced and is rolled up again."""
+    root = tmp_path_factory.mktemp("counted")
+    append(root, 0, 300)
+    unknown = look(root)
+    tidied(root)
+    rolled = look(root)
+    append(root, 1000, 200)
+    small_lakes.append(root, [small_lakes.hostile(5000, NOW - timedelta(days=2))])
+    grown = look(root)
+    for part in range(4):
+        append(root, 2000 + part * 100, 60)
+    tidied(root)
+    compacted = look(root)
+    replace(root, TODAY - timedelta(days=1))
+    replaced = look(root)
+    tidied(root)
+    again = look(root)
+    tidied(root, TODAY + timedelta(days=2))
+    return (unknown, rolled, grown, compacted, replaced, again, look(root)).__getitem__
+
+
+def test_the_stages_are_what_they_should_be(stages: Callable[[int], Stage]) -> None:
+    unknown, rolled, grown, compacted, replaced, again, whole = (stages(n).known for n in range(7))
+    assert (unknown, rolled, grown, compacted) == (0, 6, 6, 6)
+    assert replaced == compacted - 1
+    assert (again, whole) == (compacted, compacted + 1)
+
+
+INSTANTS = st.one_of(
+    st.integers(-12, 156).map(lambda hours: FIRST + timedelta(hours=hours)),
+    st.integers(0, 144 * 3600).map(lambda seconds: FIRST + timedelta(seconds=seconds)),
+    st.sampled_from([20, 200, 800]).map(lambda days: FIRST - timedelta(days=days)),
+)
+VALUES = {
+    "integration": ["okta", "google", "entra"],
+    "activity_type": ["Authentication", "Account Change", small_lakes.HOSTILE],
+    "action": ["download", "renamed", "Sign-in activity"],
+    "outcome": ["success", "failure"],
+    "actor": ["ada@acme.example", "guido@acme.example", "nobody", ""],
+    "source_ip": ["203.0.113.7", "203.0.113.40", ""],
+    "country": ["GB", "", "NL"],
+    "target": ["Application-7", "Application-21"],
+    "severity": ["info", ""],
+}
+FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
+    lambda field: st.builds(
+        Filter, field=st.just(field), value=st.sampled_from(VALUES[field]), negated=st.booleans()
+    )
+)
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> Query:
+    span = times.between(draw(INSTANTS), draw(INSTANTS))
+    return Query(
+        since=span.since,
+        until=span.until,
+        text=draw(st.sampled_from(["", "", "", "refused", "-download", "actor:ada* 203.0"])),
+        filters=tuple(draw(st.lists(FILTERS, max_size=3))),
+        held=draw(st.none() | INSTANTS),
+    )
+
+
+@given(
+    place=st.integers(0, 6),
+    number=st.sampled_from([1, 2]),
+    query=asked(),
+    by=st.tuples(
+        st.sampled_from([*fields.GROUPS, *fields.MORE_FILTERS]),
+        st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"]),
+    ),
+)
+def test_every_answer_is_that_of_a_plain_scan(
+    stages: Callable[[int], Stage], place: int, number: int, query: Query, by: tuple[str, str]
+) -> None:
+    stage, field = stages(place), by[0]
+    edges = times.edges(query.since, query.until, times.zone(by[1]))
+    top = tuple(queries.values(stage.plain, query, field, 3)["value"])
+    counted = queries.days(stage.plain, query)
+    for question, args in (
+        (queries.days, (query,)),
+        (queries.summary, (query,)),
+        (queries.values, (query, field, 20)),
+        (queries.activity, (query, field, top, edges)),
+        (queries.page, (query, number, counted)),
+    ):
+        ours, plain = stage.snapshot.ask(question, *args), question(stage.plain, *args)
+        same = ours.equals(plain) if isinstance(ours, pl.DataFrame) else ours == plain
+        assert same, (question.__name__, ours, plain)
+
+
+def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:
+    small_lakes.append(tmp_path, small_lakes.events(60, end=NOW))
+    once = small_lakes.event(999, NOW - timedelta(days=3), random.Random(1))
+    small_lakes.append(tmp_path, [once | {"actor_email": "once@acme.example"}])
+    tidied(tmp_path)
+    for file in (tmp_path / "events").glob("date=*/*.parquet"):
+        if file.parent.name not in ("date=2026-11-20", f"date={TODAY}"):
+            file.unlink()
+    snapshot = Lake(str(tmp_path), {}).look()
+    assert snapshot
+    query = Query(
+        since=FIRST, until=NOW, filters=(Filter(field="actor", value="once@acme.example"),)
+    )
+    counted = snapshot.ask(queries.days, query)
+    assert counted == ((date(2026, 11, 20), 1),)
+    assert snapshot.ask(queries.summary, query).addresses == 1
+    assert snapshot.ask(queries.page, query, 1, counted).height == 1

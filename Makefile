@@ -33,12 +33,14 @@ test-clients: .venv/.ready-clients
 	$(BIN)/python -m pytest $(SPREAD) -m clients
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
-# them, signing is killed 200 times between any two steps, and histories are made up at random.
+# them, signing is killed 200 times between any two steps, histories are made up at random, and the
+# receiver is killed a hundred times while it is pushed to.
 KILLS ?= 1000
 soak: .venv/.ready-dev
 	$(BIN)/python -c "from tests import kills; kills.main($(KILLS))"
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
+	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_receiver.py -k killed
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -159,6 +159,8 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, 99 % within, next poll"
     _table(header.split(", "), rows)
+    for line in webhook_commands.remembered(chosen, lake):
+        click.echo(line)
 
 
 @main.command(name="coverage")

@@ -26,6 +26,7 @@ from pipelines import (
     http,
     maintenance,
     normalise,
+    reconciliation,
     registry,
     renormalise,
     settings,
@@ -75,7 +76,12 @@ def definitions(
     streams = [(source, stream) for source in sources for stream in source.streams()]
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
-        assets=[*(_stream_asset(lake, *each) for each in streams), _events_asset(lake, sources)],
+        assets=[
+            *(_stream_asset(lake, *each) for each in streams),
+            _events_asset(lake, sources),
+            _reconciliation(lake, sources),
+            *_subscribed(sources),
+        ],
         asset_checks=[
             *(_checks_of(lake, *each) for each in streams),
             _follows_from_raw(lake, sources),
@@ -90,6 +96,7 @@ def definitions(
             _whole_tables(),
             _forget_old_runs(),
             _maintenance(lake, sources),
+            _reconciled_hourly(),
             *(_verified_hourly(streams) for _ in signed),
         ],
         sensors=[_sensor(lake, source, connect) for source in sources],
@@ -572,6 +579,99 @@ def _follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDe
     return follows_from_raw
 
 
+_RECONCILIATION = dg.AssetKey("reconciliation")
+
+
+def _reconciliation(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
+    streams = [
+        (source, stream)
+        for source in sources
+        if source.integration.push and source.settings.webhook_secret
+        for stream in source.streams()
+    ]
+    spec = dg.AssetSpec(
+        _RECONCILIATION,
+        deps=[_key(Log(source.name, stream.name)) for source, stream in streams],
+        description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
+        group_name="events",
+        kinds={"deltalake"},
+        metadata=_shape(lake, "reconciliation", event.RECONCILED),
+    )
+    check = dg.AssetCheckSpec(
+        "pushes_confirmed",
+        asset=_RECONCILIATION,
+        description="Polling has shown all that was pushed; else it was forged, or is gone.",
+    )
+
+    @dg.multi_asset(name="reconciliation", specs=[spec], check_specs=[check])
+    def reconciled() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        now = utc_now()
+        found = [reconciliation.reconcile(lake, *each, now) for each in streams]
+        sums = pl.concat([pl.DataFrame(schema=event.RECONCILED), *found])
+        yield dg.MaterializeResult(asset_key=_RECONCILIATION, metadata=_shares(sums))
+        missing = sums.filter(pl.col("unconfirmed") > 0)
+        yield dg.AssetCheckResult(
+            asset_key=_RECONCILIATION,
+            check_name="pushes_confirmed",
+            passed=missing.is_empty(),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_never_polled(missing),
+            metadata={"unconfirmed": int(missing["unconfirmed"].sum())},
+        )
+
+    return reconciled
+
+
+def _shares(sums: pl.DataFrame) -> Figures:
+    """Of each integration: how much of what was polled had been pushed, and what came first."""
+    by_name = sums.group_by("integration").agg(pl.col("polled", "pushed", "both").sum())
+    return {
+        f"share pushed of {name}": round(both / polled, 4) if polled else 0.0
+        for name, polled, _, both in by_name.sort("integration").iter_rows()
+    } | {f"pushed by {name}": int(pushed) for name, _, pushed, _ in by_name.iter_rows()}
+
+
+def _never_polled(missing: pl.DataFrame) -> str:
+    if missing.is_empty():
+        return "all confirmed"
+    where = ", ".join(
+        f"{integration} {stream} ({count:,})"
+        for integration, stream, count in missing.group_by("integration", "stream")
+        .agg(pl.col("unconfirmed").sum())
+        .sort("integration", "stream")
+        .iter_rows()
+    )
+    return (
+        f"pushed and never polled: {where}; see whether polling goes on, then compare with the "
+        "vendor's console: who else knows the webhook_secret?"
+    )
+
+
+def _reconciled_hourly() -> dg.ScheduleDefinition:
+    job = dg.define_asset_job(
+        "reconciliation_of_pushes",
+        selection=dg.AssetSelection.assets(_RECONCILIATION),
+        description="Compares what was pushed with what was polled.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.ScheduleDefinition(
+        job=job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+
+
+def _subscribed(sources: Sequence[Source]) -> list[dg.AssetSpec]:
+    """What the receiver reports of subscriptions: each time they are made or renewed."""
+    return [
+        dg.AssetSpec(
+            dg.AssetKey(["push", source.name]),
+            description=f"How {source.integration.title} is told to push: when that ends.",
+            group_name=_word(source.name),
+        )
+        for source in sources
+        if source.integration.push and source.settings.webhook_secret
+    ]
+
+
 def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
     if wrong:
         return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything"
@@ -905,8 +1005,17 @@ def _standing(instance: dg.DagsterInstance, key: dg.AssetKey) -> Standing:
     record = _record(instance, key)
     if record is None or record.asset_entry.last_run_id is None:
         return "new"
-    made = record.asset_entry.last_materialization
-    return "made" if made and made.run_id == record.asset_entry.last_run_id else "failed"
+    made, last = record.asset_entry.last_materialization, record.asset_entry.last_run_id
+    if not last and (planned := instance.get_latest_planned_materialization_info(key)):
+        return _made_by(instance, key, planned.run_id)  # the receiver has reported since
+    return "made" if made and made.run_id == last else "failed"
+
+
+def _made_by(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> Standing:
+    made = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    return "made" if any(record.asset_key == key for record in made) else "failed"
 
 
 def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:

@@ -14,9 +14,10 @@ import traceback
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,7 @@ import polars as pl
 from pipelines import extract, http, normalise
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, Refused
+from pipelines.event import Timestamp
 from pipelines.extract import Clock, Report, Round, utc_now
 from pipelines.http import SignedIn
 from pipelines.integration import Delivery, Held, Look, Named, Page, Push, Pushed, Source, Stream
@@ -39,9 +41,13 @@ _TRIES = (0.0, 3.0, 15.0, 60.0, 180.0, 600.0)  # seconds after a hint, until wha
 _HINTS_LIVE = timedelta(hours=1)
 _WORST = 60.0
 _GAP = 1.0
+_FETCHES = 4
 _EVER = 1e9
 
 _log = logging.getLogger(__name__)
+
+Event = tuple[str, datetime]
+"""What an event is found by: its id and its time."""
 
 
 class TooLarge(ValueError):
@@ -171,14 +177,13 @@ class Drain:
                 break
 
     def _land(self, stream: Stream, parcels: Sequence[_Parcel]) -> None:
-        pages: list[Page] = []
-        for parcel in parcels:
-            for each in _of(parcel, stream.name):
-                match each:
-                    case Pushed():
-                        pages.append(Page(records=each.records, cursor=""))
-                    case Named() if (page := self._fetch(each)) is not None:
-                        pages.append(page)
+        found = [each for parcel in parcels for each in _of(parcel, stream.name)]
+        pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Pushed)]
+        named = [each for each in found if isinstance(each, Named)]
+        if named:
+            self._connected()
+            with ThreadPoolExecutor(_FETCHES) as pool:
+                pages += [page for page in pool.map(self._fetch, named) if page]
         if any(page.records for page in pages):
             self._checked(extract.push(self._round(stream, "webhook"), pages))
         for parcel in parcels:
@@ -195,40 +200,61 @@ class Drain:
 
     def _look(self, stream: Stream, parcels: Sequence[_Parcel]) -> None:
         """A round of the stream, for all the hints whose events are not here yet."""
-        hints = [(parcel, self._announced(stream, parcel)) for parcel in parcels]
-        if all(self._come(stream, announced) for _, announced in hints):
-            brought = 0
-        else:
+        told = self._told_of(stream, parcels)
+        brought = 0
+        if not self._all_come(stream, told, parcels):
             self._looked[stream.name] = time.monotonic()
             brought = self._checked(extract.extract(self._round(stream, "poll"))).rows
-        for parcel, announced in hints:
+        here = self._here(stream, told)
+        for number, parcel in enumerate(parcels):
             parcel.tries += 1
-            vague = announced.is_empty() and brought > 0
-            if vague or self._come(stream, announced) or parcel.tries >= len(_TRIES):
+            come = told[number] <= here if number in told else brought > 0
+            if come or parcel.tries >= len(_TRIES):
                 _done(parcel, stream.name)
             else:
                 parcel.due = time.monotonic() + _TRIES[parcel.tries]
 
-    def _announced(self, stream: Stream, parcel: _Parcel) -> pl.DataFrame:
-        """The events a hint tells of; noted as pushed."""
-        told = [record for each in _of(parcel, stream.name) if isinstance(each, Look)
-                for record in each.told]  # fmt: skip
-        if not told:
-            return pl.DataFrame()
-        read = normalise.read(stream, told, parcel.waiting.received_at, "webhook")
-        known = read.filter(pl.col("fault").is_null()).select(
-            "event_id", "time", "date", way=pl.lit("webhook"), seen_at="ingested_at"
-        )
-        if parcel.tries == 0:
-            lakes.echo(self.lake, Log(self.source.name, stream.name), known)
-        return known
+    def _told_of(self, stream: Stream, parcels: Sequence[_Parcel]) -> dict[int, set[Event]]:
+        """The events that each hint tells of, by the hint's number; noted as pushed."""
+        pairs = [
+            (number, record)
+            for number, parcel in enumerate(parcels)
+            for each in _of(parcel, stream.name)
+            if isinstance(each, Look)
+            for record in each.told
+        ]
+        if not pairs:
+            return {}
+        numbers = [number for number, _ in pairs]
+        known = normalise.read(stream, [record for _, record in pairs], self.clock(), "webhook")
+        known = known.with_columns(
+            pl.Series("number", numbers),
+            pl.Series("seen_at", [parcels[n].waiting.received_at for n in numbers], Timestamp),
+            way=pl.lit("webhook"),
+        ).filter(pl.col("fault").is_null())
+        new = [number for number, parcel in enumerate(parcels) if parcel.tries == 0]
+        fresh = known.filter(pl.col("number").is_in(new))
+        log = Log(self.source.name, stream.name)
+        lakes.echo(self.lake, log, fresh.select("event_id", "time", "date", "way", "seen_at"))
+        told: dict[int, set[Event]] = defaultdict(set)
+        for number, *event in known.select("number", "event_id", "time").iter_rows():
+            told[number].add((event[0], event[1]))
+        return dict(told)
 
-    def _come(self, stream: Stream, announced: pl.DataFrame) -> bool:
-        """Is all that was told of in the lake?"""
-        if announced.is_empty():
+    def _all_come(
+        self, stream: Stream, told: Mapping[int, set[Event]], parcels: Sequence[_Parcel]
+    ) -> bool:
+        """Is there nothing to look for?"""
+        if len(told) < len(parcels):
             return False
-        found = lakes.held(self.lake, Log(self.source.name, stream.name), announced)
-        return set(announced["event_id"]) <= set(found)
+        return set().union(*told.values()) <= self._here(stream, told)
+
+    def _here(self, stream: Stream, told: Mapping[int, set[Event]]) -> set[Event]:
+        """Which of these events are in the lake."""
+        events = sorted(set().union(*told.values()))
+        rows = pl.DataFrame(events, {"event_id": pl.String, "time": Timestamp}, orient="row")
+        found = set(lakes.held(self.lake, Log(self.source.name, stream.name), rows))
+        return {event for event in events if event[0] in found}
 
     def _let_go(self) -> None:
         """What is done, and hints that led to nothing: polling finds what they told of."""

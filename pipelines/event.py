@@ -106,3 +106,16 @@ ROLLUPS: dict[str, pl.DataType] = {
     **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: what events say
     "n": pl.Int64(),  # how many events of the file say so
 }
+
+RECONCILED: dict[str, pl.DataType] = {
+    "integration": pl.String(),
+    "stream": pl.String(),
+    "date": pl.Date(),  # UTC day of the events
+    "polled": pl.Int64(),  # events that polling brought or has seen
+    "pushed": pl.Int64(),  # events that were pushed, or told of
+    "both": pl.Int64(),  # events that came both ways
+    "pushed_first": pl.Int64(),  # of those, how many came by the push first
+    "lead_ms": pl.Int64(),  # by how much, in the median, where the push was first
+    "late_ms": pl.Int64(),  # how late the push was, in the median, where it was not
+    "unconfirmed": pl.Int64(),  # pushed, and polling should have seen them by now
+}

@@ -36,7 +36,7 @@ from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
 from pipelines.errors import LakeError
-from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, REJECTED, ROLLUPS
+from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"
@@ -71,6 +71,7 @@ _DERIVED = {
     # By these a replacement of one log's rows stays out of the way of the others' appends.
     "delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at",
 }
+_DERIVED_PLAIN = {**_DERIVED, "delta.dataSkippingStatsColumns": "integration,stream,date"}
 
 
 class Log(NamedTuple):
@@ -181,6 +182,13 @@ _ROLLUPS = _Table(
     about="What the data files of events add up to",
     partitions=("part",),
     settings={**_DERIVED, "delta.dataSkippingStatsColumns": "file,date"},
+)
+_RECONCILED = _Table(
+    name="reconciliation",
+    schema=RECONCILED,
+    about="What was pushed and what was polled, a row a stream and day",
+    partitions=(),
+    settings=_DERIVED_PLAIN,
 )
 _Decide = Callable[[DeltaTable, int], _Decision | None]
 
@@ -673,6 +681,25 @@ def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
         return found.filter(_of(log), pl.col("date") >= since).collect()
 
 
+def write_reconciled(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
+    """Put these days (event.RECONCILED) in the place of what was said of them before."""
+    if rows.is_empty():
+        return
+
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        said = pl.scan_delta(handle).filter(_of(log), pl.col("date").is_in(rows["date"].to_list()))
+        if (
+            said.sort("date")
+            .select(*RECONCILED)
+            .collect()
+            .equals(rows.select(*RECONCILED).sort("date"))
+        ):
+            return None
+        return _Decision(rows, done + 1, _sql(log, rows["date"], "1 = 1"))
+
+    _fenced(lake, _RECONCILED, log.app, decide, {})
+
+
 def held(lake: Lake, log: Log, rows: pl.DataFrame) -> list[str]:
     """Which of these events (event_id, time) are in raw."""
     handle = open_table(lake, log.table)
@@ -793,7 +820,7 @@ def tables(lake: Lake, logs: Sequence[Log]) -> list[str]:
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
     known = [
         *(log.table for log in logs),
-        *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES, _ROLLUPS)),
+        *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES, _RECONCILED, _ROLLUPS)),
     ]
     return [table for table in known if open_table(lake, table) is not None]
 

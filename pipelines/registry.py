@@ -56,6 +56,10 @@ def source(name: str, keys: Mapping[str, Any]) -> Source:
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: kind: {error}") from None
     settings = validated(integration.settings, {"kind": integration.kind, **keys}, where)
+    if settings.webhook_secret and integration.push is None:
+        raise ConfigurationError(
+            f"{where}: webhook_secret: {integration.title} pushes nothing: remove it"
+        )
     configured = Source(name=name, integration=integration, settings=settings)
     available = [stream.name for stream in integration.streams(settings)]
     if unknown := [chosen for chosen in settings.streams if chosen not in available]:

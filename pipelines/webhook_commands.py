@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,17 +109,33 @@ def _looked_at(chosen: Settings, source: Source, root: Path) -> Enrolled | None:
     return subscriptions.look(source, at, root, datetime.now(UTC))
 
 
+def remembered(chosen: Settings, lake: Lake) -> Iterator[str]:
+    """What this machine knows of subscriptions and of what waits; no vendor is asked."""
+    spool = webhooks.open_spool(chosen, lake)
+    for source in registry.sources(chosen):
+        if enrolled := subscriptions.recall(spool.root, source.name):
+            yield from _lines(source.name, enrolled)
+        waiting, odd = len(spool.waiting(source.name)), spool.odd(source.name)
+        if waiting or odd:
+            yield f"{source.name}: {waiting:,} deliveries wait, {odd:,} could not be read"
+
+
 def _show(name: str, enrolled: Enrolled | None) -> None:
     if enrolled is None or not enrolled.known:
         click.echo(f"{name}: nothing is registered by an API")
         return
+    for line in _lines(name, enrolled):
+        click.echo(line)
+
+
+def _lines(name: str, enrolled: Enrolled) -> Iterator[str]:
     for each in enrolled.known:
         left = each.expires and each.expires - datetime.now(UTC)
         ends = f", ends in {status.length(left)}, renewed before" if left else ""
         state = "active" if each.active else f"NOT ACTIVE ({each.note})"
-        click.echo(f"{name} {each.stream}: {state}{ends}")
+        yield f"{name} {each.stream}: pushed, {state}{ends}"
     if enrolled.fault:
-        click.echo(f"  the last renewal failed: {enrolled.fault}")
+        yield f"{name}: the last renewal failed: {enrolled.fault}"
 
 
 def _plain(enrolled: Enrolled | None) -> list[dict[str, object]]:

@@ -1,0 +1,246 @@
+"""How soon an event can be seen: `python benchmarks/freshness.py [--seconds 60] [--rate 50]`.
+
+The sandbox makes so many events a second over all eight services and pushes them as the vendors do;
+`auditlake receive` takes them in. Measured is the time from the acknowledgement of a delivery (of
+the vendor's showing the event, where that is later) to the commit of its row in `events`, and to
+the moment when the dashboard's own way of reading has it. Beside it, in the same run: the same
+events by polling alone, every ten seconds as Dagster's sensors do, from when the vendor shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+import httpx
+import polars as pl
+
+sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
+
+from dashboard.lake import Lake as Shown  # noqa: E402
+from pipelines import extract, registry, settings, subscriptions, toml, webhooks  # noqa: E402
+from pipelines import lake as lakes  # noqa: E402
+from pipelines.sandbox import server  # noqa: E402
+
+POLL_EVERY = 10.0
+LOOK_EVERY = 0.5
+SETTLE = 15.0
+KEY = ("integration", "stream", "event_id")
+Key = tuple[str, str, str]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seconds", type=float, default=60.0)
+    options.add_argument("--rate", type=float, default=50.0, help="events a second in all")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pushed = measured(Path(folder) / "pushed", given, push=True)
+        polled = measured(Path(folder) / "polled", given, push=False)
+    report(pushed, polled, given)
+
+
+def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataFrame:
+    """A row an event: kind, and the seconds until it was in `events` and on the dashboard."""
+    folder.mkdir()
+    ports = free_ports()
+    base_url, receiver = (f"http://127.0.0.1:{port}" for port in ports)
+    sizes = ["--days", "1", "--per-day", "50", "--rate", str(given.rate)]
+    ready = f"{base_url}/_sandbox/requests/okta"
+    with running(folder, ready, "sandbox", "--port", str(ports[0]), *sizes):
+        run = Run(folder, base_url, receiver)
+        extract.poll(run.lake, run.sources)
+        if push:
+            ready = f"{receiver}/-/health"
+            with running(folder, ready, "receive", "--port", str(ports[1])):
+                run.subscribe()
+                with run.watched():
+                    time.sleep(given.seconds)
+                    run.ended = datetime.now(UTC)
+                    time.sleep(SETTLE)
+            run.note_deliveries()
+        else:
+            with run.watched():
+                poll_for(run, given.seconds)
+                run.ended = datetime.now(UTC)
+                poll_for(run, 1)
+        extract.poll(run.lake, run.sources)
+        return run.delays(push=push)
+
+
+def free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:  # fmt: skip  # noqa: E501
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+@contextmanager
+def running(folder: Path, answers: str, *arguments: str) -> Iterator[None]:
+    """One of auditlake's servers, in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                if httpx.get(answers).is_success:
+                    break
+            time.sleep(0.2)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def poll_for(run: Run, seconds: float) -> None:
+    """Rounds of all sources, so long after each other as Dagster's sensors leave it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        extract.poll(run.lake, run.sources)
+        time.sleep(max(0.0, POLL_EVERY - (time.monotonic() - began)))
+
+
+class Run:
+    """A lake that reads a sandbox, and what is known of the times of its events."""
+
+    def __init__(self, folder: Path, base_url: str, receiver: str) -> None:
+        keys = server.settings(base_url)
+        for name, each in keys.items():
+            if registry.kind(name).push:
+                each["webhook_secret"] = secrets.token_hex(32)
+        path = folder / "auditlake.toml"
+        path.write_text(toml.document(keys, str(folder / "data"), receiver))
+        os.environ["HOME"] = str(folder)  # the keys and the memory of this lake only
+        self.base_url, self.root = base_url, folder / "data"
+        self.chosen = settings.load(path)
+        self.sources, self.lake = registry.sources(self.chosen), lakes.configured(self.chosen)
+        self.began = self.ended = datetime.now(UTC)
+        self.acknowledged: dict[Key, datetime] = {}
+        self.shown: dict[Key, datetime] = {}
+
+    def subscribe(self) -> None:
+        """By the vendors' APIs, or as a person does in a console."""
+        root = webhooks.open_spool(self.chosen, self.lake).root
+        for source in self.sources:
+            if (push := source.integration.push) is None:
+                continue
+            at = subscriptions.endpoint(self.chosen, source)
+            if push.enrolment:
+                subscriptions.register(source, at, root, datetime.now(UTC))
+                continue
+            shown = {"Authorization": f"Bearer {at.secret.get_secret_value()}"}
+            asked = {"address": at.address, "headers": shown}
+            httpx.post(f"{self.base_url}/_sandbox/webhooks/{source.kind}", json=asked)
+        self.began = datetime.now(UTC)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note when the dashboard's own reading has each event first."""
+        self.began, stop = datetime.now(UTC), threading.Event()
+        lake = Shown(str(self.root), {})
+
+        def work() -> None:
+            while not stop.wait(LOOK_EVERY):
+                if snapshot := lake.look():
+                    recent = pl.col("ingested_at") > datetime.now(UTC) - timedelta(seconds=SETTLE)
+                    found = snapshot.events.filter(recent).select(KEY).collect()
+                    now = datetime.now(UTC)
+                    for key in found.iter_rows():
+                        self.shown.setdefault(key, now)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def note_deliveries(self) -> None:
+        """When each event's delivery was acknowledged first, by the sandbox's id."""
+        for source in self.sources:
+            answer = httpx.get(f"{self.base_url}/_sandbox/pushes/{source.kind}", timeout=60)
+            for attempt in map(json.loads, answer.text.splitlines()):
+                if attempt["fate"] == "delivered":
+                    at = datetime.fromisoformat(attempt["at"])
+                    for each in attempt["carries"]:
+                        key = (source.name, each["stream"], each["id"])
+                        self.acknowledged[key] = min(at, self.acknowledged.get(key, at))
+
+    def delays(self, *, push: bool) -> pl.DataFrame:
+        """From the acknowledgement, or else from when the vendor showed the event."""
+        committed, rows = self.commits(), list[tuple[str, float, float | None]]()
+        for source in self.sources:
+            for stream in source.streams():
+                for id_, key, arrival in self.arrivals(source.name, stream.name):
+                    told = self.acknowledged.get((source.name, stream.name, id_))
+                    start = max(arrival, told) if told else arrival
+                    wanted = self.began <= start <= self.ended and (told or not push)
+                    if wanted and key in committed:
+                        shown = self.shown.get(key)
+                        on_dashboard = (shown - start).total_seconds() if shown else None
+                        until = (committed[key] - start).total_seconds()
+                        rows.append((source.kind, until, on_dashboard))
+        schema = {"kind": pl.String, "events": pl.Float64, "dashboard": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def arrivals(self, name: str, stream: str) -> Iterator[tuple[str, Key, datetime]]:
+        """(the sandbox's id, ours, when the vendor showed it) of each event."""
+        table = lakes.scan(self.lake, f"raw/{name}/{stream}")
+        ids = dict(table.select("raw_sha256", "event_id").collect().iter_rows()) if table is not None else {}  # fmt: skip  # noqa: E501
+        ledger = httpx.get(f"{self.base_url}/_sandbox/ledger/{name}/{stream}", timeout=60)
+        for entry in map(json.loads, ledger.text.splitlines()):
+            ours = ids.get(entry["sha256"], entry["id"])
+            yield entry["id"], (name, stream, ours), datetime.fromisoformat(entry["arrival"])
+
+    def commits(self) -> dict[Key, datetime]:
+        """When each event became visible: the time of the commit that added its file."""
+        found: dict[Key, datetime] = {}
+        for commit in sorted((self.root / "events" / "_delta_log").glob("*.json")):
+            at = datetime.fromtimestamp(commit.stat().st_mtime, UTC)
+            for action in map(json.loads, commit.read_text().splitlines()):
+                if added := action.get("add"):
+                    file = self.root / "events" / unquote(added["path"])
+                    for key in pl.read_parquet(file, columns=list(KEY)).select(KEY).iter_rows():
+                        found.setdefault(key, at)
+        return found
+
+
+def report(pushed: pl.DataFrame, polled: pl.DataFrame, given: argparse.Namespace) -> None:
+    print(f"{given.rate:g} events/s in all for {given.seconds:g} s; seconds, median and p95")
+    print(f"{'':24}{'events':>8}{'to `events`':>18}{'to the dashboard':>20}")
+    for name, frame in (("pushed", pushed), ("polled every 10 s", polled)):
+        line(name, frame)
+        for (kind,), part in frame.sort("kind").group_by("kind", maintain_order=True):
+            line(f"  {kind}", part)
+
+
+def line(name: str, frame: pl.DataFrame) -> None:
+    cells = [f"{name:24}{frame.height:8,}"]
+    for column in ("events", "dashboard"):
+        values = frame[column].drop_nulls()
+        if values.len():
+            cells.append(f"{values.median():10.2f}{values.quantile(0.95):8.2f}")
+    print("".join(cells))
+
+
+if __name__ == "__main__":
+    main()

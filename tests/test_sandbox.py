@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.sandbox import okta, replay, scim, server, service, tokens
+from pipelines.sandbox import cloudflare, okta, replay, scim, server, service, tokens
 from pipelines.sandbox.faults import Fault
 from pipelines.sandbox.server import Entry, Options, Running
 
@@ -641,6 +641,17 @@ def test_replay_keeps_order_format_and_every_record_within_reach(
         assert len(record.raw) == len(line)
         assert oldest < record.time < service.micros(ANCHOR)
         assert replay.time_of(msgspec.json.decode(record.raw)["published"]) == record.time
+
+
+@pytest.mark.parametrize("parts", [1, 10**3, 10**6, 10**9])
+def test_a_recorded_push_moves_like_the_same_record_that_was_polled(parts: int) -> None:
+    lines = [
+        b'{"id":"a","when":"2021-11-30T20:19:48Z"}',
+        b'{"ID":"a","When":%d}' % (1638303588 * parts),
+    ]
+    polled, pushed = replay.moved(lines, cloudflare.SERVICE.streams[0], ANCHOR)
+    assert pushed.time == polled.time
+    assert msgspec.json.decode(pushed.raw)["When"] == polled.time * parts // 10**6
 
 
 @pytest.mark.parametrize(

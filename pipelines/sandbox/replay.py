@@ -37,7 +37,6 @@ _TEXT = re.compile(
     r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII
 )
 _SECOND = 1_000_000
-_MILLISECONDS_FROM = 100_000_000_000  # numbers below are seconds
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -56,20 +55,28 @@ def recorded(service: Service, stream: Stream, folder: Path, anchor: datetime) -
 
 def moved(lines: list[bytes], stream: Stream, anchor: datetime) -> list[Record]:
     """The records with their times moved to just before `anchor`, in order of time."""
-    pick = at(stream.time)
-    times = [time_of(pick(decoded(line))) for line in lines]
-    target = _targets([time for time in times if time is not None], stream.keeps, micros(anchor))
+    found = [_timed(line, stream) for line in lines]
+    target = _targets([time for _, time in found if time is not None], stream.keeps, micros(anchor))
     records, last = [], micros(anchor) - _SECOND
-    for line, time in zip(lines, times, strict=True):
-        raw = None if time is None else _with_time(line, stream.time, target[time])
+    for line, (path, time) in zip(lines, found, strict=True):
+        raw = None if time is None else _with_time(line, path, target[time])
         if raw is not None:
-            last = time_of(pick(decoded(raw))) or last
+            last = time_of(at(path)(decoded(raw))) or last
         records.append(Record(last, last, line if raw is None else raw))
     return sorted(records, key=lambda record: record.arrival)
 
 
+def _timed(line: bytes, stream: Stream) -> tuple[str, Micros | None]:
+    """The path of a record's time, and that time: pushed records may have another shape."""
+    value = decoded(line)
+    for path in (stream.time, *stream.also_time):
+        if (time := time_of(at(path)(value))) is not None:
+            return path, time
+    return stream.time, None
+
+
 def time_of(value: object) -> Micros | None:
-    """RFC 3339 text, with or without a zone, or seconds or milliseconds since 1970."""
+    """RFC 3339 text, with or without a zone, or a number of seconds or parts of them since 1970."""
     match value:
         case str() if found := _TEXT.fullmatch(value):
             try:
@@ -80,8 +87,10 @@ def time_of(value: object) -> Micros | None:
             return micros(day_and_second - _offset(found[5])) + fraction
         case bool():
             return None
-        case int() | float():
-            return int(value * (1_000 if value >= _MILLISECONDS_FROM else _SECOND))
+        case int():
+            return value * _SECOND // _parts(value)
+        case float():
+            return int(value * _SECOND / _parts(value))
     return None
 
 
@@ -150,8 +159,13 @@ def _in_format(old: Any, time: Micros) -> Any:
             f"{local:%Y-%m-%d}{found[2]}{local:%H:%M:%S}"
             f"{'.' if digits else ''}{fraction}{found[5] or ''}"
         )
-    scale = 1_000 if old >= _MILLISECONDS_FROM else _SECOND
-    return time // scale if isinstance(old, int) else time / scale
+    parts = _parts(old)
+    return time * parts // _SECOND if isinstance(old, int) else time * parts / _SECOND
+
+
+def _parts(value: float) -> int:
+    """How many of its units make a second: a number of seconds is that small for a long time."""
+    return next((10**n for n in (0, 3, 6) if value < 10 ** (n + 11)), 10**9)
 
 
 def _offset(zone: str | None) -> timedelta:

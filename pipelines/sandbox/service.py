@@ -133,6 +133,8 @@ class Stream:
     """A decoded record -> the vendor's identity of it."""
     time: str
     """The dotted path of the event time, which is moved when recorded events are replayed."""
+    also_time: Sequence[str] = ()
+    """Where recorded events of another shape, such as pushed ones, have it."""
     keeps: timedelta = timedelta(days=90)
     share: float = 1.0
     """Records a day, as a part of `per_day`."""

@@ -331,7 +331,7 @@ def _land(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> p
     if asked.worth_noting:
         with report.timed("note"):
             idle = _cursor(this, pages) if fresh.is_empty() else None
-            lakes.note(this.lake, this.log, asked.claims, idle)
+            lakes.note(this.lake, this.log, asked.claims, idle, lag=this.stream.lag)
         asked.noted()
     return fresh
 

@@ -35,6 +35,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
+from pipelines import spans
 from pipelines.errors import LakeError
 from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
@@ -290,14 +291,27 @@ def append_raw(
     return _fenced(lake, table, log.app, decide, said)
 
 
-def note(lake: Lake, log: Log, claims: Sequence[Claim] = (), cursor: str | None = None) -> None:
-    """Bring `coverage` up to date with what raw commits claim, then with these claims."""
+def note(
+    lake: Lake,
+    log: Log,
+    claims: Sequence[Claim] = (),
+    cursor: str | None = None,
+    *,
+    lag: timedelta | None = None,
+) -> None:
+    """Bring `coverage` up to date with what raw commits claim, then with these claims.
+
+    Where the stream's `lag` is known, claims that say the same together are one row.
+    """
     raw = open_table(lake, log.table)
     held = _done(raw, log.app) if raw else 0
 
     def decide(_: DeltaTable, seen: int) -> _Decision | None:
         rows = _claimed(raw, seen) if raw else []
         rows += [{**asdict(claim), "rows": held, "cursor": None} for claim in claims]
+        if lag is not None:
+            # The newest stays: it says when this was noted.
+            rows = spans.condensed(rows[:-1], lag) + rows[-1:]
         if rows and cursor:
             rows[-1]["cursor"] = cursor
         ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
@@ -328,7 +342,7 @@ def note_failure(lake: Lake, log: Log, failed: Claim) -> None:
 _NOTED = {name: dtype for name, dtype in COVERAGE.items() if name not in _COVERAGE.partitions}
 
 
-def _claimed(raw: DeltaTable, seen: int) -> list[dict[str, object]]:
+def _claimed(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
     """What the commits of a raw table claim that came after its first `seen` rows, oldest first."""
     return [
         {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 
@@ -52,6 +53,26 @@ def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: dateti
         gaps=tuple(Gap(span=span, reason=_why(rows, span)) for span in kept),
         lost=(*gone, *(Gap(span=span, reason=_NOT_KEPT) for span in minus(unasked, kept))),
     )
+
+
+def condensed(claims: Sequence[dict[str, Any]], lag: timedelta) -> list[dict[str, Any]]:
+    """Fewer rows of event.COVERAGE that say the same of one stream; in the order of asked_at.
+
+    A question that takes in the one before replaces it. One that makes nothing complete by itself,
+    since all it asked for is too young, only makes the one before longer.
+    """
+    kept: list[dict[str, Any]] = []
+    for claim in claims:
+        last = kept[-1] if kept else claim
+        if last is claim or not last["outcome"] == claim["outcome"] == "complete":
+            kept.append(claim)
+        elif claim["since"] <= last["since"] and last["until"] <= claim["until"]:
+            kept[-1] = claim
+        elif claim["asked_at"] - lag <= claim["since"] <= last["until"] <= claim["until"]:
+            kept[-1] = {**claim, "since": last["since"], "asked_at": last["asked_at"]}
+        else:
+            kept.append(claim)
+    return kept
 
 
 def union(spans: Iterable[Span]) -> tuple[Span, ...]:

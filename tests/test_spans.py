@@ -102,3 +102,22 @@ def test_what_is_gone_is_gone_for_ever():
 
 def test_nothing_is_known_of_a_stream_that_was_never_asked():
     assert known() == spans.Known()
+
+
+@given(asks, st.integers(0, 20))
+def test_condensed_claims_say_the_same(asked, lag):
+    asked = sorted(asked, key=lambda ask: ask[2])
+    rows = [("wanted", -1, 59, 59, None), *(("complete", s, u, a, None) for s, u, a in asked)]
+    table = claims(*rows)
+    short = spans.condensed(table.to_dicts(), timedelta(minutes=lag))
+    options = {"lag": timedelta(minutes=lag), "keeps": timedelta(days=1), "now": at(59)}
+    condensed = pl.DataFrame(short, table.schema)
+    assert len(short) <= table.height
+    assert spans.known(condensed, **options) == spans.known(table, **options)
+
+
+def test_an_hour_of_rounds_is_few_rows():
+    rows = [("complete", minute - 15, minute, minute, None) for minute in range(60)]
+    assert len(spans.condensed(claims(*rows).to_dicts(), timedelta(minutes=30))) == 1
+    rows = [("complete", -60, minute, minute, None) for minute in range(60)]
+    assert len(spans.condensed(claims(*rows).to_dicts(), timedelta(0))) == 1

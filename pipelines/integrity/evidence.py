@@ -53,9 +53,9 @@ def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, 
         "query.json": _json(_about(question, now, events, proofs)),
         "events.ndjson": events.write_ndjson().encode(),
         "records.ndjson": b"".join(_json(proof) for proof in proofs),
-        "coverage.ndjson": _coverage(lake, question, events).write_ndjson().encode(),
+        "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
-        **_checkpoints(lake, events),
+        **_checkpoints(lake),
     }
     manifest = [audit.MANIFEST, *(f"{sha256(files[n]).hexdigest()}  {n}" for n in files), ""]
     files["manifest.txt"] = note.signed("\n".join(manifest), signing)
@@ -101,20 +101,23 @@ def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
             yield maker.record(row)
 
 
-def _checkpoints(lake: Lake, events: pl.DataFrame) -> dict[str, bytes]:
+def _checkpoints(lake: Lake) -> dict[str, bytes]:
+    """Of every log, those without a match too: that nothing was found in them is evidence."""
+    shelf = Shelf(root=lake.uri("integrity"), options=lake.storage_options or {})
     return {
-        f"checkpoints/{name.replace('/', '.')}.txt": prove.prover(lake, name).note.encode()
-        for name, _, _ in _logs(events)
+        f"checkpoints/{name.replace('/', '.')}.txt": note
+        for name in shelf.pairs()
+        if not name.startswith("acts/") and (note := shelf.read(f"{name}/checkpoint"))
     }
 
 
-def _coverage(lake: Lake, question: Question, events: pl.DataFrame) -> pl.DataFrame:
+def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
     """What was asked of the vendors about this span: without it, silence means nothing."""
     table = lakes.scan(lake, "coverage")
     if table is None:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
-    return table.filter(overlaps).sort("asked_at").collect()
+    return table.filter(overlaps).drop("cursor").sort("asked_at").collect()
 
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:

@@ -170,9 +170,32 @@ def test_a_pack_with_any_file_changed_fails(filled, pack, tmp_path, change):
         audit.check_pack(target, filled.vkeys())
 
 
-def test_a_pack_says_what_was_asked_for(filled, tmp_path):
+def claim(since, until, outcome="complete", stream="system_log"):
+    span = {"since": since.isoformat(), "until": until.isoformat(), "outcome": outcome}
+    return {"integration": "okta", "stream": stream, **span}
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ([], "coverage of okta/system_log: NOT KNOWN: 2026-02-28 12:00:00 to 2026-03-10 12:00:00"),
+        (
+            [claim(QUESTION.since, NOON), claim(NOON, QUESTION.until)],
+            "coverage of okta/system_log: all of the time in question was asked for and answered",
+        ),
+        (
+            [claim(NOON, QUESTION.until), claim(QUESTION.since, NOON, "failed")],
+            "coverage of okta/system_log: NOT KNOWN: 2026-02-28 12:00:00 to 2026-03-01 12:00:00",
+        ),
+        (
+            [claim(QUESTION.since, QUESTION.until, stream="other")],
+            "coverage of okta/other: all of the time in question was asked for and answered",
+        ),
+    ],
+)
+def test_a_pack_says_what_was_asked_for_and_what_was_not(filled, pack, tmp_path, claims, said):
     def change(files):
-        files["coverage.ndjson"] = b'{"outcome":"complete"}\n{"outcome":"failed"}\n'
+        files["coverage.ndjson"] = "\n".join(map(json.dumps, claims)).encode()
         listed = "".join(
             f"{sha256(files[name]).hexdigest()}  {name}\n"
             for name in files
@@ -181,9 +204,19 @@ def test_a_pack_says_what_was_asked_for(filled, tmp_path):
         text = f"{audit.MANIFEST}\n{listed}"
         files["manifest.txt"] = note.signed(text, keys.signing(filled.integrity))
 
-    evidence.pack(filled.lake, QUESTION, tmp_path / "pack.zip", NOON)
-    target = rewritten(tmp_path / "pack.zip", tmp_path / "covered.zip", change)
-    assert "1 complete, 1 failed" in audit.check_pack(target, filled.vkeys())[-1]
+    target = rewritten(pack, tmp_path / "covered.zip", change)
+    assert any(line.startswith(said) for line in audit.check_pack(target, filled.vkeys()))
+
+
+def test_nothing_found_is_evidence_too(filled, tmp_path):
+    question = evidence.Question(
+        query="actor_email = 'nobody'", since=QUESTION.since, until=QUESTION.until
+    )
+    found = evidence.pack(filled.lake, question, tmp_path / "none.zip", NOON)
+    assert found == {"events": 0, "records": 0}
+    lines = audit.check_pack(str(tmp_path / "none.zip"), filled.vkeys())
+    assert any("had 700 records" in line for line in lines)
+    assert "NOT KNOWN" in lines[-1]
 
 
 def test_a_wrong_query_is_said_in_one_line(filled, tmp_path):

@@ -14,8 +14,7 @@ import json
 import re
 import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,6 +24,8 @@ from typing import Any
 PROOF, CONSISTENCY, MANIFEST = "auditlake proof 1", "auditlake consistency 1", "auditlake/evidence"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
+_CHECKPOINTS = "checkpoints/"
+_SHOWN = 3
 
 
 class Invalid(Exception):
@@ -299,7 +300,13 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
         if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
             raise Invalid(f"the event {event['event_uid']} has no record in the pack")
     said.append(f"{len(events):,} events, each of a record in the pack")
-    return [*said, *_coverage(files["coverage.ndjson"])]
+    notes = {name: note.decode() for name, note in files.items() if name.startswith(_CHECKPOINTS)}
+    for note in notes.values():
+        head = read_checkpoint(note, keys)
+        said.append(f"the log {head.origin} had {head.size:,} records")
+    query, rows = json.loads(files["query.json"]), files["coverage.ndjson"].splitlines()
+    logs = [name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1) for name in notes]
+    return [*said, *_coverage(logs, (query["since"], query["until"]), map(json.loads, rows))]
 
 
 def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[str]) -> list[str]:
@@ -315,12 +322,42 @@ def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[st
     return [f"{len(files)} files are as {signer} has signed them"]
 
 
-def _coverage(lines: bytes) -> list[str]:
-    outcomes = Counter(json.loads(line)["outcome"] for line in lines.splitlines())
-    if not outcomes:
-        return ["coverage: nothing was recorded about what was asked for in this span"]
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-    return [f"coverage: {counts}; see coverage.ndjson"]
+def _coverage(
+    logs: Iterable[str], asked: tuple[str, str], rows: Iterable[Mapping[str, str]]
+) -> list[str]:
+    """Of each log, whether all of the span was asked for and answered; if not, what was not."""
+    since, until = map(datetime.fromisoformat, asked)
+    answered: dict[str, list[tuple[datetime, datetime]]] = {log: [] for log in logs}
+    for row in rows:
+        spans = answered.setdefault(f"{row['integration']}/{row['stream']}", [])
+        if row["outcome"] == "complete":
+            first, last = (datetime.fromisoformat(row[end]) for end in ("since", "until"))
+            spans.append((first, last))
+    return [
+        f"coverage of {log}: {_share(list(_missing(since, until, spans)))}"
+        for log, spans in sorted(answered.items())
+    ]
+
+
+def _missing(
+    since: datetime, until: datetime, spans: Iterable[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """What of a time lies in none of these spans."""
+    for first, last in sorted(spans):
+        if first > since and since < until:
+            yield since, min(first, until)
+        since = max(since, last)
+    if since < until:
+        yield since, until
+
+
+def _share(missing: Sequence[tuple[datetime, datetime]]) -> str:
+    if not missing:
+        return "all of the time in question was asked for and answered"
+    moment = "%Y-%m-%d %H:%M:%S"
+    spans = ", ".join(f"{a:{moment}} to {b:{moment}}" for a, b in missing[:_SHOWN])
+    more = f" and {len(missing) - _SHOWN} more spans" if len(missing) > _SHOWN else ""
+    return f"NOT KNOWN: {spans}{more} UTC; see coverage.ndjson"
 
 
 def check_file(path: str, keys: Sequence[str]) -> list[str]:

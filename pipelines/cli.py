@@ -404,8 +404,10 @@ def _line(report: extract.Report) -> str:
         return f"{where}: FAILED: {report.error}{landed}"
     newest = f", newest {_plain(report.newest)}" if report.newest else ""
     rejected = f", {report.rejected:,} rejected" if report.rejected else ""
+    odd = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
     asked_for = f"{report.requests} request{'s' if report.requests != 1 else ''}"
-    return f"{where}: {report.rows:,} new of {report.total:,} rows{newest}{rejected}, {asked_for}"
+    rows = f"{report.rows:,} new of {report.total:,} rows"
+    return f"{where}: {rows}{newest}{rejected}{odd}, {asked_for}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -249,6 +249,7 @@ def _round_figures(report: Report) -> Figures:
         first = min(span.since for span in report.covered)
         last = max(span.until for span in report.covered)
         figures |= {"covered since": _stamp(first), "covered until": _stamp(last)}
+    figures |= {f"unreadable {column}": count for column, count in report.faults.items()}
     return figures | {f"seconds {step}": round(s, 3) for step, s in report.seconds.items()}
 
 

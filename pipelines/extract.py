@@ -7,6 +7,7 @@ anti-join in the lake drops what is already there.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -58,6 +59,8 @@ class Report:
     rejected: int = 0
     events: int = 0
     """New rows in events."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """Column -> values that no mapping could make out, and that are null in those rows."""
     requests: int = 0
     bytes: int = 0
     newest: datetime | None = None
@@ -460,8 +463,11 @@ def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, repor
 
     def rows() -> pl.DataFrame:
         with report.timed("map"):
-            return normalise.normalise(source.name, source.integration, stream, raw).events
+            found = normalise.normalise(source.name, source.integration, stream, raw)
+        faults[:] = [found.faults]  # once, however often the commit is tried
+        return found.events
 
+    faults: list[Counter[str]] = []
     mapping = report.seconds.get("map", 0.0)
     first, until = raw["seq"][0], raw["seq"][-1] + 1
     with report.timed("write events"):
@@ -475,6 +481,7 @@ def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, repor
         )
     report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
     report.events += landed.frame.height
+    report.faults = dict(sum(faults, Counter(report.faults)))
 
 
 def _same_origin(about: str, this: Round) -> None:

@@ -81,10 +81,25 @@ def read(
     )
     return frame.with_columns(
         pl.col("time").fill_null(pl.lit(fallback, dtype=Timestamp)),
-        pl.col("bytes").cast(pl.String, strict=False).alias("raw"),
+        _decoded(frame["bytes"]).alias("raw"),
         pl.lit(now, dtype=Timestamp).alias("ingested_at"),
         pl.lit(via).alias("via"),
     ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
+
+
+def _decoded(records: pl.Series) -> pl.Series:
+    """As text; null where it is none. A cast raises for all of them, strict or not."""
+    try:
+        return records.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([_utf_8(record) for record in records], dtype=pl.String)
+
+
+def _utf_8(record: bytes) -> str | None:
+    try:
+        return record.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def version_of(stream: Stream) -> pl.Expr | None:
@@ -250,7 +265,8 @@ class _Targets:
         )
 
     def _by_rank(self, target: Mapping[str, Any]) -> int:
-        return self._rank.get(target.get("type"), 99)
+        kind = target.get("type")
+        return self._rank.get(kind, 99) if isinstance(kind, str) else 99
 
 
 _CLEAN: dict[str, Callable[[str | None], str | None]] = {
@@ -262,7 +278,7 @@ _CLEAN: dict[str, Callable[[str | None], str | None]] = {
 def _texts(name: str, values: Sequence[Any]) -> pl.Series:
     try:
         series = pl.Series(name, values, pl.String, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
         series = pl.Series(name, [text(value) for value in values], pl.String)
     clean = _CLEAN.get(name)
     return pl.Series(name, [clean(v) for v in series], pl.String) if clean else series

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import polars as pl
 
-_ANY, _PERSON, _THING = "any", "person", "thing"
+_ANY, _PERSON, _THING, _ITEM = _KINDS = ("any", "person", "thing", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +47,37 @@ _SAID = {
     (3006, 4): _Said("removed", "remove", _PERSON, " from ", _THING),
     (3006, 5): _Said("deleted", "delete", _THING),
     (3006, 6): _Said("created", "create", _THING),
-    (6002, 1): _Said("installed", "install", _THING),
-    (6002, 2): _Said("removed", "remove", _THING),
-    (6006, 1): _Said("uploaded", "upload", _THING),
-    (6006, 2): _Said("downloaded", "download", _THING),
-    (6006, 3): _Said("changed", "change", _THING),
-    (6006, 4): _Said("deleted", "delete", _THING),
-    (6006, 5): _Said("renamed", "rename", _THING),
-    (6006, 6): _Said("copied", "copy", _THING),
-    (6006, 7): _Said("moved", "move", _THING),
-    (6006, 8): _Said("restored", "restore", _THING),
-    (6006, 9): _Said("previewed", "preview", _THING),
-    (6006, 12): _Said("shared", "share", _THING, " with ", _PERSON),
-    (6006, 13): _Said("stopped sharing", "stop sharing", _THING, " with ", _PERSON),
-    (6006, 14): _Said("opened", "open", _THING),
+    (6002, 1): _Said("installed", "install", _ITEM),
+    (6002, 2): _Said("removed", "remove", _ITEM),
+    (6006, 1): _Said("uploaded", "upload", _ITEM),
+    (6006, 2): _Said("downloaded", "download", _ITEM),
+    (6006, 3): _Said("changed", "change", _ITEM),
+    (6006, 4): _Said("deleted", "delete", _ITEM),
+    (6006, 5): _Said("renamed", "rename", _ITEM),
+    (6006, 6): _Said("copied", "copy", _ITEM),
+    (6006, 7): _Said("moved", "move", _ITEM),
+    (6006, 8): _Said("restored", "restore", _ITEM),
+    (6006, 9): _Said("previewed", "preview", _ITEM),
+    (6006, 12): _Said("shared", "share", _ITEM, " with ", _PERSON),
+    (6006, 13): _Said("stopped sharing", "stop sharing", _ITEM, " with ", _PERSON),
+    (6006, 14): _Said("opened", "open", _ITEM),
 }
 
 _PEOPLE = "(?i)^(users?|systemuser|person|member|admin|invited-user|guest|worker)$"
+_PLACES = "(?i)^(spaces?|device|sites?|orgs?|org_unit|domain|calendar|zone|mailbox|team)$"
 _VAGUE = "(?i)^(object|other|resource|system|service)$"
 
 _COMMON = (
     "access acknowledge activate add allow approve archive assign attach authorize block "
     "bypass cancel change claim clear close confirm connect consent copy create deactivate "
     "delete deny deploy detach detect disable disconnect discover dismiss download edit "
-    "enable enroll escalate export expire generate get grant import initiate insert install "
-    "invalidate invite issue join launch leave link lock log modify move open pause perform "
-    "post preview print promote provision publish purge read recover register reject release "
-    "remove rename renew replace report request reset resolve restore resume retrieve return "
-    "revert review revoke roll rotate run save search send set share sign start stop submit "
-    "suspend sync transfer trigger trust uninstall unlink unlock unsuspend update upload "
-    "validate verify view wipe write "
+    "enable enroll escalate expire export finish generate get grant import initiate insert "
+    "install invalidate invite issue join launch leave link lock log modify move open pause "
+    "perform post preview print promote provision publish purge read recover register reject "
+    "release remove rename renew replace report request reset resolve restore resume retrieve "
+    "return revert review revoke roll rotate run save search send set share sign start stop "
+    "submit suspend sync transfer trash trigger trust unenroll uninstall unlink unlock "
+    "unpause unregister unsuspend update upgrade upload validate verify view watch wipe write "
 )
 _VERBS = frozenset(_COMMON.split())
 _IRREGULAR = {
@@ -84,6 +85,7 @@ _IRREGULAR = {
     "set": "set", "submit": "submitted", "stop": "stopped", "transfer": "transferred",
     "wipe": "wiped", "write": "wrote",
 }  # fmt: skip
+_NOUNS = frozenset({"access", "log", "print", "report", "request"})  # before another verb
 _SHORT = {"new": "create", "del": "delete"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BETWEEN = re.compile(r"[\s_.:\-]+")
@@ -113,7 +115,8 @@ def words(action: str) -> str:
 def verbal(action: str) -> tuple[str, str] | None:
     """An action as something done and as something to do; `user_added` -> added user, add user."""
     said = [_SHORT.get(word, word) for word in words(action).split(" ")]
-    if said[0] in _VERBS and _VERBS.isdisjoint(said[1:2]):
+    noun = said[0] in _NOUNS and not _VERBS.isdisjoint(said[1:2])
+    if said[0] in _VERBS and not noun:
         return " ".join([_PAST[said[0]], *said[1:]]), " ".join(said)
     place = next((i for i, word in enumerate(said) if word in _BARE), None)
     if place is None and said[-1] in _VERBS:
@@ -129,7 +132,7 @@ def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Se
     by_class = _by_class(classes)
     by_action = _by_action(events)
     return (
-        events.with_columns(_actor().alias("who"), _first(_ANY), _first(_PERSON), _first(_THING))
+        events.with_columns(_actor().alias("who"), *map(_first, _KINDS))
         .with_columns(_not_oneself(_ANY), _not_oneself(_PERSON))
         .hstack([*by_class, *by_action])
         .select(pl.coalesce(_of_class(), _of_action()) + _reason())
@@ -162,7 +165,7 @@ def _actor() -> pl.Expr:
 
 
 def _first(which: str) -> pl.Expr:
-    """The first target that is a person, or is none, or is either, as one would name it."""
+    """The first target that is a person, or none, or no mere place, as one would name it."""
     of = pl.element().struct.field
     person = of("type").str.contains(_PEOPLE).fill_null(False)
     plain = person | of("type").str.contains(_VAGUE)
@@ -177,7 +180,8 @@ def _first(which: str) -> pl.Expr:
     name = pl.coalesce(of("name"), of("id"))
     shown = pl.when(plain).then(name).otherwise(pl.concat_str(kind, name, separator=" "))
     shown = pl.coalesce(shown, name)
-    wanted = {_ANY: name.is_not_null(), _PERSON: person, _THING: ~person}[which]
+    item = ~of("type").str.contains(_PLACES).fill_null(False)
+    wanted = {_ANY: item, _PERSON: person, _THING: ~person, _ITEM: item & ~person}[which]
     return pl.col("targets").list.eval(shown.filter(wanted)).list.first().alias(which)
 
 
@@ -188,14 +192,7 @@ def _not_oneself(which: str) -> pl.Expr:
 
 def _pick(column: str) -> pl.Expr:
     which = pl.col(column)
-    return (
-        pl.when(which == _ANY)
-        .then(pl.col(_ANY))
-        .when(which == _PERSON)
-        .then(pl.col(_PERSON))
-        .when(which == _THING)
-        .then(pl.col(_THING))
-    )
+    return pl.coalesce(pl.when(which == kind).then(pl.col(kind)) for kind in _KINDS)
 
 
 def _of_class() -> pl.Expr:

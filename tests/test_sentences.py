@@ -28,6 +28,8 @@ def said(class_uid, activity_id, **columns):
          "Ada changed the password of their own account"),
         ((6006, 12), {"targets": [LEDGER, BOB]}, "Ada shared document Ledger with Bob"),
         ((6006, 12), {"targets": [LEDGER]}, "Ada shared document Ledger"),
+        ((6006, 1), {"action": "attachment_upload", "targets": [{**LEDGER, "type": "space"}]},
+         "Ada uploaded attachment: Ledger"),
         ((3002, 1), {}, "Ada signed in"),
         ((3002, 1), {"outcome": "unknown"}, "Ada tried to sign in"),
         ((3002, 1), {"outcome": "failure", "outcome_reason": "locked"},

@@ -449,8 +449,10 @@ def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
     return [*found, _target(owner, owner, "Mailbox")] if owner else found
 
 
-def _team(members: Any, team_id: Any, team: Any, channel: Any) -> list[dict[str, Any]]:
+def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list[dict[str, Any]]:
     found = [_target(m.get("UPN"), m.get("DisplayName"), "User") for m in members or ()]
+    if app:
+        found.append(_target(None, app, "Application"))
     if team or team_id:
         found.append(_target(team_id, team, "Team"))
     return [*found, _target(None, channel, "Channel")] if channel else found
@@ -491,9 +493,9 @@ def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
     file, mail, team, protected, alert = (
         given[:4],
         given[4:7],
-        given[7:11],
-        given[11:14],
-        given[14:],
+        given[7:12],
+        given[12:15],
+        given[15:],
     )
     if protected[0]:
         return _protected(*protected)
@@ -536,6 +538,7 @@ _SERVICES: Columns = {
         "Item",
         "AffectedItems",
         "Members",
+        "AddOnName",
         "TeamGuid",
         "TeamName",
         "ChannelName",

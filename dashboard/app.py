@@ -1,7 +1,8 @@
 """The dashboard's server: `streamlit run dashboard/app.py`.
 
 The pages are in shell.py. Beside them it serves the exported files, piece by piece, and tells the
-browser to ask nobody but itself, whatever an event's text may say.
+browser to ask nobody but itself, whatever an event's text may say. It does not start where
+strangers could reach it and it would let them in.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from dashboard import exports
+from dashboard import exports, opening
 from dashboard.policy import Policy
 
+opening.check_listening()
 app = st.App(
     Path(__file__).parent / "shell.py",
     routes=[Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)],

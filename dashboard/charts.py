@@ -96,7 +96,7 @@ def activity(
     """
     bars = _clamped(counts, edges, span)
     return alt.layer(
-        *_unseen(blind, streams, zone),
+        *_unseen(_parts(blind, span), streams, zone),
         _bars(bars, stacked, _x(edges, span, zone)),
         _hover(_wide(bars, stacked, zone), stacked),
         height=HEIGHT,
@@ -154,7 +154,7 @@ def week(hours: pl.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("hour:O", title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
             y=alt.Y("day:O", sort=days, title=None, axis=alt.Axis(domain=False, ticks=False)),
-            opacity=alt.Opacity("n:Q", legend=None, scale=alt.Scale(range=[0.06, 1])),
+            opacity=alt.Opacity("n:Q", legend=None, scale=alt.Scale(type="sqrt", range=[0.06, 1])),
             tooltip=[
                 alt.Tooltip("day:O", title="Day"),
                 alt.Tooltip("hour:O", title="Hour"),
@@ -233,19 +233,19 @@ def _clamped(
 
 
 _T = pl.Datetime("us", "UTC")
+_Part = tuple[datetime, datetime, list[Blind]]
+_DOTS = 2000  # across the widest graph
 
 
-def _unseen(blind: Sequence[Blind], streams: int, zone: ZoneInfo) -> list[alt.Chart]:
-    parts = _parts(blind)
+def _unseen(parts: Sequence[_Part], streams: int, zone: ZoneInfo) -> list[alt.Chart]:
     every = [part for part in parts if len(part[2]) >= streams]
     some = [part for part in parts if len(part[2]) < streams]
-    layers = [(every, 0, 0.28), (some, HEIGHT - STRIP, 0.75)]
+    # The plot is lower than the chart by its axis, and only Vega knows by how much.
+    layers = [(every, "0", 0.28), (some, f"height - {STRIP}", 0.75)]
     return [_bands(part, top, opacity, zone) for part, top, opacity in layers if part]
 
 
-def _bands(
-    parts: list[tuple[datetime, datetime, list[Blind]]], top: int, opacity: float, zone: ZoneInfo
-) -> alt.Chart:
+def _bands(parts: Sequence[_Part], top: str, opacity: float, zone: ZoneInfo) -> alt.Chart:
     rows = pl.DataFrame(
         {
             "start": [since for since, _, _ in parts],
@@ -261,22 +261,23 @@ def _bands(
         .encode(
             x="start:T",
             x2="end:T",
-            y=alt.value(top),
-            y2=alt.value(HEIGHT),
+            y=alt.value(alt.ExprRef(top)),
+            y2=alt.value("height"),
             tooltip=[alt.Tooltip("when:N", title="Time"), alt.Tooltip("what:N", title="Not seen")],
         )
     )
     return chart
 
 
-def _parts(blind: Sequence[Blind]) -> list[tuple[datetime, datetime, list[Blind]]]:
-    """The times cut at every end, each with who is blind in it."""
+def _parts(blind: Sequence[Blind], span: tuple[datetime, datetime]) -> list[_Part]:
+    """The times cut at every end, each with who is blind in it; none too narrow to be seen."""
+    least = (span[1] - span[0]) / _DOTS
     ends = sorted({end for one in blind for end in (one.since, one.until)})
     met = (
         (since, until, [one for one in blind if one.since <= since and until <= one.until])
         for since, until in pairwise(ends)
     )
-    return [part for part in met if part[2]]
+    return [part for part in met if part[2] and part[1] - part[0] >= least]
 
 
 def _who_is_blind(blind: Sequence[Blind]) -> str:

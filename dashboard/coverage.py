@@ -55,6 +55,11 @@ class Known:
             if span.until - span.since >= _LEAST
         ]
 
+    def gaps(self, log: Log, since: datetime, until: datetime) -> list[Blind]:
+        """Those up to the last question: what is younger is not missing yet."""
+        asked = self.asked_at.get(log, since)
+        return self.blind(log, since, min(until, asked)) if asked > since else []
+
     def share(self, log: Log, since: datetime, until: datetime) -> float:
         """How much of that time the stream shows, from 0 to 1."""
         blind = sum((one.until - one.since for one in self.blind(log, since, until)), timedelta())

@@ -75,6 +75,23 @@ def first_seen(
     }
 
 
+def begins(events: pl.LazyFrame, query: Query) -> tuple[datetime, datetime] | None:
+    """The first event of the selection, and of all; None where nothing is selected."""
+    first = pl.collect_all(
+        [
+            queries.matching(events, query).select(pl.col("time").min()),
+            events.select(pl.col("time").min()),
+        ]
+    )
+    selected, ever = (frame.item() for frame in first)
+    return (selected, ever) if selected else None
+
+
+def is_new(first: datetime, began: tuple[datetime, datetime] | None) -> bool:
+    """Was a value first seen ever in the selection, though the lake reaches back further?"""
+    return began is not None and began[1] < began[0] <= first
+
+
 _KEYS = {"share": "more", "lift": "lift"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,16 @@ from pipelines import settings
 from pipelines.errors import ConfigurationError
 
 MISCONFIGURED = ConfigurationError
+
+
+def check_listening() -> None:
+    """Ends the process where others could reach a server that asks nobody to sign in."""
+    address = st.get_option("server.address")
+    if people.exposed(_secrets(), address):
+        sys.exit(
+            f"dashboard: it would listen on {address or 'every address'} and asks nobody to sign "
+            "in: set dashboard.host to 127.0.0.1, or set up sign-in (docs/dashboard.md)"
+        )
 
 
 def visitor() -> str:

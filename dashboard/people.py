@@ -49,16 +49,21 @@ def belongs(claims: Mapping[str, Any], rules: Rules) -> bool:
     """Do the claims of a sign-in satisfy any rule? An address counts only where it is verified."""
     named = claims.get(rules.claim) or ()
     groups = {named} if isinstance(named, str) else set(named)
-    address = str(claims.get("email") or "")
-    domain = address.rpartition("@")[2].lower() if claims.get("email_verified") is True else ""
-    return bool(groups & rules.groups) or domain in rules.domains
+    _, at, domain = str(claims.get("email") or "").rpartition("@")
+    verified = bool(at) and claims.get("email_verified") is True
+    return bool(groups & rules.groups) or (verified and domain.lower() in rules.domains)
+
+
+def exposed(secrets: Mapping[str, Any], listens_on: str | None) -> bool:
+    """Can others reach the server, while it asks nobody to sign in?"""
+    return "auth" not in secrets and listens_on not in LOOPBACK
 
 
 def admitted(secrets: Mapping[str, Any], user: Mapping[str, Any], listens_on: str | None) -> str:
     """The name of whoever is asking. Raises NotSignedIn, Refused or Exposed."""
+    if exposed(secrets, listens_on):
+        raise Exposed
     if "auth" not in secrets:
-        if listens_on not in LOOPBACK:
-            raise Exposed
         return getpass.getuser()
     if not user.get("is_logged_in"):
         raise NotSignedIn

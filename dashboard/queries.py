@@ -106,6 +106,17 @@ def page(counts: Counts, query: Query, number: int, counted: Days) -> pl.DataFra
     )
 
 
+def nearest(events: pl.LazyFrame, query: Query, instant: datetime, most: int = 200) -> pl.DataFrame:
+    """The matching events nearest to `instant` in time, newest first."""
+    return (
+        matching(events, query)
+        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+        .bottom_k(most, by=(pl.col("time") - instant).abs())
+        .sort("time", "event_uid", descending=True)
+        .collect()
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     events: int
@@ -188,7 +199,8 @@ def export(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
 def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFrame:
     """Each integration's streams: events, newest, arrival, usual delay and events a day.
 
-    `delay` is the median of the last `history` days; `daily` has one count a UTC day, today last.
+    `delay` is the median of the last `history` days, of events younger than the stream's first
+    arrival: history was not late. `daily` has one count a UTC day, today last.
     """
     first = (now - timedelta(days=history - 1)).date()
     by = ["integration", "stream"]
@@ -199,7 +211,9 @@ def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFr
         last_arrival=pl.col("ingested_at").max(),
     )
     recent = events.filter(pl.col("date") >= first)
-    delays = recent.group_by(by).agg(delay=(pl.col("ingested_at") - pl.col("time")).median())
+    fresh = pl.col("time") >= pl.col("ingested_at").min()
+    delay = pl.col("ingested_at") - pl.col("time")
+    delays = recent.group_by(by).agg(delay=delay.filter(fresh).median())
     counts = recent.group_by(*by, "date").agg(n=pl.len())
     daily = (
         _every_day(totals.select(by), first, now.date())

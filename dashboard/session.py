@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from dashboard import charts, opening, state, times
+from dashboard import charts, opening, search, state, times
 from dashboard.notes import Seen
 from dashboard.queries import Filter
+from dashboard.search import Term, Word
 from dashboard.state import Opened, View
 
 _VIEW = "view"
@@ -78,9 +79,15 @@ def filter_by(wanted: Filter) -> None:
     ask(view().adding(wanted))
 
 
-def show_event(opened: Opened | None) -> None:
+def search_for(phrase: str, *, negated: bool) -> None:
+    """Add words that must, or must not, be in an event to what is searched for."""
+    term = Term(words=(Word(text=phrase, quoted=True),), negated=negated)
+    change(text=f"{view().text} {search.show([term])}".strip())
+
+
+def show_event(opened: Opened | None, page: int | None = None) -> None:
     """Open or close the details pane: the same question, so a fragment's run is enough."""
-    st.session_state[_VIEW] = replace(view(), opened=opened)
+    st.session_state[_VIEW] = replace(view(), opened=opened, page=page or view().page)
     st.session_state[_ACTED] = True
 
 

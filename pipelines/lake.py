@@ -835,6 +835,7 @@ def tables(lake: Lake, logs: Sequence[Log]) -> list[str]:
     known = [
         *(log.table for log in logs),
         *(t.name for t in (_EVENTS, _REJECTED, _COVERAGE, _ECHOES, _RECONCILED, _ROLLUPS)),
+        *("access", "views"),
     ]
     return [table for table in known if open_table(lake, table) is not None]
 

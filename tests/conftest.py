@@ -31,7 +31,9 @@ _TOGETHER = ("tests/dashboard/", "tests/clients/")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.startswith(_TOGETHER):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+            browser = item.get_closest_marker("browser") is not None
+            group = "browser" if browser else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True)

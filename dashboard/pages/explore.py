@@ -8,10 +8,24 @@ import streamlit as st
 
 from dashboard import opening, queries, session, state
 from dashboard.panels import activity, events, filters, header, notices, standing_out
+from dashboard.state import View
+
+# "/" puts the cursor into the search box, unless something is being written already.
+_SLASH = """<script>
+if (!window.auditlakeSlash) {
+  window.auditlakeSlash = true;
+  document.addEventListener("keydown", (event) => {
+    const box = document.querySelector(".st-key-search input");
+    const writing = event.target.closest("input, textarea, [contenteditable]");
+    if (event.key === "/" && box && !writing) { event.preventDefault(); box.focus(); }
+  });
+}
+</script>"""
 
 
 def show() -> None:
     session.follow_address()
+    st.set_page_config(page_title=_name(session.view()))
     snapshot = opening.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
@@ -33,6 +47,13 @@ def show() -> None:
         session.no_grid()
         notices.no_match(query, snapshot)
     session.write_address()
+    st.html(_SLASH, unsafe_allow_javascript=True)
+
+
+def _name(view: View) -> str:
+    """What tells this tab of the browser from others: the browser shows it as plain text."""
+    said = [*(wanted.value for wanted in view.filters), view.text]
+    return " · ".join([*filter(None, said), "auditlake"])[:120]
 
 
 def _tabs() -> None:

@@ -45,8 +45,8 @@ def show() -> None:
     _table(this, _told(this, streams))
     st.caption(
         "Shown is how much of the last 14 days was asked for and answered; delay is the usual "
-        "time from an event to its arrival; bars are events a day (UTC), today last · times in "
-        f"{session.zone().key} · lake v{snapshot.version}"
+        "time from an event to its arrival, history aside; bars are events a day (UTC), today "
+        f"last · times in {session.zone().key} · lake v{snapshot.version}"
     )
     _gaps(this)
     _rejected(this)
@@ -60,9 +60,9 @@ def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     return streams.with_columns(
         pl.Series("state", [[this.known.state(log, this.now)] for log in logs]),
         pl.Series("silence", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
-        pl.Series("delay", [times.ago(d) if d is not None else None for d in streams["delay"]]),
-        pl.Series("shown", [_share(this.known, log, since, this.now) for log in logs], pl.Float64),
-        pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.Int64),
+        pl.Series("delay", [times.ago(d) if d is not None else "" for d in streams["delay"]]),
+        pl.Series("shown", [_share(this.known, log, since, this.now) for log in logs], pl.String),
+        pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.String),
         pl.Series("asked", [_asked(this, log) for log in logs], pl.String),
         pl.Series("next", [_next(this, log) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
@@ -70,15 +70,14 @@ def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _share(known: Known, log: coverage.Log, since: datetime, now: datetime) -> float | None:
-    return 100 * known.share(log, since, now) if log in known.asked_at else None
+def _share(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
+    """Until the last question: what is younger is not missing yet."""
+    asked = known.asked_at.get(log, since)
+    return f"{100 * known.share(log, since, min(now, asked)):.1f} %" if asked > since else ""
 
 
-def _count(known: Known, log: coverage.Log, since: datetime, now: datetime) -> int | None:
-    """Gaps that are over: what is younger than the last question is not missing yet."""
-    if log not in known.asked_at:
-        return None
-    return len(known.blind(log, since, min(now, known.asked_at[log])))
+def _count(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
+    return f"{len(known.gaps(log, since, now)):,}" if log in known.asked_at else ""
 
 
 def _asked(this: _Now, log: coverage.Log) -> str:
@@ -107,6 +106,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
     st.dataframe(
         streams,
         hide_index=True,
+        placeholder="",
         row_height=34,
         height="content",
         column_order=(
@@ -114,7 +114,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             *("asked", "next", "shown", "gaps", "rejected", "pushed", "daily"),
         ),
         column_config={
-            "integration": "Integration",
+            "integration": column.TextColumn("Integration", width=125),
             "stream": "Stream",
             "state": column.MultiselectColumn("State", options=list(_STATES), color=tints),
             "events": column.NumberColumn("Events", format="localized"),
@@ -125,8 +125,8 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             "delay": "Delay",
             "asked": "Asked",
             "next": "Next poll",
-            "shown": column.NumberColumn("Shown", format="%.1f%%"),
-            "gaps": column.NumberColumn("Gaps"),
+            "shown": column.TextColumn("Shown", alignment="right"),
+            "gaps": column.TextColumn("Gaps", alignment="right"),
             "rejected": column.NumberColumn("Rejected", format="localized"),
             "pushed": "Last push",
             "daily": column.BarChartColumn("Last 14 days", y_min=0, width="medium"),
@@ -141,8 +141,8 @@ def _gaps(this: _Now) -> None:
     since = this.now - _FORTNIGHT
     rows = [
         (*log, one.since, one.until, times.ago(one.until - one.since), one.reason)
-        for log, asked in this.known.asked_at.items()
-        for one in this.known.blind(log, since, min(this.now, asked))
+        for log in this.known.asked_at
+        for one in this.known.gaps(log, since, this.now)
     ]
     st.markdown("### Not seen in the last 14 days")
     if not rows:
@@ -154,6 +154,7 @@ def _gaps(this: _Now) -> None:
     st.dataframe(
         shown.head(_MOST_GAPS),
         hide_index=True,
+        placeholder="",
         height="content",
         row_height=28,
         column_config={
@@ -182,6 +183,7 @@ def _rejected(this: _Now) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="",
         height="content",
         row_height=28,
         column_config={

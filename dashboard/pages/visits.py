@@ -21,6 +21,7 @@ def show() -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="",
         height=min(640, 40 + 28 * max(1, rows.height)),
         row_height=28,
         column_config={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
@@ -17,6 +18,16 @@ from dashboard.queries import Filter, Query, Summary
 _TOP = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """What the streams that a search is about did not show of its time."""
+
+    blind: tuple[Blind, ...] = ()
+    streams: int = 0
+    missing: int = 0
+    """How many of them do not show all up to when they were asked last."""
+
+
 def show(snapshot: Snapshot, query: Query) -> None:
     field = session.view().by
     summary = snapshot.ask(queries.summary, query)
@@ -24,25 +35,31 @@ def show(snapshot: Snapshot, query: Query) -> None:
     stacked = charts.series(
         top, summary.events, field, session.colours(field, [value for value, _ in top])
     )
+    sight = _sight(query)
     with st.container(border=True, key="activity", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            _totals(summary)
+            _totals(summary, sight)
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
-            _graph(snapshot, query, field, stacked)
+            _graph(snapshot, query, field, stacked, sight)
         with right:
             _legend(field, stacked)
 
 
-def _totals(summary: Summary) -> None:
+def _totals(summary: Summary, sight: _Sight) -> None:
+    missing = (
+        f" · <b>{sight.missing}</b> of {sight.streams} streams not seen throughout"
+        if sight.missing
+        else ""
+    )
     share = summary.unsuccessful / max(1, summary.events)
     st.html(
         '<span class="quiet">'
         f"<b>{summary.events:,}</b> event{'s' * (summary.events != 1)} · "
         f"<b>{summary.actors:,}</b> actor{'s' * (summary.actors != 1)} · "
         f"<b>{summary.addresses:,}</b> IP{'s' * (summary.addresses != 1)} · "
-        f"<b>{summary.unsuccessful:,}</b> failed ({share:.1%})</span>",
+        f"<b>{summary.unsuccessful:,}</b> failed ({share:.1%}){missing}</span>",
         width="stretch",
     )
 
@@ -64,17 +81,24 @@ def _take_group() -> None:
     session.change(by=st.session_state["by"])
 
 
-def _graph(snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...]) -> None:
+def _graph(
+    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], sight: _Sight
+) -> None:
     zone = session.zone()
     edges = times.edges(query.since, query.until, zone)
     top = tuple(one.value for one in stacked if one.value is not None)
     counts = snapshot.ask(queries.activity, query, field, top, edges)
-    blind, streams = _blind(snapshot, query)
     # A new key after a zoom, or the old brush would stay on the new axis.
     key = f"graph-{times.show(session.view().range)}"
     st.altair_chart(
         charts.activity(
-            counts, stacked, edges, (query.since, query.until), zone, blind=blind, streams=streams
+            counts,
+            stacked,
+            edges,
+            (query.since, query.until),
+            zone,
+            blind=sight.blind,
+            streams=sight.streams,
         ),
         key=key,
         on_select=lambda: _zoom(key),
@@ -84,14 +108,15 @@ def _graph(snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, 
     )
 
 
-def _blind(snapshot: Snapshot, query: Query) -> tuple[list[Blind], int]:
-    """What the streams that the search is about did not show, and how many these are."""
+def _sight(query: Query) -> _Sight:
     known = opening.configured().ask("coverage", coverage.known) or coverage.NOTHING
-    kept = [log for log in known.asked_at if queries.concerns(query, log[0])]
+    logs = [log for log in known.asked_at if queries.concerns(query, log[0])]
     until = min(query.until, datetime.now(UTC))
     if query.since >= until:
-        return [], len(kept)
-    return [one for log in kept for one in known.blind(log, query.since, until)], len(kept)
+        return _Sight()
+    blind = [one for log in logs for one in known.blind(log, query.since, until)]
+    missing = sum(bool(known.gaps(log, query.since, until)) for log in logs)
+    return _Sight(blind=tuple(blind), streams=len(logs), missing=missing)
 
 
 def _zoom(key: str) -> None:
@@ -116,6 +141,7 @@ def _legend(field: str, stacked: tuple[Series, ...]) -> None:
         on_select=lambda: _take_legend(key, field, values),
         selection_mode="single-cell",
         hide_index=True,
+        placeholder="",
         height=charts.HEIGHT,
         row_height=20,
         column_config={

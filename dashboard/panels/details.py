@@ -5,6 +5,7 @@ Values are shown by `st.text`, `st.code` and grids only, which render nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from dashboard.state import Opened
 from pipelines.event import EVENTS
 
 Event = dict[str, Any]
+Step = Callable[[], None] | None
 _FIRST = (
     "actor",
     "source_ip",
@@ -46,17 +48,15 @@ _ENTITIES = {
     "source_ip": ("All of this IP", ":material/lan:"),
     "target": ("All of this target", ":material/target:"),
 }
+_SENSES = ((False, ":material/add:", "Only"), (True, ":material/remove:", "Exclude"))
+_MOST_TARGETS = 20
 _MOST_RAW = 100_000  # characters shown; a browser colours no more in good time
 
 
-def show(
-    snapshot: Snapshot,
-    opened: Opened,
-    neighbours: tuple[Opened | None, Opened | None],
-    go: Callable[[Opened | None], None],
-) -> None:
+def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
+    """`steps` lead to the next newer and the next older event, where there is one."""
     event = snapshot.ask(queries.event, opened.date, opened.uid)
-    _title(event, neighbours, go)
+    _title(event, *steps)
     if event is None:
         st.caption("This event is not in the lake (any more). The link may belong to another lake.")
         return
@@ -70,32 +70,25 @@ def show(
                 panel(snapshot, event)
 
 
-def _title(
-    event: Event | None,
-    neighbours: tuple[Opened | None, Opened | None],
-    go: Callable[[Opened | None], None],
-) -> None:
-    newer, older = neighbours
+def _title(event: Event | None, newer: Step, older: Step) -> None:
     with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key="pane_title"):
         said = (event["message"] or event["action"] or "Event") if event else "Event not found"
         with st.container(key="said"):
             st.text(said)
-        _step("Newer event", ":material/keyboard_arrow_up:", "K", newer, go)
-        _step("Older event", ":material/keyboard_arrow_down:", "J", older, go)
+        _step("Newer event", ":material/keyboard_arrow_up:", "K", newer)
+        _step("Older event", ":material/keyboard_arrow_down:", "J", older)
         st.button(
             "Close details",
             icon=":material/close:",
             key="close",
             shortcut="Esc",
             type="tertiary",
-            on_click=go,
+            on_click=session.show_event,
             args=(None,),
         )
 
 
-def _step(
-    label: str, icon: str, shortcut: str, to: Opened | None, go: Callable[[Opened | None], None]
-) -> None:
+def _step(label: str, icon: str, shortcut: str, to: Step) -> None:
     st.button(
         label,
         icon=icon,
@@ -103,8 +96,7 @@ def _step(
         shortcut=shortcut,
         type="tertiary",
         disabled=to is None,
-        on_click=go,
-        args=(to,),
+        on_click=to,
     )
 
 
@@ -131,22 +123,26 @@ def _columns(snapshot: Snapshot, event: Event) -> None:
 
 
 def _field(name: str, text: str) -> None:
-    label = fields.label(name)
+    def narrow(negated: bool) -> None:
+        session.filter_by(Filter(field=name, value=text, negated=negated))
+
+    _row(name, fields.label(name), text, narrow)
+
+
+def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> None:
+    """A value with a plus and a minus; `label` must be harmless as Markdown."""
     with st.container(horizontal=True, vertical_alignment="center", gap=None):
         st.caption(label, width=104)
         st.text(text, width="stretch")
-        for negated, icon, verb in (
-            (False, ":material/add:", "Only this"),
-            (True, ":material/remove:", "Exclude this"),
-        ):
+        for negated, icon, verb in _SENSES:
             st.button(
-                f"{verb} {label}",
+                f"{verb} this {label}",
                 icon=icon,
-                key=f"{verb.split()[0].lower()}_{name}",
+                key=f"{verb.lower()}_{key}",
                 type="tertiary",
-                help=f"{verb} value",
-                on_click=session.filter_by,
-                args=(Filter(field=name, value=text, negated=negated),),
+                help=f"{verb} this value",
+                on_click=narrow,
+                args=(negated,),
             )
 
 
@@ -157,16 +153,20 @@ def _value(event: Event, name: str) -> str:
 
 
 def _targets(event: Event) -> None:
-    if len(event["targets"] or []) > 1:
-        st.caption("Targets")
-        st.dataframe(
-            pl.DataFrame(event["targets"]),
-            hide_index=True,
-            row_height=26,
-            height="content",
-            column_order=("name", "type", "id"),
-            alt="Targets",
-        )
+    """Those after the first, which are found by their words."""
+    others = (event["targets"] or [])[1:]
+    for number, target in enumerate(others[:_MOST_TARGETS], start=2):
+        if text := target["name"] or target["id"]:
+            _target(number, text)
+    if len(others) > _MOST_TARGETS:
+        st.caption(f"{len(others) - _MOST_TARGETS:,} more are in the record.")
+
+
+def _target(number: int, text: str) -> None:
+    def narrow(negated: bool) -> None:
+        session.search_for(text, negated=negated)
+
+    _row(f"target_{number}", f"Target {number}", text, narrow)
 
 
 def _arrival(event: Event) -> None:
@@ -224,29 +224,45 @@ def _around(snapshot: Snapshot, event: Event) -> None:
         label_visibility="collapsed",
     )
     query = _nearby(event["time"], Filter(field=name, value=_value(event, name)) if name else None)
-    rows = snapshot.ask(queries.page, query, 1, snapshot.ask(queries.days, query))
-    several = "s" * (rows.height != 1)
-    st.caption(f"{rows.height:,} event{several} within 30 minutes · newest first")
+    total = sum(n for _, n in snapshot.ask(queries.days, query))
+    rows = snapshot.ask(queries.nearest, query, event["time"])
+    nearest = f", the {rows.height} nearest shown" if rows.height < total else ""
+    st.caption(f"{total:,} event{'s' * (total != 1)} within 30 minutes{nearest} · newest first")
+    _nearby_grid(rows, event["event_uid"])
+
+
+def _nearby_grid(rows: pl.DataFrame, uid: str) -> None:
+    places = [Opened(date=day, uid=u) for u, day in rows.select("event_uid", "date").iter_rows()]
+    key = f"around-{hashlib.sha256(repr((places, uid)).encode()).hexdigest()[:16]}"
+    column = st.column_config
     st.dataframe(
-        rows.with_columns(
-            here=pl.when(pl.col("event_uid") == event["event_uid"]).then(pl.lit("▸"))
-        ),
+        rows.with_columns(here=pl.when(pl.col("event_uid") == uid).then(pl.lit("▸"))),
+        key=key,
+        on_select=lambda: _open(key, places),
+        selection_mode="single-cell",
         hide_index=True,
+        placeholder="",
         height=340,
         row_height=26,
         column_order=("here", "time", "title", "outcome", "actor", "integration"),
         column_config={
-            "here": st.column_config.TextColumn("", width=22),
-            "time": st.column_config.DatetimeColumn(
+            "here": column.TextColumn("", width=22),
+            "time": column.DatetimeColumn(
                 "Time", format="HH:mm:ss", timezone=session.zone().key, width=70
             ),
-            "title": st.column_config.TextColumn("Event", width=190),
-            "outcome": st.column_config.TextColumn("Outcome", width=70),
-            "actor": st.column_config.TextColumn("Actor"),
-            "integration": st.column_config.TextColumn("Integration"),
+            "title": column.TextColumn("Event", width=190),
+            "outcome": column.TextColumn("Outcome", width=70),
+            "actor": column.TextColumn("Actor"),
+            "integration": column.TextColumn("Integration"),
         },
-        alt="Events around this one",
+        alt="Events around this one; choose one to open it",
     )
+
+
+def _open(key: str, places: list[Opened]) -> None:
+    cells = st.session_state[key]["selection"]["cells"]
+    if cells:
+        session.show_event(places[cells[0][0]])
 
 
 def _nearby(instant: datetime, wanted: Filter | None) -> Query:
@@ -255,4 +271,5 @@ def _nearby(instant: datetime, wanted: Filter | None) -> Query:
         since=instant - margin,
         until=instant + margin,
         filters=(wanted,) if wanted else (),
+        held=session.view().held,
     )

@@ -6,7 +6,9 @@ the grid's key is a digest of their identities, and its callback carries them al
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -15,6 +17,7 @@ import streamlit as st
 from dashboard import queries, session
 from dashboard.lake import Snapshot
 from dashboard.panels import details
+from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
 
@@ -31,8 +34,7 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
     view = session.view()
     pages = -(-total // queries.PAGE)
     number = min(view.page, pages)
-    counted = snapshot.ask(queries.days, query)
-    rows = snapshot.ask(queries.page, query, number, counted)
+    rows = _page(snapshot, query, number)
     places = _places(rows)
     left, right = st.columns([2.05, 1], gap="small") if view.opened else (st.container(), None)
     key = _key(places)
@@ -40,9 +42,14 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
         _grid(rows, places, key)
         _footer(number, pages, total)
     if right and view.opened:
-        with right:
-            _details(snapshot, view.opened, places, key)
+        steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
+        with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
+            details.show(snapshot, view.opened, steps)
     session.write_address()
+
+
+def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:
+    return snapshot.ask(queries.page, query, number, snapshot.ask(queries.days, query))
 
 
 def _places(rows: pl.DataFrame) -> list[Opened]:
@@ -63,6 +70,7 @@ def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
         on_select=lambda: _pick(key, places),
         selection_mode=["single-row", "single-cell"],
         hide_index=True,
+        placeholder="",
         height=HEIGHT,
         row_height=28,
         column_order=_COLUMNS if opened else (*_COLUMNS, *_IN_PANE_WHEN_OPEN),
@@ -80,10 +88,10 @@ def _column_config() -> dict[str, Any]:
         ),
         "integration": text("Integration", width=120),
         "activity_type": text("Activity", width=150),
-        "title": text("Event", width=250),
+        "title": text("Event", width=240),
         "actor": text("Actor", width=190),
         "outcome": column.MultiselectColumn(
-            "Outcome", options=list(tints), color=list(tints.values()), width=80
+            "Outcome", options=list(tints), color=list(tints.values()), width=90
         ),
         "source_ip": text("IP address", width=120),
         "target": text("Target"),
@@ -136,20 +144,23 @@ def _turn(key: str) -> None:
     session.change(page=st.session_state[key], opened=None)
 
 
-def _details(snapshot: Snapshot, opened: Opened, places: list[Opened], key: str) -> None:
-    place = places.index(opened) if opened in places else None
-    with st.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
-        details.show(snapshot, opened, _neighbours(places, place), lambda to: _go(key, places, to))
-
-
-def _neighbours(places: list[Opened], place: int | None) -> tuple[Opened | None, Opened | None]:
-    """The next newer and the next older event of the page."""
-    if place is None:
+def _steps(
+    opened: Opened, places: list[Opened], number: int, page: Callable[[int], pl.DataFrame]
+) -> tuple[Step, Step]:
+    """To the next newer and the next older event, over the end of the page too."""
+    if opened not in places:
         return None, None
-    newer = places[place - 1] if place else None
-    return newer, places[place + 1] if place + 1 < len(places) else None
+    place = places.index(opened)
+    newer = _step(places, place - 1, number) if place else _over(page, number - 1, -1)
+    last = place + 1 == len(places)
+    return newer, _over(page, number + 1, 0) if last else _step(places, place + 1, number)
 
 
-def _go(key: str, places: list[Opened], to: Opened | None) -> None:
-    _select(key, places.index(to) if to in places else None)
-    session.show_event(to)
+def _step(places: list[Opened], place: int, number: int) -> Step:
+    return functools.partial(session.show_event, places[place], number)
+
+
+def _over(page: Callable[[int], pl.DataFrame], number: int, end: int) -> Step:
+    """To the first or last event of another page; None where there is no such page."""
+    places = _places(page(number)) if number else []
+    return _step(places, end, number) if places else None

@@ -77,19 +77,22 @@ def _span_of_time(query: Query) -> None:
 
 
 def _presets() -> None:
+    """A key for each span: a closed menu's old choice would be taken for a new one later."""
     shown = times.show(session.view().range)
-    st.session_state["preset"] = shown if shown in _PRESETS else None
+    key = f"preset-{shown}"
     st.pills(
         "Relative",
         list(_PRESETS),
+        default=shown if shown in _PRESETS else None,
         format_func=lambda key: times.label(_PRESETS[key], session.zone()),
-        key="preset",
+        key=key,
         on_change=_take_preset,
+        args=(key,),
     )
 
 
-def _take_preset() -> None:
-    if chosen := st.session_state["preset"]:
+def _take_preset(key: str) -> None:
+    if chosen := st.session_state[key]:
         session.change(range=_PRESETS[chosen])
 
 
@@ -113,12 +116,15 @@ def _take_absolute(*keys: str) -> None:
 
 
 def _zone() -> None:
-    st.session_state["zone"] = session.zone().key
-    st.selectbox("Time zone", sorted(available_timezones()), key="zone", on_change=_take_zone)
+    zones, zone = sorted(available_timezones()), session.zone().key
+    key = f"zone-{zone}"
+    st.selectbox(
+        "Time zone", zones, index=zones.index(zone), key=key, on_change=_take_zone, args=(key,)
+    )
 
 
-def _take_zone() -> None:
-    session.change(zone=st.session_state["zone"])
+def _take_zone(key: str) -> None:
+    session.change(zone=st.session_state[key])
 
 
 def _held() -> None:
@@ -156,7 +162,14 @@ def _saved() -> None:
         st.caption("None yet. A saved view is a name for this page's address.")
     for place, (name, address) in enumerate(known):
         with st.container(horizontal=True, vertical_alignment="center", key=f"saved_{place}"):
-            session.link("explore", escaping.markdown(name), None, parse_qs(address))
+            # A link to the page one is on already would leave its address as it was.
+            st.button(
+                escaping.markdown(name),
+                key=f"view_{place}",
+                type="tertiary",
+                on_click=session.ask,
+                args=(state.from_params(parse_qs(address)),),
+            )
             st.button(
                 f"Remove {escaping.markdown(name)}",
                 icon=":material/close:",

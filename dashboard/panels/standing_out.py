@@ -14,22 +14,30 @@ from dashboard.queries import Filter, Query
 
 
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
-    order = _order()
+    compared = sum(n for _, n in snapshot.ask(queries.days, findings.baseline(query)))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        order = _order()
+        st.caption(
+            f"What the {total:,} events shown have more of than {_what(query)} "
+            f"({compared:,} events). Click a row to filter by it.",
+            width="stretch",
+        )
+    if not compared:
+        st.caption(
+            "The lake holds no events to compare these with. Filter them, or drag over a part of "
+            "the graph."
+        )
+        return
     found = snapshot.ask(findings.found, query, order)
-    usual = findings.baseline(query)
-    compared = sum(n for _, n in snapshot.ask(queries.days, usual))
-    st.caption(
-        f"What the {total:,} events shown have more of than {_what(query)} ({compared:,} events). "
-        "Click a row to filter by it."
-    )
     if found.is_empty():
         st.caption("Nothing stands out: no value of five events or more is much more frequent.")
         return
     values = tuple(found.select("field", "value").iter_rows())
     known = snapshot.ask(findings.first_seen, values)
+    began = snapshot.ask(findings.begins, query)
     left, right = st.columns([1.9, 1], gap="small")
     with left:
-        _grid(found, known, query)
+        _grid(found, [_since(known.get(value), began) for value in values])
     with right.container(border=True):
         st.altair_chart(
             charts.shares(found),
@@ -55,16 +63,17 @@ def _what(query: Query) -> str:
     return "all of the same time" if query.text or query.filters else "the seven days before"
 
 
-def _grid(found: pl.DataFrame, known: dict[tuple[str, str], datetime], query: Query) -> None:
+def _grid(found: pl.DataFrame, first: list[str]) -> None:
     values = list(found.select("field", "value").iter_rows())
     key = f"findings-{hashlib.sha256(repr(values).encode()).hexdigest()[:16]}"
     column = st.column_config
     st.dataframe(
-        _shown(found, [_since(known.get(value), query) for value in values]),
+        _shown(found, first),
         key=key,
         on_select=lambda: _take(key, values),
         selection_mode="single-cell",
         hide_index=True,
+        placeholder="",
         height="content",
         row_height=30,
         column_config={
@@ -92,11 +101,11 @@ def _shown(found: pl.DataFrame, first: list[str]) -> pl.DataFrame:
     )
 
 
-def _since(first: datetime | None, query: Query) -> str:
+def _since(first: datetime | None, began: tuple[datetime, datetime] | None) -> str:
     if first is None:
         return ""
     when = f"{first.astimezone(session.zone()):%d %b %Y}"
-    return f"NEW · {when}" if first >= query.since else when
+    return f"NEW · {when}" if findings.is_new(first, began) else when
 
 
 def _take(key: str, values: list[tuple[str, str]]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import small_lakes
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from streamlit import config
 from streamlit.testing.v1 import AppTest
+
+from pipelines import extract, registry
+from pipelines.lake import Lake
+from pipelines.sandbox.server import Options, running
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"
@@ -54,30 +59,39 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], App
         monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "none.toml"))
         monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", str(root))
         config.set_option("server.address", "127.0.0.1")
-        return AppTest.from_file(str(SHELL), default_timeout=20)
+        return AppTest.from_file(str(SHELL), default_timeout=120)
 
     return over
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake that the journeys may add to."""
+    """Two weeks of the sandbox's company, all vendors, attacks included; journeys may add to it."""
     root = tmp_path_factory.mktemp("live")
-    fill(root)
+    with running(Options(days=13, per_day=20, rate=0)) as sandbox:
+        sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
+        reports = extract.poll(Lake(str(root)), sources)
+    assert not [report.error for report in reports if report.error]
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(live_lake: Path) -> Iterator[str]:
-    """The address of a real server over `live_lake`."""
-    port = _free_port()
+    """The address of a real server over `live_lake`, which asks nobody to sign in."""
+    with serving(live_lake, live_lake, free_port()) as address:
+        yield address
+
+
+@contextmanager
+def serving(root: Path, folder: Path, port: int) -> Iterator[str]:
+    """A server over the lake at `root`, started in `folder`, where its secrets may be."""
     environment = os.environ | {
-        "AUDITLAKE_CONFIG": str(live_lake / "none.toml"),
-        "AUDITLAKE_LAKE__ROOT": str(live_lake),
+        "AUDITLAKE_CONFIG": str(folder / "none.toml"),
+        "AUDITLAKE_LAKE__ROOT": str(root),
     }
     command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
-    with subprocess.Popen([*command, *options], cwd=live_lake, env=environment) as process:
+    with subprocess.Popen([*command, *options], cwd=folder, env=environment) as process:
         try:
             address = f"http://127.0.0.1:{port}"
             _await(f"{address}/_stcore/health", process)
@@ -119,7 +133,9 @@ def context(browser: Browser, server: str, foreign: list[str]) -> Iterator[Brows
 
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
-    return context.new_page()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    return page
 
 
 def _note_foreign(address: str, server: str, foreign: list[str]) -> None:
@@ -128,7 +144,7 @@ def _note_foreign(address: str, server: str, foreign: list[str]) -> None:
         foreign.append(address)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

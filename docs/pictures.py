@@ -1,0 +1,136 @@
+"""The README's pictures: the dashboard over a month of the sandbox's company, in a real Chromium.
+
+Run it from the repository: `.venv/bin/python docs/pictures.py`. It writes docs/images/*.png.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import polars as pl
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pipelines import extract, registry
+from pipelines.lake import Lake
+from pipelines.sandbox.server import Options, running
+
+PROJECT = Path(__file__).parents[1]
+IMAGES = PROJECT / "docs" / "images"
+ATTACKER = "203.0.113.66"
+_PATIENCE = 60_000
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, served(fill(Path(folder))) as address:
+        events = pl.scan_delta(f"{folder}/events")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"),
+                args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            )
+            for name, (scheme, path, tab) in pictures(events).items():
+                take(browser, address + path, IMAGES / f"{name}.png", scheme, tab)
+
+
+def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
+    """Name of the file -> colours, address, and the tab of the details to look at."""
+    theirs = events.filter(source_ip=ATTACKER)
+    began, ended = (
+        theirs.select(first=pl.col("time").min(), last=pl.col("time").max()).collect().row(0)
+    )
+    hours = f"{began:%Y-%m-%dT%H}:00:00Z..{ended:%Y-%m-%dT%H}:59:00Z"
+    usual = events.filter(integration="atlassian", outcome="success")
+    failed = theirs.filter(integration="okta", outcome="failure")
+    return {
+        "explore": ("light", f"/?range=14d&by=integration&ev={newest(usual)}", "Details"),
+        "stands-out": ("light", f"/?range={hours}&by=outcome&tab=out", ""),
+        "dark": (
+            "dark",
+            f"/?range={hours}&by=action_type&f=integration:okta&f=-outcome:success"
+            f"&ev={newest(failed)}",
+            "Raw JSON",
+        ),
+    }
+
+
+def newest(events: pl.LazyFrame) -> str:
+    day, uid = events.top_k(1, by="time").select("date", "event_uid").collect().row(0)
+    return quote(f"{day}/{uid}")
+
+
+def take(browser: Browser, address: str, file: Path, scheme: str, tab: str) -> None:
+    page = browser.new_page(
+        viewport={"width": 1440, "height": 900},
+        timezone_id="Europe/London",
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page.goto(address, timeout=_PATIENCE)
+    stands_still(page)
+    if tab:
+        page.get_by_role("tab", name=tab).click(timeout=_PATIENCE)
+        stands_still(page)
+    page.mouse.move(700, 20)
+    page.screenshot(path=file)
+    page.close()
+    Image.open(file).convert("RGB").quantize(255).save(file, optimize=True)
+
+
+def stands_still(page: Page) -> None:
+    expect(page.locator("[data-testid='stDataFrame']").first).to_be_visible(timeout=_PATIENCE)
+    app = page.locator("[data-testid='stApp'][data-test-script-state='notRunning']")
+    expect(app).to_be_attached(timeout=_PATIENCE)
+    page.wait_for_timeout(3000)
+
+
+def fill(root: Path) -> Path:
+    with running(Options(days=30, per_day=120, rate=0)) as sandbox:
+        sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
+        extract.poll(Lake(str(root)), sources)
+    return root
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The address of a dashboard over the lake at `root`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(PROJECT / "dashboard" / "app.py")]
+    options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]
+    environment = {
+        **os.environ,
+        "AUDITLAKE_CONFIG": str(root / "none.toml"),
+        "AUDITLAKE_LAKE__ROOT": str(root),
+    }
+    with subprocess.Popen([*command, *options], cwd=root, env=environment) as server:
+        try:
+            await_answer(f"http://127.0.0.1:{port}/_stcore/health")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def await_answer(address: str) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with suppress(httpx.TransportError):
+            httpx.get(address, trust_env=False)
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"{address} does not answer")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ def signing(settings: IntegritySettings) -> list[Key]:
 
 def trusted(settings: IntegritySettings) -> list[str]:
     """The public keys whose signatures count: of all keys ever used here, and those configured."""
-    path = _folder(settings) / "trusted.txt"
+    path = folder(settings) / "trusted.txt"
     held = path.read_text(encoding="utf-8").split() if path.exists() else []
     return list(dict.fromkeys([*held, *settings.trusted]))
 
@@ -54,7 +54,7 @@ def retire(settings: IntegritySettings) -> str:
 
 
 def trust(settings: IntegritySettings, vkey: str) -> None:
-    path = _folder(settings) / "trusted.txt"
+    path = folder(settings) / "trusted.txt"
     if vkey not in trusted(settings):
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{vkey}\n")
@@ -71,25 +71,25 @@ def _known(settings: IntegritySettings, lines: list[str]) -> list[Key]:
 
 def _add(settings: IntegritySettings, number: int) -> Key:
     """Write a new key that only its owner can read; whoever come at once get the same one."""
-    folder = _folder(settings) / "keys"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    key, draft = note.new_key(settings.name), folder / f".{secrets.token_hex(8)}"
+    place = folder(settings) / "keys"
+    place.mkdir(mode=0o700, exist_ok=True)
+    key, draft = note.new_key(settings.name), place / f".{secrets.token_hex(8)}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{key.secret}\n")
         file.flush()
         os.fsync(descriptor)
     try:
-        os.link(draft, folder / f"{number:04}.key")
+        os.link(draft, place / f"{number:04}.key")
     except FileExistsError:
-        return note.read_key(_private(folder / f"{number:04}.key"))
+        return note.read_key(_private(place / f"{number:04}.key"))
     finally:
         draft.unlink()
     return key
 
 
 def _files(settings: IntegritySettings) -> list[Path]:
-    return sorted((_folder(settings) / "keys").glob("*.key"))
+    return sorted((folder(settings) / "keys").glob("*.key"))
 
 
 def _private(path: Path) -> str:
@@ -98,15 +98,16 @@ def _private(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _folder(settings: IntegritySettings) -> Path:
-    folder = settings.folder.expanduser()
+def folder(settings: IntegritySettings) -> Path:
+    """What must not lie in the lake lies here; made for its owner alone."""
+    found = settings.folder.expanduser()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"integrity.folder: {folder}: {error.strerror}: name a folder this user may write"
+            f"integrity.folder: {found}: {error.strerror}: name a folder this user may write"
         ) from None
-    return folder
+    return found
 
 
 def _printed(command: tuple[str, ...]) -> str:

@@ -61,6 +61,7 @@ def of(lake: Lake, name: str) -> Ledger | None:
     folder = settings.folder.expanduser().resolve()
     if lake.local is not None and folder.is_relative_to(lake.local.resolve()):
         raise ConfigurationError("integrity.folder lies in the lake: keys must not: move it out")
+    keys.folder(settings)
     return Ledger(
         settings=settings,
         name=name,

@@ -14,6 +14,7 @@ from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import audit
 from pipelines.lake import Lake
 from pipelines.settings import IntegritySettings
+from tests.integrity.worlds import Signed
 
 HEAD = Head(origin="auditlake/okta/system_log/1", size=7, root=b"r" * 32)
 
@@ -151,3 +152,8 @@ def test_streams_that_begin_at_once_make_one_key(tmp_path):
     assert set(found) == {keys.signing(settings)[0].vkey}
     assert keys.trusted(settings) == found[:1]
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["0001.key"]
+
+
+def test_what_is_beside_the_keys_is_the_owners_alone_too(tmp_path):
+    Signed(tmp_path).fill(10)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

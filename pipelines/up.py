@@ -82,6 +82,7 @@ def up(config: Path, say: Callable[[str], None], console: Console) -> None:
     """Run everything until somebody stops it. Raises AuditlakeError where it cannot go on."""
     played = not config.exists()
     chosen = _played() if played else settings.load(config)
+    registry.sources(chosen)  # what is wrong with them is told before anything starts
     servers = _servers(chosen, played=played)
     _ports_are_free(servers)
     if played:

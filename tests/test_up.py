@@ -162,6 +162,15 @@ def test_a_taken_port_is_one_clear_line(tmp_path):
     assert not (tmp_path / ".dagster").exists()
 
 
+def test_a_fault_in_the_configuration_is_told_before_anything_starts(tmp_path):
+    (tmp_path / "auditlake.toml").write_text("[integrations.okta]\nbase_ulr = 'x'\n")
+    with started(tmp_path) as (process, _, out):
+        assert process.wait(SECONDS) == 2
+    assert "base_ulr: unknown key" in out.read_text()
+    assert "stopping" not in out.read_text()
+    assert not (tmp_path / ".dagster").exists()
+
+
 def test_a_child_that_dies_is_named_with_the_end_of_its_log(tmp_path):
     (tmp_path / "auditlake.toml").write_text("[dashboard]\nhost = '127.0.0.1'\n")
     with started(tmp_path, DAGSTER_WEBSERVER_PROXY="x", PYTHONWARNINGS="") as (process, _, out):

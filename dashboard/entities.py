@@ -64,6 +64,20 @@ def accounts(events: pl.LazyFrame, entity: Entity) -> Accounts:
     return tuple(found.collect().iter_rows())
 
 
+def known_as(events: pl.LazyFrame, entity: Entity) -> tuple[str, ...]:
+    """The addresses of a person who is asked for by a bare name, by the accounts that bear both."""
+    if entity.kind != "actor" or "@" in entity.value:
+        return ()
+    keys = ["integration", "actor_id"]
+    named = events.filter(fields.value("actor") == entity.value).select(keys).unique()
+    found = (
+        events.filter(pl.col("actor_email").str.contains("@", literal=True))
+        .join(named.drop_nulls(), on=keys, how="semi")
+        .select(pl.col("actor_email").unique())
+    )
+    return tuple(sorted(found.collect()["actor_email"]))
+
+
 def profile(events: pl.LazyFrame, entity: Entity, known: Accounts) -> Profile:
     row = (
         of(events, entity, known)

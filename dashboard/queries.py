@@ -236,6 +236,31 @@ def newest_rejected(rows: pl.LazyFrame) -> pl.DataFrame:
     return shown.sort("ingested_at", descending=True).head(50).collect()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushes:
+    """What was pushed of a stream, beside what was polled."""
+
+    polled: int
+    both: int
+    unconfirmed: int
+
+
+def pushes(rows: pl.LazyFrame, since: date) -> dict[tuple[str, str], Pushes]:
+    """Of each stream that is pushed, from that day on; `rows` are of `reconciliation`."""
+    sums = ("polled", "both", "unconfirmed")
+    counted = (
+        rows.filter(pl.col("date") >= since)
+        .group_by("integration", "stream")
+        .agg(pl.col(*sums, "pushed").sum())
+        .filter(pl.col("pushed") > 0)
+        .collect()
+    )
+    return {
+        (row["integration"], row["stream"]): Pushes(**{name: row[name] for name in sums})
+        for row in counted.iter_rows(named=True)
+    }
+
+
 def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
     """When a raw table last took in what its vendor pushed."""
     pushed = rows.filter(pl.col("date") >= since, pl.col("via") == "webhook")

@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import charts, entities, fields, opening, session, state, times
+from dashboard import charts, entities, escaping, fields, opening, session, state, times
 from dashboard.entities import Accounts, Entity, Profile
 from dashboard.lake import Snapshot
 from dashboard.panels import notices
@@ -125,6 +125,14 @@ def _entity(snapshot: Snapshot, entity: Entity) -> None:
 def _heading(shown: _Shown) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="entity_name"):
         st.text(shown.entity.value, width="stretch")
+        for address in shown.snapshot.ask(entities.known_as, shown.entity):
+            st.button(
+                f"Known as {escaping.markdown(address)}",
+                icon=":material/person_search:",
+                key=f"known_as_{address}",
+                on_click=_look_up,
+                args=("actor", address),
+            )
         wanted = Filter(field=shown.entity.kind, value=shown.entity.value)
         view = View(range=times.Last(count=365, unit="d"), filters=(wanted,))
         session.link("explore", "All its events", ":material/manage_search:", state.params(view))

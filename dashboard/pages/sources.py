@@ -12,6 +12,7 @@ from dashboard import coverage, opening, queries, session, times
 from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
+from dashboard.queries import Pushes
 
 _FORTNIGHT = timedelta(days=14)
 _STATES = {
@@ -57,6 +58,7 @@ def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     logs = list(streams.select("integration", "stream").iter_rows())
     since = this.now - _FORTNIGHT
     refused = this.lake.ask("rejected", queries.rejected) or {}
+    pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
     return streams.with_columns(
         pl.Series("state", [[this.known.state(log, this.now)] for log in logs]),
         pl.Series("silence", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
@@ -67,6 +69,7 @@ def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
         pl.Series("next", [_next(this, log) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
         pl.Series("pushed", [_push(this, log) for log in logs], pl.String),
+        pl.Series("push", [_health(pushes.get(log)) for log in logs], pl.String),
     )
 
 
@@ -99,6 +102,14 @@ def _push(this: _Now, log: coverage.Log) -> str:
     return f"{times.ago(this.now - newest)} ago" if newest else ""
 
 
+def _health(found: Pushes | None) -> str:
+    """How much of what was polled was pushed too, and what was pushed and never polled."""
+    if found is None:
+        return ""
+    share = f"{found.both / found.polled:.0%} of polled" if found.polled else "nothing polled"
+    return f"{share}, {found.unconfirmed:,} unconfirmed" if found.unconfirmed else share
+
+
 def _table(this: _Now, streams: pl.DataFrame) -> None:
     zone, column = session.zone().key, st.column_config
     dark = st.context.theme.type == "dark"
@@ -111,7 +122,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
         height="content",
         column_order=(
             *("integration", "stream", "state", "events", "last_event", "silence", "delay"),
-            *("asked", "next", "shown", "gaps", "rejected", "pushed", "daily"),
+            *("asked", "next", "shown", "gaps", "rejected", "pushed", "push", "daily"),
         ),
         column_config={
             "integration": column.TextColumn("Integration", width=125),
@@ -129,6 +140,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             "gaps": column.TextColumn("Gaps", alignment="right"),
             "rejected": column.NumberColumn("Rejected", format="localized"),
             "pushed": "Last push",
+            "push": "Pushed",
             "daily": column.BarChartColumn("Last 14 days", y_min=0, width="medium"),
         },
         alt="Streams, what they bring and what they do not show",

@@ -81,3 +81,11 @@ def test_what_others_did_to_a_person_is_told_apart() -> None:
 def test_a_part_of_a_name_finds_it_whatever_its_case() -> None:
     assert entities.suggestions(TABLE, "actor", "ADA@") == ["ada@acme.example"]
     assert "Grace" in entities.suggestions(TABLE, "actor", "")
+
+
+def test_a_bare_name_leads_to_the_address_of_its_account() -> None:
+    named = [row(9, integration="okta", actor_id="00u1", actor_name="ada.l"), *ROWS]
+    table = pl.DataFrame(named, schema=EVENTS).lazy()
+    assert entities.known_as(table, Entity(kind="actor", value="ada.l")) == ("ada@acme.example",)
+    assert entities.known_as(table, Entity(kind="actor", value="Grace")) == ()
+    assert entities.known_as(table, ADA) == ()

@@ -99,3 +99,14 @@ def test_a_handful_of_events_stands_out_in_nothing(snapshot: Snapshot) -> None:
     few = Query(since=ATTACK - timedelta(minutes=8), until=ATTACK)
     assert told(snapshot, few, "share") == []
     assert told(snapshot, few, "lift") == []
+
+
+def test_only_where_the_lake_reaches_back_further_is_something_new(snapshot: Snapshot) -> None:
+    began = snapshot.ask(findings.begins, HOUR)
+    assert began
+    assert findings.is_new(ATTACK, began)
+    assert not findings.is_new(ATTACK - timedelta(days=3), began)
+    everything = Query(since=NOW - timedelta(days=30), until=NOW)
+    assert not findings.is_new(ATTACK, snapshot.ask(findings.begins, everything))
+    nothing = Query(since=NOW + timedelta(days=1), until=NOW + timedelta(days=2))
+    assert snapshot.ask(findings.begins, nothing) is None

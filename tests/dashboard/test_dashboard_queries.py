@@ -12,7 +12,8 @@ import small_lakes
 
 from dashboard import fields, queries, times
 from dashboard.lake import Lake, Snapshot
-from dashboard.queries import OTHER, Filter, Query
+from dashboard.queries import OTHER, Filter, Pushes, Query
+from pipelines.event import RECONCILED
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 QUERY = Query(since=NOW - timedelta(days=7), until=NOW + timedelta(minutes=1))
@@ -135,3 +136,39 @@ def test_an_event_is_found_by_its_day_and_name_alone(
     row = everything.row(700, named=True)
     assert snapshot.ask(queries.event, row["date"], row["event_uid"]) == row
     assert snapshot.ask(queries.event, row["date"], "another") is None
+
+
+def test_history_that_was_read_at_first_is_not_late(everything: pl.DataFrame) -> None:
+    arrived = NOW - timedelta(days=1)
+    backfilled = everything.with_columns(
+        ingested_at=pl.max_horizontal("ingested_at", pl.lit(arrived))
+    )
+    streams = queries.sources(backfilled.lazy(), NOW)
+    assert set(streams["delay"]) == {timedelta(seconds=2)}
+
+
+def test_the_events_around_one_are_the_nearest_of_them(snapshot: Snapshot) -> None:
+    instant = NOW - timedelta(days=2)
+    found = snapshot.ask(queries.nearest, QUERY, instant, 9)
+    assert found.height == 9
+    assert found["time"].is_sorted(descending=True)
+    furthest = max(abs(time - instant) for time in found["time"])
+    assert furthest <= timedelta(minutes=35)  # an event in seven minutes, on both sides
+
+
+def test_what_is_pushed_is_counted_beside_what_is_polled() -> None:
+    def day(on: int, stream: str, **counts: int) -> dict[str, object]:
+        nothing = dict.fromkeys(("polled", "pushed", "both", "pushed_first", "unconfirmed"), 0)
+        when = (NOW - timedelta(days=on)).date()
+        return {"integration": "okta", "stream": stream, "date": when, **nothing, **counts}
+
+    rows = [
+        day(1, "a", polled=10, pushed=9, both=8, unconfirmed=1),
+        day(2, "a", polled=10, pushed=10, both=10),
+        day(30, "a", polled=99, pushed=0),
+        day(1, "b", polled=10),
+    ]
+    table = pl.DataFrame(rows, schema=RECONCILED).lazy()
+    assert queries.pushes(table, (NOW - timedelta(days=14)).date()) == {
+        ("okta", "a"): Pushes(polled=20, both=18, unconfirmed=1)
+    }

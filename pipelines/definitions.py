@@ -500,7 +500,10 @@ class BackfillConfig(dg.Config):
 def _backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.JobDefinition:
     @dg.op
     def backfill(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
-        (source,) = [source for source in sources if source.name == config.integration]
+        source = next((s for s in sources if s.name == config.integration), None)
+        if source is None:
+            known = ", ".join(s.name for s in sources)
+            raise dg.Failure(f"{config.integration!r} is not configured: {known}")
         since, until = (
             time if time.tzinfo else time.replace(tzinfo=UTC)
             for time in map(datetime.fromisoformat, (config.since, config.until))

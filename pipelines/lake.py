@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
 from pipelines import spans
-from pipelines.errors import LakeError
+from pipelines.errors import ConfigurationError, LakeError
 from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
 
@@ -51,6 +52,7 @@ _ENOUGH_TO_TELL = 100
 _SAME_FAILURE = timedelta(hours=1)
 _BLUR = timedelta(seconds=1)
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 _PARQUET = WriterProperties(
     compression="ZSTD",
     compression_level=1,
@@ -143,7 +145,13 @@ class Lake:
 def configured(chosen: Settings) -> Lake:
     """The lake the settings name."""
     options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
-    return Lake(chosen.lake.root, options or None, chosen.integrity)
+    lake = Lake(chosen.lake.root, options or None, chosen.integrity)
+    if lake.local is not None and not _PLAIN.fullmatch(path := str(lake.local.resolve())):
+        raise ConfigurationError(
+            f"lake.root: {path}: Polars cannot read tables below such a name: choose a folder "
+            "whose whole path has only letters a to z, digits and /_.,@&+~- in it"
+        )
+    return lake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,6 +151,8 @@ class Count:
     rows: int
     different: int
     """How many of them differ in what names them."""
+    places: int = 0
+    """The sum of `seq`, where there is one: the same rows have the same places."""
 
 
 def _count(handle: DeltaTable, part: Sequence[tuple[str, str, str]]) -> Count:
@@ -159,14 +161,20 @@ def _count(handle: DeltaTable, part: Sequence[tuple[str, str, str]]) -> Count:
     )
     names = [n for n in ("event_uid", "event_id") if n in found.collect_schema()][:1]
     different = pl.col(names[0]).n_unique() if names else pl.len()
-    rows, distinct = found.select(pl.len().alias("rows"), different.alias("n")).collect().row(0)
-    return Count(rows=rows, different=distinct)
+    places = pl.col("seq").sum() if "seq" in found.collect_schema() else pl.lit(0)
+    rows, distinct, seqs = (
+        found.select(pl.len().alias("rows"), different.alias("n"), places.alias("seq"))
+        .collect()
+        .row(0)
+    )
+    return Count(rows=rows, different=distinct, places=seqs)
 
 
 def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
     """Are the rows what they were, but for those that others wrote meanwhile?"""
     fewer = after.rows < before.rows or (alone and after.rows > before.rows)
-    if fewer or after.rows != after.different:
+    moved = alone and after.places != before.places
+    if fewer or moved or after.rows != after.different:
         raise LakeError(
             f"{table}: {before.rows:,} rows before a compaction, {after.rows:,} after, of which "
             f"{after.different:,} differ; no file was removed: stop all writers and report this"

@@ -20,11 +20,12 @@ from pipelines import ocsf, places, sentences
 from pipelines.event import EVENTS, TARGET, Timestamp
 from pipelines.integration import Integration, Stream
 from pipelines.reading import Reader
-from pipelines.records import canonical
+from pipelines.records import canonical, load
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
 _CHUNK = 1000
+_NO_ID = "no id"
 
 _TEXTS = [
     name
@@ -79,12 +80,30 @@ def read(
             "raw_sha256": hashes,
         }
     )
-    return frame.with_columns(
+    read_ = frame.with_columns(
         pl.col("time").fill_null(pl.lit(fallback, dtype=Timestamp)),
         _decoded(frame["bytes"]).alias("raw"),
         pl.lit(now, dtype=Timestamp).alias("ingested_at"),
         pl.lit(via).alias("via"),
     ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
+    return read_ if read_["fault"].null_count() == read_.height else _explained(read_)
+
+
+def _explained(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of a record that cannot be read at all this is said, rather than that it has no id."""
+    said = [
+        _unreadable(record) or fault if fault == _NO_ID else fault
+        for record, fault in zip(rows["bytes"], rows["fault"], strict=True)
+    ]
+    return rows.with_columns(pl.Series("fault", said, pl.String))
+
+
+def _unreadable(record: bytes) -> str | None:
+    try:
+        load(record)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _decoded(records: pl.Series) -> pl.Series:
@@ -114,7 +133,7 @@ def _fault(now: datetime) -> pl.Expr:
         pl.when(pl.col("raw").is_null())
         .then(pl.lit("not UTF-8"))
         .when(pl.col("event_id").fill_null("").str.strip_chars() == "")
-        .then(pl.lit("no id"))
+        .then(pl.lit(_NO_ID))
         .when(time.is_null())
         .then(pl.lit("no time that can be read"))
         .when(~time.is_between(_EARLIEST, now + _AHEAD))

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines import extract, http, registry, status
+from pipelines import definitions, extract, http, registry, status
 from pipelines import lake as lakes
 from pipelines.integration import Span
 from pipelines.lake import Log
@@ -116,3 +116,25 @@ def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_wo
     world.disorder()
     known = one(later + timedelta(minutes=20), error=False)
     assert known.gaps == ()
+
+
+def test_dagster_backfills_a_span_that_its_form_asks_for(still_world):
+    world, span = still_world, last_days(3)
+    made = definitions.definitions(world.lake, [world.source("okta")])
+    job = made.resolve_job_def("backfill_of_a_span")
+    asked = {"since": span.since.isoformat(), "until": f"{span.until:%Y-%m-%dT%H:%M:%S}"}
+
+    def run(integration):
+        form = {"ops": {"backfill": {"config": {"integration": integration, **asked}}}}
+        return job.execute_in_process(run_config=form, raise_on_error=False)
+
+    assert not run("octa").success
+    issued = world.issued("okta", "system_log")
+    assert run("okta").success
+    stored = world.stored("okta", "system_log")
+    assert set(stored["via"]) == {"backfill"}
+    assert stored.height > 100
+    assert set(stored["raw_sha256"]) <= set(issued)
+    progress = run("okta")
+    assert progress.success
+    assert world.stored("okta", "system_log").height == stored.height

@@ -164,6 +164,7 @@ def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
         "far time": b'{"uuid":"far","published":"9999-01-01T00:00:00.000Z"}',
         "empty": b"{}",
         "not an object": b"17",
+        "deep": b'{"uuid":"deep","debugContext":%s1%s}' % (b'{"a":[' * 999, b"]}" * 999),
     }
     strange = [
         b'{"uuid":"surrogate","published":"%s","eventType":"\\ud800"}' % now(),
@@ -173,6 +174,7 @@ def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
         b'{"uuid":"nul","published":"%s","eventType":"a\\u0000b"}' % now(),
         b'{"uuid":"large","published":"%s","displayMessage":"%s"}' % (now(), b"x" * 1_000_000),
         b'{"uuid":"number","published":"%s","severity":1e999}' % now(),
+        b'{"uuid":"numbers","published":"%s","severity":%s}' % (now(), b"9" * 5000),
     ]
     sandbox = still_world.running.sandbox
     sandbox.append("okta", "system_log", [good, *odd.values(), *strange, record("good-2")])
@@ -183,7 +185,15 @@ def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
     assert {good.decode(), record("good-2").decode(), *(s.decode() for s in strange)} <= raws
     rejected = lakes.scan(still_world.lake, "rejected").collect()
     assert sorted(rejected["raw"]) == sorted(odd.values())
-    assert rejected["reason"].is_not_null().all()
+    reasons = dict(rejected.select("raw", "reason").iter_rows())
+    assert {name: reasons[raw] for name, raw in odd.items()} == {
+        "no id": "no id",
+        "no time": "no time that can be read",
+        "far time": "time out of range: 9999-01-01",
+        "empty": "no id",
+        "not an object": "no id",
+        "deep": "nested too deeply",
+    }
     events = still_world.events("okta", "system_log")
     assert set(events["seq"]) == set(stored["seq"])
 

@@ -85,11 +85,16 @@ def test_one_at_a_time(lake):
     assert list(maintenance.maintain(lake, [], FAR))
 
 
-@pytest.mark.parametrize("after", [(24, 12), (11, 11), (13, 13)])
+@pytest.mark.parametrize("after", [(24, 12, 66), (11, 11, 66), (13, 13, 66), (12, 12, 67)])
 def test_an_optimize_that_changes_rows_would_be_noticed(lake, monkeypatch, after):
     filled(lake)
-    rows, different = after
-    counts = iter([Count(rows=12, different=12), Count(rows=rows, different=different)])
+    rows, different, places = after
+    counts = iter(
+        [
+            Count(rows=12, different=12, places=66),
+            Count(rows=rows, different=different, places=places),
+        ]
+    )
     monkeypatch.setattr(maintenance, "_count", lambda *_: next(counts))
     with pytest.raises(LakeError, match="12 rows before a compaction"):
         list(maintenance.maintain(lake, [], FAR))

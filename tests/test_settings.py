@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines import lake as lakes
 from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
 
@@ -69,3 +70,10 @@ def test_all_faults_are_told_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as error:
         read(tmp_path, '[integrations.okta]\nbase_url = "ftp://x"\nfoo = 1\n[integrations.octa]\n')
     assert len(str(error.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["my lake", "lüke", "100%", "a#b", "date=1"])
+def test_a_lake_that_could_not_be_read_again_is_refused_at_once(tmp_path, name):
+    chosen = settings.Settings(lake={"root": str(tmp_path / name)})
+    with pytest.raises(ConfigurationError, match=r"lake\.root"):
+        lakes.configured(chosen)

@@ -124,11 +124,18 @@ class Lake:
             self._head = self._snapshot = None
 
     def record(self, integration: str, stream: str, day: date, seq: int) -> Record | None:
-        """One row of a raw table. Raises FileNotFoundError where the names are no folder's."""
+        """One row of a raw table, if it is there.
+
+        Raises FileNotFoundError where the names are no folder's.
+        """
         if not all(_is_a_name(part) for part in (integration, stream)):
             raise FileNotFoundError(f"no raw table is called {integration}/{stream}")
+        try:
+            table = self._open(f"raw/{integration}/{stream}")
+        except TableNotFoundError:
+            return None
         found = (
-            pl.scan_delta(self._open(f"raw/{integration}/{stream}"))
+            pl.scan_delta(table)
             .filter(pl.col("date") == day, pl.col("seq") == seq)
             .select("raw", "via", "ingested_at", "raw_sha256")
             .head(1)

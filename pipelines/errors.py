@@ -24,6 +24,10 @@ class Unavailable(AuditlakeError):
     """The vendor could not be reached or kept failing; asking again later is enough."""
 
 
+class TooSlow(Unavailable):
+    """The vendor kept giving up on a question (504); a smaller one may be answered."""
+
+
 class ForeignLink(AuditlakeError):
     """A vendor's answer points to another host, where our credential must not go."""
 

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from pipelines import records, turns
-from pipelines.errors import Refused, Unavailable
+from pipelines.errors import Refused, TooSlow, Unavailable
 from pipelines.headers import retry_after, sent_at
 from pipelines.integration import Integration, Manners, Source
 from pipelines.turns import Turns
@@ -149,7 +149,7 @@ class Patient(httpx.BaseTransport):
             wait = self._wait(answer, attempt)
             attempt += 1
             if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
-                raise Unavailable(_gave_up(request, answer))
+                raise _gave_up(request, answer)
             if isinstance(answer, httpx.Response) and self._pace.manners.throttled(answer):
                 self._pace.hold(wait)
             else:
@@ -265,14 +265,15 @@ def _refusal(integration: Integration, response: httpx.Response) -> Refused:
     return Refused(message, status=response.status_code, body=response.content)
 
 
-def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> str:
+def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
     if isinstance(answer, httpx.ConnectError):
         said = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
     elif isinstance(answer, Exception):
         said = f"kept failing ({_first_line(answer)}); will be asked again"
     else:
         said = f"kept answering {answer.status_code} {answer.reason_phrase}; will be asked again"
-    return f"{_place(request)}: {said}"
+    slow = isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.GATEWAY_TIMEOUT
+    return (TooSlow if slow else Unavailable)(f"{_place(request)}: {said}")
 
 
 def _place(request: httpx.Request) -> str:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, extract, http, normalise, registry
+from pipelines import auth, extract, http, normalise, registry, spans
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
@@ -227,6 +227,25 @@ def test_a_page_link_that_is_refused_again_and_again_ends_the_round():
 
     with pytest.raises(Refused):
         walk("directory_audits", answer)
+
+
+def test_what_graph_is_too_slow_for_is_asked_in_parts_the_newest_first():
+    here = {"base_url": "http://127.0.0.1:9", "authority_url": "http://127.0.0.1:9"}
+    answered = []
+
+    def answer(request):
+        words = asked(request)["$filter"].split()
+        since, until = (datetime.fromisoformat(words[n + 1]) for n in (1, 5))
+        if until - since > timedelta(hours=1):
+            return httpx.Response(504)
+        answered.append(Span(since=since, until=until))
+        return logs(since.isoformat())
+
+    stream, day = STREAMS["directory_audits"], Span(since=NOW - timedelta(days=1), until=NOW)
+    pages = list(stream.pages(played(answer, **here), stream.between(day, NOW), NOW))
+    assert spans.union(answered) == (day,)
+    assert [span.until for span in answered] == sorted((s.until for s in answered), reverse=True)
+    assert spans.union(page.covers for page in pages if page.covers) == (day,)
 
 
 def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):

@@ -15,11 +15,20 @@ import polars as pl
 import pytest
 import uvicorn
 
-from pipelines import drain, extract, http, registry, settings, subscriptions, webhooks
+from pipelines import (
+    drain,
+    extract,
+    http,
+    reconciliation,
+    registry,
+    settings,
+    subscriptions,
+    webhooks,
+)
 from pipelines.drain import Drain
 from pipelines.extract import Round
 from pipelines.integration import Source
-from pipelines.lake import Lake
+from pipelines.lake import Lake, Log
 from pipelines.sandbox import server
 from pipelines.sandbox.faults import Mishap
 from pipelines.sandbox.server import Options, Running, Sandbox
@@ -201,3 +210,21 @@ def check(world: World, kind: str) -> None:
         by_push = set(table.filter(pl.col("via") == "webhook")["event_id"])
         assert by_push <= {id_ for stream, id_ in sent if stream == name}
     assert ways == ({"poll", "webhook"} if kind in LANDING else {"poll"})
+    reconciled(world, kind)
+
+
+def reconciled(world: World, kind: str) -> None:
+    """What was pushed is known to have been, however it came first, and all of it was polled."""
+    told = {name: 0 for name, _ in world.acknowledged(kind)}
+    for stream in world.sources[kind].streams():
+        table, log = world.rows(kind)[stream.name], Log(kind, stream.name)
+        now = world.clock() + timedelta(days=1)
+        found = reconciliation.compare(world.lake, log, (now - timedelta(days=9)).date(), now)
+        told[stream.name] = found["pushed"].sum()
+        assert found["polled"].sum() == table.height
+        assert found["unconfirmed"].sum() == 0
+        by_push = table.filter(pl.col("via") == "webhook").height
+        assert by_push <= found["pushed"].sum() == found["both"].sum() <= table.height
+        assert found["pushed_first"].sum() >= by_push
+    pushed = len(world.acknowledged(kind))
+    assert sum(told.values()) == (0 if kind == "opsgenie" else pushed)  # its hints name no event

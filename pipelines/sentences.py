@@ -132,7 +132,8 @@ def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Se
     by_class = _by_class(classes)
     by_action = _by_action(events)
     return (
-        events.with_columns(_actor().alias("who"), *map(_first, _KINDS))
+        events.with_columns(_actor().alias("who"))
+        .hstack(_named(events))
         .with_columns(_not_oneself(_ANY), _not_oneself(_PERSON))
         .hstack([*by_class, *by_action])
         .select(pl.coalesce(_of_class(), _of_action()) + _reason())
@@ -164,25 +165,52 @@ def _actor() -> pl.Expr:
     return pl.coalesce("actor_name", "actor_email", "actor_id", unnamed)
 
 
-def _first(which: str) -> pl.Expr:
-    """The first target that is a person, or none, or no mere place, as one would name it."""
-    of = pl.element().struct.field
-    person = of("type").str.contains(_PEOPLE).fill_null(False)
-    plain = person | of("type").str.contains(_VAGUE)
-    kind = (
-        of("type")
-        .str.replace_all("([a-z])([A-Z])", "$1 $2")
+def _named(events: pl.DataFrame) -> pl.DataFrame:
+    """For each event the first target of each of _KINDS, and `about`, the names of two."""
+    targets = (
+        events.select(pl.col("targets"))
+        .with_row_index("row")
+        .explode("targets")
+        .unnest("targets")
+        .with_columns(pl.coalesce("name", "id"))
+        .filter(pl.col("name").is_not_null())
+    )
+    person, place = pl.col("is_person").fill_null(False), pl.col("is_place").fill_null(False)
+    wanted = {_ANY: ~place, _PERSON: person, _THING: ~person, _ITEM: ~(place | person)}
+    found = (
+        targets.join(_types(targets["type"]), on="type", how="left", maintain_order="left")
+        .with_columns(shown=pl.concat_str("word", "name", separator=" ", ignore_nulls=True))
+        .group_by("row")
+        .agg(
+            *(pl.col("shown").filter(which).first().alias(kind) for kind, which in wanted.items()),
+            pl.col("name").head(2).str.join(", ").alias("about"),
+        )
+    )
+    rows = pl.DataFrame({"row": pl.Series(range(events.height), dtype=pl.get_index_type())})
+    return rows.join(found, on="row", how="left", maintain_order="left").drop("row")
+
+
+def _types(types: pl.Series) -> pl.DataFrame:
+    """Types of targets: whether a person or a place, and the word for them where it says more."""
+    kind = pl.col("type")
+    plain = kind.str.contains(_PEOPLE) | kind.str.contains(_VAGUE)
+    word = (
+        kind.str.replace_all("([a-z])([A-Z])", "$1 $2")
         .str.replace_all("[_.]", " ")
         .str.to_lowercase()
         .str.replace("ies$", "y")
         .str.replace("([^su])s$", "$1")
     )
-    name = pl.coalesce(of("name"), of("id"))
-    shown = pl.when(plain).then(name).otherwise(pl.concat_str(kind, name, separator=" "))
-    shown = pl.coalesce(shown, name)
-    item = ~of("type").str.contains(_PLACES).fill_null(False)
-    wanted = {_ANY: item, _PERSON: person, _THING: ~person, _ITEM: item & ~person}[which]
-    return pl.col("targets").list.eval(shown.filter(wanted)).list.first().alias(which)
+    return (
+        types.unique()
+        .drop_nulls()
+        .to_frame()
+        .with_columns(
+            is_person=kind.str.contains(_PEOPLE),
+            is_place=kind.str.contains(_PLACES),
+            word=pl.when(~plain).then(word),
+        )
+    )
 
 
 def _not_oneself(which: str) -> pl.Expr:
@@ -216,13 +244,9 @@ def _of_class() -> pl.Expr:
 def _of_action() -> pl.Expr:
     failed = pl.col("outcome") == "failure"
     verb = pl.when(failed).then("could not " + pl.col("do")).otherwise("did")
-    names = pl.col("targets").list.eval(
-        pl.coalesce(pl.element().struct.field("name"), pl.element().struct.field("id")).head(2)
-    )
-    about = names.list.drop_nulls().list.join(", ")
-    colon = pl.when(about != "").then(": " + about).otherwise(pl.lit(""))
+    colon = (": " + pl.col("about")).fill_null("")
+    comma = (", " + pl.col("about")).fill_null("")
     plain = pl.concat_str(pl.col("who"), pl.lit(": "), pl.col("named"))
-    comma = pl.when(about != "").then(", " + about).otherwise(pl.lit(""))
     return pl.coalesce(pl.concat_str("who", pl.lit(" "), verb, colon), pl.concat_str(plain, comma))
 
 

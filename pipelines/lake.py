@@ -45,7 +45,8 @@ _CURSOR = "auditlake.cursor"
 _CLAIMS = "auditlake.coverage"
 _ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
-_CHECKPOINT_EVERY = 100
+_CHECKPOINT_EVERY = 50
+_TICK = timedelta(milliseconds=1)
 _RACES = 50
 _QUANTILES = (0.9, 0.99, 0.999)
 _ENOUGH_TO_TELL = 100
@@ -633,8 +634,19 @@ def _known(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame 
     oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
     since, until = oldest - _BLUR, newest + _BLUR
     days = pl.concat([(batch["time"] + blur).dt.date() for blur in (-_BLUR, _BLUR)]).unique()
-    near = _partitions(lake, handle, RAW, [("date", "in", [str(day) for day in days])])
+    chosen = [("date", "in", [str(day) for day in days])]
+    near = _partitions(lake, handle, RAW, chosen, _between(handle, since, until))
     return near.filter(pl.col("time").is_between(since, until)).select("event_id", "via").collect()
+
+
+def _between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
+    """The names of the files that may hold rows of these times; Delta rounds down to a tick."""
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    if not {"min.time", "max.time"} <= set(files.columns):
+        return set(files["path"].str.split("/").list.last())
+    least, most = pl.col("min.time").fill_null(since), pl.col("max.time").fill_null(until)
+    near = files.filter(least <= until, most >= since - _TICK)
+    return set(near["path"].str.split("/").list.last())
 
 
 def _partitions(
@@ -642,14 +654,18 @@ def _partitions(
     handle: DeltaTable,
     schema: dict[str, pl.DataType],
     chosen: Sequence[tuple[str, str, str | list[str]]],
+    among: set[str] | None = None,
 ) -> pl.LazyFrame:
-    """The rows of some partitions, but for the columns they are named by.
+    """The rows of some partitions (of the files `among` others), but for the columns they are
+    named by.
 
     Of a round's small questions `pl.scan_delta` would be the dearest part, in time and in memory.
     """
     named = handle.metadata().partition_columns
     stored = {name: dtype for name, dtype in schema.items() if name not in named}
     files = handle.file_uris(list(chosen))
+    if among is not None:
+        files = [file for file in files if file.rpartition("/")[2] in among]
     if not files:
         return pl.LazyFrame(schema=stored)
     return pl.scan_parquet(

@@ -208,3 +208,12 @@ def test_canary_a_fresh_handle_accepts_a_repeated_number(tmp_path):
     for _ in range(2):
         write_deltalake(path, pl.DataFrame({"n": [1]}), mode="append", commit_properties=fence)
     assert pl.read_delta(path).height == 2
+
+
+def test_a_record_of_the_last_microsecond_of_a_file_is_known_again(lake):
+    """Delta's statistics are rounded down to milliseconds."""
+    for number in range(3):
+        lakes.append_raw(lake, LOG, batch(f"{number}", day=number), f"c{number}")
+    late = batch("z").with_columns(pl.col("time") + timedelta(microseconds=1999))
+    assert lakes.append_raw(lake, LOG, late, "c3").frame.height == 1
+    assert lakes.append_raw(lake, LOG, late, "c4").frame.height == 0

@@ -1,4 +1,4 @@
-"""The README's pictures: the dashboard over a month of the sandbox's company, in a real Chromium.
+"""The README's pictures: the dashboard over a fortnight of the sandbox's company, in a real Chromium.
 
 Run it from the repository: `.venv/bin/python docs/pictures.py`. It writes docs/images/*.png.
 """
@@ -29,7 +29,7 @@ from pipelines.sandbox.server import Options, running
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
 ATTACKER = "203.0.113.66"
-_PATIENCE = 60_000
+_PATIENCE = 240_000
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def stands_still(page: Page) -> None:
 
 
 def fill(root: Path) -> Path:
-    with running(Options(days=30, per_day=120, rate=0)) as sandbox:
+    with running(Options(days=14, per_day=80, rate=0)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
         extract.poll(Lake(str(root)), sources)
     return root
@@ -123,7 +123,7 @@ def served(root: Path) -> Iterator[str]:
 
 
 def await_answer(address: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until:
         with suppress(httpx.TransportError):
             httpx.get(address, trust_env=False)

@@ -109,7 +109,8 @@ def _entities(event: Event) -> None:
 
 
 def _columns(snapshot: Snapshot, event: Event) -> None:
-    said = {name: text for name in (*_FIRST, *_REST) if (text := _value(event, name))}
+    row = pl.DataFrame([event], schema=EVENTS).select(map(fields.value, (*_FIRST, *_REST)))
+    said = {name: text for name, text in row.row(0, named=True).items() if text}
     with st.container(key="fields", gap=None):
         for name in _FIRST:
             if name in said:
@@ -153,13 +154,12 @@ def _value(event: Event, name: str) -> str:
 
 
 def _targets(event: Event) -> None:
-    """Those after the first, which are found by their words."""
-    others = (event["targets"] or [])[1:]
-    for number, target in enumerate(others[:_MOST_TARGETS], start=2):
-        if text := target["name"] or target["id"]:
-            _target(number, text)
-    if len(others) > _MOST_TARGETS:
-        st.caption(f"{len(others) - _MOST_TARGETS:,} more are in the record.")
+    """Those after the first, which are found by their names."""
+    names = [target["name"] for target in (event["targets"] or [])[1:] if target["name"]]
+    for number, name in enumerate(names[:_MOST_TARGETS], start=2):
+        _target(number, name)
+    if len(names) > _MOST_TARGETS:
+        st.caption(f"{len(names) - _MOST_TARGETS:,} more are in the record.")
 
 
 def _target(number: int, text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 import small_lakes
 from conftest import EVENTS
@@ -108,6 +110,25 @@ def test_a_value_in_the_pane_filters_and_the_pane_stays(app: App, filled: Path) 
     page.button(key="only_integration").click().run()
     assert f"integration:{uid.split(':')[0]}" in address(page)["f"]
     assert address(page)["ev"] == [f"{day}/{uid}"]
+
+
+def test_a_further_target_is_searched_for_by_its_name(app: App, tmp_path: Path) -> None:
+    targets = [{"id": name, "name": name, "type": "User"} for name in ("ada", 'gr "ace')]
+    now = datetime.now(UTC)
+    rows = [
+        small_lakes.event(1, now, random.Random(1)) | {"targets": targets},
+        small_lakes.event(2, now, random.Random(2)),
+    ]
+    small_lakes.append(tmp_path, rows)
+    page = app(tmp_path)
+    found = pl.read_delta(str(tmp_path / "events")).filter(event_id="00000001").row(0, named=True)
+    page.query_params["ev"] = f"{found['date']}/{found['event_uid']}"
+    page.run()
+    page.button(key="only_target_2").click().run()
+    assert address(page)["q"] == ['"gr \\"ace"']
+    assert "<b>1</b> event ·" in said(page)
+    page.button(key="exclude_target_2").click().run()
+    assert "No events match" in said(page)
 
 
 def test_nothing_found_offers_a_way_on(app: App, filled: Path) -> None:

@@ -1,4 +1,4 @@
-"""The README's pictures: the dashboard over a fortnight of the sandbox's company, in a real Chromium.
+"""The README's pictures: the dashboard over a fortnight of the sandbox's company, in Chromium.
 
 Run it from the repository: `.venv/bin/python docs/pictures.py`. It writes docs/images/*.png.
 """

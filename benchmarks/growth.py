@@ -242,10 +242,14 @@ def commits(folder: Path, count: int) -> None:
             lakes.append_raw(lake, LOG, rows.drop("seq"), f"{number}")
         if number % 360 == 359:
             list(maintenance.maintain(lake, [LOG], now.date()))
-    for name, some in (("first tenth", took[: count // 10]), ("last tenth", took[-count // 10 :])):
-        for what, values in (("took", [t.seconds for t in some]), ("CPU", [t.cpu for t in some])):
-            p50, p99 = (quantile(values, part) * 1000 for part in (0.5, 0.99))
-            print(f"commits, {name} of {count:,}: {what} p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+        if (number + 1) % max(1, count // 10) == 0:
+            told(number + 1, took[-(count // 10) :])
+
+
+def told(number: int, took: list[Took]) -> None:
+    for what, values in (("took", [t.seconds for t in took]), ("CPU", [t.cpu for t in took])):
+        p50, p99 = (quantile(values, part) * 1000 for part in (0.5, 0.99))
+        print(f"commits up to {number:,}: {what} p50 {p50:.0f} ms, p99 {p99:.0f} ms", flush=True)
 
 
 class Took(NamedTuple):

@@ -1,0 +1,11 @@
+"""auditlake's own round. argv: base URL, token, folder."""
+
+import sys
+
+from pipelines import extract, registry
+from pipelines.lake import Lake
+
+base_url, token, folder, *_ = sys.argv[1:]
+source = registry.source("okta", {"base_url": base_url, "api_token": token})
+(report,) = extract.poll(Lake(f"{folder}/lake"), [source])
+sys.exit(report.error)

@@ -1,0 +1,223 @@
+"""What is lost and what is doubled, beside general loaders: `python benchmarks/peers.py`.
+
+Each contender reads Okta's log from the same sandbox with the same faults, in a process of its own
+a round: a 503 in mid-pagination that lasts; a kill -9 as soon as its first records are on the disk;
+50 events that arrive an hour late and 50 new ones; two rounds without news. Then its records are
+compared with those that were issued. Speed and memory are of a first round without faults.
+
+dlt (with its Delta destination) and singer-sdk are installed at need, each into a virtual
+environment of its own below --venvs; they are no dependencies of the project. Each is set up as its
+documentation advises: dlt's REST client with retries, header links and an incremental cursor, once
+with append, once with insert-only merge and a lag of two hours for late events; singer-sdk's tap
+with a sorted replication key, whose target keeps a state once the records before it are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from pipelines.sandbox import server
+from pipelines.sandbox.company import Company
+from pipelines.sandbox.faults import Fault
+from pipelines.sandbox.server import Options, Running
+from pipelines.sandbox.service import micros
+
+HERE = Path(__file__).parent / "contenders"
+RECORDS = 3500
+SINCE = timedelta(days=80)
+VERSIONS = {"dlt": "dlt[deltalake]==1.31.0", "singer": "singer-sdk==0.54.9"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Somebody who reads the log."""
+
+    name: str
+    script: str
+    python: Path
+    extra: tuple[str, ...]
+    stored: Callable[[Path], list[str]]
+    """A folder -> the ids of the records that lie there."""
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--venvs", type=Path, help="Kept there for the next time.")
+    chosen = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        venvs = chosen.venvs or Path(folder) / "venvs"
+        names = ("issued", "lost", "doubled", "requests", "events/s", "peak MB")
+        print(f"{'':24}" + "".join(f"{name:>10}" for name in names), flush=True)
+        for contender in contenders(venvs):
+            figures = [*faulty(contender), *undisturbed(contender)]
+            print(f"{contender.name:24}" + "".join(f"{f:>10,}" for f in figures), flush=True)
+
+
+def contenders(venvs: Path) -> list[Contender]:
+    dlt, singer = (installed(venvs / name, VERSIONS[name]) for name in VERSIONS)
+    return [
+        Contender(
+            name="auditlake", script="ours", python=Path(sys.executable), extra=(), stored=raw_ids
+        ),
+        *(
+            Contender(
+                name=f"dlt, {how}", script="dlt_okta", python=dlt, extra=(how,), stored=dlt_ids
+            )
+            for how in ("append", "insert-only")
+        ),
+        Contender(
+            name="singer-sdk", script="singer_okta", python=singer, extra=(), stored=line_ids
+        ),
+    ]
+
+
+def installed(venv: Path, package: str) -> Path:
+    """The Python of an environment that has the package."""
+    python = venv / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", package], check=True)
+    return python
+
+
+def faulty(contender: Contender) -> tuple[int, int, int, int]:
+    """Records issued, lost and doubled, and requests."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as name, vendor(clock) as served:
+        folder, box = Path(name), served.sandbox
+        down = Fault(kind="okta", fault="status", status=503, at=list(range(2, 30)), retry_after=0)
+        box.order([down])
+        a_round(contender, served, folder, clock)
+        box.order([])
+        a_round(contender, served, folder, clock, killed=True)
+        a_round(contender, served, folder, clock)
+        late = [clock.now - timedelta(minutes=60, seconds=n) for n in range(50)]
+        clock.now += timedelta(minutes=10)
+        arrive(served, late)
+        arrive(served, [clock.now - timedelta(seconds=60 - n) for n in range(50)])
+        for _ in range(3):
+            a_round(contender, served, folder, clock)
+            clock.now += timedelta(minutes=10)
+        issued = [entry.id for entry in box.ledger("okta", "system_log")]
+        counts = Counter(contender.stored(folder))
+        lost = len(set(issued) - set(counts))
+        return len(issued), lost, counts.total() - len(counts), box.requests("okta")[0]
+
+
+def undisturbed(contender: Contender) -> tuple[int, int]:
+    """Events a second and the peak of memory of a first round."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as name, vendor(clock) as served:
+        started = time.perf_counter()
+        peak = a_round(contender, served, Path(name), clock)
+        seconds = time.perf_counter() - started
+        assert len(contender.stored(Path(name))) == RECORDS, contender.name
+        return round(RECORDS / seconds), peak
+
+
+class vendor:  # noqa: N801 reads as the context it is
+    """A sandbox with so many records within three days, that stands still."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._serving = server.running(Options(days=0, per_day=0, rate=0), clock)
+        self._clock = clock
+
+    def __enter__(self) -> Running:
+        served = self._serving.__enter__()
+        first, step = self._clock.now - timedelta(days=3), timedelta(days=3) / (RECORDS + 1)
+        arrive(served, [first + step * n for n in range(RECORDS)])
+        return served
+
+    def __exit__(self, *error: Any) -> None:
+        self._serving.__exit__(*error)
+
+
+def arrive(served: Running, times: list[datetime]) -> None:
+    (stream,) = server.services()["okta"].streams
+    rng, noon = Random(str(times[0])), times[0].replace(hour=12)
+    until = noon + timedelta(hours=1)
+    known = list(Company(1).while_passing(stream.habits, noon, until, 100, rng))
+    log = served.sandbox.log("okta", "system_log")
+    for time_ in times:
+        happening = replace(rng.choice(known), time=time_)
+        log.append(msgspec.json.encode(stream.render(happening, rng)), micros(time_))
+
+
+def a_round(
+    contender: Contender, served: Running, folder: Path, clock: Clock, *, killed: bool = False
+) -> int:
+    """Runs it, or kills it once it has stored something new; its peak of memory in MB."""
+    keys = served.settings()["okta"]
+    since, until = (
+        time_.strftime("%Y-%m-%dT%H:%M:%S.999Z") for time_ in (clock.now - SINCE, clock.now)
+    )
+    arguments = [keys["base_url"], keys["api_token"], str(folder), since, until, *contender.extra]
+    command = [str(contender.python), str(HERE / f"{contender.script}.py"), *arguments]
+    quiet = {**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL"}
+    before = on_disk(folder)
+    process = subprocess.Popen(
+        command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while killed and process.poll() is None:
+        if on_disk(folder) > before:
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    _, _, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
+    return usage.ru_maxrss // 1024 if usage else 0
+
+
+def on_disk(folder: Path) -> int:
+    """How much of the log is stored: Delta commits of the table, or bytes of lines."""
+    tables = [folder / "lake/raw/okta/system_log", folder / "lake/audit/logs"]
+    commits = sum(len(list((table / "_delta_log").glob("*.json"))) for table in tables)
+    lines = folder / "logs.ndjson"
+    # A raw table begins with a commit that holds no rows.
+    return max(0, commits - tables[0].exists()) + (lines.stat().st_size if lines.exists() else 0)
+
+
+def raw_ids(folder: Path) -> list[str]:
+    return pl.read_delta(str(folder / "lake/raw/okta/system_log"))["event_id"].to_list()
+
+
+def dlt_ids(folder: Path) -> list[str]:
+    return pl.read_delta(str(folder / "lake/audit/logs"))["uuid"].to_list()
+
+
+def line_ids(folder: Path) -> list[str]:
+    found = []
+    for line in (folder / "logs.ndjson").read_text().splitlines():
+        try:
+            found.append(json.loads(line)["uuid"])
+        except ValueError:  # cut short by the kill
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,8 @@ _SHORT = timedelta(days=3)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
+_NEWEST, _KEPT = "newest", 2000
+"""A reading for a text also keeps so many events, or the next one would look for them again."""
 
 Read = Callable[[Sequence[str]], pl.LazyFrame]
 """The events that lie in these data files."""
@@ -57,6 +59,13 @@ class Counts:
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """The events of `query`, on these days if they are given."""
+        if query.text and days:
+            newest = self._tally(query, _SHOWN)[_NEWEST]
+            if newest.height < _KEPT or min(days) > newest.select(pl.col("date").min()).item():
+                return newest.lazy().filter(pl.col("date").is_in(days))
+        return self._scanned(query, days)
+
+    def _scanned(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         files = self._holding(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
@@ -71,7 +80,7 @@ class Counts:
         if part and (not exact or not tick % _grain(query)):
             others = tuple(name for name in _SHOWN if not _telling(query, rollup.PARTS[name]))
             return self._tally(query, others if part in others else (part,))[part].lazy()
-        return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
+        return self._scanned(query).with_columns(n=pl.lit(1, pl.Int64))
 
     def _added_up(self, query: Query, part: str) -> pl.LazyFrame:
         files = self._files.filter(queries.dated(query))
@@ -96,9 +105,12 @@ class Counts:
 
     def _counted(self, query: Query, parts: tuple[str, ...]) -> dict[str, pl.DataFrame]:
         """Some parts as if of the query's events alone, from one reading of them."""
-        events = self.events(query)
-        counted = [rollup.counted(events, part, grain=_grain(query)) for part in parts]
-        return dict(zip(parts, pl.collect_all(counted, engine="streaming"), strict=True))
+        events = self._scanned(query)
+        read = [rollup.counted(events, part, grain=_grain(query)) for part in parts]
+        if query.text:
+            parts += (_NEWEST,)
+            read.append(events.top_k(_KEPT, by=["time", "event_uid"]))
+        return dict(zip(parts, pl.collect_all(read, engine="streaming"), strict=True))
 
     def _holding(self, query: Query) -> pl.DataFrame:
         """The files of the query's days, without those known to hold nothing it asks for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import fields, queries, times
+from dashboard import counting, fields, queries, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
 from pipelines import lake as lakes
@@ -82,9 +82,14 @@ def replace(root: Path, day: date) -> None:
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Stage]:
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Stage]]:
     """A lake that is rolled up, grows, is compacted, has rows replaced and is rolled up again."""
-    root = tmp_path_factory.mktemp("counted")
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(counting, "_KEPT", 60)
+        yield _stages(tmp_path_factory.mktemp("counted"))
+
+
+def _stages(root: Path) -> Callable[[int], Stage]:
     append(root, 0, 300)
     unknown = look(root)
     tidied(root)

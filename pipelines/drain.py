@@ -36,6 +36,7 @@ from pipelines.spool import Damaged, Spool, Waiting
 INFLATED = 64 * 2**20
 """The most bytes a packed body may have."""
 _MEMBERS = 100
+_MOST = 2000
 _AT_ONCE = 8 * 2**20
 _TRIES = (0.0, 3.0, 15.0, 60.0, 180.0, 600.0)  # seconds after a hint, until what it told has come
 _HINTS_LIVE = timedelta(hours=1)
@@ -154,11 +155,11 @@ class Drain:
     @property
     def idle(self) -> bool:
         """Is there nothing left to do?"""
-        return not self._parcels and not self.spool.waiting(self.source.name, 1)
+        return not self._parcels and not self.spool.waiting(self.source.name)
 
     def _take(self) -> None:
         """Read what has come into the spool."""
-        size = 0
+        size = count = 0
         for path in self.spool.waiting(self.source.name):
             if path in self._parcels:
                 continue
@@ -171,8 +172,8 @@ class Drain:
                            self.source.name, type(error).__name__, path)  # fmt: skip
                 continue
             self._parcels[path] = _Parcel(waiting=waiting, left=left)
-            size += len(waiting.body)
-            if size > _AT_ONCE:
+            size, count = size + len(waiting.body), count + 1
+            if size > _AT_ONCE or count >= _MOST:
                 self._news.set()
                 break
 

@@ -725,13 +725,10 @@ def write_reconciled(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
         return
 
     def decide(handle: DeltaTable, done: int) -> _Decision | None:
-        said = pl.scan_delta(handle).filter(_of(log), pl.col("date").is_in(rows["date"].to_list()))
-        if (
-            said.sort("date")
-            .select(*RECONCILED)
-            .collect()
-            .equals(rows.select(*RECONCILED).sort("date"))
-        ):
+        wanted = rows.select(*RECONCILED).sort("date")
+        same = _of(log) & pl.col("date").is_in(wanted["date"].to_list())
+        said = pl.scan_delta(handle).filter(same).select(*RECONCILED).sort("date")
+        if said.collect().equals(wanted):
             return None
         return _Decision(rows, done + 1, _sql(log, rows["date"], "1 = 1"))
 

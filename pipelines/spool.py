@@ -104,11 +104,11 @@ class Spool:
             self._release(cost)
             raise
 
-    def waiting(self, name: str, most: int = 2000) -> list[Path]:
+    def waiting(self, name: str) -> list[Path]:
         """The oldest first."""
         with suppress(FileNotFoundError):
             names = sorted(e.name for e in os.scandir(self.root / name) if _is_push(e.name))
-            return [self.root / name / found for found in names[:most]]
+            return [self.root / name / found for found in names]
         return []
 
     def load(self, path: Path) -> Waiting:

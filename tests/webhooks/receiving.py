@@ -10,6 +10,8 @@ from pipelines import registry, settings, webhooks
 from pipelines.settings import Settings
 from tests.webhooks.conftest import SECRET
 
+registry.kinds()  # loaded once, before any is forked
+
 OKTA = {"base_url": "https://acme.okta.com", "api_token": "x" * 20, "webhook_secret": SECRET}
 
 

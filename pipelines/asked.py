@@ -42,12 +42,13 @@ def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
 
 
 def tell(lake: Lake, log: Log, plan: Plan) -> None:
-    """Keep the plan where all processes of this machine find it."""
+    """Keep the plan where all processes of this machine find it, if it can be kept."""
     path = _plan(lake, log)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    draft.write_bytes(msgspec.json.encode(plan))
-    draft.replace(path)
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.write_bytes(msgspec.json.encode(plan))
+        draft.replace(path)
 
 
 def told(lake: Lake, log: Log) -> Plan | None:

@@ -37,17 +37,24 @@ def folder() -> Path:
     return Path(tempfile.gettempdir()) / f"auditlake-{user}"
 
 
-def place(kind: str, settings: BaseModel) -> Path:
-    """The file of a credential: by the service, the organisation and whoever asks, no secret."""
+def place(kind: str, settings: BaseModel) -> Path | None:
+    """The file of a credential: by the service, the organisation and whoever asks, no secret.
+
+    None where nothing can be kept: then each process goes by what it sends itself.
+    """
     said = {name: value for name, value in sorted(settings) if isinstance(value, str)}
     text = json.dumps([kind, said]).encode()
-    return folder() / "turns" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
+    path = folder() / "turns" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return path if os.access(path.parent, os.W_OK) else None
 
 
 @contextmanager
 def held(path: Path, now: float) -> Iterator[Turns]:
     """What is known, for nobody else to change meanwhile; what is changed is kept."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)

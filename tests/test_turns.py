@@ -112,3 +112,13 @@ def test_the_sensor_says_when_it_looks_next_and_why(still_world):
         again = sensor.evaluate_tick(context)
     assert "next is system_log in" in again.skip_message
     assert plan.why in again.skip_message
+
+
+def test_without_a_temporary_folder_each_goes_by_itself(still_world, lake, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(turns.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    source = still_world.source("okta")
+    assert turns.place("okta", source.settings) is None
+    asked.tell(lake, LOG, Plan(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
+    (report,) = still_world.poll("okta")
+    assert report.error is None

@@ -51,7 +51,7 @@ def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
         theirs.select(first=pl.col("time").min(), last=pl.col("time").max()).collect().row(0)
     )
     hours = f"{began:%Y-%m-%dT%H}:00:00Z..{ended:%Y-%m-%dT%H}:59:00Z"
-    usual = events.filter(integration="atlassian", outcome="success")
+    usual = events.filter(integration="google_workspace", outcome="success")
     failed = theirs.filter(integration="okta", outcome="failure")
     return {
         "explore": ("light", f"/?range=14d&by=integration&ev={newest(usual)}", "Details"),

@@ -456,7 +456,8 @@ _NOTHING = Verdict(passed=True, description="there is no table yet", figures={})
 def _whole_tables() -> dg.ScheduleDefinition:
     job = dg.define_asset_job(
         "whole_tables",
-        selection=dg.AssetSelection.all_asset_checks(),
+        # A table that is made together with its check cannot be left out.
+        selection=dg.AssetSelection.all_asset_checks().required_multi_asset_neighbors(),
         description="All checks, over every row.",
         tags={_WHOLE: "true"},
         executor_def=dg.in_process_executor,

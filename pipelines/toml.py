@@ -8,10 +8,18 @@ from typing import Any
 
 
 def document(
-    integrations: Mapping[str, Mapping[str, Any]], root: str = "data", public_url: str | None = None
+    integrations: Mapping[str, Mapping[str, Any]],
+    root: str = "data",
+    public_url: str | None = None,
+    integrity: str | None = None,
 ) -> str:
-    """An auditlake.toml with these integrations, which are pushed to at `public_url`."""
+    """An auditlake.toml with these integrations, which are pushed to at `public_url`.
+
+    `integrity` is the folder of the signing keys, where it is not the user's own.
+    """
     parts = [f"[lake]\nroot = {_value(root)}\n"]
+    if integrity:
+        parts.append(f"[integrity]\nfolder = {_value(integrity)}\n")
     if public_url:
         parts.append(f"[webhooks]\npublic_url = {_value(public_url)}\n")
     for name, keys in integrations.items():

@@ -113,7 +113,11 @@ def _played() -> Settings:
 
 
 def _sandbox_settings(chosen: Settings) -> Path:
-    """The configuration that reads the sandbox, for all children."""
+    """The configuration that reads the sandbox, for all children.
+
+    What was signed is remembered beside it, and forgotten with a lake that is gone: whoever throws
+    simulated events away rolls nothing back.
+    """
     from pipelines.sandbox import server  # noqa: PLC0415 not needed with a configuration
 
     path = HOME.absolute() / "sandbox.toml"
@@ -121,7 +125,11 @@ def _sandbox_settings(chosen: Settings) -> Path:
     base_url = f"http://{chosen.sandbox.host}:{chosen.sandbox.port}"
     path.touch(mode=0o600)
     integrations = server.settings(base_url)
-    text = toml.document(integrations, chosen.lake.root, _address(chosen.webhooks))
+    signed = HOME.absolute() / "integrity"
+    if not Path(chosen.lake.root).exists():
+        shutil.rmtree(signed / "lakes", ignore_errors=True)
+    pushed_to = _address(chosen.webhooks)
+    text = toml.document(integrations, chosen.lake.root, pushed_to, str(signed))
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from pipelines import lake as lakes
-from pipelines import registry
+from pipelines import registry, settings, up
 from pipelines.lake import Lake
 
 PROJECT = str(Path(__file__).parent.parent)
@@ -193,3 +193,18 @@ def _pid_of(tmp_path, word):
         except OSError:
             continue
     return None
+
+
+def test_simulated_events_that_were_thrown_away_are_not_missed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lake = tmp_path / "data"
+    lake.mkdir()
+    config = up._sandbox_settings(up._played())
+    kept = settings.load(config).integrity.folder / "lakes" / "some" / "memory"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    up._sandbox_settings(up._played())
+    assert kept.exists()
+    lake.rmdir()
+    up._sandbox_settings(up._played())
+    assert not kept.exists()

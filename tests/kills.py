@@ -44,14 +44,15 @@ POINTS: dict[str, Trap | None] = {
     "in maintenance": (maintenance, "_compact", True),
     "before vacuum": (maintenance, "_vacuum", False),
 }
+HOUSEKEEPING = ("in maintenance", "before vacuum")
 # A server that has imported all of this forks a process in some milliseconds.
 processes = get_context("forkserver")
 processes.set_forkserver_preload(["tests.kills"])
 
 
 def history() -> Options:
-    """About a thousand records, and nothing new."""
-    return Options(days=3, per_day=300, rate=0)
+    """Some pages of records, and nothing new."""
+    return Options(days=3, per_day=800, rate=0)
 
 
 def lake_in(folder: Path, name: str) -> Lake:
@@ -62,6 +63,7 @@ def lake_in(folder: Path, name: str) -> Lake:
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     """A round in small commits, with maintenance before it; killed at the `turn`-th time."""
     extract._BATCH_RECORDS = BATCH
+    maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
         _set(trap, turn)
     if "maintenance" in point or "vacuum" in point:
@@ -103,7 +105,7 @@ def start(lake: Lake, keys: dict[str, Any], point: str = "at random", turn: int 
 
 def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) -> bool:
     """Whether a round was killed, rather than that it came to its end."""
-    process = start(lake, keys, point, chance.randint(1, 5))
+    process = start(lake, keys, point, chance.randint(1, 3))
     process.join(chance.uniform(0.0, 0.6) if point == "at random" else 60)
     if process.is_alive():
         process.kill()
@@ -114,21 +116,32 @@ def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) 
 
 
 def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> Iterator[str]:
-    """Kill so often at each point; what the ledgers disagree in, for each lake that was done."""
+    """Kill so often at each point; what the ledgers disagree in, for each lake that was done.
+
+    A lake is filled before its housekeeping is killed: an empty one has nothing to tidy.
+    """
     chance, keys = random.Random(seed), server.settings()[KIND]
     left, number = Counter(counts), 0
     while left.total():
         number += 1
         world = World(running=server, lake=lake_in(folder, str(number)))
-        finished = False
-        while not finished and left.total():
-            point = chance.choice(sorted(left.elements()))
-            finished = not killed(world.lake, keys, point, chance)
-            left -= Counter([point]) if not finished else Counter()
-        last = start(world.lake, keys)
-        last.join()
+        for among in (set(POINTS) - set(HOUSEKEEPING), set(HOUSEKEEPING)):
+            _kill(world.lake, keys, left, among, chance)
+            last = start(world.lake, keys)
+            last.join()
         yield difference(world, KIND, STREAM) or (f"exit {last.exitcode}" if last.exitcode else "")
         shutil.rmtree(world.lake.root)
+
+
+def _kill(
+    lake: Lake, keys: dict[str, Any], left: Counter[str], among: set[str], chance: random.Random
+) -> None:
+    """Until a round comes to its end, or none of these kills is left to be done."""
+    while points := sorted(point for point in left.elements() if point in among):
+        point = chance.choice(points)
+        if not killed(lake, keys, point, chance):
+            return
+        left[point] -= 1
 
 
 def race(folder: str, pollers: int, base_url: str) -> None:

@@ -215,7 +215,7 @@ def check(world: World, kind: str) -> None:
 
 def reconciled(world: World, kind: str) -> None:
     """What was pushed is known to have been, however it came first, and all of it was polled."""
-    told = {name: 0 for name, _ in world.acknowledged(kind)}
+    told = {name: 0 for name, _ in world.told(kind, "delivered")}
     for stream in world.sources[kind].streams():
         table, log = world.rows(kind)[stream.name], Log(kind, stream.name)
         now = world.clock() + timedelta(days=1)
@@ -226,5 +226,7 @@ def reconciled(world: World, kind: str) -> None:
         by_push = table.filter(pl.col("via") == "webhook").height
         assert by_push <= found["pushed"].sum() == found["both"].sum() <= table.height
         assert found["pushed_first"].sum() >= by_push
-    pushed = len(world.acknowledged(kind))
-    assert sum(told.values()) == (0 if kind == "opsgenie" else pushed)  # its hints name no event
+    if kind == "opsgenie":  # its hints name no event
+        assert not any(told.values())
+    else:  # a blob may repeat events of which the vendor told before
+        assert sum(told.values()) >= len(world.told(kind, "delivered"))

@@ -19,7 +19,7 @@ from pipelines import registry, settings, up
 from pipelines.lake import Lake
 
 PROJECT = str(Path(__file__).parent.parent)
-SECONDS = 180
+SECONDS = 420
 
 
 def free_ports(count):

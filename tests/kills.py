@@ -66,7 +66,7 @@ def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
         _set(trap, turn)
-    if "maintenance" in point or "vacuum" in point:
+    if point in HOUSEKEEPING:
         list(maintenance.maintain(lake, [], FAR))
     for report in extract.poll(lake, [registry.source(KIND, keys)]):
         if report.error:

@@ -425,16 +425,12 @@ def _leave_none_behind(this: Round, report: Report) -> None:
 def catch_up(lake: Lake, source: Source, stream: Stream, report: Report) -> None:
     """Derive the events of raw rows that have none yet, such as after a kill between the two."""
     log = Log(source.name, stream.name)
-    done, rows = lakes.derived(lake, log), lakes.position(lake, log).rows
-    while done < rows:
-        _derive(
-            lake,
-            source,
-            stream,
-            lakes.raw_rows(lake, log, done, min(done + _DERIVE_ROWS, rows)),
-            report,
-        )
-        done = min(done + _DERIVE_ROWS, rows)
+    rows = lakes.position(lake, log).rows
+    # Asked anew each time: another writer may have derived some of them meanwhile.
+    while (done := lakes.derived(lake, log)) < rows:
+        seqs = range(done, min(done + _DERIVE_ROWS, rows))
+        waiting = lakes.raw_rows(lake, log, seqs.start, seqs.stop)
+        _derive(lake, source, stream, waiting, report, seqs=seqs)
 
 
 def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
@@ -456,10 +452,23 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     return report
 
 
-def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, report: Report) -> None:
-    """Commit the events of these raw rows, unless another writer did."""
-    if raw.is_empty():
-        return
+def _derive(
+    lake: Lake,
+    source: Source,
+    stream: Stream,
+    raw: pl.DataFrame,
+    report: Report,
+    *,
+    seqs: range | None = None,
+) -> None:
+    """Commit the events of these raw rows, unless another writer did.
+
+    They are all there is of `seqs`: retention may have removed some of them.
+    """
+    if seqs is None:
+        if raw.is_empty():
+            return
+        seqs = range(raw["seq"][0], raw["seq"][-1] + 1)
 
     def rows() -> pl.DataFrame:
         with report.timed("map"):
@@ -469,13 +478,12 @@ def _derive(lake: Lake, source: Source, stream: Stream, raw: pl.DataFrame, repor
 
     faults: list[Counter[str]] = []
     mapping = report.seconds.get("map", 0.0)
-    first, until = raw["seq"][0], raw["seq"][-1] + 1
     with report.timed("write events"):
         landed = lakes.append_events(
             lake,
             Log(source.name, stream.name),
-            first,
-            until,
+            seqs.start,
+            seqs.stop,
             rows,
             record=normalise.version_of(stream),
         )

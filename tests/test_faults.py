@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from deltalake import DeltaTable
 
 from pipelines import extract, http, registry
 from pipelines import lake as lakes
@@ -234,6 +235,46 @@ def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, m
     assert lakes.scan(still_world.lake, "events") is None
     still_world.poll("okta")
     check(still_world)
+
+
+def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch):
+    monkeypatch.setattr(extract, "_DERIVE_ROWS", 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(extract, "_derive", lambda *_: None)
+        patched.setattr(extract, "catch_up", lambda *_: None)
+        still_world.poll("okta")
+    source = still_world.source("okta")
+    (stream,) = source.streams()
+    real, others = lakes.raw_rows, iter([150, 270])
+
+    def overtaken(lake, log, first, until):
+        """Another writer derives on from here, in batches of its own."""
+        rows = real(lake, log, first, until)
+        if further := next(others, None):
+            report = extract.Report(integration="okta", stream=stream.name)
+            extract._derive(lake, source, stream, real(lake, log, first, further), report)
+        return rows
+
+    monkeypatch.setattr(lakes, "raw_rows", overtaken)
+    report = extract.Report(integration="okta", stream=stream.name)
+    extract.catch_up(still_world.lake, source, stream, report)
+    check(still_world)
+
+
+def test_rows_that_retention_removed_hold_up_no_others(still_world):
+    still_world.poll("okta")
+    oldest = lakes.days(still_world.lake, Log("okta", "system_log"))[0]
+    shutil.rmtree(Path(still_world.lake.root) / "events")
+    raw = DeltaTable(still_world.lake.uri("raw/okta/system_log"))
+    raw.alter.set_table_properties({"delta.appendOnly": "false"})
+    raw.delete(f"date = '{oldest}'")
+    source = still_world.source("okta")
+    (stream,) = source.streams()
+    report = extract.Report(integration="okta", stream=stream.name)
+    extract.catch_up(still_world.lake, source, stream, report)
+    kept = still_world.stored("okta", "system_log")["seq"].to_list()
+    assert 0 < len(kept) < lakes.derived(still_world.lake, Log("okta", "system_log"))
+    assert still_world.events("okta", "system_log")["seq"].to_list() == kept
 
 
 def test_simulated_and_real_events_do_not_meet(still_world):

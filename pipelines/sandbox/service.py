@@ -445,12 +445,14 @@ def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterat
     """The history of a stream before the anchor, then a chunk for every minute after it."""
     seed = f"{company.seed}/{name}"
     start = span.anchor - timedelta(days=span.days)
-    yield Chunk(
-        start=micros(start),
-        make=lambda: _written(stream, _history(stream, company, span, seed), f"{seed}/history"),
-    )
+    history = _written(stream, _history(stream, company, span, seed), f"{seed}/history")
     if span.per_second <= 0:
+        # What stands still has nothing on its way either.
+        last = micros(span.anchor)
+        still = (record._replace(arrival=min(record.arrival, last)) for record in history)
+        yield Chunk(start=micros(start), make=lambda: still)
         return
+    yield Chunk(start=micros(start), make=lambda: history)
     minute = span.anchor
     while span.until is None or minute < span.until:
         yield Chunk(start=micros(minute), make=_minute(stream, company, span, seed, minute))

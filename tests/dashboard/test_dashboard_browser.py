@@ -33,8 +33,10 @@ def test_a_click_anywhere_on_a_row_opens_it_and_keys_walk_on(page: Page, live_la
     visit(page)
     click_row(page, 3)
     shows(page, names[3])
+    settled(page)
     page.keyboard.press("j")
     shows(page, names[4])
+    settled(page)
     page.keyboard.press("k")
     shows(page, names[3])
     click_row(page, 7, x=120)
@@ -51,6 +53,7 @@ def test_the_keys_walk_over_the_end_of_a_page(page: Page, live_lake: Path) -> No
     days = {uid: day for day, uid in dated(live_lake)}
     visit(page, f"/?range=30d&ev={days[names[499]]}/{quote(names[499])}")
     shows(page, names[499])
+    settled(page)
     page.keyboard.press("j")
     shows(page, names[500])
     page.wait_for_url("**page=2**")

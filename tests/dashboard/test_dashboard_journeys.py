@@ -44,7 +44,7 @@ def test_an_attack_is_found_followed_across_vendors_and_taken_away(
     visit(page)
     clicks = [
         button(page, "Last 7 days").click,
-        page.get_by_role("radio", name="Last 30 days").click,
+        lambda: choose_range(page, "Last 30 days"),
         lambda: zoom_to_the_peak(page),
         lambda: choose(page, "What stands out"),
         lambda: click_value(page, "findings-", ATTACKER, height=30, parameter="f"),
@@ -73,6 +73,12 @@ def is_the_attack(taken: pl.DataFrame) -> None:
     assert {"okta", "google_workspace", "entra_id"} <= set(done["integration"])
     assert "user.mfa.factor.reset_all" in set(done["action"])
     assert downloads.filter(integration="google_workspace").height > 100
+
+
+def choose_range(page: Page, name: str) -> None:
+    """And wait until the page has begun to be of that range: before, it is settled, and old."""
+    page.get_by_role("radio", name=name).click()
+    expect(button(page, name)).to_be_visible()
 
 
 def zoom_to_the_peak(page: Page) -> None:

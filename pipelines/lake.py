@@ -45,7 +45,8 @@ _CURSOR = "auditlake.cursor"
 _CLAIMS = "auditlake.coverage"
 _ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
-_CHECKPOINT_EVERY = 50
+# Whoever opens a table reads all commits since the last checkpoint; maintenance thins these out.
+_CHECKPOINT_EVERY = 10
 _TICK = timedelta(milliseconds=1)
 _RACES = 50
 _QUANTILES = (0.9, 0.99, 0.999)
@@ -65,7 +66,9 @@ _PARQUET = WriterProperties(
 _SETTINGS = {
     "delta.appendOnly": "true",
     "delta.checkpointInterval": "100",
-    "delta.logRetentionDuration": "interval 7 days",
+    # Every commit of so many days is a file that each opening lists, and a row of each checkpoint.
+    "delta.logRetentionDuration": "interval 2 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
     # Statistics of texts nobody looks up would fill the log.
     "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
 }

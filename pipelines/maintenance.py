@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +33,8 @@ _TEMPORARY = re.compile(r"#\d+$")
 _ROLLED_AT_ONCE = 500_000  # rows
 _FILES_CLOSED, _FILES_OPEN = 4, 64
 """So many files of a past day, or of today, are worth making one."""
+_CHECKPOINTS, _VERSIONS_APART = 20, 500
+"""So many checkpoints stay, and of the older ones one in so many versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
     handle = _opened(lake, table)
     handle.create_checkpoint()
     handle.cleanup_metadata()
+    _thin_out(lake, table)
     removed = _vacuum(handle, keep) + _sweep(lake, table, keep)
     return Tidied(
         table=table,
@@ -179,6 +183,20 @@ def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
             f"{table}: {before.rows:,} rows before a compaction, {after.rows:,} after, of which "
             f"{after.different:,} differ; no file was removed: stop all writers and report this"
         )
+
+
+def _thin_out(lake: Lake, table: str) -> None:
+    """Of the checkpoints, which are many, those that a reader of now or of a version needs stay."""
+    if lake.local is None:
+        return
+    found = sorted((lake.local / table / "_delta_log").glob("*.checkpoint.parquet"))
+    for path, following in pairwise(found[1:-_CHECKPOINTS]):
+        if _block(path) == _block(following):
+            path.unlink(missing_ok=True)
+
+
+def _block(checkpoint: Path) -> int:
+    return int(checkpoint.name.partition(".")[0]) // _VERSIONS_APART
 
 
 def _vacuum(handle: DeltaTable, keep: Keep) -> int:

@@ -38,12 +38,13 @@ def test_many_files_become_one_and_no_row_changes(lake):
     assert (raw.files_before, raw.files_after) == (12, 1)
     assert raw.removed >= 12
     assert rows(lake).equals(before)
-    assert len(list((lake.local / LOG.table).rglob("*.parquet"))) == 2  # rows, checkpoint
+    assert len(list((lake.local / LOG.table).glob("date=*/*.parquet"))) == 1
     assert lakes.position(lake, LOG).cursor == "c11"
     assert lakes.append_raw(lake, LOG, batch(3, 99), "c12").frame["seq"].to_list() == [12]
 
 
-def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
+def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake, monkeypatch):
+    monkeypatch.setattr(lakes, "_CHECKPOINT_EVERY", 50)  # else the change of settings shortens it
     filled(lake)
     handle = lakes.open_table(lake, LOG.table)
     handle.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 seconds"})
@@ -54,6 +55,19 @@ def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
     log = list((lake.local / LOG.table / "_delta_log").glob("*.json"))
     assert len(log) < 12
     assert lakes.position(lake, LOG).cursor == "c11"
+
+
+def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkeypatch):
+    monkeypatch.setattr(lakes, "_CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(maintenance, "_CHECKPOINTS", 2)
+    monkeypatch.setattr(maintenance, "_VERSIONS_APART", 10)
+    filled(lake, 30)
+    list(maintenance.maintain(lake, [], FAR))
+    found = (lake.local / LOG.table / "_delta_log").glob("*.checkpoint.parquet")
+    assert [int(path.name[:20]) for path in sorted(found)] == [2, 8, 18, 28, 30, 31]
+    for version in range(1, 31):
+        handle = DeltaTable(lake.uri(LOG.table), version=version)
+        assert pl.scan_delta(handle).select(pl.len()).collect().item() == version
 
 
 def test_today_is_left_alone_until_it_has_many_files(lake):

@@ -64,19 +64,19 @@ _SAID = {
 }
 
 _PEOPLE = "(?i)^(users?|systemuser|person|member|admin|invited-user|guest|worker)$"
-_PLACES = "(?i)^(spaces?|device|sites?|orgs?|org_unit|domain|calendar|zone|mailbox|team)$"
+_PLACES = "(?i)^(spaces?|device|sites?|orgs?|org_unit|domain|calendar|zone|mailbox|team|note)$"
 _VAGUE = "(?i)^(object|other|resource|system|service)$"
 
 _COMMON = (
-    "access acknowledge activate add allow approve archive assign attach authorize block "
-    "bypass cancel change claim clear close confirm connect consent copy create deactivate "
-    "delete deny deploy detach detect disable disconnect discover dismiss download edit "
-    "enable enroll escalate expire export finish generate get grant import initiate insert "
-    "install invalidate invite issue join launch leave link lock log modify move open pause "
-    "perform post preview print promote provision publish purge read recover register reject "
-    "release remove rename renew replace report request reset resolve restore resume retrieve "
-    "return revert review revoke roll rotate run save search send set share sign start stop "
-    "submit suspend sync transfer trash trigger trust unenroll uninstall unlink unlock "
+    "accept access acknowledge activate add allow approve archive assign attach authorize block "
+    "bypass cancel change claim clear close complete confirm connect consent copy create "
+    "deactivate decline delete deny deploy detach detect disable disconnect discover dismiss "
+    "download edit enable enroll escalate expire export finish generate get grant import initiate "
+    "insert install invalidate invite issue join launch leave link lock log modify move open "
+    "pause perform post preview print promote provision publish purge read recover register "
+    "reject release remove rename renew reopen replace report request reset resolve restore "
+    "resume retrieve return revert review revoke roll rotate run save search send set share sign "
+    "start stop submit suspend sync transfer trash trigger trust unenroll uninstall unlink unlock "
     "unpause unregister unsuspend update upgrade upload validate verify view watch wipe write "
 )
 _VERBS = frozenset(_COMMON.split())
@@ -85,7 +85,9 @@ _IRREGULAR = {
     "set": "set", "submit": "submitted", "stop": "stopped", "transfer": "transferred",
     "wipe": "wiped", "write": "wrote",
 }  # fmt: skip
-_NOUNS = frozenset({"access", "log", "print", "report", "request"})  # before another verb
+_NOUNS = frozenset({"access", "invite", "log", "print", "report", "request"})  # before another verb
+_PHASES = frozenset({"end", "success"})  # `outcome` says it
+_FAILED = re.compile(" fail(ed|ure)?$")
 _SHORT = {"new": "create", "del": "delete"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BETWEEN = re.compile(r"[\s_.:\-]+")
@@ -101,7 +103,7 @@ def _past(verb: str) -> str:
 
 
 _PAST = {verb: _past(verb) for verb in _VERBS} | {"log": "logged"}
-_BARE = {past: verb for verb, past in _PAST.items()}
+_BARE = {past: verb for verb, past in _PAST.items()} | {"scheduled": "schedule"}
 
 
 @lru_cache(maxsize=65536)
@@ -115,6 +117,11 @@ def words(action: str) -> str:
 def verbal(action: str) -> tuple[str, str] | None:
     """An action as something done and as something to do; `user_added` -> added user, add user."""
     said = [_SHORT.get(word, word) for word in words(action).split(" ")]
+    if said[1:] and said[-1] in _PHASES:
+        said.pop()
+    if said[1:] and said[-1] == "begin":
+        inner = verbal(" ".join(said[:-1]))
+        return inner and (f"began to {inner[1]}", f"begin to {inner[1]}")
     noun = said[0] in _NOUNS and not _VERBS.isdisjoint(said[1:2])
     if said[0] in _VERBS and not noun:
         return " ".join([_PAST[said[0]], *said[1:]]), " ".join(said)
@@ -156,7 +163,7 @@ def _by_action(events: pl.DataFrame) -> list[pl.Series]:
     return [
         pl.Series("named", [words(action) or "unknown" for action in actions], dtype=pl.String),
         pl.Series("did", [p and p[0] for p in pairs], dtype=pl.String),
-        pl.Series("do", [p and p[1] for p in pairs], dtype=pl.String),
+        pl.Series("do", [p and _FAILED.sub("", p[1]) for p in pairs], dtype=pl.String),
     ]
 
 

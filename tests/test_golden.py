@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import normalise, records, registry
+from pipelines import normalise, ocsf, records, registry
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -46,6 +46,24 @@ def test_records_become_exactly_the_expected_rows(kind, stream):
     assert rows == json.loads(path.read_text())
 
 
-def test_every_kind_has_golden_pairs():
-    kinds = {kind for kind, _ in STREAMS}
-    assert kinds == set(registry.kinds())
+def expected(kind):
+    paths = sorted((FIXTURES / kind).glob("*.expected.json"))
+    return [row for path in paths for row in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("kind", registry.kinds())
+def test_every_activity_that_a_table_knows_has_a_golden_pair(kind):
+    known = {answer for _, _, answer in ocsf.rules(kind)} | {ocsf.CATCH_ALL}
+    assert known - {(row["class_uid"], row["activity_id"]) for row in expected(kind)} == set()
+
+
+@pytest.mark.parametrize("kind", registry.kinds())
+def test_every_stream_that_a_table_names_has_golden_pairs(kind):
+    named = {stream for stream, _, _ in ocsf.rules(kind) if stream != "*"}
+    assert named - {name for of, name in STREAMS if of == kind} == set()
+
+
+@pytest.mark.parametrize("kind", registry.kinds())
+def test_every_expected_row_says_what_was_done_in_words(kind):
+    silent = [row["event_uid"] for row in expected(kind) if not row.get("message")]
+    assert silent == []

@@ -375,7 +375,7 @@ INTEGRATION = Integration(
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
     manners=Manners(rate=(10, _MINUTE), pause=_pause, retry_after=_until_reset),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="Organization API key",
         permissions="scope `read:events:admin`; Guard Standard or Premium, or Cloud Enterprise",

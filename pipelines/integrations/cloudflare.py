@@ -433,7 +433,7 @@ INTEGRATION = Integration(
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_token),
     manners=Manners(rate=(1100, _BLOCKED), pause=_pause, retry_after=_until_reset),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="API token",
         permissions="Account Settings: Read",

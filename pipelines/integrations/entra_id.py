@@ -525,7 +525,7 @@ INTEGRATION = Integration(
     # Reports are throttled by windows of ten seconds, and may not say how long to wait.
     manners=Manners(rate=(5, 10.0), first_pause=10.0),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -243,6 +243,8 @@ _TARGETS = {
     "DESTINATION_USER_EMAIL": ("", "user"),
     "new_owner": ("", "user"),
     "target_users": ("", "user"),
+    "TARGET_USER_EMAIL": ("", "user"),
+    "impacted_users": ("", "user"),
     "grantee_email": ("", "user"),
     "recipient_email": ("", "user"),
     "member_id": ("", "user"),
@@ -254,9 +256,11 @@ _TARGETS = {
     "ROLE_ID": ("ROLE_NAME", "role"),
     "client_id": ("app_name", "application"),
     "OAUTH2_APP_ID": ("OAUTH2_APP_NAME", "application"),
+    "ldap_audit_application_id": ("ldap_audit_application_name", "application"),
     "MOBILE_APP_PACKAGE_ID": ("", "application"),
     "API_CLIENT_NAME": ("", "application"),
     "APPLICATION_NAME": ("", "application"),
+    "APPLICATION_NAME_OF_TARGET_DATA": ("", "application"),
     "application_name": ("", "application"),
     "device_id": ("device_name", "device"),
     "DEVICE_ID": ("DEVICE_MODEL", "device"),
@@ -267,6 +271,14 @@ _TARGETS = {
     "calendar_id": ("", "calendar"),
     "conference_id": ("meeting_code", "meeting"),
     "room_id": ("room_name", "space"),
+    "course_id": ("course_title", "course"),
+    "note_name": ("", "note"),
+    "attachment_name": ("", "attachment"),
+    "ASSET_ID": ("ASSET_NAME", "asset"),
+    "matter_id": ("", "matter"),
+    "resource_name": ("", "resource"),
+    "resource_url": ("", "resource"),
+    "TARGET_IDENTIFIER": ("", "resource"),
     "rule_id": ("rule_name", "rule"),
     "rule_resource_name": ("rule_name", "rule"),
     "RULE_NAME": ("", "rule"),
@@ -283,9 +295,12 @@ _TARGETS = {
     "ORG_UNIT_NAME": ("", "org_unit"),
 }
 _TITLES = {title: kind for title, kind in _TARGETS.values() if title}
-_FIRST = "document shared_drive message device user setting group role application"
+_FIRST = (
+    "document shared_drive message attachment resource device user setting group role application"
+)
 _RANK = {kind: rank for rank, kind in enumerate(_FIRST.split())}
 _KINDS = ("value", "multiValue", "boolValue", "intValue", "multiIntValue", "multiMessageValue")
+_LDAP = "ldap_audit_message_id"
 _PLACEHOLDER = "105250506097979753968"  # nobody's profile
 
 _Told = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -366,8 +381,12 @@ def _actor_id(profile: Any, key: Any, client: Any) -> Any:
 
 def _actor_name(email: Any, key: Any, application: Any, profile: Any, parameters: Any) -> Any:
     """Guests of a meeting have no account: the call itself tells who they say they are."""
-    shown = None if email else _parameters(parameters).get("display_name")
+    shown = None if email else _named_otherwise(_parameters(parameters))
     return email or shown or key or application or _actor_id(profile, None, None)
+
+
+def _named_otherwise(said: dict[str, Any]) -> Any:
+    return said.get("display_name") or (said.get("name") if _LDAP in said else None)
 
 
 def _email(email: Any, parameters: Any) -> Any:
@@ -377,7 +396,8 @@ def _email(email: Any, parameters: Any) -> Any:
     return email if isinstance(email, str) and "@" in email else None
 
 
-def _actor_type(caller: Any, email: Any, key: Any, profile: Any, client: Any) -> str:
+def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
+    profile, client, parameters = others
     if email:
         return "service" if str(email).endswith(".gserviceaccount.com") else "user"
     if caller == "KEY" or key:
@@ -385,7 +405,7 @@ def _actor_type(caller: Any, email: Any, key: Any, profile: Any, client: Any) ->
     if client or caller == "APPLICATION":
         return "application"
     if not profile:
-        return "system"
+        return "user" if _LDAP in _parameters(parameters) else "system"
     return "user" if profile != _PLACEHOLDER else "anonymous"
 
 
@@ -402,6 +422,7 @@ _OUTCOMES = {
 _CHALLENGES = ("login_challenge", "login_verification")
 _BLOCKED = ("BLOCKED", "EVENT_RESULT_BLOCKED")
 _STOPPED = frozenset({"access_deny_event", "risky_sensitive_action_blocked"})
+_BROKEN_OFF = ("FAILED", "CANCELED")
 
 
 def _outcome(status: Any, name: Any, parameters: Any) -> str:
@@ -418,11 +439,21 @@ def _outcome(status: Any, name: Any, parameters: Any) -> str:
     said = _parameters(parameters)
     if lower in _CHALLENGES and (challenge := said.get("login_challenge_status")):
         return "success" if "passed" in str(challenge).lower() else "failure"
-    stopped = said.get("success") is False or said.get("EVENT_RESULT") in _BLOCKED
+    stopped = (
+        said.get("success") is False
+        or said.get("EVENT_RESULT") in _BLOCKED
+        or said.get("TAKEOUT_STATUS") in _BROKEN_OFF
+    )
     return "failure" if stopped else "success"
 
 
-_REASONS = ("login_failure_type", "failure_type", "LOGIN_FAILURE_REASON", "login_challenge_status")
+_REASONS = (
+    "login_failure_type",
+    "failure_type",
+    "LOGIN_FAILURE_REASON",
+    "login_challenge_status",
+    "TAKEOUT_STATUS",
+)
 
 
 def _reason(message: Any, code: Any, parameters: Any) -> Any:
@@ -477,6 +508,7 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.profileId",
         "actor.applicationInfo.oauthClientId",
+        "events[].parameters",
     ),
     "targets": Field(_targets, "events[].parameters", "events[].resourceIds", "resourceDetails"),
     "outcome": Field(
@@ -705,7 +737,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(rate=(5, 1.0), throttled=_throttled, first_pause=5.0),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",

@@ -748,7 +748,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(rate=(2000, 60.0), throttled=_throttled, first_pause=30.0),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

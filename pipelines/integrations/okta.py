@@ -439,7 +439,7 @@ INTEGRATION = Integration(
     auth=_auth,
     manners=Manners(pause=_pause, retry_after=_retry_after),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
         permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",

@@ -330,7 +330,7 @@ def _rfc3339(time: datetime) -> str:
 # an object or a list follows.
 _BRACKETS = re.compile(r"\s*\[[^\]]*\]")
 _FIRST = re.compile(r"^([^\[]*?)\s*\[([^\]]*)\]")
-_LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*(\w+)\.?$")
+_LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*((?:logged )?\w+)\.?$")
 _DATA_ID = re.compile(r"incomingDataId[=\[: ]+([0-9a-zA-Z-]+)")
 _TRUE = {True: "success", "true": "success", False: "failure", "false": "failure"}
 _TIMES = ("created", "createdAt", "createdDate", "time", "timestamp", "date", "updatedAt")
@@ -716,7 +716,7 @@ INTEGRATION = Integration(
     # Two files a second, each with an address to ask for, as the vendor's own tool does.
     manners=Manners(rate=(4, 1.0), pause=_pause, retry_after=_period),
     advice=_advice,
-    mapping_version=2,
+    mapping_version=3,
     guide=Guide(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
         "account's e-mail and API token, and the cloud ID",

@@ -1,7 +1,8 @@
 """Rounds that are killed, at random and at named points, and what is left of them.
 
-`python -c "from tests import kills; kills.main(1000)"` kills a thousand times and prints what the
-two ledgers disagree in; `make soak` does that. (Not -m: a forked process would import it anew.)
+`python -c "from tests import kills; kills.main(1000)"` kills a thousand times, half of them at
+random, and prints what the two ledgers disagree in; `make soak` does that. (Not -m: a forked
+process would import it anew.)
 """
 
 from __future__ import annotations
@@ -162,8 +163,8 @@ def race(folder: str, pollers: int, base_url: str) -> None:
 def main(kills: int) -> None:
     seed, started = int(time.time()), datetime.now(UTC)
     print(f"{kills:,} kills, seed {seed}")
-    each = {point: kills // len(POINTS) for point in POINTS}
-    each["at random"] += kills - sum(each.values())
+    each = {point: kills // 2 // (len(POINTS) - 1) for point in POINTS}
+    each["at random"] = kills - sum(each[point] for point in POINTS if POINTS[point])
     wrong = lakes_done = 0
     with running(history()) as server, tempfile.TemporaryDirectory() as folder:
         for said in many(server, Path(folder), each, seed):

@@ -41,7 +41,7 @@ def busy():
 
 def test_kills_at_random_and_at_every_named_point_lose_and_double_nothing():
     """`make soak` does the same a thousand times."""
-    killing = [sys.executable, "-c", "from tests import kills; kills.main(56)"]
+    killing = [sys.executable, "-c", "from tests import kills; kills.main(100)"]
     done = subprocess.run(killing, check=False, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, "0 lost, 0 twice, bytes equal" in done.stdout) == (0, True), done
 

@@ -29,7 +29,6 @@ from pipelines import bars, extract, registry, settings, subscriptions, toml, we
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError, Unavailable
 from pipelines.extract import Report
-from pipelines.lake import Lake
 from pipelines.settings import Listen, Settings
 
 PROJECT = Path(__file__).parent.parent
@@ -264,8 +263,7 @@ def _first_round(
     chosen: Settings, children: Sequence[Child], say: Callable[[str], None], console: Console
 ) -> None:
     """Extract in this process; tell the addresses once there is something to see."""
-    options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
-    lake, sources = Lake(chosen.lake.root, options or None), registry.sources(chosen)
+    lake, sources = lakes.configured(chosen), registry.sources(chosen)
     seen, reports = threading.Event(), []
 
     def extracted(shown: extract.Progress) -> None:

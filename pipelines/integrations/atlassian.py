@@ -38,7 +38,7 @@ from pipelines.integration import (
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
 
-_LIMIT = 500
+_LIMIT, _DOCUMENTED_LIMIT = 500, 200
 _MINUTE = 60.0
 _KEEPS = timedelta(days=180)
 _LAG = timedelta(days=1)
@@ -162,18 +162,28 @@ class Walk:
         return self._ask(client, {**asked, **anew})
 
     def _ask(self, client: httpx.Client, asked: _Query) -> tuple[list[bytes], str | None]:
-        parameters = {"limit": _LIMIT, **asked}
-        return _answer(client.get(f"{self._path}/events-stream", params=parameters))
+        return self._get(client, "events-stream", asked)
+
+    def _get(
+        self, client: httpx.Client, name: str, asked: _Query
+    ) -> tuple[list[bytes], str | None]:
+        """As many a page as others ask for; where that is refused, as many as is documented."""
+        path = f"{self._path}/{name}"
+        try:
+            return _answer(client.get(path, params={"limit": _LIMIT, **asked}))
+        except Refused as error:
+            if error.status != httpx.codes.BAD_REQUEST or b"limit" not in error.body.lower():
+                raise
+        return _answer(client.get(path, params={"limit": _DOCUMENTED_LIMIT, **asked}))
 
     def _window(self, client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
         """The older query: newest first, up to a page without a cursor."""
         parameters: _Query = {
             "from": _milliseconds(span.since),
             "to": _milliseconds(span.until) + 1000,
-            "limit": _LIMIT,
         }
         while True:
-            found, after = _answer(client.get(f"{self._path}/events", params=parameters))
+            found, after = self._get(client, "events", parameters)
             yield found
             if not found or not after or after == parameters.get("cursor"):
                 return

@@ -40,6 +40,7 @@ from pipelines.sandbox.service import (
 API_KEY = secret("atlassian")
 ORG_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "atlassian.larkfield.example"))
 _PER_MINUTE = 10
+_MOST = 500
 _KEEPS = timedelta(days=180)
 _SITE = "https://larkfield.atlassian.net"
 
@@ -243,7 +244,7 @@ def _from(asked: QueryParams, now: datetime) -> Micros:
 
 
 def _count(text: str) -> int:
-    if not 1 <= int(text) <= 500:
+    if not 1 <= int(text) <= _MOST:
         raise ValueError("limit")
     return int(text)
 

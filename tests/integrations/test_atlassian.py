@@ -12,6 +12,7 @@ from pipelines import lake as lakes
 from pipelines.errors import Unavailable
 from pipelines.integrations import atlassian
 from pipelines.lake import Log
+from pipelines.sandbox import atlassian as playing
 from pipelines.sandbox.faults import Fault
 
 LOG = Log("atlassian", "events")
@@ -62,6 +63,21 @@ def test_a_lost_cursor_is_no_lost_event(still_world):
 def _claim():
     now = datetime.now(UTC)
     return lakes.Claim(since=now, until=now, asked_at=now)
+
+
+@pytest.mark.parametrize("refused", ["nowhere", "events-stream"])
+def test_where_large_pages_are_refused_smaller_ones_are_asked_for(
+    still_world, monkeypatch, refused
+):
+    monkeypatch.setattr(playing, "_MOST", 50)
+    monkeypatch.setattr(atlassian, "_DOCUMENTED_LIMIT", 50)
+    still_world.disorder(
+        Fault(kind="atlassian", fault="status", status=404, path=refused, every=True)
+    )
+    (report,) = still_world.poll("atlassian")
+    assert report.error is None
+    assert report.rows > 50
+    assert all_there(still_world)
 
 
 def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):

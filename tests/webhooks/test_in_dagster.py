@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from pipelines import definitions
 from pipelines.announcing import announcer
 from pipelines.extract import Report
 from pipelines.integration import Subscription
+from pipelines.orchestration import assets, sensors
 from pipelines.settings import Listen
 from tests.webhooks.conftest import source
 from tests.webhooks.test_receiver import drained, hook, polled, put, spool
@@ -76,23 +76,23 @@ def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
                 raise dg.Failure("the vendor is down", allow_retries=False)
             yield dg.MaterializeResult(asset_key=KEY)
 
-        assert definitions._standing(instance, KEY) == "new"
+        assert sensors._standing(instance, KEY) == "new"
         for failed, standing in ((False, "made"), (True, "failed"), (False, "made")):
             fails[0] = failed
             dg.materialize([one], instance=instance, raise_on_error=False)
-            assert definitions._standing(instance, KEY) == standing
+            assert sensors._standing(instance, KEY) == standing
             instance.report_runless_asset_event(dg.AssetMaterialization(KEY))
-            assert definitions._standing(instance, KEY) == standing
+            assert sensors._standing(instance, KEY) == standing
 
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):
     put(spool, hook(1, 2))
     drained(lake, spool)
     polled(lake, 2, 3)
-    asset = definitions._reconciliation(lake, [source("okta")])
+    asset = assets.reconciled(lake, [source("okta")])
     for ahead, passed in ((timedelta(0), True), (timedelta(hours=3), False)):
         now = datetime.now(UTC) + ahead
-        monkeypatch.setattr(definitions, "utc_now", lambda now=now: now)
+        monkeypatch.setattr(assets, "utc_now", lambda now=now: now)
         with dg.DagsterInstance.ephemeral() as instance:
             done = dg.materialize([asset], instance=instance)
         (verdict,) = done.get_asset_check_evaluations()

@@ -1,0 +1,1 @@
+"""The lake in Dagster's terms: assets, checks, jobs, sensors."""

@@ -1,0 +1,186 @@
+"""An asset a stream, `events` after them, and what the receiver reports."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import dagster as dg
+import polars as pl
+
+from pipelines import event, extract, reconciliation
+from pipelines import lake as lakes
+from pipelines.errors import AuditlakeError
+from pipelines.extract import Report, Round, utc_now
+from pipelines.http import SignedIn
+from pipelines.integration import Source, Stream
+from pipelines.lake import Lake, Log
+from pipelines.orchestration.naming import (
+    EVENTS,
+    Figures,
+    client_key,
+    key_of,
+    line,
+    op,
+    round_figures,
+    shape,
+    table_figures,
+    word,
+)
+
+Connect = Callable[..., SignedIn]
+
+
+def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinition:
+    log = Log(source.name, stream.name)
+    spec = dg.AssetSpec(
+        key_of(log),
+        description=f"{source.integration.title}: {stream.name}, as the vendor wrote it.",
+        group_name=word(source.name),
+        kinds={"deltalake"},
+        tags={"auditlake/kind": source.kind},
+        metadata=shape(lake, log.table, event.RAW),
+    )
+
+    @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
+    def extracted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        report = extract.extract(
+            Round(
+                lake=lake,
+                source=source,
+                stream=stream,
+                client=getattr(context.resources, client_key(source)),
+                progress=lambda report: context.log.info(line(report)),
+            )
+        )
+        figures = round_figures(report) | table_figures(lake, log.table)
+        if report.error:
+            raise dg.Failure(report.error, metadata=figures, allow_retries=False)
+        return dg.MaterializeResult(metadata=figures)
+
+    return extracted
+
+
+def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        EVENTS,
+        deps=[key_of(Log(source.name, s.name)) for source in sources for s in source.streams()],
+        description="All events of all integrations in one schema; derived from raw.",
+        group_name="events",
+        kinds={"deltalake"},
+        metadata=shape(lake, "events", event.EVENTS),
+    )
+
+    @dg.multi_asset(name="events", specs=[spec])
+    def caught_up() -> dg.MaterializeResult[None]:
+        report = Report(integration="", stream="events")
+        try:
+            for source in sources:
+                for stream in source.streams():
+                    extract.catch_up(lake, source, stream, report)
+        except AuditlakeError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        figures = {"rows caught up": report.events, **_records_by_integration(lake, sources)}
+        return dg.MaterializeResult(metadata=figures | table_figures(lake, "events"))
+
+    return caught_up
+
+
+def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
+    """How many raw records of each have their events; the fences know without reading a row."""
+    return {
+        f"records of {source.name}": sum(
+            lakes.derived(lake, Log(source.name, stream.name)) for stream in source.streams()
+        )
+        for source in sources
+    }
+
+
+def client_of(source: Source, connect: Connect) -> dg.ResourceDefinition:
+    """One signed-in client for all streams of a run."""
+
+    @dg.resource(description=f"{source.integration.title}, signed in")
+    def signed_in(_: dg.InitResourceContext) -> Iterator[SignedIn]:
+        with connect(source) as client:
+            yield client
+
+    return signed_in
+
+
+RECONCILIATION = dg.AssetKey("reconciliation")
+CONFIRMED_CHECK = "pushes_confirmed"
+
+
+def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
+    streams = [
+        (source, stream)
+        for source in sources
+        if source.integration.push and source.settings.webhook_secret
+        for stream in source.streams()
+    ]
+    spec = dg.AssetSpec(
+        RECONCILIATION,
+        deps=[key_of(Log(source.name, stream.name)) for source, stream in streams],
+        description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
+        group_name="events",
+        kinds={"deltalake"},
+        metadata=shape(lake, "reconciliation", event.RECONCILED),
+    )
+    check = dg.AssetCheckSpec(
+        CONFIRMED_CHECK,
+        asset=RECONCILIATION,
+        description="Polling has shown all that was pushed; else it was forged, or is gone.",
+    )
+
+    @dg.multi_asset(name="reconciliation", specs=[spec], check_specs=[check])
+    def reconciled() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        now = utc_now()
+        found = [reconciliation.reconcile(lake, *each, now) for each in streams]
+        sums = pl.concat([pl.DataFrame(schema=event.RECONCILED), *found])
+        yield dg.MaterializeResult(asset_key=RECONCILIATION, metadata=_shares(sums))
+        missing = sums.filter(pl.col("unconfirmed") > 0)
+        yield dg.AssetCheckResult(
+            asset_key=RECONCILIATION,
+            check_name=CONFIRMED_CHECK,
+            passed=missing.is_empty(),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_never_polled(missing),
+            metadata={"unconfirmed": int(missing["unconfirmed"].sum())},
+        )
+
+    return reconciled
+
+
+def _shares(sums: pl.DataFrame) -> Figures:
+    """Of each integration: how much of what was polled had been pushed, and what came first."""
+    by_name = sums.group_by("integration").agg(pl.col("polled", "pushed", "both").sum())
+    return {
+        f"share pushed of {name}": round(both / polled, 4) if polled else 0.0
+        for name, polled, _, both in by_name.sort("integration").iter_rows()
+    } | {f"pushed by {name}": int(pushed) for name, _, pushed, _ in by_name.iter_rows()}
+
+
+def _never_polled(missing: pl.DataFrame) -> str:
+    if missing.is_empty():
+        return "all confirmed"
+    where = ", ".join(
+        f"{integration} {stream} ({count:,})"
+        for integration, stream, count in missing.group_by("integration", "stream")
+        .agg(pl.col("unconfirmed").sum())
+        .sort("integration", "stream")
+        .iter_rows()
+    )
+    return (
+        f"pushed and never polled: {where}; see whether polling goes on, then compare with the "
+        "vendor's console: who else knows the webhook_secret?"
+    )
+
+
+def subscribed(sources: Sequence[Source]) -> list[dg.AssetSpec]:
+    """What the receiver reports of subscriptions: each time they are made or renewed."""
+    return [
+        dg.AssetSpec(
+            dg.AssetKey(["push", source.name]),
+            description=f"How {source.integration.title} is told to push: when that ends.",
+            group_name=word(source.name),
+        )
+        for source in sources
+        if source.integration.push and source.settings.webhook_secret
+    ]

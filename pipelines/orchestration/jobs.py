@@ -1,0 +1,185 @@
+"""What runs: a round an integration, backfill, renormalising, and housekeeping by the clock."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from pipelines import extract, maintenance, renormalise
+from pipelines.extract import Round, utc_now
+from pipelines.integration import Source, Span, Stream
+from pipelines.lake import Lake, Log
+from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
+from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
+from pipelines.orchestration.naming import EVENTS, INTEGRATION, WHOLE, key_of, line, word
+
+_KEPT = timedelta(days=7)
+_FORGOTTEN_AT_ONCE = 1000
+
+
+def round_of(source: Source, *, signed: bool) -> Any:
+    keys = [key_of(Log(source.name, stream.name)) for stream in source.streams()]
+    checked = [dg.AssetCheckKey(key, SIGNED_CHECK) for key in keys if signed]
+    later = dg.AssetSelection.checks(dg.AssetCheckKey(EVENTS, SAMPLE_CHECK), *checked)
+    return dg.define_asset_job(
+        word(source.name),
+        selection=dg.AssetSelection.assets(*keys, EVENTS) - later,
+        description=f"A round of {source.name}: its streams one after the other, then events.",
+        tags={INTEGRATION: source.name},
+        executor_def=dg.in_process_executor,
+    )
+
+
+def whole_tables() -> dg.ScheduleDefinition:
+    # This one is made together with its table, every hour.
+    confirmed = dg.AssetSelection.checks(dg.AssetCheckKey(RECONCILIATION, CONFIRMED_CHECK))
+    job = dg.define_asset_job(
+        "whole_tables",
+        selection=dg.AssetSelection.all_asset_checks() - confirmed,
+        description="All checks, over every row.",
+        tags={WHOLE: "true"},
+        executor_def=dg.in_process_executor,
+    )
+    return dg.ScheduleDefinition(
+        job=job, cron_schedule="17 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+
+
+def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition:
+    @dg.op
+    def maintain(context: dg.OpExecutionContext) -> None:
+        logs = [Log(source.name, s.name) for source in sources for s in source.streams()]
+        for tidied in maintenance.maintain(lake, logs, utc_now().date()):
+            context.log.info(
+                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+                f"{tidied.removed:,} removed"
+            )
+
+    @dg.job(description="Keeps the lake fast and small; changes no row.")
+    def maintenance_of_the_lake() -> None:
+        maintain()
+
+    return dg.ScheduleDefinition(
+        job=maintenance_of_the_lake,
+        cron_schedule="23 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+class BackfillConfig(dg.Config):
+    """A span of one integration to be read again; times in ISO 8601, UTC where none is said."""
+
+    integration: str
+    since: str
+    until: str
+    streams: list[str] = []  # noqa: RUF012 Dagster copies it
+    again: bool = False
+
+
+def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.JobDefinition:
+    @dg.op
+    def backfill(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
+        source = next((s for s in sources if s.name == config.integration), None)
+        if source is None:
+            known = ", ".join(s.name for s in sources)
+            raise dg.Failure(f"{config.integration!r} is not configured: {known}")
+        since, until = (
+            time if time.tzinfo else time.replace(tzinfo=UTC)
+            for time in map(datetime.fromisoformat, (config.since, config.until))
+        )
+        with connect(source) as client:
+            for stream in source.streams():
+                if config.streams and stream.name not in config.streams:
+                    continue
+                this = Round(
+                    lake=lake,
+                    source=source,
+                    stream=stream,
+                    client=client,
+                    via="backfill",
+                    progress=lambda report: context.log.info(line(report)),
+                )
+                report = extract.backfill(this, Span(since=since, until=until), again=config.again)
+                if report.error:
+                    raise dg.Failure(report.error, allow_retries=False)
+
+    @dg.job(description="Reads a span of history again, beside live polling.")
+    def backfill_of_a_span() -> None:
+        backfill()
+
+    return backfill_of_a_span
+
+
+class RenormaliseConfig(dg.Config):
+    """What to derive again: what another mapping made, or everything."""
+
+    integrations: list[str] = []  # noqa: RUF012 Dagster copies it
+    everything: bool = False
+
+
+def renormalise_job(lake: Lake, sources: Sequence[Source]) -> dg.JobDefinition:
+    @dg.op
+    def renormalised(context: dg.OpExecutionContext, config: RenormaliseConfig) -> None:
+        for source in sources:
+            if config.integrations and source.name not in config.integrations:
+                continue
+            for history in renormalise.histories(lake, source):
+                for done in renormalise.renormalise(history, everything=config.everything):
+                    where = f"{source.name} {history.stream.name}"
+                    context.log.info(f"{where}: {done.part.day}, {done.left:,} rows to do")
+
+    @dg.job(description="Derives events again from raw, after a new mapping; asks no vendor.")
+    def renormalise_events() -> None:
+        renormalised()
+
+    return renormalise_events
+
+
+def reconciled_hourly() -> dg.ScheduleDefinition:
+    job = dg.define_asset_job(
+        "reconciliation_of_pushes",
+        selection=dg.AssetSelection.assets(RECONCILIATION),
+        description="Compares what was pushed with what was polled.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.ScheduleDefinition(
+        job=job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+
+
+def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefinition:
+    keys = [key_of(Log(source.name, stream.name)) for source, stream in streams]
+    job = dg.define_asset_job(
+        "verification",
+        selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, SIGNED_CHECK) for k in keys)),
+        description="Compares every new row with what was signed; tells anchors what waits.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.ScheduleDefinition(
+        job=job, cron_schedule="53 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+
+
+def forget_old_runs() -> dg.ScheduleDefinition:
+    """Dagster itself keeps every run for ever, a file each."""
+
+    @dg.op
+    def forget(context: dg.OpExecutionContext) -> None:
+        before = utc_now() - _KEPT
+        finished = dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
+            created_before=before,
+        )
+        for run in context.instance.get_runs(finished, limit=_FORGOTTEN_AT_ONCE):
+            context.instance.delete_run(run.run_id)
+
+    @dg.job(description=f"Forgets successful runs older than {_KEPT.days} days.")
+    def forget_old_runs() -> None:
+        forget()
+
+    return dg.ScheduleDefinition(
+        job=forget_old_runs,
+        cron_schedule="41 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )

@@ -1,0 +1,104 @@
+"""What the lake holds, in Dagster's names and with the figures it shows."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines import lake as lakes
+from pipelines.extract import Report, utc_now
+from pipelines.integration import Source
+from pipelines.lake import Lake, Log
+
+Figures = dict[str, Any]
+INTEGRATION = "auditlake/integration"
+WHOLE = "auditlake/whole"
+EVENTS = dg.AssetKey("events")
+
+
+def key_of(log: Log) -> dg.AssetKey:
+    return dg.AssetKey(["raw", log.integration, log.stream])
+
+
+def word(name: str) -> str:
+    """A name as Dagster wants the names of jobs, groups and sensors."""
+    return name.replace("-", "__")
+
+
+def op(log: Log) -> str:
+    return f"raw__{word(log.integration)}__{word(log.stream)}"
+
+
+def client_key(source: Source) -> str:
+    return f"client_of_{word(source.name)}"
+
+
+def shape(lake: Lake, table: str, schema: Mapping[str, pl.DataType]) -> Figures:
+    columns = [dg.TableColumn(name, type=str(dtype)) for name, dtype in schema.items()]
+    return {
+        "dagster/uri": lake.uri(table),
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+    }
+
+
+def line(report: Report) -> str:
+    back_to = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
+    return f"{report.stream}: {report.rows:,} new of {report.total:,}{back_to}"
+
+
+def round_figures(report: Report) -> Figures:
+    figures: Figures = {
+        "rows added": report.rows,
+        "events added": report.events,
+        "duplicates": report.duplicates,
+        "rejected": report.rejected,
+        "requests": report.requests,
+        "bytes added": report.bytes,
+        "spans covered": len(report.covered),
+        "gaps": len(report.gaps),
+    }
+    if report.covered:
+        first = min(span.since for span in report.covered)
+        last = max(span.until for span in report.covered)
+        figures |= {"covered since": stamp(first), "covered until": stamp(last)}
+    figures |= {f"unreadable {column}": count for column, count in report.faults.items()}
+    return figures | {f"seconds {step}": round(s, 3) for step, s in report.seconds.items()}
+
+
+def table_figures(lake: Lake, name: str) -> Figures:
+    handle = lakes.open_table(lake, name)
+    if handle is None:
+        return {}
+    files = files_of(handle)
+    figures: Figures = {
+        "dagster/row_count": int(files["num_records"].sum()),
+        "table version": handle.version(),
+        "table bytes": int(files["size_bytes"].sum()),
+    }
+    newest = greatest(files, "max.time")
+    if newest:
+        lag = (utc_now() - newest).total_seconds()
+        figures |= {"newest event": stamp(newest), "lag in seconds": round(lag, 3)}
+    return figures
+
+
+def short(time: timedelta) -> str:
+    """To the minute."""
+    return f"{int(time.total_seconds() // 3600)} h {int(time.total_seconds() // 60) % 60} min"
+
+
+def stamp(time: datetime) -> dg.TimestampMetadataValue:
+    return dg.MetadataValue.timestamp(time)
+
+
+def files_of(handle: DeltaTable) -> pl.DataFrame:
+    """The files of a table with their statistics, a row each."""
+    return pl.DataFrame(handle.get_add_actions(flatten=True))
+
+
+def greatest(files: pl.DataFrame, column: str) -> datetime | None:
+    found = files[column].max() if column in files.columns else None
+    return found if isinstance(found, datetime) else None

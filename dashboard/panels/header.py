@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlencode
-from zoneinfo import available_timezones
 
 import streamlit as st
 
@@ -116,7 +115,7 @@ def _take_absolute(*keys: str) -> None:
 
 
 def _zone() -> None:
-    zones, zone = sorted(available_timezones()), session.zone().key
+    zones, zone = times.zones(), session.zone().key
     key = f"zone-{zone}"
     st.selectbox(
         "Time zone", zones, index=zones.index(zone), key=key, on_change=_take_zone, args=(key,)

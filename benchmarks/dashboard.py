@@ -35,6 +35,7 @@ from dashboard.lake import Lake, Snapshot  # noqa: E402
 from dashboard.queries import Filter, Query  # noqa: E402
 from pipelines import lake as lakes  # noqa: E402
 from pipelines import maintenance  # noqa: E402
+from pipelines.rollup import SEARCHED  # noqa: E402
 
 SIZES = (200_000, 10_000_000)
 WEEKS = timedelta(days=30)
@@ -121,7 +122,7 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
     )
     texts = Query(since=since, until=UNTIL, text=TEXT)
     names = "list_aggregate(list_transform(targets, lambda t: t.name), 'string_agg')"
-    found = " OR ".join(f"contains(lower({said}), '{TEXT}')" for said in (*fields.SEARCHED, names))
+    found = " OR ".join(f"contains(lower({said}), '{TEXT}')" for said in (*SEARCHED, names))
     yield Question(
         name="text search",
         ours=lambda: _first_page(_anew(counts), texts),

@@ -8,13 +8,14 @@ no rollup can tell (its text, say), one reading of the events counts all that a 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from dashboard import fields, queries
+from dashboard import fields, queries, search
 from dashboard.queries import Query
+from dashboard.search import Word
 from pipelines import rollup
 
 _SHOWN = ("what", "who", "where")
@@ -23,8 +24,10 @@ _SHORT = timedelta(days=3)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
-_NEWEST, _KEPT = "newest", 2000
-"""A reading for a text also keeps so many events, or the next one would look for them again."""
+_READINGS = 8
+"""So many different searches of files at once, at most; more would cost more than they spare."""
+_Told = Mapping[int, frozenset[str]]
+_Key = tuple[frozenset[str], ...]
 
 Read = Callable[[Sequence[str]], pl.LazyFrame]
 """The events that lie in these data files."""
@@ -59,17 +62,21 @@ class Counts:
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """The events of `query`, on these days if they are given."""
-        if query.text and days:
-            newest = self._tally(query, _SHOWN)[_NEWEST]
-            if newest.height < _KEPT or min(days) > newest.select(pl.col("date").min()).item():
-                return newest.lazy().filter(pl.col("date").is_in(days))
-        return self._scanned(query, days)
-
-    def _scanned(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
-        files = self._holding(query)
+        files, plain = self._holding(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
-        return queries.matching(self._read(files["path"].to_list()), query)
+        terms = search.parse(query.text)
+        told = {word: self._nowhere(word, query) for word in search.free(terms)}
+        read = []
+        for (plainly, *rest), paths in _grouped(files, [plain, *told.values()]).items():
+            nowhere = dict(zip(told, rest, strict=True))
+            if not search.in_vain(terms, nowhere):
+                said = [
+                    *queries.kept(query.filters, plainly),
+                    *search.expressions(terms, nowhere),
+                ]
+                read.append(queries.matching(self._read(paths), query, said))
+        return pl.concat(read) if read else self._read([])
 
     def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
         exact = "time" in columns
@@ -80,7 +87,7 @@ class Counts:
         if part and (not exact or not tick % _grain(query)):
             others = tuple(name for name in _SHOWN if not _telling(query, rollup.PARTS[name]))
             return self._tally(query, others if part in others else (part,))[part].lazy()
-        return self._scanned(query).with_columns(n=pl.lit(1, pl.Int64))
+        return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
 
     def _added_up(self, query: Query, part: str) -> pl.LazyFrame:
         files = self._files.filter(queries.dated(query))
@@ -105,29 +112,66 @@ class Counts:
 
     def _counted(self, query: Query, parts: tuple[str, ...]) -> dict[str, pl.DataFrame]:
         """Some parts as if of the query's events alone, from one reading of them."""
-        events = self._scanned(query)
+        events = self.events(query)
         read = [rollup.counted(events, part, grain=_grain(query)) for part in parts]
-        if query.text:
-            parts += (_NEWEST,)
-            read.append(events.top_k(_KEPT, by=["time", "event_uid"]))
         return dict(zip(parts, pl.collect_all(read, engine="streaming"), strict=True))
 
-    def _holding(self, query: Query) -> pl.DataFrame:
-        """The files of the query's days, without those known to hold nothing it asks for."""
+    def _holding(self, query: Query) -> tuple[pl.DataFrame, _Told]:
+        """The files of the query's days, without those known to hold nothing it asks for.
+
+        And the fields that a filter can read in their first column alone.
+        """
         files = self._files.filter(queries.dated(query))
-        for field in {wanted.field for wanted in query.filters if not wanted.negated}:
+        plain: dict[int, frozenset[str]] = {}
+        for field in sorted({wanted.field for wanted in query.filters if not wanted.negated}):
             part = rollup.part_of(fields.columns(field))
             if part:
+                found = self._with(query, field, part)
                 unknown = pl.col("file").is_null()
-                files = files.filter(unknown | pl.col("file").is_in(self._with(query, field, part)))
-        return files
+                files = files.filter(unknown | pl.col("file").is_in(list(found)))
+                for file, first in found.items():
+                    if first:
+                        plain[file] = plain.get(file, frozenset()) | {field}
+        return files, plain
 
-    def _with(self, query: Query, field: str, part: str) -> list[int]:
-        """The numbers of the files in which `field` says what the query wants of it."""
+    def _with(self, query: Query, field: str, part: str) -> dict[int, bool]:
+        """The files in which `field` says what the query wants of it, and: in its first column?"""
         wanted = [one for one in query.filters if one.field == field and not one.negated]
+        first = pl.col(fields.columns(field)[0]).is_in([one.value for one in wanted if one.value])
         rows = self._rollups.filter(pl.col("part") == part, queries.dated(query))
-        found = rows.filter(*queries.kept(wanted)).select(pl.col("file").unique())
-        return found.collect(engine="streaming")["file"].to_list()
+        found = (
+            rows.filter(*queries.kept(wanted))
+            .group_by("file")
+            .agg(first.fill_null(False).all().alias("first"))
+        )
+        return dict(found.collect(engine="streaming").iter_rows())
+
+    def _nowhere(self, word: Word, query: Query) -> _Told:
+        """Of each file the columns that do not hold the word, as far as `rollups` can tell."""
+        grams = () if "*" in word.text and not word.quoted else sorted(rollup.grams(word.text))
+        if not grams:
+            return {}
+        lacking = pl.any_horizontal(
+            pl.col("grams").str.contains(gram, literal=True).not_() for gram in grams
+        )
+        rows = self._rollups.filter(pl.col("part") == rollup.TEXTS, queries.dated(query))
+        found = rows.filter(lacking).group_by("file").agg("field").collect(engine="streaming")
+        return {file: frozenset(names) for file, names in found.iter_rows()}
+
+
+def _grouped(files: pl.DataFrame, told: Sequence[_Told]) -> dict[_Key, list[str]]:
+    """The paths of the files of which the same is told; of all that are rare, what is common."""
+    groups: dict[_Key, list[str]] = {}
+    for path, file in files.select("path", "file").iter_rows():
+        key = tuple(known.get(file, frozenset()) for known in told)
+        groups.setdefault(key, []).append(path)
+    many = sorted(groups, key=lambda key: len(groups[key]), reverse=True)
+    rare = many[_READINGS - 1 :] if len(many) > _READINGS else []
+    if rare:
+        shared = tuple(frozenset.intersection(*sets) for sets in zip(*rare, strict=True))
+        paths = [path for key in rare for path in groups.pop(key)]
+        groups.setdefault(shared, []).extend(paths)
+    return groups
 
 
 def _telling(query: Query, columns: Collection[str]) -> str | None:

@@ -27,24 +27,6 @@ ALIASES = {
     "source": "integration",
     "user": "actor",
 }
-SEARCHED = (
-    "message",
-    "action",
-    "activity_type",
-    "action_type",
-    "actor_email",
-    "actor_name",
-    "actor_id",
-    "target_name",
-    "target_id",
-    "source_ip",
-    "user_agent",
-    "outcome_reason",
-    "integration",
-    "event_id",
-    "session_id",
-    "correlation_id",
-)
 FILTERS = ("integration", "actor", "activity_type", "action")
 MORE_FILTERS = ("outcome", "target", "source_ip", "country")
 GROUPS = ("activity_type", "integration", "action_type", "actor", "outcome")

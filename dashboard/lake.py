@@ -175,9 +175,12 @@ class Lake:
 
     def _rolled_up(self) -> pl.LazyFrame:
         try:
-            return pl.scan_delta(self._open("rollups"))
+            rows = pl.scan_delta(self._open("rollups"))
         except TableNotFoundError:
             return pl.LazyFrame(schema=ROLLUPS)
+        # An older version made it with fewer columns.
+        lacking = ROLLUPS.keys() - rows.collect_schema().keys()
+        return rows.with_columns(pl.lit(None, ROLLUPS[name]).alias(name) for name in lacking)
 
     def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
         """The rows of these data files of `events`."""

@@ -61,14 +61,18 @@ class Counts(Protocol):
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
 
-def matching(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
+def matching(
+    events: pl.LazyFrame, query: Query, said: Iterable[pl.Expr] | None = None
+) -> pl.LazyFrame:
+    """`said` is what its filters and its text come to for these events, where more is known."""
+    if said is None:
+        said = [*kept(query.filters), *search.expressions(search.parse(query.text))]
     return events.filter(
         dated(query),
         pl.col("time") >= query.since,
         pl.col("time") < query.until,
         *([pl.col("ingested_at") < query.held] if query.held else []),
-        *kept(query.filters),
-        *([search.expression(search.parse(query.text))] if query.text else []),
+        *said,
     )
 
 
@@ -289,12 +293,20 @@ def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
     return touched, skipped
 
 
-def kept(filters: Iterable[Filter]) -> list[pl.Expr]:
-    """One expression a field and sense: any of the wanted values, none of the unwanted."""
+def kept(filters: Iterable[Filter], plain: Collection[str] = ()) -> list[pl.Expr]:
+    """One expression a field and sense: any of the wanted values, none of the unwanted.
+
+    Of `plain` fields it is known that their first column alone says the wanted values.
+    """
     groups: dict[tuple[str, bool], list[str]] = {}
     for wanted in filters:
         groups.setdefault((wanted.field, wanted.negated), []).append(wanted.value)
-    return [_among(field, values, negated) for (field, negated), values in groups.items()]
+    return [
+        pl.col(fields.columns(field)[0]).is_in(values)
+        if field in plain and not negated
+        else _among(field, values, negated)
+        for (field, negated), values in groups.items()
+    ]
 
 
 def _among(field: str, values: list[str], negated: bool) -> pl.Expr:

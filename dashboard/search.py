@@ -9,7 +9,7 @@ a URL can be pasted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -17,12 +17,16 @@ from operator import and_
 import polars as pl
 
 from dashboard import fields
+from pipelines.rollup import SEARCHED, TARGETS
 
 _TERM = re.compile(
     r'(?P<minus>-?)(?:(?P<field>[A-Za-z_]\w*):)?(?P<rest>(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^\s"])+)',
     re.DOTALL,
 )
 _WORD = re.compile(r'"(?P<quoted>(?:\\.|[^"\\])*)(?:"|\\?$)|(?P<bare>[^,"]+)', re.DOTALL)
+EVERYWHERE = frozenset((*SEARCHED, TARGETS))
+Nowhere = Mapping["Word", Collection[str]]
+"""The searched columns that are known not to hold a word."""
 _SCHEMES = {"arn", "http", "https", "urn", "mailto"}
 
 
@@ -45,7 +49,25 @@ def parse(text: str) -> tuple[Term, ...]:
 
 
 def expression(terms: Iterable[Term]) -> pl.Expr:
-    return reduce(and_, (_matches(term) for term in terms), pl.lit(True))
+    return reduce(and_, expressions(terms), pl.lit(True))
+
+
+def expressions(terms: Iterable[Term], nowhere: Nowhere | None = None) -> list[pl.Expr]:
+    """One a term; an event that matches matches all of them."""
+    return [_matches(term, nowhere or {}) for term in terms]
+
+
+def free(terms: Iterable[Term]) -> list[Word]:
+    """The words that are looked for in every searched column."""
+    return [word for term in terms if term.field is None for word in term.words]
+
+
+def in_vain(terms: Iterable[Term], nowhere: Nowhere) -> bool:
+    """Is there a word that must be there and cannot be?"""
+    wanted = [term for term in terms if term.field is None and not term.negated]
+    return any(
+        all({*nowhere.get(word, ())} >= EVERYWHERE for word in term.words) for term in wanted
+    )
 
 
 def show(terms: Iterable[Term]) -> str:
@@ -96,9 +118,10 @@ def _show_word(word: Word) -> str:
     return f'"{escaped}"'
 
 
-def _matches(term: Term) -> pl.Expr:
+def _matches(term: Term, nowhere: Nowhere) -> pl.Expr:
     found = [
-        _contains(word) if term.field is None else _is(term.field, word) for word in term.words
+        _is(term.field, word) if term.field else _contains(word, nowhere.get(word, ()))
+        for word in term.words
     ]
     matched = pl.any_horizontal(found).fill_null(False)
     return matched.not_() if term.negated else matched
@@ -116,10 +139,12 @@ def _is(field: str, word: Word) -> pl.Expr:
     return value.str.to_lowercase() == word.text.lower()
 
 
-def _contains(word: Word) -> pl.Expr:
-    texts = [pl.col(name) for name in fields.SEARCHED]
-    names = pl.col("targets").list.eval(_holds(pl.element().struct.field("name"), word)).list.any()
-    return pl.any_horizontal(*(_holds(text, word) for text in texts), names)
+def _contains(word: Word, nowhere: Collection[str]) -> pl.Expr:
+    found = [_holds(pl.col(name), word) for name in SEARCHED if name not in nowhere]
+    if TARGETS not in nowhere:
+        name = pl.element().struct.field("name")
+        found.append(pl.col(TARGETS).list.eval(_holds(name, word)).list.any())
+    return pl.any_horizontal(found or [pl.lit(False)])
 
 
 def _holds(text: pl.Expr, word: Word) -> pl.Expr:

@@ -105,6 +105,8 @@ ROLLUPS: dict[str, pl.DataType] = {
     "held": Timestamp,  # in "files": the latest `ingested_at`
     **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: what events say
     "n": pl.Int64(),  # how many events of the file say so
+    "field": pl.String(),  # in "texts": a column of `events` that is searched
+    "grams": pl.String(),  # in "texts": what its texts are made of, null if not known
 }
 
 RECONCILED: dict[str, pl.DataType] = {

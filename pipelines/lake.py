@@ -515,6 +515,7 @@ def append_rollups(
         among = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
         return _Decision(rows, until, among)
 
+    _grow(lake, _ROLLUPS)
     return _fenced(lake, _ROLLUPS, _ROLLUPS.name, decide, {})
 
 
@@ -783,6 +784,16 @@ def _fenced(
             if _commit(lake, handle, frame, decided.instead_of, properties):
                 return Appended(frame=frame, version=handle.version())
     raise LakeError(f"{table.name}: other writers won {_RACES} races in a row; try again")
+
+
+def _grow(lake: Lake, table: _Table) -> None:
+    """Give a table that an older version made the columns that were added since."""
+    with _told(table.name):
+        handle = _opened(lake, table)
+        there = {field.name for field in handle.schema().fields}
+        ours = _delta_schema(table.schema).fields
+        if added := [field for field in ours if field.name not in there]:
+            handle.alter.add_columns(added)
 
 
 def _opened(lake: Lake, table: _Table) -> DeltaTable:

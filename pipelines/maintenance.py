@@ -113,13 +113,25 @@ def roll_up(lake: Lake, today: date) -> None:
         batch=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROLLED_AT_ONCE,
     )
     for batch in numbered.partition_by("batch", maintain_order=True):
-        rows = rollup.rolled(lakes.rows_of_files(lake, batch))
+        rows = rollup.rolled(lakes.rows_of_files(lake, batch), _texts(lake, batch))
         if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
             raise LakeError("events: the log says another number of rows than its files hold")
         lakes.append_rollups(lake, first, first + batch.height, rows, gone)
         first, gone = first + batch.height, []
     if gone:
         lakes.append_rollups(lake, first, first, pl.DataFrame(schema=ROLLUPS), gone)
+
+
+def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
+    """What the texts of each of these files are made of, one file in memory at a time."""
+    columns = [*rollup.SEARCHED, rollup.TARGETS]
+    told = []
+    for file in batch.iter_slices(1):
+        events = lakes.rows_of_files(lake, file).select(columns).collect(engine="streaming")
+        row = file.row(0, named=True)
+        said = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
+        told.append(rollup.texts(events).with_columns(**said))
+    return pl.concat(told)
 
 
 def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str], ...]]:

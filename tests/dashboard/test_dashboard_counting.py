@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,11 +16,13 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import counting, fields, queries, times
+from dashboard import counting, fields, queries, search, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
+from dashboard.search import Term, Word
 from pipelines import lake as lakes
-from pipelines import maintenance
+from pipelines import maintenance, rollup
+from pipelines.event import EVENTS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = NOW - timedelta(days=6)
@@ -85,7 +88,7 @@ def replace(root: Path, day: date) -> None:
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Stage]]:
     """A lake that is rolled up, grows, is compacted, has rows replaced and is rolled up again."""
     with pytest.MonkeyPatch.context() as few:
-        few.setattr(counting, "_KEPT", 60)
+        few.setattr(counting, "_READINGS", 3)
         yield _stages(tmp_path_factory.mktemp("counted"))
 
 
@@ -132,6 +135,10 @@ VALUES = {
     "target": ["Application-7", "Application-21"],
     "severity": ["info", ""],
 }
+TEXTS = (
+    *("refused", "-download", "actor:ada* 203.0", "USER signed", "APPLICATION-7", "ok"),
+    *("evil.example", '-"sharing changed" renamed', "no such words", "-nowhere", "re*sed"),
+)
 FILTERS = st.sampled_from(sorted(VALUES)).flatmap(
     lambda field: st.builds(
         Filter, field=st.just(field), value=st.sampled_from(VALUES[field]), negated=st.booleans()
@@ -145,7 +152,7 @@ def asked(draw: st.DrawFn) -> Query:
     return Query(
         since=span.since,
         until=span.until,
-        text=draw(st.sampled_from(["", "", "", "refused", "-download", "actor:ada* 203.0"])),
+        text=draw(st.sampled_from(["", "", *TEXTS])),
         filters=tuple(draw(st.lists(FILTERS, max_size=3))),
         held=draw(st.none() | INSTANTS),
     )
@@ -196,3 +203,55 @@ def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:
     assert counted == ((date(2026, 11, 20), 1),)
     assert snapshot.ask(queries.summary, query).addresses == 1
     assert snapshot.ask(queries.page, query, 1, counted).height == 1
+
+
+def test_only_files_that_can_hold_a_word_are_read(tmp_path: Path) -> None:
+    small_lakes.append(tmp_path, small_lakes.events(60, end=NOW))
+    once = small_lakes.event(999, NOW - timedelta(days=3), random.Random(1))
+    also = {"id": "x", "name": "Wanted \u20ac List", "type": "Document"}
+    small_lakes.append(tmp_path, [once | {"targets": [*once["targets"], also]}])
+    tidied(tmp_path)
+    for file in (tmp_path / "events").glob("date=*/*.parquet"):
+        if file.parent.name not in ("date=2026-11-20", f"date={TODAY}"):
+            file.unlink()
+    snapshot = Lake(str(tmp_path), {}).look()
+    assert snapshot
+    for text in ("wanted", '"WANTED" application'):
+        counted = snapshot.ask(queries.days, Query(since=FIRST, until=NOW, text=text))
+        assert counted == ((date(2026, 11, 20), 1),)
+
+
+LETTERS = st.text(st.sampled_from("abkAK 0-\0\u212a\u00e9"), max_size=8)
+
+
+@given(
+    told=st.lists(st.none() | LETTERS, min_size=1, max_size=5),
+    name=st.none() | LETTERS,
+    word=LETTERS.filter(bool),
+)
+def test_a_word_is_never_missed(told: list[str | None], name: str | None, word: str) -> None:
+    rows = [{"message": one, "target_name": name, "targets": [{"name": one}]} for one in told]
+    columns = {column: EVENTS[column] for column in (*rollup.SEARCHED, rollup.TARGETS)}
+    events = pl.DataFrame(rows, schema=columns).with_row_index("row")
+    known = dict(rollup.texts(events).iter_rows())
+    grams = rollup.grams(word)
+    lacking = {field for field, runs in known.items() if grams - {*runs.split("\0")}}
+    wanted = Word(text=word, quoted=True)
+    plain, spared = (
+        events.filter(*search.expressions([Term(words=(wanted,))], {wanted: nowhere}))["row"]
+        for nowhere in ((), lacking)
+    )
+    assert plain.to_list() == spared.to_list()
+
+
+def test_rollups_of_an_older_version_are_added_to(tmp_path: Path) -> None:
+    append(tmp_path, 0, 100)
+    tidied(tmp_path)
+    old = pl.read_delta(str(tmp_path / "rollups")).drop("field", "grams")
+    shutil.rmtree(tmp_path / "rollups")
+    write_deltalake(tmp_path / "rollups", old.filter(pl.col("file") < 3), partition_by=["part"])
+    query = Query(since=FIRST, until=NOW, text="refused")
+    before = look(tmp_path).snapshot.ask(queries.days, query)
+    tidied(tmp_path, TODAY + timedelta(days=1))
+    assert look(tmp_path).snapshot.ask(queries.days, query) == before
+    assert pl.read_delta(str(tmp_path / "rollups")).filter(part=rollup.TEXTS)["grams"].len()

@@ -13,6 +13,9 @@ from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Pushes
+from pipelines import asked
+from pipelines import lake as lakes
+from pipelines.asked import Plan
 
 _FORTNIGHT = timedelta(days=14)
 _STATES = {
@@ -67,6 +70,7 @@ def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
         pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.String),
         pl.Series("asked", [_asked(this, log) for log in logs], pl.String),
         pl.Series("next", [_next(this, log) for log in logs], pl.String),
+        pl.Series("why", [_why(this, log) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
         pl.Series("pushed", [_push(this, log) for log in logs], pl.String),
         pl.Series("push", [_health(pushes.get(log)) for log in logs], pl.String),
@@ -88,12 +92,25 @@ def _asked(this: _Now, log: coverage.Log) -> str:
     return f"{times.ago(this.now - asked)} ago" if asked else ""
 
 
+def _plan(this: _Now, log: coverage.Log) -> Plan | None:
+    """What whoever watches the stream on this machine means to do; none that is out of date."""
+    plan = asked.told(lakes.Lake(this.lake.root), lakes.Log(*log))
+    last = this.known.asked_at.get(log)
+    return plan if plan and (last is None or plan.next > last) else None
+
+
 def _next(this: _Now, log: coverage.Log) -> str:
-    """By the usual pause between two questions that were noted."""
-    due = this.known.due(log)
+    """As planned; else by the usual pause between two questions that were noted."""
+    plan = _plan(this, log)
+    due = plan.next if plan else this.known.due(log)
     if due is None:
         return ""
     return f"in {times.ago(due - this.now)}" if due > this.now else "due"
+
+
+def _why(this: _Now, log: coverage.Log) -> str:
+    plan = _plan(this, log)
+    return f"every {times.ago(timedelta(seconds=plan.interval))}: {plan.why}" if plan else ""
 
 
 def _push(this: _Now, log: coverage.Log) -> str:
@@ -122,7 +139,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
         height="content",
         column_order=(
             *("integration", "stream", "state", "events", "last_event", "silence", "delay"),
-            *("asked", "next", "shown", "gaps", "rejected", "pushed", "push", "daily"),
+            *("asked", "next", "why", "shown", "gaps", "rejected", "pushed", "push", "daily"),
         ),
         column_config={
             "integration": column.TextColumn("Integration", width=125),
@@ -136,6 +153,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             "delay": "Delay",
             "asked": "Asked",
             "next": "Next poll",
+            "why": "Why then",
             "shown": column.TextColumn("Shown", alignment="right"),
             "gaps": column.TextColumn("Gaps", alignment="right"),
             "rejected": column.NumberColumn("Rejected", format="localized"),

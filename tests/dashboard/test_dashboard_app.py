@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,10 @@ import small_lakes
 from conftest import EVENTS
 from deltalake import DeltaTable
 from streamlit.testing.v1 import AppTest
+
+from pipelines import asked
+from pipelines import lake as lakes
+from pipelines.asked import Plan
 
 App = Callable[[Path], AppTest]
 SOURCES = "from dashboard.pages import sources\nsources.show()"
@@ -173,6 +178,22 @@ def test_sources_list_every_stream(app: App, filled: Path) -> None:
     page = AppTest.from_string(SOURCES, default_timeout=120).run()
     assert not page.exception
     assert page.dataframe[0].value["events"].sum() == EVENTS
+
+
+def test_sources_say_when_a_stream_is_asked_next_and_why(
+    app: App, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app(filled)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    following = datetime.now(UTC) + timedelta(hours=30)
+    plan = Plan(next=following, interval=600.0, why="nothing new")
+    asked.tell(lakes.Lake(str(filled)), lakes.Log("okta", "system_log"), plan)
+    page = AppTest.from_string(SOURCES, default_timeout=120).run()
+    assert not page.exception
+    rows = page.dataframe[0].value.set_index("integration")
+    assert rows.loc["okta", "next"] == "in 30 h"
+    assert rows.loc["okta", "why"] == "every 10 min: nothing new"
+    assert rows.loc["atlassian", "why"] == ""
 
 
 def newest(root: Path) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
@@ -106,6 +107,29 @@ def hostile(number: int, time: datetime) -> Row:
         | said
         | {"targets": [{"id": HOSTILE, "name": HOSTILE, "type": HOSTILE}] * 2}
     )
+
+
+def judge(root: Path, at: datetime) -> None:
+    """As if a table had been signed and found tampered with, by someone who writes what he likes.
+
+    Nothing of it is proved on the page: whoever can write to the lake can write this too.
+    """
+    folder = root / "integrity" / "okta" / "system_log"
+    (folder / "history").mkdir(parents=True, exist_ok=True)
+    text = f"audit.example/okta\n7\n{base64.b64encode(bytes(32)).decode()}\n"
+    signers = "".join(f"\u2014 {word} c2ln\n" for word in HOSTILE.split())
+    (folder / "checkpoint").write_text(f"{text}\n{signers}")
+    line = json.dumps({"at": at.isoformat(), "note": f"{text}\n{signers}"})
+    (folder / "history" / f"{at:%Y-%m}").write_text(f"{line}\n")
+    verdict = {
+        "table": "raw/okta/system_log",
+        "ok": False,
+        "at": at.isoformat(),
+        "size": 7,
+        "findings": [{"kind": HOSTILE, "detail": HOSTILE}],
+    }
+    kept = [verdict, verdict | {"table": f"raw/{HOSTILE}", "ok": True, "findings": []}]
+    (root / "integrity" / "verification.json").write_text(json.dumps(kept))
 
 
 def blank() -> Row:

@@ -206,10 +206,18 @@ PAGES = (
     f"/?range=30d&f=source_ip:{ATTACKER}&tab=out",
     f"/entities?kind=actor&v={VICTIM}",
     "/sources",
+    "/integrity",
     "/access",
 )
 
 
+@pytest.fixture
+def judged(live_lake: Path) -> None:
+    """A verification found something, and says so in hostile words."""
+    small_lakes.judge(live_lake, datetime.now(UTC))
+
+
+@pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_keeps_those_out_who_cannot_see_well(
     page: Page, scheme: str, live_lake: Path
@@ -232,6 +240,7 @@ def test_nothing_keeps_those_out_who_cannot_see_well(
         ]
 
 
+@pytest.mark.usefixtures("judged")
 def test_hostile_text_is_text_on_every_page(page: Page, live_lake: Path) -> None:
     spoken: list[str] = []
     page.on("dialog", lambda dialog: (spoken.append(dialog.message), dialog.dismiss())[0])
@@ -247,6 +256,7 @@ def test_hostile_text_is_text_on_every_page(page: Page, live_lake: Path) -> None
         ),
         f"/entities?{urlencode({'kind': HOSTILE, 'v': HOSTILE})}",
         "/sources",
+        "/integrity",
         "/access",
     ]
     for address in addresses:

@@ -59,14 +59,21 @@ class Field:
     """A column of `events` made by a function of the values at some paths of the record.
 
     A missing value is None. What the function raises makes this one column null, never the row.
+    In place of a path may stand a Field, which is made once a row for all columns that name it.
     """
 
     derive: Callable[..., object]
-    paths: tuple[str, ...]
+    parts: tuple[str | Field, ...]
 
-    def __init__(self, derive: Callable[..., object], *paths: str) -> None:
+    def __init__(self, derive: Callable[..., object], *parts: str | Field) -> None:
         object.__setattr__(self, "derive", derive)
-        object.__setattr__(self, "paths", paths)
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Those of its parts, each once."""
+        found = ((part,) if isinstance(part, str) else part.paths for part in self.parts)
+        return tuple(dict.fromkeys(path for paths in found for path in paths))
 
 
 Columns = Mapping[str, str | Field]

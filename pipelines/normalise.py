@@ -67,7 +67,7 @@ def read(
     `bytes` holds each record as it came; `raw` is null where that is no UTF-8.
     """
     reader = _identity_reader(stream)
-    rows = [reader.rows(record)[0] for record in records]
+    rows = [found[0] for found in reader.rows(records)]
     hashes = pl.Series([digest(record) for record in records], dtype=pl.String)
     ids = _texts("event_id", [row[0] for row in rows]) if stream.id else hashes
     if stream.latest_of:
@@ -214,8 +214,7 @@ class _Found:
 
     def add(self, records: Iterable[bytes], first: int) -> None:
         rows: list[list[Any]] = []
-        for index, record in enumerate(records, first):
-            found = self._reader.rows(record)
+        for index, found in enumerate(self._reader.rows(records), first):
             rows += found
             self.parent += repeat(index, len(found))
             self.place += range(len(found))

@@ -8,7 +8,7 @@ instead, so that one odd field costs that field and nothing more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,12 +44,15 @@ class Reader:
         self._decode = msgspec.json.Decoder(_struct("Record", _tree(paths))).decode
         self._walk = _compile(self.columns, paths, self.explode)
 
-    def rows(self, record: bytes) -> list[Row]:
-        """A list of values in the order of `columns`, for each event of the record."""
-        try:
-            return self._walk(self._decode(record))
-        except Exception:  # a shape nobody foresaw
-            return self._careful(record)
+    def rows(self, records: Iterable[bytes]) -> Iterator[list[Row]]:
+        """For each record a list of values in the order of `columns`, for each of its events."""
+        decode, walk = self._decode, self._walk
+        for record in records:
+            try:
+                found = walk(decode(record))
+            except Exception:  # a shape nobody foresaw
+                found = self._careful(record)
+            yield found
 
     def _careful(self, record: bytes) -> list[Row]:
         try:
@@ -64,13 +67,17 @@ class Reader:
     def _row(self, value: Any, item: Any) -> Row:
         row: Row = []
         for name, column in self.columns.items():
-            given = [self.value(value, item, path) for path in _paths(column)]
             try:
-                row.append(given[0] if isinstance(column, str) else column.derive(*given))
+                row.append(self._made(value, item, column))
             except Exception:  # counted, and one column only
                 self.faults[name] += 1
                 row.append(None)
         return row
+
+    def _made(self, value: Any, item: Any, column: str | Field) -> Any:
+        if isinstance(column, str):
+            return self.value(value, item, column)
+        return column.derive(*(self._made(value, item, part) for part in column.parts))
 
     def value(self, value: Any, item: Any, path: str) -> Any:
         """What a record, or `item` of its list, holds at `path`: "a" or "a|b"."""
@@ -123,26 +130,36 @@ def _compile(
     columns: Columns, paths: Sequence[str], explode: str | None
 ) -> Callable[[Any], list[Row]]:
     """A function from a decoded struct to rows in the order of `columns`."""
-    tree, names = _tree(paths), dict[str, str]()
+    tree, names = _tree(paths), dict[str | Field, str]()
     lines = _fetch(tree, "r", "", names)
     inner = _fetch(tree.get(f"{explode}[]", {}), "e", f"{explode}[].", names)
     scope: dict[str, Any] = {"dig": at}
-    row = ", ".join(
-        _expression(column, names, scope, index) for index, column in enumerate(columns.values())
-    )
+    for part in dict.fromkeys(part for column in columns.values() for part in _shared(column)):
+        made = _expression(part, names, scope)
+        names[part] = f"s_{len(names)}"
+        inner.append(f"{names[part]} = {made}")
+    row = ", ".join(_expression(column, names, scope) for column in columns.values())
     if explode:
         items = names.get(f"{explode}[]", "None")
         body = [*lines, "out = []", f"for e in {items} or (None,):"]
         body += [f"    {line}" for line in (*inner, f"out.append([{row}])")] + ["return out"]
     else:
-        body = [*lines, f"return [[{row}]]"]
+        body = [*lines, *inner, f"return [[{row}]]"]
     source = "\n    ".join(["def walk(r):", *body])
     exec(source, scope)  # noqa: S102 made from our own paths, never from input
     walk: Callable[[Any], list[Row]] = scope["walk"]
     return walk
 
 
-def _fetch(tree: _Tree, parent: str, prefix: str, names: dict[str, str]) -> list[str]:
+def _shared(column: str | Field) -> Iterator[Field]:
+    """The Fields inside of a column, those that need no other first."""
+    for part in () if isinstance(column, str) else column.parts:
+        if isinstance(part, Field):
+            yield from _shared(part)
+            yield part
+
+
+def _fetch(tree: _Tree, parent: str, prefix: str, names: dict[str | Field, str]) -> list[str]:
     """Lines that put each node below `parent` into a variable, noted in `names` by its path."""
     lines = []
     for index, (key, below) in enumerate(tree.items()):
@@ -154,15 +171,18 @@ def _fetch(tree: _Tree, parent: str, prefix: str, names: dict[str, str]) -> list
 
 
 def _expression(
-    column: str | Field, names: Mapping[str, str], scope: dict[str, Any], index: int
+    column: str | Field, names: Mapping[str | Field, str], scope: dict[str, Any]
 ) -> str:
     if isinstance(column, str):
         return _either(column, names)
-    scope[f"make{index}"] = column.derive
-    return f"make{index}({', '.join(_either(path, names) for path in column.paths)})"
+    if column in names:
+        return names[column]
+    make = f"make_{len(scope)}"
+    scope[make] = column.derive
+    return f"{make}({', '.join(_expression(part, names, scope) for part in column.parts)})"
 
 
-def _either(path: str, names: Mapping[str, str]) -> str:
+def _either(path: str, names: Mapping[str | Field, str]) -> str:
     """The value at a path, or of "a|b" the first that is there."""
     first, *others = [_variable(each, names) for each in path.split("|")]
     if not others:
@@ -171,7 +191,7 @@ def _either(path: str, names: Mapping[str, str]) -> str:
     return f"({first} if {first} is not None else {other})"
 
 
-def _variable(path: str, names: Mapping[str, str]) -> str:
+def _variable(path: str, names: Mapping[str | Field, str]) -> str:
     """The variable that holds a path, or a walk into the plain value above it."""
     steps = path.split(".")
     for count in range(len(steps), 0, -1):

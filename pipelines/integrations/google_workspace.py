@@ -303,27 +303,9 @@ _KINDS = ("value", "multiValue", "boolValue", "intValue", "multiIntValue", "mult
 _LDAP = "ldap_audit_message_id"
 _PLACEHOLDER = "105250506097979753968"  # nobody's profile
 
-_Told = tuple[dict[str, Any], list[dict[str, Any]]]
-_latest: list[tuple[object, _Told]] = [(None, ({}, []))]
-
-
-def _told(found: Any) -> _Told:
-    """An event's parameters and what they name; kept, as its columns ask for them in turn."""
-    asked, told = _latest[0]
-    if asked is not found:
-        said = _values(found)
-        told = said, _named(said)
-        _latest[0] = found, told
-    return told
-
-
-def _parameters(found: Any) -> dict[str, Any]:
-    """name -> value"""
-    return _told(found)[0]
-
 
 def _values(found: Any) -> dict[str, Any]:
-    """Those of a message stand beside the others."""
+    """name -> value of an event's parameters; those of a message stand beside the others."""
     said: dict[str, Any] = {}
     for parameter in found if isinstance(found, list) else ():
         if not isinstance(parameter, dict):
@@ -339,8 +321,8 @@ def _values(found: Any) -> dict[str, Any]:
     return said
 
 
-def _targets(parameters: Any, resource_ids: Any, details: Any) -> list[dict[str, Any]]:
-    named = _told(parameters)[1]
+def _targets(said: dict[str, Any], resource_ids: Any, details: Any) -> list[dict[str, Any]]:
+    named = _named(said)
     if not isinstance(resource_ids, list) or not isinstance(details, list):
         return named
     known = {target["id"] for target in named}
@@ -379,9 +361,9 @@ def _actor_id(profile: Any, key: Any, client: Any) -> Any:
     return (profile if profile != _PLACEHOLDER else None) or key or client
 
 
-def _actor_name(email: Any, key: Any, application: Any, profile: Any, parameters: Any) -> Any:
+def _actor_name(email: Any, key: Any, application: Any, profile: Any, said: dict[str, Any]) -> Any:
     """Guests of a meeting have no account: the call itself tells who they say they are."""
-    shown = None if email else _named_otherwise(_parameters(parameters))
+    shown = None if email else _named_otherwise(said)
     return email or shown or key or application or _actor_id(profile, None, None)
 
 
@@ -389,15 +371,14 @@ def _named_otherwise(said: dict[str, Any]) -> Any:
     return said.get("display_name") or (said.get("name") if _LDAP in said else None)
 
 
-def _email(email: Any, parameters: Any) -> Any:
+def _email(email: Any, said: dict[str, Any]) -> Any:
     if email is None:
-        said = _parameters(parameters)
         email = said.get("identifier") if said.get("identifier_type") == "email_address" else None
     return email if isinstance(email, str) and "@" in email else None
 
 
 def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
-    profile, client, parameters = others
+    profile, client, said = others
     if email:
         return "service" if str(email).endswith(".gserviceaccount.com") else "user"
     if caller == "KEY" or key:
@@ -405,7 +386,7 @@ def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
     if client or caller == "APPLICATION":
         return "application"
     if not profile:
-        return "user" if _LDAP in _parameters(parameters) else "system"
+        return "user" if _LDAP in said else "system"
     return "user" if profile != _PLACEHOLDER else "anonymous"
 
 
@@ -425,7 +406,7 @@ _STOPPED = frozenset({"access_deny_event", "risky_sensitive_action_blocked"})
 _BROKEN_OFF = ("FAILED", "CANCELED")
 
 
-def _outcome(status: Any, name: Any, parameters: Any) -> str:
+def _outcome(status: Any, name: Any, said: dict[str, Any]) -> str:
     """By its status, its name, its challenge; what else is logged was done, but for warnings."""
     if status in _OUTCOMES:
         return _OUTCOMES[status]
@@ -436,7 +417,6 @@ def _outcome(status: Any, name: Any, parameters: Any) -> str:
         return "failure"
     if lower.startswith("suspicious_") or lower.endswith("_warning"):
         return "unknown"
-    said = _parameters(parameters)
     if lower in _CHALLENGES and (challenge := said.get("login_challenge_status")):
         return "success" if "passed" in str(challenge).lower() else "failure"
     stopped = (
@@ -456,37 +436,33 @@ _REASONS = (
 )
 
 
-def _reason(message: Any, code: Any, parameters: Any) -> Any:
-    said = _parameters(parameters)
+def _reason(message: Any, code: Any, said: dict[str, Any]) -> Any:
     return message or code or next((said[name] for name in _REASONS if name in said), None)
 
 
-def _source_ip(address: Any, parameters: Any) -> Any:
+def _source_ip(address: Any, said: dict[str, Any]) -> Any:
     if address:
         return address
-    said = _parameters(parameters)
     return said.get("ip_address") or said.get("actor_ip_address")
 
 
-def _country(region: Any, parameters: Any) -> Any:
-    return region or _parameters(parameters).get("location_country")
+def _country(region: Any, said: dict[str, Any]) -> Any:
+    return region or said.get("location_country")
 
 
-def _user_agent(parameters: Any) -> Any:
-    said = _parameters(parameters)
+def _user_agent(said: dict[str, Any]) -> Any:
     return said.get("user_agent") or said.get("USER_AGENT")
 
 
-def _severity(parameters: Any) -> Any:
-    said = _parameters(parameters)
+def _severity(said: dict[str, Any]) -> Any:
     return said.get("severity") or said.get("SEVERITY")
 
 
-def _session(parameters: Any) -> Any:
-    said = _parameters(parameters)
+def _session(said: dict[str, Any]) -> Any:
     return said.get("SESSION_ID") or said.get("conference_id")
 
 
+_SAID = Field(_values, "events[].parameters")
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
     "actor_id": Field(
@@ -498,9 +474,9 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.applicationInfo.applicationName",
         "actor.profileId",
-        "events[].parameters",
+        _SAID,
     ),
-    "actor_email": Field(_email, "actor.email", "events[].parameters"),
+    "actor_email": Field(_email, "actor.email", _SAID),
     "actor_type": Field(
         _actor_type,
         "actor.callerType",
@@ -508,23 +484,21 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.profileId",
         "actor.applicationInfo.oauthClientId",
-        "events[].parameters",
+        _SAID,
     ),
-    "targets": Field(_targets, "events[].parameters", "events[].resourceIds", "resourceDetails"),
-    "outcome": Field(
-        _outcome, "events[].status.eventStatus", "events[].name", "events[].parameters"
-    ),
+    "targets": Field(_targets, _SAID, "events[].resourceIds", "resourceDetails"),
+    "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _SAID),
     "outcome_reason": Field(
         _reason,
         "events[].status.errorMessage",
         "events[].status.errorCode",
-        "events[].parameters",
+        _SAID,
     ),
-    "source_ip": Field(_source_ip, "ipAddress", "events[].parameters"),
-    "user_agent": Field(_user_agent, "events[].parameters"),
-    "country": Field(_country, "networkInfo.regionCode", "events[].parameters"),
-    "severity": Field(_severity, "events[].parameters"),
-    "session_id": Field(_session, "events[].parameters"),
+    "source_ip": Field(_source_ip, "ipAddress", _SAID),
+    "user_agent": Field(_user_agent, _SAID),
+    "country": Field(_country, "networkInfo.regionCode", _SAID),
+    "severity": Field(_severity, _SAID),
+    "session_id": Field(_session, _SAID),
     "correlation_id": "id.uniqueQualifier",
 }
 

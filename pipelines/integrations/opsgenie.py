@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Literal, NamedTuple, Self
 
 import httpx
@@ -334,12 +334,8 @@ _LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*((?:logged )?\w+)\.?$")
 _DATA_ID = re.compile(r"incomingDataId[=\[: ]+([0-9a-zA-Z-]+)")
 _TRUE = {True: "success", "true": "success", False: "failure", "false": "failure"}
 _TIMES = ("created", "createdAt", "createdDate", "time", "timestamp", "date", "updatedAt")
-_LINE = ("details", "_incomingData", "_result")
-_WHO = ("user", "username", "source", "owner")
-_OWN_NAMES = ("alertId", "alias", "integrationName")
 
 
-@lru_cache(maxsize=64)
 def _opened(text: str) -> Any:
     with suppress(ValueError):
         return records.load(text.encode())
@@ -358,38 +354,15 @@ class _Facts(NamedTuple):
     details: Mapping[str, Any]
     incoming: Mapping[str, Any]
     result: Mapping[str, Any]
-    user: str | None
-
-
-_latest: list[tuple[Any, Any, Any, _Facts]] = [
-    (None, None, None, _Facts(details={}, incoming={}, result={}, user=None))
-]
-
-
-def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
-    """Kept, as a record's columns ask for them in turn."""
-    known = _latest[0]
-    if known[0] is details and known[1] is incoming and known[2] is result:
-        return known[3]
-    facts = _gathered(details, incoming, result)
-    _latest[0] = details, incoming, result, facts
-    return facts
 
 
 def _gathered(details: Any, incoming: Any, result: Any) -> _Facts:
     inside = _mapping(details)
-    found = _mapping(result or inside.get("_result"))
-    named = (found.get("user"), inside.get("user"), inside.get("username"), inside.get("source"))
     return _Facts(
         details=inside,
         incoming=_mapping(incoming or inside.get("_incomingData")),
-        result=found,
-        user=next((value for value in named if _is_name(value)), None),
+        result=_mapping(result or inside.get("_result")),
     )
-
-
-def _is_name(value: Any) -> bool:
-    return bool(value) and isinstance(value, str) and value not in _NOTHING
 
 
 _NOTHING = ("", "null", "None")
@@ -420,9 +393,8 @@ def _since_1970(value: float | str) -> datetime | None:
         return None
 
 
-def _action(details: Any, incoming: Any, result: Any, own: Any, *texts: Any) -> str:
+def _action(facts: _Facts, own: Any, *texts: Any) -> str:
     """The name of an alert's action, else the words of a text that are no names."""
-    facts = _facts(details, incoming, result)
     named = own or facts.result.get("alertAction") or facts.details.get("action")
     if isinstance(named, str) and _said(named):
         return named
@@ -439,18 +411,20 @@ def _words(text: str) -> str:
     return _BRACKETS.sub("", text).strip(" .")
 
 
-def _user(details: Any, incoming: Any, result: Any, *own: Any) -> Any:
-    named = next((value for value in own if value and _is_name(value)), None)
-    return named or _facts(details, incoming, result).user
+def _user(facts: _Facts, *own: Any) -> str | None:
+    details = facts.details
+    given = (*own, facts.result.get("user"), *map(details.get, ("user", "username", "source")))
+    for value in given:
+        if value and isinstance(value, str) and value not in _NOTHING:
+            return value
+    return None
 
 
-def _email(*said: Any) -> str | None:
-    user = _user(*said)
+def _email(user: str | None) -> str | None:
     return user if user and "@" in user else None
 
 
-def _actor_type(*said: Any) -> str | None:
-    user = _user(*said)
+def _actor_type(user: str | None) -> str | None:
     if user is None:
         return None
     if "@" in user:
@@ -458,15 +432,12 @@ def _actor_type(*said: Any) -> str | None:
     return "system" if user.lower() == "system" else "application"
 
 
-def _targets(
-    details: Any, incoming: Any, result: Any, text: Any, log: Any, *own: Any
-) -> list[dict[str, Any]]:
-    facts = _facts(details, incoming, result)
-    given = dict(zip(_OWN_NAMES, own, strict=True))
+def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, Any]]:
+    alert_id, alias, integration = own
     found = [
-        _alert(facts, given),
+        _alert(facts, alert_id, alias),
         _target(None, facts.details.get("targetUser"), "user"),
-        _target(None, _integration(facts, given), "integration"),
+        _target(None, integration or _integration(facts), "integration"),
         _target(facts.incoming.get("httpUrl"), None, "url"),
     ]
     if not any(found[:3]):
@@ -474,24 +445,25 @@ def _targets(
     return [target for target in found if target]
 
 
-def _alert(facts: _Facts, own: Mapping[str, Any]) -> dict[str, Any] | None:
-    details, result = facts.details, facts.result
-    ids = (result.get("alertId"), own.get("alertId"), own.get("alias"), details.get("alias"))
-    id_ = next((each for each in ids if _said(each)), None)
-    message = result.get("alertMessage") or details.get("message")
-    return _target(id_, message if id_ else None, "alert")
+def _alert(facts: _Facts, *own: Any) -> dict[str, Any] | None:
+    details, _, result = facts
+    for id_ in (result.get("alertId"), *own, details.get("alias")):
+        if id_ and id_ not in _NOTHING:
+            return _target(id_, result.get("alertMessage") or details.get("message"), "alert")
+    return None
 
 
-def _integration(facts: _Facts, own: Mapping[str, Any]) -> Any:
+def _integration(facts: _Facts) -> Any:
     return (
-        own.get("integrationName")
-        or facts.details.get("integrationName")
+        facts.details.get("integrationName")
         or facts.result.get("integrationName")
         or facts.incoming.get("integrationName")
     )
 
 
 def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
+    if id_ is None and name is None:
+        return None
     id_, name = _said(id_), _said(name)
     return {"id": id_, "name": name, "type": kind} if id_ or name else None
 
@@ -510,33 +482,39 @@ def _named(text: Any) -> dict[str, Any] | None:
     return _target(pairs.get("id") or next(iter(pairs.values()), None), name, kind.lower())
 
 
-def _outcome(details: Any, own: Any) -> str | None:
+def _outcome(facts: _Facts, own: Any) -> str | None:
     """Levels tell how bad, not whether it worked; few records say that."""
-    said = _mapping(details).get("success") if own is None else own
+    said = facts.details.get("success") if own is None else own
     return _TRUE.get(said) if isinstance(said, bool | str) else None
 
 
-def _header(name: str) -> Any:
-    def pick(details: Any, incoming: Any) -> str | None:
-        headers = _mapping(_facts(details, incoming, None).incoming.get("_httpHeaders"))
-        for each, value in headers.items():
-            if each.lower() == name and isinstance(value, str):
-                return value.partition(",")[0] if name == "x-forwarded-for" else value
-        return None
-
-    return pick
+def _headers(facts: _Facts) -> dict[str, str]:
+    """By lower-case name, the first of each."""
+    found: dict[str, str] = {}
+    for name, value in _mapping(facts.incoming.get("_httpHeaders")).items():
+        if isinstance(value, str):
+            found.setdefault(name.lower(), value)
+    return found
 
 
-def _severity(level: Any, details: Any, priority: Any) -> Any:
-    return level or priority or _mapping(_mapping(details).get("_parsedData")).get("priority")
+def _address(headers: dict[str, str]) -> str | None:
+    forwarded = headers.get("x-forwarded-for")
+    return forwarded.partition(",")[0] if forwarded else forwarded
+
+
+def _agent(headers: dict[str, str]) -> str | None:
+    return headers.get("user-agent")
+
+
+def _severity(level: Any, facts: _Facts, priority: Any) -> Any:
+    return level or priority or _mapping(facts.details.get("_parsedData")).get("priority")
 
 
 def _sentence(summary: Any, message: Any, log: Any) -> Any:
     return summary or message or log
 
 
-def _correlation(details: Any, incoming: Any, event: Any, *texts: Any) -> Any:
-    facts = _facts(details, incoming, None)
+def _correlation(facts: _Facts, event: Any, *texts: Any) -> Any:
     known = facts.incoming.get("incomingDataId") or event or facts.details.get("eventId")
     if known:
         return known
@@ -546,20 +524,21 @@ def _correlation(details: Any, incoming: Any, event: Any, *texts: Any) -> Any:
     return None
 
 
+_FACTS = Field(_gathered, "details", "_incomingData", "_result")
+_USER = Field(_user, _FACTS, "user", "username", "source", "owner")
+_HEADERS = Field(_headers, _FACTS)
 _COLUMNS: Columns = {
-    "action": Field(_action, *_LINE, "action", "summary", "log", "category", "type"),
-    "actor_name": Field(_user, *_LINE, *_WHO),
-    "actor_email": Field(_email, *_LINE, *_WHO),
-    "actor_type": Field(_actor_type, *_LINE, *_WHO),
-    "targets": Field(_targets, *_LINE, "summary", "log", *_OWN_NAMES),
-    "outcome": Field(_outcome, "details", "success"),
-    "source_ip": Field(_header("x-forwarded-for"), "details", "_incomingData"),
-    "user_agent": Field(_header("user-agent"), "details", "_incomingData"),
-    "severity": Field(_severity, "level", "details", "priority"),
+    "action": Field(_action, _FACTS, "action", "summary", "log", "category", "type"),
+    "actor_name": _USER,
+    "actor_email": Field(_email, _USER),
+    "actor_type": Field(_actor_type, _USER),
+    "targets": Field(_targets, _FACTS, "summary", "log", "alertId", "alias", "integrationName"),
+    "outcome": Field(_outcome, _FACTS, "success"),
+    "source_ip": Field(_address, _HEADERS),
+    "user_agent": Field(_agent, _HEADERS),
+    "severity": Field(_severity, "level", _FACTS, "priority"),
     "message": Field(_sentence, "summary", "message", "log"),
-    "correlation_id": Field(
-        _correlation, "details", "_incomingData", "eventId", "summary", "log", "message"
-    ),
+    "correlation_id": Field(_correlation, _FACTS, "eventId", "summary", "log", "message"),
 }
 _RANK = {"alert": 0, "url": 100}
 

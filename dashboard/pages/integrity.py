@@ -86,6 +86,7 @@ def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="",
         row_height=34,
         height="content",
         column_config={

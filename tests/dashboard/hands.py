@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 from conftest import SHOTS
@@ -24,7 +24,11 @@ def visit(page: Page, address: str = "/") -> None:
 
 
 def settled(page: Page) -> None:
-    """Nothing is being made anew: a page that is swallows clicks."""
+    """Nothing is being made anew: a page that is swallows clicks.
+
+    After a click this says nothing before something is seen that only the new page shows: until
+    the server has begun, the old one stands still.
+    """
     app = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(app).to_be_attached()
 
@@ -39,9 +43,23 @@ def cells(page: Page, name: str) -> Locator:
     return grid(page, name).locator("[role=gridcell]")
 
 
-def choose(page: Page, name: str) -> None:
-    """One of a row of choices."""
+def choose(page: Page, name: str, parameter: str) -> None:
+    """One of a row of choices, which changes that parameter of the address."""
+    before = page.evaluate(said(parameter))
     page.get_by_role("radio", name=name, exact=True).click()
+    page.wait_for_function(f"before => {said(parameter)} !== before", arg=before)
+    settled(page)
+
+
+def said(parameter: str) -> str:
+    """What the address says of it, in the browser's language."""
+    return f"new URL(location.href).searchParams.getAll('{parameter}').join()"
+
+
+def turn_to(page: Page, tab: str, shown: Locator) -> None:
+    """A tab, of whose content `shown` is a part."""
+    page.get_by_role("tab", name=tab).click()
+    expect(shown).to_be_visible()
     settled(page)
 
 
@@ -100,26 +118,31 @@ def row_of(page: Page, name: str, value: str) -> int:
 
 def click_until_named(page: Page, inside: Locator, parameter: str, x: float, y: float) -> None:
     """Until the address says something else: a grid that is being swapped loses a click."""
-    named = f"() => new URL(location.href).searchParams.getAll('{parameter}').join()"
-    before = page.evaluate(named)
+    changed = f"before => {said(parameter)} !== before"
+    before = page.evaluate(said(parameter))
     for _ in range(5):
+        settled(page)
         click(page, inside, x, y)
         with suppress(Error):
-            page.wait_for_function(f"before => ({named})() !== before", arg=before, timeout=6000)
+            page.wait_for_function(changed, arg=before, timeout=15_000)
             return
     raise AssertionError(f"no click at {x}, {y} changed {parameter} in the address")
 
 
 def opened(page: Page) -> str:
     """The event that the address names."""
-    asked = parse_qs(urlsplit(str(page.evaluate("location.href"))).query)
-    return asked.get("ev", [""])[0].partition("/")[2]
+    return named(str(page.evaluate("location.href")))
+
+
+def named(address: str) -> str:
+    """However it is spelled: some names have slashes in them."""
+    return parse_qs(urlsplit(address).query).get("ev", [""])[0].partition("/")[2]
 
 
 def shows(page: Page, uid: str) -> None:
     """The pane and the address agree on the event."""
     expect(details(page).get_by_text(uid, exact=True)).to_be_attached()
-    page.wait_for_url(lambda url: quote(uid, safe="") in url)
+    page.wait_for_url(lambda url: named(url) == uid)
 
 
 def drag(page: Page, box: FloatRect) -> None:

@@ -14,13 +14,16 @@ from deltalake import DeltaTable
 from hands import (
     box_of,
     chart,
+    choose,
     click_row,
     details,
+    grid,
     newest,
     opened,
     settled,
     shoot,
     shows,
+    turn_to,
     visit,
 )
 from playwright.sync_api import BrowserContext, Page, expect
@@ -41,6 +44,7 @@ def test_a_click_anywhere_on_a_row_opens_it_and_keys_walk_on(page: Page, live_la
     shows(page, names[3])
     click_row(page, 7, x=120)
     shows(page, names[7])
+    settled(page)
     page.keyboard.press("Escape")
     expect(details(page)).to_have_count(0)
     page.wait_for_url(lambda url: "ev=" not in url)
@@ -125,9 +129,10 @@ def test_filters_are_set_with_counts_and_taken_away_by_their_chips(page: Page) -
     page.get_by_role("option", name=re.compile(r"okta\s+·\s+\d+")).click()
     chip = page.get_by_role("button", name="Integration is okta")
     expect(chip).to_be_visible()
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
     settled(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("radio", name="is not")).to_have_count(0)
     click_row(page, 0)
     settled(page)
     page.get_by_role("button", name="Exclude this Actor", exact=True).click()
@@ -156,14 +161,17 @@ def test_an_open_event_stays_itself_while_the_lake_grows(page: Page, live_lake: 
     settled(page)
     announced.click()
     expect(announced).to_have_count(0)
+    settled(page)
     shows(page, names[1])
     page.keyboard.press("k")
     shows(page, newest(live_lake)[2])
+    settled(page)
     page.keyboard.press("Escape")
     expect(details(page)).to_have_count(0)
     small_lakes.append(live_lake, small_lakes.events(1, end=datetime.now(UTC), days=0, first=6000))
     total = DeltaTable(live_lake / "events").count()
-    expect(page.get_by_text(f"{total:,} events")).to_be_visible()
+    expect(page.get_by_text(f"{total:,} events ·")).to_be_visible()
+    settled(page)
     click_row(page, 0)
     shows(page, newest(live_lake)[0])
 
@@ -202,18 +210,19 @@ def test_hostile_events_are_shown_as_text_and_call_nobody(
     settled(page)
     page.get_by_role("button", name="User agent is not").click()
     expect(details(page)).to_be_visible()
-    for tab in ("Raw JSON", "Around this event", "Details"):
-        page.get_by_role("tab", name=tab).click()
-        settled(page)
+    settled(page)
+    turn_to(page, "Raw JSON", details(page).get_by_test_id("stCode"))
+    turn_to(page, "Around this event", grid(page, "around-"))
+    turn_to(page, "Details", details(page).get_by_text("How it arrived"))
     for group in ("Action type", "Actor", "Activity"):
-        page.get_by_role("radio", name=group, exact=True).click()
-        expect(page.get_by_role("radio", name=group, exact=True)).to_be_checked()
-        settled(page)
+        choose(page, group, "by")
         chart(page).hover()
     for popover in ("Actor · 1", "Activity", "More"):
         page.get_by_role("button", name=popover, exact=True).click()
         expect(page.get_by_role("radio", name="is not").first).to_be_visible()
+        settled(page)
         page.keyboard.press("Escape")
+        expect(page.get_by_role("radio", name="is not")).to_have_count(0)
     shoot(page, "hostile")
     expect(page.locator("img[src*='evil'], a[href^='javascript']")).to_have_count(0)
     assert page.evaluate("[...document.links].every(link => link.origin === location.origin)")

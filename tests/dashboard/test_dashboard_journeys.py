@@ -22,12 +22,14 @@ from hands import (
     details,
     drag,
     grid,
+    named,
     newest,
     opened,
     row_of,
     settled,
     shoot,
     shows,
+    turn_to,
     visit,
 )
 from playwright.sync_api import FloatRect, Locator, Page, expect
@@ -46,9 +48,9 @@ def test_an_attack_is_found_followed_across_vendors_and_taken_away(
         button(page, "Last 7 days").click,
         lambda: choose_range(page, "Last 30 days"),
         lambda: zoom_to_the_peak(page),
-        lambda: choose(page, "What stands out"),
+        lambda: choose(page, "What stands out", "tab"),
         lambda: click_value(page, "findings-", ATTACKER, height=30, parameter="f"),
-        lambda: choose(page, "Integration"),
+        lambda: choose(page, "Integration", "by"),
         button(page, "Export").click,
     ]
     for click in clicks:
@@ -99,6 +101,8 @@ def peak(graph: Locator) -> FloatRect:
 
 def test_a_person_is_one_across_all_vendors(page: Page) -> None:
     page.goto("/entities")
+    expect(page.get_by_placeholder("A part of its name")).to_be_visible()
+    settled(page)
     page.get_by_placeholder("A part of its name").fill("theo")
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^\d found"))).to_be_visible()
@@ -126,14 +130,28 @@ def test_the_events_around_one_lead_on_to_them(page: Page, live_lake: Path) -> N
     uid = newest(live_lake)[2]
     visit(page, f"/?ev={day_of(live_lake, uid)}/{quote(uid)}")
     shows(page, uid)
-    page.get_by_role("tab", name="Around this event").click()
-    choose(page, "All")
+    settled(page)
+    turn_to(page, "Around this event", grid(page, "around-"))
+    page.get_by_role("radio", name="All", exact=True).click()
+    said = re.compile(rf"^{around(live_lake, uid):,} events? within 30 minutes")
+    expect(details(page).get_by_text(said)).to_be_visible()
+    settled(page)
     mark = row_of(page, "around-", "▸")
     click_place(page, "around-", 1 if mark == 0 else 0, height=26, parameter="ev")
     assert opened(page) != uid
     settled(page)
     page.go_back()
-    page.wait_for_url(lambda url: quote(uid, safe="") in url)
+    page.wait_for_url(lambda url: named(url) == uid)
+
+
+def around(root: Path, uid: str) -> int:
+    """How many events there are within half an hour of that one."""
+    events = pl.scan_delta(DeltaTable(root / "events"))
+    time = events.filter(event_uid=uid).select("time").collect().item()
+    margin = timedelta(minutes=30)
+    near = pl.col("time").is_between(time - margin, time + margin, closed="left")
+    count: int = events.filter(near).select(pl.len()).collect().item()
+    return count
 
 
 def day_of(root: Path, uid: str) -> str:

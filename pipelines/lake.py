@@ -10,7 +10,6 @@ Where both lost it, the stream begins again and the anti-join drops what is alre
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +35,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
-from pipelines import spans
+from pipelines import disk, handles, spans
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
@@ -216,9 +215,36 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
         except DeltaError:
             _refuse_emptied(table, _commits_on_disk(lake, table)[-1:])
             raise
-    newest = (handle.version(), handle.version() + 1)
-    _refuse_emptied(table, [path for v in newest if (path := _commit_file(lake, table, v))])
+    _refuse_emptied(table, _newest_files(lake, table, handle))
     return handle
+
+
+def _at_hand(lake: Lake, table: str) -> DeltaTable | None:
+    """Like `open_table`, but one that is open already if there is one; it belongs to the caller."""
+    if lake.local is None or (handle := handles.take(lake.local / table)) is None:
+        return open_table(lake, table)
+    _refuse_emptied(table, _newest_files(lake, table, handle))
+    return handle
+
+
+def _put_back(lake: Lake, table: str, handle: DeltaTable) -> None:
+    if lake.local is not None:
+        handles.put_back(lake.local / table, handle)
+
+
+@contextmanager
+def _lent(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
+    """A handle to read by, until this ends well."""
+    handle = _at_hand(lake, table)
+    yield handle
+    if handle is not None:
+        _put_back(lake, table, handle)
+
+
+def _newest_files(lake: Lake, table: str, handle: DeltaTable) -> list[Path]:
+    """The newest commit, and where one lies that a reader may have stopped at."""
+    newest = (handle.version(), handle.version() + 1)
+    return [path for version in newest if (path := _commit_file(lake, table, version))]
 
 
 def _refuse_emptied(table: str, commits: Sequence[Path]) -> None:
@@ -253,10 +279,9 @@ def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
 def position(lake: Lake, log: Log) -> Position:
     """Where `log` stands; `cursor` is None where nothing says so any more."""
     noted_at, noted_rows, noted_cursor = _noted(lake, log)
-    handle = open_table(lake, log.table)
-    if handle is None:
-        return Position(cursor=noted_cursor, noted_at=noted_at)
-    with _told(log.table):
+    with _told(log.table), _lent(lake, log.table) as handle:
+        if handle is None:
+            return Position(cursor=noted_cursor, noted_at=noted_at)
         rows, cursor = _cursor(handle)
         return Position(
             rows=_done(handle, log.app),
@@ -315,21 +340,24 @@ def note(
 
     Where the stream's `lag` is known, claims that say the same together are one row.
     """
-    raw = open_table(lake, log.table)
-    held = _done(raw, log.app) if raw else 0
+    with _lent(lake, log.table) as raw:
+        held = _done(raw, log.app) if raw else 0
 
-    def decide(_: DeltaTable, seen: int) -> _Decision | None:
-        rows = _claimed(raw, seen) if raw else []
-        rows += [{**asdict(claim), "rows": held, "cursor": None} for claim in claims]
-        if lag is not None:
-            # The newest stays: it says when this was noted.
-            rows = spans.condensed(rows[:-1], lag) + rows[-1:]
-        if rows and cursor:
-            rows[-1]["cursor"] = cursor
-        ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
-        return _Decision(pl.DataFrame(rows, _NOTED).with_columns(ours), held) if rows else None
+        def decide(_: DeltaTable, seen: int) -> _Decision | None:
+            rows = _claimed(raw, seen) if raw else []
+            rows += [{**asdict(claim), "rows": held, "cursor": None} for claim in claims]
+            if lag is not None:
+                # The newest stays: it says when this was noted.
+                rows = spans.condensed(rows[:-1], lag) + rows[-1:]
+            if rows and cursor:
+                rows[-1]["cursor"] = cursor
+            ours = (
+                pl.lit(log.integration).alias("integration"),
+                pl.lit(log.stream).alias("stream"),
+            )
+            return _Decision(pl.DataFrame(rows, _NOTED).with_columns(ours), held) if rows else None
 
-    _fenced(lake, _COVERAGE, log.app, decide, {})
+        _fenced(lake, _COVERAGE, log.app, decide, {})
 
 
 def note_all(lake: Lake, log: Log) -> None:
@@ -391,11 +419,10 @@ def claims(lake: Lake, log: Log) -> pl.DataFrame:
 
 def _noted(lake: Lake, log: Log) -> tuple[datetime | None, int, str | None]:
     """(when last, raw rows at the newest cursor, that cursor) by `coverage`."""
-    handle = open_table(lake, _COVERAGE.name)
-    if handle is None:
-        return None, -1, None
     ours = [("integration", "=", log.integration), ("stream", "=", log.stream)]
-    with _told(_COVERAGE.name):
+    with _told(_COVERAGE.name), _lent(lake, _COVERAGE.name) as handle:
+        if handle is None:
+            return None, -1, None
         found = _partitions(lake, handle, COVERAGE, ours)
         noted = found.select("asked_at", "rows", "cursor").collect()
     newest = noted.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
@@ -594,8 +621,8 @@ def lateness(lake: Lake, log: Log, since: datetime) -> tuple[timedelta, ...]:
 
 def derived(lake: Lake, log: Log) -> int:
     """How many rows of `log` have their events in `events`."""
-    handle = open_table(lake, _EVENTS.name)
-    return 0 if handle is None else _done(handle, log.app)
+    with _lent(lake, _EVENTS.name) as handle:
+        return 0 if handle is None else _done(handle, log.app)
 
 
 def _older(handle: DeltaTable, log: Log, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
@@ -741,8 +768,8 @@ def write_reconciled(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
 
 def held(lake: Lake, log: Log, rows: pl.DataFrame) -> list[str]:
     """Which of these events (event_id, time) are in raw."""
-    handle = open_table(lake, log.table)
-    known = _known(lake, handle, rows) if handle else None
+    with _lent(lake, log.table) as handle:
+        known = _known(lake, handle, rows) if handle else None
     return (
         [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()
     )
@@ -770,7 +797,11 @@ def _fenced(
             handle = _opened(lake, table)
             decided = decide(handle, _done(handle, app))
             if decided is None:
-                return Appended(frame=pl.DataFrame(schema=table.schema), version=handle.version())
+                as_it_was = Appended(
+                    frame=pl.DataFrame(schema=table.schema), version=handle.version()
+                )
+                _put_back(lake, table.name, handle)
+                return as_it_was
             frame = decided.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
             properties = CommitProperties(
                 custom_metadata={
@@ -782,7 +813,9 @@ def _fenced(
                 max_commit_retries=100,
             )
             if _commit(lake, handle, frame, decided.instead_of, properties):
-                return Appended(frame=frame, version=handle.version())
+                done = Appended(frame=frame, version=handle.version())
+                _put_back(lake, table.name, handle)
+                return done
     raise LakeError(f"{table.name}: other writers won {_RACES} races in a row; try again")
 
 
@@ -797,7 +830,7 @@ def _grow(lake: Lake, table: _Table) -> None:
 
 
 def _opened(lake: Lake, table: _Table) -> DeltaTable:
-    found = open_table(lake, table.name)
+    found = _at_hand(lake, table.name)
     if found is not None:
         return found
     return DeltaTable.create(
@@ -882,11 +915,7 @@ def _to_disk(table: Path, version: int) -> None:
         actions = map(json.loads, commit.read_text(encoding="utf-8").splitlines())
         added = [table / unquote(a["add"]["path"]) for a in actions if "add" in a]
         for path in (*added, *{p.parent for p in added}, commit, commit.parent):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            disk.sync(path)
 
 
 @contextmanager

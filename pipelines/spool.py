@@ -24,6 +24,7 @@ from typing import IO
 
 import msgspec
 
+from pipelines import disk
 from pipelines.errors import LakeError
 
 _SUFFIX, _ODD, _DRAFT = ".push", ".odd", ".draft"
@@ -157,7 +158,7 @@ class Spool:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        sync(folder)
+        disk.sync(folder)
 
     def _reserve(self, cost: int) -> None:
         with self._lock:
@@ -171,15 +172,6 @@ class Spool:
             self._used = max(0, self._used - cost)
 
 
-def sync(folder: Path) -> None:
-    """Make the names in a folder safe against power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _text(headers: Mapping[str, str], body: bytes, now: datetime) -> bytes:
     digest = hashlib.sha256(body).hexdigest()
     return msgspec.json.encode(_Label(now, dict(headers), len(body), digest)) + b"\n"
@@ -188,7 +180,7 @@ def _text(headers: Mapping[str, str], body: bytes, now: datetime) -> bytes:
 def _folder(path: Path) -> None:
     """Nobody else may read what waits."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sync(path.parent)
+    disk.sync(path.parent)
 
 
 def _alone(lock: IO[str], root: Path) -> None:

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines import http
+from pipelines import disk, http
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Clock, utc_now
 from pipelines.http import SignedIn
 from pipelines.integration import Endpoint, Enrolment, Known, Push, Source, Subscription
 from pipelines.settings import Settings
-from pipelines.spool import sync
 
 _EARLY = timedelta(hours=1)
 _LOOK_EVERY = timedelta(minutes=15)
@@ -242,4 +241,4 @@ def _write(path: Path, enrolled: Enrolled) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    sync(path.parent)
+    disk.sync(path.parent)

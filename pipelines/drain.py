@@ -1,8 +1,9 @@
 """From the spool into the lake: a thread a source, by the same functions as polling.
 
 Records land as they are; what is named is fetched; a hint starts a round of its stream, and is kept
-until what it told of has come or was looked for often enough. A delivery leaves the spool only once
-all it holds is committed, so a kill costs nothing but doing it again.
+until what it told of has come or was looked for often enough. Streams are worked at side by side,
+each with all that waits for it. A delivery leaves the spool only once all it holds is committed, so
+a kill costs nothing but doing it again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -31,7 +33,7 @@ from pipelines.http import SignedIn
 from pipelines.integration import Delivery, Held, Look, Named, Page, Push, Pushed, Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.settings import Via
-from pipelines.spool import Damaged, Spool, Waiting
+from pipelines.spool import Damaged, Spool
 
 INFLATED = 64 * 2**20
 """The most bytes a packed body may have."""
@@ -43,6 +45,7 @@ _HINTS_LIVE = timedelta(hours=1)
 _WORST = 60.0
 _GAP = 1.0
 _FETCHES = 4
+_STREAMS = 4
 _EVER = 1e9
 
 _log = logging.getLogger(__name__)
@@ -86,13 +89,19 @@ def held(source: Source, push: Push, headers: Mapping[str, str], body: bytes) ->
 
 @dataclass(slots=True, kw_only=True)
 class _Parcel:
-    """A delivery that is being dealt with."""
+    """What a delivery holds of one stream, while it is being dealt with."""
 
-    waiting: Waiting
-    left: list[Held]
+    received_at: datetime
+    held: list[Held]
     tries: int = 0
     due: float = 0.0
     """When to look (again) for what a hint told; monotonic."""
+    done: bool = False
+
+    @property
+    def records(self) -> bool:
+        """Is there more than hints in it?"""
+        return any(not isinstance(each, Look) for each in self.held)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,7 +116,9 @@ class Drain:
     clock: Clock = utc_now
     told: Callable[[Report], None] = lambda _: None
     _client: SignedIn | None = None
-    _parcels: dict[Path, _Parcel] = field(default_factory=dict)
+    _connecting: threading.Lock = field(default_factory=threading.Lock)
+    _parcels: dict[Path, dict[str, _Parcel]] = field(default_factory=dict)
+    """Of each delivery, by stream."""
     _looked: dict[str, float] = field(default_factory=dict)
     _news: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -131,26 +142,33 @@ class Drain:
         while not self._stop.is_set():
             self._news.clear()
             self._troubled = False
+            began = time.monotonic()
             self.once()
             self._trouble = min(_WORST, max(1.0, 2 * self._trouble)) if self._troubled else 0.0
             self._news.wait(self._pause())
-            self._stop.wait(max(_GAP, self._trouble))
+            self._stop.wait(max(_GAP - (time.monotonic() - began), self._trouble))
 
     def once(self) -> None:
         """All that is due now; a fault is told, and holds up its stream only."""
         with self._going_on():
             self._take()
-        streams = {stream.name: stream for stream in self.source.streams()}
-        for name, parcels in _by_stream(self._parcels.values(), (Pushed, Named)).items():
-            with self._going_on():
-                self._land(streams[name], parcels)
         now = time.monotonic()
-        due = [parcel for parcel in self._parcels.values() if parcel.due <= now]
-        for name, parcels in _by_stream(due, (Look,)).items():
-            if now - self._looked.get(name, -_EVER) >= self._least_gap():
-                with self._going_on():
-                    self._look(streams[name], parcels)
+        waiting = _by_stream(self._parcels.values())
+        streams = [stream for stream in self.source.streams() if stream.name in waiting]
+        streams.sort(key=lambda stream: waiting[stream.name][0].received_at)
+        with ThreadPoolExecutor(_STREAMS) as pool:
+            for stream in streams:
+                pool.submit(self._work_at, stream, waiting[stream.name], now)
         self._let_go()
+
+    def _work_at(self, stream: Stream, parcels: Sequence[_Parcel], now: float) -> None:
+        if landing := [parcel for parcel in parcels if parcel.records]:
+            with self._going_on():
+                self._land(stream, landing)
+        due = [parcel for parcel in parcels if not parcel.records and parcel.due <= now]
+        if due and now - self._looked.get(stream.name, -_EVER) >= self._least_gap():
+            with self._going_on():
+                self._look(stream, due)
 
     @property
     def idle(self) -> bool:
@@ -171,14 +189,17 @@ class Drain:
                 _log.error("%s: a delivery cannot be read (%s), and was set aside: %s",
                            self.source.name, type(error).__name__, path)  # fmt: skip
                 continue
-            self._parcels[path] = _Parcel(waiting=waiting, left=left)
+            self._parcels[path] = {
+                name: _Parcel(received_at=waiting.received_at, held=_of(left, name))
+                for name in {each.stream for each in left}
+            }
             size, count = size + len(waiting.body), count + 1
             if size > _AT_ONCE or count >= _MOST:
                 self._news.set()
                 break
 
     def _land(self, stream: Stream, parcels: Sequence[_Parcel]) -> None:
-        found = [each for parcel in parcels for each in _of(parcel, stream.name)]
+        found = [each for parcel in parcels for each in parcel.held]
         pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Pushed)]
         named = [each for each in found if isinstance(each, Named)]
         if named:
@@ -188,7 +209,7 @@ class Drain:
         if any(page.records for page in pages):
             self._checked(extract.push(self._round(stream, "webhook"), pages))
         for parcel in parcels:
-            _done(parcel, stream.name)
+            parcel.done = True
 
     def _fetch(self, item: Named) -> Page | None:
         """None: the vendor refuses it for good; polling will say why where it matters."""
@@ -210,9 +231,8 @@ class Drain:
         for number, parcel in enumerate(parcels):
             parcel.tries += 1
             come = told[number] <= here if number in told else brought > 0
-            if come or parcel.tries >= len(_TRIES):
-                _done(parcel, stream.name)
-            else:
+            parcel.done = come or parcel.tries >= len(_TRIES)
+            if not parcel.done:
                 parcel.due = time.monotonic() + _TRIES[parcel.tries]
 
     def _told_of(self, stream: Stream, parcels: Sequence[_Parcel]) -> dict[int, set[Event]]:
@@ -220,7 +240,7 @@ class Drain:
         pairs = [
             (number, record)
             for number, parcel in enumerate(parcels)
-            for each in _of(parcel, stream.name)
+            for each in parcel.held
             if isinstance(each, Look)
             for record in each.told
         ]
@@ -230,7 +250,7 @@ class Drain:
         known = normalise.read(stream, [record for _, record in pairs], self.clock(), "webhook")
         known = known.with_columns(
             pl.Series("number", numbers),
-            pl.Series("seen_at", [parcels[n].waiting.received_at for n in numbers], Timestamp),
+            pl.Series("seen_at", [parcels[n].received_at for n in numbers], Timestamp),
             way=pl.lit("webhook"),
         ).filter(pl.col("fault").is_null())
         new = [number for number, parcel in enumerate(parcels) if parcel.tries == 0]
@@ -259,13 +279,17 @@ class Drain:
 
     def _let_go(self) -> None:
         """What is done, and hints that led to nothing: polling finds what they told of."""
-        for parcel in self._parcels.values():
-            if self.clock() - parcel.waiting.received_at > _HINTS_LIVE:
-                parcel.left = [each for each in parcel.left if isinstance(each, Pushed)]
-        done = [path for path, parcel in self._parcels.items() if not parcel.left]
+        for path, parcels in list(self._parcels.items()):
+            left = {name: parcel for name, parcel in parcels.items() if not self._over(parcel)}
+            self._parcels[path] = left
+        done = [path for path, left in self._parcels.items() if not left]
         self.spool.remove(done)
         for path in done:
             del self._parcels[path]
+
+    def _over(self, parcel: _Parcel) -> bool:
+        old = self.clock() - parcel.received_at > _HINTS_LIVE
+        return parcel.done or (old and not any(isinstance(each, Pushed) for each in parcel.held))
 
     def _round(self, stream: Stream, via: Via) -> Round:
         return Round(
@@ -278,9 +302,10 @@ class Drain:
         )
 
     def _connected(self) -> SignedIn:
-        if self._client is None:
-            self._client = self.connect(self.source)
-        return self._client
+        with self._connecting:
+            if self._client is None:
+                self._client = self.connect(self.source)
+            return self._client
 
     def _checked(self, report: Report) -> Report:
         self.told(report)
@@ -298,7 +323,8 @@ class Drain:
         if not self._parcels:
             return None
         now = time.monotonic()
-        return max(0.05, min(parcel.due for parcel in self._parcels.values()) - now)
+        parcels = chain.from_iterable(each.values() for each in self._parcels.values())
+        return max(0.05, min(parcel.due for parcel in parcels) - now)
 
     def _catch_up(self, stream: Stream) -> None:
         log = Log(self.source.name, stream.name)
@@ -339,18 +365,14 @@ def working(drains: Sequence[Drain]) -> Iterator[None]:
             thread.join()
 
 
-def _done(parcel: _Parcel, stream: str) -> None:
-    parcel.left = [each for each in parcel.left if each.stream != stream]
+def _of(held: Iterable[Held], stream: str) -> list[Held]:
+    return [each for each in held if each.stream == stream]
 
 
-def _of(parcel: _Parcel, stream: str) -> list[Held]:
-    return [each for each in parcel.left if each.stream == stream]
-
-
-def _by_stream(parcels: Iterable[_Parcel], kinds: tuple[type, ...]) -> dict[str, list[_Parcel]]:
-    """The parcels that hold something of these kinds for each stream."""
+def _by_stream(deliveries: Iterable[Mapping[str, _Parcel]]) -> dict[str, list[_Parcel]]:
+    """What waits for each stream, the oldest first."""
     found: dict[str, list[_Parcel]] = defaultdict(list)
-    for parcel in parcels:
-        for name in {each.stream for each in parcel.left if isinstance(each, kinds)}:
+    for parcels in deliveries:
+        for name, parcel in parcels.items():
             found[name].append(parcel)
     return found

@@ -19,7 +19,7 @@ from operator import attrgetter
 import polars as pl
 from msgspec import MsgspecError
 
-from pipelines import http, normalise, spans
+from pipelines import gathering, http, normalise, spans
 from pipelines import lake as lakes
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
@@ -38,6 +38,7 @@ _FRESH = timedelta(days=1)
 _LOOKED_AT = timedelta(days=7)
 _OTHER_TIME = timedelta(minutes=1)
 _DERIVE_ROWS = 20_000
+_GATHERED_ROWS = 2000
 
 Clock = Callable[[], datetime]
 
@@ -116,8 +117,9 @@ def extract(this: Round) -> Report:
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent = this.client.requests_sent
     try:
-        catch_up(this.lake, this.source, this.stream, report)
-        _read(this, report)
+        place = lakes.position(this.lake, this.log)
+        catch_up(this.lake, this.source, this.stream, report, place.rows)
+        _read(this, place, report)
         if report.rows:
             _leave_none_behind(this, report)
     except AuditlakeError as error:
@@ -128,9 +130,8 @@ def extract(this: Round) -> Report:
     return report
 
 
-def _read(this: Round, report: Report) -> None:
+def _read(this: Round, place: lakes.Position, report: Report) -> None:
     now = _now(this)
-    place = lakes.position(this.lake, this.log)
     report.total, report.version = place.rows, place.version
     _same_origin(place.about, this)
     ledger.sign(this.lake, this.log, place.rows, now)
@@ -422,10 +423,15 @@ def _leave_none_behind(this: Round, report: Report) -> None:
         catch_up(this.lake, this.source, this.stream, report)
 
 
-def catch_up(lake: Lake, source: Source, stream: Stream, report: Report) -> None:
-    """Derive the events of raw rows that have none yet, such as after a kill between the two."""
+def catch_up(
+    lake: Lake, source: Source, stream: Stream, report: Report, rows: int | None = None
+) -> None:
+    """Derive the events of raw rows that have none yet, such as after a kill between the two.
+
+    `rows`: how many there are, where that is known.
+    """
     log = Log(source.name, stream.name)
-    rows = lakes.position(lake, log).rows
+    rows = lakes.position(lake, log).rows if rows is None else rows
     # Asked anew each time: another writer may have derived some of them meanwhile.
     while (done := lakes.derived(lake, log)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
@@ -477,18 +483,18 @@ def _derive(
         return found.events
 
     faults: list[Counter[str]] = []
+    log, record = Log(source.name, stream.name), normalise.version_of(stream)
     mapping = report.seconds.get("map", 0.0)
     with report.timed("write events"):
-        landed = lakes.append_events(
-            lake,
-            Log(source.name, stream.name),
-            seqs.start,
-            seqs.stop,
-            rows,
-            record=normalise.version_of(stream),
-        )
+        if record is None and len(seqs) <= _GATHERED_ROWS:
+            events = rows()
+            part = lakes.Part(log, seqs.start, seqs.stop, events)
+            landed = events.height if gathering.append(lake, part) else 0
+        else:
+            found = lakes.append_events(lake, log, seqs.start, seqs.stop, rows, record=record)
+            landed = found.frame.height
     report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
-    report.events += landed.frame.height
+    report.events += landed
     report.faults = dict(sum(faults, Counter(report.faults)))
 
 

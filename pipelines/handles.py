@@ -8,6 +8,7 @@ whether a table is still the one that was opened; elsewhere nothing is kept.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 _MOST = 256
+_SECONDS = 60.0  # what was open for longer would have to catch up with many commits
 
 _Mark = tuple[int, int, int]
 
@@ -26,6 +28,7 @@ class _Kept:
     handle: DeltaTable
     mark: _Mark
     """Which file its newest commit was."""
+    since: float
 
 
 _kept: list[_Kept] = []
@@ -47,8 +50,9 @@ def put_back(table: Path, handle: DeltaTable) -> None:
     mark = _mark(table, handle)
     if mark is not None:
         with _lock:
-            _kept.append(_Kept(table=table, handle=handle, mark=mark))
-            del _kept[:-_MOST]
+            now = time.monotonic()
+            fresh = [each for each in _kept if now - each.since < _SECONDS]
+            _kept[:] = [*fresh[-_MOST:], _Kept(table=table, handle=handle, mark=mark, since=now)]
 
 
 def _pop(table: Path) -> _Kept | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -172,6 +172,8 @@ class _Decision(NamedTuple):
     rows: pl.DataFrame
     after: int
     instead_of: str | None = None
+    beside: Mapping[str, int] = {}
+    """Fences of other logs that have rows in it, and their numbers afterwards."""
 
 
 _EVENTS = _Table(
@@ -461,6 +463,31 @@ def append_events(
         return _Decision(fresh, until, instead_of)
 
     return _fenced(lake, _EVENTS, log.app, decide, {})
+
+
+class Part(NamedTuple):
+    """The events of the raw rows of `log` from `first` up to `until`."""
+
+    log: Log
+    first: int
+    until: int
+    events: pl.DataFrame
+
+
+def append_parts(lake: Lake, parts: Sequence[Part]) -> set[Log]:
+    """Commit events of different logs at once; those whose turn it was not are left out."""
+    landed = set[Log]()
+
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        fit = [part for part in parts if _done(handle, part.log.app) == part.first]
+        landed.clear()
+        landed.update(part.log for part in fit)
+        after = {part.log.app: part.until for part in fit}
+        rows = pl.concat([part.events for part in fit]) if fit else pl.DataFrame()
+        return _Decision(rows, after.get(parts[0].log.app, done), beside=after) if fit else None
+
+    _fenced(lake, _EVENTS, parts[0].log.app, decide, {})
+    return landed
 
 
 def replace_events(
@@ -809,7 +836,9 @@ def _fenced(
                     _ROWS: str(decided.after),
                     _BATCH: uuid.uuid4().hex,
                 },
-                app_transactions=[Transaction(app, decided.after)],
+                app_transactions=[
+                    Transaction(*fence) for fence in {app: decided.after, **decided.beside}.items()
+                ],
                 max_commit_retries=100,
             )
             if _commit(lake, handle, frame, decided.instead_of, properties):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ def configured(folder: Path, port: int) -> Settings:
         "lake": {"root": str(folder / "lake")},
         "integrity": {"folder": str(folder / "keys")},
         "integrations": {"okta": OKTA},
-        "webhooks": {"port": port},
+        "webhooks": {"port": port, "spare_megabytes": 0},
         "dagster": {"port": 1},
     }
     return settings.validated(Settings, document, "test")
 
 
-def receive(folder: Path, port: int) -> None:
-    """What `auditlake receive` does."""
+def receive(folder: Path, port: int, largest: int | None = None) -> None:
+    """What `auditlake receive` does; `largest`: bytes that a file may have."""
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     chosen = configured(folder, port)
     webhooks.serve(chosen, lakes.configured(chosen), registry.sources(chosen), lambda _: None)

@@ -204,11 +204,11 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def receiving(folder, port):
+def receiving(folder, port, largest=None):
     """Forked from a process that has loaded it all, which is what a start costs most."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.webhooks.receiving"])
-    process = context.Process(target=receive, args=(folder, port))
+    process = context.Process(target=receive, args=(folder, port, largest))
     process.start()
     try:
         yield process

@@ -133,7 +133,9 @@ def test_many_small_gzips_in_one_are_refused(receiver):
     assert post(receiver, "cloudflare", body, **{"Content-Encoding": "gzip"}).status_code == 413
 
 
-@pytest.mark.parametrize("body", [b"plain", gzip.compress(b'{"ID":"1"}')[:-4], b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "body", [b"plain", gzip.compress(b'{"ID":"1"}', mtime=0)[:-4], b"\x1f\x8b"]
+)
 def test_what_is_no_whole_gzip_is_refused(receiver, body):
     answer = post(receiver, "cloudflare", body, **{"Content-Encoding": "gzip"})
     assert (answer.status_code, receiver.files()) == (400, [])

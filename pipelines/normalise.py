@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import repeat
 from typing import Any
 
 import polars as pl
@@ -181,11 +180,12 @@ def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataF
     records = raw["raw"].cast(pl.Binary)
     with _undisturbed():
         for start in range(0, raw.height, _CHUNK):
-            found.add(records[start : start + _CHUNK], start)
-    origin = raw.select("event_id", "time", "ingested_at", "seq")[found.parent]
+            found.add(records[start : start + _CHUNK])
+    parent, place = found.origin()
+    origin = raw.select(pl.col("event_id", "time", "ingested_at", "seq").gather(parent))
     events = pl.concat([origin, found.frame()], how="horizontal")
     return Normalised(
-        events=_complete(events, name, integration, stream, found.place),
+        events=_complete(events, name, integration, stream, place),
         faults=reader.faults - before,
     )
 
@@ -209,26 +209,35 @@ class _Found:
         self._reader = reader
         self._columns: dict[str, list[Any]] = {name: [] for name in reader.columns}
         self._targets = _Targets(rank)
-        self.parent: list[int] = []
-        self.place: list[int] = []
+        self._events: list[int] = []
 
-    def add(self, records: Iterable[bytes], first: int) -> None:
+    def add(self, records: Iterable[bytes]) -> None:
         rows: list[list[Any]] = []
-        for index, found in enumerate(self._reader.rows(records), first):
+        for found in self._reader.rows(records):
             rows += found
-            self.parent += repeat(index, len(found))
-            self.place += range(len(found))
+            self._events.append(len(found))
         for name, values in zip(self._columns, zip(*rows, strict=True), strict=True):
             if name == "targets":
                 self._targets.add(values)
             else:
                 self._columns[name] += values
 
+    def origin(self) -> tuple[pl.Series, pl.Series]:
+        """For each event the number of its record, and its own in that record."""
+        found = (
+            pl.DataFrame({"events": pl.Series(self._events, dtype=pl.Int64)})
+            .with_row_index("record")
+            .select("record", pl.int_ranges("events").alias("place"))
+            .explode("place")
+        )
+        return found["record"], found["place"]
+
     def frame(self) -> pl.DataFrame:
         """The columns that come from the record itself, clean and typed."""
-        nothing: list[None] = [None] * len(self.parent)
+        height = sum(self._events)
+        nothing: list[None] = [None] * height
         texts = pl.DataFrame([_texts(name, self._columns.get(name, nothing)) for name in _TEXTS])
-        targets = self._targets.frame(len(self.parent))
+        targets = self._targets.frame(height)
         frame = pl.concat([texts, targets], how="horizontal").with_columns(
             pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)),
         )
@@ -244,43 +253,42 @@ class _Targets:
 
     def __init__(self, rank: Mapping[Any, int]) -> None:
         self._rank = rank
-        self._rows = 0
         self._row: list[int] = []
         self._flat: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
-        self._first: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
+        self._first: list[int | None] = []
 
     def add(self, values: Sequence[Any]) -> None:
         flat: list[Mapping[str, Any]] = []
-        first: list[Mapping[str, Any]] = []
-        for row, value in enumerate(values, self._rows):
+        before = len(self._row)
+        for row, value in enumerate(values, len(self._first)):
             found = _known_targets(value)
+            self._first.append(before + len(flat) + self._foremost(found) if found else None)
             flat += found
             self._row += [row] * len(found)
-            first.append(found[0] if len(found) == 1 else min(found, key=self._by_rank, default={}))
         for key in _TARGET_KEYS:
             self._flat[key] += [target.get(key) for target in flat]
-            self._first[key] += [target.get(key) for target in first]
-        self._rows += len(values)
 
     def frame(self, height: int) -> pl.DataFrame:
         """`targets`, target_id, target_name, target_type; a row for each of `height` events."""
-        flat = pl.DataFrame(
-            [pl.Series("row", self._row, pl.UInt32)]
-            + [_texts(key, values) for key, values in self._flat.items()]
-        )
+        row = pl.Series("row", self._row, pl.UInt32)
+        flat = pl.DataFrame([row, *(_texts(key, values) for key, values in self._flat.items())])
         lists = flat.group_by("row", maintain_order=True).agg(
             pl.struct(_TARGET_KEYS).alias("targets")
         )
-        nothing: list[None] = [None] * height
+        first = pl.Series(self._first or [None] * height, dtype=pl.UInt32)
         return (
-            pl.DataFrame(
-                [_texts(f"target_{key}", values or nothing) for key, values in self._first.items()]
-            )
+            flat.select(pl.col(key).gather(first).alias(f"target_{key}") for key in _TARGET_KEYS)
             .with_row_index("row")
             .join(lists, on="row", how="left", maintain_order="left")
             .with_columns(pl.col("targets").fill_null(pl.lit([], dtype=pl.List(TARGET))))
             .drop("row")
         )
+
+    def _foremost(self, found: Sequence[Mapping[str, Any]]) -> int:
+        if len(found) == 1:
+            return 0
+        ranks = [self._by_rank(target) for target in found]
+        return ranks.index(min(ranks))
 
     def _by_rank(self, target: Mapping[str, Any]) -> int:
         kind = target.get("type")
@@ -299,7 +307,14 @@ def _texts(name: str, values: Sequence[Any]) -> pl.Series:
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
         series = pl.Series(name, [text(value) for value in values], pl.String)
     clean = _CLEAN.get(name)
-    return pl.Series(name, [clean(v) for v in series], pl.String) if clean else series
+    return _replaced(series, clean) if clean else series
+
+
+def _replaced(texts: pl.Series, clean: Callable[[str | None], str | None]) -> pl.Series:
+    known = texts.drop_nulls().unique()
+    if known.is_empty():
+        return texts
+    return texts.replace_strict(known, pl.Series([clean(text) for text in known], dtype=pl.String))
 
 
 def text(value: Any) -> str | None:
@@ -323,14 +338,14 @@ def _complete(
     name: str,
     integration: Integration,
     stream: Stream,
-    place: Sequence[int],
+    place: pl.Series,
 ) -> pl.DataFrame:
     """The columns that follow from others, in the schema's order."""
     classify = ocsf.classifier(integration.kind)
     classes = [classify(stream.name, action) for action in frame["action"]]
     uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
     if stream.explode:
-        uid = pl.concat_str(uid, pl.lit("#"), pl.Series(place, dtype=pl.Int64).cast(pl.String))
+        uid = pl.concat_str(uid, pl.lit("#"), place.cast(pl.String))
     complete = frame.with_columns(
         uid.alias("event_uid"),
         pl.col("time").dt.date().alias("date"),

@@ -193,9 +193,6 @@ _ACTORS = {
 }
 
 
-_NOBODY = frozenset({"unknown", "Unknown", "UNKNOWN", "null", ""})
-
-
 def _known(value: Any) -> str | None:
     return (
         value if isinstance(value, str) and value.lower() not in ("unknown", "", "null") else None

@@ -155,28 +155,24 @@ def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     return who
 
 
-def _actor_id(by: Any, resource: Any, action: Any) -> Any:
-    who = _who(by, resource, action)
+def _actor_id(who: dict[str, Any]) -> Any:
     return who.get("id") or who.get("user_id")
 
 
-def _actor_name(by: Any, resource: Any, action: Any, username: Any) -> Any:
-    who = _who(by, resource, action)
+def _actor_name(who: dict[str, Any], username: Any) -> Any:
     return who.get("username") or who.get("name") or who.get("email") or username
 
 
-def _actor_email(by: Any, resource: Any, action: Any, username: Any) -> str | None:
-    who = _who(by, resource, action)
+def _actor_email(who: dict[str, Any], username: Any) -> str | None:
     for said in (who.get("email"), who.get("username") or username):
         if isinstance(said, str) and "@" in said:
             return said
     return None
 
 
-def _actor_type(by: Any, resource: Any, action: Any, username: Any, method: Any) -> str | None:
+def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
     if method in ("api key", "api-key", "api_key"):
         return "api_key"
-    who = _who(by, resource, action)
     if kind := who.get("type"):
         return _ACTORS.get(kind, str(kind).lower())
     return "user" if who.get("email") or who.get("username") or username else None
@@ -298,7 +294,7 @@ def _distinct(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(by_id.values())
 
 
-_WHO = ("initiated_by", "resource", "event_type")
+_WHO = Field(_who, "initiated_by", "resource", "event_type")
 
 DIRECTORY_INSIGHTS = Stream(
     name="directory_insights",
@@ -323,10 +319,10 @@ DIRECTORY_INSIGHTS = Stream(
     },
     columns={
         "action": Field(_action, "event_type", "service", "auth_type"),
-        "actor_id": Field(_actor_id, *_WHO),
-        "actor_name": Field(_actor_name, *_WHO, "username"),
-        "actor_email": Field(_actor_email, *_WHO, "username"),
-        "actor_type": Field(_actor_type, *_WHO, "username", "auth_method"),
+        "actor_id": Field(_actor_id, _WHO),
+        "actor_name": Field(_actor_name, _WHO, "username"),
+        "actor_email": Field(_actor_email, _WHO, "username"),
+        "actor_type": Field(_actor_type, _WHO, "username", "auth_method"),
         "targets": Field(
             _targets, "service", "resource", "association", *_PARTS, *_OWN, *_OWN_NAMES
         ),

@@ -308,11 +308,12 @@ def _values(found: Any) -> dict[str, Any]:
     """name -> value of an event's parameters; those of a message stand beside the others."""
     said: dict[str, Any] = {}
     for parameter in found if isinstance(found, list) else ():
-        if not isinstance(parameter, dict):
+        name = parameter.get("name", "") if isinstance(parameter, dict) else None
+        if not isinstance(name, str):
             continue
         for kind in _KINDS:
             if kind in parameter:
-                said[parameter.get("name", "")] = parameter[kind]
+                said[name] = parameter[kind]
                 break
         else:
             message = parameter.get("messageValue")

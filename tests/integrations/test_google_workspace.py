@@ -401,3 +401,11 @@ def test_an_attack_shows_in_the_simulated_logs(still_world):
     assert "svc-backup-runner@larkfield.example" in granted["target_name"].to_list()
     undone = still_world.events(KIND, "admin").filter(action="UNASSIGN_ROLE")
     assert "svc-backup-runner@larkfield.example" in undone["target_name"].to_list()
+
+
+def test_a_parameter_with_an_odd_name_costs_itself_alone():
+    parameters = [{"name": [], "value": "x"}, {"name": "USER_EMAIL", "value": "ann@acme.io"}]
+    found = rows_of(activity({"name": "CREATE_USER", "parameters": parameters}))
+    assert found.faults == {}
+    assert found.events["target_name"].to_list() == ["ann@acme.io"]
+    assert found.events["actor_email"].is_not_null().all()

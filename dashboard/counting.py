@@ -22,6 +22,8 @@ _SHOWN = ("what", "who", "where")
 """The parts that a page of Explore needs, whatever is open on it."""
 _SHORT = timedelta(days=3)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
+_QUARTER = timedelta(minutes=15)
+"""Every zone's days and hours begin on one."""
 _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
 _READINGS = 8
@@ -189,4 +191,4 @@ def _inside(query: Query) -> pl.Expr:
 
 
 def _grain(query: Query) -> timedelta:
-    return _SECOND if query.until - query.since <= _SHORT else rollup.GRAIN
+    return _SECOND if query.until - query.since <= _SHORT else _QUARTER

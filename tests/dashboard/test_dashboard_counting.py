@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -164,7 +165,7 @@ def asked(draw: st.DrawFn) -> Query:
     query=asked(),
     by=st.tuples(
         st.sampled_from([*fields.GROUPS, *fields.MORE_FILTERS]),
-        st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"]),
+        st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu"]),
     ),
 )
 def test_every_answer_is_that_of_a_plain_scan(
@@ -184,6 +185,41 @@ def test_every_answer_is_that_of_a_plain_scan(
         ours, plain = stage.snapshot.ask(question, *args), question(stage.plain, *args)
         same = ours.equals(plain) if isinstance(ours, pl.DataFrame) else ours == plain
         assert same, (question.__name__, ours, plain)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Ten weeks in which many zones set their clocks, an event every 50 minutes."""
+    root = tmp_path_factory.mktemp("changing")
+    small_lakes.append(root, small_lakes.events(2016, end=AUTUMN, days=70))
+    tidied(root, AUTUMN.date())
+    snapshot = Lake(str(root), {}).look()
+    assert snapshot
+    return snapshot
+
+
+AUTUMN = datetime(2026, 11, 8, 7, 10, tzinfo=UTC)
+ZONES = ("Europe/London", "America/New_York", "Australia/Lord_Howe", "America/Santiago")
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", *ZONES])
+@pytest.mark.parametrize("days", [2, 16, 70])
+@pytest.mark.parametrize("text", ["", "signed"])
+def test_each_bucket_holds_what_happened_in_it_by_the_zones_clock(
+    changing: Snapshot, zone: str, days: int, text: str
+) -> None:
+    for until in (AUTUMN, datetime(2026, 10, 26, 3, tzinfo=UTC), datetime(2026, 10, 5, tzinfo=UTC)):
+        query = Query(since=until - timedelta(days=days), until=until, text=text)
+        edges = times.edges(query.since, query.until, times.zone(zone))
+        found = changing.ask(queries.activity, query, "outcome", ("success",), edges)
+        counted = dict(found.group_by("start").agg(pl.col("n").sum()).iter_rows())
+        seen = queries.matching(changing.events, query).select("time").collect()["time"].to_list()
+        expected = {
+            start: n
+            for start, end in itertools.pairwise(edges)
+            if (n := sum(start <= one < end for one in seen))
+        }
+        assert counted == expected
 
 
 def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:

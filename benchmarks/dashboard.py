@@ -70,6 +70,7 @@ class Question:
     name: str
     ours: Callable[[], object]
     sql: str
+    """Statements apart by semicolons."""
 
 
 def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
@@ -115,18 +116,23 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
         sql=f"SELECT {_LISTED} FROM e WHERE {_ACTOR} = '{ACTOR}' {_NEWEST}",
     )
     yield Question(
-        name="one actor, totals",
-        ours=lambda: queries.summary(_anew(counts), one),
-        sql=f"SELECT count(*), count(DISTINCT {_ACTOR}), count(DISTINCT nullif(source_ip, '')), "
-        f"count(*) FILTER (outcome = 'failure') FROM e WHERE {_ACTOR} = '{ACTOR}'",
+        name="one actor, totals and graph",
+        ours=lambda: _sums(_anew(counts), one, edges),
+        sql=_sums_in_sql(tick, f"{_ACTOR} = '{ACTOR}'"),
     )
     texts = Query(since=since, until=UNTIL, text=TEXT)
     names = "list_aggregate(list_transform(targets, lambda t: t.name), 'string_agg')"
     found = " OR ".join(f"contains(lower({said}), '{TEXT}')" for said in (*SEARCHED, names))
     yield Question(
-        name="text search",
+        name="text search, page",
         ours=lambda: _first_page(_anew(counts), texts),
-        sql=f"SELECT {_LISTED} FROM e WHERE {found} {_NEWEST}",
+        sql=f"SELECT date, count(*) FROM e WHERE {found} GROUP BY date; "
+        f"SELECT {_LISTED} FROM e WHERE {found} {_NEWEST}",
+    )
+    yield Question(
+        name="text search, totals and graph",
+        ours=lambda: _sums(_anew(counts), texts, edges),
+        sql=_sums_in_sql(tick, found),
     )
     day, uid = _some(snapshot)
     yield Question(
@@ -134,6 +140,20 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
         ours=lambda: queries.event(snapshot.events, day, uid),
         sql=f"SELECT * FROM e WHERE date = DATE '{day}' AND event_uid = '{uid}'",
     )
+
+
+def _sums_in_sql(tick: str, condition: str) -> str:
+    return (
+        f"SELECT count(*), count(DISTINCT {_ACTOR}), count(DISTINCT nullif(source_ip, '')), "
+        f"count(*) FILTER (outcome = 'failure') FROM e WHERE {condition}; "
+        f"SELECT {tick} AS bucket, {_said('activity_type')} AS v, count(*) FROM e "
+        f"WHERE {condition} GROUP BY ALL"
+    )
+
+
+def _sums(counts: queries.Counts, query: Query, edges: tuple[datetime, ...]) -> object:
+    """The line above the graph, and the graph: from one reading, as on the page."""
+    return queries.summary(counts, query), _graph(counts, query, "activity_type", edges)
 
 
 def _said(field: str) -> str:
@@ -190,11 +210,13 @@ def put(root: Path, since: datetime, *, peer: bool) -> Times:
         f"WHERE {days} AND {span}"
     )
     return {
-        one.name: measured(
-            (lambda one=one: connection.execute(one.sql).fetchall()) if peer else one.ours
-        )
+        one.name: measured((lambda one=one: _told(connection, one.sql)) if peer else one.ours)
         for one in questions(snapshot, since)
     }
+
+
+def _told(connection: duckdb.DuckDBPyConnection, sql: str) -> list[object]:
+    return [connection.execute(statement).fetchall() for statement in sql.split("; ")]
 
 
 def _in_process(root: Path, since: datetime, peer: bool, answer: Any) -> None:

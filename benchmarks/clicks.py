@@ -3,7 +3,8 @@
 Run it from the repository: `.venv/bin/python benchmarks/clicks.py`, with the `--root` of
 benchmarks/dashboard.py, whose lake it shows. Each click is made in five sessions, each of another
 span by a minute, so that no answer is remembered; a page is finished when Streamlit rests and
-nothing on it has changed for 400 ms, which are not counted. The median and the worst are printed.
+nothing on it has changed for 400 ms, which are not counted. The median and the worst are printed,
+and the CPU that the server and all of Chromium took meanwhile: on a busy machine it says more.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 sys.path[0] = str(Path(__file__).parents[1])
 
@@ -35,6 +37,7 @@ APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SPANS = {"30 days": timedelta(days=30), "everything": timedelta(days=generated.DAYS)}
 _SESSIONS = 5
+_GRID = '[class*="st-key-events-"] [data-testid="stDataFrame"]'
 _WATCH = """() => {
   window.clicked = window.changed = performance.now();
   window.watch ??= new MutationObserver(() => { window.changed = performance.now(); });
@@ -45,9 +48,33 @@ _FINISHED = """() => window.changed > window.clicked && performance.now() - wind
 _TOOK = "() => window.changed - window.clicked"
 
 
+_JIFFIES = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A page, and the processes behind it."""
+
+    page: Page
+    address: str
+    server: int
+    chromium: CDPSession
+
+    def used(self) -> tuple[float, float]:
+        """Milliseconds of CPU so far: the server's, and those of all processes of Chromium."""
+        stat = Path(f"/proc/{self.server}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        server = sum(map(int, stat.split()[11:13])) * 1000 / _JIFFIES
+        told = self.chromium.send("SystemInfo.getProcessInfo")
+        return server, sum(one["cpuTime"] for one in told["processInfo"]) * 1000
+
+
+Took = dict[str, list[tuple[float, float, float]]]
+"""Of each click milliseconds by the clock, and of CPU: the server's and Chromium's."""
+
+
 @contextmanager
-def served(root: Path) -> Iterator[str]:
-    """The address of the dashboard over the lake at `root`."""
+def served(root: Path) -> Iterator[tuple[str, int]]:
+    """The address of the dashboard over the lake at `root`, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +85,7 @@ def served(root: Path) -> Iterator[str]:
         try:
             address = f"http://127.0.0.1:{port}"
             _await(f"{address}/_stcore/health")
-            yield address
+            yield address, process.pid
         finally:
             process.terminate()
 
@@ -73,28 +100,37 @@ def _await(address: str) -> None:
     raise RuntimeError("the dashboard did not come up")
 
 
-def timed(page: Page, act: Callable[[], object]) -> float:
-    """Milliseconds from the click to the last change of the page."""
+def timed(visit: Visit, act: Callable[[], object]) -> tuple[float, float, float]:
+    """From the click to the last change of the page; CPU until it has stood still for a while."""
+    page, before = visit.page, visit.used()
     page.evaluate(_WATCH)
     act()
     page.wait_for_function(_FINISHED, timeout=120_000)
     took: float = page.evaluate(_TOOK)
-    return took
+    server, chromium = (now - then for now, then in zip(visit.used(), before, strict=True))
+    return took, server, chromium
 
 
-def session(browser: Browser, address: str, span: str, took: dict[str, list[float]]) -> None:
+def opened(visit: Visit, span: str) -> tuple[float, float, float]:
+    """From the address to the finished page."""
+    page, before = visit.page, visit.used()
+    start = time.perf_counter()
+    page.goto(f"{visit.address}/?range={span}")
+    page.locator(_GRID).wait_for(timeout=120_000)
+    page.evaluate(_WATCH)
+    page.wait_for_timeout(1500)
+    took = (time.perf_counter() - start) * 1000 - 1500 + page.evaluate(_TOOK)
+    server, chromium = (now - then for now, then in zip(visit.used(), before, strict=True))
+    return took, server, chromium
+
+
+def session(browser: Browser, served: tuple[str, int], span: str, took: Took) -> None:
     """One visit that makes every click; what each took is added to `took`."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
     page = context.new_page()
-    start = time.perf_counter()
-    page.goto(f"{address}/?range={span}")
-    grid = page.locator('[class*="st-key-events-"] [data-testid="stDataFrame"]')
-    grid.wait_for(timeout=120_000)
-    page.evaluate(_WATCH)
-    page.wait_for_timeout(1500)
-    took.setdefault("open the page", []).append(
-        (time.perf_counter() - start) * 1000 - 1500 + page.evaluate(_TOOK)
-    )
+    chromium = browser.new_browser_cdp_session()
+    visit = Visit(page=page, address=served[0], server=served[1], chromium=chromium)
+    took.setdefault("open the page", []).append(opened(visit, span))
     search = page.get_by_role("searchbox", name="Search").or_(page.get_by_label("Search")).first
     clicks: dict[str, Callable[[], object]] = {
         "group by outcome": page.get_by_role("radio", name="Outcome").first.click,
@@ -106,12 +142,12 @@ def session(browser: Browser, address: str, span: str, took: dict[str, list[floa
         "clear all": page.get_by_role("button", name="Clear all").click,
     }
     for name, act in clicks.items():
-        took.setdefault(name, []).append(timed(page, act))
+        took.setdefault(name, []).append(timed(visit, act))
     context.close()
 
 
 def _row(page: Page) -> None:
-    box = page.locator('[class*="st-key-events-"] [data-testid="stDataFrame"]').bounding_box()
+    box = page.locator(_GRID).bounding_box()
     assert box
     x, y = box["x"] + 400, box["y"] + 45 + 28 * 3
     page.mouse.move(x, y, steps=4)
@@ -128,17 +164,20 @@ def main() -> None:
     given = options.parse_args()
     root = rolled_up(generated.lake(given.root, given.events)).resolve()
     chromium = shutil.which("chromium")
-    with served(root) as address, sync_playwright() as playwright:
+    with served(root) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         for name, length in SPANS.items():
-            took: dict[str, list[float]] = {}
+            took: Took = {}
             for number in range(given.sessions):
                 until = generated.UNTIL - timedelta(minutes=number)
                 span = times.show(Between(since=until - length, until=until))
-                session(browser, address, span, took)
-            print(f"\n{given.events:,} events, {name:<20} {'median':>7} {'worst':>7}  ms")
+                session(browser, server, span, took)
+            head = " ".join(f"{word:>8}" for word in ("median", "worst", "server", "Chromium"))
+            print(f"\n{f'{given.events:,} events, {name}':<40} {head}  ms")
             for click, each in took.items():
-                print(f"  {click:<38} {median(each):>7.0f} {max(each):>7.0f}", flush=True)
+                clock, server_cpu, chromium_cpu = zip(*each, strict=True)
+                figures = (median(clock), max(clock), median(server_cpu), median(chromium_cpu))
+                print(f"  {click:<38} " + " ".join(f"{ms:>8.0f}" for ms in figures), flush=True)
         browser.close()
 
 

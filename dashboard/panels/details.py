@@ -141,7 +141,6 @@ def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> Non
                 icon=icon,
                 key=f"{verb.lower()}_{key}",
                 type="tertiary",
-                help=f"{verb} this value",
                 on_click=narrow,
                 args=(negated,),
             )

@@ -3,8 +3,10 @@
 The sandbox makes so many events a second over all eight services and pushes them as the vendors do;
 `auditlake receive` takes them in. Measured is the time from the acknowledgement of a delivery (of
 the vendor's showing the event, where that is later) to the commit of its row in `events`, and to
-the moment when the dashboard's own way of reading has it. Beside it, in the same run: the same
-events by polling alone, every ten seconds as Dagster's sensors do, from when the vendor shows them.
+the moment when the dashboard's own way of reading has it. Pushing begins `--lead` seconds earlier:
+Opsgenie's log shows two minutes later what its webhooks told of. Beside it, in the same run: the
+same events by polling alone, every ten seconds as Dagster's sensors do, from when the vendor shows
+them.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ LOOK_EVERY = 0.5
 SETTLE = 15.0
 KEY = ("integration", "stream", "event_id")
 Key = tuple[str, str, str]
+USED: dict[str, float] = {}
+"""CPU seconds a second of each server, of the pushed half."""
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--rate", type=float, default=50.0, help="events a second in all")
+    options.add_argument("--lead", type=float, default=130.0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pushed = measured(Path(folder) / "pushed", given, push=True)
@@ -68,6 +73,7 @@ def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataF
             ready = f"{receiver}/-/health"
             with running(folder, ready, "receive", "--port", str(ports[1])):
                 run.subscribe()
+                time.sleep(given.lead)
                 with run.watched():
                     time.sleep(given.seconds)
                     run.ended = datetime.now(UTC)
@@ -90,6 +96,7 @@ def free_ports() -> tuple[int, int]:
 @contextmanager
 def running(folder: Path, answers: str, *arguments: str) -> Iterator[None]:
     """One of auditlake's servers, in a process of its own."""
+    began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines", *arguments],
         cwd=folder,
@@ -106,7 +113,10 @@ def running(folder: Path, answers: str, *arguments: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        used = usage.ru_utime + usage.ru_stime
+        USED.setdefault(arguments[0], used / (time.monotonic() - began))
 
 
 def poll_for(run: Run, seconds: float) -> None:
@@ -226,11 +236,17 @@ class Run:
 
 def report(pushed: pl.DataFrame, polled: pl.DataFrame, given: argparse.Namespace) -> None:
     print(f"{given.rate:g} events/s in all for {given.seconds:g} s; seconds, median and p95")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} (5 minutes); {cpu()}")
     print(f"{'':24}{'events':>8}{'to `events`':>18}{'to the dashboard':>20}")
     for name, frame in (("pushed", pushed), ("polled every 10 s", polled)):
         line(name, frame)
         for (kind,), part in frame.sort("kind").group_by("kind", maintain_order=True):
             line(f"  {kind}", part)
+
+
+def cpu() -> str:
+    """Of the servers, from their start to their end."""
+    return ", ".join(f"{name} {used:.0%} of a core" for name, used in USED.items())
 
 
 def line(name: str, frame: pl.DataFrame) -> None:

@@ -32,12 +32,16 @@ class Plan:
 
 
 def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
-    """May `log` be asked, `floor` being the least time between two questions? Then it counts."""
+    """May `log` be asked, `floor` being the least time between two questions? Then it counts.
+
+    Where nothing can be kept, always.
+    """
     mark = _mark(lake, log)
-    if floor and mark.exists() and time.time() - mark.stat().st_mtime < floor.total_seconds():
-        return False
-    mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mark.touch()
+    with suppress(OSError):
+        if floor and mark.exists() and time.time() - mark.stat().st_mtime < floor.total_seconds():
+            return False
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch()
     return True
 
 
@@ -53,14 +57,14 @@ def tell(lake: Lake, log: Log, plan: Plan) -> None:
 
 def told(lake: Lake, log: Log) -> Plan | None:
     """The newest plan; None where nobody on this machine watches the stream."""
-    with suppress(FileNotFoundError, msgspec.DecodeError):
+    with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(_plan(lake, log).read_bytes(), type=Plan)
     return None
 
 
 def asked_at(lake: Lake, log: Log) -> datetime | None:
     """When `due` last said yes."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
     return None
 

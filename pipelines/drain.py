@@ -120,6 +120,8 @@ class Drain:
     _parcels: dict[Path, dict[str, _Parcel]] = field(default_factory=dict)
     """Of each delivery, by stream."""
     _looked: dict[str, float] = field(default_factory=dict)
+    _echoes: dict[Log, pl.DataFrame] = field(default_factory=dict)
+    """What hints have told of and `echoes` does not say yet."""
     _news: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _troubled: bool = False
@@ -159,7 +161,10 @@ class Drain:
         with ThreadPoolExecutor(_STREAMS) as pool:
             for stream in streams:
                 pool.submit(self._work_at, stream, waiting[stream.name], now)
-        self._let_go()
+        with self._going_on():
+            lakes.echo(self.lake, self._echoes)
+            self._echoes = {}
+            self._let_go()
 
     def _work_at(self, stream: Stream, parcels: Sequence[_Parcel], now: float) -> None:
         if landing := [parcel for parcel in parcels if parcel.records]:
@@ -236,7 +241,7 @@ class Drain:
                 parcel.due = time.monotonic() + _TRIES[parcel.tries]
 
     def _told_of(self, stream: Stream, parcels: Sequence[_Parcel]) -> dict[int, set[Event]]:
-        """The events that each hint tells of, by the hint's number; noted as pushed."""
+        """The events that each hint tells of, by the hint's number; to be noted as pushed."""
         pairs = [
             (number, record)
             for number, parcel in enumerate(parcels)
@@ -256,7 +261,8 @@ class Drain:
         new = [number for number, parcel in enumerate(parcels) if parcel.tries == 0]
         fresh = known.filter(pl.col("number").is_in(new))
         log = Log(self.source.name, stream.name)
-        lakes.echo(self.lake, log, fresh.select("event_id", "time", "date", "way", "seen_at"))
+        fresh = fresh.select("event_id", "time", "date", "way", "seen_at")
+        self._echoes[log] = pl.concat([self._echoes.get(log, fresh.clear()), fresh])
         told: dict[int, set[Event]] = defaultdict(set)
         for number, *event in known.select("number", "event_id", "time").iter_rows():
             told[number].add((event[0], event[1]))
@@ -374,5 +380,6 @@ def _by_stream(deliveries: Iterable[Mapping[str, _Parcel]]) -> dict[str, list[_P
     found: dict[str, list[_Parcel]] = defaultdict(list)
     for parcels in deliveries:
         for name, parcel in parcels.items():
-            found[name].append(parcel)
+            if not parcel.done:
+                found[name].append(parcel)
     return found

@@ -119,8 +119,7 @@ def extract(this: Round) -> Report:
     try:
         place = lakes.position(this.lake, this.log)
         catch_up(this.lake, this.source, this.stream, report, place.rows)
-        _read(this, place, report)
-        if report.rows:
+        if not _read(this, place, report):
             _leave_none_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
@@ -130,7 +129,8 @@ def extract(this: Round) -> Report:
     return report
 
 
-def _read(this: Round, place: lakes.Position, report: Report) -> None:
+def _read(this: Round, place: lakes.Position, report: Report) -> bool:
+    """Have the events of all that landed followed, as far as this round can tell?"""
     now = _now(this)
     report.total, report.version = place.rows, place.version
     _same_origin(place.about, this)
@@ -138,9 +138,10 @@ def _read(this: Round, place: lakes.Position, report: Report) -> None:
     asked = Asked(now=now, noted_at=place.noted_at)
     cursor = _learned(this, place, now) if place.cursor else _begin(this, asked)
     try:
-        _follow(this, cursor, asked, report)
+        return _follow(this, cursor, asked, report)
     except CursorRefused:
         _follow(this, _begin(this, asked), asked, report)
+        return False
 
 
 def _learned(this: Round, place: lakes.Position, now: datetime) -> str:
@@ -262,13 +263,16 @@ def _note_failure(this: Round, reason: str) -> None:
         lakes.note_failure(this.lake, this.log, failed)
 
 
-def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> None:
-    """Fetch, land and derive, each a step ahead of the next."""
+def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
+    """Fetch, land and derive, each a step ahead of the next; did the events of all follow?"""
     pages = ahead(_pages(this, cursor, asked, report))
     landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
+    followed = True
     for fresh in landed:
-        _derive(this.lake, this.source, this.stream, fresh, report)
+        if fresh.height:
+            followed &= _derive(this.lake, this.source, this.stream, fresh, report)
         this.progress(report)
+    return followed
 
 
 def _pages(this: Round, cursor: str, asked: Asked, report: Report) -> Iterator[Page]:
@@ -406,12 +410,12 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
     """Land what a vendor sent by itself, beside the live stream, whose position stays."""
     report = Report(integration=this.source.name, stream=this.stream.name)
     try:
-        place = lakes.position(this.lake, this.log)
+        place = lakes.standing(this.lake, this.log)
         report.total = place.rows
         _same_origin(place.about, this)
         fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
-        _derive(this.lake, this.source, this.stream, fresh, report)
-        _leave_none_behind(this, report)
+        if not (fresh.height and _derive(this.lake, this.source, this.stream, fresh, report)):
+            _leave_none_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
     return report
@@ -466,14 +470,12 @@ def _derive(
     report: Report,
     *,
     seqs: range | None = None,
-) -> None:
-    """Commit the events of these raw rows, unless another writer did.
+) -> bool:
+    """Commit the events of these raw rows; False where another writer did, or is to do so first.
 
     They are all there is of `seqs`: retention may have removed some of them.
     """
     if seqs is None:
-        if raw.is_empty():
-            return
         seqs = range(raw["seq"][0], raw["seq"][-1] + 1)
 
     def rows() -> pl.DataFrame:
@@ -487,15 +489,15 @@ def _derive(
     mapping = report.seconds.get("map", 0.0)
     with report.timed("write events"):
         if record is None and len(seqs) <= _GATHERED_ROWS:
-            events = rows()
-            part = lakes.Part(log, seqs.start, seqs.stop, events)
-            landed = events.height if gathering.append(lake, part) else 0
+            part = lakes.Part(log, seqs.start, seqs.stop, rows())
+            landed = part.events.height if gathering.append(lake, part) else 0
         else:
             found = lakes.append_events(lake, log, seqs.start, seqs.stop, rows, record=record)
             landed = found.frame.height
     report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
     report.events += landed
     report.faults = dict(sum(faults, Counter(report.faults)))
+    return landed > 0
 
 
 def _same_origin(about: str, this: Round) -> None:

@@ -235,7 +235,7 @@ def _put_back(lake: Lake, table: str, handle: DeltaTable) -> None:
 
 
 @contextmanager
-def _lent(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
+def lent(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
     """A handle to read by, until this ends well."""
     handle = _at_hand(lake, table)
     yield handle
@@ -280,18 +280,29 @@ def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
 
 def position(lake: Lake, log: Log) -> Position:
     """Where `log` stands; `cursor` is None where nothing says so any more."""
-    noted_at, noted_rows, noted_cursor = _noted(lake, log)
-    with _told(log.table), _lent(lake, log.table) as handle:
-        if handle is None:
-            return Position(cursor=noted_cursor, noted_at=noted_at)
-        rows, cursor = _cursor(handle)
-        return Position(
-            rows=_done(handle, log.app),
-            cursor=noted_cursor if noted_cursor and noted_rows >= rows else cursor,
-            version=handle.version(),
-            about=handle.metadata().description or "",
-            noted_at=noted_at,
-        )
+    noted = _noted(lake, log)
+    with _told(log.table), lent(lake, log.table) as handle:
+        return _place(handle, log, noted)
+
+
+def standing(lake: Lake, log: Log) -> Position:
+    """Like `position`, without what `coverage` says of it."""
+    with _told(log.table), lent(lake, log.table) as handle:
+        return _place(handle, log, (None, -1, None))
+
+
+def _place(handle: DeltaTable | None, log: Log, noted: _Noted) -> Position:
+    at, noted_rows, noted_cursor = noted
+    if handle is None:
+        return Position(cursor=noted_cursor, noted_at=at)
+    rows, cursor = _cursor(handle)
+    return Position(
+        rows=_done(handle, log.app),
+        cursor=noted_cursor if noted_cursor and noted_rows >= rows else cursor,
+        version=handle.version(),
+        about=handle.metadata().description or "",
+        noted_at=at,
+    )
 
 
 def append_raw(
@@ -316,10 +327,10 @@ def append_raw(
         known = _known(lake, handle, batch) if rows else None
         fresh = batch if known is None else _without(batch, known)
         if known is not None:
-            echo(lake, log, _crossed(batch, known))
+            echo(lake, {log: _crossed(batch, known)})
         if fresh.is_empty():
             return None
-        if cursor is None and (place := position(lake, log).cursor):
+        if cursor is None and (place := _place(handle, log, _noted(lake, log)).cursor):
             said[_CURSOR] = place
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
         return _Decision(fresh.with_columns(seq), rows + fresh.height)
@@ -342,7 +353,7 @@ def note(
 
     Where the stream's `lag` is known, claims that say the same together are one row.
     """
-    with _lent(lake, log.table) as raw:
+    with lent(lake, log.table) as raw:
         held = _done(raw, log.app) if raw else 0
 
         def decide(_: DeltaTable, seen: int) -> _Decision | None:
@@ -419,10 +430,13 @@ def claims(lake: Lake, log: Log) -> pl.DataFrame:
         return found.filter(_of(log)).collect().sort("asked_at", maintain_order=True)
 
 
-def _noted(lake: Lake, log: Log) -> tuple[datetime | None, int, str | None]:
+_Noted = tuple[datetime | None, int, str | None]
+
+
+def _noted(lake: Lake, log: Log) -> _Noted:
     """(when last, raw rows at the newest cursor, that cursor) by `coverage`."""
     ours = [("integration", "=", log.integration), ("stream", "=", log.stream)]
-    with _told(_COVERAGE.name), _lent(lake, _COVERAGE.name) as handle:
+    with _told(_COVERAGE.name), lent(lake, _COVERAGE.name) as handle:
         if handle is None:
             return None, -1, None
         found = _partitions(lake, handle, COVERAGE, ours)
@@ -648,7 +662,7 @@ def lateness(lake: Lake, log: Log, since: datetime) -> tuple[timedelta, ...]:
 
 def derived(lake: Lake, log: Log) -> int:
     """How many rows of `log` have their events in `events`."""
-    with _lent(lake, _EVENTS.name) as handle:
+    with lent(lake, _EVENTS.name) as handle:
         return 0 if handle is None else _done(handle, log.app)
 
 
@@ -752,20 +766,27 @@ def _way(pushed: pl.Expr) -> pl.Expr:
     return pl.when(pushed).then(pl.lit("webhook")).otherwise(pl.lit("poll"))
 
 
-def echo(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
+def echo(lake: Lake, found: Mapping[Log, pl.DataFrame]) -> None:
     """Note by which other way events came (event.ECHOES without the log), each once."""
-    if rows.is_empty():
+    key = ["integration", "stream", "event_id", "way"]
+    named = [
+        rows.with_columns(integration=pl.lit(log.integration), stream=pl.lit(log.stream))
+        for log, rows in found.items()
+    ]
+    rows = pl.concat(named).unique(key, keep="first", maintain_order=True) if named else None
+    if rows is None or rows.is_empty():
         return
-    key = ["event_id", "way"]
-    ours = (pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream"))
-    rows = rows.unique(key, keep="first", maintain_order=True).with_columns(ours)
+    app = Log(*rows.select("integration", "stream").row(0)).app
 
     def decide(handle: DeltaTable, done: int) -> _Decision | None:
-        known = pl.scan_delta(handle).filter(_of(log), _beside(rows)).select(key).collect()
+        known = pl.scan_delta(handle).filter(_beside(rows)).select(key).collect()
         fresh = rows.join(known, on=key, how="anti", maintain_order="left")
-        return None if fresh.is_empty() else _Decision(fresh, done + fresh.height)
+        counts = fresh.group_by("integration", "stream").len()
+        apps = [(Log(*names).app, count) for *names, count in counts.iter_rows()]
+        after = {each: _done(handle, each) + count for each, count in apps}
+        return _Decision(fresh, after.get(app, done), beside=after) if after else None
 
-    _fenced(lake, _ECHOES, log.app, decide, {})
+    _fenced(lake, _ECHOES, app, decide, {})
 
 
 def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
@@ -795,7 +816,7 @@ def write_reconciled(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
 
 def held(lake: Lake, log: Log, rows: pl.DataFrame) -> list[str]:
     """Which of these events (event_id, time) are in raw."""
-    with _lent(lake, log.table) as handle:
+    with lent(lake, log.table) as handle:
         known = _known(lake, handle, rows) if handle else None
     return (
         [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()

@@ -122,7 +122,7 @@ class Receiver:
         methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT"]
         self.app = Starlette(
             routes=[Route("/{path:path}", self._answer, methods=methods)],
-            exception_handlers={500: _broken},
+            exception_handlers={404: _nowhere, 500: _broken},
         )
 
     async def _answer(self, request: Request) -> Response:
@@ -273,6 +273,11 @@ def _refused(refusal: Refusal) -> Response:
     later = {"Retry-After": "30"} if refusal.status in (429, 503) else {}
     headers = {**_ALWAYS, **later, "Connection": "close"}
     return Response(f"{refusal}\n", refusal.status, headers=headers, media_type="text/plain")
+
+
+async def _nowhere(_request: Request, _error: Exception) -> Response:
+    """A path with a line's end in it is none of any route."""
+    return _refused(Refusal(404, "nothing is received here"))
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

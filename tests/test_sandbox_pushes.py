@@ -25,6 +25,8 @@ from tests.receivers import Receiver, receiving, taken
 ANCHOR = datetime.now(UTC).replace(microsecond=0)
 OPTIONS = Options(seed=7, days=2, per_day=60, rate=0, anchor=ANCHOR, pace=0.005)
 SECRET = "a-shared-secret-of-play"
+SECONDS = 300
+"""The most that what is waited for may take."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ def happen(box: Running, elsewhere: Sandbox) -> Callable[..., list[bytes]]:
         """So many records arrive now and are pushed; their bytes."""
         found = [r.raw for r in elsewhere.log(kind, stream).visible()[start : start + count]]
         box.sandbox.append(kind, stream, found)
-        assert box.sandbox.courier.settle()
+        assert box.sandbox.courier.settle(SECONDS)
         return found
 
     return happened
@@ -481,7 +483,7 @@ def test_opsgenie_tells_of_alerts_before_its_log_does(clock: Clock, receiver: Re
     with server.running(options, clock) as box:
         made = console(box, receiver, "opsgenie").json()
         clock.now += timedelta(seconds=59)
-        assert box.sandbox.courier.settle()
+        assert box.sandbox.courier.settle(SECONDS)
         assert box.sandbox.log("opsgenie", "logs").visible() == []
         told = [got.json() for got in receiver.got]
         assert {"Create", "Acknowledge"} <= {each["action"] for each in told}
@@ -515,7 +517,7 @@ def test_pushes_are_lost_doubled_and_disordered_as_the_seed_has_it(
             mishaps(box, order)
             console(box, receiver, "jumpcloud")
             box.sandbox.append("jumpcloud", "directory_insights", raws)
-            assert box.sandbox.courier.settle()
+            assert box.sandbox.courier.settle(SECONDS)
             lines = plain().get(f"{box.base_url}/_sandbox/pushes/jumpcloud").text.splitlines()
         book = [json.loads(line) for line in lines]
         taken_ = [c["id"] for a in book if a["fate"] == "delivered" for c in a["carries"]]

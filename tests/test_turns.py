@@ -120,5 +120,7 @@ def test_without_a_temporary_folder_each_goes_by_itself(still_world, lake, tmp_p
     source = still_world.source("okta")
     assert turns.place("okta", source.settings) is None
     asked.tell(lake, LOG, Plan(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
+    assert all(asked.due(lake, LOG, timedelta(hours=1)) for _ in range(2))
+    assert (asked.told(lake, LOG), asked.asked_at(lake, LOG)) == (None, None)
     (report,) = still_world.poll("okta")
     assert report.error is None

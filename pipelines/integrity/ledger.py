@@ -185,8 +185,8 @@ def _whole(lake: Lake, log: Log, kept: Ledger, signed: Head) -> None:
 
 def _held(lake: Lake, log: Log) -> int:
     """How far the rows reach that the table has; the fence outlives a `restore`, rows do not."""
-    table = lakes.open_table(lake, log.table)
-    files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
+    with lakes.lent(lake, log.table) as table:
+        files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
     if "max.seq" not in files.columns:
         return 0
     newest = files["max.seq"].max()

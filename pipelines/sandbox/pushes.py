@@ -14,8 +14,9 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
@@ -166,6 +167,12 @@ class Courier:
                     return True
             time.sleep(0.01)
         return False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What comes meanwhile is told of together."""
+        with self._looking:
+            yield
 
     def close(self) -> None:
         """What has not been delivered is not."""

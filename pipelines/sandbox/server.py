@@ -182,8 +182,9 @@ class Sandbox:
         """Records that arrive now; how many. Their time is `time`, their own, or now."""
         log, pick = self.log(kind, stream), at(_stream(kind, stream).time)
         arriving = list(records)
-        for raw in arriving:
-            log.append(raw, replay.time_of(time or pick(decoded(raw))))
+        with self.courier.held():
+            for raw in arriving:
+                log.append(raw, replay.time_of(time or pick(decoded(raw))))
         return len(arriving)
 
     def order(self, faults: Iterable[Fault]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import lake as lakes
+from pipelines import toml
 from pipelines.cli import main
 from pipelines.sandbox.server import Options, running
 
@@ -15,12 +16,9 @@ def run(tmp_path_factory):
     """Runs a command in a folder with a configuration, after one round."""
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=100, rate=0)) as server:
-        okta = server.settings()["okta"]
-        (folder / "auditlake.toml").write_text(
-            f'[lake]\nroot = "{folder}/data"\n[integrity]\nfolder = "{folder}/state"\n'
-            f'[integrations.okta]\nbase_url = "{okta["base_url"]}"\n'
-            f'api_token = "{okta["api_token"]}"\n'
-        )
+        okta = {"okta": server.settings()["okta"]}
+        text = toml.document(okta, f"{folder}/data", integrity=f"{folder}/state")
+        (folder / "auditlake.toml").write_text(text)
 
         def run(*arguments, code=0):
             command = ["--config", str(folder / "auditlake.toml"), *map(str, arguments)]

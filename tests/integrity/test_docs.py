@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from pipelines import toml
 from pipelines.cli import main
 from pipelines.integrity import note
 from pipelines.integrity.verifier import audit
@@ -34,12 +35,9 @@ def deployment(tmp_path_factory):
     """A folder with a configuration and a lake that was filled by one round, and an auditor's."""
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=60, rate=0)) as server:
-        okta = server.settings()["okta"]
-        (folder / "auditlake.toml").write_text(
-            f'[lake]\nroot = "{folder}/data"\n[integrity]\nfolder = "{folder}/state"\n'
-            f'[integrations.okta]\nbase_url = "{okta["base_url"]}"\n'
-            f'api_token = "{okta["api_token"]}"\n'
-        )
+        okta = {"okta": server.settings()["okta"]}
+        text = toml.document(okta, f"{folder}/data", integrity=f"{folder}/state")
+        (folder / "auditlake.toml").write_text(text)
         run(folder, ["auditlake", "poll", "okta"])
     (folder / "kept").mkdir()
     shutil.copy(folder / LOG / "checkpoint", folder / "kept/okta.system_log")

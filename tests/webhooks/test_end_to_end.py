@@ -185,7 +185,7 @@ def test_every_event_is_there_once_whether_pushed_or_polled_under_mishaps(world:
     while time.monotonic() < end:  # the poller beside it, for those whose pushes land
         world.poll(*LANDING)
     world.clock.ahead = timedelta(minutes=3)  # the rest of the minute arrives at once
-    assert world.sandbox.courier.settle(120)
+    assert world.sandbox.courier.settle(420)
     for kind in PUSHING:
         if kind != "opsgenie":  # its hints tell of no event
             until(lambda kind=kind: not world.missing(kind), f"what {kind} was told of")

@@ -6,11 +6,13 @@ import resource
 import socket
 import time
 import zlib
+from contextlib import suppress
 
 import httpx
 import pytest
 
 from pipelines.webhooks import Limits
+from tests.test_up import until
 from tests.webhooks.conftest import SECRET, served
 
 GOOD = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
@@ -106,6 +108,33 @@ def test_a_hundred_megabytes_without_announcement_are_cut_off(receiver):
     assert receiver.files() == []
 
 
+def test_who_has_no_secret_is_answered_before_he_sends_anything(receiver):
+    answer = receiver.raw(head(length=100 * 2**20, secret="of another"))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert receiver.files() == []
+
+
+@pytest.mark.parametrize("length", ["-1", "+69", "0x45", "69, 70", "6 9", "69abc", "\xb2", ""])
+def test_a_length_that_is_none_is_refused(receiver, length):
+    answer = receiver.raw(head(length=length), HOOK)
+    assert answer.split(b" ")[1] in (b"400", b"413")
+    assert receiver.files() == []
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity", "chunked, chunked", "\x0bchunked"])
+def test_other_transfer_codings_are_refused(receiver, coding):
+    start = head(extra=f"Transfer-Encoding: {coding}\r\n").replace(b"Content-Length: 69\r\n", b"")
+    answer = receiver.raw(start, b"0\r\n\r\n")
+    assert answer.split(b" ")[1] in (b"400", b"501")
+    assert receiver.files() == []
+
+
+def test_what_follows_a_refused_request_is_not_served(receiver):
+    answer = receiver.raw(head(secret="of another") + HOOK + head() + HOOK)
+    assert (answer.count(b"HTTP/1.1 "), answer.startswith(b"HTTP/1.1 401 ")) == (1, True)
+    assert receiver.files() == []
+
+
 def test_two_lengths_are_refused(receiver):
     answer = receiver.raw(head(extra="Transfer-Encoding: chunked\r\n"), b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -145,13 +174,14 @@ def test_what_is_no_whole_gzip_is_refused(receiver, body):
     "path",
     [
         "/", "//okta", "/okta/", "/okta/..", "/./okta", "/OKTA", "/okta%00", "/%6fkta", "/okta;x",
-        "/../../etc/passwd", "/..%2f..%2fokta", "/okta/../../x", "/unknown", "http://x/okta",
-        "/.subscriptions", "/-/", "*",
+        "/okta%0a", "/%0d%0aokta", "/../../etc/passwd", "/..%2f..%2fokta", "/okta/../../x",
+        "/unknown", "http://x/okta", "/.subscriptions", "/-/", "*",
     ],
 )  # fmt: skip
 def test_no_other_path_leads_anywhere(receiver, path):
-    answer = receiver.raw(head(path, extra="Connection: close\r\n"), HOOK)
+    answer = receiver.raw(head(path), HOOK)
     assert answer.split(b" ")[1] in (b"404", b"400")
+    assert b"connection: close" in answer.lower()
     assert receiver.files() == []
 
 
@@ -172,6 +202,33 @@ def test_nothing_a_sender_chose_comes_back_in_a_header(receiver):
     assert "set-cookie" not in answer.headers
     broken = receiver.raw(b"GET /okta HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n")
     assert broken.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"v\rSet-Cookie: a=b", b"v\nSet-Cookie: a=b", b"v\r\n Set-Cookie: a=b",
+        b"v\x0bSet-Cookie: a=b", b"v\xe2\x80\xa8Set-Cookie: a=b", b"v\x00Set-Cookie: a=b",
+    ],
+)  # fmt: skip
+def test_no_line_ending_of_a_sender_begins_a_header_of_ours(receiver, given):
+    request = b"GET /okta HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    answer = receiver.raw(request + b"X-Okta-Verification-Challenge: " + given + b"\r\n\r\n")
+    assert answer.split(b" ")[1] in (b"200", b"400")
+    ours, _, _ = answer.partition(b"\r\n\r\n")
+    assert b"set-cookie" not in ours.lower()
+
+
+def test_nothing_a_sender_chose_gets_into_the_log(receiver, caplog):
+    receiver.receiver._said.clear()
+    receiver.raw(head("/okta%202026-01-01:%20all%20is%20well", secret="chosen-by-me"), HOOK)
+    receiver.raw(head(secret="chosen-by-me"), HOOK)
+    post(receiver, body=b"chosen by me")
+    assert [record.getMessage() for record in caplog.records] == [
+        "(unknown address): refused with 404: nothing is received here",
+        "okta: refused with 401: the secret is missing or wrong",
+        "okta: refused with 400: not what this vendor sends",
+    ]
 
 
 def test_a_challenge_that_is_too_long_is_refused(receiver):
@@ -210,16 +267,19 @@ def drip(receiver, start, seconds):
 
 
 @pytest.mark.parametrize("start", [b"", b"POST /okta HT", b"POST /okta HTTP/1.1\r\nX-Slow: "])
-def test_a_head_that_comes_slowly_is_cut_off(receiver, start):
-    took, _ = drip(receiver, start, 8)
-    assert took < 6
+def test_a_head_that_comes_slowly_is_cut_off(tmp_path, start):
+    with served(tmp_path / "spool", Limits(head_seconds=0.5), "okta") as impatient:
+        took, _ = drip(impatient, start, 60)
+        assert took < 60
+        assert impatient.files() == []
 
 
-def test_a_body_that_comes_slowly_is_cut_off(receiver):
-    took, answer = drip(receiver, head(length=1000), 8)
-    assert took < 6
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert receiver.files() == []
+def test_a_body_that_comes_slowly_is_cut_off(tmp_path):
+    with served(tmp_path / "spool", Limits(body_seconds=1.0), "okta") as impatient:
+        took, answer = drip(impatient, head(length=10**6), 60)
+        assert took < 60
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert impatient.files() == []
 
 
 def test_a_sender_that_goes_away_leaves_nothing(receiver):
@@ -238,6 +298,27 @@ def test_too_many_deliveries_and_too_many_guesses_are_put_off(tmp_path):
         guesses = [post(few, Authorization="x").status_code for _ in range(4)]
         assert guesses == [401, 429, 429, 429]
         assert len(few.bodies("okta")) == 1
+
+
+def test_more_connections_than_allowed_are_ended_and_others_go_on(tmp_path):
+    with served(tmp_path / "spool", Limits(connections=4, head_seconds=60), "okta") as few:
+        address = ("127.0.0.1", few.port)
+        held = [socket.create_connection(address, timeout=30) for _ in range(4)]
+        for peer in held:
+            peer.sendall(head() + HOOK)  # each is being served once it is answered
+            assert peer.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert few.raw(head() + HOOK) == b""
+        held.pop().close()
+        with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+            until(lambda: taken(client, few), "there is room for another")
+        for peer in held:
+            peer.close()
+
+
+def taken(client, receiver):
+    with suppress(httpx.TransportError):
+        return client.post(f"{receiver.url}/okta", content=HOOK, headers=GOOD).status_code == 200
+    return False
 
 
 def test_a_burst_that_has_no_room_is_put_off_until_it_has(tmp_path):

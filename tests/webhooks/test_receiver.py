@@ -234,12 +234,13 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
             until(lambda: answers(port), "the receiver answers")
             time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is what is tried
             os.kill(process.pid, signal.SIGKILL)
-    for sender in senders:
-        sender.ended.set()
-        sender.join()
     chosen = configured(tmp_path, port)
     lake, waiting = lakes.configured(chosen), tmp_path / "lake" / "spool" / "okta"
     with receiving(tmp_path, port) as process:
+        until(lambda: all(sender.acknowledged for sender in senders), "something is taken")
+        for sender in senders:
+            sender.ended.set()
+            sender.join()
         until(lambda: not list(waiting.glob("*.push")), "the spool is empty")
         os.kill(process.pid, signal.SIGTERM)
         process.join(60)

@@ -178,6 +178,9 @@ def main() -> None:
                 clock, server_cpu, chromium_cpu = zip(*each, strict=True)
                 figures = (median(clock), max(clock), median(server_cpu), median(chromium_cpu))
                 print(f"  {click:<38} " + " ".join(f"{ms:>8.0f}" for ms in figures), flush=True)
+        status = Path(f"/proc/{server[1]}/status").read_text(encoding="utf-8")
+        memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        print(f"\nmost memory of the server, MB {memory:>21.0f}")
         browser.close()
 
 

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import httpx
 import polars as pl
@@ -25,14 +26,17 @@ KEYS = {"tenant_id": "t", "client_id": "c", "client_secret": "s3cret-of-the-app"
 
 
 def played(answer, attempts=1, **keys):
-    """A client that is given a token, and whose every other request is answered by `answer`."""
+    """A client that is given a token, and whose every other request is answered by `answer`.
+
+    It asks in a name of its own, as the requests of one name wait for each other.
+    """
 
     def handle(request):
         if request.url.path.endswith("/token"):
             return httpx.Response(200, json={"access_token": "token", "expires_in": "3599"})
         return answer(request)
 
-    settings = entra_id.Settings(**{**KEYS, **keys})
+    settings = entra_id.Settings(**{**KEYS, "client_id": uuid4().hex, **keys})
     source = Source(name="entra_id", integration=entra_id.INTEGRATION, settings=settings)
     transport = httpx.MockTransport(handle)
     return http.client(source, transport=transport, patience=Patience(attempts=attempts))

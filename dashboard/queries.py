@@ -302,7 +302,7 @@ def kept(filters: Iterable[Filter], plain: Collection[str] = ()) -> list[pl.Expr
     for wanted in filters:
         groups.setdefault((wanted.field, wanted.negated), []).append(wanted.value)
     return [
-        pl.col(fields.columns(field)[0]).is_in(values)
+        pl.col(fields.columns(field)[0]).is_in([text for text in values if text])
         if field in plain and not negated
         else _among(field, values, negated)
         for (field, negated), values in groups.items()

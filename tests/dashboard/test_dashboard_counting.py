@@ -241,6 +241,18 @@ def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:
     assert snapshot.ask(queries.page, query, 1, counted).height == 1
 
 
+def test_an_empty_address_is_no_actor_and_no_absence_of_one(tmp_path: Path) -> None:
+    day = NOW - timedelta(days=2)
+    some, other = (small_lakes.event(n, day, random.Random(n)) for n in (1, 2))
+    rows = [some | {"actor_email": "x@acme.example"}, other | {"actor_email": ""}]
+    small_lakes.append(tmp_path, rows)
+    tidied(tmp_path)
+    wanted = tuple(Filter(field="actor", value=value) for value in ("x@acme.example", ""))
+    stage, query = look(tmp_path), Query(since=FIRST, until=NOW, filters=wanted)
+    found = queries.page(stage.snapshot.counts, query, 1, queries.days(stage.plain, query))
+    assert found["actor"].to_list() == ["x@acme.example"]
+
+
 def test_only_files_that_can_hold_a_word_are_read(tmp_path: Path) -> None:
     small_lakes.append(tmp_path, small_lakes.events(60, end=NOW))
     once = small_lakes.event(999, NOW - timedelta(days=3), random.Random(1))

@@ -264,13 +264,16 @@ def _note_failure(this: Round, reason: str) -> None:
 
 
 def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
-    """Fetch, land and derive, each a step ahead of the next; did the events of all follow?"""
+    """Fetch, land, map, write, each a step ahead of the next; did the events of all follow?"""
     pages = ahead(_pages(this, cursor, asked, report))
     landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
+    mapped = ahead(
+        _map(this.source, this.stream, fresh, report) if fresh.height else None for fresh in landed
+    )
     followed = True
-    for fresh in landed:
-        if fresh.height:
-            followed &= _derive(this.lake, this.source, this.stream, fresh, report)
+    for events in mapped:
+        if events:
+            followed &= _append(this.lake, this.source, this.stream, events, report)
         this.progress(report)
     return followed
 
@@ -414,7 +417,8 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
         report.total = place.rows
         _same_origin(place.about, this)
         fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
-        if not (fresh.height and _derive(this.lake, this.source, this.stream, fresh, report)):
+        mapped = _map(this.source, this.stream, fresh, report) if fresh.height else None
+        if not (mapped and _append(this.lake, this.source, this.stream, mapped, report)):
             _leave_none_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
@@ -440,7 +444,7 @@ def catch_up(
     while (done := lakes.derived(lake, log)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
         waiting = lakes.raw_rows(lake, log, seqs.start, seqs.stop)
-        _derive(lake, source, stream, waiting, report, seqs=seqs)
+        _append(lake, source, stream, _map(source, stream, waiting, report, seqs), report)
 
 
 def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
@@ -462,41 +466,39 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     return report
 
 
-def _derive(
-    lake: Lake,
-    source: Source,
-    stream: Stream,
-    raw: pl.DataFrame,
-    report: Report,
-    *,
-    seqs: range | None = None,
-) -> bool:
-    """Commit the events of these raw rows; False where another writer did, or is to do so first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mapped:
+    """Events that are to be written, of all there is of some raw rows."""
 
-    They are all there is of `seqs`: retention may have removed some of them.
-    """
-    if seqs is None:
-        seqs = range(raw["seq"][0], raw["seq"][-1] + 1)
+    seqs: range
+    events: pl.DataFrame
+    faults: Counter[str]
 
-    def rows() -> pl.DataFrame:
-        with report.timed("map"):
-            found = normalise.normalise(source.name, source.integration, stream, raw)
-        faults[:] = [found.faults]  # once, however often the commit is tried
-        return found.events
 
-    faults: list[Counter[str]] = []
+def _map(
+    source: Source, stream: Stream, raw: pl.DataFrame, report: Report, seqs: range | None = None
+) -> _Mapped:
+    """The events of these raw rows; they are all of `seqs`, where retention removed some."""
+    with report.timed("map"):
+        found = normalise.normalise(source.name, source.integration, stream, raw)
+    seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
+    return _Mapped(seqs=seqs, events=found.events, faults=found.faults)
+
+
+def _append(lake: Lake, source: Source, stream: Stream, mapped: _Mapped, report: Report) -> bool:
+    """Commit them; False where another writer did, or is to write those before them first."""
     log, record = Log(source.name, stream.name), normalise.version_of(stream)
-    mapping = report.seconds.get("map", 0.0)
+    first, until, events = mapped.seqs.start, mapped.seqs.stop, mapped.events
     with report.timed("write events"):
-        if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = lakes.Part(log, seqs.start, seqs.stop, rows())
-            landed = part.events.height if gathering.append(lake, part) else 0
+        if record is None and len(mapped.seqs) <= _GATHERED_ROWS:
+            done = gathering.append(lake, lakes.Part(log, first, until, events))
+            landed = events.height if done else 0
         else:
-            found = lakes.append_events(lake, log, seqs.start, seqs.stop, rows, record=record)
+            found = lakes.append_events(lake, log, first, until, lambda: events, record=record)
             landed = found.frame.height
-    report.seconds["write events"] -= report.seconds.get("map", 0.0) - mapping
     report.events += landed
-    report.faults = dict(sum(faults, Counter(report.faults)))
+    if landed:
+        report.faults = dict(mapped.faults + Counter(report.faults))
     return landed > 0
 
 

@@ -3,6 +3,9 @@
 A commit is checked against what its handle has read, so whoever takes a handle has it alone until
 it is put back; one that was in use when something failed is not put back. On a disk it can be told
 whether a table is still the one that was opened; elsewhere nothing is kept.
+
+What a handle has read piece by piece makes it slower and slower, so at every checkpoint the table
+is opened anew.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+CHECKPOINT_EVERY = 10
+"""Versions; whoever opens a table reads all commits since the last checkpoint."""
 _MOST = 256
 _SECONDS = 60.0  # what was open for longer would have to catch up with many commits
 
@@ -37,17 +42,19 @@ _lock = threading.Lock()
 def take(table: Path) -> DeltaTable | None:
     """An open handle, as new as the table is; None where none is open, or of another table."""
     while (found := _pop(table)) is not None:
-        if _mark(table, found.handle) == found.mark:
+        handle, before = found.handle, found.handle.version()
+        if _mark(table, handle) == found.mark:
             with suppress(Exception):  # whatever it is, a table that is opened anew says it
-                found.handle.update_incremental()
-                return found.handle
+                handle.update_incremental()
+                if handle.version() // CHECKPOINT_EVERY == before // CHECKPOINT_EVERY:
+                    return handle
     return None
 
 
 def put_back(table: Path, handle: DeltaTable) -> None:
     """For the next who takes it; whoever puts it back uses it no more."""
     mark = _mark(table, handle)
-    if mark is not None:
+    if mark is not None and handle.version() % CHECKPOINT_EVERY:
         with _lock:
             now = time.monotonic()
             fresh = [each for each in _kept if now - each.since < _SECONDS]

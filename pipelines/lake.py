@@ -44,8 +44,6 @@ _CURSOR = "auditlake.cursor"
 _CLAIMS = "auditlake.coverage"
 _ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
-# Whoever opens a table reads all commits since the last checkpoint; maintenance thins these out.
-_CHECKPOINT_EVERY = 10
 _TICK = timedelta(milliseconds=1)
 _RACES = 50
 _QUANTILES = (0.9, 0.99, 0.999)
@@ -65,8 +63,8 @@ _PARQUET = WriterProperties(
 _SETTINGS = {
     "delta.appendOnly": "true",
     "delta.checkpointInterval": "100",
-    # Every commit of so many days is a file that each opening lists, and a row of each checkpoint.
-    "delta.logRetentionDuration": "interval 2 days",
+    "delta.logRetentionDuration": "interval 7 days",
+    # Each file that was made one with others is a row of all checkpoints for so long.
     "delta.deletedFileRetentionDuration": "interval 1 days",
     # Statistics of texts nobody looks up would fill the log.
     "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
@@ -933,7 +931,7 @@ def _commit(
 def _settle(lake: Lake, handle: DeltaTable, before: int) -> None:
     """Make the new versions safe against power loss, and a checkpoint now and then."""
     to_disk(lake, handle, before)
-    if handle.version() // _CHECKPOINT_EVERY > before // _CHECKPOINT_EVERY:
+    if handle.version() // handles.CHECKPOINT_EVERY > before // handles.CHECKPOINT_EVERY:
         with suppress(DeltaError, OSError):  # the next one does as well
             handle.create_checkpoint()
 

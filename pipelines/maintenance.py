@@ -35,6 +35,8 @@ _FILES_CLOSED, _FILES_OPEN = 4, 64
 """So many files of a past day, or of today, are worth making one."""
 _CHECKPOINTS, _VERSIONS_APART = 20, 500
 """So many checkpoints stay, and of the older ones one in so many versions."""
+_VERSIONS = 3000
+"""So many versions can be read back at least: whoever opens a table lists all their commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
     handle.create_checkpoint()
     handle.cleanup_metadata()
     _thin_out(lake, table)
+    _shorten(lake, table, handle.version())
     removed = _vacuum(handle, keep) + _sweep(lake, table, keep)
     return Tidied(
         table=table,
@@ -201,14 +204,31 @@ def _thin_out(lake: Lake, table: str) -> None:
     """Of the checkpoints, which are many, those that a reader of now or of a version needs stay."""
     if lake.local is None:
         return
-    found = sorted((lake.local / table / "_delta_log").glob("*.checkpoint.parquet"))
-    for path, following in pairwise(found[1:-_CHECKPOINTS]):
-        if _block(path) == _block(following):
+    for path, following in pairwise(_checkpoints(lake.local / table)[1:-_CHECKPOINTS]):
+        if _version(path) // _VERSIONS_APART == _version(following) // _VERSIONS_APART:
             path.unlink(missing_ok=True)
 
 
-def _block(checkpoint: Path) -> int:
-    return int(checkpoint.name.partition(".")[0]) // _VERSIONS_APART
+def _shorten(lake: Lake, table: str, newest: int) -> None:
+    """Remove the commits before an old checkpoint, once that was seen to hold the table."""
+    if lake.local is None:
+        return
+    folder = lake.local / table
+    old = [v for v in map(_version, _checkpoints(folder)) if v <= newest - _VERSIONS]
+    if not old:
+        return
+    DeltaTable(lake.uri(table), version=old[-1])
+    for path in (folder / "_delta_log").glob("*"):
+        if path.name[:20].isdigit() and _version(path) < old[-1]:
+            path.unlink(missing_ok=True)
+
+
+def _checkpoints(table: Path) -> list[Path]:
+    return sorted((table / "_delta_log").glob("*.checkpoint.parquet"))
+
+
+def _version(file: Path) -> int:
+    return int(file.name.partition(".")[0])
 
 
 def _vacuum(handle: DeltaTable, keep: Keep) -> int:

@@ -8,9 +8,10 @@ from multiprocessing import get_context
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
+from pipelines import handles, maintenance
 from pipelines import lake as lakes
-from pipelines import maintenance
 from pipelines.errors import LakeError
 from pipelines.lake import Claim, Lake
 from pipelines.maintenance import Count, Keep
@@ -58,7 +59,7 @@ def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
 
 
 def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkeypatch):
-    monkeypatch.setattr(lakes, "_CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(maintenance, "_CHECKPOINTS", 2)
     monkeypatch.setattr(maintenance, "_VERSIONS_APART", 10)
     filled(lake, 30)
@@ -68,6 +69,23 @@ def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkey
     for version in range(1, 31):
         handle = DeltaTable(lake.uri(LOG.table), version=version)
         assert pl.scan_delta(handle).select(pl.len()).collect().item() == version
+
+
+def test_of_many_versions_the_newest_can_be_read_and_nothing_else_changes(lake, monkeypatch):
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(maintenance, "_VERSIONS", 10)
+    filled(lake, 30)
+    before = rows(lake)
+    list(maintenance.maintain(lake, [], FAR))
+    assert rows(lake).equals(before)
+    assert lakes.position(lake, LOG).cursor == "c29"
+    assert lakes.claims(lake, LOG).filter(pl.col("until") > pl.col("since")).height == 29
+    with pytest.raises(DeltaError):
+        DeltaTable(lake.uri(LOG.table), version=19)
+    for version in (20, 21, 30):
+        old = DeltaTable(lake.uri(LOG.table), version=version)
+        assert pl.scan_delta(old).select(pl.len()).collect().item() == version
+    assert lakes.append_raw(lake, LOG, batch(3, 99), "c30").frame["seq"].to_list() == [30]
 
 
 def test_today_is_left_alone_until_it_has_many_files(lake):

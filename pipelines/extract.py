@@ -264,16 +264,14 @@ def _note_failure(this: Round, reason: str) -> None:
 
 
 def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
-    """Fetch, land, map, write, each a step ahead of the next; did the events of all follow?"""
+    """Fetch, land and derive, each a step ahead of the next; did the events of all follow?"""
     pages = ahead(_pages(this, cursor, asked, report))
     landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
-    mapped = ahead(
-        _map(this.source, this.stream, fresh, report) if fresh.height else None for fresh in landed
-    )
     followed = True
-    for events in mapped:
-        if events:
-            followed &= _append(this.lake, this.source, this.stream, events, report)
+    for fresh in landed:
+        if fresh.height:
+            mapped = _map(this.source, this.stream, fresh, report)
+            followed &= _append(this.lake, this.source, this.stream, mapped, report)
         this.progress(report)
     return followed
 

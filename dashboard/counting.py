@@ -8,8 +8,9 @@ no rollup can tell (its text, say), one reading of the events counts all that a 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -26,6 +27,7 @@ _QUARTER = timedelta(minutes=15)
 """Every zone's days and hours begin on one."""
 _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
+_PORTION = timedelta(days=60)
 _READINGS = 8
 """So many different searches of files at once, at most; more would cost more than they spare."""
 _Told = Mapping[int, frozenset[str]]
@@ -61,6 +63,19 @@ class Counts:
         else:
             rows = self._rows(query, columns, tick)
         return rows.select("date", *columns, "n")
+
+    def sums(self, query: Query, *columns: str) -> pl.LazyFrame:
+        """Like `rows` without dates, summed up by portions of time: at once it takes gigabytes."""
+        if not _telling(query, columns):
+            return self.rows(query, *columns)
+        sums = [
+            self.rows(replace(query, since=since, until=until), *columns)
+            .group_by(columns)
+            .agg(pl.col("n").sum())
+            .collect(engine="streaming")
+            for since, until in _portions(query)
+        ]
+        return pl.concat(sums).lazy()
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """The events of `query`, on these days if they are given."""
@@ -174,6 +189,16 @@ def _grouped(files: pl.DataFrame, told: Sequence[_Told]) -> dict[_Key, list[str]
         paths = [path for key in rare for path in groups.pop(key)]
         groups.setdefault(shared, []).extend(paths)
     return groups
+
+
+def _portions(query: Query) -> Iterator[tuple[datetime, datetime]]:
+    """The span of the query in portions that part at midnight, as files do."""
+    since = query.since
+    while since < query.until:
+        midnight = (since + _PORTION).replace(hour=0, minute=0, second=0, microsecond=0)
+        until = min(max(midnight, since + _SECOND), query.until)
+        yield since, until
+        since = until
 
 
 def _telling(query: Query, columns: Collection[str]) -> str | None:

@@ -58,6 +58,8 @@ class Counts(Protocol):
 
     def rows(self, query: Query, *columns: str, tick: timedelta = ...) -> pl.LazyFrame: ...
 
+    def sums(self, query: Query, *columns: str) -> pl.LazyFrame: ...
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
 
@@ -150,7 +152,7 @@ def summary(counts: Counts, query: Query) -> Summary:
 def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
     """The values of `field` and how many events say so, most frequent first: value, n."""
     return _collected(
-        counts.rows(query, *fields.columns(field))
+        counts.sums(query, *fields.columns(field))
         .group_by(value=fields.value(field).fill_null(""))
         .agg(_N)
         .sort(["n", "value"], descending=[True, False])

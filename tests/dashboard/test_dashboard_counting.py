@@ -40,6 +40,9 @@ class Plain:
         found = queries.matching(self.all.lazy(), query)
         return found.select("date", *columns, n=pl.lit(1, pl.Int64))
 
+    def sums(self, query: Query, *columns: str) -> pl.LazyFrame:
+        return self.rows(query, *columns)
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         found = queries.matching(self.all.lazy(), query)
         return found if days is None else found.filter(pl.col("date").is_in(days))
@@ -51,6 +54,12 @@ class Stage:
     plain: Plain
     known: int
     """How many of its files `rollups` tells of."""
+
+
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few days are several."""
+    monkeypatch.setattr(counting, "_PORTION", timedelta(days=2))
 
 
 def look(root: Path) -> Stage:

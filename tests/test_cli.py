@@ -1,9 +1,14 @@
 """The command line as people and cron jobs use it: a clear line a fault, exit codes, no secret."""
 
+import contextlib
 import json
+import signal
+import socket
 import subprocess
 import sys
+import time
 
+import httpx
 import pytest
 
 from pipelines import toml
@@ -106,3 +111,20 @@ def test_poll_every_is_a_floor(still_world, tmp_path):
     configure(still_world, tmp_path, poll_every="1h")
     assert len(json.loads(auditlake(tmp_path, "poll", "--json").stdout)) == 1
     assert json.loads(auditlake(tmp_path, "poll", "--json").stdout) == []
+
+
+def test_the_sandbox_ends_quietly_with_ctrl_c(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipelines", "sandbox", "--port", str(port), "--days", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/_sandbox/requests/okta", trust_env=False)
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"Aborted" not in said

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -340,7 +340,7 @@ class Running:
 
 def serve(options: Options) -> None:
     """Serves until interrupted."""
-    with closing(Sandbox(options)) as sandbox:
+    with closing(Sandbox(options)) as sandbox, suppress(KeyboardInterrupt):
         uvicorn.Server(_config(sandbox, options)).run()
 
 

@@ -64,16 +64,18 @@ class Counts:
             rows = self._rows(query, columns, tick)
         return rows.select("date", *columns, "n")
 
-    def sums(self, query: Query, *columns: str) -> pl.LazyFrame:
-        """Like `rows` without dates, summed up by portions of time: at once it takes gigabytes."""
-        if not _telling(query, columns):
-            return self.rows(query, *columns)
+    def sums(self, query: Query, said: pl.Expr, *columns: str) -> pl.LazyFrame:
+        """How many events say what (value, n), in portions of time: at once it takes gigabytes.
+
+        `said` is made of these columns; a value may be in several portions.
+        """
+        portions = _portions(query) if _telling(query, columns) else [(query.since, query.until)]
         sums = [
             self.rows(replace(query, since=since, until=until), *columns)
-            .group_by(columns)
+            .group_by(value=said)
             .agg(pl.col("n").sum())
             .collect(engine="streaming")
-            for since, until in _portions(query)
+            for since, until in portions
         ]
         return pl.concat(sums).lazy()
 

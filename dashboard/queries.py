@@ -58,7 +58,7 @@ class Counts(Protocol):
 
     def rows(self, query: Query, *columns: str, tick: timedelta = ...) -> pl.LazyFrame: ...
 
-    def sums(self, query: Query, *columns: str) -> pl.LazyFrame: ...
+    def sums(self, query: Query, said: pl.Expr, *columns: str) -> pl.LazyFrame: ...
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
@@ -152,8 +152,8 @@ def summary(counts: Counts, query: Query) -> Summary:
 def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
     """The values of `field` and how many events say so, most frequent first: value, n."""
     return _collected(
-        counts.sums(query, *fields.columns(field))
-        .group_by(value=fields.value(field).fill_null(""))
+        counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
+        .group_by("value")
         .agg(_N)
         .sort(["n", "value"], descending=[True, False])
         .head(most)

@@ -40,8 +40,8 @@ class Plain:
         found = queries.matching(self.all.lazy(), query)
         return found.select("date", *columns, n=pl.lit(1, pl.Int64))
 
-    def sums(self, query: Query, *columns: str) -> pl.LazyFrame:
-        return self.rows(query, *columns)
+    def sums(self, query: Query, said: pl.Expr, *columns: str) -> pl.LazyFrame:
+        return self.rows(query, *columns).with_columns(value=said)
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         found = queries.matching(self.all.lazy(), query)

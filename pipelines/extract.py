@@ -270,8 +270,7 @@ def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
     followed = True
     for fresh in landed:
         if fresh.height:
-            mapped = _map(this.source, this.stream, fresh, report)
-            followed &= _append(this.lake, this.source, this.stream, mapped, report)
+            followed &= _derive(this.lake, this.source, this.stream, fresh, report)
         this.progress(report)
     return followed
 
@@ -415,8 +414,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
         report.total = place.rows
         _same_origin(place.about, this)
         fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
-        mapped = _map(this.source, this.stream, fresh, report) if fresh.height else None
-        if not (mapped and _append(this.lake, this.source, this.stream, mapped, report)):
+        if fresh.is_empty() or not _derive(this.lake, this.source, this.stream, fresh, report):
             _leave_none_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
@@ -442,7 +440,7 @@ def catch_up(
     while (done := lakes.derived(lake, log)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
         waiting = lakes.raw_rows(lake, log, seqs.start, seqs.stop)
-        _append(lake, source, stream, _map(source, stream, waiting, report, seqs), report)
+        _derive(lake, source, stream, waiting, report, seqs=seqs)
 
 
 def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
@@ -464,39 +462,34 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     return report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mapped:
-    """Events that are to be written, of all there is of some raw rows."""
+def _derive(
+    lake: Lake,
+    source: Source,
+    stream: Stream,
+    raw: pl.DataFrame,
+    report: Report,
+    *,
+    seqs: range | None = None,
+) -> bool:
+    """Commit the events of these raw rows, which are all that is left of `seqs`.
 
-    seqs: range
-    events: pl.DataFrame
-    faults: Counter[str]
-
-
-def _map(
-    source: Source, stream: Stream, raw: pl.DataFrame, report: Report, seqs: range | None = None
-) -> _Mapped:
-    """The events of these raw rows; they are all of `seqs`, where retention removed some."""
+    Return False where another writer did, or has to commit those of earlier rows first.
+    """
     with report.timed("map"):
         found = normalise.normalise(source.name, source.integration, stream, raw)
+    log, record, events = Log(source.name, stream.name), normalise.version_of(stream), found.events
     seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
-    return _Mapped(seqs=seqs, events=found.events, faults=found.faults)
-
-
-def _append(lake: Lake, source: Source, stream: Stream, mapped: _Mapped, report: Report) -> bool:
-    """Commit them; False where another writer did, or is to write those before them first."""
-    log, record = Log(source.name, stream.name), normalise.version_of(stream)
-    first, until, events = mapped.seqs.start, mapped.seqs.stop, mapped.events
     with report.timed("write events"):
-        if record is None and len(mapped.seqs) <= _GATHERED_ROWS:
-            done = gathering.append(lake, lakes.Part(log, first, until, events))
-            landed = events.height if done else 0
+        if record is None and len(seqs) <= _GATHERED_ROWS:
+            part = lakes.Part(log, seqs.start, seqs.stop, events)
+            landed = events.height if gathering.append(lake, part) else 0
         else:
-            found = lakes.append_events(lake, log, first, until, lambda: events, record=record)
-            landed = found.frame.height
+            landed = lakes.append_events(
+                lake, log, seqs.start, seqs.stop, lambda: events, record=record
+            ).frame.height
     report.events += landed
     if landed:
-        report.faults = dict(mapped.faults + Counter(report.faults))
+        report.faults = dict(found.faults + Counter(report.faults))
     return landed > 0
 
 

@@ -41,7 +41,7 @@ POINTS: dict[str, Trap | None] = {
     "after fetch": (extract, "_land", False),
     "before commit": (lakes, "_commit", False),
     "after commit": (lakes, "_commit", True),
-    "before events": (extract, "_append", False),
+    "before events": (extract, "_derive", False),
     "in maintenance": (maintenance, "_compact", True),
     "before vacuum": (maintenance, "_vacuum", False),
 }

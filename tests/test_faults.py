@@ -229,7 +229,7 @@ def test_a_lost_position_costs_requests_and_no_rows(still_world):
 
 def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(extract, "_append", lambda *_: True)
+        patched.setattr(extract, "_derive", lambda *_, **__: True)
         patched.setattr(extract, "catch_up", lambda *_: None)
         still_world.poll("okta")
     assert lakes.scan(still_world.lake, "events") is None
@@ -240,7 +240,7 @@ def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, m
 def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch):
     monkeypatch.setattr(extract, "_DERIVE_ROWS", 100)
     with monkeypatch.context() as patched:
-        patched.setattr(extract, "_append", lambda *_: True)
+        patched.setattr(extract, "_derive", lambda *_, **__: True)
         patched.setattr(extract, "catch_up", lambda *_: None)
         still_world.poll("okta")
     source = still_world.source("okta")
@@ -252,8 +252,8 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
         rows = real(lake, log, first, until)
         if further := next(others, None):
             report = extract.Report(integration="okta", stream=stream.name)
-            mapped = extract._map(source, stream, real(lake, log, first, further), report)
-            extract._append(lake, source, stream, mapped, report)
+            theirs = real(lake, log, first, further)
+            extract._derive(lake, source, stream, theirs, report)
         return rows
 
     monkeypatch.setattr(lakes, "raw_rows", overtaken)

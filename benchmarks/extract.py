@@ -68,7 +68,7 @@ class sandbox:  # noqa: N801 reads as the context it is
 
 
 def measured(kind: str, base_url: str, folder: Path) -> dict[str, float]:
-    from pipelines.sandbox import server  # noqa: PLC0415 the parent alone needs it
+    from sandbox import server  # noqa: PLC0415 the parent alone needs it
 
     settings = folder / f"{kind}.json"
     okta = server.settings(base_url)["okta"]

@@ -36,7 +36,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchm
 from dashboard.lake import Lake as Shown  # noqa: E402
 from pipelines import extract, registry, settings, subscriptions, toml, webhooks  # noqa: E402
 from pipelines import lake as lakes  # noqa: E402
-from pipelines.sandbox import server  # noqa: E402
+from sandbox import server  # noqa: E402
 
 POLL_EVERY = 10.0
 LOOK_EVERY = 0.5

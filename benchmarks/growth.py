@@ -33,10 +33,10 @@ from pipelines import lake as lakes
 from pipelines.event import EVENTS, RAW
 from pipelines.integration import Source
 from pipelines.lake import Lake, Log
-from pipelines.sandbox import server
-from pipelines.sandbox.company import Company
-from pipelines.sandbox.server import Options, Running
-from pipelines.sandbox.service import micros
+from sandbox import server
+from sandbox.company import Company
+from sandbox.server import Options, Running
+from sandbox.service import micros
 
 DAYS = 80
 NEW = 1000

@@ -48,7 +48,7 @@ def main() -> None:
     if given.share:
         shares(given.share)
         return
-    from pipelines.sandbox import server  # noqa: PLC0415 the workers measure their own imports
+    from sandbox import server  # noqa: PLC0415 the workers measure their own imports
 
     heads = ("kind", "events/s", "script", "catch-all", "peak MB", "4 x")
     print("{:18}{:>10}{:>10}{:>11}{:>9}{:>8}".format(*heads))
@@ -118,7 +118,7 @@ def worker(kind: str, size: int) -> dict[str, float]:
 
 def records(kind: str) -> dict[str, list[bytes]]:
     """Stream -> what the sandbox's company did in thirty days."""
-    from pipelines.sandbox.server import Options, Sandbox, services  # noqa: PLC0415
+    from sandbox.server import Options, Sandbox, services  # noqa: PLC0415
 
     sandbox = Sandbox(Options(days=30, per_day=1000, rate=0))
     return {

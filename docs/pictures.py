@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipelines import extract, registry
 from pipelines.lake import Lake
-from pipelines.sandbox.server import Options, running
+from sandbox.server import Options, running
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"

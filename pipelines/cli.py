@@ -317,7 +317,7 @@ def up_(context: click.Context) -> None:
 @click.option("--settings", "show", is_flag=True, help="Print the auditlake.toml that reads it.")
 def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any) -> None:
     """Simulate the vendors' APIs, to try auditlake without an account anywhere."""
-    from pipelines.sandbox import server  # noqa: PLC0415 most commands do without it
+    from sandbox import server  # noqa: PLC0415 most commands do without it
 
     base_url = f"http://{options['host']}:{options['port']}"
     if show:

@@ -117,7 +117,7 @@ def _sandbox_settings(chosen: Settings) -> Path:
     What was signed is remembered beside it, and forgotten with a lake that is gone: whoever throws
     simulated events away rolls nothing back.
     """
-    from pipelines.sandbox import server  # noqa: PLC0415 not needed with a configuration
+    from sandbox import server  # noqa: PLC0415 not needed with a configuration
 
     path = HOME.absolute() / "sandbox.toml"
     path.parent.mkdir(exist_ok=True)

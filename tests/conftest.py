@@ -19,8 +19,8 @@ from pipelines import lake as lakes
 from pipelines.event import EVENTS, RAW
 from pipelines.integration import Source
 from pipelines.lake import Lake
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running, running
+from sandbox.faults import Fault
+from sandbox.server import Options, Running, running
 
 settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")

@@ -25,11 +25,10 @@ from typing import Any
 from pipelines import extract, maintenance, registry
 from pipelines import lake as lakes
 from pipelines.lake import Lake
-from pipelines.sandbox.server import Options, Running, running, settings
 from pipelines.settings import IntegritySettings
-
-from .conftest import World
-from .ledgers import difference
+from sandbox.server import Options, Running, running, settings
+from tests.conftest import World
+from tests.ledgers import difference
 
 BATCH = 300
 KIND, STREAM = "okta", "system_log"

@@ -18,12 +18,11 @@ from pipelines.extract import Report
 from pipelines.http import Patience
 from pipelines.integration import Source
 from pipelines.lake import Lake
-from pipelines.sandbox import server
-from pipelines.sandbox.company import Company
-from pipelines.sandbox.server import Running
-from pipelines.sandbox.service import micros
-
-from .conftest import World, raw_table
+from sandbox import server
+from sandbox.company import Company
+from sandbox.server import Running
+from sandbox.service import micros
+from tests.conftest import World, raw_table
 
 COMPANY = Company(1)
 HASTY = Patience(attempts=1, longest_answer=0.3)

@@ -8,7 +8,7 @@ from pipelines import definitions, extract, http, registry, status
 from pipelines import lake as lakes
 from pipelines.integration import Span
 from pipelines.lake import Log
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
 
 STREAMS = [
     (kind, stream.name)

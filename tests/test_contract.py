@@ -12,8 +12,8 @@ from pipelines import lake as lakes
 from pipelines.event import EVENTS
 from pipelines.http import Patience
 from pipelines.lake import Log
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Fault
+from sandbox import server
+from sandbox.faults import Fault
 
 KINDS = sorted(registry.kinds())
 STREAMS = [(kind, stream.name) for kind in KINDS for stream in server.services()[kind].streams]

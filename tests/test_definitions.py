@@ -5,8 +5,8 @@ import pytest
 
 from pipelines import definitions, registry
 from pipelines.lake import Lake
-from pipelines.sandbox import server
 from pipelines.settings import IntegritySettings
+from sandbox import server
 
 SETTINGS = server.settings("http://127.0.0.1:9")
 

@@ -16,8 +16,8 @@ from pipelines import extract, http, registry
 from pipelines import lake as lakes
 from pipelines.http import Patience
 from pipelines.lake import Lake, Log
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import running
+from sandbox.faults import Fault
+from sandbox.server import running
 from tests import kills
 from tests.conftest import World, raw_table
 from tests.ledgers import difference

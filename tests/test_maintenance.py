@@ -15,8 +15,7 @@ from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.lake import Claim, Lake
 from pipelines.maintenance import Count, Keep
-
-from .test_lake import LOG, NOON, batch
+from tests.test_lake import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
 AT_ONCE = Keep(files=timedelta(0), temporary=timedelta(0))

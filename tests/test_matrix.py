@@ -10,13 +10,12 @@ import pytest
 
 from pipelines import registry, status
 from pipelines.lake import Lake
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, running
-from pipelines.sandbox.service import micros
-
-from .conftest import World
-from .ledgers import HASTY, Clock, arrive, difference, poll, spread
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options, running
+from sandbox.service import micros
+from tests.conftest import World
+from tests.ledgers import HASTY, Clock, arrive, difference, poll, spread
 
 KINDS = sorted(registry.kinds())
 FIRST = {kind: server.services()[kind].streams[0].name for kind in KINDS}

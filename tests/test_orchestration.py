@@ -13,7 +13,7 @@ from pipelines import lake as lakes
 from pipelines.http import Patience
 from pipelines.lake import Log
 from pipelines.orchestration.sensors import Look, Watch, watched, worth_a_run
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
 
 LOG = Log("okta", "system_log")
 RAW, EVENTS = dg.AssetKey(["raw", *LOG]), dg.AssetKey("events")

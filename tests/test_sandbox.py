@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.sandbox import cloudflare, okta, replay, scim, server, service, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Entry, Options, Running
+from sandbox import replay, scim, server, service, tokens
+from sandbox.faults import Fault
+from sandbox.server import Entry, Options, Running
+from sandbox.services import cloudflare, okta
 
 ANCHOR = datetime(2026, 11, 18, 15, 0, tzinfo=UTC)
 SMALL = Options(seed=7, days=20, per_day=60, rate=0, anchor=ANCHOR)

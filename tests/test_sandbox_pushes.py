@@ -15,11 +15,12 @@ import httpx
 import pytest
 
 from pipelines import registry
-from pipelines.sandbox import cloudflare, office_365, server
-from pipelines.sandbox.faults import Mishap
-from pipelines.sandbox.pushes import Attempt
-from pipelines.sandbox.server import Options, Running, Sandbox
-from pipelines.sandbox.service import Webhook
+from sandbox import server
+from sandbox.faults import Mishap
+from sandbox.pushes import Attempt
+from sandbox.server import Options, Running, Sandbox
+from sandbox.service import Webhook
+from sandbox.services import cloudflare, office_365
 from tests.receivers import Receiver, receiving, taken
 
 ANCHOR = datetime.now(UTC).replace(microsecond=0)

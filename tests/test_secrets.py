@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from pipelines import registry, toml
 from pipelines.errors import AuditlakeError
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
 
 KINDS = sorted(registry.kinds())
 PROJECT = str(Path(__file__).parent.parent)

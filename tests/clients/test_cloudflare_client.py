@@ -8,8 +8,9 @@ pytest.importorskip("cloudflare", reason="make test-clients installs it")
 
 from cloudflare import AuthenticationError, BadRequestError, Cloudflare
 
-from pipelines.sandbox import cloudflare, server
-from pipelines.sandbox.server import Options
+from sandbox import server
+from sandbox.server import Options
+from sandbox.services import cloudflare
 from tests.receivers import receiving
 
 pytestmark = pytest.mark.clients

@@ -11,9 +11,10 @@ from google.oauth2 import service_account
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 
-from pipelines.sandbox import google_workspace, server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import google_workspace
 from tests.receivers import receiving
 
 KIND = "google_workspace"

@@ -21,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from pipelines import extract, registry
 from pipelines.lake import Lake
-from pipelines.sandbox.server import Options, running
+from sandbox.server import Options, running
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"

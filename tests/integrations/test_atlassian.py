@@ -12,8 +12,8 @@ from pipelines import lake as lakes
 from pipelines.errors import Unavailable
 from pipelines.integrations import atlassian
 from pipelines.lake import Log
-from pipelines.sandbox import atlassian as playing
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
+from sandbox.services import atlassian as playing
 
 LOG = Log("atlassian", "events")
 

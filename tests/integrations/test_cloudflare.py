@@ -11,10 +11,10 @@ from pipelines import extract, http, normalise, registry
 from pipelines.errors import AuditlakeError
 from pipelines.http import Patience
 from pipelines.integrations import cloudflare
-from pipelines.sandbox import cloudflare as sandbox
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import cloudflare as sandbox
 
 STREAM = ("cloudflare", "audit_logs_v2")
 KEYS = {"account_id": "acc", "api_token": "t", "base_url": "https://cf.example/client/v4"}

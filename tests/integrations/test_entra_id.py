@@ -15,10 +15,10 @@ from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailab
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import entra_id
-from pipelines.sandbox import entra_id as sandbox
-from pipelines.sandbox import microsoft, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, running
+from sandbox import microsoft, tokens
+from sandbox.faults import Fault
+from sandbox.server import Options, running
+from sandbox.services import entra_id as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in entra_id.STREAMS}

@@ -15,10 +15,10 @@ from pipelines import extract, http, normalise, registry
 from pipelines.errors import ConfigurationError, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integrations import google_workspace
-from pipelines.sandbox import google_workspace as sandbox
-from pipelines.sandbox import server, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
+from sandbox import server, tokens
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import google_workspace as sandbox
 
 KIND = "google_workspace"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

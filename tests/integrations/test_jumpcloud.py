@@ -12,8 +12,8 @@ from pipelines.errors import ConfigurationError, Refused
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import jumpcloud
-from pipelines.sandbox import jumpcloud as sandbox
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
+from sandbox.services import jumpcloud as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = Span(since=NOW - timedelta(days=1), until=NOW)

@@ -15,8 +15,8 @@ from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import office_365
-from pipelines.sandbox import office_365 as sandbox
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
+from sandbox.services import office_365 as sandbox
 
 NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
 ROOT = "https://manage.office.com"

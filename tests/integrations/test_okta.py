@@ -12,8 +12,8 @@ from pipelines.errors import ConfigurationError, CursorRefused, ForeignLink
 from pipelines.http import Patience
 from pipelines.integration import Source
 from pipelines.integrations import okta
-from pipelines.sandbox import okta as sandbox
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
+from sandbox.services import okta as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -12,8 +12,8 @@ from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailab
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import opsgenie
-from pipelines.sandbox import opsgenie as sandbox
-from pipelines.sandbox.faults import Fault
+from sandbox.faults import Fault
+from sandbox.services import opsgenie as sandbox
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 STORE = "https://store.example/"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from pipelines import lake as lakes
 from pipelines import toml
 from pipelines.cli import main
-from pipelines.sandbox.server import Options, running
+from sandbox.server import Options, running
 
 
 @pytest.fixture(scope="module")

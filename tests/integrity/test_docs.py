@@ -15,8 +15,8 @@ from pipelines import toml
 from pipelines.cli import main
 from pipelines.integrity import note
 from pipelines.integrity.verifier import audit
-from pipelines.sandbox.server import Options, running
 from pipelines.settings import Settings, validated
+from sandbox.server import Options, running
 
 PAGE = (Path(__file__).parents[2] / "docs/integrity.md").read_text()
 LOG = "data/integrity/okta/system_log"

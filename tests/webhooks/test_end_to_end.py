@@ -29,12 +29,12 @@ from pipelines.drain import Drain
 from pipelines.extract import Round
 from pipelines.integration import Source
 from pipelines.lake import Lake, Log
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Mishap
-from pipelines.sandbox.server import Options, Running, Sandbox
-from pipelines.sandbox.service import Webhook, webhook_secret
 from pipelines.settings import Settings
 from pipelines.webhooks import Door, Limits, Receiver
+from sandbox import server
+from sandbox.faults import Mishap
+from sandbox.server import Options, Running, Sandbox
+from sandbox.service import Webhook, webhook_secret
 from tests.conftest import raw_table
 from tests.test_up import until
 

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from pipelines import settings, subscriptions, toml
 from pipelines.cli import main
 from pipelines.integration import Delivery
-from pipelines.sandbox.server import Options, running
 from pipelines.webhooks import Limits
+from sandbox.server import Options, running
 from tests.conftest import World
 from tests.webhooks.conftest import SECRET, served, source
 

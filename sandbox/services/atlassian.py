@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox.cast import Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.pushes import Patience
-from pipelines.sandbox.service import (
+from sandbox.cast import Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.pushes import Patience
+from sandbox.service import (
     Console,
     Limiter,
     Log,

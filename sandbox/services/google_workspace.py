@@ -19,10 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import google_workspace_channels, tokens
-from pipelines.sandbox.cast import DOMAIN
-from pipelines.sandbox.google_workspace_events import CUSTOMER, KEEPS, STREAMS
-from pipelines.sandbox.service import (
+from sandbox import tokens
+from sandbox.cast import DOMAIN
+from sandbox.service import (
     Keep,
     Key,
     Limiter,
@@ -35,7 +34,9 @@ from pipelines.sandbox.service import (
     page,
     secret,
 )
-from pipelines.sandbox.tokens import Grant, Rejected
+from sandbox.services import google_workspace_channels
+from sandbox.services.google_workspace_events import CUSTOMER, KEEPS, STREAMS
+from sandbox.tokens import Grant, Rejected
 
 CLIENT = f"auditlake@{DOMAIN.partition('.')[0]}.iam.gserviceaccount.example"
 SUBJECT = f"reports@{DOMAIN}"

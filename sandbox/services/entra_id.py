@@ -23,9 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import entra_id_events as events
-from pipelines.sandbox import microsoft
-from pipelines.sandbox.service import (
+from sandbox import microsoft
+from sandbox.service import (
     Key,
     Limiter,
     Micros,
@@ -38,6 +37,7 @@ from pipelines.sandbox.service import (
     micros,
     page,
 )
+from sandbox.services import entra_id_events as events
 
 GRAPH = "https://graph.microsoft.com"
 ROLES = ("AuditLog.Read.All", "Directory.Read.All", "ProvisioningLog.Read.All")

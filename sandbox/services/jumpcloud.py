@@ -23,10 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import jumpcloud_events
-from pipelines.sandbox.jumpcloud_events import ORG_ID
-from pipelines.sandbox.pushes import Patience
-from pipelines.sandbox.service import (
+from sandbox.pushes import Patience
+from sandbox.service import (
     Console,
     Key,
     Limiter,
@@ -42,7 +40,9 @@ from pipelines.sandbox.service import (
     promptly,
     secret,
 )
-from pipelines.sandbox.tokens import Grant
+from sandbox.services import jumpcloud_events
+from sandbox.services.jumpcloud_events import ORG_ID
+from sandbox.tokens import Grant
 
 API_KEY = f"jca_{secret('jumpcloud/api_key')}"
 COMMAND_RUNNER_KEY = f"jca_{secret('jumpcloud/command_runner')}"

@@ -14,8 +14,8 @@ from itertools import accumulate
 from random import Random
 from typing import Literal
 
-from pipelines.sandbox import cast
-from pipelines.sandbox.cast import Account, Device, Place, Sort, Thing
+from sandbox import cast
+from sandbox.cast import Account, Device, Place, Sort, Thing
 
 Role = Literal["person", "admin", "service", "system", "stranger"]
 """Who does a thing: anyone, an administrator, a service account, the vendor, nobody known."""

@@ -12,9 +12,9 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from pipelines.sandbox.cast import Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.service import Stream, iso, micros, promptly, secret
+from sandbox.cast import Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.service import Stream, iso, micros, promptly, secret
 
 CUSTOMER = "C03lark1e"
 KEEPS = timedelta(days=180)

@@ -31,12 +31,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from pipelines import sandbox
-from pipelines.sandbox import pushes, replay
-from pipelines.sandbox.company import Company
-from pipelines.sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
-from pipelines.sandbox.pushes import Attempt, Courier, Subscription
-from pipelines.sandbox.service import (
+from sandbox import pushes, replay
+from sandbox import services as simulated
+from sandbox.company import Company
+from sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
+from sandbox.pushes import Attempt, Courier, Subscription
+from sandbox.service import (
     Clock,
     Log,
     Service,
@@ -105,8 +105,8 @@ def _now() -> datetime:
 def services() -> dict[str, Service]:
     """All simulated services, by kind."""
     modules = (
-        importlib.import_module(f"{sandbox.__name__}.{found.name}")
-        for found in pkgutil.iter_modules(sandbox.__path__)
+        importlib.import_module(f"{simulated.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(simulated.__path__)
     )
     found = [module.SERVICE for module in modules if hasattr(module, "SERVICE")]
     return {service.kind: service for service in found}

@@ -25,21 +25,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import microsoft, office_365_webhooks
-from pipelines.sandbox import office_365_events as events
-from pipelines.sandbox.office_365_refusals import HEADERS, Refusal
-from pipelines.sandbox.office_365_webhooks import Notice, Webhook
-from pipelines.sandbox.service import (
-    Limiter,
-    Log,
-    Record,
-    Service,
-    Site,
-    Stream,
-    iso,
-    moment,
-    page,
-)
+from sandbox import microsoft
+from sandbox.service import Limiter, Log, Record, Service, Site, Stream, iso, moment, page
+from sandbox.services import office_365_events as events
+from sandbox.services import office_365_webhooks
+from sandbox.services.office_365_refusals import HEADERS, Refusal
+from sandbox.services.office_365_webhooks import Notice, Webhook
 
 ROOT = "https://manage.office.com"
 NO_ROLES_CLIENT_ID = microsoft.guid("an app without permissions")

@@ -24,9 +24,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from pipelines.sandbox.company import Company, Habit, Happening
-from pipelines.sandbox.pushes import Carried, Courier, Delivery, Patience, Subscription
-from pipelines.sandbox.tokens import Tokens
+from sandbox.company import Company, Habit, Happening
+from sandbox.pushes import Carried, Courier, Delivery, Patience, Subscription
+from sandbox.tokens import Tokens
 
 Micros = int
 """Microseconds since 1970, UTC."""

@@ -13,9 +13,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from pipelines.sandbox.cast import DOMAIN, Account, Device, Place, Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.microsoft import TENANT_ID, guid
+from sandbox.cast import DOMAIN, Account, Device, Place, Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.microsoft import TENANT_ID, guid
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 

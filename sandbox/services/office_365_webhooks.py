@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
-from pipelines.sandbox import microsoft, pushes
-from pipelines.sandbox.office_365_refusals import Refusal
-from pipelines.sandbox.pushes import Attempt, Carried, Delivery, NotHere, Patience, Subscription
-from pipelines.sandbox.service import Site, iso
+from sandbox import microsoft, pushes
+from sandbox.pushes import Attempt, Carried, Delivery, NotHere, Patience, Subscription
+from sandbox.service import Site, iso
+from sandbox.services.office_365_refusals import Refusal
 
 _PATIENCE = Patience(
     timeout=10.0,

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from pipelines.sandbox.cast import Account, Device, Place, Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.service import iso, secret
+from sandbox.cast import Account, Device, Place, Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.service import iso, secret
 
 ORG_ID = secret("jumpcloud/org")[:24]
 

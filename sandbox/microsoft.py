@@ -22,10 +22,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import tokens
-from pipelines.sandbox.cast import DOMAIN
-from pipelines.sandbox.service import Site, form, secret
-from pipelines.sandbox.tokens import Grant, Rejected
+from sandbox import tokens
+from sandbox.cast import DOMAIN
+from sandbox.service import Site, form, secret
+from sandbox.tokens import Grant, Rejected
 
 TENANT_ID = "5e7a1d3c-9b24-4f60-8a17-c2d3e4f50617"
 CLIENT_ID = "c1e0a9d4-3f52-4b7e-9d68-1f2a3b4c5d6e"

@@ -22,10 +22,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import cloudflare_logpush
-from pipelines.sandbox.cast import DOMAIN, Account, Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.service import (
+from sandbox.cast import DOMAIN, Account, Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.service import (
     Allowance,
     Key,
     Limiter,
@@ -40,6 +39,7 @@ from pipelines.sandbox.service import (
     page,
     secret,
 )
+from sandbox.services import cloudflare_logpush
 
 API_TOKEN = secret("cloudflare")
 ACCOUNT_ID = secret("cloudflare account")[:32]

@@ -21,17 +21,7 @@ from typing import Any
 
 import msgspec
 
-from pipelines.sandbox.service import (
-    Chunk,
-    Micros,
-    Record,
-    Service,
-    Stream,
-    at,
-    decoded,
-    micros,
-    moment,
-)
+from sandbox.service import Chunk, Micros, Record, Service, Stream, at, decoded, micros, moment
 
 _TEXT = re.compile(
     r"(\d{4}-\d\d-\d\d)([T ])(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", re.ASCII

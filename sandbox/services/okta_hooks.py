@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import okta_events, pushes
-from pipelines.sandbox.okta_refusals import Refusal
-from pipelines.sandbox.pushes import Delivery, NotHere, Patience, Subscription
-from pipelines.sandbox.service import Follower, Record, Site, batches, decoded, iso
+from sandbox import pushes
+from sandbox.pushes import Delivery, NotHere, Patience, Subscription
+from sandbox.service import Follower, Record, Site, batches, decoded, iso
+from sandbox.services import okta_events
+from sandbox.services.okta_refusals import Refusal
 
 Admit = Callable[[Request, str], dict[str, str]]
 """(request, scope) -> the headers of the answer. Raises Refusal."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from pipelines.sandbox.cast import DOMAIN, Account, Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.microsoft import TENANT_ID, guid
-from pipelines.sandbox.service import secret
+from sandbox.cast import DOMAIN, Account, Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.microsoft import TENANT_ID, guid
+from sandbox.service import secret
 
 _SITES = f"https://{DOMAIN.partition('.')[0]}.sharepoint.com"
 _SERVER = "AM9PR04MB8211 (15.20.9275.013)"

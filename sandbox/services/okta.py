@@ -22,9 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import okta_events, okta_hooks, scim, tokens
-from pipelines.sandbox.okta_refusals import Refusal
-from pipelines.sandbox.service import (
+from sandbox import scim, tokens
+from sandbox.service import (
     Key,
     Limiter,
     Log,
@@ -38,7 +37,9 @@ from pipelines.sandbox.service import (
     page,
     secret,
 )
-from pipelines.sandbox.tokens import Grant, Rejected
+from sandbox.services import okta_events, okta_hooks
+from sandbox.services.okta_refusals import Refusal
+from sandbox.tokens import Grant, Rejected
 
 API_TOKEN = f"00{secret('okta/api_token')}"
 CLIENT_ID = "0oasandboxservice1d7"

@@ -22,9 +22,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import pushes
-from pipelines.sandbox.pushes import Attempt, Delivery, NotHere, Patience, Subscription
-from pipelines.sandbox.service import Follower, Record, Site, at, batches, decoded, iso, micros
+from sandbox import pushes
+from sandbox.pushes import Attempt, Delivery, NotHere, Patience, Subscription
+from sandbox.service import Follower, Record, Site, at, batches, decoded, iso, micros
 
 Refuse = Callable[[int, int, str], Response]
 """(status, code, message) -> how Cloudflare words it."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from pipelines.sandbox.cast import Account, Sort
-from pipelines.sandbox.company import Act, Habit, Happening, Role
-from pipelines.sandbox.service import iso, secret
+from sandbox.cast import Account, Sort
+from sandbox.company import Act, Habit, Happening, Role
+from sandbox.service import iso, secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from pipelines.sandbox.faults import Mishap
+from sandbox.faults import Mishap
 
 Fate = Literal["delivered", "failed", "given up", "lost"]
 """Of an attempt: taken, to be tried again, not to be tried again, never sent."""

@@ -24,9 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import opsgenie_events
-from pipelines.sandbox.pushes import Patience
-from pipelines.sandbox.service import (
+from sandbox.pushes import Patience
+from sandbox.service import (
     Console,
     Key,
     Limiter,
@@ -41,6 +40,7 @@ from pipelines.sandbox.service import (
     promptly,
     secret,
 )
+from sandbox.services import opsgenie_events
 
 API_KEY = str(uuid.UUID(secret("opsgenie/api_key")[:32]))
 TEAM_KEY = str(uuid.UUID(secret("opsgenie/team_key")[:32]))

@@ -21,9 +21,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from pipelines.sandbox import pushes
-from pipelines.sandbox.pushes import Delivery, NotHere, Patience, Subscription
-from pipelines.sandbox.service import Follower, Keep, Record, Site, decoded, micros, moment
+from sandbox import pushes
+from sandbox.pushes import Delivery, NotHere, Patience, Subscription
+from sandbox.service import Follower, Keep, Record, Site, decoded, micros, moment
 
 Admit = Callable[[Request, datetime], Response | None]
 """A refusal of whoever may not ask."""

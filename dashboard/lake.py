@@ -20,8 +20,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dashboard import queries
-from dashboard.counting import Counts
-from dashboard.notes import ACCESS, VIEWS, Notes
+from dashboard.access_log import ACCESS, VIEWS, Notes
+from dashboard.counts import Counts
 from pipelines import rollup
 from pipelines.event import EVENTS, ROLLUPS
 from pipelines.integrity.verifier.shelf import Shelf

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from dashboard import charts, opening, search, state, times
-from dashboard.notes import Seen
+from dashboard import charts, open_lake, search, state, times
+from dashboard.access_log import Seen
 from dashboard.queries import Filter
 from dashboard.search import Term, Word
 from dashboard.state import Opened, View
@@ -118,8 +118,8 @@ def record(what: str, about: str, events: int | None = None, version: int | None
     """Note in the lake who looks at this, once while it is being looked at."""
     if st.session_state.get(f"recorded {what}") == about:
         return
-    seen = Seen(who=opening.visitor(), what=what, about=about, events=events, version=version)
-    opening.configured().access.record(datetime.now(UTC), seen)
+    seen = Seen(who=open_lake.visitor(), what=what, about=about, events=events, version=version)
+    open_lake.configured().access.record(datetime.now(UTC), seen)
     st.session_state[f"recorded {what}"] = about
 
 

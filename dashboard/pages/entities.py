@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import charts, entities, escaping, fields, opening, session, state, times
+from dashboard import charts, entities, escaping, fields, open_lake, session, state, times
 from dashboard.entities import Accounts, Entity, Profile
 from dashboard.lake import Snapshot
 from dashboard.panels import notices
@@ -28,7 +28,7 @@ class _Shown:
 
 def show() -> None:
     session.leave()
-    snapshot = opening.configured().look()
+    snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return

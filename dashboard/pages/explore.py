@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard import opening, queries, session, state
-from dashboard.panels import activity, events, filters, header, notices, standing_out
+from dashboard import open_lake, queries, session, state
+from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.state import View
 
 # "/" puts the cursor into the search box, unless something is being written already.
@@ -26,7 +26,7 @@ if (!window.auditlakeSlash) {
 def show() -> None:
     session.follow_address()
     st.set_page_config(page_title=_name(session.view()))
-    snapshot = opening.configured().look()
+    snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
@@ -40,7 +40,7 @@ def show() -> None:
         _tabs()
         if session.view().tab == "out":
             session.no_grid()
-            standing_out.show(snapshot, query, total)
+            significant.show(snapshot, query, total)
         else:
             events.show(snapshot, query, total)
     else:

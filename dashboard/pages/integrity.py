@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import integrity, opening, session, times
+from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
 from pipelines.integrity.verifier.shelf import Shelf
@@ -39,7 +39,7 @@ _SAID = {
 
 def show() -> None:
     session.leave()
-    lake, now = opening.configured().shelf, datetime.now(UTC)
+    lake, now = open_lake.configured().shelf, datetime.now(UTC)
     tables = integrity.tables(lake)
     if not tables:
         notices.no_lake()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import streamlit as st
 
-from dashboard import coverage, opening, queries, session, times
+from dashboard import coverage, open_lake, queries, session, times
 from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
@@ -37,7 +37,7 @@ class _Now:
 
 def show() -> None:
     session.leave()
-    lake = opening.configured()
+    lake = open_lake.configured()
     snapshot = lake.look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, coverage, fields, opening, queries, session, times
+from dashboard import charts, coverage, fields, open_lake, queries, session, times
 from dashboard.charts import Series
 from dashboard.coverage import Blind
 from dashboard.lake import Snapshot
@@ -109,7 +109,7 @@ def _graph(
 
 
 def _sight(query: Query) -> _Sight:
-    known = opening.configured().ask("coverage", coverage.known) or coverage.NOTHING
+    known = open_lake.configured().ask("coverage", coverage.known) or coverage.NOTHING
     logs = [log for log in known.asked_at if queries.concerns(query, log[0])]
     until = min(query.until, datetime.now(UTC))
     if query.since >= until:

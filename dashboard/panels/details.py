@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from dashboard import fields, opening, queries, session, times
+from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.state import Opened
@@ -203,7 +203,7 @@ def _indented(raw: str) -> str:
 
 def _record(event: Event) -> Record | None:
     try:
-        return opening.configured().record(
+        return open_lake.configured().record(
             event["integration"], event["stream"], event["date"], event["seq"]
         )
     except OSError:

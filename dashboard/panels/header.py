@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from dashboard import escaping, exports, notes, opening, session, state, times
+from dashboard import access_log, escaping, exports, open_lake, session, state, times
 from dashboard.exports import Wish
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
@@ -36,7 +36,7 @@ def _watch(snapshot: Snapshot) -> None:
 def _freshness(snapshot: Snapshot) -> None:
     """The newest version against the one shown; rows under an open event are never moved."""
     session.rerun_if_stale()
-    newest = opening.configured().look()
+    newest = open_lake.configured().look()
     if newest is None or newest.version == snapshot.version:
         _calm(snapshot)
     elif st.session_state.get("live") and not session.view().opened:
@@ -156,7 +156,7 @@ def _views() -> None:
 
 
 def _saved() -> None:
-    known = notes.saved(opening.configured().views.newest(_MOST_VIEWS))
+    known = access_log.saved(open_lake.configured().views.newest(_MOST_VIEWS))
     if not known:
         st.caption("None yet. A saved view is a name for this page's address.")
     for place, (name, address) in enumerate(known):
@@ -186,8 +186,8 @@ def _save() -> None:
 
 def _name(name: str, address: str) -> None:
     """An empty address takes the name away."""
-    opening.configured().views.add(
-        datetime.now(UTC), who=opening.visitor(), name=name, address=address
+    open_lake.configured().views.add(
+        datetime.now(UTC), who=open_lake.visitor(), name=name, address=address
     )
 
 
@@ -203,10 +203,10 @@ def _export(snapshot: Snapshot, query: Query, total: int) -> None:
 def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
     """Plain links, so that the browser itself takes the file in, however long it is."""
     wish = Wish(
-        lake=opening.configured(),
+        lake=open_lake.configured(),
         snapshot=snapshot,
         query=query,
-        who=opening.visitor(),
+        who=open_lake.visitor(),
         address=state.search(session.view()),
         total=total,
     )

@@ -6,7 +6,7 @@ import logging
 
 import streamlit as st
 
-from dashboard import opening, session, times
+from dashboard import open_lake, session, times
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
 from dashboard.state import View
@@ -28,7 +28,7 @@ def no_lake() -> None:
 def unreadable(error: BaseException) -> None:
     """The class of the failure only: its text may hold addresses and credentials."""
     _log.warning("the lake cannot be read: %s", type(error).__name__)
-    opening.unguarded().forget()
+    open_lake.unguarded().forget()
     with notice(":material/error:", "The lake cannot be read"):
         st.caption(
             "The store did not answer as it should, or a file is damaged. Check `[lake]` in "

@@ -25,7 +25,7 @@ from sandbox.server import Options, running
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"
-SHELL = REPOSITORY / "dashboard" / "shell.py"
+SHELL = REPOSITORY / "dashboard" / "navigation.py"
 SHOTS = REPOSITORY / "test-artifacts" / "dashboard"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [

@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import counting, fields, queries, search, times
+from dashboard import counts, fields, queries, search, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.search import Term, Word
@@ -59,7 +59,7 @@ class Stage:
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few days are several."""
-    monkeypatch.setattr(counting, "_PORTION", timedelta(days=2))
+    monkeypatch.setattr(counts, "_PORTION", timedelta(days=2))
 
 
 def look(root: Path) -> Stage:
@@ -98,7 +98,7 @@ def replace(root: Path, day: date) -> None:
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Stage]]:
     """A lake that is rolled up, grows, is compacted, has rows replaced and is rolled up again."""
     with pytest.MonkeyPatch.context() as few:
-        few.setattr(counting, "_READINGS", 3)
+        few.setattr(counts, "_READINGS", 3)
         yield _stages(tmp_path_factory.mktemp("counted"))
 
 

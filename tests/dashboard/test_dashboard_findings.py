@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import small_lakes
 
-from dashboard import findings, queries
+from dashboard import queries, significant
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
 
@@ -45,7 +45,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 
 
 def told(snapshot: Snapshot, query: Query, order: str) -> list[tuple[str, str]]:
-    found = snapshot.ask(findings.found, query, order)
+    found = snapshot.ask(significant.found, query, order)
     return list(found.select("field", "value").iter_rows())
 
 
@@ -63,10 +63,10 @@ def test_by_lift_the_one_account_that_was_taken_comes_before_the_many(snapshot: 
 
 
 def test_shares_and_lift_are_what_they_say(snapshot: Snapshot) -> None:
-    found = snapshot.ask(findings.found, HOUR, "share")
+    found = snapshot.ask(significant.found, HOUR, "share")
     row = found.row(by_predicate=pl.col("value") == "RU", named=True)
     selected = snapshot.ask(queries.summary, HOUR).events
-    compared = snapshot.ask(queries.summary, findings.baseline(HOUR)).events
+    compared = snapshot.ask(queries.summary, significant.baseline(HOUR)).events
     assert row["n"] == 80
     assert row["share"] == pytest.approx(80 / selected)
     assert (row["before"], row["usual"]) == (0, 0)
@@ -75,21 +75,21 @@ def test_shares_and_lift_are_what_they_say(snapshot: Snapshot) -> None:
 
 def test_ordinary_traffic_has_nothing_to_tell(snapshot: Snapshot) -> None:
     day = Query(since=NOW - timedelta(days=3), until=NOW - timedelta(days=1))
-    everything = findings.baseline(day)
+    everything = significant.baseline(day)
     assert everything.until == day.since
     assert not {field for field, _ in told(snapshot, day, "share")} & {"actor", "source_ip"}
 
 
 def test_a_filtered_search_is_compared_with_all_of_its_time() -> None:
     filtered = Query(since=ATTACK, until=NOW, filters=(Filter(field="outcome", value="failure"),))
-    assert findings.baseline(filtered) == HOUR
+    assert significant.baseline(filtered) == HOUR
 
 
 def test_a_value_that_came_with_the_selection_is_new_and_another_is_not(
     snapshot: Snapshot,
 ) -> None:
     values = (("source_ip", "198.51.100.7"), ("actor", "ada@acme.example"), ("country", ""))
-    first = snapshot.ask(findings.first_seen, values)
+    first = snapshot.ask(significant.first_seen, values)
     assert first["source_ip", "198.51.100.7"] == ATTACK
     assert first["actor", "ada@acme.example"] < NOW - timedelta(days=5)
     assert first["country", ""] < ATTACK
@@ -102,11 +102,11 @@ def test_a_handful_of_events_stands_out_in_nothing(snapshot: Snapshot) -> None:
 
 
 def test_only_where_the_lake_reaches_back_further_is_something_new(snapshot: Snapshot) -> None:
-    began = snapshot.ask(findings.begins, HOUR)
+    began = snapshot.ask(significant.begins, HOUR)
     assert began
-    assert findings.is_new(ATTACK, began)
-    assert not findings.is_new(ATTACK - timedelta(days=3), began)
+    assert significant.is_new(ATTACK, began)
+    assert not significant.is_new(ATTACK - timedelta(days=3), began)
     everything = Query(since=NOW - timedelta(days=30), until=NOW)
-    assert not findings.is_new(ATTACK, snapshot.ask(findings.begins, everything))
+    assert not significant.is_new(ATTACK, snapshot.ask(significant.begins, everything))
     nothing = Query(since=NOW + timedelta(days=1), until=NOW + timedelta(days=2))
-    assert snapshot.ask(findings.begins, nothing) is None
+    assert snapshot.ask(significant.begins, nothing) is None

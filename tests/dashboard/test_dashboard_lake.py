@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import small_lakes
 
-from dashboard import lake, opening, queries
+from dashboard import lake, open_lake, queries
 from dashboard.lake import Lake
 from dashboard.queries import Query
 
@@ -79,6 +79,6 @@ def test_the_lake_is_the_one_of_the_configuration(
     file.write_text('[lake]\nroot = "/somewhere/else"\n')
     monkeypatch.setenv("AUDITLAKE_CONFIG", str(file))
     monkeypatch.delenv("AUDITLAKE_LAKE__ROOT", raising=False)
-    assert opening.unguarded().root == "/somewhere/else"
+    assert open_lake.unguarded().root == "/somewhere/else"
     file.unlink()
-    assert opening.unguarded().root == "data"
+    assert open_lake.unguarded().root == "data"

@@ -9,9 +9,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from dashboard import notes
+from dashboard import access_log
+from dashboard.access_log import Seen
 from dashboard.lake import Lake
-from dashboard.notes import Seen
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -29,7 +29,7 @@ def test_the_newest_address_of_a_name_counts_and_a_name_can_be_taken_away(tmp_pa
     views = Lake(str(tmp_path), {}).views
     for hour, (name, address) in enumerate([("b", "q=1"), ("a", "q=2"), ("b", "q=3"), ("a", "")]):
         views.add(NOW + timedelta(hours=hour), who="ada", name=name, address=address)
-    assert notes.saved(views.newest(99)) == [("b", "q=3")]
+    assert access_log.saved(views.newest(99)) == [("b", "q=3")]
 
 
 def test_before_anything_is_written_there_is_nothing(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import people
-from dashboard.people import Exposed, NotSignedIn, Refused, Rules
+from dashboard import auth
+from dashboard.auth import Exposed, NotSignedIn, Refused, Rules
 
 AUTH: dict[str, Any] = {"auth": {"client_id": "x"}}
 GUARDED = {**AUTH, "auditlake": {"allowed_groups": ["sec"], "allowed_domains": ["Acme.example"]}}
@@ -21,19 +21,19 @@ def user(**claims: Any) -> dict[str, Any]:
 
 
 def test_on_loopback_whoever_reaches_it_is_the_account_of_this_machine() -> None:
-    assert people.admitted({}, {}, "127.0.0.1") == getpass.getuser()
+    assert auth.admitted({}, {}, "127.0.0.1") == getpass.getuser()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.5", "", None])
 def test_elsewhere_nobody_is_without_sign_in(address: str | None) -> None:
-    assert people.exposed({}, address)
+    assert auth.exposed({}, address)
     with pytest.raises(Exposed):
-        people.admitted({}, user(groups=["sec"]), address)
+        auth.admitted({}, user(groups=["sec"]), address)
 
 
 def test_who_has_not_signed_in_is_nobody() -> None:
     with pytest.raises(NotSignedIn):
-        people.admitted(GUARDED, {"is_logged_in": False, "groups": ["sec"]}, "127.0.0.1")
+        auth.admitted(GUARDED, {"is_logged_in": False, "groups": ["sec"]}, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_who_has_not_signed_in_is_nobody() -> None:
     ],
 )
 def test_a_group_or_a_verified_address_lets_in(claims: dict[str, Any]) -> None:
-    assert people.admitted(GUARDED, user(**claims), "0.0.0.0") == claims["email"]
+    assert auth.admitted(GUARDED, user(**claims), "0.0.0.0") == claims["email"]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_a_group_or_a_verified_address_lets_in(claims: dict[str, Any]) -> None:
 )
 def test_anything_less_does_not(claims: dict[str, Any]) -> None:
     with pytest.raises(Refused):
-        people.admitted(GUARDED, user(**claims), "127.0.0.1")
+        auth.admitted(GUARDED, user(**claims), "127.0.0.1")
 
 
 @given(st.dictionaries(st.sampled_from(["groups", "email", "email_verified"]), st.text()))
 def test_without_a_rule_nobody_belongs(claims: dict[str, Any]) -> None:
-    assert not people.belongs(claims, Rules())
+    assert not auth.belongs(claims, Rules())
     with pytest.raises(Refused):
-        people.admitted(AUTH, user(**claims), "127.0.0.1")
+        auth.admitted(AUTH, user(**claims), "127.0.0.1")

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from dashboard import lake, people
+from dashboard import auth, lake
 from dashboard.lake import Lake
 from pipelines import settings
 from pipelines.errors import ConfigurationError
@@ -20,7 +20,7 @@ MISCONFIGURED = ConfigurationError
 def check_listening() -> None:
     """Ends the process where others could reach a server that asks nobody to sign in."""
     address = st.get_option("server.address")
-    if people.exposed(_secrets(), address):
+    if auth.exposed(_secrets(), address):
         sys.exit(
             f"dashboard: it would listen on {address or 'every address'} and asks nobody to sign "
             "in: set dashboard.host to 127.0.0.1, or set up sign-in (docs/dashboard.md)"
@@ -29,7 +29,7 @@ def check_listening() -> None:
 
 def visitor() -> str:
     """Who is asking. Raises people.NotSignedIn, people.Refused or people.Exposed."""
-    return people.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+    return auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
 
 
 def configured() -> Lake:

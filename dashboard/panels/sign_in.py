@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard import opening
-from dashboard.notes import Seen
+from dashboard import open_lake
+from dashboard.access_log import Seen
 from dashboard.panels.notices import notice
 
 # Signing in comes back to the bare address; the browser keeps the one that was asked for.
@@ -59,5 +59,5 @@ def exposed() -> None:
 def _record_once(who: str) -> None:
     if not st.session_state.get("refusal_recorded"):
         seen = Seen(who=who, what="refused", about="")
-        opening.unguarded().access.record(datetime.now(UTC), seen)
+        open_lake.unguarded().access.record(datetime.now(UTC), seen)
         st.session_state["refusal_recorded"] = True

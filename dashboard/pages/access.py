@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import opening, session
+from dashboard import open_lake, session
 
 _MOST = 1000
 
 
 def show() -> None:
     session.leave()
-    rows = opening.configured().access.newest(_MOST)
+    rows = open_lake.configured().access.newest(_MOST)
     st.markdown("## Access")
     st.caption(
         f"Who looked at what, newest first · the newest {_MOST:,} rows of the append-only table "

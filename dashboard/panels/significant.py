@@ -8,13 +8,13 @@ from datetime import datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, fields, findings, queries, session
+from dashboard import charts, fields, queries, session, significant
 from dashboard.lake import Snapshot
 from dashboard.queries import Filter, Query
 
 
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
-    compared = sum(n for _, n in snapshot.ask(queries.days, findings.baseline(query)))
+    compared = sum(n for _, n in snapshot.ask(queries.days, significant.baseline(query)))
     with st.container(horizontal=True, vertical_alignment="center"):
         order = _order()
         st.caption(
@@ -28,13 +28,13 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
             "the graph."
         )
         return
-    found = snapshot.ask(findings.found, query, order)
+    found = snapshot.ask(significant.found, query, order)
     if found.is_empty():
         st.caption("Nothing stands out: no value of five events or more is much more frequent.")
         return
     values = tuple(found.select("field", "value").iter_rows())
-    known = snapshot.ask(findings.first_seen, values)
-    began = snapshot.ask(findings.begins, query)
+    known = snapshot.ask(significant.first_seen, values)
+    began = snapshot.ask(significant.begins, query)
     left, right = st.columns([1.9, 1], gap="small")
     with left:
         _grid(found, [_since(known.get(value), began) for value in values])
@@ -50,8 +50,8 @@ def _order() -> str:
     st.session_state.setdefault("order", "share")
     chosen = st.segmented_control(
         "Order",
-        list(findings.ORDERS),
-        format_func=findings.ORDERS.__getitem__,
+        list(significant.ORDERS),
+        format_func=significant.ORDERS.__getitem__,
         key="order",
         required=True,
         label_visibility="collapsed",
@@ -105,7 +105,7 @@ def _since(first: datetime | None, began: tuple[datetime, datetime] | None) -> s
     if first is None:
         return ""
     when = f"{first.astimezone(session.zone()):%d %b %Y}"
-    return f"NEW · {when}" if findings.is_new(first, began) else when
+    return f"NEW · {when}" if significant.is_new(first, began) else when
 
 
 def _take(key: str, values: list[tuple[str, str]]) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import lake, opening, people, session
-from dashboard.pages import entities, explore, integrity, sources, visits
-from dashboard.panels import door, notices
+from dashboard import auth, lake, open_lake, session
+from dashboard.pages import access, entities, explore, integrity, sources
+from dashboard.panels import notices, sign_in
 
 STATIC = Path(__file__).parent / "static"
 
@@ -23,18 +23,18 @@ def main() -> None:
     st.logo(str(STATIC / "logo.svg"), size="small")
     st.html(STATIC / "style.css")
     try:
-        opening.visitor()
-        door.come_back()
+        open_lake.visitor()
+        sign_in.come_back()
         _pages().run()
-    except people.NotSignedIn:
-        door.sign_in()
-    except people.Refused as error:
-        door.refused(str(error))
-    except people.Exposed:
-        door.exposed()
+    except auth.NotSignedIn:
+        sign_in.sign_in()
+    except auth.Refused as error:
+        sign_in.refused(str(error))
+    except auth.Exposed:
+        sign_in.exposed()
     except lake.UNREADABLE as error:
         notices.unreadable(error)
-    except opening.MISCONFIGURED as error:
+    except open_lake.MISCONFIGURED as error:
         notices.misconfigured(error)
 
 
@@ -55,7 +55,7 @@ def _pages() -> st.Page:
             icon=":material/verified_user:",
             url_path="integrity",
         ),
-        "visits": st.Page(visits.show, title="Access", icon=":material/policy:", url_path="access"),
+        "visits": st.Page(access.show, title="Access", icon=":material/policy:", url_path="access"),
     }
     session.introduce(pages)
     return st.navigation(list(pages.values()), position="top")

@@ -30,10 +30,11 @@ from tlog_scales.signing import PlainEd25519Signer
 from tlog_scales.writer import TilesWriter
 
 from pipelines import lake as lakes
-from pipelines import normalise, registry
+from pipelines import registry
 from pipelines.integrity import ledger, prove, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
 LOG = Log("okta", "system_log")

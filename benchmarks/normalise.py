@@ -61,7 +61,8 @@ def main() -> None:
 
 
 def shares(folder: Path) -> None:
-    from pipelines import ocsf, registry  # noqa: PLC0415
+    from pipelines import registry  # noqa: PLC0415
+    from pipelines.mapping import ocsf  # noqa: PLC0415
 
     seen, unknown = Counter[str](), Counter[str]()
     for path in sorted(folder.glob("*.ndjson")):
@@ -94,7 +95,8 @@ def worker(kind: str, size: int) -> dict[str, float]:
     """Figures of a kind: all its streams in turn, on the one core this process is put on."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from pipelines import ocsf, registry  # noqa: PLC0415
+    from pipelines import registry  # noqa: PLC0415
+    from pipelines.mapping import ocsf  # noqa: PLC0415
 
     integration, logs = registry.kind(kind), records(kind)
     streams = [stream for stream in integration.streams(None) if logs.get(stream.name)]
@@ -136,7 +138,7 @@ def batches(found: list[bytes], streams: int, size: int) -> Iterator[list[bytes]
 
 def mapped(integration: Integration, stream: Stream, batch: list[bytes]) -> tuple[DataFrame, float]:
     """auditlake: (events, seconds)."""
-    from pipelines import normalise  # noqa: PLC0415
+    from pipelines.mapping import normalise  # noqa: PLC0415
 
     raw = normalise.read(stream, batch, datetime.now(UTC), "poll").with_row_index("seq")
     started = time.process_time()

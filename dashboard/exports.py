@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from dashboard import queries
+from dashboard.access_log import Seen
 from dashboard.lake import Lake, Snapshot
-from dashboard.notes import Seen
 from dashboard.queries import Query
-from pipelines import export
+from pipelines.mapping import export
 
 FOLDER = "files"
 FORMS = {"parquet": "Parquet", "csv": "CSV", "ndjson": "NDJSON", "ocsf": "OCSF"}

@@ -22,13 +22,11 @@ from rich.console import Console
 from pipelines import (
     asked,
     bars,
-    columns,
     doctor,
     event_commands,
     extract,
     http,
     maintenance,
-    normalise,
     registry,
     settings,
     status,
@@ -40,6 +38,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integration import Integration, Span, Stream
 from pipelines.integrity import commands
 from pipelines.lake import Lake, Log
+from pipelines.mapping import lineage, normalise
 from pipelines.options import Time
 from pipelines.settings import Settings
 from pipelines.spans import Known
@@ -368,7 +367,7 @@ def _write_rows(
 def _explain_rows(
     integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
 ) -> None:
-    for origins in columns.explain(integration, stream, _raw(stream, batch)):
+    for origins in lineage.explain(integration, stream, _raw(stream, batch)):
         for origin in origins:
             said = json.dumps(origin.value, ensure_ascii=False, default=_plain)
             click.echo(f"{origin.column:16}{said}  <-  {', '.join(origin.sources)}")

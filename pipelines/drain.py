@@ -24,7 +24,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import extract, http, normalise
+from pipelines import extract, http
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, Refused
 from pipelines.event import Timestamp
@@ -32,6 +32,7 @@ from pipelines.extract import Clock, Report, Round, utc_now
 from pipelines.http import SignedIn
 from pipelines.integration import Delivery, Held, Look, Named, Page, Push, Pushed, Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 from pipelines.settings import Via
 from pipelines.spool import Damaged, Spool
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from pipelines import columns, export, registry, renormalise, settings
 from pipelines import lake as lakes
+from pipelines import registry, renormalise, settings
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.export import Wanted
+from pipelines.mapping import export, lineage
+from pipelines.mapping.export import Wanted
 from pipelines.options import Time
 
 
@@ -73,7 +74,7 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
 @click.command(name="columns")
 def columns_() -> None:
     """What every column of `events` means, and where it comes from in each vendor's records."""
-    click.echo(columns.page(registry.kinds().values()))
+    click.echo(lineage.page(registry.kinds().values()))
 
 
 def _to_standard_output(pieces: Iterator[bytes]) -> None:

@@ -19,7 +19,7 @@ from operator import attrgetter
 import polars as pl
 from msgspec import MsgspecError
 
-from pipelines import gathering, http, normalise, spans
+from pipelines import gathering, http, spans
 from pipelines import lake as lakes
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
@@ -27,6 +27,7 @@ from pipelines.http import SignedIn
 from pipelines.integration import Gap, Page, Source, Span, Stream
 from pipelines.integrity import ledger
 from pipelines.lake import Claim, Lake, Log
+from pipelines.mapping import normalise
 from pipelines.records import Malformed
 from pipelines.settings import Via
 

@@ -16,11 +16,11 @@ from random import Random
 import polars as pl
 
 from pipelines import lake as lakes
-from pipelines import normalise
 from pipelines.errors import LakeError
 from pipelines.event import EVENTS
 from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 
 _PART = 100_000
 _SAMPLED_DAYS = 5

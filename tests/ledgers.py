@@ -12,12 +12,13 @@ from random import Random
 import msgspec
 import polars as pl
 
-from pipelines import extract, http, normalise, registry
+from pipelines import extract, http, registry
 from pipelines import lake as lakes
 from pipelines.extract import Report
 from pipelines.http import Patience
 from pipelines.integration import Source
 from pipelines.lake import Lake
+from pipelines.mapping import normalise
 from sandbox import server
 from sandbox.company import Company
 from sandbox.server import Running

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines import cli, columns, registry
+from pipelines import cli, registry
 from pipelines.event import EVENTS
+from pipelines.mapping import lineage
 from tests.test_renormalise import made
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"
@@ -16,11 +17,11 @@ REMEDY = "run: auditlake columns > docs/columns.md"
 
 @pytest.mark.parametrize("kind", sorted(registry.kinds()))
 def test_the_page_is_up_to_date_for_every_vendor(kind):
-    assert columns.section(registry.kind(kind)) in PAGE.read_text(), REMEDY
+    assert lineage.section(registry.kind(kind)) in PAGE.read_text(), REMEDY
 
 
 def test_the_page_lists_every_column_with_a_meaning():
-    head, *_ = columns.page([]).partition("## ")
+    head, *_ = lineage.page([]).partition("## ")
     assert PAGE.read_text().startswith(head), REMEDY
     listed = [line.split("|")[1:5] for line in head.splitlines() if line.startswith("| ")]
     assert [column.strip() for column, *_ in listed[1:]] == list(EVENTS)
@@ -51,7 +52,7 @@ def test_explain_reads_the_event_inside_its_list(lake):
     stream, integration = history.stream, history.source.integration
     record = b'{"id":"1","time":"2026-03-01T00:00:00Z","list":[{"verb":"a"},{"verb":"b"}]}'
     raw = cli._raw(stream, [(0, record)])
-    first, second = columns.explain(integration, stream, raw)
+    first, second = lineage.explain(integration, stream, raw)
     found = [o for o in second if o.column == "action"]
     assert [(o.value, o.sources) for o in found] == [("b", ("list[].verb",))]
     assert [o.value for o in first if o.column == "action"] == ["a"]

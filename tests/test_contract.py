@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from pipelines import extract, http, normalise, registry
+from pipelines import extract, http, registry
 from pipelines import lake as lakes
 from pipelines.event import EVENTS
 from pipelines.http import Patience
 from pipelines.lake import Log
+from pipelines.mapping import normalise
 from sandbox import server
 from sandbox.faults import Fault
 

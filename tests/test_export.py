@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import cli, export, interchange
+from pipelines import cli
 from pipelines.errors import ConfigurationError
 from pipelines.event import EVENTS
-from pipelines.export import Wanted
+from pipelines.mapping import export, ocsf_export
+from pipelines.mapping.export import Wanted
 from tests.test_interchange import faults, rows
 from tests.test_renormalise import land, made, record
 
@@ -49,7 +50,7 @@ def test_every_format_holds_every_row_newest_first(drawn):
     assert pl.read_parquet(io.BytesIO(whole(frame, "parquet"))).equals(expected)
     events = [json.loads(line) for line in whole(frame, "ocsf").splitlines()]
     assert [fault for event in events for fault in faults(event)] == []
-    assert interchange.from_ocsf(events).to_dicts() == expected.to_dicts()
+    assert ocsf_export.from_ocsf(events).to_dicts() == expected.to_dicts()
     uids = expected["event_uid"].to_list()
     assert [json.loads(line)["event_uid"] for line in whole(frame, "ndjson").split(b"\n")[:-1]] == (
         uids

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import normalise, ocsf, records, registry
+from pipelines import records, registry
+from pipelines.mapping import normalise, ocsf
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

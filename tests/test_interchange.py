@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from pipelines import interchange, normalise, ocsf, records, registry
+from pipelines import records, registry
 from pipelines.event import EVENTS
+from pipelines.mapping import normalise, ocsf, ocsf_export
 from tests.test_golden import FIXTURES, NOW, STREAMS
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -62,9 +63,9 @@ def rows(draw):
 @given(st.lists(rows(), min_size=1, max_size=4))
 def test_any_row_is_a_valid_event_and_comes_back_as_it_was(drawn):
     frame = pl.DataFrame(drawn, schema=EVENTS)
-    events = [json.loads(json.dumps(event)) for event in interchange.to_ocsf(frame)]
+    events = [json.loads(json.dumps(event)) for event in ocsf_export.to_ocsf(frame)]
     assert [fault for event in events for fault in faults(event)] == []
-    assert interchange.from_ocsf(events).to_dicts() == frame.to_dicts()
+    assert ocsf_export.from_ocsf(events).to_dicts() == frame.to_dicts()
 
 
 def faults(event):
@@ -115,7 +116,7 @@ def event(**columns):
     row["activity_type"] = ocsf.class_name(row["class_uid"])
     row["action_type"] = ocsf.activity_name(row["class_uid"], row["activity_id"])
     frame = pl.DataFrame([row], schema=EVENTS)
-    (found,) = interchange.to_ocsf(frame)
+    (found,) = ocsf_export.to_ocsf(frame)
     assert faults(found) == []
     return found
 
@@ -163,6 +164,6 @@ def test_every_vendors_events_are_valid_and_come_back(kind, stream):
     lines = records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll").with_row_index("seq")
     frame = normalise.normalise(kind, integration, found, raw).events
-    events = list(interchange.to_ocsf(frame))
+    events = list(ocsf_export.to_ocsf(frame))
     assert [fault for event in events for fault in faults(event)] == []
-    assert interchange.from_ocsf(events).to_dicts() == frame.to_dicts()
+    assert ocsf_export.from_ocsf(events).to_dicts() == frame.to_dicts()

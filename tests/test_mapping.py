@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import ocsf, registry
+from pipelines import registry
+from pipelines.mapping import ocsf
 
 CATALOGUES = Path(__file__).parent / "catalogues"
 KINDS = sorted(registry.kinds())

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines import extract, normalise, records, registry
+from pipelines import extract, records, registry
 from pipelines.event import EVENTS
 from pipelines.integration import Field
+from pipelines.mapping import normalise
 from tests.test_golden import FIXTURES, STREAMS
 from tests.test_renormalise import events, land, made, record
 

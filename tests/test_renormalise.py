@@ -17,11 +17,12 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import definitions, extract, normalise, renormalise
+from pipelines import definitions, extract, renormalise
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integration import Guide, Integration, Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 from pipelines.renormalise import History
 from pipelines.settings import IntegrationSettings
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from pipelines import sentences
 from pipelines.event import EVENTS
+from pipelines.mapping import messages
 
 BOB = {"id": "u2", "name": "Bob", "type": "User"}
 ADMINS = {"id": "g1", "name": "Admins", "type": "UserGroup"}
@@ -14,7 +14,7 @@ LEDGER = {"id": "f1", "name": "Ledger", "type": "document"}
 def said(class_uid, activity_id, **columns):
     row = dict.fromkeys(EVENTS) | {"actor_name": "Ada", "outcome": "success", "targets": []}
     frame = pl.DataFrame([row | columns], schema=EVENTS)
-    (message,) = sentences.sentences(frame, [(class_uid, activity_id)])
+    (message,) = messages.sentences(frame, [(class_uid, activity_id)])
     return message
 
 

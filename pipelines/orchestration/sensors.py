@@ -17,7 +17,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from pipelines import asked, normalise
+from pipelines import asked
 from pipelines import lake as lakes
 from pipelines.asked import Plan
 from pipelines.errors import AuditlakeError
@@ -25,6 +25,7 @@ from pipelines.extract import Round, utc_now
 from pipelines.http import Patience, SignedIn
 from pipelines.integration import Page, Source
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, opened
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word

@@ -21,8 +21,8 @@ from starlette.routing import Route
 from dashboard import escaping, exports
 from dashboard.exports import Tickets, Wish
 from dashboard.lake import Lake
-from dashboard.policy import Policy
 from dashboard.queries import Filter, Query
+from dashboard.security_headers import Policy
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ROWS = [*small_lakes.events(300, end=NOW), small_lakes.hostile(999, NOW)]

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, normalise, registry
+from pipelines import extract, http, registry
 from pipelines.errors import AuditlakeError
 from pipelines.http import Patience
 from pipelines.integrations import cloudflare
+from pipelines.mapping import normalise
 from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options

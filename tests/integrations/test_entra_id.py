@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, extract, http, normalise, registry, spans
+from pipelines import auth, extract, http, registry, spans
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import entra_id
+from pipelines.mapping import normalise
 from sandbox import microsoft, tokens
 from sandbox.faults import Fault
 from sandbox.server import Options, running

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines import extract, http, normalise, registry
+from pipelines import extract, http, registry
 from pipelines.errors import ConfigurationError, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integrations import google_workspace
+from pipelines.mapping import normalise
 from sandbox import server, tokens
 from sandbox.faults import Fault
 from sandbox.server import Options

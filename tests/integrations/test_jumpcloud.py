@@ -7,11 +7,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http, normalise, registry
+from pipelines import http, registry
 from pipelines.errors import ConfigurationError, Refused
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import jumpcloud
+from pipelines.mapping import normalise
 from sandbox.faults import Fault
 from sandbox.services import jumpcloud as sandbox
 

@@ -7,11 +7,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import extract, http, normalise, registry
+from pipelines import extract, http, registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integration import Source, Span
 from pipelines.integrations import opsgenie
+from pipelines.mapping import normalise
 from sandbox.faults import Fault
 from sandbox.services import opsgenie as sandbox
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from pipelines import lake as lakes
-from pipelines import normalise, registry
+from pipelines import registry
 from pipelines.integrity import keys, ledger, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
+from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
 LOG = Log("okta", "system_log")

@@ -12,9 +12,10 @@ from datetime import date
 
 import polars as pl
 
-from pipelines import normalise, registry
+from pipelines import registry
 from pipelines.integrity.verifier.audit import bounded, root_of
 from pipelines.integrity.verifier.shelf import HASH, WIDTH
+from pipelines.mapping import normalise
 
 _COLUMNS = {
     "seq": pl.Int64(),

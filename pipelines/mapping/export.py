@@ -16,9 +16,9 @@ import msgspec
 import polars as pl
 import pyarrow.parquet as pq
 
-from pipelines import interchange
 from pipelines.errors import ConfigurationError
 from pipelines.event import EVENTS
+from pipelines.mapping import ocsf_export
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
@@ -99,7 +99,7 @@ def _ocsf(frames: Frames) -> Iterator[bytes]:
     encoder = msgspec.json.Encoder()
     for frame in frames:
         for part in frame.iter_slices(_EVENTS_AT_ONCE):
-            yield encoder.encode_lines(interchange.to_ocsf(part))
+            yield encoder.encode_lines(ocsf_export.to_ocsf(part))
 
 
 def _ndjson(frames: Frames) -> Iterator[bytes]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import ocsf
 from pipelines.event import EVENTS
+from pipelines.mapping import ocsf
 
 Event = dict[str, Any]
 Row = Mapping[str, Any]

@@ -15,10 +15,11 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import ocsf, places, sentences
+from pipelines import places
 from pipelines.event import EVENTS, TARGET, Timestamp
 from pipelines.integration import Integration, Stream
-from pipelines.reading import Reader
+from pipelines.mapping import messages, ocsf
+from pipelines.mapping.field_reader import Reader
 from pipelines.records import canonical, load
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -368,7 +369,7 @@ def _messages(frame: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Ser
     silent = given.is_null().arg_true()
     if silent.is_empty():
         return given
-    ours = sentences.sentences(frame[silent], [classes[row] for row in silent])
+    ours = messages.sentences(frame[silent], [classes[row] for row in silent])
     return given.scatter(silent, ours)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import event, normalise, records
+from pipelines import event, records
 from pipelines.event import EVENTS
 from pipelines.integration import Field, Integration, Stream
-from pipelines.reading import Reader, at
+from pipelines.mapping import normalise
+from pipelines.mapping.field_reader import Reader, at
 
 _COMMENT = re.compile(r'^    "(\w+)": .*?  # (.+)$', re.MULTILINE)
 _OURS = {

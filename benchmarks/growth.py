@@ -30,9 +30,9 @@ import polars as pl
 
 from pipelines import extract, http, maintenance, registry
 from pipelines import lake as lakes
-from pipelines.event import EVENTS, RAW
-from pipelines.integration import Source
 from pipelines.lake import Lake, Log
+from pipelines.schemas import EVENTS, RAW
+from pipelines.sdk.contract import Source
 from sandbox import server
 from sandbox.company import Company
 from sandbox.server import Options, Running

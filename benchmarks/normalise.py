@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polars import DataFrame
 
-    from pipelines.integration import Integration, Stream
+    from pipelines.sdk.contract import Integration, Stream
 
 BATCH = 20_000
 SMALL, LARGE = 60_000, 240_000

@@ -1,7 +1,7 @@
 """When the lake could not see: spans of event time in which a stream's answer is not whole. Pure.
 
 "Nothing happened" and "nobody asked" must never look the same. A span counts as seen from the
-moment it was asked for and answered; the rows are those of `coverage` (pipelines.event.COVERAGE).
+moment it was asked for and answered; the rows are those of `coverage` (pipelines.schemas.COVERAGE).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 import polars as pl
 
 from pipelines import spans
-from pipelines.integration import Span
+from pipelines.sdk.pages import Span
 
 _LEAST = timedelta(seconds=2)  # vendors' clocks are coarse
 _QUIET = timedelta(hours=1)  # a stream without news may be noted this seldom

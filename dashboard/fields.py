@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 _BEST_OF = {
     "actor": ("actor_email", "actor_name", "actor_id"),

@@ -23,8 +23,8 @@ from dashboard import queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from pipelines import rollup
-from pipelines.event import EVENTS, ROLLUPS
 from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.schemas import EVENTS, ROLLUPS
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from pipelines.extract import Report
-from pipelines.integration import Subscription
+from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
 
 _EVERY = 30.0

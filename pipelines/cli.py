@@ -35,11 +35,12 @@ from pipelines import (
 )
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
-from pipelines.integration import Integration, Span, Stream
 from pipelines.integrity import commands
 from pipelines.lake import Lake, Log
 from pipelines.mapping import lineage, normalise
 from pipelines.options import Time
+from pipelines.sdk.contract import Integration, Stream
+from pipelines.sdk.pages import Span
 from pipelines.settings import Settings
 from pipelines.spans import Known
 

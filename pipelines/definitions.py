@@ -8,7 +8,6 @@ import dagster as dg
 from pipelines import http, registry, settings
 from pipelines import lake as lakes
 from pipelines.errors import ConfigurationError
-from pipelines.integration import Source
 from pipelines.lake import Lake
 from pipelines.orchestration.assets import (
     Connect,
@@ -31,6 +30,7 @@ from pipelines.orchestration.jobs import (
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
+from pipelines.sdk.contract import Source
 
 
 def definitions(

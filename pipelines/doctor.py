@@ -12,8 +12,8 @@ from pipelines import http
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError
 from pipelines.http import SignedIn
-from pipelines.integration import Source, Stream
 from pipelines.lake import Lake
+from pipelines.sdk.contract import Source, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,12 +27,14 @@ import polars as pl
 from pipelines import extract, http
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, Refused
-from pipelines.event import Timestamp
 from pipelines.extract import Clock, Report, Round, utc_now
 from pipelines.http import SignedIn
-from pipelines.integration import Delivery, Held, Look, Named, Page, Push, Pushed, Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
+from pipelines.schemas import Timestamp
+from pipelines.sdk.contract import Source, Stream
+from pipelines.sdk.pages import Page
+from pipelines.sdk.push import Delivery, Held, Look, Named, Push, Pushed
 from pipelines.settings import Via
 from pipelines.spool import Damaged, Spool
 

@@ -24,11 +24,12 @@ from pipelines import lake as lakes
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
 from pipelines.http import SignedIn
-from pipelines.integration import Gap, Page, Source, Span, Stream
 from pipelines.integrity import ledger
 from pipelines.lake import Claim, Lake, Log
 from pipelines.mapping import normalise
-from pipelines.records import Malformed
+from pipelines.sdk.contract import Source, Stream
+from pipelines.sdk.json_records import Malformed
+from pipelines.sdk.pages import Gap, Page, Span
 from pipelines.settings import Via
 
 _BATCH_RECORDS = 50_000

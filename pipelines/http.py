@@ -19,10 +19,11 @@ from typing import Any
 
 import httpx
 
-from pipelines import records, turns
+from pipelines import turns
 from pipelines.errors import Refused, TooSlow, Unavailable
-from pipelines.headers import retry_after, sent_at
-from pipelines.integration import Integration, Manners, Source
+from pipelines.sdk import json_records
+from pipelines.sdk.contract import Integration, Manners, Source
+from pipelines.sdk.headers import retry_after, sent_at
 from pipelines.turns import Turns
 
 _ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
@@ -168,7 +169,11 @@ class Patient(httpx.BaseTransport):
             response.read()
         except _BROKEN as error:
             return error
-        if response.is_success and _says_json(response) and not records.whole(response.content):
+        if (
+            response.is_success
+            and _says_json(response)
+            and not json_records.whole(response.content)
+        ):
             return httpx.RemoteProtocolError("the answer's JSON was cut short")
         return response
 

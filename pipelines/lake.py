@@ -37,7 +37,7 @@ from deltalake.schema import Field as DeltaField
 
 from pipelines import disk, handles, spans
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.event import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
+from pipelines.schemas import COVERAGE, ECHOES, EVENTS, RAW, RECONCILED, REJECTED, ROLLUPS
 from pipelines.settings import IntegritySettings, Settings
 
 _CURSOR = "auditlake.cursor"

@@ -24,8 +24,8 @@ from deltalake.exceptions import CommitFailedError
 from pipelines import lake as lakes
 from pipelines import rollup
 from pipelines.errors import LakeError
-from pipelines.event import ROLLUPS
 from pipelines.lake import Lake, Log
+from pipelines.schemas import ROLLUPS
 
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)

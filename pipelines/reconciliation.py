@@ -12,9 +12,9 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from pipelines import lake as lakes
-from pipelines.event import RECONCILED
-from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.schemas import RECONCILED
+from pipelines.sdk.contract import Source, Stream
 
 _DAYS = timedelta(days=7)
 _PATIENCE = timedelta(hours=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import integrations
 from pipelines.errors import ConfigurationError
-from pipelines.integration import Integration, Source
+from pipelines.sdk.contract import Integration, Source
 from pipelines.settings import Settings, validated
 
 

@@ -17,10 +17,10 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.event import EVENTS
-from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
+from pipelines.schemas import EVENTS
+from pipelines.sdk.contract import Source, Stream
 
 _PART = 100_000
 _SAMPLED_DAYS = 5

@@ -13,7 +13,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from pipelines.event import ROLLUPS
+from pipelines.schemas import ROLLUPS
 
 PARTS: dict[str, tuple[str, ...]] = {
     "what": (

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.integration import Gap, Span
+from pipelines.sdk.pages import Gap, Span
 
 _NOT_KEPT = "the vendor no longer keeps it"
 _SECOND = timedelta(seconds=1)

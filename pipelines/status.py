@@ -11,8 +11,8 @@ import polars as pl
 from pipelines import asked, spans
 from pipelines import lake as lakes
 from pipelines.asked import Plan
-from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
+from pipelines.sdk.contract import Source, Stream
 from pipelines.spans import Known
 
 _WEEK = timedelta(days=7)

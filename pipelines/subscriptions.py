@@ -21,7 +21,8 @@ from pipelines import disk, http
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extract import Clock, utc_now
 from pipelines.http import SignedIn
-from pipelines.integration import Endpoint, Enrolment, Known, Push, Source, Subscription
+from pipelines.sdk.contract import Source
+from pipelines.sdk.push import Endpoint, Enrolment, Known, Push, Subscription
 from pipelines.settings import Settings
 
 _EARLY = timedelta(hours=1)

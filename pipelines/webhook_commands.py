@@ -13,8 +13,8 @@ import click
 
 from pipelines import lake as lakes
 from pipelines import registry, settings, status, subscriptions, webhooks
-from pipelines.integration import Source
 from pipelines.lake import Lake
+from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
 from pipelines.subscriptions import Enrolled
 

@@ -31,8 +31,9 @@ from pipelines import announcing, drain
 from pipelines.drain import Drain
 from pipelines.errors import ConfigurationError
 from pipelines.extract import utc_now
-from pipelines.integration import Headers, Push, Source
 from pipelines.lake import Lake
+from pipelines.sdk.contract import Source
+from pipelines.sdk.push import Headers, Push
 from pipelines.settings import LOOPBACK, Settings, WebhookSettings
 from pipelines.spool import Full, Spool
 from pipelines.subscriptions import Renewals

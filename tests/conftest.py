@@ -16,9 +16,9 @@ from hypothesis import settings
 
 from pipelines import extract, registry
 from pipelines import lake as lakes
-from pipelines.event import EVENTS, RAW
-from pipelines.integration import Source
 from pipelines.lake import Lake
+from pipelines.schemas import EVENTS, RAW
+from pipelines.sdk.contract import Source
 from sandbox.faults import Fault
 from sandbox.server import Options, Running, running
 

@@ -16,9 +16,9 @@ from pipelines import extract, http, registry
 from pipelines import lake as lakes
 from pipelines.extract import Report
 from pipelines.http import Patience
-from pipelines.integration import Source
 from pipelines.lake import Lake
 from pipelines.mapping import normalise
+from pipelines.sdk.contract import Source
 from sandbox import server
 from sandbox.company import Company
 from sandbox.server import Running

@@ -6,8 +6,8 @@ import pytest
 
 from pipelines import definitions, extract, http, registry, status
 from pipelines import lake as lakes
-from pipelines.integration import Span
 from pipelines.lake import Log
+from pipelines.sdk.pages import Span
 from sandbox.faults import Fault
 
 STREAMS = [

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import cli, registry
-from pipelines.event import EVENTS
 from pipelines.mapping import lineage
+from pipelines.schemas import EVENTS
 from tests.test_renormalise import made
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"

@@ -9,10 +9,10 @@ import pytest
 
 from pipelines import extract, http, registry
 from pipelines import lake as lakes
-from pipelines.event import EVENTS
 from pipelines.http import Patience
 from pipelines.lake import Log
 from pipelines.mapping import normalise
+from pipelines.schemas import EVENTS
 from sandbox import server
 from sandbox.faults import Fault
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import coverage, spans
-from pipelines.integration import Span
+from pipelines import spans
+from pipelines.sdk import windows
+from pipelines.sdk.pages import Span
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 LAG = timedelta(hours=12)
-STEPS = coverage.ladder(window=timedelta(hours=6), settle=timedelta(minutes=5), lag=LAG)
+STEPS = windows.ladder(window=timedelta(hours=6), settle=timedelta(minutes=5), lag=LAG)
 HISTORY = timedelta(days=3)
 
 events = st.lists(
@@ -46,7 +47,7 @@ class Vendor:
 
 def walk(vendor, cursor, now, found):
     vendor.now = now
-    for page in coverage.pages(STEPS, vendor.read)(None, cursor, now):
+    for page in windows.pages(STEPS, vendor.read)(None, cursor, now):
         found.update(page.records)
         cursor = page.cursor
     return cursor
@@ -60,7 +61,7 @@ def test_every_event_within_the_published_lag_is_found(happenings, pauses):
         for at, late in happenings
     ]
     vendor, found = Vendor(arrivals), set()
-    cursor = coverage.begin(STEPS)(START - HISTORY, START)
+    cursor = windows.begin(STEPS)(START - HISTORY, START)
     now = START
     for pause in pauses:
         now += timedelta(seconds=pause)
@@ -75,7 +76,7 @@ def test_every_event_within_the_published_lag_is_found(happenings, pauses):
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=40))
 def test_rounds_close_together_ask_little(pauses):
     vendor, now = Vendor([]), START
-    cursor = walk(vendor, coverage.begin(STEPS)(START - HISTORY, START), now, set())
+    cursor = walk(vendor, windows.begin(STEPS)(START - HISTORY, START), now, set())
     vendor.asked.clear()
     for pause in pauses:
         now += timedelta(seconds=pause)
@@ -87,7 +88,7 @@ def test_rounds_close_together_ask_little(pauses):
 
 def test_history_is_read_newest_first_and_wholly():
     vendor = Vendor([])
-    walk(vendor, coverage.begin(STEPS)(START - HISTORY, START), START, set())
+    walk(vendor, windows.begin(STEPS)(START - HISTORY, START), START, set())
     assert vendor.asked[0].until == START
     spans = sorted(vendor.asked, key=lambda span: span.since)
     assert spans[0].since == START - HISTORY
@@ -102,9 +103,9 @@ def test_a_window_cut_short_is_asked_again():
             raise ConnectionError
 
     vendor, seen = Broken([]), []
-    cursor = coverage.begin(STEPS)(START - HISTORY, START)
+    cursor = windows.begin(STEPS)(START - HISTORY, START)
     try:
-        for page in coverage.pages(STEPS, vendor.read)(None, cursor, START):
+        for page in windows.pages(STEPS, vendor.read)(None, cursor, START):
             seen.append(page.cursor)
     except ConnectionError:
         pass
@@ -118,7 +119,7 @@ lags = st.lists(st.integers(0, 20 * 3600), max_size=4).map(
 
 @given(lags)
 def test_what_is_measured_never_takes_the_published_lag_away_and_stays_within_the_budget(late):
-    ages = coverage.climb(STEPS, late)
+    ages = windows.climb(STEPS, late)
     assert set(STEPS.always) <= set(ages)
     assert STEPS.cost(ages) <= STEPS.per_day + STEPS.cost(STEPS.always)
     assert list(ages) == sorted(set(ages))
@@ -126,10 +127,10 @@ def test_what_is_measured_never_takes_the_published_lag_away_and_stays_within_th
 
 def test_reading_again_follows_the_lag_that_was_measured():
     hour = timedelta(hours=1)
-    assert coverage.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
-    assert coverage.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
-    assert coverage.climb(STEPS, [16 * hour]) == (LAG, 20 * hour)
-    assert coverage.climb(replace(STEPS, per_day=0), [hour]) == (LAG,)
+    assert windows.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
+    assert windows.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
+    assert windows.climb(STEPS, [16 * hour]) == (LAG, 20 * hour)
+    assert windows.climb(replace(STEPS, per_day=0), [hour]) == (LAG,)
 
 
 @settings(max_examples=150, deadline=None)
@@ -142,11 +143,11 @@ def test_within_the_published_lag_nothing_is_missed_whatever_was_measured(
         for at, late in happenings
     ]
     vendor, found = Vendor(arrivals), set()
-    cursor, now = coverage.begin(STEPS)(START - HISTORY, START), START
+    cursor, now = windows.begin(STEPS)(START - HISTORY, START), START
     walk(vendor, cursor, now, set())
     vendor.asked.clear()
     for number, pause in enumerate(pauses):
-        cursor = coverage.learn(STEPS)(cursor, measured[number % len(measured)])
+        cursor = windows.learn(STEPS)(cursor, measured[number % len(measured)])
         now += timedelta(seconds=pause)
         cursor = walk(vendor, cursor, now, found)
     again = [span for span in vendor.asked if span.until < now - STEPS.settle * 2]
@@ -187,11 +188,11 @@ def test_a_burst_is_resumed_inside_and_nothing_of_it_is_lost(newest_first, secon
     arrivals = [(START + timedelta(seconds=s // 60 * 60), START) for s in seconds]
     vendor, found, answers = Paged(arrivals, newest_first=newest_first), set(), 0
     now = START + timedelta(hours=4)
-    cursor = coverage.begin(STEPS)(START - timedelta(hours=1), START - timedelta(minutes=30))
+    cursor = windows.begin(STEPS)(START - timedelta(hours=1), START - timedelta(minutes=30))
     for _ in range(200):
         vendor.left, before = data.draw(st.integers(1, 4)), cursor
         try:
-            for page in coverage.pages(STEPS, vendor.read, "time")(None, cursor, now):
+            for page in windows.pages(STEPS, vendor.read, "time")(None, cursor, now):
                 found.update(page.records)
                 cursor, answers = page.cursor, answers + 1
             break
@@ -205,14 +206,14 @@ def test_a_burst_is_resumed_inside_and_nothing_of_it_is_lost(newest_first, secon
 def test_after_a_fault_a_window_goes_on_where_its_last_answer_ended(newest_first):
     arrivals = [(START + timedelta(minutes=minute), START) for minute in range(100)]
     vendor, now = Paged(arrivals, newest_first=newest_first), START + timedelta(minutes=100)
-    cursor, pages = coverage.begin(STEPS)(START - timedelta(hours=1), START), []
+    cursor, pages = windows.begin(STEPS)(START - timedelta(hours=1), START), []
     vendor.left = 3
     try:
-        for page in coverage.pages(STEPS, vendor.read, "time")(None, cursor, now):
+        for page in windows.pages(STEPS, vendor.read, "time")(None, cursor, now):
             pages.append(page)
     except ConnectionError:
         vendor.left = None
-    pages += coverage.pages(STEPS, vendor.read, "time")(None, pages[-1].cursor, now)
+    pages += windows.pages(STEPS, vendor.read, "time")(None, pages[-1].cursor, now)
     whole, again, *_ = vendor.asked
     border = START + timedelta(minutes=70 if newest_first else 29)
     assert border in (again.since, again.until.replace(microsecond=0))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from pipelines import cli
 from pipelines.errors import ConfigurationError
-from pipelines.event import EVENTS
 from pipelines.mapping import export, ocsf_export
 from pipelines.mapping.export import Wanted
+from pipelines.schemas import EVENTS
 from tests.test_interchange import faults, rows
 from tests.test_renormalise import land, made, record
 

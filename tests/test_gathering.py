@@ -11,8 +11,8 @@ from deltalake import DeltaTable
 from pipelines import gathering, handles
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.event import EVENTS
 from pipelines.lake import Lake, Log, Part
+from pipelines.schemas import EVENTS
 from tests.test_lake import LOG, batch
 
 LOGS = [Log("okta", f"log_{number}") for number in range(5)]

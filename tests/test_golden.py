@@ -12,8 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines import records, registry
+from pipelines import registry
 from pipelines.mapping import normalise, ocsf
+from pipelines.sdk import json_records
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ STREAMS = [
 def test_records_become_exactly_the_expected_rows(kind, stream):
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll")
     assert raw["fault"].is_null().all()
     raw = raw.with_columns(seq=pl.int_range(pl.len(), dtype=pl.Int64))

@@ -7,8 +7,8 @@ from pydantic import SecretStr
 from pipelines import http, registry
 from pipelines.errors import Refused, Unavailable
 from pipelines.http import Pace, Patience
-from pipelines.integration import Manners, Source
 from pipelines.integrations import okta
+from pipelines.sdk.contract import Manners, Source
 
 OK = httpx.Response(200, json=[])
 

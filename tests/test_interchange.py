@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from pipelines import records, registry
-from pipelines.event import EVENTS
+from pipelines import registry
 from pipelines.mapping import normalise, ocsf, ocsf_export
+from pipelines.schemas import EVENTS
+from pipelines.sdk import json_records
 from tests.test_golden import FIXTURES, NOW, STREAMS
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -161,7 +162,7 @@ def test_a_privilege_is_what_was_granted():
 def test_every_vendors_events_are_valid_and_come_back(kind, stream):
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll").with_row_index("seq")
     frame = normalise.normalise(kind, integration, found, raw).events
     events = list(ocsf_export.to_ocsf(frame))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.event import EVENTS, RAW, REJECTED
 from pipelines.lake import Claim, Lake, Log
+from pipelines.schemas import EVENTS, RAW, REJECTED
 
 LOG = Log("okta", "system_log")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

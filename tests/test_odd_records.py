@@ -13,10 +13,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines import extract, records, registry
-from pipelines.event import EVENTS
-from pipelines.integration import Field
+from pipelines import extract, registry
 from pipelines.mapping import normalise
+from pipelines.schemas import EVENTS
+from pipelines.sdk import json_records
+from pipelines.sdk.contract import Field
 from tests.test_golden import FIXTURES, STREAMS
 from tests.test_renormalise import events, land, made, record
 
@@ -74,7 +75,7 @@ def read_and_derived(kind, stream, chance):
     """A batch of spoilt records between two good ones."""
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     values = [json.loads(line) for line in lines]
     bad = [spoilt(chance, chance.choice(values)) for _ in range(40)]
     batch = [lines[0], *bad, chance.choice(NO_RECORDS), lines[0]]

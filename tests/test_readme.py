@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pipelines import registry, settings
 from pipelines.cli import main
 from pipelines.errors import ConfigurationError
-from pipelines.integration import Integration
+from pipelines.sdk.contract import Integration
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import records
+from pipelines.sdk import json_records
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -18,7 +18,7 @@ values = st.recursive(
 @given(st.lists(values, max_size=6), st.sampled_from([None, 2]))
 def test_elements_are_the_documents_own_bytes(items, indent):
     body = json.dumps(items, indent=indent).encode()
-    found = records.elements(body)
+    found = json_records.elements(body)
     assert [json.loads(f) for f in found] == items
     assert all(f in body and f == f.strip() for f in found)
 
@@ -26,15 +26,15 @@ def test_elements_are_the_documents_own_bytes(items, indent):
 @given(st.dictionaries(st.text(), values, max_size=6))
 def test_members_are_the_documents_own_bytes(document):
     body = json.dumps(document).encode()
-    assert {k: json.loads(v) for k, v in records.members(body).items()} == document
+    assert {k: json.loads(v) for k, v in json_records.members(body).items()} == document
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=3), min_size=1, max_size=4))
 def test_a_document_cut_short_is_never_whole(items):
     body = json.dumps(items).encode()
-    assert records.whole(body)
+    assert json_records.whole(body)
     for end in range(1, len(body)):
-        assert not records.whole(body[:end])
+        assert not json_records.whole(body[:end])
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_a_document_cut_short_is_never_whole(items):
 )
 def test_one_odd_record_does_not_cost_its_neighbours(odd):
     body = b'[{"id":"1"}, ' + odd + b' ,{"id":"3"}]'
-    assert records.whole(body)
-    assert records.elements(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
+    assert json_records.whole(body)
+    assert json_records.elements(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
     wrapped = b'{"value":' + body + b',"next":"x"}'
-    assert records.members(wrapped) == {"value": body, "next": b'"x"'}
+    assert json_records.members(wrapped) == {"value": body, "next": b'"x"'}
 
 
 def test_lone_surrogates_are_replaced_and_depth_is_said():
-    assert records.load(b'{"a":"x\\ud800y"}') == {"a": "x\ufffdy"}
+    assert json_records.load(b'{"a":"x\\ud800y"}') == {"a": "x\ufffdy"}
     with pytest.raises(ValueError, match="deep"):
-        records.load(b"[" * 200_000 + b"]" * 200_000)
+        json_records.load(b"[" * 200_000 + b"]" * 200_000)
     with pytest.raises(ValueError, match="UTF-8"):
-        records.load(b'{"a":"\xff"}')
+        json_records.load(b'{"a":"\xff"}')
 
 
 def test_lines_of_ndjson():
-    assert records.lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']
+    assert json_records.lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from pipelines import definitions, extract, renormalise
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.integration import Guide, Integration, Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
 from pipelines.renormalise import History
+from pipelines.sdk.contract import Guide, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

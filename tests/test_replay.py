@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines import extract, status
-from pipelines.integration import Field
+from pipelines.sdk.contract import Field
 
 ODD = [
     b'{"published":"2026-03-01T09:00:00.000Z","eventType":"no.id"}',

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from pipelines.event import EVENTS
 from pipelines.mapping import messages
+from pipelines.schemas import EVENTS
 
 BOB = {"id": "u2", "name": "Bob", "type": "User"}
 ADMINS = {"id": "g1", "name": "Admins", "type": "UserGroup"}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import spans
-from pipelines.event import COVERAGE
-from pipelines.integration import Span
+from pipelines.schemas import COVERAGE
+from pipelines.sdk.pages import Span
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTES = range(60)

@@ -11,8 +11,8 @@ import pytest
 from pipelines import asked, definitions, http, turns
 from pipelines.asked import Plan
 from pipelines.http import Pace
-from pipelines.integration import Manners
 from pipelines.lake import Log
+from pipelines.sdk.contract import Manners
 
 LOG = Log("okta", "system_log")
 

@@ -18,7 +18,7 @@ from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.state import Opened
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 Event = dict[str, Any]
 Step = Callable[[], None] | None

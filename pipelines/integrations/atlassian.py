@@ -18,24 +18,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, pushing, records
 from pipelines.errors import Refused, Unavailable
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Delivery,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Look,
-    Manners,
-    Page,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, geo, json_records, webhook_auth
+from pipelines.sdk import windows as sdk_windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
@@ -45,7 +34,7 @@ _LAG = timedelta(days=1)
 _OVERLAP = timedelta(days=2)
 _GONE = (400, 404, 410)
 _NOT_OFFERED = (403, 404, 405, 410)
-_STEPS = coverage.ladder(
+_STEPS = sdk_windows.ladder(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -84,7 +73,7 @@ def _begin(since: datetime, now: datetime) -> Cursor:
 
 
 def _between(span: Span, now: datetime) -> Cursor:
-    windows = coverage.between(_STEPS)(span, now)
+    windows = sdk_windows.between(_STEPS)(span, now)
     return _dump(Place(since=_milliseconds(now), windows=windows, bounded=True))
 
 
@@ -114,8 +103,8 @@ class Walk:
 
     def _windows(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
         since = place.history[0] if place.history else _without_cursor(place)
-        windows = place.windows or coverage.begin(_STEPS)(_time(since), now)
-        for page in coverage.pages(_STEPS, self._window)(client, windows, now):
+        windows = place.windows or sdk_windows.begin(_STEPS)(_time(since), now)
+        for page in sdk_windows.pages(_STEPS, self._window)(client, windows, now):
             yield replace(page, cursor=_dump(replace(place, windows=page.cursor)))
 
     def _stream(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
@@ -204,10 +193,10 @@ class _Processed(msgspec.Struct):
 
 def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
     """The records and the cursor after them. Raises Unavailable for an answer that is none."""
-    answer = records.members(response.content)
+    answer = json_records.members(response.content)
     if "data" not in answer:
         raise Unavailable("atlassian answered 200 without data; will be asked again")
-    found = [] if answer["data"] == b"null" else records.elements(answer["data"])
+    found = [] if answer["data"] == b"null" else json_records.elements(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
     return found, meta.next if meta else None
 
@@ -293,7 +282,7 @@ COLUMNS: Columns = {
     "actor_type": Field(_actor_type, "attributes.actor"),
     "targets": Field(_targets, "attributes.context", "attributes.container"),
     "outcome": Field(_outcome, "attributes.action"),
-    "source_ip": Field(places.address, "attributes.location.ip"),
+    "source_ip": Field(geo.address, "attributes.location.ip"),
     "city": "attributes.location.city",
     "country": "attributes.location.countryName",
     "message": "message.content",
@@ -359,14 +348,14 @@ def _advice(response: httpx.Response) -> str | None:
 def _told(_: Settings, delivery: Delivery) -> list[Look]:
     """The body is not documented, so it is believed for a hint only: one event or a list."""
     several = delivery.body.lstrip().startswith(b"[")
-    told = records.elements(delivery.body) if several else [delivery.body]
+    told = json_records.elements(delivery.body) if several else [delivery.body]
     if not several:
-        records.members(delivery.body)
+        json_records.members(delivery.body)
     return [Look(stream="events", told=told)]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_told,
     steps=(
         "Open admin.atlassian.com > your organization > Insights (or Security) > Audit log > "

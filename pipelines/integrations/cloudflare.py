@@ -19,27 +19,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, pushing, records
-from pipelines.coverage import Read
 from pipelines.errors import Unavailable
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Columns,
-    Delivery,
-    Endpoint,
-    Enrolment,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Known,
-    Manners,
-    Push,
-    Pushed,
-    Span,
-    Stream,
-    Subscription,
-)
+from pipelines.sdk import auth, geo, json_records, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.push import Delivery, Endpoint, Enrolment, Known, Push, Pushed, Subscription
+from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -48,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)
-_STEPS = coverage.ladder(
+_STEPS = windows.ladder(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -113,10 +99,10 @@ def _rfc_3339(time: datetime) -> str:
 
 def _result(response: httpx.Response) -> tuple[list[bytes], _Info]:
     """The records and where the next page is. Raises Unavailable for an answer that is none."""
-    answer = records.members(response.content)
+    answer = json_records.members(response.content)
     if answer.get("success") == b"false" or "result" not in answer:
         raise Unavailable("cloudflare answered 200 without a result; will be asked again")
-    found = [] if answer["result"] == b"null" else records.elements(answer["result"])
+    found = [] if answer["result"] == b"null" else json_records.elements(answer["result"])
     info = answer.get("result_info", b"null")
     return found, msgspec.json.decode(info, type=_Info | None, strict=False) or _Info()
 
@@ -211,7 +197,7 @@ AUDIT_LOGS: Columns = {
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
-    "source_ip": Field(places.address, "actor.ip|ActorIP"),
+    "source_ip": Field(geo.address, "actor.ip|ActorIP"),
 }
 
 AUDIT_LOGS_V2: Columns = {
@@ -236,7 +222,7 @@ AUDIT_LOGS_V2: Columns = {
         "zone.name|ZoneName",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
-    "source_ip": Field(places.address, "actor.ip_address|ActorIPAddress"),
+    "source_ip": Field(geo.address, "actor.ip_address|ActorIPAddress"),
     "user_agent": "raw.user_agent|Raw.user_agent",
     "message": "action.description|ActionDescription",
     "correlation_id": "raw.cf_ray_id|Raw.cf_ray_id",
@@ -268,10 +254,10 @@ def _both(account_id: str) -> tuple[Stream, ...]:
 
 def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
     return Stream(
-        begin=coverage.begin(_STEPS),
-        pages=coverage.pages(_STEPS, read, ordered_by),
-        between=coverage.between(_STEPS),
-        learn=coverage.learn(_STEPS),
+        begin=windows.begin(_STEPS),
+        pages=windows.pages(_STEPS, read, ordered_by),
+        between=windows.between(_STEPS),
+        learn=windows.learn(_STEPS),
         target_rank={"token": 0},
         keeps=_KEEPS,
         lag=_LAG,
@@ -341,10 +327,10 @@ class _Pushed(msgspec.Struct):
 def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
     """A job's first upload is a test."""
     found: dict[str, list[bytes]] = {"audit_logs": [], "audit_logs_v2": []}
-    for line in records.lines(delivery.body):
-        if not records.whole(line):
-            raise records.Malformed("a line is cut short")
-        if len(line) > 64 or records.load(line) != _TEST:
+    for line in json_records.lines(delivery.body):
+        if not json_records.whole(line):
+            raise json_records.Malformed("a line is cut short")
+        if len(line) > 64 or json_records.load(line) != _TEST:
             found["audit_logs_v2" if _is_second(line) else "audit_logs"].append(line)
     return [Pushed(stream=name, records=lines) for name, lines in found.items() if lines]
 
@@ -407,7 +393,7 @@ def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known:
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_pushed,
     # Which one Logpush sends is not documented.
     media_types=frozenset(

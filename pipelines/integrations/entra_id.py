@@ -20,25 +20,16 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, coverage, paging, records
 from pipelines.errors import Refused, TooSlow, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Field,
-    Guide,
-    Integration,
-    Manners,
-    Page,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, links, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _KEEPS = timedelta(days=30)
 _LAG = timedelta(days=1)
 _SETTLE = timedelta(minutes=15)
-_FIRST = coverage.ladder(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
+_FIRST = windows.ladder(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
 # All of the history is one question, which goes on at the page where it was interrupted.
 _THEN = replace(_FIRST, window=_KEEPS)
 _NONE = timedelta(0)
@@ -130,10 +121,10 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
                 yield from _read(query, client, part)
             return
         answer = _answer(response, query.path)
-        found = records.elements(answer["value"])
+        found = json_records.elements(answer["value"])
         reached = _oldest(found, query.time) or reached
-        following = records.load(answer.get("@odata.nextLink", b"null"))
-        link = paging.own_link(client, following) if following else None
+        following = json_records.load(answer.get("@odata.nextLink", b"null"))
+        link = links.own_link(client, following) if following else None
         yield found
 
 
@@ -149,8 +140,8 @@ def _parts(span: Span) -> Iterator[Span]:
 
 def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
     """An answer without a list does not say that there is nothing. Raises Unavailable."""
-    with suppress(records.Malformed):
-        answer = records.members(response.content)
+    with suppress(json_records.Malformed):
+        answer = json_records.members(response.content)
         if answer.get("value", b"").startswith(b"["):
             return answer
     raise Unavailable(f"{path} answered 200 without records; will be asked again")
@@ -160,7 +151,7 @@ def _resumable(
     query: _Query, client: httpx.Client, cursor: Cursor, now: datetime
 ) -> Iterator[Page]:
     """The windows' pages; a page of history moves its end to its oldest record."""
-    for page in coverage.pages(_THEN, partial(_read, query))(client, cursor, now):
+    for page in windows.pages(_THEN, partial(_read, query))(client, cursor, now):
         yield _shortened(page, query.time) if page.records else page
 
 
@@ -180,7 +171,7 @@ def _shortened(page: Page, time: str) -> Page:
 def _oldest(found: Sequence[bytes], time: str) -> datetime | None:
     """The time of the last of some records, and a bit more; None unless it is the least."""
     try:
-        first, last = (_time(records.load(record)[time]) for record in (found[0], found[-1]))
+        first, last = (_time(json_records.load(record)[time]) for record in (found[0], found[-1]))
     except (IndexError, KeyError, TypeError, ValueError):
         return None
     return last + timedelta(milliseconds=1) if last <= first else None
@@ -438,10 +429,10 @@ _PROVISIONING: Columns = {
 def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False) -> Stream:
     return Stream(
         name=name,
-        begin=coverage.begin(_FIRST),
+        begin=windows.begin(_FIRST),
         pages=partial(_resumable, query),
-        between=coverage.between(_THEN),
-        learn=coverage.learn(_THEN),
+        between=windows.between(_THEN),
+        learn=windows.learn(_THEN),
         id="id",
         time=query.time,
         columns=columns,

@@ -25,27 +25,21 @@ import httpx
 import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.coverage import Ladder, Read
 from pipelines.errors import Refused
-from pipelines.integration import (
-    Columns,
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Gap,
-    Guide,
     Headers,
-    Integration,
     Known,
     Look,
-    Manners,
     Push,
-    Span,
-    Stream,
     Subscription,
 )
+from pipelines.sdk.windows import Ladder, Read
 from pipelines.settings import Address, IntegrationSettings, SecretFile
 
 _LIMIT = 1000
@@ -202,7 +196,7 @@ def _read(application: str, customer_id: str) -> Read:
             "customerId": customer_id,
         }
         while True:
-            answer = records.members(client.get(path, params=asked).content)
+            answer = json_records.members(client.get(path, params=asked).content)
             yield _items(answer)
             token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
             if not token:
@@ -217,7 +211,7 @@ def _read(application: str, customer_id: str) -> Read:
 def _items(answer: dict[str, bytes]) -> list[bytes]:
     """Where there is nothing, Google leaves `items` out."""
     found = answer.get("items", b"null")
-    return [] if found == b"null" else records.elements(found)
+    return [] if found == b"null" else json_records.elements(found)
 
 
 def _text(time: datetime) -> str:
@@ -505,7 +499,7 @@ COLUMNS: Columns = {
 
 
 def _ladder(lag: timedelta) -> Ladder:
-    steps = coverage.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
+    steps = windows.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
     return replace(steps, ages=(*steps.ages, *_SWEEPS), always=(lag, *_SWEEPS))
 
 
@@ -515,10 +509,10 @@ def _stream(application: str, customer_id: str) -> Stream:
     steps = _ladder(lag)
     return Stream(
         name=application,
-        begin=coverage.begin(steps),
-        pages=coverage.pages(steps, _read(application, customer_id), "id.time"),
-        between=coverage.between(steps),
-        learn=coverage.learn(steps),
+        begin=windows.begin(steps),
+        pages=windows.pages(steps, _read(application, customer_id), "id.time"),
+        between=windows.between(steps),
+        learn=windows.learn(steps),
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",
         columns=COLUMNS,
@@ -631,7 +625,7 @@ def _token(secret: str, application: str) -> str:
 
 def _authentic(headers: Headers, secret: str) -> bool:
     expected = _token(secret, _application(headers))
-    return pushing.same(headers.get("x-goog-channel-token", ""), expected)
+    return webhook_auth.same(headers.get("x-goog-channel-token", ""), expected)
 
 
 def _hinted(_: Settings, delivery: Delivery) -> list[Look]:
@@ -639,7 +633,7 @@ def _hinted(_: Settings, delivery: Delivery) -> list[Look]:
     if delivery.headers.get("x-goog-resource-state") == "sync":
         return []
     if delivery.body:
-        records.members(delivery.body)
+        json_records.members(delivery.body)
     told = [delivery.body] if delivery.body else []
     return [Look(stream=_application(delivery.headers), told=told)]
 

@@ -17,25 +17,18 @@ from typing import Any, Self
 import httpx
 from pydantic import model_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.auth import Flow
 from pipelines.errors import Refused
-from pipelines.integration import (
-    Delivery,
-    Field,
-    Guide,
-    Integration,
-    Look,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.auth import Flow
+from pipelines.sdk.contract import Field, Guide, Integration, Stream
+from pipelines.sdk.pages import Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 10_000
 _KEEPS = timedelta(days=90)
 _LAG = timedelta(days=3)  # no figure is published; a laptop may be closed for a weekend
-_LADDER = coverage.ladder(
+_LADDER = windows.ladder(
     window=timedelta(days=1), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -68,7 +61,7 @@ def read(client: httpx.Client, span: Span) -> Iterator[list[bytes]]:
     }
     while True:
         response = client.post("/events", json=query)
-        found = records.elements(response.content)
+        found = json_records.elements(response.content)
         yield found
         if not found or len(found) < int(response.headers.get("X-Limit", _LIMIT)):
             return
@@ -298,10 +291,10 @@ _WHO = Field(_who, "initiated_by", "resource", "event_type")
 
 DIRECTORY_INSIGHTS = Stream(
     name="directory_insights",
-    begin=coverage.begin(_LADDER),
-    pages=coverage.pages(_LADDER, read, "timestamp"),
-    between=coverage.between(_LADDER),
-    learn=coverage.learn(_LADDER),
+    begin=windows.begin(_LADDER),
+    pages=windows.pages(_LADDER, read, "timestamp"),
+    between=windows.between(_LADDER),
+    learn=windows.learn(_LADDER),
     id=Field(_identity, "id", "timestamp"),
     time="timestamp",
     keeps=_KEEPS,
@@ -410,12 +403,12 @@ def _advice(response: httpx.Response) -> str | None:
 
 def _told(_: Settings, delivery: Delivery) -> list[Look]:
     """The vendor masks values in what it pushes, so it is a hint and no record."""
-    records.members(delivery.body)
+    json_records.members(delivery.body)
     return [Look(stream="directory_insights", told=[delivery.body])]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_told,
     steps=(
         "In the Admin Portal open Settings > Notification Channels > Webhooks and create one.",

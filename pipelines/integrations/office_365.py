@@ -23,26 +23,18 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, coverage, paging, pushing, records
 from pipelines.errors import AuditlakeError, Refused, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
+from pipelines.sdk import auth, json_records, links, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Gap,
-    Guide,
     Headers,
-    Integration,
     Known,
-    Manners,
     Named,
-    Page,
     Push,
-    Span,
-    Stream,
     Subscription,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -50,7 +42,7 @@ from pipelines.settings import Address, IntegrationSettings, Secret
 # Five minutes less than the service keeps: it refuses a window that starts too early.
 _KEEPS = timedelta(days=7) - timedelta(minutes=5)
 # A window that starts and ends inside of an hour, with what is looked back, is listed as 24 hours.
-_WALK = coverage.Ladder(
+_WALK = windows.Ladder(
     window=timedelta(hours=21),
     settle=timedelta(hours=1),
     ages=(timedelta(hours=6), timedelta(days=1)),
@@ -147,18 +139,18 @@ Seen = dict[str, list[str]]
 
 
 def begin(since: datetime, now: datetime) -> Cursor:
-    return _cursor(coverage.begin(_WALK)(since, now), {})
+    return _cursor(windows.begin(_WALK)(since, now), {})
 
 
 def between(span: Span, now: datetime) -> Cursor:
-    return _cursor(coverage.between(_WALK)(span, now), {})
+    return _cursor(windows.between(_WALK)(span, now), {})
 
 
 def _pages(feed: _Feed, client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
     kept = json.loads(cursor)
     seen: Seen = kept["seen"]
     read = partial(_read, feed, seen, now - _KEEPS)
-    for page in coverage.pages(_WALK, read)(client, kept["at"], now):
+    for page in windows.pages(_WALK, read)(client, kept["at"], now):
         if page.covers:
             _forget(seen, page.cursor, now)
         yield replace(page, cursor=_cursor(page.cursor, seen))
@@ -210,13 +202,13 @@ def _falls_into(created: datetime, span: Span) -> bool:
 
 def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap | AuditlakeError:
     try:
-        return records.elements(client.get(feed.published(blob.uri)).content)
+        return json_records.elements(client.get(feed.published(blob.uri)).content)
     except Refused as error:
         if error.status not in (404, 410) and _code(error.body) not in _GONE:
             return error
         span = Span(since=blob.created, until=blob.created + timedelta(seconds=1))
         return Gap(span=span, reason=f"content that was listed is gone: {error}")
-    except records.Malformed as error:
+    except json_records.Malformed as error:
         return Unavailable(f"office_365 answered 200 with content that is {error}")
     except AuditlakeError as error:
         return error
@@ -242,18 +234,18 @@ def _list(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> li
     link: str | None = feed.url("content", startTime=_text(since), endTime=_text(until))
     while link:
         response = client.get(link)
-        found += [_blob(client, item) for item in records.elements(response.content)]
+        found += [_blob(client, item) for item in json_records.elements(response.content)]
         following = response.headers.get("NextPageUri") or response.headers.get("NextPageUrl")
-        link = feed.published(paging.own_link(client, following)) if following else None
+        link = feed.published(links.own_link(client, following)) if following else None
     return found
 
 
 def _blob(client: httpx.Client, item: bytes) -> _Blob:
     """Raises Unavailable where it cannot be told what is meant."""
-    given = records.load(item)
+    given = json_records.load(item)
     try:
         created = datetime.fromisoformat(given["contentCreated"])
-        uri = paging.own_link(client, given["contentUri"])
+        uri = links.own_link(client, given["contentUri"])
         mark = hashlib.blake2s(given["contentId"].encode(), digest_size=6).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unavailable(f"office_365 listed content that cannot be read: {error!r}") from error
@@ -635,14 +627,14 @@ _NAMES = {content_type: name for name, (content_type, _) in _FEEDS.items()}
 
 
 def _authentic(headers: Headers, secret: str) -> bool:
-    return pushing.same(headers.get("webhook-authid", ""), secret)
+    return webhook_auth.same(headers.get("webhook-authid", ""), secret)
 
 
 def _notified(settings: Settings, delivery: Delivery) -> list[Named]:
     """Content that has become available; nothing where the address is only tried."""
     if "webhook-validationcode" in delivery.headers:
         return []
-    items = [(item, records.load(item)) for item in records.elements(delivery.body)]
+    items = [(item, json_records.load(item)) for item in json_records.elements(delivery.body)]
     return [
         Named(stream=_NAMES[told["contentType"]], item=item)
         for item, told in items
@@ -654,7 +646,7 @@ def _notified(settings: Settings, delivery: Delivery) -> list[Named]:
 
 def _content(settings: Settings, client: httpx.Client, item: bytes) -> Page:
     """A notified blob; only an address of the service's own is asked."""
-    feed = _feed(settings, str(records.load(item).get("contentType")))
+    feed = _feed(settings, str(json_records.load(item).get("contentType")))
     got = _fetch(feed, client, _blob(client, item))
     match got:
         case AuditlakeError():

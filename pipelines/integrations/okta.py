@@ -21,25 +21,19 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, paging, pushing, records
 from pipelines.errors import CursorRefused, Refused
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Cursor,
+from pipelines.sdk import auth, json_records, links, webhook_auth
+from pipelines.sdk.contract import Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Cursor, Page, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Guide,
     Headers,
-    Integration,
     Known,
-    Manners,
-    Page,
     Push,
     Pushed,
-    Span,
-    Stream,
     Subscription,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -114,9 +108,9 @@ def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page
     full = bool(place.live)
     while full:
         response = _get(client, place.live)
-        found = records.elements(response.content)
+        found = json_records.elements(response.content)
         full = len(found) >= _LIMIT
-        place = replace(place, live=paging.next_link(client, response) or place.live)
+        place = replace(place, live=links.next_link(client, response) or place.live)
         covers = None if full else Span(since=_time(place.live_since), until=now)
         yield Page(records=found, cursor=_cursor(place), covers=covers)
     return place
@@ -132,8 +126,8 @@ def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Plac
         except CursorRefused:
             place = _history(place, place.history_since, place.history_until)
             response = _get(client, place.history or "")
-        found = records.elements(response.content)
-        link = paging.next_link(client, response) if found else None
+        found = json_records.elements(response.content)
+        link = links.next_link(client, response) if found else None
         until = place.history_until
         reached = _oldest(found, until) if link else place.history_since
         place = replace(place, history=link, history_until=reached)
@@ -148,7 +142,7 @@ def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Plac
 
 def _oldest(found: list[bytes], fallback: str) -> str:
     """The end of a bounded query that takes up after these records, should its link be refused."""
-    published = records.load(found[-1]).get("published")
+    published = json_records.load(found[-1]).get("published")
     try:
         return _text(datetime.fromisoformat(published) + timedelta(milliseconds=1))
     except (TypeError, ValueError):
@@ -365,8 +359,8 @@ def _challenge(headers: Headers) -> bytes | None:
 
 def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
     """The records differ a little from those of the API; their identity does not."""
-    data = records.members(records.members(delivery.body).get("data", b""))
-    return [Pushed(stream="system_log", records=records.elements(data.get("events", b"")))]
+    data = json_records.members(json_records.members(delivery.body).get("data", b""))
+    return [Pushed(stream="system_log", records=json_records.elements(data.get("events", b"")))]
 
 
 def _register(
@@ -421,7 +415,7 @@ def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known:
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_pushed,
     challenge=_challenge,
     enrolment=Enrolment(register=_register, look=_look, remove=_remove),

@@ -23,24 +23,12 @@ import httpx
 import msgspec
 from pydantic import model_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.auth import Flow
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Delivery,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Look,
-    Manners,
-    Page,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.auth import Flow
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -54,7 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _OPERATIONS_KEEP = timedelta(days=180)
 _OPERATIONS_LAG = timedelta(hours=1)
-_LADDER = coverage.ladder(
+_LADDER = windows.ladder(
     window=timedelta(days=7),
     settle=timedelta(minutes=15),
     lag=_OPERATIONS_LAG,
@@ -224,7 +212,7 @@ def _read(client: httpx.Client, file: _File) -> Page:
         span = Span(since=file.time, until=file.time + _MINUTE)
         gap = Gap(span=span, reason=f"{file.filename} is gone")
         return Page(records=(), cursor="", gaps=(gap,))
-    return Page(records=records.lines(body), cursor="", fallback_time=file.time)
+    return Page(records=json_records.lines(body), cursor="", fallback_time=file.time)
 
 
 def _download(client: httpx.Client, file: _File) -> bytes:
@@ -287,7 +275,7 @@ def _load(cursor: Cursor) -> Place:
     return Place(**{name: Walk(**walk) if walk else None for name, walk in stored.items()})
 
 
-def _operations_read(url: str) -> coverage.Read:
+def _operations_read(url: str) -> windows.Read:
     """Windows of a successor's log; the link to the next page lacks the path of the API."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes]]:
@@ -296,9 +284,9 @@ def _operations_read(url: str) -> coverage.Read:
             endTime=_rfc3339(span.until),
         )
         while True:
-            answer = records.members(client.get(url, params=query).content)
+            answer = json_records.members(client.get(url, params=query).content)
             values = answer.get("values", b"null")
-            found = [] if values == b"null" else records.elements(values)
+            found = [] if values == b"null" else json_records.elements(values)
             yield found
             link = _next(url, answer.get("links"))
             if not found or link is None or link == query:
@@ -309,7 +297,7 @@ def _operations_read(url: str) -> coverage.Read:
 
 
 def _next(url: str, links: bytes | None) -> httpx.QueryParams | None:
-    found = records.load(links) if links else None
+    found = json_records.load(links) if links else None
     link = found.get("next") if isinstance(found, dict) else None
     if not link:
         return None
@@ -338,7 +326,7 @@ _TIMES = ("created", "createdAt", "createdDate", "time", "timestamp", "date", "u
 
 def _opened(text: str) -> Any:
     with suppress(ValueError):
-        return records.load(text.encode())
+        return json_records.load(text.encode())
     return None
 
 
@@ -566,10 +554,10 @@ def _operations(product: str, url: str) -> Stream:
     """The stream of a successor's log, made once."""
     return Stream(
         name=f"{product}_operations",
-        begin=coverage.begin(_LADDER),
-        pages=coverage.pages(_LADDER, _operations_read(url)),
-        between=coverage.between(_LADDER),
-        learn=coverage.learn(_LADDER),
+        begin=windows.begin(_LADDER),
+        pages=windows.pages(_LADDER, _operations_read(url)),
+        between=windows.between(_LADDER),
+        learn=windows.learn(_LADDER),
         id=Field(_hash, "created", "category", "summary", "level", "details"),
         time="created",
         keeps=_OPERATIONS_KEEP,
@@ -670,12 +658,12 @@ def _period(response: httpx.Response) -> float | None:
 
 def _told(settings: Settings, delivery: Delivery) -> list[Look]:
     """Of alerts only, and without the identity that the logs give: a hint for all of them."""
-    records.members(delivery.body)
+    json_records.members(delivery.body)
     return [Look(stream=stream.name) for stream in _streams(settings)]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_told,
     steps=(
         "In Opsgenie (or Jira Service Management > Operations) open Settings > Integrations, add "

@@ -17,8 +17,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipelines.errors import ConfigurationError
-from pipelines.event import EVENTS
 from pipelines.mapping import ocsf_export
+from pipelines.schemas import EVENTS
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000

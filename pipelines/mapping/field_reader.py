@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from pipelines import records
-from pipelines.integration import Columns, Field
+from pipelines.sdk import json_records
+from pipelines.sdk.contract import Columns, Field
 
 Row = list[Any]
 _Tree = dict[str, "_Tree"]
@@ -56,7 +56,7 @@ class Reader:
 
     def _careful(self, record: bytes) -> list[Row]:
         try:
-            value = records.load(record)
+            value = json_records.load(record)
         except ValueError:
             value = None
         items = at(value, self.explode) if self.explode else None

@@ -14,11 +14,12 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import event, records
-from pipelines.event import EVENTS
-from pipelines.integration import Field, Integration, Stream
+from pipelines import schemas
 from pipelines.mapping import normalise
 from pipelines.mapping.field_reader import Reader, at
+from pipelines.schemas import EVENTS
+from pipelines.sdk import json_records
+from pipelines.sdk.contract import Field, Integration, Stream
 
 _COMMENT = re.compile(r'^    "(\w+)": .*?  # (.+)$', re.MULTILINE)
 _OURS = {
@@ -78,7 +79,7 @@ def explain(integration: Integration, stream: Stream, raw: pl.DataFrame) -> Iter
 
 
 def _all_columns() -> str:
-    schema = inspect.getsource(event).partition("EVENTS:")[2].partition("\n}")[0]
+    schema = inspect.getsource(schemas).partition("EVENTS:")[2].partition("\n}")[0]
     meanings = dict(_COMMENT.findall(schema))
     lines = [
         "# The columns of `events`",
@@ -164,6 +165,6 @@ def _origins(reader: Reader, sources: Sources, row: Row, record: Any) -> list[Or
 
 def _loaded(raw: str) -> Any:
     try:
-        return records.load(raw.encode())
+        return json_records.load(raw.encode())
     except ValueError:
         return None

@@ -15,12 +15,12 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import places
-from pipelines.event import EVENTS, TARGET, Timestamp
-from pipelines.integration import Integration, Stream
 from pipelines.mapping import messages, ocsf
 from pipelines.mapping.field_reader import Reader
-from pipelines.records import canonical, load
+from pipelines.schemas import EVENTS, TARGET, Timestamp
+from pipelines.sdk import geo
+from pipelines.sdk.contract import Integration, Stream
+from pipelines.sdk.json_records import canonical, load
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
@@ -297,8 +297,8 @@ class _Targets:
 
 
 _CLEAN: dict[str, Callable[[str | None], str | None]] = {
-    "source_ip": places.address,
-    "country": places.country,
+    "source_ip": geo.address,
+    "country": geo.country,
 }
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.event import EVENTS
 from pipelines.mapping import ocsf
+from pipelines.schemas import EVENTS
 
 Event = dict[str, Any]
 Row = Mapping[str, Any]

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 import polars as pl
 
-from pipelines import event, extract, reconciliation
+from pipelines import extract, reconciliation, schemas
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError
 from pipelines.extract import Report, Round, utc_now
 from pipelines.http import SignedIn
-from pipelines.integration import Source, Stream
 from pipelines.lake import Lake, Log
 from pipelines.orchestration.naming import (
     EVENTS,
@@ -24,6 +23,7 @@ from pipelines.orchestration.naming import (
     table_figures,
     word,
 )
+from pipelines.sdk.contract import Source, Stream
 
 Connect = Callable[..., SignedIn]
 
@@ -36,7 +36,7 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
         group_name=word(source.name),
         kinds={"deltalake"},
         tags={"auditlake/kind": source.kind},
-        metadata=shape(lake, log.table, event.RAW),
+        metadata=shape(lake, log.table, schemas.RAW),
     )
 
     @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
@@ -65,7 +65,7 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         description="All events of all integrations in one schema; derived from raw.",
         group_name="events",
         kinds={"deltalake"},
-        metadata=shape(lake, "events", event.EVENTS),
+        metadata=shape(lake, "events", schemas.EVENTS),
     )
 
     @dg.multi_asset(name="events", specs=[spec])
@@ -121,7 +121,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
         group_name="events",
         kinds={"deltalake"},
-        metadata=shape(lake, "reconciliation", event.RECONCILED),
+        metadata=shape(lake, "reconciliation", schemas.RECONCILED),
     )
     check = dg.AssetCheckSpec(
         CONFIRMED_CHECK,
@@ -133,7 +133,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     def reconciled() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         now = utc_now()
         found = [reconciliation.reconcile(lake, *each, now) for each in streams]
-        sums = pl.concat([pl.DataFrame(schema=event.RECONCILED), *found])
+        sums = pl.concat([pl.DataFrame(schema=schemas.RECONCILED), *found])
         yield dg.MaterializeResult(asset_key=RECONCILIATION, metadata=_shares(sums))
         missing = sums.filter(pl.col("unconfirmed") > 0)
         yield dg.AssetCheckResult(

@@ -11,7 +11,6 @@ from deltalake import DeltaTable
 from pipelines import lake as lakes
 from pipelines import renormalise
 from pipelines.extract import utc_now
-from pipelines.integration import Source, Stream
 from pipelines.integrity import anchors, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew
@@ -27,6 +26,7 @@ from pipelines.orchestration.naming import (
     short,
     stamp,
 )
+from pipelines.sdk.contract import Source, Stream
 from pipelines.settings import IntegritySettings
 
 SAMPLE_CHECK = "follows_from_raw"

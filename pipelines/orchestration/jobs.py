@@ -8,11 +8,12 @@ import dagster as dg
 
 from pipelines import extract, maintenance, renormalise
 from pipelines.extract import Round, utc_now
-from pipelines.integration import Source, Span, Stream
 from pipelines.lake import Lake, Log
 from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
 from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, WHOLE, key_of, line, word
+from pipelines.sdk.contract import Source, Stream
+from pipelines.sdk.pages import Span
 
 _KEPT = timedelta(days=7)
 _FORGOTTEN_AT_ONCE = 1000

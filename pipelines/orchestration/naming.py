@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 
 from pipelines import lake as lakes
 from pipelines.extract import Report, utc_now
-from pipelines.integration import Source
 from pipelines.lake import Lake, Log
+from pipelines.sdk.contract import Source
 
 Figures = dict[str, Any]
 INTEGRATION = "auditlake/integration"

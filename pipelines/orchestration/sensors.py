@@ -23,12 +23,13 @@ from pipelines.asked import Plan
 from pipelines.errors import AuditlakeError
 from pipelines.extract import Round, utc_now
 from pipelines.http import Patience, SignedIn
-from pipelines.integration import Page, Source
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, opened
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Page
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

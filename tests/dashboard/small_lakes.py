@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from deltalake import write_deltalake
 
-from pipelines.event import EVENTS, RAW
+from pipelines.schemas import EVENTS, RAW
 
 HOSTILE = (
     "=cmd|' /C calc'!A0 ![x](http://evil.example/beacon.png) [click](javascript:alert(1)) "

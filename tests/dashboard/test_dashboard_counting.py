@@ -23,7 +23,7 @@ from dashboard.queries import Filter, Query
 from dashboard.search import Term, Word
 from pipelines import lake as lakes
 from pipelines import maintenance, rollup
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = NOW - timedelta(days=6)

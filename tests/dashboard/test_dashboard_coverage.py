@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dashboard import coverage
 from dashboard.coverage import Blind, Known
-from pipelines.event import COVERAGE
+from pipelines.schemas import COVERAGE
 
 T0 = datetime(2026, 11, 20, tzinfo=UTC)
 OKTA = ("okta", "system_log")

@@ -11,7 +11,7 @@ import small_lakes
 
 from dashboard import entities
 from dashboard.entities import Entity
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)  # a Monday
 ADA = Entity(kind="actor", value="ada@acme.example")

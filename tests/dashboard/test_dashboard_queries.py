@@ -13,7 +13,7 @@ import small_lakes
 from dashboard import fields, queries, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import OTHER, Filter, Pushes, Query
-from pipelines.event import RECONCILED
+from pipelines.schemas import RECONCILED
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 QUERY = Query(since=NOW - timedelta(days=7), until=NOW + timedelta(minutes=1))

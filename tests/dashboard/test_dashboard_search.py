@@ -10,7 +10,7 @@ from small_lakes import blank
 
 from dashboard import fields, search
 from dashboard.search import Term, Word
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 bare = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters='",:-'), min_size=1

@@ -10,12 +10,14 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, extract, http, registry, spans
+from pipelines import extract, http, registry, spans
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
-from pipelines.integration import Source, Span
 from pipelines.integrations import entra_id
 from pipelines.mapping import normalise
+from pipelines.sdk import auth
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
 from sandbox import microsoft, tokens
 from sandbox.faults import Fault
 from sandbox.server import Options, running

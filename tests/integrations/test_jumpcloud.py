@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from pipelines import http, registry
 from pipelines.errors import ConfigurationError, Refused
 from pipelines.http import Patience
-from pipelines.integration import Source, Span
 from pipelines.integrations import jumpcloud
 from pipelines.mapping import normalise
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
 from sandbox.faults import Fault
 from sandbox.services import jumpcloud as sandbox
 

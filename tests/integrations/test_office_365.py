@@ -13,8 +13,9 @@ import pytest
 from pipelines import http, registry
 from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
-from pipelines.integration import Source, Span
 from pipelines.integrations import office_365
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
 from sandbox.faults import Fault
 from sandbox.services import office_365 as sandbox
 

@@ -7,11 +7,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, http, records, registry
+from pipelines import http, registry
 from pipelines.errors import ConfigurationError, CursorRefused, ForeignLink
 from pipelines.http import Patience
-from pipelines.integration import Source
 from pipelines.integrations import okta
+from pipelines.sdk import auth, json_records
+from pipelines.sdk.contract import Source
 from sandbox.faults import Fault
 from sandbox.services import okta as sandbox
 
@@ -86,7 +87,9 @@ def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still
         cursor = okta.begin(now - timedelta(days=90), now)
         pages = list(okta.pages(client, cursor, now))
     newest = [
-        max(records.load(r)["published"] for r in page.records) for page in pages if page.records
+        max(json_records.load(r)["published"] for r in page.records)
+        for page in pages
+        if page.records
     ]
     assert newest[0] == max(newest)
     history = newest[1:]

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipelines import registry, webhooks
-from pipelines.integration import Source
+from pipelines.sdk.contract import Source
 from pipelines.spool import Spool
 from pipelines.webhooks import Door, Limits, Receiver
 

@@ -27,8 +27,8 @@ from pipelines import (
 )
 from pipelines.drain import Drain
 from pipelines.extract import Round
-from pipelines.integration import Source
 from pipelines.lake import Lake, Log
+from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
 from pipelines.webhooks import Door, Limits, Receiver
 from sandbox import server

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.announcing import announcer
 from pipelines.extract import Report
-from pipelines.integration import Subscription
 from pipelines.orchestration import assets, sensors
+from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
 from tests.webhooks.conftest import source
 from tests.webhooks.test_receiver import drained, hook, polled, put, spool

@@ -17,8 +17,8 @@ import pytest
 from pipelines import extract, reconciliation
 from pipelines import lake as lakes
 from pipelines.drain import Drain
-from pipelines.integration import Page
 from pipelines.lake import Log
+from pipelines.sdk.pages import Page
 from pipelines.spool import Spool
 from tests.conftest import raw_table
 from tests.test_up import free_ports, until

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from pipelines import settings, subscriptions, toml
 from pipelines.cli import main
-from pipelines.integration import Delivery
+from pipelines.sdk.push import Delivery
 from pipelines.webhooks import Limits
 from sandbox.server import Options, running
 from tests.conftest import World

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from pipelines import records
-from pipelines.integration import Cursor, Gap, Page, Span
+from pipelines.sdk import json_records
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
 
 Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
 """Asks for all records of a span, both ends included or not; yields an answer's records each."""
@@ -271,7 +271,7 @@ _TICK = timedelta(milliseconds=1)
 
 def _time(record: bytes, path: str) -> datetime:
     """Raises ValueError and TypeError."""
-    value = records.load(record)
+    value = json_records.load(record)
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     time = datetime.fromisoformat(value)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 
-from pipelines.integration import Headers
+from pipelines.sdk.push import Headers
 
 
 def same(given: str, secret: str) -> bool:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from pipelines.errors import ConfigurationError, Refused
-from pipelines.headers import sent_at
+from pipelines.sdk.headers import sent_at
 
 Flow = Generator[httpx.Request, httpx.Response, None]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey

@@ -31,7 +31,8 @@ from tlog_scales.writer import TilesWriter
 
 from pipelines import lake as lakes
 from pipelines import registry
-from pipelines.integrity import ledger, prove, verifications
+from pipelines.integrity import prove, reports
+from pipelines.integrity import signer as integrity_signer
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
@@ -71,9 +72,11 @@ def appending() -> None:
             busy.append(time.process_time() - before)
             commits.append(took)
             size, before = first + 500, time.process_time()
-            signing.append(timed(lambda s=size, f=landed: ledger.sign(lake, LOG, s, BEGIN, f))[1])
+            signing.append(
+                timed(lambda s=size, f=landed: integrity_signer.sign(lake, LOG, s, BEGIN, f))[1]
+            )
             used.append(time.process_time() - before)
-            entries = ledger.entries(landed)
+            entries = integrity_signer.entries(landed)
             peers.append(timed(lambda e=entries: grow(writer, signer, e))[1])
     commit, sign, peer = map(statistics.median, (commits, signing, peers))
     report("append of 500 rows of 1 KB, ms", commit * 1e3)
@@ -148,7 +151,7 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
 
 def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
     """The verdict and how long it took, processes started and all."""
-    place = verifications.place(lake, lake.integrity or IntegritySettings())
+    place = reports.place(lake, lake.integrity or IntegritySettings())
     case = verify.Case(place=place, table=LOG.table, kind=kind)
     started = time.perf_counter()
     with verify.Crew() as crew:
@@ -179,18 +182,20 @@ def land(lake: Lake, first: int, count: int) -> None:
     for begin in range(first, first + count, COMMIT):
         batch = rows(begin, min(COMMIT, first + count - begin))
         landed = lakes.append_raw(lake, LOG, batch, "c").frame
-        ledger.sign(lake, LOG, begin + landed.height, BEGIN, landed)
+        integrity_signer.sign(lake, LOG, begin + landed.height, BEGIN, landed)
 
 
 def sign_only(lake: Lake, count: int) -> None:
     """The tree over records that are made, hashed and forgotten."""
-    kept = ledger.of(lake, LOG.app)
+    kept = integrity_signer.of(lake, LOG.app)
     assert kept
     kept.place.joinpath("signed").mkdir(parents=True)
-    head, edge = ledger.new_head(kept), ()
+    head, edge = integrity_signer.new_head(kept), ()
     for first in range(0, count, COMMIT):
-        head, edge = ledger.grow(kept, head, edge, ledger.entries(rows(first, COMMIT)))
-    ledger.announce(kept, head, BEGIN)
+        head, edge = integrity_signer.grow(
+            kept, head, edge, integrity_signer.entries(rows(first, COMMIT))
+        )
+    integrity_signer.announce(kept, head, BEGIN)
 
 
 def rows(first: int, count: int) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 
 STATES = ("as signed", "overdue", "not verified", "not signed", "tampered")
 _OVERDUE = timedelta(days=1)

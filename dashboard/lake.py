@@ -23,7 +23,7 @@ from dashboard import queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from pipelines import rollup
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 from pipelines.schemas import EVENTS, ROLLUPS
 
 P = ParamSpec("P")

@@ -24,7 +24,7 @@ from pipelines import lake as lakes
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
 from pipelines.http import SignedIn
-from pipelines.integrity import ledger
+from pipelines.integrity import signer
 from pipelines.lake import Claim, Lake, Log
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
@@ -136,7 +136,7 @@ def _read(this: Round, place: lakes.Position, report: Report) -> bool:
     now = _now(this)
     report.total, report.version = place.rows, place.version
     _same_origin(place.about, this)
-    ledger.sign(this.lake, this.log, place.rows, now)
+    signer.sign(this.lake, this.log, place.rows, now)
     asked = Asked(now=now, noted_at=place.noted_at)
     cursor = _learned(this, place, now) if place.cursor else _begin(this, asked)
     try:
@@ -365,7 +365,7 @@ def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) ->
     _count(report, landed, good.height)
     if landed.frame.height:
         with report.timed("sign"):
-            ledger.sign(this.lake, this.log, report.total, this.clock(), landed.frame)
+            signer.sign(this.lake, this.log, report.total, this.clock(), landed.frame)
     return landed
 
 
@@ -459,7 +459,7 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     _count(report, landed, good.height)
     report.rejected = waiting.height - good.height
     report.total = lakes.position(lake, log).rows
-    ledger.sign(lake, log, report.total, now)
+    signer.sign(lake, log, report.total, now)
     catch_up(lake, source, stream, report)
     return report
 

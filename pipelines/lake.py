@@ -109,7 +109,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What is known of a span of event time; the columns of event.COVERAGE say what they mean."""
+    """What is known of a span of event time; the columns of schemas.COVERAGE say what they mean."""
 
     since: datetime
     until: datetime
@@ -312,7 +312,7 @@ def append_raw(
     about: str = "",
     claims: Sequence[Claim] = (),
 ) -> Appended:
-    """Commit the new rows of `batch` (event.RAW but `seq`) together with `cursor` and `claims`.
+    """Commit the new rows of `batch` (schemas.RAW but `seq`) together with `cursor` and `claims`.
 
     Rows whose event_id is already in their date are dropped; where nothing is left, nothing is
     written. Without a cursor the position stays what it was. What was pushed and now is polled, or
@@ -523,7 +523,7 @@ def newest(record: pl.Expr) -> pl.Expr:
 
 
 def append_rejected(lake: Lake, log: Log, batch: pl.DataFrame) -> Appended:
-    """Commit what could not be read as a record (event.REJECTED), each once."""
+    """Commit what could not be read as a record (schemas.REJECTED), each once."""
     batch = batch.unique("raw_sha256", keep="first", maintain_order=True)
 
     def decide(handle: DeltaTable, done: int) -> _Decision | None:
@@ -615,7 +615,7 @@ def raw_days(
 
 
 def still_rejected(lake: Lake, log: Log) -> pl.DataFrame:
-    """The rejected records of `log` that have not landed since (event.REJECTED)."""
+    """The rejected records of `log` that have not landed since (schemas.REJECTED)."""
     found, landed = scan(lake, _REJECTED.name), scan(lake, log.table)
     if found is None:
         return pl.DataFrame(schema=REJECTED)
@@ -765,7 +765,7 @@ def _way(pushed: pl.Expr) -> pl.Expr:
 
 
 def echo(lake: Lake, found: Mapping[Log, pl.DataFrame]) -> None:
-    """Note by which other way events came (event.ECHOES without the log), each once."""
+    """Note by which other way events came (schemas.ECHOES without the log), each once."""
     key = ["integration", "stream", "event_id", "way"]
     named = [
         rows.with_columns(integration=pl.lit(log.integration), stream=pl.lit(log.stream))
@@ -788,7 +788,7 @@ def echo(lake: Lake, found: Mapping[Log, pl.DataFrame]) -> None:
 
 
 def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
-    """By which other way events came (event.ECHOES), of the days from `since` on."""
+    """By which other way events came (schemas.ECHOES), of the days from `since` on."""
     found = scan(lake, _ECHOES.name)
     if found is None:
         return pl.DataFrame(schema=ECHOES)
@@ -797,7 +797,7 @@ def echoes(lake: Lake, log: Log, since: date) -> pl.DataFrame:
 
 
 def write_reconciled(lake: Lake, log: Log, rows: pl.DataFrame) -> None:
-    """Put these days (event.RECONCILED) in the place of what was said of them before."""
+    """Put these days (schemas.RECONCILED) in the place of what was said of them before."""
     if rows.is_empty():
         return
 

@@ -21,7 +21,7 @@ _PATIENCE = timedelta(hours=1)
 
 
 def reconcile(lake: Lake, source: Source, stream: Stream, now: datetime) -> pl.DataFrame:
-    """The newest days of a stream (event.RECONCILED), as they are now; also in the lake's table."""
+    """The newest days of a stream (schemas.RECONCILED), as they are now; also in the lake's table."""
     log = Log(source.name, stream.name)
     since = (now - _DAYS - stream.lag).date()
     found = compare(lake, log, since, now - stream.lag - _PATIENCE)

@@ -36,7 +36,7 @@ class Known:
 
 
 def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: datetime) -> Known:
-    """What event.COVERAGE rows of one stream say; `lag` and `keeps` are the stream's own."""
+    """What schemas.COVERAGE rows of one stream say; `lag` and `keeps` are the stream's own."""
     rows = claims.select("outcome", "since", "until", "asked_at", "reason").rows()
     asked = union(span for span, _, _ in _of(rows, "complete"))
     final = union(
@@ -56,7 +56,7 @@ def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: dateti
 
 
 def condensed(claims: Sequence[dict[str, Any]], lag: timedelta) -> list[dict[str, Any]]:
-    """Fewer rows of event.COVERAGE that say the same of one stream; in the order of asked_at.
+    """Fewer rows of schemas.COVERAGE that say the same of one stream; in the order of asked_at.
 
     A question that takes in the one before replaces it. One that makes nothing complete by itself,
     since all it asked for is too young, only makes the one before longer.

@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 
 _MOMENT = "DD MMM YYYY HH:mm:ss"
 _MOST = 500

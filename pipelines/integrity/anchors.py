@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from pipelines.errors import AuditlakeError, LakeError
-from pipelines.integrity import memory, store
+from pipelines.integrity import files, last_signed
 from pipelines.integrity.note import Head
 from pipelines.settings import Anchor, IntegritySettings
 
@@ -36,7 +36,7 @@ def post(place: Path, settings: IntegritySettings, head: Head, text: bytes) -> N
     path = f"{head.origin}/{head.size:020}"
     name = f"{head.size:020}.{hashlib.sha256(head.origin.encode()).hexdigest()[:16]}"
     for anchor in settings.anchors:
-        memory.replace(_outbox(place, anchor) / name, f"{_PATH}{path}\n".encode() + text)
+        last_signed.replace(_outbox(place, anchor) / name, f"{_PATH}{path}\n".encode() + text)
 
 
 def deliver_soon(place: Path, settings: IntegritySettings) -> None:
@@ -122,7 +122,7 @@ def _to_url(url: str, headers: dict[str, str], letters: Letters) -> None:
 
 
 def _to_bucket(url: str, options: dict[str, str], letters: Letters) -> None:
-    folder = store.bucket(url, options)
+    folder = files.bucket(url, options)
     for path, text in letters:
         held = folder.get(path)
         if held is None:

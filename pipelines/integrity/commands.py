@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from pipelines import lake as lakes
 from pipelines import settings
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import evidence, keys, note, prove, retention, verifications
+from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.verify import Crew, Place
 from pipelines.lake import Lake, Log
@@ -56,23 +56,23 @@ def verify_(
 ) -> None:
     """Check every row against what was signed; name the first bad one of each table, and how."""
     chosen, lake = _configured(context)
-    where = verifications.place(lake, chosen.integrity, vkeys)
-    kept = verifications.kept_checkpoints(where, since)
+    where = reports.place(lake, chosen.integrity, vkeys)
+    kept = reports.kept_checkpoints(where, since)
     wanted = _existing(where, tables) or list(kept) or verify.tables(where)
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
     with _bars(show=not as_json) as progress, Crew(processes) as crew:
-        for verdict in verifications.verdicts(
+        for verdict in reports.verdicts(
             where, wanted, kinds, crew, since=kept, full=full, progress=progress
         ):
             found.append(verdict)
             if not as_json:
-                click.echo("\n  note: ".join((verifications.line(verdict), *verdict.notes)))
+                click.echo("\n  note: ".join((reports.line(verdict), *verdict.notes)))
     if as_json:
-        click.echo(json.dumps([verifications.document(verdict) for verdict in found], indent=2))
+        click.echo(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     if not vkeys:
         with suppress(Exception):  # for the dashboard; an auditor may have no right to write
-            verifications.keep(lake, found)
+            reports.keep(lake, found)
     if not all(verdict.ok for verdict in found):
         context.exit(_FAILED)
 

@@ -21,8 +21,8 @@ import polars as pl
 from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, note, prove
-from pipelines.integrity.verifier import acts, audit
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier.log_reader import Shelf
 from pipelines.lake import Lake
 
 _README = Path(__file__).with_name("evidence.md")
@@ -122,7 +122,7 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
     options = lake.storage_options or {}
-    return acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
+    return operator_acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
 
 
 def _about(

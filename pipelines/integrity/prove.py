@@ -16,9 +16,9 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.integrity import keys, ledger, merkle, tiles
-from pipelines.integrity.ledger import Ledger
+from pipelines.integrity import keys, merkle, signer, tiles
 from pipelines.integrity.note import Head
+from pipelines.integrity.signer import Ledger
 from pipelines.integrity.verifier import audit
 from pipelines.lake import Lake
 
@@ -74,8 +74,8 @@ class Prover:
 
 def prover(lake: Lake, name: str) -> Prover:
     """The prover of a log such as okta/system_log."""
-    kept = ledger.of(lake, name)
-    head = ledger.published(kept) if kept else None
+    kept = signer.of(lake, name)
+    head = signer.published(kept) if kept else None
     if kept is None or head is None:
         raise LakeError(f"raw/{name}: nothing is signed: set integrity.sign = true and poll")
     note = (kept.folder.get("checkpoint") or b"").decode()

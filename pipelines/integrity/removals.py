@@ -6,9 +6,9 @@ import json
 from hashlib import sha256
 
 from pipelines.integrity import merkle, tiles
+from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import WIDTH
 from pipelines.integrity.note import Head
-from pipelines.integrity.store import Folder
 
 
 def cover(acts: Folder, signed: Head, log: Folder, table: str, rows: range) -> bool:

@@ -16,9 +16,9 @@ from deltalake import DeltaTable
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.integrity import acts, ledger, tiles
-from pipelines.integrity.ledger import Ledger
+from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
+from pipelines.integrity.signer import Ledger
 from pipelines.lake import Lake, Log
 
 _APPEND_ONLY = "delta.appendOnly"
@@ -45,10 +45,10 @@ def rows(lake: Lake, removal: Removal) -> pl.DataFrame:
 
 def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     """Record the act, then delete the rows and their events for good; how many rows."""
-    kept = ledger.of(lake, removal.log.app)
+    kept = signer.of(lake, removal.log.app)
     if kept is None:
         raise LakeError("retention is a recorded act: set integrity.sign = true")
-    ledger.sign(lake, removal.log, lakes.position(lake, removal.log).rows, now)
+    signer.sign(lake, removal.log, lakes.position(lake, removal.log).rows, now)
     gone = rows(lake, removal)
     if gone.height:
         _record(lake, kept, removal, gone, now)
@@ -62,7 +62,7 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
 
 def _record(lake: Lake, kept: Ledger, removal: Removal, gone: pl.DataFrame, now: datetime) -> None:
     listed = json.dumps(_spans(gone["seq"].to_list())).encode()
-    digest, head = sha256(listed).hexdigest(), ledger.published(kept)
+    digest, head = sha256(listed).hexdigest(), signer.published(kept)
     kept.folder.put(f"removed/{digest}.json", listed)
     act = {
         "act": "retention",
@@ -75,7 +75,7 @@ def _record(lake: Lake, kept: Ledger, removal: Removal, gone: pl.DataFrame, now:
         "why": removal.why,
         "checkpoint": head.text if head else None,
     }
-    acts.record(lake, act, now)
+    operator_acts.record(lake, act, now)
 
 
 def _spans(seqs: list[int]) -> list[tuple[int, int]]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from pipelines.integrity import merkle
+from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import WIDTH, Edge, Subtree, Tile
-from pipelines.integrity.store import Folder
 
 _HASH = 32
 _ENTRIES = "entries"

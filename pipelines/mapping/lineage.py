@@ -1,6 +1,6 @@
 """Where every column of `events` comes from: for people, of a stream or of one record.
 
-All of it is read off the code: the meaning from the comments in event.py, the paths from the
+All of it is read off the code: the meaning from the comments in schemas.py, the paths from the
 streams' columns.
 """
 

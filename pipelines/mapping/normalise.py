@@ -50,7 +50,7 @@ _TEXTS = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalised:
     events: pl.DataFrame
-    """Columns of event.EVENTS, in the order of `seq`."""
+    """Columns of schemas.EVENTS, in the order of `seq`."""
     faults: Counter[str]
     """Column -> values that could not be derived and are null."""
 
@@ -62,7 +62,7 @@ def read(
     via: str,
     fallback: datetime | None = None,
 ) -> pl.DataFrame:
-    """Raw rows of records: event.RAW without `seq`, and `fault`, why one cannot take its place.
+    """Raw rows of records: schemas.RAW without `seq`, and `fault`, why one cannot take its place.
 
     `bytes` holds each record as it came; `raw` is null where that is no UTF-8.
     """

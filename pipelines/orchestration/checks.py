@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from pipelines import lake as lakes
 from pipelines import renormalise
 from pipelines.extract import utc_now
-from pipelines.integrity import anchors, verifications
+from pipelines.integrity import anchors, reports
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew
 from pipelines.lake import Lake, Log
@@ -248,15 +248,15 @@ def verification(
 
     @dg.multi_asset_check(name="compare_with_signed", specs=specs, can_subset=True)
     def verification(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        where = verifications.place(lake, chosen)
+        where = reports.place(lake, chosen)
         for fault in anchors.deliver(where.memory, chosen):
             context.log.warning(f"anchor {fault}")
         full, begun = WHOLE in context.run.tags, verify.tables(where)
         for check in sorted(context.selected_asset_check_keys):
             table = "/".join(check.asset_key.path)
             known = [table] if table in begun else []
-            found = list(verifications.verdicts(where, known, kinds, Crew(1), full=full))
-            verifications.keep(lake, found)
+            found = list(reports.verdicts(where, known, kinds, Crew(1), full=full))
+            reports.keep(lake, found)
             yield _as_signed(check, found)
 
     return verification
@@ -276,7 +276,7 @@ def _as_signed(check: dg.AssetCheckKey, found: Sequence[verify.Verdict]) -> dg.A
         check_name=check.name,
         passed=verdict.ok,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=verifications.line(verdict),
+        description=reports.line(verdict),
         metadata={
             "rows signed": verdict.size,
             "rows read": verdict.read,

@@ -5,7 +5,7 @@ import signal
 import sys
 
 from pipelines import lake as lakes
-from pipelines.integrity import ledger
+from pipelines.integrity import signer
 from tests.integrity.worlds import LOG, NOON, Signed
 
 BATCH = 23
@@ -31,5 +31,5 @@ def round_until(folder, touches):
 
 def one_round(signed):
     rows = lakes.position(signed.lake, LOG).rows
-    ledger.sign(signed.lake, LOG, rows, NOON)
+    signer.sign(signed.lake, LOG, rows, NOON)
     signed.land(*range(rows, rows + BATCH), derive=False)

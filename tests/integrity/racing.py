@@ -1,7 +1,7 @@
 """Writers of one table in processes of their own, as a poll, a push and a backfill are."""
 
 from pipelines import lake as lakes
-from pipelines.integrity import ledger
+from pipelines.integrity import signer
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 BATCHES, BATCH = 6, 17
@@ -13,4 +13,4 @@ def write(folder, via, first):
     for begin in range(first, first + BATCHES * BATCH, BATCH):
         batch = rows(range(begin, begin + BATCH), via=via)
         landed = lakes.append_raw(signed.lake, LOG, batch, "cursor").frame
-        ledger.sign(signed.lake, LOG, landed["seq"][-1] + 1, NOON, landed)
+        signer.sign(signed.lake, LOG, landed["seq"][-1] + 1, NOON, landed)

@@ -55,10 +55,10 @@ def test_an_anchor_that_says_otherwise_is_told_and_not_overwritten(tmp_path):
 
 
 def head_and_note(world):
-    from pipelines.integrity import ledger
+    from pipelines.integrity import signer
 
-    kept = ledger.of(world.lake, "okta/system_log")
-    return ledger.published(kept), kept.folder.get("checkpoint")
+    kept = signer.of(world.lake, "okta/system_log")
+    return signer.published(kept), kept.folder.get("checkpoint")
 
 
 @pytest.fixture

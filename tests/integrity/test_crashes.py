@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from pipelines import lake as lakes
-from pipelines.integrity import ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit
 from tests.integrity import attacks, crashing
 from tests.integrity.worlds import LOG, NOON, Signed, rows
@@ -63,9 +63,9 @@ def survived(signed, first):
     for step in killed_rounds(signed.folder, first):
         seen |= everything_signed(signed)
         steps.append(step)
-    ledger.sign(signed.lake, LOG, lakes.position(signed.lake, LOG).rows, NOON)
+    signer.sign(signed.lake, LOG, lakes.position(signed.lake, LOG).rows, NOON)
     seen |= everything_signed(signed)
-    leaves = [audit.leaf_hash(entry) for entry in ledger.entries(signed.rows())]
+    leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
     heads = [audit.read_checkpoint(note, signed.vkeys()) for note in seen]
     assert len({head.origin for head in heads}) == 1
     assert all(head.root == audit.root_of(leaves[: head.size]) for head in heads)
@@ -81,16 +81,16 @@ def head(signed):
 def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed):
     signed.land(*range(700, 730), day=3, sign=False)
     assert signed.verify().first_bad.kind == "unsigned"
-    ledger.sign(signed.lake, LOG, 730, NOON)
+    signer.sign(signed.lake, LOG, 730, NOON)
     assert signed.verify().ok
 
 
 def test_the_slower_of_two_writers_finds_its_rows_signed_and_raises_no_alarm(signed):
     one = lakes.append_raw(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
     other = lakes.append_raw(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
-    ledger.sign(signed.lake, LOG, 720, NOON, other)
-    ledger.sign(signed.lake, LOG, 710, NOON, one)
-    ledger.sign(signed.lake, LOG, 700, NOON)
+    signer.sign(signed.lake, LOG, 720, NOON, other)
+    signer.sign(signed.lake, LOG, 710, NOON, one)
+    signer.sign(signed.lake, LOG, 700, NOON)
     signed.derive(one)
     signed.derive(other)
     assert (signed.verify().ok, signed.verify().size) == (True, 720)
@@ -99,7 +99,7 @@ def test_the_slower_of_two_writers_finds_its_rows_signed_and_raises_no_alarm(sig
 def test_rows_cut_off_behind_a_writers_back_are_an_alarm(signed):
     attacks.truncate(signed)
     with pytest.raises(Alarm, match="600 rows, but 700 were signed"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
 def test_lost_tiles_are_made_again_from_the_rows(signed):
@@ -112,7 +112,7 @@ def test_a_checkpoint_emptied_by_a_power_cut_is_made_again(signed):
     for left in (b"", b"\0" * 190):
         before = (signed.log / "checkpoint").read_bytes()
         (signed.log / "checkpoint").write_bytes(left)
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
         assert (signed.log / "checkpoint").read_bytes() == before
 
 
@@ -121,10 +121,10 @@ def test_half_a_line_of_memory_is_passed_over(signed):
     memory.write_bytes(memory.read_bytes() + b'{"origin": "aud')
     signed.land(*range(700, 730), day=3)
     assert signed.verify().ok
-    assert ledger.memory.recall(signed.place.memory, LOG.table).size == 730
+    assert signer.last_signed.recall(signed.place.memory, LOG.table).size == 730
 
 
 def test_an_idle_round_signs_nothing_anew(signed):
     before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
-    ledger.sign(signed.lake, LOG, 700, NOON)
+    signer.sign(signed.lake, LOG, 700, NOON)
     assert {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")} == before

@@ -6,8 +6,8 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from dashboard import integrity
-from pipelines.integrity import verifications
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity import reports
+from pipelines.integrity.verifier.log_reader import Shelf
 from tests.integrity import attacks
 from tests.integrity.worlds import NOON
 
@@ -34,7 +34,7 @@ def said(page):
 
 def test_it_says_how_far_the_last_verification_reached(signed, page):
     assert "not verified yet" in said(page())
-    verifications.keep(signed.lake, [signed.verify()])
+    reports.keep(signed.lake, [signed.verify()])
     signed.land(*range(700, 750), day=3)
     shown = page()
     assert "Every row was as it was signed" in said(shown)
@@ -52,7 +52,7 @@ def test_it_says_how_far_the_last_verification_reached(signed, page):
 
 def test_it_names_what_was_found(signed, page):
     attacks.delete(signed)
-    verifications.keep(signed.lake, [signed.verify()])
+    reports.keep(signed.lake, [signed.verify()])
     shown = page()
     assert "not as they were signed" in said(shown)
     assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
@@ -64,9 +64,9 @@ def test_a_table_that_nobody_signed_is_told(signed, page):
 
 
 def test_what_was_read_in_full_is_remembered_beside_what_was_read_since(signed):
-    verifications.keep(signed.lake, [signed.verify()])
+    reports.keep(signed.lake, [signed.verify()])
     signed.land(*range(700, 750), day=3)
-    verifications.keep(signed.lake, [signed.verify()])
+    reports.keep(signed.lake, [signed.verify()])
     (table,) = integrity.tables(Shelf(root=str(signed.folder / "lake")))
     assert table.all_read_at < table.verified_at
     assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "as signed")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.integrity import merkle, tiles
-from pipelines.integrity.store import Disk
+from pipelines.integrity.files import Disk
 from pipelines.integrity.verifier import audit
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid
 

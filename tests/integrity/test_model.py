@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipelines.integrity import keys, ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import keys, signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit, diagnosis
 from tests.integrity.worlds import LOG, NOON, Signed
 
@@ -40,7 +40,7 @@ class Signing(RuleBasedStateMachine):
 
     @rule()
     def idle_round(self):
-        ledger.sign(self.world.lake, LOG, self.landed, NOON)
+        signer.sign(self.world.lake, LOG, self.landed, NOON)
 
     @precondition(lambda self: self.seen)
     @rule(left=st.sampled_from([b"", b"\0" * 190]))
@@ -68,7 +68,7 @@ class Signing(RuleBasedStateMachine):
     @rule()
     def a_key_is_replaced(self):
         keys.rotate(self.world.integrity)
-        ledger.sign(self.world.lake, LOG, self.landed, NOON)
+        signer.sign(self.world.lake, LOG, self.landed, NOON)
         keys.retire(self.world.integrity)
 
     @precondition(lambda self: self.seen)
@@ -82,7 +82,7 @@ class Signing(RuleBasedStateMachine):
         lake.rename(true)
         before.rename(lake)
         try:
-            ledger.sign(self.world.lake, LOG, former, NOON)
+            signer.sign(self.world.lake, LOG, former, NOON)
             raise AssertionError("signed although rows that were signed are gone")
         except Alarm:
             shutil.rmtree(lake)
@@ -94,7 +94,7 @@ class Signing(RuleBasedStateMachine):
         for note in notes - self.seen:
             head = audit.read_checkpoint(note, self.world.vkeys())
             if head.size > len(self.leaves):
-                grown = [audit.leaf_hash(e) for e in ledger.entries(self.world.rows())]
+                grown = [audit.leaf_hash(e) for e in signer.entries(self.world.rows())]
                 assert grown[: len(self.leaves)] == self.leaves
                 self.leaves = grown[: head.size]
             assert head.root == audit.root_of(self.leaves[: head.size])

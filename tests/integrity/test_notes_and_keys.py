@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigurationError
-from pipelines.integrity import keys, ledger, note
+from pipelines.integrity import keys, note, signer
 from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import audit
 from pipelines.lake import Lake
@@ -134,7 +134,7 @@ def test_while_a_key_is_replaced_both_sign_and_either_is_enough(tmp_path):
 def test_keys_do_not_lie_in_the_lake(tmp_path):
     lake = Lake(str(tmp_path), None, IntegritySettings(folder=tmp_path / "state"))
     with pytest.raises(ConfigurationError, match="move it out"):
-        ledger.of(lake, "okta/system_log")
+        signer.of(lake, "okta/system_log")
 
 
 def test_two_processes_that_come_first_make_one_key(tmp_path):

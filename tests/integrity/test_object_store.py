@@ -3,8 +3,8 @@
 import pytest
 
 from pipelines import lake as lakes
-from pipelines.integrity import ledger, prove, retention
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import prove, retention, signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit, diagnosis
 from pipelines.lake import Lake
 from tests.integrity.test_retention import REMOVAL
@@ -43,5 +43,5 @@ def test_a_rollback_is_an_alarm_there(stored):
     handle = lakes.open_table(stored.lake, LOG.table)
     handle.restore(2)
     with pytest.raises(Alarm):
-        ledger.sign(stored.lake, LOG, 200, NOON)
+        signer.sign(stored.lake, LOG, 200, NOON)
     assert stored.verify().first_bad.kind == "truncated"

@@ -10,7 +10,7 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 from tlog_scales.tlog import Checkpoint, ConsistencyProof, ConsistencyProofInvalid
 
-from pipelines.integrity import ledger, merkle, prove, tiles
+from pipelines.integrity import merkle, prove, signer, tiles
 from pipelines.integrity import verifier as verifiers
 from tests.integrity.worlds import LOG, Signed
 
@@ -41,7 +41,7 @@ def test_its_inclusion_proofs_are_ours(filled, reader):
         assert theirs.node_hashes == merkle.inclusion(index, 0, 700, ours.subtree)
         entry = reader.get_entry(index)
         theirs.check(their_tiles.leaf_hash(entry), checkpoint.root_hash)
-        assert entry == ledger.entries(filled.rows()[index : index + 1])[0]
+        assert entry == signer.entries(filled.rows()[index : index + 1])[0]
 
 
 def test_it_finds_every_former_checkpoint_consistent(filled, reader):
@@ -52,7 +52,7 @@ def test_it_finds_every_former_checkpoint_consistent(filled, reader):
         old = Checkpoint.from_text(note)
         proof = reader.get_consistency_proof(old.size, last.size)
         proof.check(old.root_hash, last.root_hash)
-        ours = merkle.consistency(old.size, 0, 700, tiles.subtree(ledger.of(
+        ours = merkle.consistency(old.size, 0, 700, tiles.subtree(signer.of(
             filled.lake, LOG.app).folder, 700))  # fmt: skip
         assert proof.node_hashes == ours
     wrong = ConsistencyProof(400, 700, reader.get_consistency_proof(400, 700).node_hashes)

@@ -29,9 +29,9 @@ def test_writers_that_race_on_one_table_sign_one_history(tmp_path):
 
 def one_history(signed):
     """Every checkpoint ever published is a beginning of what the table holds."""
-    from pipelines.integrity import ledger
+    from pipelines.integrity import signer
 
-    leaves = [audit.leaf_hash(entry) for entry in ledger.entries(signed.rows())]
+    leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
     notes = diagnosis.history(signed.place.shelf(LOG.app))
     heads = [audit.read_checkpoint(note, signed.vkeys()) for note in notes]
     assert [head.size for head in heads] == sorted({head.size for head in heads})

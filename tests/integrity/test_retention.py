@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 
 from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import acts, audit
+from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.lake import Lake
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON
@@ -33,7 +33,7 @@ def test_removed_days_are_gone_and_what_remains_is_verified(signed):
 def test_the_act_says_who_when_why_and_which_roots(signed):
     checkpoint = (signed.log / "checkpoint").read_text()
     retention.remove(signed.lake, REMOVAL, NOON)
-    (act,) = acts.read(signed.place.shelf("acts"), signed.vkeys())
+    (act,) = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
     assert (act["who"], act["why"], act["rows"]) == ("ada", REMOVAL.why, 300)
     assert (act["before"], act["since"], act["at"]) == (
         "2026-03-02",
@@ -83,7 +83,7 @@ def test_a_list_of_removed_rows_that_was_altered_excuses_nothing(signed):
 
 
 def test_a_removal_that_was_killed_after_the_act_is_taken_up_again(signed):
-    kept = retention.ledger.of(signed.lake, LOG.app)
+    kept = retention.signer.of(signed.lake, LOG.app)
     gone = retention.rows(signed.lake, REMOVAL)
     retention._record(signed.lake, kept, REMOVAL, gone, NOON)
     assert signed.verify(full=True).ok
@@ -101,6 +101,6 @@ def test_nothing_is_removed_off_the_record(signed):
 def test_collecting_goes_on_after_everything_was_removed(signed):
     everything = retention.Removal(log=LOG, before=date(2027, 1, 1), who="ada", why="the end")
     assert retention.remove(signed.lake, everything, NOON) == 700
-    retention.ledger.sign(signed.lake, LOG, 700, NOON)
+    retention.signer.sign(signed.lake, LOG, 700, NOON)
     signed.land(*range(700, 760), day=3)
     assert signed.verify(full=True).ok

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.integrity import ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Log
 from pipelines.settings import Anchor
@@ -98,7 +98,7 @@ def forge_tiles(signed):
     """The tiles of the table as it is now, signed with a key of the attacker's."""
     forger = Signed(signed.folder / "forger")
     shutil.copytree(signed.table, forger.table)
-    ledger.sign(forger.lake, LOG, signed.rows().height, NOON)
+    signer.sign(forger.lake, LOG, signed.rows().height, NOON)
     shutil.rmtree(signed.log / "tile")
     shutil.copytree(forger.log / "tile", signed.log / "tile")
     return forger
@@ -116,7 +116,7 @@ def test_signing_again_with_another_key_does_not_count(signed):
     findings = signed.verify().findings
     assert [finding.kind for finding in findings] == ["checkpoint"]
     with pytest.raises(Alarm, match="no key known"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
 def test_a_checkpoint_taken_away_is_told_and_the_rows_are_still_checked(signed):
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_another_table_does_not_count(signed):
     (finding,) = signed.verify().findings
     assert "another log" in finding.detail
     with pytest.raises(Alarm):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
 def test_a_damaged_tile_is_told_although_the_rows_are_right(signed):
@@ -165,7 +165,7 @@ def test_rolling_back_lake_and_checkpoint_together_is_known_to_the_signer(signed
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("rolled back", 700)
     with pytest.raises(Alarm, match="700 rows, but 750 were signed"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
 def test_rolling_back_is_known_to_whoever_kept_a_checkpoint(signed):
@@ -218,11 +218,11 @@ def test_history_written_anew_with_the_stolen_key_is_known_to_an_anchor(anchored
 def sign_anew(signed, origin):
     """The thief signs the altered table under the log's own name."""
     thief = Signed(signed.folder)
-    kept = ledger.of(thief.lake, LOG.app)
-    head = ledger.new_head(kept).__class__(origin=origin, size=0, root=ledger.merkle.EMPTY)
-    head, _ = ledger.grow(kept, head, (), ledger.entries(signed.rows()))
+    kept = signer.of(thief.lake, LOG.app)
+    head = signer.new_head(kept).__class__(origin=origin, size=0, root=signer.merkle.EMPTY)
+    head, _ = signer.grow(kept, head, (), signer.entries(signed.rows()))
     kept.place.joinpath("signed").mkdir(parents=True)
-    ledger.announce(kept, head, NOON)
+    signer.announce(kept, head, NOON)
 
 
 def test_an_anchored_log_that_is_replaced_by_a_new_one_is_missed(anchored):
@@ -270,7 +270,7 @@ def test_the_same_lake_at_another_place_is_in_order(signed):
 
 def test_a_lake_begun_anew_is_told_and_is_no_alarm(signed):
     shutil.rmtree(signed.folder / "lake")
-    ledger.sign(signed.lake, LOG, 0, NOON)
+    signer.sign(signed.lake, LOG, 0, NOON)
     signed.land(*range(10))
     assert signed.verify().ok
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines import definitions as dagster_definitions
 from pipelines import registry
-from pipelines.integrity import verifications
+from pipelines.integrity import reports
 from pipelines.lake import Lake
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
@@ -33,7 +33,7 @@ def test_the_hourly_check_passes_and_the_dashboard_is_told(signed):
     assert (
         found.description == "raw/okta/system_log: ok, 700 signed, agrees with 1 kept checkpoints"
     )
-    (kept,) = verifications.kept(signed.lake)
+    (kept,) = reports.kept(signed.lake)
     assert (kept["ok"], kept["size"], kept["full_at"]) == (True, 700, kept["at"])
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines import registry
-from pipelines.integrity import keys, ledger, verifications
+from pipelines.integrity import keys, reports, signer
 from pipelines.integrity.verifier import verify
 from pipelines.lake import Lake, Log
 from pipelines.mapping import normalise
@@ -56,7 +56,7 @@ class Signed:
 
     @property
     def place(self):
-        return verifications.place(self.lake, self.integrity)
+        return reports.place(self.lake, self.integrity)
 
     @property
     def table(self):
@@ -71,7 +71,7 @@ class Signed:
         landed = lakes.append_raw(self.lake, log, rows(numbers, day=day), "cursor").frame
         total = landed["seq"][-1] + 1
         if sign:
-            ledger.sign(self.lake, log, total, NOON, landed)
+            signer.sign(self.lake, log, total, NOON, landed)
         if derive:
             self.derive(landed, log)
         return total

@@ -19,7 +19,7 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
-from pipelines.integrity.verifier.shelf import HASH, WIDTH, Shelf, bundle, leaf_tiles, tile
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, bundle, leaf_tiles, tile
 from pipelines.integrity.verifier.tree import Board, Tree
 
 _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")

@@ -14,7 +14,7 @@ import polars as pl
 
 from pipelines import registry
 from pipelines.integrity.verifier.audit import bounded, root_of
-from pipelines.integrity.verifier.shelf import HASH, WIDTH
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH
 from pipelines.mapping import normalise
 
 _COLUMNS = {

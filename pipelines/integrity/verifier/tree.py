@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.integrity.verifier.audit import node_hash, root_of
-from pipelines.integrity.verifier.shelf import HASH, WIDTH
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH
 
 Span = tuple[int, int]
 """(first, until): rows from `first` up to, not including, `until`."""

@@ -22,7 +22,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipelines.integrity.verifier import acts, diagnosis, rows, sightings
+from pipelines.integrity.verifier import diagnosis, known_checkpoints, operator_acts, rows
 from pipelines.integrity.verifier.audit import (
     Checkpoint,
     Invalid,
@@ -30,9 +30,9 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
+from pipelines.integrity.verifier.known_checkpoints import Sighting, Unseen
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, leaf_tiles
 from pipelines.integrity.verifier.rows import Leaves, Task
-from pipelines.integrity.verifier.shelf import HASH, WIDTH, Shelf, leaf_tiles
-from pipelines.integrity.verifier.sightings import Sighting, Unseen
 from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
 from pipelines.settings import Anchor
 
@@ -188,11 +188,13 @@ def tables(place: Place) -> list[str]:
     names = {
         *raw.pairs(),
         *signed.pairs(),
-        *sightings.logs(place.memory, place.name, place.anchors),
+        *known_checkpoints.logs(place.memory, place.name, place.anchors),
     }
     logs = (name for name in names if "/" in name and not name.startswith(f"{ACTS}/"))
     found = sorted(f"raw/{name}" for name in logs)
-    acted = place.shelf(ACTS).read("checkpoint") or sightings.remembered(place.memory, _ACTS)
+    acted = place.shelf(ACTS).read("checkpoint") or known_checkpoints.remembered(
+        place.memory, _ACTS
+    )
     return [*found, ACTS] if acted else found
 
 
@@ -209,7 +211,7 @@ def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
     shelf = place.shelf(ACTS)
     note = shelf.read("checkpoint")
     try:
-        done = acts.entries(shelf, place.keys)
+        done = operator_acts.entries(shelf, place.keys)
     except Invalid as error:
         verdict.found("changed", 0, str(error))
         return verdict
@@ -409,7 +411,7 @@ def _tree(
     case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
 ) -> Tree:
     """Report rows that are gone or doubled, and build the tree over all others."""
-    removed = acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
+    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
     verdict.removed = sum(until - first for first, until in removed)
     gaps = list(board.gaps())
     _report_gaps(case, verdict, board, minus(gaps, removed))
@@ -529,17 +531,17 @@ def _seen(case: Case, head: Checkpoint, first: int) -> Iterator[Sighting | Unsee
 
 def _given(notes: Sequence[str]) -> Iterator[Sighting | Unseen]:
     for note in notes:
-        yield sightings.sighting(note.encode(), "the checkpoint given with --since")
+        yield known_checkpoints.sighting(note.encode(), "the checkpoint given with --since")
 
 
 def _seen_outside(
     place: Place, table: str, origin: str | None, first: int = 0
 ) -> Iterator[Sighting | Unseen]:
-    yield from sightings.remembered(place.memory, table)
+    yield from known_checkpoints.remembered(place.memory, table)
     name = table.removeprefix("raw/")
     folders = {f"{place.name}/{name}", *([origin.rpartition("/")[0]] if origin else [])}
     for anchor in place.anchors:
-        yield from sightings.anchored(anchor, folders, origin, first)
+        yield from known_checkpoints.anchored(anchor, folders, origin, first)
 
 
 def _compare_counts(case: Case, verdict: Verdict, board: Board, held: _Held) -> None:

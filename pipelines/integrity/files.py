@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import memory
+from pipelines.integrity import last_signed
 from pipelines.lake import Lake
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Disk:
     def add(self, path: str, line: bytes) -> None:
         with _said(self.root / path):
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            memory.add_line(self.root / path, line)
+            last_signed.add_line(self.root / path, line)
 
     def lines(self, path: str) -> Iterator[bytes]:
         yield from (self.get(path) or b"").splitlines()

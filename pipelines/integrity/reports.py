@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import keys, memory, store
+from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
 from pipelines.lake import Lake
@@ -31,7 +31,7 @@ def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> P
     return Place(
         root=lake.root,
         options=lake.storage_options,
-        memory=memory.folder(lake, chosen),
+        memory=last_signed.folder(lake, chosen),
         keys=list(vkeys) or keys.trusted(chosen),
         name=chosen.name,
         anchors=chosen.anchors,
@@ -100,7 +100,7 @@ def document(verdict: Verdict) -> Document:
 
 def kept(lake: Lake) -> list[Document]:
     """What the last verification said of each table."""
-    found: list[Document] = json.loads(store.of(lake, "integrity").get(_KEPT) or "[]")
+    found: list[Document] = json.loads(files.of(lake, "integrity").get(_KEPT) or "[]")
     return found
 
 
@@ -113,4 +113,4 @@ def keep(lake: Lake, found: Iterable[Verdict]) -> None:
         fresh["full_at"] = fresh["at"] if all_read else former.get("full_at")
         before[verdict.table] = fresh
     held = [before[table] for table in sorted(before)]
-    store.of(lake, "integrity").put(_KEPT, json.dumps(held, indent=2).encode())
+    files.of(lake, "integrity").put(_KEPT, json.dumps(held, indent=2).encode())

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 from pipelines.settings import Anchor
 
 _PATIENCE = 10.0

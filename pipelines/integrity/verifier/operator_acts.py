@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Invalid, leaf_hash, read_checkpoint, root_of
-from pipelines.integrity.verifier.shelf import WIDTH, Shelf, bundle
+from pipelines.integrity.verifier.log_reader import WIDTH, Shelf, bundle
 from pipelines.integrity.verifier.tree import Span
 
 

@@ -20,10 +20,11 @@ import polars as pl
 
 from pipelines import lake as lakes
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import anchors, keys, memory, merkle, note, removals, store, tiles
+from pipelines.integrity import anchors, files, keys, merkle, note, removals, tiles
+from pipelines.integrity import last_signed as integrity_last_signed
+from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.integrity.store import Folder
 from pipelines.lake import Lake, Log
 from pipelines.settings import IntegritySettings
 
@@ -65,8 +66,8 @@ def of(lake: Lake, name: str) -> Ledger | None:
     return Ledger(
         settings=settings,
         name=name,
-        folder=store.of(lake, f"integrity/{name}"),
-        place=memory.folder(lake, settings),
+        folder=files.of(lake, f"integrity/{name}"),
+        place=integrity_last_signed.folder(lake, settings),
     )
 
 
@@ -79,7 +80,7 @@ def sign(lake: Lake, log: Log, rows: int, now: datetime, fresh: pl.DataFrame | N
     kept = of(lake, log.app)
     if kept is None or (rows == 0 and _begins_anew(lake, log, kept)):
         return
-    with memory.alone(kept.place, kept.table):
+    with integrity_last_signed.alone(kept.place, kept.table):
         signed = last_signed(kept)
         if signed and (fresh is None or rows < signed.size):
             _whole(lake, log, kept, signed)
@@ -98,7 +99,7 @@ def published(kept: Ledger) -> Head | None:
 
 def last_signed(kept: Ledger) -> Head | None:
     """The newest head that is known to be signed, here or in the lake."""
-    known = memory.recall(kept.place, kept.table)
+    known = integrity_last_signed.recall(kept.place, kept.table)
     held = published(kept) or _opened(kept, _newest_note(kept.folder))
     if known is None or held is None:
         return known or held
@@ -136,7 +137,7 @@ def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[
 def announce(kept: Ledger, head: Head, now: datetime) -> None:
     """Sign `head`, remember that, and make it the checkpoint."""
     text = note.signed(head.text, keys.signing(kept.settings))
-    memory.remember(kept.place, kept.table, head)
+    integrity_last_signed.remember(kept.place, kept.table, head)
     line = json.dumps({"at": now.isoformat(), "size": head.size, "note": text.decode()})
     kept.folder.add(f"history/{now:%Y-%m}", line.encode() + b"\n")
     anchors.post(kept.place, kept.settings, head, text)
@@ -172,7 +173,7 @@ def _begins_anew(lake: Lake, log: Log, kept: Ledger) -> bool:
     """Is all of this log gone, as after a person removed the lake? Then a new one may begin."""
     if kept.folder.names("") or lakes.open_table(lake, log.table) or lakes.derived(lake, log):
         return False
-    memory.forget(kept.place, kept.table)
+    integrity_last_signed.forget(kept.place, kept.table)
     return True
 
 

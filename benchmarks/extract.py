@@ -90,7 +90,7 @@ def worker(kind: str, settings: dict[str, str]) -> None:
 
 def auditlake(settings: dict[str, str], root: str) -> dict[str, float]:
     from pipelines import extract, registry  # noqa: PLC0415 imported in the worker, and counted
-    from pipelines.lake import Lake  # noqa: PLC0415
+    from pipelines.lake.tables import Lake  # noqa: PLC0415
 
     (report,) = extract.poll(Lake(root), [registry.source("okta", settings)])
     assert report.error is None

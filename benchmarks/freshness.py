@@ -35,7 +35,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchm
 
 from dashboard.lake import Lake as Shown  # noqa: E402
 from pipelines import extract, registry, settings, subscriptions, toml, webhooks  # noqa: E402
-from pipelines import lake as lakes  # noqa: E402
+from pipelines.lake import tables  # noqa: E402
 from sandbox import server  # noqa: E402
 
 POLL_EVERY = 10.0
@@ -141,7 +141,7 @@ class Run:
         os.environ["HOME"] = str(folder)  # the keys and the memory of this lake only
         self.base_url, self.root = base_url, folder / "data"
         self.chosen = settings.load(path)
-        self.sources, self.lake = registry.sources(self.chosen), lakes.configured(self.chosen)
+        self.sources, self.lake = registry.sources(self.chosen), tables.configured(self.chosen)
         self.began = self.ended = datetime.now(UTC)
         self.acknowledged: dict[Key, datetime] = {}
         self.shown: dict[Key, datetime] = {}
@@ -214,7 +214,7 @@ class Run:
 
     def arrivals(self, name: str, stream: str) -> Iterator[tuple[str, Key, datetime]]:
         """(the sandbox's id, ours, when the vendor showed it) of each event."""
-        table = lakes.scan(self.lake, f"raw/{name}/{stream}")
+        table = tables.scan(self.lake, f"raw/{name}/{stream}")
         ids = dict(table.select("raw_sha256", "event_id").collect().iter_rows()) if table is not None else {}  # fmt: skip  # noqa: E501
         ledger = httpx.get(f"{self.base_url}/_sandbox/ledger/{name}/{stream}", timeout=60)
         for entry in map(json.loads, ledger.text.splitlines()):

@@ -29,16 +29,17 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import PlainEd25519Signer
 from tlog_scales.writer import TilesWriter
 
-from pipelines import lake as lakes
 from pipelines import registry
 from pipelines.integrity import prove, reports
 from pipelines.integrity import signer as integrity_signer
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Lake, Log
+from pipelines.lake import events as events_table
+from pipelines.lake import raw
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 COMMIT = 50_000
 HOUR = 5_000
@@ -68,7 +69,7 @@ def appending() -> None:
         for first in range(0, 30_000, 500):
             batch = rows(first, 500)
             before = time.process_time()
-            landed, took = timed(lambda b=batch: lakes.append_raw(lake, LOG, b, "c").frame)
+            landed, took = timed(lambda b=batch: raw.append(lake, LOG, b, "c").frame)
             busy.append(time.process_time() - before)
             commits.append(took)
             size, before = first + 500, time.process_time()
@@ -122,10 +123,10 @@ def with_events(count: int) -> None:
     """Comparing events means making them again, which is what takes the time."""
     with signed_lake() as lake:
         land(lake, 0, count)
-        kind, landed = registry.kind("okta"), lakes.raw_rows(lake, LOG, 0, count)
+        kind, landed = registry.kind("okta"), raw.rows(lake, LOG, 0, count)
         stream = kind.streams(None)[0]
         events, peer = timed(lambda: normalise.normalise("okta", kind, stream, landed).events)
-        lakes.append_events(lake, LOG, 0, count, lambda: events)
+        events_table.append(lake, LOG, 0, count, lambda: events)
         verdict, took = verified(lake, "okta")
         assert verdict.events == count
         report(f"verify {count:,} rows and their events, s (peer: mapping)", took, peer)
@@ -165,8 +166,8 @@ def hashing(lake: Lake) -> float:
     uris = DeltaTable(lake.uri(LOG.table)).file_uris()
 
     def work() -> None:
-        for raw in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
-            hashlib.sha256(raw).digest()
+        for record in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
+            hashlib.sha256(record).digest()
 
     return timed(work)[1]
 
@@ -181,7 +182,7 @@ def signed_lake() -> Iterator[Lake]:
 def land(lake: Lake, first: int, count: int) -> None:
     for begin in range(first, first + count, COMMIT):
         batch = rows(begin, min(COMMIT, first + count - begin))
-        landed = lakes.append_raw(lake, LOG, batch, "c").frame
+        landed = raw.append(lake, LOG, batch, "c").frame
         integrity_signer.sign(lake, LOG, begin + landed.height, BEGIN, landed)
 
 

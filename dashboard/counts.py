@@ -17,7 +17,7 @@ import polars as pl
 from dashboard import fields, queries, search
 from dashboard.queries import Query
 from dashboard.search import Word
-from pipelines import rollup
+from pipelines.lake import rollup
 
 _SHOWN = ("what", "who", "where")
 """The parts that a page of Explore needs, whatever is open on it."""

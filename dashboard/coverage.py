@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from pipelines import spans
+from pipelines.lake import spans
 from pipelines.sdk.pages import Span
 
 _LEAST = timedelta(seconds=2)  # vendors' clocks are coarse

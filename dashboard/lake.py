@@ -22,8 +22,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from dashboard import queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
-from pipelines import rollup
 from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.lake import rollup
 from pipelines.schemas import EVENTS, ROLLUPS
 
 P = ParamSpec("P")

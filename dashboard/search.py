@@ -17,7 +17,7 @@ from operator import and_
 import polars as pl
 
 from dashboard import fields
-from pipelines.rollup import SEARCHED, TARGETS
+from pipelines.lake.rollup import SEARCHED, TARGETS
 
 _TERM = re.compile(
     r'(?P<minus>-?)(?:(?P<field>[A-Za-z_]\w*):)?(?P<rest>(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^\s"])+)',

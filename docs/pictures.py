@@ -23,7 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipelines import extract, registry
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 
 PROJECT = Path(__file__).parents[1]

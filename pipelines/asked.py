@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pipelines import turns
-from pipelines.lake import Lake, Log
+from pipelines.lake.tables import Lake, StreamKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Plan:
     """Why this interval, in a few words."""
 
 
-def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
+def due(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
     """May `log` be asked, `floor` being the least time between two questions? Then it counts.
 
     Where nothing can be kept, always.
@@ -45,7 +45,7 @@ def due(lake: Lake, log: Log, floor: timedelta | None) -> bool:
     return True
 
 
-def tell(lake: Lake, log: Log, plan: Plan) -> None:
+def tell(lake: Lake, log: StreamKey, plan: Plan) -> None:
     """Keep the plan where all processes of this machine find it, if it can be kept."""
     path = _plan(lake, log)
     draft = path.with_suffix(".draft")
@@ -55,26 +55,26 @@ def tell(lake: Lake, log: Log, plan: Plan) -> None:
         draft.replace(path)
 
 
-def told(lake: Lake, log: Log) -> Plan | None:
+def told(lake: Lake, log: StreamKey) -> Plan | None:
     """The newest plan; None where nobody on this machine watches the stream."""
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(_plan(lake, log).read_bytes(), type=Plan)
     return None
 
 
-def asked_at(lake: Lake, log: Log) -> datetime | None:
+def asked_at(lake: Lake, log: StreamKey) -> datetime | None:
     """When `due` last said yes."""
     with suppress(OSError):
         return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
     return None
 
 
-def _plan(lake: Lake, log: Log) -> Path:
+def _plan(lake: Lake, log: StreamKey) -> Path:
     mark = _mark(lake, log)
     return mark.with_name(f"{mark.name}.next")
 
 
-def _mark(lake: Lake, log: Log) -> Path:
+def _mark(lake: Lake, log: StreamKey) -> Path:
     root = str(lake.local.resolve()) if lake.local else lake.root
     folder = hashlib.sha256(root.encode()).hexdigest()[:16]
     return turns.folder() / folder / log.app.replace("/", ".")

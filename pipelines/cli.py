@@ -26,23 +26,22 @@ from pipelines import (
     event_commands,
     extract,
     http,
-    maintenance,
     registry,
     settings,
     status,
     toml,
     webhook_commands,
 )
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integrity import commands
-from pipelines.lake import Lake, Log
+from pipelines.lake import maintenance, tables
+from pipelines.lake.spans import Known
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import lineage, normalise
 from pipelines.options import Time
 from pipelines.sdk.contract import Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.settings import Settings
-from pipelines.spans import Known
 
 _FAILED, _CONFIGURATION = 1, 2
 _LINES = 10_000
@@ -86,7 +85,7 @@ def configured(context: click.Context) -> tuple[Settings, Lake]:
 
 
 def open_lake(chosen: Settings) -> Lake:
-    return lakes.configured(chosen)
+    return tables.configured(chosen)
 
 
 @main.command()
@@ -253,7 +252,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
 def maintain(context: click.Context, as_json: bool) -> None:
     """Keep the lake fast and small: few files, a short log, no leftovers. Changes no row."""
     chosen, lake = configured(context)
-    logs = [Log(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
+    logs = [StreamKey(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
     done = []
     for tidied in maintenance.maintain(lake, logs, datetime.now(UTC).date()):
         done.append(tidied)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import dagster as dg
 
 from pipelines import http, registry, settings
-from pipelines import lake as lakes
 from pipelines.errors import ConfigurationError
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from pipelines.orchestration.assets import (
     Connect,
     client_of,
@@ -73,7 +73,7 @@ def _configured() -> dg.Definitions:
     """What auditlake.toml asks for; where it is at fault, an asset that says so."""
     try:
         chosen = settings.load(settings.path_from_environment())
-        return definitions(lakes.configured(chosen), registry.sources(chosen))
+        return definitions(tables.configured(chosen), registry.sources(chosen))
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 it says all
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

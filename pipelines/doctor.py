@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pipelines import http
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError
 from pipelines.http import SignedIn
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source, Stream
 
 
@@ -47,7 +47,7 @@ def examine(
 
 def _lake(lake: Lake) -> str | None:
     try:
-        lakes.open_table(lake, "events")
+        tables.open_table(lake, "events")
         if lake.local is not None:
             lake.local.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=lake.local):

@@ -25,11 +25,11 @@ from pathlib import Path
 import polars as pl
 
 from pipelines import extract, http
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, Refused
 from pipelines.extract import Clock, Report, Round, utc_now
 from pipelines.http import SignedIn
-from pipelines.lake import Lake, Log
+from pipelines.lake import raw, reconciliation
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.schemas import Timestamp
 from pipelines.sdk.contract import Source, Stream
@@ -123,7 +123,7 @@ class Drain:
     _parcels: dict[Path, dict[str, _Parcel]] = field(default_factory=dict)
     """Of each delivery, by stream."""
     _looked: dict[str, float] = field(default_factory=dict)
-    _echoes: dict[Log, pl.DataFrame] = field(default_factory=dict)
+    _echoes: dict[StreamKey, pl.DataFrame] = field(default_factory=dict)
     """What hints have told of and `echoes` does not say yet."""
     _news: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -165,7 +165,7 @@ class Drain:
             for stream in streams:
                 pool.submit(self._work_at, stream, waiting[stream.name], now)
         with self._going_on():
-            lakes.echo(self.lake, self._echoes)
+            reconciliation.record(self.lake, self._echoes)
             self._echoes = {}
             self._let_go()
 
@@ -263,7 +263,7 @@ class Drain:
         ).filter(pl.col("fault").is_null())
         new = [number for number, parcel in enumerate(parcels) if parcel.tries == 0]
         fresh = known.filter(pl.col("number").is_in(new))
-        log = Log(self.source.name, stream.name)
+        log = StreamKey(self.source.name, stream.name)
         fresh = fresh.select("event_id", "time", "date", "way", "seen_at")
         self._echoes[log] = pl.concat([self._echoes.get(log, fresh.clear()), fresh])
         told: dict[int, set[Event]] = defaultdict(set)
@@ -283,7 +283,7 @@ class Drain:
         """Which of these events are in the lake."""
         events = sorted(set().union(*told.values()))
         rows = pl.DataFrame(events, {"event_id": pl.String, "time": Timestamp}, orient="row")
-        found = set(lakes.held(self.lake, Log(self.source.name, stream.name), rows))
+        found = set(raw.existing(self.lake, StreamKey(self.source.name, stream.name), rows))
         return {event for event in events if event[0] in found}
 
     def _let_go(self) -> None:
@@ -336,7 +336,7 @@ class Drain:
         return max(0.05, min(parcel.due for parcel in parcels) - now)
 
     def _catch_up(self, stream: Stream) -> None:
-        log = Log(self.source.name, stream.name)
+        log = StreamKey(self.source.name, stream.name)
         report = Report(integration=log.integration, stream=log.stream)
         extract.catch_up(self.lake, self.source, stream, report)
 

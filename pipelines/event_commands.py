@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from pipelines import lake as lakes
 from pipelines import registry, renormalise, settings
 from pipelines.errors import ConfigurationError, LakeError
+from pipelines.lake import tables
 from pipelines.mapping import export, lineage
 from pipelines.mapping.export import Wanted
 from pipelines.options import Time
@@ -28,7 +28,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
     it takes up where it stopped.
     """
     chosen = settings.load(context.obj)
-    lake = lakes.configured(chosen)
+    lake = tables.configured(chosen)
     for source in registry.sources(chosen, names):
         for history in renormalise.histories(lake, source):
             rows = 0
@@ -60,8 +60,8 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
 @click.pass_context
 def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:
     """Events as a file to take away, newest first, however many there are."""
-    lake = lakes.configured(settings.load(context.obj))
-    events = lakes.scan(lake, "events")
+    lake = tables.configured(settings.load(context.obj))
+    events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run auditlake poll")
     pieces = export.chunks(export.matching(events, Wanted(**wanted)), form)

@@ -19,13 +19,15 @@ from operator import attrgetter
 import polars as pl
 from msgspec import MsgspecError
 
-from pipelines import gathering, http, spans
-from pipelines import lake as lakes
+from pipelines import http
 from pipelines.ahead import ahead
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
 from pipelines.http import SignedIn
 from pipelines.integrity import signer
-from pipelines.lake import Claim, Lake, Log
+from pipelines.lake import commits, coverage, group_commit, raw, spans
+from pipelines.lake import events as events_table
+from pipelines.lake.coverage import Entry
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.json_records import Malformed
@@ -103,8 +105,8 @@ class Round:
     progress: Progress = lambda _: None
 
     @property
-    def log(self) -> Log:
-        return Log(self.source.name, self.stream.name)
+    def log(self) -> StreamKey:
+        return StreamKey(self.source.name, self.stream.name)
 
     @property
     def about(self) -> str:
@@ -119,7 +121,7 @@ def extract(this: Round) -> Report:
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent = this.client.requests_sent
     try:
-        place = lakes.position(this.lake, this.log)
+        place = raw.position(this.lake, this.log)
         catch_up(this.lake, this.source, this.stream, report, place.rows)
         if not _read(this, place, report):
             _leave_none_behind(this, report)
@@ -131,7 +133,7 @@ def extract(this: Round) -> Report:
     return report
 
 
-def _read(this: Round, place: lakes.Position, report: Report) -> bool:
+def _read(this: Round, place: raw.Position, report: Report) -> bool:
     """Have the events of all that landed followed, as far as this round can tell?"""
     now = _now(this)
     report.total, report.version = place.rows, place.version
@@ -146,13 +148,13 @@ def _read(this: Round, place: lakes.Position, report: Report) -> bool:
         return False
 
 
-def _learned(this: Round, place: lakes.Position, now: datetime) -> str:
+def _learned(this: Round, place: raw.Position, now: datetime) -> str:
     """The cursor, once a day with what the lake says about how late records are."""
     assert place.cursor  # noqa: S101 the caller looked
     learn, noted = this.stream.learn, place.noted_at
     if learn is None or noted is None or noted.date() == now.date():
         return place.cursor
-    late = lakes.lateness(this.lake, this.log, now - _LOOKED_AT)
+    late = raw.lateness(this.lake, this.log, now - _LOOKED_AT)
     return learn(place.cursor, late) if late else place.cursor
 
 
@@ -169,7 +171,7 @@ def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
     """
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent, now = this.client.requests_sent, this.clock()
-    report.total = lakes.position(this.lake, this.log).rows
+    report.total = raw.position(this.lake, this.log).rows
     since = max(span.since, now - this.stream.keeps)
     span = Span(since=since, until=min(span.until, now))
     try:
@@ -183,7 +185,7 @@ def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
 
 
 def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
-    recent = lakes.claims(this.lake, this.log).filter(pl.col("asked_at") > since)
+    recent = coverage.entries(this.lake, this.log).filter(pl.col("asked_at") > since)
     known = spans.known(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
     return spans.minus([span], known.complete)
 
@@ -191,8 +193,8 @@ def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
 def _read_span(this: Round, span: Span, report: Report) -> None:
     now = this.clock()
     asked = Asked(now=now, noted_at=None)
-    wanted = Claim(since=span.since, until=span.until, asked_at=now, outcome="wanted")
-    lakes.note(this.lake, this.log, [wanted])
+    wanted = Entry(since=span.since, until=span.until, asked_at=now, outcome="wanted")
+    coverage.record(this.lake, this.log, [wanted])
     ask = this.stream.between
     cursor = ask(span, now) if ask else this.stream.begin(span.since, now)
     _follow(this, cursor, asked, report)
@@ -208,7 +210,7 @@ class Asked:
 
     now: datetime
     noted_at: datetime | None
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[Entry] = field(default_factory=list)
     milestone: bool = False
 
     def add(self, pages: Sequence[Page]) -> None:
@@ -235,8 +237,8 @@ class Asked:
         else:
             self.claims.append(self._claim(span))
 
-    def _claim(self, span: Span, outcome: str = "complete", reason: str | None = None) -> Claim:
-        return Claim(
+    def _claim(self, span: Span, outcome: str = "complete", reason: str | None = None) -> Entry:
+        return Entry(
             since=span.since,
             until=span.until,
             asked_at=self.now,
@@ -245,24 +247,24 @@ class Asked:
         )
 
 
-def _touch(claim: Claim, span: Span) -> bool:
+def _touch(claim: Entry, span: Span) -> bool:
     return claim.since <= span.until and span.since <= claim.until
 
 
 def _begin(this: Round, asked: Asked) -> str:
     """The first cursor: as far back as the settings or the vendor allow."""
     history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
-    wanted = Claim(since=asked.now - history, until=asked.now, asked_at=asked.now, outcome="wanted")
-    lakes.note(this.lake, this.log, [wanted])
+    wanted = Entry(since=asked.now - history, until=asked.now, asked_at=asked.now, outcome="wanted")
+    coverage.record(this.lake, this.log, [wanted])
     return this.stream.begin(asked.now - history, asked.now)
 
 
 def _note_failure(this: Round, reason: str) -> None:
     """A gap should say why it is one; the lake itself may be what failed."""
     now = this.clock()
-    failed = Claim(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
+    failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
     with suppress(AuditlakeError):
-        lakes.note_failure(this.lake, this.log, failed)
+        coverage.record_failure(this.lake, this.log, failed)
 
 
 def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
@@ -341,18 +343,18 @@ def _land(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> p
     if asked.worth_noting:
         with report.timed("note"):
             idle = _cursor(this, pages) if fresh.is_empty() else None
-            lakes.note(this.lake, this.log, asked.claims, idle, lag=this.stream.lag)
+            coverage.record(this.lake, this.log, asked.claims, idle, lag=this.stream.lag)
         asked.noted()
     return fresh
 
 
-def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> lakes.Appended:
+def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> commits.Appended:
     with report.timed("read"):
         good, rejected = _sorted_out(this, pages, this.clock())
     if rejected.height:
-        report.rejected += lakes.append_rejected(this.lake, this.log, rejected).frame.height
+        report.rejected += raw.append_rejected(this.lake, this.log, rejected).frame.height
     with report.timed("write raw"):
-        landed = lakes.append_raw(
+        landed = raw.append(
             this.lake,
             this.log,
             good,
@@ -394,7 +396,7 @@ def _sorted_out(
     return read.filter(fault.is_null()).drop("fault", "bytes"), rejected
 
 
-def _count(report: Report, landed: lakes.Appended, offered: int) -> None:
+def _count(report: Report, landed: commits.Appended, offered: int) -> None:
     fresh = landed.frame
     report.rows += fresh.height
     report.duplicates += offered - fresh.height
@@ -412,7 +414,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
     """Land what a vendor sent by itself, beside the live stream, whose position stays."""
     report = Report(integration=this.source.name, stream=this.stream.name)
     try:
-        place = lakes.standing(this.lake, this.log)
+        place = raw.position_only(this.lake, this.log)
         report.total = place.rows
         _same_origin(place.about, this)
         fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
@@ -425,7 +427,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
 
 def _leave_none_behind(this: Round, report: Report) -> None:
     """Rows that landed behind those of another writer wait for the events of those."""
-    if lakes.derived(this.lake, this.log) < report.total:
+    if events_table.derived(this.lake, this.log) < report.total:
         catch_up(this.lake, this.source, this.stream, report)
 
 
@@ -436,12 +438,12 @@ def catch_up(
 
     `rows`: how many there are, where that is known.
     """
-    log = Log(source.name, stream.name)
-    rows = lakes.position(lake, log).rows if rows is None else rows
+    log = StreamKey(source.name, stream.name)
+    rows = raw.position(lake, log).rows if rows is None else rows
     # Asked anew each time: another writer may have derived some of them meanwhile.
-    while (done := lakes.derived(lake, log)) < rows:
+    while (done := events_table.derived(lake, log)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
-        waiting = lakes.raw_rows(lake, log, seqs.start, seqs.stop)
+        waiting = raw.rows(lake, log, seqs.start, seqs.stop)
         _derive(lake, source, stream, waiting, report, seqs=seqs)
 
 
@@ -450,15 +452,15 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
 
     `rejected` keeps its rows: what has landed since is told by its hash.
     """
-    log = Log(source.name, stream.name)
+    log = StreamKey(source.name, stream.name)
     report = Report(integration=log.integration, stream=log.stream)
-    waiting = lakes.still_rejected(lake, log)
+    waiting = raw.still_rejected(lake, log)
     read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
-    landed = lakes.append_raw(lake, log, good, None)
+    landed = raw.append(lake, log, good, None)
     _count(report, landed, good.height)
     report.rejected = waiting.height - good.height
-    report.total = lakes.position(lake, log).rows
+    report.total = raw.position(lake, log).rows
     signer.sign(lake, log, report.total, now)
     catch_up(lake, source, stream, report)
     return report
@@ -479,14 +481,18 @@ def _derive(
     """
     with report.timed("map"):
         found = normalise.normalise(source.name, source.integration, stream, raw)
-    log, record, events = Log(source.name, stream.name), normalise.version_of(stream), found.events
+    log, record, events = (
+        StreamKey(source.name, stream.name),
+        normalise.version_of(stream),
+        found.events,
+    )
     seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
     with report.timed("write events"):
         if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = lakes.Part(log, seqs.start, seqs.stop, events)
-            landed = events.height if gathering.append(lake, part) else 0
+            part = events_table.Part(log, seqs.start, seqs.stop, events)
+            landed = events.height if group_commit.append(lake, part) else 0
         else:
-            landed = lakes.append_events(
+            landed = events_table.append(
                 lake, log, seqs.start, seqs.stop, lambda: events, record=record
             ).frame.height
     report.events += landed
@@ -515,7 +521,7 @@ def poll(
     progress: Progress = lambda _: None,
     connect: Callable[[Source], SignedIn] = http.client,
     clock: Clock = utc_now,
-    due: Callable[[Log, timedelta | None], bool] = lambda _log, _floor: True,
+    due: Callable[[StreamKey, timedelta | None], bool] = lambda _log, _floor: True,
 ) -> list[Report]:
     """A round: every due stream of the sources, each source at its own pace beside the others."""
 
@@ -533,7 +539,7 @@ def poll(
                     )
                 )
                 for stream in source.streams()
-                if due(Log(source.name, stream.name), source.settings.poll_every)
+                if due(StreamKey(source.name, stream.name), source.settings.poll_every)
             ]
 
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:

@@ -15,9 +15,10 @@ from random import Random
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.lake import Lake, Log
+from pipelines.lake import events
+from pipelines.lake import raw as raw_table
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
 from pipelines.sdk.contract import Source, Stream
@@ -75,8 +76,8 @@ class History:
     stream: Stream
 
     @property
-    def log(self) -> Log:
-        return Log(self.source.name, self.stream.name)
+    def log(self) -> StreamKey:
+        return StreamKey(self.source.name, self.stream.name)
 
     @property
     def version(self) -> int:
@@ -85,7 +86,7 @@ class History:
     def raw(self, days: Sequence[date], done: int) -> pl.LazyFrame:
         """The raw rows of `days`, among the first `done`, that `events` is to show."""
         record = normalise.version_of(self.stream)
-        return lakes.raw_days(self.lake, self.log, days, done, record)
+        return raw_table.rows_of_days(self.lake, self.log, days, done, record)
 
     def derive(self, raw: pl.LazyFrame) -> pl.DataFrame:
         rows = raw.sort("seq").collect()
@@ -111,7 +112,7 @@ def renormalise(history: History, *, everything: bool = False) -> Iterator[Done]
 def parts(history: History, *, everything: bool = False) -> list[Part]:
     """What there is to derive anew, newest day first."""
     wanted = pl.lit(everything) | pl.col("mapping_version").ne_missing(history.version)
-    stored, _ = lakes.events_of(history.lake, history.log)
+    stored, _ = events.snapshot(history.lake, history.log)
     found = (
         stored.filter(wanted)
         .select("date", "seq")
@@ -138,13 +139,13 @@ def _replace(history: History, part: Part) -> int:
             raise LakeError(f"{history.log.table} lost its rows of {part.day}: events keep theirs")
         return fresh
 
-    return lakes.replace_events(history.lake, history.log, part.day, part.seqs, derive).frame.height
+    return events.replace(history.lake, history.log, part.day, part.seqs, derive).frame.height
 
 
 def check(history: History, *, rows: int, seed: int) -> Verdict:
     """Compare the events of some raw rows, picked by `seed` from some days, with what is stored."""
-    stored, done = lakes.events_of(history.lake, history.log)
-    days = lakes.days(history.lake, history.log)
+    stored, done = events.snapshot(history.lake, history.log)
+    days = raw_table.days(history.lake, history.log)
     days = Random(seed).sample(days, min(_SAMPLED_DAYS, len(days)))  # noqa: S311 no secret
     raw = history.raw(days, done)
     seqs = raw.select("seq").collect()["seq"]

@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from pipelines import asked, spans
-from pipelines import lake as lakes
+from pipelines import asked
 from pipelines.asked import Plan
-from pipelines.lake import Lake, Log
+from pipelines.lake import coverage as coverage_table
+from pipelines.lake import events, raw, spans, tables
+from pipelines.lake.spans import Known
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source, Stream
-from pipelines.spans import Known
 
 _WEEK = timedelta(days=7)
 
@@ -55,8 +56,8 @@ def states(lake: Lake, sources: Sequence[Source]) -> list[State]:
 
 
 def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, str], int]) -> State:
-    log = Log(source.name, stream)
-    late = lakes.lateness(lake, log, datetime.now(UTC) - _WEEK)
+    log = StreamKey(source.name, stream)
+    late = raw.lateness(lake, log, datetime.now(UTC) - _WEEK)
     known = State(
         integration=source.name,
         kind=source.kind,
@@ -64,7 +65,7 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
         rejected=rejected.get((source.name, stream), 0),
         plan=asked.told(lake, log),
     )
-    handle = lakes.open_table(lake, log.table)
+    handle = tables.open_table(lake, log.table)
     if handle is None:
         return known
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
@@ -74,7 +75,7 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
         stream=stream,
         rejected=known.rejected,
         rows=handle.transaction_version(log.app) or 0,
-        events=lakes.derived(lake, log),
+        events=events.derived(lake, log),
         newest_event=_newest(files, "max.time"),
         last_arrival=_newest(files, "max.ingested_at"),
         version=handle.version(),
@@ -93,17 +94,17 @@ def _newest(files: pl.DataFrame, column: str) -> datetime | None:
 
 
 def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
-    table = lakes.scan(lake, "rejected")
+    table = tables.scan(lake, "rejected")
     if table is None:
         return {}
     logs = table.select("integration", "stream").unique().collect()
-    return {(i, s): lakes.still_rejected(lake, Log(i, s)).height for i, s in logs.iter_rows()}
+    return {(i, s): raw.still_rejected(lake, StreamKey(i, s)).height for i, s in logs.iter_rows()}
 
 
 def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known:
     """Which spans of a stream's time are complete, settling, missing or lost."""
-    lakes.note(lake, Log(source.name, stream.name))
-    claims = lakes.claims(lake, Log(source.name, stream.name))
+    coverage_table.record(lake, StreamKey(source.name, stream.name))
+    claims = coverage_table.entries(lake, StreamKey(source.name, stream.name))
     return spans.known(claims, lag=stream.lag, keeps=stream.keeps, now=now)
 
 

@@ -26,9 +26,9 @@ import httpx
 from rich.console import Console
 
 from pipelines import bars, extract, registry, settings, subscriptions, toml, webhooks
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, ConfigurationError, Unavailable
 from pipelines.extract import Report
+from pipelines.lake import tables
 from pipelines.settings import Listen, Settings
 
 PROJECT = Path(__file__).parent.parent
@@ -263,7 +263,7 @@ def _first_round(
     chosen: Settings, children: Sequence[Child], say: Callable[[str], None], console: Console
 ) -> None:
     """Extract in this process; tell the addresses once there is something to see."""
-    lake, sources = lakes.configured(chosen), registry.sources(chosen)
+    lake, sources = tables.configured(chosen), registry.sources(chosen)
     seen, reports = threading.Event(), []
 
     def extracted(shown: extract.Progress) -> None:
@@ -291,7 +291,7 @@ def _first_round(
 
 def _register(chosen: Settings, say: Callable[[str], None]) -> None:
     """The played vendors push from now on, those whose API can be told to."""
-    root = webhooks.open_spool(chosen, lakes.configured(chosen)).root
+    root = webhooks.open_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
         if source.integration.push and source.integration.push.enrolment:
             try:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from pipelines import lake as lakes
 from pipelines import registry, settings, status, subscriptions, webhooks
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
 from pipelines.subscriptions import Enrolled
@@ -144,7 +144,7 @@ def _plain(enrolled: Enrolled | None) -> list[dict[str, object]]:
 
 def _configured(config: Path) -> tuple[Settings, Lake]:
     chosen = settings.load(config)
-    return chosen, lakes.configured(chosen)
+    return chosen, tables.configured(chosen)
 
 
 def _one(config: Path, name: str) -> tuple[Settings, Source, Path]:

@@ -31,7 +31,7 @@ from pipelines import announcing, drain
 from pipelines.drain import Drain
 from pipelines.errors import ConfigurationError
 from pipelines.extract import utc_now
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push
 from pipelines.settings import LOOPBACK, Settings, WebhookSettings

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 
 from pipelines import extract, registry
-from pipelines import lake as lakes
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, RAW
 from pipelines.sdk.contract import Source
 from sandbox.faults import Fault
@@ -70,7 +70,7 @@ class World:
         return raw_table(self.lake, kind, stream)
 
     def events(self, kind: str, stream: str) -> pl.DataFrame:
-        table = lakes.scan(self.lake, "events")
+        table = tables.scan(self.lake, "events")
         if table is None:
             return pl.DataFrame(schema=EVENTS)
         ours = (pl.col("integration") == kind) & (pl.col("stream") == stream)
@@ -83,7 +83,7 @@ class World:
 
 def raw_table(lake: Lake, integration: str, stream: str) -> pl.DataFrame:
     """All rows of a raw table by seq; empty where there is none."""
-    table = lakes.scan(lake, f"raw/{integration}/{stream}")
+    table = tables.scan(lake, f"raw/{integration}/{stream}")
     return pl.DataFrame(schema=RAW) if table is None else table.collect().sort("seq")
 
 

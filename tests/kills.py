@@ -22,9 +22,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pipelines import extract, maintenance, registry
-from pipelines import lake as lakes
-from pipelines.lake import Lake
+from pipelines import extract, registry
+from pipelines.lake import commits, maintenance
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from sandbox.server import Options, Running, running, settings
 from tests.conftest import World
@@ -38,8 +38,8 @@ Trap = tuple[Any, str, bool]
 POINTS: dict[str, Trap | None] = {
     "at random": None,
     "after fetch": (extract, "_land", False),
-    "before commit": (lakes, "_commit", False),
-    "after commit": (lakes, "_commit", True),
+    "before commit": (commits, "_write_once", False),
+    "after commit": (commits, "_write_once", True),
     "before events": (extract, "_derive", False),
     "in maintenance": (maintenance, "_compact", True),
     "before vacuum": (maintenance, "_vacuum", False),

@@ -13,10 +13,10 @@ import msgspec
 import polars as pl
 
 from pipelines import extract, http, registry
-from pipelines import lake as lakes
 from pipelines.extract import Report
 from pipelines.http import Patience
-from pipelines.lake import Lake
+from pipelines.lake import events
+from pipelines.lake.tables import Lake
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source
 from sandbox import server
@@ -106,5 +106,5 @@ def _shown(kind: str, stream: str, stored: pl.DataFrame) -> list[int]:
     """The raw rows that have events: of a record that was re-published changed the newest."""
     found = next(s for s in registry.kind(kind).streams(None) if s.name == stream)
     record = normalise.version_of(found)
-    rows = stored if record is None else stored.filter(lakes.newest(record))
+    rows = stored if record is None else stored.filter(events.newest_version(record))
     return rows["seq"].to_list()

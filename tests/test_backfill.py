@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipelines import definitions, extract, http, registry, status
-from pipelines import lake as lakes
-from pipelines.lake import Log
+from pipelines.lake import raw
+from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Span
 from sandbox.faults import Fault
 
@@ -48,11 +48,11 @@ def last_days(days):
 def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
     still_world, kind, stream
 ):
-    world, log = still_world, Log(kind, stream)
+    world, log = still_world, StreamKey(kind, stream)
     source = world.source(kind, streams=[stream], history="1d")
     (first,) = extract.poll(world.lake, [source], connect=connect)
     assert first.error is None
-    before = lakes.position(world.lake, log)
+    before = raw.position(world.lake, log)
     recent = world.stored(kind, stream)
     span = last_days(30)
     issued = world.issued(kind, stream)  # late records go on arriving
@@ -62,7 +62,7 @@ def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
     assert set(issued) <= set(stored["raw_sha256"])
     assert stored["event_id"].is_unique().all()
     assert set(stored["via"][recent.height :]) <= {"backfill"}
-    assert lakes.position(world.lake, log).cursor == before.cursor
+    assert raw.position(world.lake, log).cursor == before.cursor
     known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
     # What the vendor keeps shrinks while the test runs.
     moments = [gap for gap in known.lost if gap.span.until - gap.span.since < timedelta(minutes=1)]

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from pipelines import extract, http, registry
-from pipelines import lake as lakes
 from pipelines.http import Patience
-from pipelines.lake import Log
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import StreamKey
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
 from sandbox import server
@@ -44,7 +44,7 @@ def shown(kind, stream, stored):
     """The raw rows that have events: of a record that was re-published changed the newest."""
     found = next(s for s in registry.kind(kind).streams(None) if s.name == stream)
     record = normalise.version_of(found)
-    return stored if record is None else stored.filter(lakes.newest(record))
+    return stored if record is None else stored.filter(events.newest_version(record))
 
 
 def streams(world, kind):
@@ -58,13 +58,15 @@ def test_a_first_round_brings_everything_and_a_second_nothing(still_world, kind)
     for stream in streams(still_world, kind):
         check(still_world, kind, stream)
     versions = [
-        lakes.position(still_world.lake, Log(kind, s)).version for s in streams(still_world, kind)
+        raw.position(still_world.lake, StreamKey(kind, s)).version
+        for s in streams(still_world, kind)
     ]
     for report in still_world.poll(kind):
         assert (report.error, report.rows, report.events) == (None, 0, 0)
         assert report.requests <= 3  # two, and a sign-in
     again = [
-        lakes.position(still_world.lake, Log(kind, s)).version for s in streams(still_world, kind)
+        raw.position(still_world.lake, StreamKey(kind, s)).version
+        for s in streams(still_world, kind)
     ]
     assert again == versions
 
@@ -136,9 +138,9 @@ def test_no_secret_is_in_reports_tables_or_reprs(still_world, kind):
     reports += still_world.poll(kind)
     said = json.dumps([repr(r) for r in reports]) + repr(source) + str(source.settings)
     for stream in source.streams():
-        position = lakes.position(still_world.lake, Log(kind, stream.name))
+        position = raw.position(still_world.lake, StreamKey(kind, stream.name))
         said += repr(position)
-        if handle := lakes.open_table(still_world.lake, f"raw/{kind}/{stream.name}"):
+        if handle := tables.open_table(still_world.lake, f"raw/{kind}/{stream.name}"):
             said += repr(handle.history())
     for path in still_world.lake.local.rglob("*.json"):
         said += path.read_text()

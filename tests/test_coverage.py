@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import spans
+from pipelines.lake import spans
 from pipelines.sdk import windows
 from pipelines.sdk.pages import Span
 

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from pipelines import definitions, registry
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from sandbox import server
 

@@ -13,9 +13,10 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines import extract, http, registry
-from pipelines import lake as lakes
 from pipelines.http import Patience
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, tables
+from pipelines.lake import raw as raw_rows
+from pipelines.lake.tables import Lake, StreamKey
 from sandbox.faults import Fault
 from sandbox.server import running
 from tests import kills
@@ -77,7 +78,7 @@ def small_disk(request, tmp_path):
 FULL = """
 import sys
 from pipelines import extract, registry
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 extract._BATCH_RECORDS = 100
 {limit}
 keys = {{"base_url": sys.argv[2], "api_token": sys.argv[3]}}
@@ -184,7 +185,7 @@ def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
     stored = still_world.stored("okta", "system_log")
     raws = set(stored["raw"])
     assert {good.decode(), record("good-2").decode(), *(s.decode() for s in strange)} <= raws
-    rejected = lakes.scan(still_world.lake, "rejected").collect()
+    rejected = tables.scan(still_world.lake, "rejected").collect()
     assert sorted(rejected["raw"]) == sorted(odd.values())
     reasons = dict(rejected.select("raw", "reason").iter_rows())
     assert {name: reasons[raw] for name, raw in odd.items()} == {
@@ -213,15 +214,15 @@ def now():
 def test_a_lost_position_costs_requests_and_no_rows(still_world):
     still_world.poll("okta")
     log = f"{still_world.lake.root}/raw/okta/system_log/_delta_log"
-    handle = lakes.open_table(still_world.lake, "raw/okta/system_log")
+    handle = tables.open_table(still_world.lake, "raw/okta/system_log")
     handle.create_checkpoint()
     for version in range(handle.version() + 1):
-        path = lakes.Path(log) / f"{version:020}.json"
+        path = tables.Path(log) / f"{version:020}.json"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         for line in lines:
             line.get("commitInfo", {}).pop("auditlake.cursor", None)
         path.write_text("\n".join(map(json.dumps, lines)))
-    assert lakes.position(still_world.lake, Log("okta", "system_log")).cursor is None
+    assert raw_rows.position(still_world.lake, StreamKey("okta", "system_log")).cursor is None
     (report,) = still_world.poll("okta")
     assert (report.error, report.rows) == (None, 0)
     check(still_world)
@@ -232,7 +233,7 @@ def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, m
         patched.setattr(extract, "_derive", lambda *_, **__: True)
         patched.setattr(extract, "catch_up", lambda *_: None)
         still_world.poll("okta")
-    assert lakes.scan(still_world.lake, "events") is None
+    assert tables.scan(still_world.lake, "events") is None
     still_world.poll("okta")
     check(still_world)
 
@@ -245,7 +246,7 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
         still_world.poll("okta")
     source = still_world.source("okta")
     (stream,) = source.streams()
-    real, others = lakes.raw_rows, iter([150, 270])
+    real, others = raw_rows.rows, iter([150, 270])
 
     def overtaken(lake, log, first, until):
         """Another writer derives on from here, in batches of its own."""
@@ -256,7 +257,7 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
             extract._derive(lake, source, stream, theirs, report)
         return rows
 
-    monkeypatch.setattr(lakes, "raw_rows", overtaken)
+    monkeypatch.setattr(raw_rows, "rows", overtaken)
     report = extract.Report(integration="okta", stream=stream.name)
     extract.catch_up(still_world.lake, source, stream, report)
     check(still_world)
@@ -264,7 +265,7 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
 
 def test_rows_that_retention_removed_hold_up_no_others(still_world):
     still_world.poll("okta")
-    oldest = lakes.days(still_world.lake, Log("okta", "system_log"))[0]
+    oldest = raw_rows.days(still_world.lake, StreamKey("okta", "system_log"))[0]
     shutil.rmtree(Path(still_world.lake.root) / "events")
     raw = DeltaTable(still_world.lake.uri("raw/okta/system_log"))
     raw.alter.set_table_properties({"delta.appendOnly": "false"})
@@ -274,7 +275,7 @@ def test_rows_that_retention_removed_hold_up_no_others(still_world):
     report = extract.Report(integration="okta", stream=stream.name)
     extract.catch_up(still_world.lake, source, stream, report)
     kept = still_world.stored("okta", "system_log")["seq"].to_list()
-    assert 0 < len(kept) < lakes.derived(still_world.lake, Log("okta", "system_log"))
+    assert 0 < len(kept) < events.derived(still_world.lake, StreamKey("okta", "system_log"))
     assert still_world.events("okta", "system_log")["seq"].to_list() == kept
 
 

@@ -8,14 +8,15 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import gathering, handles
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.lake import Lake, Log, Part
+from pipelines.lake import events as events_table
+from pipelines.lake import group_commit, handles, raw, tables
+from pipelines.lake.events import Part
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import EVENTS
 from tests.test_lake import LOG, batch
 
-LOGS = [Log("okta", f"log_{number}") for number in range(5)]
+LOGS = [StreamKey("okta", f"log_{number}") for number in range(5)]
 BATCHES, ROWS = 4, 3
 
 
@@ -33,7 +34,7 @@ def write(root):
 
     def work(log):
         for first in range(0, BATCHES * ROWS, ROWS):
-            gathering.append(lake, part(log, first, first + ROWS))
+            group_commit.append(lake, part(log, first, first + ROWS))
 
     with ThreadPoolExecutor(len(LOGS)) as pool:
         list(pool.map(work, LOGS))
@@ -47,64 +48,68 @@ def test_processes_that_gather_the_same_events_commit_each_once(lake):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    events = lakes.scan(lake, "events").select("stream", "seq").collect()
+    events = tables.scan(lake, "events").select("stream", "seq").collect()
     expected = [(log.stream, seq) for log in LOGS for seq in range(BATCHES * ROWS)]
     assert sorted(events.iter_rows()) == expected
-    assert [lakes.derived(lake, log) for log in LOGS] == [BATCHES * ROWS] * len(LOGS)
+    assert [events_table.derived(lake, log) for log in LOGS] == [BATCHES * ROWS] * len(LOGS)
 
 
 def test_a_commit_holds_what_fits_and_says_what_did_not(lake):
-    assert lakes.append_parts(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {LOGS[1]}
-    assert lakes.append_parts(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(LOGS[:2])
-    assert lakes.open_table(lake, "events").version() == 2
-    assert [lakes.derived(lake, log) for log in LOGS[:3]] == [3, 3, 0]
-    assert lakes.append_parts(lake, [part(LOGS[0], 0, 3)]) == set()
-    assert lakes.open_table(lake, "events").version() == 2
+    assert events_table.append_parts(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {LOGS[1]}
+    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
+        LOGS[:2]
+    )
+    assert tables.open_table(lake, "events").version() == 2
+    assert [events_table.derived(lake, log) for log in LOGS[:3]] == [3, 3, 0]
+    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3)]) == set()
+    assert tables.open_table(lake, "events").version() == 2
 
 
 def test_a_writer_whose_log_was_written_beside_others_decides_anew(lake):
     """The fences of all logs in a commit hold, not only that of the first."""
-    lakes.append_parts(lake, [part(LOGS[0], 0, 1)])
+    events_table.append_parts(lake, [part(LOGS[0], 0, 1)])
     again = []
 
     def derive():
         if not again:
-            again.append(lakes.append_parts(lake, [part(LOGS[2], 0, 1), part(LOGS[1], 0, 1)]))
+            again.append(
+                events_table.append_parts(lake, [part(LOGS[2], 0, 1), part(LOGS[1], 0, 1)])
+            )
         return part(LOGS[1], 0, 1).events
 
-    assert lakes.append_events(lake, LOGS[1], 0, 1, derive).frame.height == 0
+    assert events_table.append(lake, LOGS[1], 0, 1, derive).frame.height == 0
     assert again == [{LOGS[1], LOGS[2]}]
-    assert lakes.scan(lake, "events").collect().height == 3
+    assert tables.scan(lake, "events").collect().height == 3
 
 
 def test_nobody_fails_for_another(lake):
     broken = part(LOGS[1], 0, 1)._replace(events=pl.DataFrame({"x": [1]}))
-    some = [gathering._Waiting(lake=lake, part=each) for each in (part(LOGS[0], 0, 1), broken)]
-    gathering._write(some)
+    some = [group_commit._Pending(lake=lake, part=each) for each in (part(LOGS[0], 0, 1), broken)]
+    group_commit._write(some)
     assert (some[0].landed, some[0].error) == (True, None)
     assert some[1].error is not None
     with pytest.raises((LakeError, pl.exceptions.PolarsError)):
-        gathering.append(lake, broken)
-    assert gathering.append(lake, part(LOGS[1], 0, 1))
+        group_commit.append(lake, broken)
+    assert group_commit.append(lake, part(LOGS[1], 0, 1))
 
 
 def test_an_open_table_is_as_new_as_what_others_wrote_and_belongs_to_one(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "1")
+    raw.append(lake, LOG, batch("a"), "1")
     table = lake.local / LOG.table
-    mine, other = handles.take(table), DeltaTable(str(table))
+    mine, other = handles.acquire(table), DeltaTable(str(table))
     assert mine is not None
-    assert handles.take(table) is not mine
-    handles.put_back(table, mine)
-    lakes.append_raw(lake, LOG, batch("b"), "2")
+    assert handles.acquire(table) is not mine
+    handles.release(table, mine)
+    raw.append(lake, LOG, batch("b"), "2")
     assert other.version() == 1
-    again = handles.take(table)
+    again = handles.acquire(table)
     assert (again.version(), again.transaction_version(LOG.app)) == (2, 2)
 
 
 def test_a_lake_that_was_thrown_away_and_begun_anew_is_not_taken_for_the_old_one(lake):
     for number in range(3):
-        lakes.append_raw(lake, LOG, batch(f"a{number}"), "old")
+        raw.append(lake, LOG, batch(f"a{number}"), "old")
     shutil.rmtree(lake.root)
-    assert lakes.position(lake, LOG) == lakes.Position()
-    assert lakes.append_raw(lake, LOG, batch("b"), "new").frame["seq"].to_list() == [0]
-    assert lakes.position(lake, LOG).rows == 1
+    assert raw.position(lake, LOG) == raw.Position()
+    assert raw.append(lake, LOG, batch("b"), "new").frame["seq"].to_list() == [0]
+    assert raw.position(lake, LOG).rows == 1

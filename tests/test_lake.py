@@ -11,12 +11,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.lake import Claim, Lake, Log
+from pipelines.lake import commits, coverage, events, raw, tables
+from pipelines.lake.coverage import Entry
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import EVENTS, RAW, REJECTED
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -37,80 +38,80 @@ def batch(*ids, day=0):
 
 
 def rows(lake):
-    return lakes.scan(lake, LOG.table).collect().sort("seq")
+    return tables.scan(lake, LOG.table).collect().sort("seq")
 
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8), min_size=1, max_size=6))
 def test_any_overlap_of_batches_lands_each_row_once_and_dense(tmp_path_factory, batches):
     lake = Lake(str(tmp_path_factory.mktemp("lake")))
     for number, ids in enumerate(batches):
-        lakes.append_raw(lake, LOG, batch(*ids), f"c{number}")
+        raw.append(lake, LOG, batch(*ids), f"c{number}")
     stored = rows(lake)
     assert sorted(stored["event_id"]) == sorted({str(i) for ids in batches for i in ids})
     assert stored["seq"].to_list() == list(range(stored.height))
-    assert lakes.position(lake, LOG).rows == stored.height
+    assert raw.position(lake, LOG).rows == stored.height
 
 
 def test_rows_and_position_are_one_commit(lake):
-    lakes.append_raw(lake, LOG, batch("a", "b"), "after b")
-    handle = lakes.open_table(lake, LOG.table)
-    assert (handle.version(), lakes.position(lake, LOG).cursor) == (1, "after b")
+    raw.append(lake, LOG, batch("a", "b"), "after b")
+    handle = tables.open_table(lake, LOG.table)
+    assert (handle.version(), raw.position(lake, LOG).cursor) == (1, "after b")
     assert handle.transaction_version(LOG.app) == 2
     assert dict(pl.scan_delta(handle).collect_schema()) == RAW
 
 
 def test_nothing_new_writes_nothing(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "one")
-    again = lakes.append_raw(lake, LOG, batch("a"), "two")
+    raw.append(lake, LOG, batch("a"), "one")
+    again = raw.append(lake, LOG, batch("a"), "two")
     assert (again.version, again.frame.height) == (1, 0)
-    assert lakes.position(lake, LOG).cursor == "one"
+    assert raw.position(lake, LOG).cursor == "one"
 
 
 def claim(hour, **keys):
     span = {"since": NOON + timedelta(hours=hour), "until": NOON + timedelta(hours=hour + 1)}
-    return Claim(**span, asked_at=NOON + timedelta(hours=hour + 1), **keys)
+    return Entry(**span, asked_at=NOON + timedelta(hours=hour + 1), **keys)
 
 
 def test_the_position_of_a_round_without_news_is_kept_beside_the_table(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "one")
-    lakes.note(lake, LOG, [claim(1)], "two")
-    place = lakes.position(lake, LOG)
+    raw.append(lake, LOG, batch("a"), "one")
+    coverage.record(lake, LOG, [claim(1)], "two")
+    place = raw.position(lake, LOG)
     assert (place.version, place.cursor, place.noted_at) == (1, "two", NOON + timedelta(hours=2))
-    lakes.append_raw(lake, LOG, batch("b"), "three")
-    assert lakes.position(lake, LOG).cursor == "three"
-    lakes.append_raw(lake, LOG, batch("c"), None)
-    assert lakes.position(lake, LOG).cursor == "three"
+    raw.append(lake, LOG, batch("b"), "three")
+    assert raw.position(lake, LOG).cursor == "three"
+    raw.append(lake, LOG, batch("c"), None)
+    assert raw.position(lake, LOG).cursor == "three"
 
 
 def test_what_raw_commits_claim_is_noted_once_in_order(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "one", claims=[claim(0), claim(3, reason="x")])
-    lakes.append_raw(lake, LOG, batch("b"), "two", claims=[claim(1)])
+    raw.append(lake, LOG, batch("a"), "one", claims=[claim(0), claim(3, reason="x")])
+    raw.append(lake, LOG, batch("b"), "two", claims=[claim(1)])
     for _ in range(3):
-        lakes.note(lake, LOG)
-    lakes.note(lake, LOG, [claim(2, outcome="failed")])
-    noted = lakes.claims(lake, LOG)
+        coverage.record(lake, LOG)
+    coverage.record(lake, LOG, [claim(2, outcome="failed")])
+    noted = coverage.entries(lake, LOG)
     assert noted["since"].dt.hour().to_list() == [12, 13, 14, 15]
     assert noted["rows"].to_list() == [1, 2, 2, 1]
-    assert lakes.open_table(lake, "coverage").version() == 2
+    assert tables.open_table(lake, "coverage").version() == 2
 
 
 def test_the_same_failure_is_noted_once_an_hour(lake):
     for hour in (0, 0, 0.5, 1.5):
-        lakes.note_failure(lake, LOG, claim(hour, outcome="failed", reason="vendor down"))
-    assert lakes.claims(lake, LOG).height == 2
+        coverage.record_failure(lake, LOG, claim(hour, outcome="failed", reason="vendor down"))
+    assert coverage.entries(lake, LOG).height == 2
 
 
 def test_the_position_survives_another_tools_compaction(lake):
     for number in range(3):
-        lakes.append_raw(lake, LOG, batch(number), f"c{number}")
-    lakes.open_table(lake, LOG.table).optimize.compact()
-    assert lakes.position(lake, LOG).cursor == "c2"
-    assert lakes.append_raw(lake, LOG, batch(1, 9), "c3").frame["seq"].to_list() == [3]
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    tables.open_table(lake, LOG.table).optimize.compact()
+    assert raw.position(lake, LOG).cursor == "c2"
+    assert raw.append(lake, LOG, batch(1, 9), "c3").frame["seq"].to_list() == [3]
 
 
 def test_the_table_refuses_changes(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "one")
-    handle = lakes.open_table(lake, LOG.table)
+    raw.append(lake, LOG, batch("a"), "one")
+    handle = tables.open_table(lake, LOG.table)
     with pytest.raises(Exception, match="append-only"):
         handle.delete("event_id = 'a'")
     with pytest.raises(Exception, match="append-only"):
@@ -122,7 +123,7 @@ def race(root, number, barrier):
     for turn in range(10):
         barrier.wait()
         mine = [f"{turn}-shared-{i}" for i in range(5)] + [f"{turn}-{number}-{i}" for i in range(5)]
-        lakes.append_raw(lake, LOG, batch(*mine), f"{turn}")
+        raw.append(lake, LOG, batch(*mine), f"{turn}")
 
 
 def test_racing_processes_neither_lose_nor_double(lake):
@@ -144,46 +145,46 @@ def test_events_of_a_range_are_committed_once(lake):
     def derive():
         return pl.DataFrame(schema=EVENTS).clear(2).with_columns(pl.lit("x").alias("event_uid"))
 
-    assert lakes.append_events(lake, LOG, 0, 2, derive).frame.height == 2
-    assert lakes.append_events(lake, LOG, 0, 2, derive).frame.height == 0
-    assert lakes.append_events(lake, LOG, 5, 6, derive).frame.height == 0
-    assert lakes.derived(lake, LOG) == 2
+    assert events.append(lake, LOG, 0, 2, derive).frame.height == 2
+    assert events.append(lake, LOG, 0, 2, derive).frame.height == 0
+    assert events.append(lake, LOG, 5, 6, derive).frame.height == 0
+    assert events.derived(lake, LOG) == 2
 
 
 def test_rejected_records_are_kept_once(lake):
     row = {"integration": "okta", "stream": "system_log", "ingested_at": NOON, "reason": "no id"}
     bad = pl.DataFrame([{**row, "raw": b"\xff", "raw_sha256": "x"}], schema=REJECTED)
     for _ in range(2):
-        lakes.append_rejected(lake, LOG, bad)
-    assert lakes.scan(lake, "rejected").collect()["raw"].to_list() == [b"\xff"]
+        raw.append_rejected(lake, LOG, bad)
+    assert tables.scan(lake, "rejected").collect()["raw"].to_list() == [b"\xff"]
 
 
 def test_a_failure_after_the_commit_is_not_a_failure_of_the_commit(lake, monkeypatch):
-    lakes.append_raw(lake, LOG, batch("a"), "one")
+    raw.append(lake, LOG, batch("a"), "one")
     write = write_deltalake
 
     def fails_afterwards(handle, *args, **options):
         write(handle, *args, **options)
         raise OSError("checkpoint could not be written")
 
-    monkeypatch.setattr(lakes, "write_deltalake", fails_afterwards)
-    assert lakes.append_raw(lake, LOG, batch("b"), "two").frame.height == 1
+    monkeypatch.setattr(commits, "write_deltalake", fails_afterwards)
+    assert raw.append(lake, LOG, batch("b"), "two").frame.height == 1
     assert rows(lake)["event_id"].to_list() == ["a", "b"]
 
 
 def test_an_unusable_root_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LakeError, match=r"lake\.root") as error:
-        lakes.append_raw(Lake(str(tmp_path / "file")), LOG, batch("a"), "c")
+        raw.append(Lake(str(tmp_path / "file")), LOG, batch("a"), "c")
     assert "\n" not in str(error.value)
 
 
 def test_a_damaged_log_is_said_in_one_line(lake):
-    lakes.append_raw(lake, LOG, batch("a"), "c")
+    raw.append(lake, LOG, batch("a"), "c")
     log = Path(lake.uri(LOG.table)) / "_delta_log"
     (log / f"{1:020}.json").write_text('{"add": {"path"')
     with pytest.raises(LakeError) as error:
-        lakes.position(lake, LOG)
+        raw.position(lake, LOG)
     assert "\n" not in str(error.value)
 
 
@@ -213,7 +214,7 @@ def test_canary_a_fresh_handle_accepts_a_repeated_number(tmp_path):
 def test_a_record_of_the_last_microsecond_of_a_file_is_known_again(lake):
     """Delta's statistics are rounded down to milliseconds."""
     for number in range(3):
-        lakes.append_raw(lake, LOG, batch(f"{number}", day=number), f"c{number}")
+        raw.append(lake, LOG, batch(f"{number}", day=number), f"c{number}")
     late = batch("z").with_columns(pl.col("time") + timedelta(microseconds=1999))
-    assert lakes.append_raw(lake, LOG, late, "c3").frame.height == 1
-    assert lakes.append_raw(lake, LOG, late, "c4").frame.height == 0
+    assert raw.append(lake, LOG, late, "c3").frame.height == 1
+    assert raw.append(lake, LOG, late, "c4").frame.height == 0

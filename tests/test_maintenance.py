@@ -10,11 +10,12 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from pipelines import handles, maintenance
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.lake import Claim, Lake
-from pipelines.maintenance import Count, Keep
+from pipelines.lake import coverage, handles, maintenance, tables
+from pipelines.lake import raw as raw_table
+from pipelines.lake.coverage import Entry
+from pipelines.lake.maintenance import Count, Keep
+from pipelines.lake.tables import Lake
 from tests.test_lake import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
@@ -22,13 +23,13 @@ AT_ONCE = Keep(files=timedelta(0), temporary=timedelta(0))
 
 
 def rows(lake):
-    return lakes.scan(lake, LOG.table).collect().sort("seq")
+    return tables.scan(lake, LOG.table).collect().sort("seq")
 
 
 def filled(lake, count=12):
     for number in range(count):
-        claim = Claim(since=NOON, until=NOON + timedelta(hours=number), asked_at=NOON)
-        lakes.append_raw(lake, LOG, batch(number), f"c{number}", claims=[claim])
+        claim = Entry(since=NOON, until=NOON + timedelta(hours=number), asked_at=NOON)
+        raw_table.append(lake, LOG, batch(number), f"c{number}", claims=[claim])
 
 
 def test_many_files_become_one_and_no_row_changes(lake):
@@ -39,22 +40,22 @@ def test_many_files_become_one_and_no_row_changes(lake):
     assert raw.removed >= 12
     assert rows(lake).equals(before)
     assert len(list((lake.local / LOG.table).glob("date=*/*.parquet"))) == 1
-    assert lakes.position(lake, LOG).cursor == "c11"
-    assert lakes.append_raw(lake, LOG, batch(3, 99), "c12").frame["seq"].to_list() == [12]
+    assert raw_table.position(lake, LOG).cursor == "c11"
+    assert raw_table.append(lake, LOG, batch(3, 99), "c12").frame["seq"].to_list() == [12]
 
 
 def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
     filled(lake)
-    handle = lakes.open_table(lake, LOG.table)
+    handle = tables.open_table(lake, LOG.table)
     at_once = {"delta.logRetentionDuration": "interval 0 seconds"}
     handle.alter.set_table_properties(at_once, post_commithook_properties=maintenance._QUIET)
     for path in (lake.local / LOG.table / "_delta_log").iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
     list(maintenance.maintain(lake, [], FAR, AT_ONCE))
-    assert lakes.claims(lake, LOG).filter(pl.col("until") > pl.col("since")).height == 11
+    assert coverage.entries(lake, LOG).filter(pl.col("until") > pl.col("since")).height == 11
     log = list((lake.local / LOG.table / "_delta_log").glob("*.json"))
     assert len(log) < 12
-    assert lakes.position(lake, LOG).cursor == "c11"
+    assert raw_table.position(lake, LOG).cursor == "c11"
 
 
 def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkeypatch):
@@ -77,14 +78,14 @@ def test_of_many_versions_the_newest_can_be_read_and_nothing_else_changes(lake, 
     before = rows(lake)
     list(maintenance.maintain(lake, [], FAR))
     assert rows(lake).equals(before)
-    assert lakes.position(lake, LOG).cursor == "c29"
-    assert lakes.claims(lake, LOG).filter(pl.col("until") > pl.col("since")).height == 29
+    assert raw_table.position(lake, LOG).cursor == "c29"
+    assert coverage.entries(lake, LOG).filter(pl.col("until") > pl.col("since")).height == 29
     with pytest.raises(DeltaError):
         DeltaTable(lake.uri(LOG.table), version=19)
     for version in (20, 21, 30):
         old = DeltaTable(lake.uri(LOG.table), version=version)
         assert pl.scan_delta(old).select(pl.len()).collect().item() == version
-    assert lakes.append_raw(lake, LOG, batch(3, 99), "c30").frame["seq"].to_list() == [30]
+    assert raw_table.append(lake, LOG, batch(3, 99), "c30").frame["seq"].to_list() == [30]
 
 
 def test_today_is_left_alone_until_it_has_many_files(lake):
@@ -144,7 +145,7 @@ def test_two_compactions_at_once_do_not_double_rows(lake):
 def write(root, number, turns):
     lake = Lake(root)
     for turn in range(turns):
-        lakes.append_raw(lake, LOG, batch(f"{turn}-shared", f"{turn}-{number}"), f"{turn}")
+        raw_table.append(lake, LOG, batch(f"{turn}-shared", f"{turn}-{number}"), f"{turn}")
 
 
 def tidy(root, done):
@@ -163,7 +164,7 @@ def test_writers_and_readers_go_on_during_maintenance(lake):
         process.start()
     seen = 0
     while any(writer.is_alive() for writer in writers):
-        seq = lakes.scan(lake, LOG.table).select("seq").collect()["seq"]
+        seq = tables.scan(lake, LOG.table).select("seq").collect()["seq"]
         assert sorted(seq) == list(range(seq.len()))
         assert seq.len() >= seen
         seen = seq.len()

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from pipelines import registry, status
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options, running

@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines import extract, registry
+from pipelines.lake import raw
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
 from pipelines.sdk import json_records
@@ -96,7 +97,7 @@ def test_what_could_not_be_made_out_is_counted_by_column(lake):
     report = extract.Report(integration="", stream="")
     lines = [record(n, verb="b", who=n) for n in (2, 3)]
     rows = normalise.read(history.stream, [line.encode() for line in lines], NOW, "poll")
-    extract.lakes.append_raw(lake, history.log, rows.drop("fault", "bytes"), "cursor")
+    raw.append(lake, history.log, rows.drop("fault", "bytes"), "cursor")
     extract.catch_up(lake, history.source, history.stream, report)
     assert report.faults == {"actor_name": 2}
     assert events(history)["actor_name"].to_list() == ["Ada", None, None]

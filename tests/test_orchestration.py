@@ -9,13 +9,13 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from pipelines import definitions, http
-from pipelines import lake as lakes
 from pipelines.http import Patience
-from pipelines.lake import Log
+from pipelines.lake import tables
+from pipelines.lake.tables import StreamKey
 from pipelines.orchestration.sensors import Look, Watch, watched, worth_a_run
 from sandbox.faults import Fault
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 RAW, EVENTS = dg.AssetKey(["raw", *LOG]), dg.AssetKey("events")
 
 
@@ -159,7 +159,7 @@ def doctored(world, change):
     uri = world.lake.uri(LOG.table)
     table = DeltaTable(uri)
     table.alter.set_table_properties({"delta.appendOnly": "false"})
-    write_deltalake(uri, change(lakes.scan(world.lake, LOG.table).collect()), mode="overwrite")
+    write_deltalake(uri, change(tables.scan(world.lake, LOG.table).collect()), mode="overwrite")
 
 
 def test_checks_pass_over_what_a_round_left(operator):

@@ -18,9 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import definitions, extract, renormalise
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.lake import Lake, Log
+from pipelines.lake import commits as lake_commits
+from pipelines.lake import events as events_table
+from pipelines.lake import raw as raw_table
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.renormalise import History
 from pipelines.sdk.contract import Guide, Integration, Source, Stream
@@ -65,7 +68,7 @@ def land(history, *records):
     """Append the records to raw, and derive their events."""
     found = normalise.read(history.stream, [r.encode() for r in records], NOON, "poll")
     assert found["fault"].is_null().all()
-    lakes.append_raw(history.lake, history.log, found.drop("fault", "bytes"), "cursor")
+    raw_table.append(history.lake, history.log, found.drop("fault", "bytes"), "cursor")
     catch_up(history)
 
 
@@ -75,17 +78,17 @@ def catch_up(history):
 
 
 def events(history):
-    return lakes.events_of(history.lake, history.log)[0].collect().sort("seq", "event_uid")
+    return events_table.snapshot(history.lake, history.log)[0].collect().sort("seq", "event_uid")
 
 
 def expected(history):
     """What `events` has to hold, derived without it."""
-    raw = history.raw(lakes.days(history.lake, history.log), 10**9)
+    raw = history.raw(raw_table.days(history.lake, history.log), 10**9)
     return history.derive(raw).sort("seq", "event_uid")
 
 
 def commits(lake):
-    return lakes.open_table(lake, "events").version()
+    return tables.open_table(lake, "events").version()
 
 
 # re-published records
@@ -111,7 +114,7 @@ def test_events_show_the_newest_version_and_raw_keeps_them_all(tmp_path_factory,
     stored = events(history)
     shown = zip(stored["event_id"].str.split("@").list.first(), stored["action"], strict=True)
     assert sorted(shown) == sorted(newest.items())
-    assert lakes.position(history.lake, history.log).rows == len(seen)
+    assert raw_table.position(history.lake, history.log).rows == len(seen)
     assert stored.equals(expected(history))
 
 
@@ -128,7 +131,7 @@ def test_the_order_of_members_makes_no_new_version(lake):
     history = made(latest_of="id")(lake)
     land(history, record(1, verb="a"), record(1, verb="a")[::1])
     land(history, json.dumps(dict(reversed(json.loads(record(1, verb="a")).items()))))
-    assert lakes.position(lake, history.log).rows == 1
+    assert raw_table.position(lake, history.log).rows == 1
 
 
 def test_other_streams_are_only_appended_to(lake):
@@ -136,7 +139,7 @@ def test_other_streams_are_only_appended_to(lake):
     land(history, record(1, verb="a"))
     land(history, record(1, verb="b"), record(2, verb="c"))  # the same id: dropped by raw
     assert events(history)["action"].to_list() == ["a", "c"]
-    assert {c["operationParameters"]["mode"] for c in lakes.open_table(lake, "events").history()
+    assert {c["operationParameters"]["mode"] for c in tables.open_table(lake, "events").history()
             if c["operation"] == "WRITE"} == {"Append"}  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def test_a_new_mapping_replaces_its_own_rows_and_nothing_else(lake):
     old, new, other = made()(lake), made(BETTER, version=2)(lake), made(name="other")(lake)
     land(old, *RECORDS)
     land(other, *RECORDS)
-    lakes.open_table(lake, "events").optimize.compact()
+    tables.open_table(lake, "events").optimize.compact()
     before = events(other)
     done = list(renormalise.renormalise(new))
     assert (done[-1].left, sum(d.events for d in done)) == (0, 40)
@@ -190,7 +193,7 @@ def test_older_versions_stay_hidden(lake):
 def test_raw_rows_that_are_gone_take_no_events_with_them(lake, tmp_path):
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS)
-    lakes.Path(lake.uri("raw")).rename(tmp_path / "elsewhere")
+    tables.Path(lake.uri("raw")).rename(tmp_path / "elsewhere")
     with pytest.raises(LakeError, match="lost its rows"):
         list(renormalise.renormalise(new))
     assert events(old).height == 40
@@ -208,7 +211,7 @@ def test_a_poll_in_the_middle_is_neither_lost_nor_doubled(lake, monkeypatch):
             land(old, RECORDS[4 + len(written)])
         write_deltalake(handle, frame, **options)
 
-    monkeypatch.setattr(lakes, "write_deltalake", a_poll_is_first)
+    monkeypatch.setattr(lake_commits, "write_deltalake", a_poll_is_first)
     list(renormalise.renormalise(new))
     assert len(written) == 3
     assert events(new)["seq"].to_list() == list(range(7))
@@ -228,7 +231,7 @@ def test_other_streams_polls_do_not_stand_in_the_way(lake, monkeypatch):
             land(other, record(100 + len(tries), verb="x"))
         write_deltalake(handle, frame, **options)
 
-    monkeypatch.setattr(lakes, "write_deltalake", another_is_first)
+    monkeypatch.setattr(lake_commits, "write_deltalake", another_is_first)
     done = list(renormalise.renormalise(new))
     assert len(tries) == len(done)
     assert events(new).equals(expected(new))
@@ -251,7 +254,7 @@ def test_polls_renormalising_and_compaction_at_once(lake):
 
     def compact(_):
         try:
-            lakes.open_table(lake, "events").optimize.compact()
+            tables.open_table(lake, "events").optimize.compact()
         except Exception as error:
             assert "oncurrent" in str(error)
 
@@ -275,7 +278,7 @@ def test_polls_renormalising_and_compaction_at_once(lake):
 RENORMALISE = """
 import sys
 from pipelines import renormalise
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from tests.test_renormalise import BETTER, made
 renormalise._PART = 2
 print("ready", flush=True)
@@ -356,5 +359,7 @@ def test_the_check_of_an_empty_lake_is_sound(lake):
 
 
 def test_seldom_seen_names_are_quoted():
-    assert "integration = 'it''s'" in lakes._sql(Log("it's", "log"), [NOON.date()], "TRUE")
+    assert "integration = 'it''s'" in tables.replace_predicate(
+        StreamKey("it's", "log"), [NOON.date()], "TRUE"
+    )
     assert replace(made()(Lake("x")), lake=Lake("y")).log.integration == "it's"

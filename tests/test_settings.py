@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines import lake as lakes
 from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
+from pipelines.lake import tables
 
 OKTA = '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
 
@@ -76,4 +76,4 @@ def test_all_faults_are_told_at_once(tmp_path):
 def test_a_lake_that_could_not_be_read_again_is_refused_at_once(tmp_path, name):
     chosen = settings.Settings(lake={"root": str(tmp_path / name)})
     with pytest.raises(ConfigurationError, match=r"lake\.root"):
-        lakes.configured(chosen)
+        tables.configured(chosen)

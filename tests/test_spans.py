@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import spans
+from pipelines.lake import spans
 from pipelines.schemas import COVERAGE
 from pipelines.sdk.pages import Span
 

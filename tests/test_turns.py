@@ -11,10 +11,10 @@ import pytest
 from pipelines import asked, definitions, http, turns
 from pipelines.asked import Plan
 from pipelines.http import Pace
-from pipelines.lake import Log
+from pipelines.lake.tables import StreamKey
 from pipelines.sdk.contract import Manners
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 
 
 class Clock:

@@ -14,9 +14,9 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import lake as lakes
 from pipelines import registry, settings, up
-from pipelines.lake import Lake
+from pipelines.lake import tables as lake_tables
+from pipelines.lake.tables import Lake
 
 PROJECT = str(Path(__file__).parent.parent)
 SECONDS = 420
@@ -103,7 +103,7 @@ def pushed(tmp_path):
     """Rows of those whose pushes land that came by a webhook."""
     lake = Lake(str(tmp_path / "data"))
     tables = ["raw/okta/system_log", "raw/office_365/exchange", "raw/office_365/sharepoint"]
-    found = [lakes.scan(lake, table) for table in tables]
+    found = [lake_tables.scan(lake, table) for table in tables]
     return sum(
         table.filter(pl.col("via") == "webhook").collect().height
         for table in found

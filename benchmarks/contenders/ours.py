@@ -3,7 +3,7 @@
 import sys
 
 from pipelines import extract, registry
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 
 base_url, token, folder, *_ = sys.argv[1:]
 source = registry.source("okta", {"base_url": base_url, "api_token": token})

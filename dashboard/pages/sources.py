@@ -14,8 +14,8 @@ from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Pushes
 from pipelines import asked
-from pipelines import lake as lakes
 from pipelines.asked import Plan
+from pipelines.lake import tables
 
 _FORTNIGHT = timedelta(days=14)
 _STATES = {
@@ -94,7 +94,7 @@ def _asked(this: _Now, log: coverage.Log) -> str:
 
 def _plan(this: _Now, log: coverage.Log) -> Plan | None:
     """What whoever watches the stream on this machine means to do; none that is out of date."""
-    plan = asked.told(lakes.Lake(this.lake.root), lakes.Log(*log))
+    plan = asked.told(tables.Lake(this.lake.root), tables.StreamKey(*log))
     last = this.known.asked_at.get(log)
     return plan if plan and (last is None or plan.next > last) else None
 

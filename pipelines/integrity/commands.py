@@ -13,13 +13,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines import lake as lakes
 from pipelines import settings
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.verify import Crew, Place
-from pipelines.lake import Lake, Log
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
 
 _FAILED = 1
@@ -161,7 +161,7 @@ def retain(context: click.Context, /, table: str, before: datetime, yes: bool, *
     _, lake = _configured(context)
     integration, _, stream = table.removeprefix("raw/").partition("/")
     day: date = before.date()
-    removal = retention.Removal(log=Log(integration, stream), before=day, **said)
+    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **said)
     count = retention.rows(lake, removal).height
     if not yes:
         click.confirm(f"delete {count:,} rows of {removal.log.table} for good?", abort=True)
@@ -208,7 +208,7 @@ def new(name: str) -> None:
 
 def _configured(context: click.Context) -> tuple[Settings, Lake]:
     chosen = settings.load(context.obj)
-    return chosen, lakes.configured(chosen)
+    return chosen, tables.configured(chosen)
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, note, prove
 from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import Shelf
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -67,7 +67,7 @@ def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, 
 
 
 def _events(lake: Lake, question: Question) -> pl.DataFrame:
-    table = lakes.scan(lake, "events")
+    table = tables.scan(lake, "events")
     if table is None:
         raise LakeError("there are no events yet: poll first")
     span = pl.col("time").is_between(question.since, question.until, "left")
@@ -93,7 +93,7 @@ def _logs(events: pl.DataFrame) -> list[tuple[str, list[int], list[Any]]]:
 
 def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
     for name, seqs, dates in _logs(events):
-        table, maker = lakes.scan(lake, f"raw/{name}"), prove.prover(lake, name)
+        table, maker = tables.scan(lake, f"raw/{name}"), prove.prover(lake, name)
         if table is None:
             raise LakeError(f"raw/{name}: the table is gone: run `auditlake verify`")
         wanted = pl.col("date").is_in(dates), pl.col("seq").is_in(seqs)
@@ -113,7 +113,7 @@ def _checkpoints(lake: Lake) -> dict[str, bytes]:
 
 def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
     """What was asked of the vendors about this span: without it, silence means nothing."""
-    table = lakes.scan(lake, "coverage")
+    table = tables.scan(lake, "coverage")
     if table is None:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import last_signed
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.integrity.note import Head
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
 _LONG = 64 * 1024

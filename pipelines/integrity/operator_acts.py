@@ -12,7 +12,7 @@ from pipelines.integrity import anchors, last_signed, merkle, signer, tiles
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import Ledger
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 
 
 def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integrity import keys, merkle, signer, tiles
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import Ledger
 from pipelines.integrity.verifier import audit
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 
 Document = dict[str, Any]
 
@@ -101,7 +101,7 @@ def find(lake: Lake, event: str) -> tuple[str, dict[str, Any]]:
 
 
 def _row(lake: Lake, name: str, where: Sequence[pl.Expr], event: str) -> dict[str, Any]:
-    table = lakes.scan(lake, f"raw/{name}")
+    table = tables.scan(lake, f"raw/{name}")
     found = None if table is None else table.filter(*where).select(_RECORD).head(1).collect()
     if found is None or found.is_empty():
         raise LakeError(f"{event}: there is no such record in raw/{name}")

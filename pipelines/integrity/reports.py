@@ -17,7 +17,7 @@ from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
 Document = dict[str, Any]

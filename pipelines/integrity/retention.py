@@ -14,12 +14,12 @@ from hashlib import sha256
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
 from pipelines.integrity.signer import Ledger
-from pipelines.lake import Lake, Log
+from pipelines.lake import raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 
 _APPEND_ONLY = "delta.appendOnly"
 
@@ -28,7 +28,7 @@ _APPEND_ONLY = "delta.appendOnly"
 class Removal:
     """Who removes what, and why."""
 
-    log: Log
+    log: StreamKey
     before: date
     """Whole UTC days before this one."""
     who: str
@@ -37,7 +37,7 @@ class Removal:
 
 def rows(lake: Lake, removal: Removal) -> pl.DataFrame:
     """The rows a removal would take away: seq and date."""
-    table = lakes.scan(lake, removal.log.table)
+    table = tables.scan(lake, removal.log.table)
     if table is None:
         raise LakeError(f"{removal.log.table}: there is no such table")
     return table.filter(pl.col("date") < removal.before).select("seq", "date").collect().sort("seq")
@@ -48,7 +48,7 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     kept = signer.of(lake, removal.log.app)
     if kept is None:
         raise LakeError("retention is a recorded act: set integrity.sign = true")
-    signer.sign(lake, removal.log, lakes.position(lake, removal.log).rows, now)
+    signer.sign(lake, removal.log, raw.position(lake, removal.log).rows, now)
     gone = rows(lake, removal)
     if gone.height:
         _record(lake, kept, removal, gone, now)
@@ -90,7 +90,7 @@ def _spans(seqs: list[int]) -> list[tuple[int, int]]:
 
 def _delete(lake: Lake, table: str, predicate: str) -> None:
     """Delete rows and the files that held them; the table refuses that at any other time."""
-    if lakes.open_table(lake, table) is None:
+    if tables.open_table(lake, table) is None:
         return
     handle = _append_only(lake, table, value="false")
     try:

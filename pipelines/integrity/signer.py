@@ -18,14 +18,14 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import anchors, files, keys, merkle, note, removals, tiles
 from pipelines.integrity import last_signed as integrity_last_signed
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import IntegritySettings
 
 ACTS = "acts"
@@ -71,7 +71,9 @@ def of(lake: Lake, name: str) -> Ledger | None:
     )
 
 
-def sign(lake: Lake, log: Log, rows: int, now: datetime, fresh: pl.DataFrame | None = None) -> None:
+def sign(
+    lake: Lake, log: StreamKey, rows: int, now: datetime, fresh: pl.DataFrame | None = None
+) -> None:
     """Sign that `log` has these `rows`, of which `fresh` are the newest.
 
     Called without `fresh` it makes up for what a kill prevented. Raises Alarm where the table is
@@ -169,24 +171,24 @@ def _shortened(entry: bytes) -> bytes:
     return b"auditlake/1 long\n" + sha256(entry).hexdigest().encode()
 
 
-def _begins_anew(lake: Lake, log: Log, kept: Ledger) -> bool:
+def _begins_anew(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
     """Is all of this log gone, as after a person removed the lake? Then a new one may begin."""
-    if kept.folder.names("") or lakes.open_table(lake, log.table) or lakes.derived(lake, log):
+    if kept.folder.names("") or tables.open_table(lake, log.table) or events.derived(lake, log):
         return False
     integrity_last_signed.forget(kept.place, kept.table)
     return True
 
 
-def _whole(lake: Lake, log: Log, kept: Ledger, signed: Head) -> None:
+def _whole(lake: Lake, log: StreamKey, kept: Ledger, signed: Head) -> None:
     """Raises Alarm where the end of what was signed is gone; a slow writer's `rows` say nothing."""
     held = _held(lake, log)
     if held < signed.size and not _removed(lake, kept, range(held, signed.size)):
         raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
 
 
-def _held(lake: Lake, log: Log) -> int:
+def _held(lake: Lake, log: StreamKey) -> int:
     """How far the rows reach that the table has; the fence outlives a `restore`, rows do not."""
-    with lakes.lent(lake, log.table) as table:
+    with tables.borrowed(lake, log.table) as table:
         files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
     if "max.seq" not in files.columns:
         return 0
@@ -203,7 +205,7 @@ def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
     return removals.cover(done.folder, signed, kept.folder, kept.table, rows)
 
 
-def _standing(lake: Lake, log: Log, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
+def _standing(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
     """The signed tree, from its tiles or, where they are damaged, from the rows."""
     if signed is None:
         return new_head(kept), ()
@@ -219,13 +221,13 @@ def _standing(lake: Lake, log: Log, kept: Ledger, signed: Head | None) -> tuple[
 
 
 def _rows(
-    lake: Lake, log: Log, first: int, until: int, fresh: pl.DataFrame | None
+    lake: Lake, log: StreamKey, first: int, until: int, fresh: pl.DataFrame | None
 ) -> Iterator[pl.DataFrame]:
     """The rows from `first` up to `until` by seq; read back only where they are not `fresh`."""
     begun = until if fresh is None or fresh.is_empty() else int(fresh["seq"][0])
     for start in range(first, begun, _CHUNK):
         end = min(start + _CHUNK, begun)
-        rows = lakes.raw_rows(lake, log, start, end)
+        rows = raw.rows(lake, log, start, end)
         if rows["seq"].to_list() != list(range(start, end)):
             raise _alarm(log.table, f"lacks rows from {start:,} to {end:,}")
         yield rows

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 import polars as pl
 
-from pipelines import extract, reconciliation, schemas
-from pipelines import lake as lakes
+from pipelines import extract, schemas
 from pipelines.errors import AuditlakeError
 from pipelines.extract import Report, Round, utc_now
 from pipelines.http import SignedIn
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, reconciliation
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
     EVENTS,
     Figures,
@@ -29,7 +29,7 @@ Connect = Callable[..., SignedIn]
 
 
 def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinition:
-    log = Log(source.name, stream.name)
+    log = StreamKey(source.name, stream.name)
     spec = dg.AssetSpec(
         key_of(log),
         description=f"{source.integration.title}: {stream.name}, as the vendor wrote it.",
@@ -61,7 +61,9 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
 def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     spec = dg.AssetSpec(
         EVENTS,
-        deps=[key_of(Log(source.name, s.name)) for source in sources for s in source.streams()],
+        deps=[
+            key_of(StreamKey(source.name, s.name)) for source in sources for s in source.streams()
+        ],
         description="All events of all integrations in one schema; derived from raw.",
         group_name="events",
         kinds={"deltalake"},
@@ -87,7 +89,7 @@ def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
     """How many raw records of each have their events; the fences know without reading a row."""
     return {
         f"records of {source.name}": sum(
-            lakes.derived(lake, Log(source.name, stream.name)) for stream in source.streams()
+            events.derived(lake, StreamKey(source.name, stream.name)) for stream in source.streams()
         )
         for source in sources
     }
@@ -117,7 +119,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     ]
     spec = dg.AssetSpec(
         RECONCILIATION,
-        deps=[key_of(Log(source.name, stream.name)) for source, stream in streams],
+        deps=[key_of(StreamKey(source.name, stream.name)) for source, stream in streams],
         description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
         group_name="events",
         kinds={"deltalake"},

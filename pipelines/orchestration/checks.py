@@ -8,13 +8,13 @@ import dagster as dg
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import lake as lakes
 from pipelines import renormalise
 from pipelines.extract import utc_now
 from pipelines.integrity import anchors, reports
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew
-from pipelines.lake import Lake, Log
+from pipelines.lake import raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
     EVENTS,
     WHOLE,
@@ -39,7 +39,7 @@ class Table:
     """A raw table to be judged, with the statistics of its files."""
 
     lake: Lake
-    log: Log
+    log: StreamKey
     stream: Stream
     handle: DeltaTable
     files: pl.DataFrame
@@ -57,8 +57,8 @@ class Verdict:
     figures: Figures
 
 
-def opened(lake: Lake, log: Log, stream: Stream, now: datetime, whole: bool) -> Table | None:
-    handle = lakes.open_table(lake, log.table)
+def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: bool) -> Table | None:
+    handle = tables.open_table(lake, log.table)
     if handle is None:
         return None
     return Table(
@@ -136,7 +136,7 @@ def _dense(table: Table) -> Verdict:
 
 
 def _none_rejected(table: Table) -> Verdict:
-    waiting = lakes.still_rejected(table.lake, table.log)
+    waiting = raw.still_rejected(table.lake, table.log)
     reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
     said = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
@@ -168,7 +168,7 @@ _CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]
 
 
 def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefinition:
-    log = Log(source.name, stream.name)
+    log = StreamKey(source.name, stream.name)
 
     @dg.multi_asset_check(
         name=f"check__{op(log)}",
@@ -239,7 +239,7 @@ def verification(
     specs = [
         dg.AssetCheckSpec(
             SIGNED_CHECK,
-            asset=key_of(Log(source.name, stream.name)),
+            asset=key_of(StreamKey(source.name, stream.name)),
             description="Every row is as it was signed, none is missing, none was slipped in.",
         )
         for source in sources

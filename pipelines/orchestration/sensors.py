@@ -18,12 +18,12 @@ import msgspec
 import polars as pl
 
 from pipelines import asked
-from pipelines import lake as lakes
 from pipelines.asked import Plan
 from pipelines.errors import AuditlakeError
 from pipelines.extract import Round, utc_now
 from pipelines.http import Patience, SignedIn
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, opened
@@ -76,14 +76,14 @@ class Watch:
 def look(this: Round) -> Look:
     """Would a round land something? Reads what follows the stored position, writes nothing."""
     try:
-        place = lakes.position(this.lake, this.log)
+        place = raw.position(this.lake, this.log)
         return Look(news=_news(this, place), rows=place.rows)
     except AuditlakeError as error:
         return Look(error=str(error))
 
 
-def _news(this: Round, place: lakes.Position) -> bool:
-    if place.cursor is None or lakes.derived(this.lake, this.log) < place.rows:
+def _news(this: Round, place: raw.Position) -> bool:
+    if place.cursor is None or events.derived(this.lake, this.log) < place.rows:
         return True
     pages = this.stream.pages(this.client, place.cursor, this.clock())
     for _ in range(_PAGES):
@@ -111,7 +111,7 @@ def _unknown(this: Round, page: Page) -> bool:
 def _missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Expr) -> bool:
     if rows.is_empty():
         return False
-    found = lakes.scan(lake, table)
+    found = tables.scan(lake, table)
     if found is None:
         return True
     known = found.filter(among).select(key).collect()
@@ -183,7 +183,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
 class Sighting:
     """A look at a stream, and what follows from it."""
 
-    log: Log
+    log: StreamKey
     look: Look
     standing: Standing
     watch: Watch

@@ -20,7 +20,7 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from pipelines import extract, registry
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 
 REPOSITORY = Path(__file__).parents[2]

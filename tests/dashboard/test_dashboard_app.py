@@ -16,8 +16,8 @@ from deltalake import DeltaTable
 from streamlit.testing.v1 import AppTest
 
 from pipelines import asked
-from pipelines import lake as lakes
 from pipelines.asked import Plan
+from pipelines.lake import tables
 
 App = Callable[[Path], AppTest]
 SOURCES = "from dashboard.pages import sources\nsources.show()"
@@ -187,7 +187,7 @@ def test_sources_say_when_a_stream_is_asked_next_and_why(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     following = datetime.now(UTC) + timedelta(hours=30)
     plan = Plan(next=following, interval=600.0, why="nothing new")
-    asked.tell(lakes.Lake(str(filled)), lakes.Log("okta", "system_log"), plan)
+    asked.tell(tables.Lake(str(filled)), tables.StreamKey("okta", "system_log"), plan)
     page = AppTest.from_string(SOURCES, default_timeout=120).run()
     assert not page.exception
     rows = page.dataframe[0].value.set_index("integration")

@@ -21,8 +21,7 @@ from dashboard import counts, fields, queries, search, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.search import Term, Word
-from pipelines import lake as lakes
-from pipelines import maintenance, rollup
+from pipelines.lake import maintenance, rollup, rollup_table, tables
 from pipelines.schemas import EVENTS
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -65,14 +64,14 @@ def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
 def look(root: Path) -> Stage:
     snapshot = Lake(str(root), {}).look()
     assert snapshot
-    known, _ = lakes.rolled_up(lakes.Lake(str(root)))
-    files = lakes.files_of_events(lakes.Lake(str(root)))
+    known, _ = rollup_table.rolled_up(tables.Lake(str(root)))
+    files = rollup_table.event_files(tables.Lake(str(root)))
     there = files.join(known, on="path", how="semi").height
     return Stage(snapshot, Plain(snapshot.events.collect()), there)
 
 
 def tidied(root: Path, today: date = TODAY) -> None:
-    list(maintenance.maintain(lakes.Lake(str(root)), [], today))
+    list(maintenance.maintain(tables.Lake(str(root)), [], today))
 
 
 def append(root: Path, first: int, n: int, **how: float) -> None:

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from pipelines import extract, http, registry
-from pipelines import lake as lakes
 from pipelines.errors import Unavailable
 from pipelines.integrations import atlassian
-from pipelines.lake import Log
+from pipelines.lake import coverage, raw
+from pipelines.lake.tables import StreamKey
 from sandbox.faults import Fault
 from sandbox.services import atlassian as playing
 
-LOG = Log("atlassian", "events")
+LOG = StreamKey("atlassian", "events")
 
 
 def all_there(world):
@@ -50,8 +50,10 @@ def test_a_late_event_comes_with_the_next_round(still_world):
 
 def test_a_lost_cursor_is_no_lost_event(still_world):
     still_world.poll("atlassian")
-    place = json.loads(lakes.position(still_world.lake, LOG).cursor)
-    lakes.note(still_world.lake, LOG, [_claim()], json.dumps({**place, "live": "bm9uc2Vuc2U="}))
+    place = json.loads(raw.position(still_world.lake, LOG).cursor)
+    coverage.record(
+        still_world.lake, LOG, [_claim()], json.dumps({**place, "live": "bm9uc2Vuc2U="})
+    )
     log = still_world.running.sandbox.log("atlassian", "events")
     record = json.loads(log.visible()[-1].raw)
     log.append(json.dumps({**record, "id": "after"}).encode())
@@ -62,7 +64,7 @@ def test_a_lost_cursor_is_no_lost_event(still_world):
 
 def _claim():
     now = datetime.now(UTC)
-    return lakes.Claim(since=now, until=now, asked_at=now)
+    return coverage.Entry(since=now, until=now, asked_at=now)
 
 
 @pytest.mark.parametrize("refused", ["nowhere", "events-stream"])
@@ -98,7 +100,7 @@ def test_a_stream_that_comes_back_is_taken_up_again(still_world):
     still_world.poll("atlassian")
     still_world.disorder()
     still_world.poll("atlassian")
-    place = json.loads(lakes.position(still_world.lake, LOG).cursor)
+    place = json.loads(raw.position(still_world.lake, LOG).cursor)
     log = still_world.running.sandbox.log("atlassian", "events")
     log.append(json.dumps({**json.loads(log.visible()[0].raw), "id": "late"}).encode())
     (report,) = still_world.poll("atlassian")
@@ -121,11 +123,11 @@ def test_a_stream_that_ends_later_is_replaced_by_the_query(still_world):
 
 def test_what_is_refused_both_ways_is_an_error_that_changes_nothing(still_world):
     still_world.poll("atlassian")
-    before = lakes.position(still_world.lake, LOG).cursor
+    before = raw.position(still_world.lake, LOG).cursor
     still_world.disorder(Fault(kind="atlassian", fault="status", status=403, every=True))
     (report,) = still_world.poll("atlassian")
     assert "read:events:admin" in report.error
-    assert lakes.position(still_world.lake, LOG).cursor == before
+    assert raw.position(still_world.lake, LOG).cursor == before
 
 
 def test_a_lost_cursor_of_history_begins_the_history_again(still_world, monkeypatch):

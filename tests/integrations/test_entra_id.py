@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import extract, http, registry, spans
+from pipelines import extract, http, registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
 from pipelines.http import Patience
 from pipelines.integrations import entra_id
+from pipelines.lake import spans
 from pipelines.mapping import normalise
 from pipelines.sdk import auth
 from pipelines.sdk.contract import Source

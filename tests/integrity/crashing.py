@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-from pipelines import lake as lakes
 from pipelines.integrity import signer
+from pipelines.lake import raw
 from tests.integrity.worlds import LOG, NOON, Signed
 
 BATCH = 23
@@ -24,12 +24,12 @@ def round_until(folder, touches):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     # No row comes twice here, and to start Polars' readers takes longer than all the rest.
-    lakes._known = lambda *_: None
+    raw._known = lambda *_: None
     sys.addaudithook(count)
     one_round(signed)
 
 
 def one_round(signed):
-    rows = lakes.position(signed.lake, LOG).rows
+    rows = raw.position(signed.lake, LOG).rows
     signer.sign(signed.lake, LOG, rows, NOON)
     signed.land(*range(rows, rows + BATCH), derive=False)

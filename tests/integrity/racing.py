@@ -1,7 +1,7 @@
 """Writers of one table in processes of their own, as a poll, a push and a backfill are."""
 
-from pipelines import lake as lakes
 from pipelines.integrity import signer
+from pipelines.lake import raw
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 BATCHES, BATCH = 6, 17
@@ -12,5 +12,5 @@ def write(folder, via, first):
     signed = Signed(folder)
     for begin in range(first, first + BATCHES * BATCH, BATCH):
         batch = rows(range(begin, begin + BATCH), via=via)
-        landed = lakes.append_raw(signed.lake, LOG, batch, "cursor").frame
+        landed = raw.append(signed.lake, LOG, batch, "cursor").frame
         signer.sign(signed.lake, LOG, landed["seq"][-1] + 1, NOON, landed)

@@ -5,9 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pipelines import lake as lakes
 from pipelines import toml
 from pipelines.cli import main
+from pipelines.lake import tables
 from sandbox.server import Options, running
 
 
@@ -90,8 +90,8 @@ def test_old_days_are_removed_on_the_record(run):
 
 
 def test_a_table_that_was_set_back_stops_its_stream_with_an_alarm(run):
-    lake = lakes.Lake(str(run.folder / "data"))
-    lakes.open_table(lake, "raw/okta/system_log").restore(0)
+    lake = tables.Lake(str(run.folder / "data"))
+    tables.open_table(lake, "raw/okta/system_log").restore(0)
     said = run("poll", "okta", code=1)
     assert "raw/okta/system_log: has 0 rows, but" in said
     assert "docs/integrity.md" in said

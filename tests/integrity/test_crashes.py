@@ -8,10 +8,10 @@ import signal
 
 import pytest
 
-from pipelines import lake as lakes
 from pipelines.integrity import signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit
+from pipelines.lake import raw
 from tests.integrity import attacks, crashing
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
@@ -32,7 +32,7 @@ def killed_rounds(folder, first):
         if process.exitcode:
             yield touches
         touches = touches + 1 if process.exitcode else 1
-        finished = lakes.position(Signed(folder).lake, LOG).rows // crashing.BATCH
+        finished = raw.position(Signed(folder).lake, LOG).rows // crashing.BATCH
 
 
 def everything_signed(signed):
@@ -63,7 +63,7 @@ def survived(signed, first):
     for step in killed_rounds(signed.folder, first):
         seen |= everything_signed(signed)
         steps.append(step)
-    signer.sign(signed.lake, LOG, lakes.position(signed.lake, LOG).rows, NOON)
+    signer.sign(signed.lake, LOG, raw.position(signed.lake, LOG).rows, NOON)
     seen |= everything_signed(signed)
     leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
     heads = [audit.read_checkpoint(note, signed.vkeys()) for note in seen]
@@ -86,8 +86,8 @@ def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed):
 
 
 def test_the_slower_of_two_writers_finds_its_rows_signed_and_raises_no_alarm(signed):
-    one = lakes.append_raw(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
-    other = lakes.append_raw(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
+    one = raw.append(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
+    other = raw.append(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
     signer.sign(signed.lake, LOG, 720, NOON, other)
     signer.sign(signed.lake, LOG, 710, NOON, one)
     signer.sign(signed.lake, LOG, 700, NOON)

@@ -12,7 +12,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.integrity import keys, note, signer
 from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import audit
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from tests.integrity.worlds import Signed
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from pipelines import lake as lakes
 from pipelines.integrity import prove, retention, signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit, diagnosis
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from tests.integrity.test_retention import REMOVAL
 from tests.integrity.worlds import LOG, NOON, Signed
 
@@ -40,7 +40,7 @@ def test_proofs_and_retention_work_there(stored):
 
 
 def test_a_rollback_is_an_alarm_there(stored):
-    handle = lakes.open_table(stored.lake, LOG.table)
+    handle = tables.open_table(stored.lake, LOG.table)
     handle.restore(2)
     with pytest.raises(Alarm):
         signer.sign(stored.lake, LOG, 200, NOON)

@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import audit, operator_acts
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON
 

@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 from pipelines.integrity import signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Log
+from pipelines.lake.tables import StreamKey
 from pipelines.settings import Anchor
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -126,7 +126,7 @@ def test_a_checkpoint_taken_away_is_told_and_the_rows_are_still_checked(signed):
 
 
 def test_a_checkpoint_of_another_table_does_not_count(signed):
-    other = Log("okta", "other_log")
+    other = StreamKey("okta", "other_log")
     signed.land(*range(50), log=other, derive=False)
     shutil.copy(signed.folder / "lake/integrity/okta/other_log/checkpoint", signed.log)
     (finding,) = signed.verify().findings

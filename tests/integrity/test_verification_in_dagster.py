@@ -6,7 +6,7 @@ import pytest
 from pipelines import definitions as dagster_definitions
 from pipelines import registry
 from pipelines.integrity import reports
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines import registry
 from pipelines.integrity import keys, reports, signer
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, raw
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 OKTA = registry.kind("okta")
 STREAM = OKTA.streams(None)[0]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -68,7 +68,7 @@ class Signed:
 
     def land(self, *numbers, day=0, log=LOG, sign=True, derive=True):
         """One round: rows, checkpoint, events; how many rows the table then has."""
-        landed = lakes.append_raw(self.lake, log, rows(numbers, day=day), "cursor").frame
+        landed = raw.append(self.lake, log, rows(numbers, day=day), "cursor").frame
         total = landed["seq"][-1] + 1
         if sign:
             signer.sign(self.lake, log, total, NOON, landed)
@@ -79,7 +79,7 @@ class Signed:
     def derive(self, landed, log=LOG):
         made = normalise.normalise(log.integration, OKTA, STREAM, landed).events
         first, until = landed["seq"][0], landed["seq"][-1] + 1
-        lakes.append_events(self.lake, log, first, until, lambda: made)
+        events.append(self.lake, log, first, until, lambda: made)
 
     def fill(self, count=700, batch=100):
         """Rounds over several days, so that there are some files and partial tiles."""

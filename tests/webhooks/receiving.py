@@ -6,8 +6,8 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from pipelines import lake as lakes
 from pipelines import registry, settings, webhooks
+from pipelines.lake import tables
 from pipelines.settings import Settings
 from tests.webhooks.conftest import SECRET
 
@@ -32,4 +32,4 @@ def receive(folder: Path, port: int, largest: int | None = None) -> None:
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     chosen = configured(folder, port)
-    webhooks.serve(chosen, lakes.configured(chosen), registry.sources(chosen), lambda _: None)
+    webhooks.serve(chosen, tables.configured(chosen), registry.sources(chosen), lambda _: None)

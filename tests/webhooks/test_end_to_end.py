@@ -15,19 +15,11 @@ import polars as pl
 import pytest
 import uvicorn
 
-from pipelines import (
-    drain,
-    extract,
-    http,
-    reconciliation,
-    registry,
-    settings,
-    subscriptions,
-    webhooks,
-)
+from pipelines import drain, extract, http, registry, settings, subscriptions, webhooks
 from pipelines.drain import Drain
 from pipelines.extract import Round
-from pipelines.lake import Lake, Log
+from pipelines.lake import reconciliation
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
 from pipelines.webhooks import Door, Limits, Receiver
@@ -217,7 +209,7 @@ def reconciled(world: World, kind: str) -> None:
     """What was pushed is known to have been, however it came first, and all of it was polled."""
     told = {name: 0 for name, _ in world.told(kind, "delivered")}
     for stream in world.sources[kind].streams():
-        table, log = world.rows(kind)[stream.name], Log(kind, stream.name)
+        table, log = world.rows(kind)[stream.name], StreamKey(kind, stream.name)
         now = world.clock() + timedelta(days=1)
         found = reconciliation.compare(world.lake, log, (now - timedelta(days=9)).date(), now)
         told[stream.name] = found["pushed"].sum()

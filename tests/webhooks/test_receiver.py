@@ -14,10 +14,10 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import extract, reconciliation
-from pipelines import lake as lakes
+from pipelines import extract
 from pipelines.drain import Drain
-from pipelines.lake import Log
+from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
 from pipelines.spool import Spool
 from tests.conftest import raw_table
@@ -71,7 +71,7 @@ def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     rows = raw_table(lake, "okta", "system_log")
     assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
     assert set(rows["via"]) == {"webhook"}
-    events = lakes.scan(lake, "events").collect()
+    events = tables.scan(lake, "events").collect()
     assert sorted(events["seq"]) == [0, 1, 2]
     assert set(events["source_ip"]) == {"192.0.2.1"}
 
@@ -82,10 +82,10 @@ def test_what_was_killed_between_commit_and_removal_changes_nothing_when_drained
     kept = path.read_bytes()
     drained(lake, spool)
     path.write_bytes(kept)
-    version = lakes.position(lake, Log("okta", "system_log")).version
+    version = raw.position(lake, StreamKey("okta", "system_log")).version
     assert drained(lake, spool).idle
     assert ids(lake) == ["id-1", "id-2"]
-    assert lakes.position(lake, Log("okta", "system_log")).version == version
+    assert raw.position(lake, StreamKey("okta", "system_log")).version == version
 
 
 def test_a_damaged_file_is_set_aside_and_holds_nothing_up(lake, spool):
@@ -130,7 +130,9 @@ def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
     assert dict(zip(rows["event_id"], rows["via"], strict=True)) == {
         "id-1": "poll", "id-2": "poll", "id-3": "webhook", "id-4": "poll"
     }  # fmt: skip
-    echoes = lakes.echoes(lake, Log("okta", "system_log"), NOW.date() - timedelta(days=2))
+    echoes = reconciliation.second_arrivals(
+        lake, StreamKey("okta", "system_log"), NOW.date() - timedelta(days=2)
+    )
     assert sorted(zip(echoes["event_id"], echoes["way"], strict=True)) == [
         ("id-2", "webhook"), ("id-3", "poll")
     ]  # fmt: skip
@@ -155,7 +157,7 @@ def test_a_push_does_not_move_the_position(lake, spool):
     polled(lake, 1)
     put(spool, hook(2))
     drained(lake, spool)
-    assert lakes.position(lake, Log("okta", "system_log")).cursor == "next"
+    assert raw.position(lake, StreamKey("okta", "system_log")).cursor == "next"
 
 
 def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
@@ -169,15 +171,15 @@ def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
     assert found == [2, 2, 1, 1, 1]
     soon = reconciliation.reconcile(lake, source("okta"), stream, datetime.now(UTC))
     assert soon["unconfirmed"].sum() == 0
-    table = lakes.open_table(lake, "reconciliation")
+    table = tables.open_table(lake, "reconciliation")
     reconciliation.reconcile(lake, source("okta"), stream, datetime.now(UTC))
-    assert lakes.open_table(lake, "reconciliation").version() == table.version()
+    assert tables.open_table(lake, "reconciliation").version() == table.version()
 
 
 def test_what_is_no_record_is_kept_among_the_rejected(lake, spool):
     put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
     assert drained(lake, spool).idle
-    rejected = lakes.scan(lake, "rejected").collect()
+    rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
 
 
@@ -235,7 +237,7 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
             time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is what is tried
             os.kill(process.pid, signal.SIGKILL)
     chosen = configured(tmp_path, port)
-    lake, waiting = lakes.configured(chosen), tmp_path / "lake" / "spool" / "okta"
+    lake, waiting = tables.configured(chosen), tmp_path / "lake" / "spool" / "okta"
     with receiving(tmp_path, port) as process:
         until(lambda: all(sender.acknowledged for sender in senders), "something is taken")
         for sender in senders:
@@ -251,6 +253,6 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
     assert acknowledged <= set(rows["event_id"])
     assert rows["event_id"].is_unique().all()
     assert rows["seq"].to_list() == list(range(rows.height))
-    events = lakes.scan(lake, "events").select(pl.col("seq")).collect()["seq"]
+    events = tables.scan(lake, "events").select(pl.col("seq")).collect()["seq"]
     assert sorted(events) == rows["seq"].to_list()
     print(f"{KILLS} kills, {len(acknowledged):,} events acknowledged, {rows.height:,} in the lake")

@@ -10,22 +10,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines import lake as lakes
-from pipelines.lake import Lake, Part
+from pipelines.lake import events
+from pipelines.lake.events import Part
+from pipelines.lake.tables import Lake
 
 _MOST = 5000  # rows
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Waiting:
+class _Pending:
     lake: Lake
     part: Part
     landed: bool | None = None
     error: BaseException | None = None
 
 
-_waiting: list[_Waiting] = []
-_lock, _turn = threading.Lock(), threading.Lock()
+_waiting: list[_Pending] = []
+_lock, _writer = threading.Lock(), threading.Lock()
 
 
 def append(lake: Lake, part: Part) -> bool:
@@ -33,10 +34,10 @@ def append(lake: Lake, part: Part) -> bool:
 
     Raises LakeError.
     """
-    mine = _Waiting(lake=lake, part=part)
+    mine = _Pending(lake=lake, part=part)
     with _lock:
         _waiting.append(mine)
-    with _turn:
+    with _writer:
         while mine.landed is None and mine.error is None:
             _write(_next())
     if mine.error:
@@ -44,9 +45,9 @@ def append(lake: Lake, part: Part) -> bool:
     return bool(mine.landed)
 
 
-def _next() -> list[_Waiting]:
+def _next() -> list[_Pending]:
     """Who waits longest, and who can be served with him: of one lake, each log once."""
-    chosen: list[_Waiting] = []
+    chosen: list[_Pending] = []
     rows = 0
     with _lock:
         for each in _waiting:
@@ -60,10 +61,10 @@ def _next() -> list[_Waiting]:
     return chosen
 
 
-def _write(some: Sequence[_Waiting]) -> None:
+def _write(some: Sequence[_Pending]) -> None:
     """What fails together is tried one by one: nobody fails for another."""
     try:
-        landed = lakes.append_parts(some[0].lake, [each.part for each in some])
+        landed = events.append_parts(some[0].lake, [each.part for each in some])
     except BaseException as error:
         if len(some) == 1 or not isinstance(error, Exception):
             for each in some:

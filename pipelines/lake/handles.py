@@ -39,7 +39,7 @@ _kept: list[_Kept] = []
 _lock = threading.Lock()
 
 
-def take(table: Path) -> DeltaTable | None:
+def acquire(table: Path) -> DeltaTable | None:
     """An open handle, as new as the table is; None where none is open, or of another table."""
     while (found := _pop(table)) is not None:
         handle, before = found.handle, found.handle.version()
@@ -51,7 +51,7 @@ def take(table: Path) -> DeltaTable | None:
     return None
 
 
-def put_back(table: Path, handle: DeltaTable) -> None:
+def release(table: Path, handle: DeltaTable) -> None:
     """For the next who takes it; whoever puts it back uses it no more."""
     mark = _mark(table, handle)
     if mark is not None and handle.version() % CHECKPOINT_EVERY:

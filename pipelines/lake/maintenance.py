@@ -18,19 +18,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
+from deltalake import (
+    DeltaTable,
+    PostCommitHookProperties,
+    WriterProperties,
+)
 from deltalake.exceptions import CommitFailedError
 
-from pipelines import lake as lakes
-from pipelines import rollup
 from pipelines.errors import LakeError
-from pipelines.lake import Lake, Log
-from pipelines.schemas import ROLLUPS
+from pipelines.lake import commits, coverage, events, raw, reconciliation, rollup_table, tables
+from pipelines.lake.tables import Lake, StreamKey
 
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
 _TEMPORARY = re.compile(r"#\d+$")
-_ROLLED_AT_ONCE = 500_000  # rows
 _FILES_CLOSED, _FILES_OPEN = 4, 64
 """So many files of a past day, or of today, are worth making one."""
 _CHECKPOINTS, _VERSIONS_APART = 20, 500
@@ -64,19 +65,19 @@ class Tidied:
 
 
 def maintain(
-    lake: Lake, logs: Sequence[Log], today: date, keep: Keep | None = None
+    lake: Lake, logs: Sequence[StreamKey], today: date, keep: Keep | None = None
 ) -> Iterator[Tidied]:
     """Every table, one after the other. Raises LakeError where rows are not what they were."""
     with _alone(lake):
-        for table in lakes.tables(lake, logs):
+        for table in tables_of(lake, logs):
             yield _tidy(lake, table, today, keep or Keep())
-        roll_up(lake, today)
+        rollup_table.roll_up(lake, today)
 
 
 def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
     started = time.monotonic()
     if table.startswith("raw/"):
-        lakes.note_all(lake, Log(*table.split("/")[1:]))
+        raw.flush_coverage(lake, StreamKey(*table.split("/")[1:]))
     handle = _opened(lake, table)
     before, log = handle.get_add_actions(flatten=True), _log_files(handle)
     busy = None
@@ -103,40 +104,6 @@ def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
     )
 
 
-def roll_up(lake: Lake, today: date) -> None:
-    """Add up the files of past days that `rollups` does not know; forget those that are gone."""
-    known, first = lakes.rolled_up(lake)
-    files = lakes.files_of_events(lake).sort("date", "path")
-    gone = known.join(files, on="path", how="anti")["file"].to_list()
-    fresh = files.filter(pl.col("date") < today).join(
-        known, on="path", how="anti", maintain_order="left"
-    )
-    numbered = fresh.with_row_index("file", first).with_columns(
-        pl.col("file").cast(pl.Int64),
-        batch=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROLLED_AT_ONCE,
-    )
-    for batch in numbered.partition_by("batch", maintain_order=True):
-        rows = rollup.rolled(lakes.rows_of_files(lake, batch), _texts(lake, batch))
-        if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
-            raise LakeError("events: the log says another number of rows than its files hold")
-        lakes.append_rollups(lake, first, first + batch.height, rows, gone)
-        first, gone = first + batch.height, []
-    if gone:
-        lakes.append_rollups(lake, first, first, pl.DataFrame(schema=ROLLUPS), gone)
-
-
-def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
-    """What the texts of each of these files are made of, one file in memory at a time."""
-    columns = [*rollup.SEARCHED, rollup.TARGETS]
-    told = []
-    for file in batch.iter_slices(1):
-        events = lakes.rows_of_files(lake, file).select(columns).collect(engine="streaming")
-        row = file.row(0, named=True)
-        said = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
-        told.append(rollup.texts(events).with_columns(**said))
-    return pl.concat(told)
-
-
 def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str], ...]]:
     """The partitions with so many files that one is better, as filters for the compaction."""
     columns = [name for name in files.columns if name.startswith("partition.")]
@@ -161,7 +128,7 @@ def _compact(lake: Lake, table: str, part: Sequence[tuple[str, str, str]]) -> No
         writer_properties=_PARQUET,
         post_commithook_properties=_QUIET,
     )
-    lakes.to_disk(lake, handle, before)
+    commits.sync(lake, handle, before)
     _compare(table, rows, _count(handle, part), alone=handle.version() == before + 1)
 
 
@@ -259,7 +226,7 @@ def _sweep(lake: Lake, table: str, keep: Keep) -> int:
 
 
 def _opened(lake: Lake, table: str) -> DeltaTable:
-    handle = lakes.open_table(lake, table)
+    handle = tables.open_table(lake, table)
     if handle is None:
         raise LakeError(f"{table} is gone")
     return handle
@@ -280,3 +247,17 @@ def _alone(lake: Lake) -> Iterator[None]:
         except BlockingIOError:
             raise LakeError("maintenance of this lake is under way already") from None
         yield
+
+
+def tables_of(lake: Lake, logs: Sequence[StreamKey]) -> list[str]:
+    """The tables there are: on a disk all, elsewhere those of `logs` and the common ones."""
+    if lake.local is not None:
+        found = lake.local.glob("**/_delta_log")
+        return sorted(str(path.parent.relative_to(lake.local)) for path in found)
+    known = [
+        *(log.table for log in logs),
+        *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name),
+        *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
+        *(rollup_table.TABLE.name, "access", "views"),
+    ]
+    return [table for table in known if tables.open_table(lake, table) is not None]

@@ -34,7 +34,8 @@ import polars as pl
 sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
 
 from dashboard.lake import Lake as Shown  # noqa: E402
-from pipelines import extract, registry, settings, subscriptions, toml, webhooks  # noqa: E402
+from pipelines import registry, settings, subscriptions, toml, webhooks  # noqa: E402
+from pipelines.extraction import rounds  # noqa: E402
 from pipelines.lake import tables  # noqa: E402
 from sandbox import server  # noqa: E402
 
@@ -68,7 +69,7 @@ def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataF
     ready = f"{base_url}/_sandbox/requests/okta"
     with running(folder, ready, "sandbox", "--port", str(ports[0]), *sizes):
         run = Run(folder, base_url, receiver)
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         if push:
             ready = f"{receiver}/-/health"
             with running(folder, ready, "receive", "--port", str(ports[1])):
@@ -84,7 +85,7 @@ def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataF
                 poll_for(run, given.seconds)
                 run.ended = datetime.now(UTC)
                 poll_for(run, 1)
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         return run.delays(push=push)
 
 
@@ -124,7 +125,7 @@ def poll_for(run: Run, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         time.sleep(max(0.0, POLL_EVERY - (time.monotonic() - began)))
 
 

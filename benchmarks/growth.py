@@ -28,7 +28,9 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
-from pipelines import extract, http, registry
+from pipelines import registry
+from pipelines.extraction import client
+from pipelines.extraction import rounds as extraction_rounds
 from pipelines.lake import coverage, events, maintenance, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import EVENTS, RAW
@@ -192,8 +194,8 @@ def a_round(lake: Lake, source: Source, vendor: Running, clock: Clock, number: i
     for record, time_ in zip(news(times, str(number)), times, strict=True):
         log.append(record, micros(time_))
     read, started, cpu = bytes_read(), time.perf_counter(), time.process_time()
-    (report,) = extract.poll(
-        lake, [source], connect=lambda s: http.client(s, clock=clock), clock=clock
+    (report,) = extraction_rounds.poll(
+        lake, [source], connect=lambda s: client.connect(s, clock=clock), clock=clock
     )
     assert (report.error, report.rows, report.events) == (None, NEW, NEW), report
     return Cost(

@@ -22,7 +22,8 @@ import polars as pl
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 
@@ -97,7 +98,7 @@ def stands_still(page: Page) -> None:
 def fill(root: Path) -> Path:
     with running(Options(days=14, per_day=80, rate=0)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
-        extract.poll(Lake(str(root)), sources)
+        rounds.poll(Lake(str(root)), sources)
     return root
 
 

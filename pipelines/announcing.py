@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from pipelines.extract import Report
+from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines.extract import Progress as Told
-from pipelines.extract import Report
+from pipelines.extraction.report import Progress as Told
+from pipelines.extraction.report import Report
 
 _EVERY = 5.0
 

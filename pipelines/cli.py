@@ -20,12 +20,9 @@ import polars as pl
 from rich.console import Console
 
 from pipelines import (
-    asked,
     bars,
     doctor,
     event_commands,
-    extract,
-    http,
     registry,
     settings,
     status,
@@ -33,6 +30,8 @@ from pipelines import (
     webhook_commands,
 )
 from pipelines.errors import AuditlakeError, ConfigurationError
+from pipelines.extraction import client as service_client
+from pipelines.extraction import report, rounds, schedule
 from pipelines.integrity import commands
 from pipelines.lake import maintenance, tables
 from pipelines.lake.spans import Known
@@ -97,8 +96,8 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     chosen, lake = configured(context)
     sources = _some(registry.sources(chosen, names))
     with _progress(show=not as_json) as progress:
-        due = partial(asked.due, lake)
-        reports = extract.poll(lake, sources, progress=progress, due=due)
+        due = partial(schedule.claim_turn, lake)
+        reports = rounds.poll(lake, sources, progress=progress, due=due)
     if as_json:
         click.echo(json.dumps([_report(r) for r in reports], indent=2))
     else:
@@ -210,10 +209,10 @@ def backfill_(
     span = Span(since=since, until=until or datetime.now(UTC))
     if span.since >= span.until:
         raise ConfigurationError("--since must be before --until")
-    with _progress(show=True) as progress, http.client(source) as client:
+    with _progress(show=True) as progress, service_client.connect(source) as client:
         reports = [
-            extract.backfill(
-                extract.Round(
+            rounds.backfill(
+                rounds.Round(
                     lake=lake,
                     source=source,
                     stream=stream,
@@ -226,9 +225,9 @@ def backfill_(
             )
             for stream in picked
         ]
-    for report in reports:
-        click.echo(_line(report))
-    if any(report.error for report in reports):
+    for each in reports:
+        click.echo(_line(each))
+    if any(each.error for each in reports):
         context.exit(_FAILED)
 
 
@@ -240,7 +239,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
     chosen, lake = configured(context)
     for source in registry.sources(chosen, names):
         for stream in source.streams():
-            report = extract.replay(lake, source, stream, datetime.now(UTC))
+            report = rounds.replay(lake, source, stream, datetime.now(UTC))
             if report.rows or report.rejected:
                 where = f"{report.integration} {report.stream}"
                 click.echo(f"{where}: {report.rows:,} landed, {report.rejected:,} still rejected")
@@ -384,7 +383,7 @@ def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
     )
 
 
-def _report(report: extract.Report) -> dict[str, Any]:
+def _report(report: report.Report) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(report), default=_plain))  # type: ignore[no-any-return]
 
 
@@ -396,7 +395,7 @@ def _plain(value: Any) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
-def _line(report: extract.Report) -> str:
+def _line(report: report.Report) -> str:
     where = f"{report.integration} {report.stream}"
     if report.error:
         landed = f" ({report.rows:,} new before that)" if report.rows else ""
@@ -441,7 +440,7 @@ def _complain(error: Exception) -> None:
 
 
 @contextmanager
-def _progress(*, show: bool) -> Iterator[extract.Progress]:
+def _progress(*, show: bool) -> Iterator[report.Progress]:
     """A bar a stream on a terminal; nothing otherwise."""
     console = Console(stderr=True)
     if not (show and console.is_terminal):

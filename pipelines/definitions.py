@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from pipelines import http, registry, settings
+from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
+from pipelines.extraction import client
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration.assets import (
@@ -34,7 +35,7 @@ from pipelines.sdk.contract import Source
 
 
 def definitions(
-    lake: Lake, sources: Sequence[Source], connect: Connect = http.client
+    lake: Lake, sources: Sequence[Source], connect: Connect = client.connect
 ) -> dg.Definitions:
     """Everything Dagster has to know about these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]

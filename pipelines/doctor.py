@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipelines import http
 from pipelines.errors import AuditlakeError
-from pipelines.http import SignedIn
+from pipelines.extraction import client
+from pipelines.extraction.client import ServiceClient
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source, Stream
@@ -24,8 +24,8 @@ class Finding:
     fault: str | None = None
 
 
-Connect = Callable[[Source], SignedIn]
-_hasty = partial(http.client, patience=http.Patience(attempts=2))
+Connect = Callable[[Source], ServiceClient]
+_hasty = partial(client.connect, patience=client.RetryPolicy(attempts=2))
 
 
 def examine(
@@ -58,7 +58,7 @@ def _lake(lake: Lake) -> str | None:
     return None
 
 
-def _stream(client: SignedIn, stream: Stream, now: datetime) -> str | None:
+def _stream(client: ServiceClient, stream: Stream, now: datetime) -> str | None:
     """Ask for the first page of the last hour."""
     cursor = stream.begin(now - timedelta(hours=1), now)
     try:

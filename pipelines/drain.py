@@ -24,10 +24,12 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import extract, http
+from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused
-from pipelines.extract import Clock, Report, Round, utc_now
-from pipelines.http import SignedIn
+from pipelines.extraction import client, derive, rate_limit, rounds
+from pipelines.extraction.client import ServiceClient
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
 from pipelines.lake import raw, reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -115,10 +117,10 @@ class Drain:
     source: Source
     push: Push
     spool: Spool
-    connect: Callable[[Source], SignedIn] = http.client
+    connect: Callable[[Source], ServiceClient] = client.connect
     clock: Clock = utc_now
     told: Callable[[Report], None] = lambda _: None
-    _client: SignedIn | None = None
+    _client: ServiceClient | None = None
     _connecting: threading.Lock = field(default_factory=threading.Lock)
     _parcels: dict[Path, dict[str, _Parcel]] = field(default_factory=dict)
     """Of each delivery, by stream."""
@@ -215,7 +217,7 @@ class Drain:
             with ThreadPoolExecutor(_FETCHES) as pool:
                 pages += [page for page in pool.map(self._fetch, named) if page]
         if any(page.records for page in pages):
-            self._checked(extract.push(self._round(stream, "webhook"), pages))
+            self._checked(rounds.push(self._round(stream, "webhook"), pages))
         for parcel in parcels:
             parcel.done = True
 
@@ -234,7 +236,7 @@ class Drain:
         brought = 0
         if not self._all_come(stream, told, parcels):
             self._looked[stream.name] = time.monotonic()
-            brought = self._checked(extract.extract(self._round(stream, "poll"))).rows
+            brought = self._checked(rounds.extract(self._round(stream, "poll"))).rows
         here = self._here(stream, told)
         for number, parcel in enumerate(parcels):
             parcel.tries += 1
@@ -310,7 +312,7 @@ class Drain:
             clock=self.clock,
         )
 
-    def _connected(self) -> SignedIn:
+    def _connected(self) -> ServiceClient:
         with self._connecting:
             if self._client is None:
                 self._client = self.connect(self.source)
@@ -324,7 +326,7 @@ class Drain:
 
     def _least_gap(self) -> float:
         """A vendor that allows few requests is not looked at more often than half of them."""
-        rate = http.manners(self.source).rate
+        rate = rate_limit.policy(self.source).rate
         return max(_GAP, 2 * rate[1] / rate[0]) if rate else _GAP
 
     def _pause(self) -> float | None:
@@ -338,7 +340,7 @@ class Drain:
     def _catch_up(self, stream: Stream) -> None:
         log = StreamKey(self.source.name, stream.name)
         report = Report(integration=log.integration, stream=log.stream)
-        extract.catch_up(self.lake, self.source, stream, report)
+        derive.catch_up(self.lake, self.source, stream, report)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from pipelines import registry, renormalise, settings
+from pipelines import registry, settings
 from pipelines.errors import ConfigurationError, LakeError
+from pipelines.extraction import renormalise
 from pipelines.lake import tables
 from pipelines.mapping import export, lineage
 from pipelines.mapping.export import Wanted

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from pipelines import asked
-from pipelines.asked import Plan
+from pipelines.extraction import schedule
+from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import coverage as coverage_table
 from pipelines.lake import events, raw, spans, tables
 from pipelines.lake.spans import Known
@@ -36,7 +36,7 @@ class State:
     bytes: int = 0
     late: timedelta | None = None
     """How late 99 of 100 live records of the last week were, at most."""
-    plan: Plan | None = None
+    plan: NextPoll | None = None
     """When it is asked next, where something on this machine watches it."""
 
     @property
@@ -63,7 +63,7 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
         kind=source.kind,
         stream=stream,
         rejected=rejected.get((source.name, stream), 0),
-        plan=asked.told(lake, log),
+        plan=schedule.load(lake, log),
     )
     handle = tables.open_table(lake, log.table)
     if handle is None:
@@ -80,7 +80,7 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
         last_arrival=_newest(files, "max.ingested_at"),
         version=handle.version(),
         late=late[1] if late else None,
-        plan=asked.told(lake, log),
+        plan=schedule.load(lake, log),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,
     )
 
@@ -113,7 +113,7 @@ def age(time: datetime | None, now: datetime) -> str:
     return "never" if time is None else f"{length(max(timedelta(0), now - time))} ago"
 
 
-def ahead(plan: Plan | None, now: datetime) -> str:
+def ahead(plan: NextPoll | None, now: datetime) -> str:
     """When a stream is asked next, and why then."""
     if plan is None:
         return ""

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines import disk, http
+from pipelines import disk
+from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
-from pipelines.extract import Clock, utc_now
-from pipelines.http import SignedIn
+from pipelines.extraction import client
+from pipelines.extraction.client import ServiceClient
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Endpoint, Enrolment, Known, Push, Subscription
 from pipelines.settings import Settings
@@ -50,16 +51,16 @@ class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-Connect = Callable[[Source], SignedIn]
+Connect = Callable[[Source], ServiceClient]
 
 
-def manager(source: Source) -> SignedIn:
+def manager(source: Source) -> ServiceClient:
     """A client that may do more than read, where the vendor makes that difference."""
     push = _push(source)
     if push.auth is None:
-        return http.client(source)
+        return client.connect(source)
     integration = replace(source.integration, auth=push.auth)
-    return http.client(replace(source, integration=integration))
+    return client.connect(replace(source, integration=integration))
 
 
 def endpoint(chosen: Settings, source: Source) -> Endpoint:

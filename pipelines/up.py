@@ -25,9 +25,11 @@ from types import FrameType
 import httpx
 from rich.console import Console
 
-from pipelines import bars, extract, registry, settings, subscriptions, toml, webhooks
+from pipelines import bars, registry, settings, subscriptions, toml, webhooks
 from pipelines.errors import AuditlakeError, ConfigurationError, Unavailable
-from pipelines.extract import Report
+from pipelines.extraction import report as extraction_report
+from pipelines.extraction import rounds
+from pipelines.extraction.report import Report
 from pipelines.lake import tables
 from pipelines.settings import Listen, Settings
 
@@ -266,13 +268,13 @@ def _first_round(
     lake, sources = tables.configured(chosen), registry.sources(chosen)
     seen, reports = threading.Event(), []
 
-    def extracted(shown: extract.Progress) -> None:
+    def extracted(shown: extraction_report.Progress) -> None:
         def progress(report: Report) -> None:
             shown(report)
             if report.events:
                 seen.set()
 
-        reports.extend(extract.poll(lake, sources, progress=progress))
+        reports.extend(rounds.poll(lake, sources, progress=progress))
         seen.set()
 
     say(f"reading {', '.join(source.name for source in sources)} into {chosen.lake.root}")
@@ -303,7 +305,7 @@ def _register(chosen: Settings, say: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _plain(say: Callable[[str], None]) -> Iterator[extract.Progress]:
+def _plain(say: Callable[[str], None]) -> Iterator[extraction_report.Progress]:
     yield bars.lines(say)
 
 

@@ -28,9 +28,9 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pipelines import announcing, drain
+from pipelines.clock import utc_now
 from pipelines.drain import Drain
 from pipelines.errors import ConfigurationError
-from pipelines.extract import utc_now
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push

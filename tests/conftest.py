@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 from hypothesis import settings
 
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import report, rounds
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, RAW
@@ -59,8 +60,8 @@ class World:
     def source(self, kind: str, **keys: object) -> Source:
         return registry.source(kind, {**self.running.settings()[kind], **keys})
 
-    def poll(self, *kinds: str, **options: object) -> list[extract.Report]:
-        return extract.poll(self.lake, [self.source(kind) for kind in kinds], **options)
+    def poll(self, *kinds: str, **options: object) -> list[report.Report]:
+        return rounds.poll(self.lake, [self.source(kind) for kind in kinds], **options)
 
     def issued(self, kind: str, stream: str) -> list[str]:
         """SHA-256 of every record the vendor has shown so far, in order of arrival."""

@@ -22,7 +22,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import derive, rounds
 from pipelines.lake import commits, maintenance
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
@@ -37,10 +38,10 @@ Trap = tuple[Any, str, bool]
 """A function by module and name, and whether it ends with the kill rather than begins."""
 POINTS: dict[str, Trap | None] = {
     "at random": None,
-    "after fetch": (extract, "_land", False),
+    "after fetch": (rounds, "_land", False),
     "before commit": (commits, "_write_once", False),
     "after commit": (commits, "_write_once", True),
-    "before events": (extract, "_derive", False),
+    "before events": (derive, "derive", False),
     "in maintenance": (maintenance, "_compact", True),
     "before vacuum": (maintenance, "_vacuum", False),
 }
@@ -62,13 +63,13 @@ def lake_in(folder: Path, name: str) -> Lake:
 
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     """A round in small commits, with maintenance before it; killed at the `turn`-th time."""
-    extract._BATCH_RECORDS = BATCH
+    rounds._BATCH_RECORDS = BATCH
     maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
         _set(trap, turn)
     if point in HOUSEKEEPING:
         list(maintenance.maintain(lake, [], FAR))
-    for report in extract.poll(lake, [registry.source(KIND, keys)]):
+    for report in rounds.poll(lake, [registry.source(KIND, keys)]):
         if report.error:
             sys.exit(report.error)
 

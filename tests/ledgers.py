@@ -12,9 +12,11 @@ from random import Random
 import msgspec
 import polars as pl
 
-from pipelines import extract, http, registry
-from pipelines.extract import Report
-from pipelines.http import Patience
+from pipelines import registry
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.client import RetryPolicy
+from pipelines.extraction.report import Report
 from pipelines.lake import events
 from pipelines.lake.tables import Lake
 from pipelines.mapping import normalise
@@ -26,8 +28,8 @@ from sandbox.service import micros
 from tests.conftest import World, raw_table
 
 COMPANY = Company(1)
-HASTY = Patience(attempts=1, longest_answer=0.3)
-STUBBORN = Patience(first=0.001, ceiling=0.01, longest_answer=0.3)
+HASTY = RetryPolicy(attempts=1, longest_answer=0.3)
+STUBBORN = RetryPolicy(first=0.001, ceiling=0.01, longest_answer=0.3)
 _numbers = itertools.count()
 
 
@@ -74,14 +76,14 @@ def spread(since: datetime, until: datetime, count: int) -> list[datetime]:
 
 
 def poll(
-    lake: Lake, source: Source, clock: Clock, patience: Patience = STUBBORN, timeout: float = 5.0
+    lake: Lake, source: Source, clock: Clock, patience: RetryPolicy = STUBBORN, timeout: float = 5.0
 ) -> list[Report]:
-    def connect(source: Source) -> http.SignedIn:
-        client = http.client(source, patience=patience, clock=clock)
+    def connect(source: Source) -> service_client.ServiceClient:
+        client = service_client.connect(source, patience=patience, clock=clock)
         client.timeout = timeout
         return client
 
-    return extract.poll(lake, [source], connect=connect, clock=clock)
+    return rounds.poll(lake, [source], connect=connect, clock=clock)
 
 
 def difference(world: World, kind: str, stream: str, gone: Sequence[bytes] = ()) -> str:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines import definitions, extract, http, registry, status
+from pipelines import definitions, registry, status
+from pipelines.extraction import client, rounds
 from pipelines.lake import raw
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Span
@@ -16,18 +17,18 @@ STREAMS = [
     for stream in integration.streams(None)[:6]  # Google has 42 of one make
     if stream.between
 ]
-HASTY = http.Patience(attempts=2, first=0.001)
+HASTY = client.RetryPolicy(attempts=2, first=0.001)
 
 
 def connect(source):
-    return http.client(source, patience=HASTY)
+    return client.connect(source, patience=HASTY)
 
 
 def backfill(world, kind, stream, span, **options):
     source = world.source(kind, streams=[stream])
     with connect(source) as client:
-        return extract.backfill(
-            extract.Round(
+        return rounds.backfill(
+            rounds.Round(
                 lake=world.lake,
                 source=source,
                 stream=source.streams()[0],
@@ -50,7 +51,7 @@ def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
 ):
     world, log = still_world, StreamKey(kind, stream)
     source = world.source(kind, streams=[stream], history="1d")
-    (first,) = extract.poll(world.lake, [source], connect=connect)
+    (first,) = rounds.poll(world.lake, [source], connect=connect)
     assert first.error is None
     before = raw.position(world.lake, log)
     recent = world.stored(kind, stream)
@@ -98,8 +99,8 @@ def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_wo
     def one(at, error):
         with connect(source) as client:
             (stream,) = source.streams()
-            report = extract.extract(
-                extract.Round(
+            report = rounds.extract(
+                rounds.Round(
                     lake=world.lake, source=source, stream=stream, client=client, clock=lambda: at
                 )
             )

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from pipelines import extract, http, registry
-from pipelines.http import Patience
+from pipelines import registry
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.mapping import normalise
@@ -22,7 +24,7 @@ STREAMS = [(kind, stream.name) for kind in KINDS for stream in server.services()
 
 def impatient(source):
     """A client whose pauses are short, since the sandbox mends at once."""
-    return http.client(source, patience=Patience(first=0.001, ceiling=0.01))
+    return service_client.connect(source, patience=RetryPolicy(first=0.001, ceiling=0.01))
 
 
 def check(world, kind, stream):
@@ -75,7 +77,7 @@ def test_a_first_round_brings_everything_and_a_second_nothing(still_world, kind)
 def test_a_stream_resumes_after_any_page_without_loss(still_world, kind):
     source, now = still_world.source(kind), datetime.now(UTC)
     for stream in source.streams():
-        with http.client(source) as client:
+        with service_client.connect(source) as client:
             cursor, seen = stream.begin(now - stream.keeps, now), []
             for _ in range(200):  # a page at a time, from its cursor alone
                 moved = False
@@ -111,7 +113,7 @@ def test_trouble_at_every_request_loses_nothing(still_world, kind, trouble):
     )
     still_world.disorder(fault)
     sources = [still_world.source(kind, history="8d")]
-    reports = extract.poll(still_world.lake, sources, connect=impatient)
+    reports = rounds.poll(still_world.lake, sources, connect=impatient)
     assert [report.error for report in reports] == [None] * len(reports)
     for stream in streams(still_world, kind):
         check(still_world, kind, stream)

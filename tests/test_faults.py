@@ -12,8 +12,10 @@ import httpx
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import extract, http, registry
-from pipelines.http import Patience
+from pipelines import registry
+from pipelines.extraction import client, derive, rounds
+from pipelines.extraction import report as reports
+from pipelines.extraction.client import RetryPolicy
 from pipelines.lake import events, tables
 from pipelines.lake import raw as raw_rows
 from pipelines.lake.tables import Lake, StreamKey
@@ -129,12 +131,12 @@ def test_a_last_commit_that_a_power_cut_emptied_is_said_and_mended_as_documented
 
 def test_a_503_on_every_page_in_turn(still_world):
     still_world.poll("okta")
-    total, hasty = still_world.running.sandbox.requests("okta")[0], Patience(attempts=1)
+    total, hasty = still_world.running.sandbox.requests("okta")[0], RetryPolicy(attempts=1)
     for index in range(total):
         lake = Lake(f"{still_world.lake.root}-{index}")
         world = World(running=still_world.running, lake=lake)
         world.disorder(Fault(kind="okta", fault="status", status=503, at=[index], count=1))
-        report, *_ = world.poll("okta", connect=partial(http.client, patience=hasty))
+        report, *_ = world.poll("okta", connect=partial(client.connect, patience=hasty))
         assert "503" in report.error
         world.poll("okta")
         check(world)
@@ -143,10 +145,10 @@ def test_a_503_on_every_page_in_turn(still_world):
 @pytest.mark.parametrize("kind", sorted(registry.kinds()))
 def test_ten_idle_rounds_write_nothing_to_raw_and_ask_little(still_world, kind):
     source = still_world.source(kind, history="2d")
-    extract.poll(still_world.lake, [source])
+    rounds.poll(still_world.lake, [source])
     before = files_of(still_world.lake.local / "raw" / kind)
     for _ in range(10):
-        for report in extract.poll(still_world.lake, [source]):
+        for report in rounds.poll(still_world.lake, [source]):
             assert (report.rows, report.error) == (0, None)
             assert report.requests <= 3
     assert files_of(still_world.lake.local / "raw" / kind) == before
@@ -230,8 +232,8 @@ def test_a_lost_position_costs_requests_and_no_rows(still_world):
 
 def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(extract, "_derive", lambda *_, **__: True)
-        patched.setattr(extract, "catch_up", lambda *_: None)
+        patched.setattr(derive, "derive", lambda *_, **__: True)
+        patched.setattr(derive, "catch_up", lambda *_: None)
         still_world.poll("okta")
     assert tables.scan(still_world.lake, "events") is None
     still_world.poll("okta")
@@ -239,10 +241,10 @@ def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, m
 
 
 def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch):
-    monkeypatch.setattr(extract, "_DERIVE_ROWS", 100)
+    monkeypatch.setattr(derive, "_DERIVE_ROWS", 100)
     with monkeypatch.context() as patched:
-        patched.setattr(extract, "_derive", lambda *_, **__: True)
-        patched.setattr(extract, "catch_up", lambda *_: None)
+        patched.setattr(derive, "derive", lambda *_, **__: True)
+        patched.setattr(derive, "catch_up", lambda *_: None)
         still_world.poll("okta")
     source = still_world.source("okta")
     (stream,) = source.streams()
@@ -252,14 +254,14 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
         """Another writer derives on from here, in batches of its own."""
         rows = real(lake, log, first, until)
         if further := next(others, None):
-            report = extract.Report(integration="okta", stream=stream.name)
+            report = reports.Report(integration="okta", stream=stream.name)
             theirs = real(lake, log, first, further)
-            extract._derive(lake, source, stream, theirs, report)
+            derive.derive(lake, source, stream, theirs, report)
         return rows
 
     monkeypatch.setattr(raw_rows, "rows", overtaken)
-    report = extract.Report(integration="okta", stream=stream.name)
-    extract.catch_up(still_world.lake, source, stream, report)
+    report = reports.Report(integration="okta", stream=stream.name)
+    derive.catch_up(still_world.lake, source, stream, report)
     check(still_world)
 
 
@@ -272,8 +274,8 @@ def test_rows_that_retention_removed_hold_up_no_others(still_world):
     raw.delete(f"date = '{oldest}'")
     source = still_world.source("okta")
     (stream,) = source.streams()
-    report = extract.Report(integration="okta", stream=stream.name)
-    extract.catch_up(still_world.lake, source, stream, report)
+    report = reports.Report(integration="okta", stream=stream.name)
+    derive.catch_up(still_world.lake, source, stream, report)
     kept = still_world.stored("okta", "system_log")["seq"].to_list()
     assert 0 < len(kept) < events.derived(still_world.lake, StreamKey("okta", "system_log"))
     assert still_world.events("okta", "system_log")["seq"].to_list() == kept
@@ -281,20 +283,20 @@ def test_rows_that_retention_removed_hold_up_no_others(still_world):
 
 def test_simulated_and_real_events_do_not_meet(still_world):
     still_world.poll("okta")
-    real = extract.Round(
+    real = rounds.Round(
         lake=still_world.lake,
         source=still_world.source("okta", base_url="https://acme.okta.com"),
         stream=still_world.source("okta").streams()[0],
-        client=http.client(still_world.source("okta")),
+        client=client.connect(still_world.source("okta")),
     )
-    assert "another origin" in extract.extract(real).error
+    assert "another origin" in rounds.extract(real).error
     assert raw_table(still_world.lake, "okta", "system_log").height
 
 
 def test_an_answer_of_another_shape_fails_its_stream_and_says_so(still_world):
     def connect(source):
         answer = httpx.Response(200, json={"a": 1})
-        return http.client(source, transport=httpx.MockTransport(lambda _: answer))
+        return client.connect(source, transport=httpx.MockTransport(lambda _: answer))
 
     (report,) = still_world.poll("okta", connect=connect)
     assert "unexpected shape" in report.error

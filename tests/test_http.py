@@ -4,9 +4,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http, registry
+from pipelines import registry
 from pipelines.errors import Refused, Unavailable
-from pipelines.http import Pace, Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
+from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.integrations import okta
 from pipelines.sdk.contract import Manners, Source
 
@@ -47,11 +49,11 @@ def client(vendor, clock, manners=None):
         integration=okta.INTEGRATION,
         settings=okta.Settings(base_url="https://acme.example.com", api_token=SecretStr("s3cret")),
     )
-    return http.client(
+    return service_client.connect(
         source,
         transport=httpx.MockTransport(vendor),
-        pace=Pace(manners or okta.INTEGRATION.manners, clock, clock.sleep),
-        patience=Patience(),
+        pace=RateLimiter(manners or okta.INTEGRATION.manners, clock, clock.sleep),
+        patience=RetryPolicy(),
     )
 
 
@@ -77,7 +79,7 @@ def test_pauses_grow_and_end():
     vendor, clock = Vendor(httpx.Response(503)), Clock()
     with pytest.raises(Unavailable, match="503"):
         client(vendor, clock).get("/api/v1/logs?after=x")
-    assert len(vendor.requests) == Patience().attempts
+    assert len(vendor.requests) == RetryPolicy().attempts
     assert clock.slept[-1] > clock.slept[0]
     assert sum(clock.slept) < 120
 
@@ -119,7 +121,7 @@ def test_requests_slow_down_before_the_limit():
 
 def test_a_rate_is_kept():
     clock = Clock()
-    pace = Pace(Manners(rate=(5, 10.0)), clock, clock.sleep)
+    pace = RateLimiter(Manners(rate=(5, 10.0)), clock, clock.sleep)
     times = []
     for _ in range(12):
         pace.wait()

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import derive
+from pipelines.extraction import report as reports
 from pipelines.lake import raw
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
@@ -94,10 +96,10 @@ def read_and_derived(kind, stream, chance):
 def test_what_could_not_be_made_out_is_counted_by_column(lake):
     history = made({"action": "verb", "actor_name": Field(lambda who: who["name"], "who")})(lake)
     land(history, record(1, verb="a", who={"name": "Ada"}))
-    report = extract.Report(integration="", stream="")
+    report = reports.Report(integration="", stream="")
     lines = [record(n, verb="b", who=n) for n in (2, 3)]
     rows = normalise.read(history.stream, [line.encode() for line in lines], NOW, "poll")
     raw.append(lake, history.log, rows.drop("fault", "bytes"), "cursor")
-    extract.catch_up(lake, history.source, history.stream, report)
+    derive.catch_up(lake, history.source, history.stream, report)
     assert report.faults == {"actor_name": 2}
     assert events(history)["actor_name"].to_list() == ["Ada", None, None]

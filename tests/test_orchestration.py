@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from pipelines import definitions, http
-from pipelines.http import Patience
+from pipelines import definitions
+from pipelines.extraction import client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.lake import tables
 from pipelines.lake.tables import StreamKey
 from pipelines.orchestration.sensors import Look, Watch, watched, worth_a_run
@@ -24,7 +25,7 @@ class Operator:
 
     def __init__(self, world, instance):
         def connect(source, patience=None):
-            return http.client(source, patience=Patience(attempts=1))
+            return client.connect(source, patience=RetryPolicy(attempts=1))
 
         self.instance = instance
         self.made = definitions.definitions(world.lake, [world.source("okta")], connect)

@@ -17,15 +17,17 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import definitions, extract, renormalise
+from pipelines import definitions
 from pipelines.errors import LakeError
+from pipelines.extraction import derive, renormalise
+from pipelines.extraction import report as reports
+from pipelines.extraction.renormalise import History
 from pipelines.lake import commits as lake_commits
 from pipelines.lake import events as events_table
 from pipelines.lake import raw as raw_table
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
-from pipelines.renormalise import History
 from pipelines.sdk.contract import Guide, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
 
@@ -73,8 +75,8 @@ def land(history, *records):
 
 
 def catch_up(history):
-    report = extract.Report(integration="", stream="")
-    extract.catch_up(history.lake, history.source, history.stream, report)
+    report = reports.Report(integration="", stream="")
+    derive.catch_up(history.lake, history.source, history.stream, report)
 
 
 def events(history):

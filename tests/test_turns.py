@@ -8,9 +8,10 @@ from multiprocessing import get_context
 import dagster as dg
 import pytest
 
-from pipelines import asked, definitions, http, turns
-from pipelines.asked import Plan
-from pipelines.http import Pace
+from pipelines import definitions
+from pipelines.extraction import client, rate_limit, schedule
+from pipelines.extraction.rate_limit import RateLimiter
+from pipelines.extraction.schedule import NextPoll
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.contract import Manners
 
@@ -29,7 +30,7 @@ class Clock:
 
 
 def pace(path, clock, rate=(4, 10.0)):
-    return Pace(Manners(rate=rate), clock, clock.sleep, path)
+    return RateLimiter(Manners(rate=rate), clock, clock.sleep, path)
 
 
 def test_what_one_sends_counts_for_the_other(tmp_path):
@@ -58,7 +59,7 @@ def test_what_is_left_there_by_others_keeps_nobody_waiting(tmp_path, text):
 
 
 def send(path, count):
-    mine = Pace(Manners(rate=(20, 0.5)), path=path)
+    mine = RateLimiter(Manners(rate=(20, 0.5)), path=path)
     for _ in range(count):
         mine.wait()
 
@@ -70,7 +71,7 @@ def test_processes_share_a_limit(tmp_path):
         sender.start()
     for sender in senders:
         sender.join()
-    with turns.held(path, time.time()) as known:
+    with rate_limit.locked(path, time.time()) as known:
         assert len(known.sent) <= 20
     assert [sender.exitcode for sender in senders] == [0, 0]
     assert time.time() - started >= 1.0  # sixty, twenty at a time
@@ -78,18 +79,18 @@ def test_processes_share_a_limit(tmp_path):
 
 def test_a_place_names_the_credential_and_holds_no_secret(still_world):
     source, other = still_world.source("okta"), still_world.source("okta", base_url="http://[::1]")
-    path = turns.place("okta", source.settings)
-    assert path == turns.place("okta", still_world.source("okta", api_token="x").settings)
-    assert path != turns.place("okta", other.settings)
-    http.client(source)._patient._pace.hold(0.01)
+    path = rate_limit.state_file("okta", source.settings)
+    assert path == rate_limit.state_file("okta", still_world.source("okta", api_token="x").settings)
+    assert path != rate_limit.state_file("okta", other.settings)
+    client.connect(source)._patient._pace.hold(0.01)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_the_plan_of_a_stream_is_there_for_all(lake):
-    assert asked.told(lake, LOG) is None
-    plan = Plan(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
-    asked.tell(lake, LOG, plan)
-    assert asked.told(lake, LOG) == plan
+    assert schedule.load(lake, LOG) is None
+    plan = NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
+    schedule.save(lake, LOG, plan)
+    assert schedule.load(lake, LOG) == plan
 
 
 def test_the_sensor_says_when_it_looks_next_and_why(still_world):
@@ -102,7 +103,7 @@ def test_the_sensor_says_when_it_looks_next_and_why(still_world):
             instance, cursor=None, repository_def=made.get_repository_def()
         )
         result = sensor.evaluate_tick(context)
-        plan = asked.told(world.lake, LOG)
+        plan = schedule.load(world.lake, LOG)
         assert plan.interval == 10
         assert "nothing new" in plan.why
         assert plan.next > datetime.now(UTC) + timedelta(seconds=1)
@@ -116,11 +117,11 @@ def test_the_sensor_says_when_it_looks_next_and_why(still_world):
 
 def test_without_a_temporary_folder_each_goes_by_itself(still_world, lake, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(turns.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    monkeypatch.setattr(rate_limit.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     source = still_world.source("okta")
-    assert turns.place("okta", source.settings) is None
-    asked.tell(lake, LOG, Plan(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
-    assert all(asked.due(lake, LOG, timedelta(hours=1)) for _ in range(2))
-    assert (asked.told(lake, LOG), asked.asked_at(lake, LOG)) == (None, None)
+    assert rate_limit.state_file("okta", source.settings) is None
+    schedule.save(lake, LOG, NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
+    assert all(schedule.claim_turn(lake, LOG, timedelta(hours=1)) for _ in range(2))
+    assert (schedule.load(lake, LOG), schedule.last_polled(lake, LOG)) == (None, None)
     (report,) = still_world.poll("okta")
     assert report.error is None

@@ -13,8 +13,8 @@ from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Pushes
-from pipelines import asked
-from pipelines.asked import Plan
+from pipelines.extraction import schedule
+from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import tables
 
 _FORTNIGHT = timedelta(days=14)
@@ -92,9 +92,9 @@ def _asked(this: _Now, log: coverage.Log) -> str:
     return f"{times.ago(this.now - asked)} ago" if asked else ""
 
 
-def _plan(this: _Now, log: coverage.Log) -> Plan | None:
+def _plan(this: _Now, log: coverage.Log) -> NextPoll | None:
     """What whoever watches the stream on this machine means to do; none that is out of date."""
-    plan = asked.told(tables.Lake(this.lake.root), tables.StreamKey(*log))
+    plan = schedule.load(tables.Lake(this.lake.root), tables.StreamKey(*log))
     last = this.known.asked_at.get(log)
     return plan if plan and (last is None or plan.next > last) else None
 

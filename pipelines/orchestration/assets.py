@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 import polars as pl
 
-from pipelines import extract, schemas
+from pipelines import schemas
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extract import Report, Round, utc_now
-from pipelines.http import SignedIn
+from pipelines.extraction import derive, rounds
+from pipelines.extraction.client import ServiceClient
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
 from pipelines.lake import events, reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
@@ -25,7 +28,7 @@ from pipelines.orchestration.naming import (
 )
 from pipelines.sdk.contract import Source, Stream
 
-Connect = Callable[..., SignedIn]
+Connect = Callable[..., ServiceClient]
 
 
 def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinition:
@@ -41,7 +44,7 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
 
     @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
     def extracted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        report = extract.extract(
+        report = rounds.extract(
             Round(
                 lake=lake,
                 source=source,
@@ -76,7 +79,7 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         try:
             for source in sources:
                 for stream in source.streams():
-                    extract.catch_up(lake, source, stream, report)
+                    derive.catch_up(lake, source, stream, report)
         except AuditlakeError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         figures = {"rows caught up": report.events, **_records_by_integration(lake, sources)}
@@ -99,7 +102,7 @@ def client_of(source: Source, connect: Connect) -> dg.ResourceDefinition:
     """One signed-in client for all streams of a run."""
 
     @dg.resource(description=f"{source.integration.title}, signed in")
-    def signed_in(_: dg.InitResourceContext) -> Iterator[SignedIn]:
+    def signed_in(_: dg.InitResourceContext) -> Iterator[ServiceClient]:
         with connect(source) as client:
             yield client
 

@@ -8,8 +8,8 @@ import dagster as dg
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import renormalise
-from pipelines.extract import utc_now
+from pipelines.clock import utc_now
+from pipelines.extraction import renormalise
 from pipelines.integrity import anchors, reports
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew

@@ -6,8 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines import extract, renormalise
-from pipelines.extract import Round, utc_now
+from pipelines.clock import utc_now
+from pipelines.extraction import renormalise, rounds
+from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
@@ -102,7 +103,7 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                     via="backfill",
                     progress=lambda report: context.log.info(line(report)),
                 )
-                report = extract.backfill(this, Span(since=since, until=until), again=config.again)
+                report = rounds.backfill(this, Span(since=since, until=until), again=config.again)
                 if report.error:
                     raise dg.Failure(report.error, allow_retries=False)
 

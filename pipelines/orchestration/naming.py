@@ -8,7 +8,8 @@ import dagster as dg
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.extract import Report, utc_now
+from pipelines.clock import utc_now
+from pipelines.extraction.report import Report
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source

@@ -17,11 +17,12 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from pipelines import asked
-from pipelines.asked import Plan
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extract import Round, utc_now
-from pipelines.http import Patience, SignedIn
+from pipelines.extraction import schedule
+from pipelines.extraction.client import RetryPolicy, ServiceClient
+from pipelines.extraction.rounds import Round
+from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -41,7 +42,7 @@ _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
 _TROUBLED = timedelta(minutes=15)
 _PAGES = 20
-_LOOK = Patience(attempts=2, longest_wait=5)
+_LOOK = RetryPolicy(attempts=2, longest_wait=5)
 _LOOK_TIMEOUT = 10.0
 _LOOK_BUDGET = 30.0  # Dagster gives a sensor 60 seconds
 
@@ -150,7 +151,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
     """Looks for news of each stream that is due, and asks for one run of those worth it."""
 
     @cache
-    def client() -> SignedIn:
+    def client() -> ServiceClient:
         opened = connect(source, patience=_LOOK)
         opened.timeout = _LOOK_TIMEOUT
         return opened
@@ -194,7 +195,7 @@ def _sightings(
     instance: dg.DagsterInstance,
     lake: Lake,
     source: Source,
-    client: Callable[[], SignedIn],
+    client: Callable[[], ServiceClient],
     watches: Mapping[str, Watch],
 ) -> Iterator[Sighting]:
     """Of each stream that is due, as far as a tick's time allows."""
@@ -224,8 +225,8 @@ def _tell(lake: Lake, sightings: Sequence[Sighting]) -> None:
     """For `auditlake status` and the dashboard."""
     for seen in sightings:
         following = datetime.fromtimestamp(seen.watch.due, UTC)
-        plan = Plan(next=following, interval=seen.watch.wait, why=seen.watch.why)
-        asked.tell(lake, seen.log, plan)
+        plan = NextPoll(next=following, interval=seen.watch.wait, why=seen.watch.why)
+        schedule.save(lake, seen.log, plan)
 
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:

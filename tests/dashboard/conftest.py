@@ -19,7 +19,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 
@@ -70,7 +71,7 @@ def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("live")
     with running(Options(days=13, per_day=20, rate=0)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
-        reports = extract.poll(Lake(str(root)), sources)
+        reports = rounds.poll(Lake(str(root)), sources)
     assert not [report.error for report in reports if report.error]
     return root
 

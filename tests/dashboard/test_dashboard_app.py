@@ -15,8 +15,8 @@ from conftest import EVENTS
 from deltalake import DeltaTable
 from streamlit.testing.v1 import AppTest
 
-from pipelines import asked
-from pipelines.asked import Plan
+from pipelines.extraction import schedule
+from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import tables
 
 App = Callable[[Path], AppTest]
@@ -186,8 +186,8 @@ def test_sources_say_when_a_stream_is_asked_next_and_why(
     app(filled)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     following = datetime.now(UTC) + timedelta(hours=30)
-    plan = Plan(next=following, interval=600.0, why="nothing new")
-    asked.tell(tables.Lake(str(filled)), tables.StreamKey("okta", "system_log"), plan)
+    plan = NextPoll(next=following, interval=600.0, why="nothing new")
+    schedule.save(tables.Lake(str(filled)), tables.StreamKey("okta", "system_log"), plan)
     page = AppTest.from_string(SOURCES, default_timeout=120).run()
     assert not page.exception
     rows = page.dataframe[0].value.set_index("integration")

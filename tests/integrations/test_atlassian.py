@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, registry
+from pipelines import registry
 from pipelines.errors import Unavailable
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
 from pipelines.integrations import atlassian
 from pipelines.lake import coverage, raw
 from pipelines.lake.tables import StreamKey
@@ -27,7 +29,7 @@ def test_the_newest_come_first_and_history_after(still_world):
     source = still_world.source("atlassian")
     (stream,) = source.streams()
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         pages = list(stream.pages(client, stream.begin(now - stream.keeps, now), now))
     first = [json.loads(r)["attributes"]["time"] for r in pages[0].records]
     rest = [json.loads(r)["attributes"]["time"] for page in pages[1:] for r in page.records]
@@ -135,7 +137,7 @@ def test_a_lost_cursor_of_history_begins_the_history_again(still_world, monkeypa
     source = still_world.source("atlassian")
     (stream,) = source.streams()
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         begun = stream.pages(client, stream.begin(now - stream.keeps, now), now)
         place = next(p for p in (json.loads(page.cursor) for page in begun) if p["back"])
         lost = json.dumps({**place, "back": "bm9uc2Vuc2U="})
@@ -165,8 +167,8 @@ def played(*pages):
     (stream,) = source.streams()
     now = datetime(2026, 5, 1, tzinfo=UTC)
     manners = replace(source.integration.manners, rate=None)
-    transport, pace = httpx.MockTransport(answer), http.Pace(manners)
-    with http.client(source, transport=transport, pace=pace) as client:
+    transport, pace = httpx.MockTransport(answer), rate_limit.RateLimiter(manners)
+    with service_client.connect(source, transport=transport, pace=pace) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
 
@@ -201,12 +203,14 @@ def test_a_refusal_says_what_to_do(still_world, status, said):
 def test_a_limit_is_waited_out_until_the_reset(still_world):
     waited = []
     source = still_world.source("atlassian")
-    pace = http.Pace(source.integration.manners, sleep=waited.append, clock=lambda: sum(waited))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+    )
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=429, retry_after=45, at=[0])
     )
-    (report,) = extract.poll(
-        still_world.lake, [source], connect=lambda s: http.client(s, pace=pace)
+    (report,) = rounds.poll(
+        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
     )
     assert report.error is None
     assert 40 < max(waited) < 47

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, registry
+from pipelines import registry
 from pipelines.errors import AuditlakeError
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import cloudflare
 from pipelines.mapping import normalise
 from sandbox import server
@@ -27,8 +29,8 @@ def walk(stream, answer, days=5, **keys):
     (found,) = [s for s in source.streams() if s.name == stream]
     now = datetime(2026, 5, 1, tzinfo=UTC)
     transport = httpx.MockTransport(answer)
-    patience = Patience(attempts=2, first=0.001)
-    with http.client(source, transport=transport, patience=patience) as client:
+    patience = RetryPolicy(attempts=2, first=0.001)
+    with service_client.connect(source, transport=transport, patience=patience) as client:
         cursor = found.begin(now - timedelta(days=days), now)
         return [r for page in found.pages(client, cursor, now) for r in page.records]
 
@@ -148,7 +150,7 @@ def test_only_a_400_about_the_headers_is_about_the_token(code, said):
 def test_an_account_is_read_to_its_end_wherever_its_cursor_is(still_world, monkeypatch, account):
     monkeypatch.setattr(cloudflare, "_LIMIT", 10)
     source = still_world.source("cloudflare", account_id=account, streams=["audit_logs_v2"])
-    (report,) = extract.poll(still_world.lake, [source])
+    (report,) = rounds.poll(still_world.lake, [source])
     assert (report.error, report.rows) == (None, len(still_world.issued(*STREAM)))
     assert report.requests > report.rows / 10
 
@@ -156,11 +158,15 @@ def test_an_account_is_read_to_its_end_wherever_its_cursor_is(still_world, monke
 def test_a_block_is_waited_out_as_long_as_it_says(still_world):
     waited = []
     source = still_world.source("cloudflare", history="1d")
-    pace = http.Pace(source.integration.manners, sleep=waited.append, clock=lambda: sum(waited))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+    )
     still_world.disorder(
         Fault(kind="cloudflare", fault="status", status=429, retry_after=299, at=[0])
     )
-    reports = extract.poll(still_world.lake, [source], connect=lambda s: http.client(s, pace=pace))
+    reports = rounds.poll(
+        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
+    )
     assert [report.error for report in reports] == [None, None]
     assert 299 <= max(waited) < 301
 

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import extract, http, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import entra_id
 from pipelines.lake import spans
 from pipelines.mapping import normalise
@@ -43,7 +45,9 @@ def played(answer, attempts=1, **keys):
     settings = entra_id.Settings(**{**KEYS, "client_id": uuid4().hex, **keys})
     source = Source(name="entra_id", integration=entra_id.INTEGRATION, settings=settings)
     transport = httpx.MockTransport(handle)
-    return http.client(source, transport=transport, patience=Patience(attempts=attempts))
+    return service_client.connect(
+        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+    )
 
 
 def logs(*times, link=None, field="activityDateTime"):
@@ -70,25 +74,25 @@ def walk(stream, answer, since=NOW - timedelta(hours=1)):
 
 def read_at(world, source, now):
     """A round over each of the source's streams at a given time."""
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         for stream in source.streams():
-            this = extract.Round(
+            this = rounds.Round(
                 lake=world.lake, source=source, stream=stream, client=client, clock=lambda: now
             )
-            assert extract.extract(this).error is None
+            assert rounds.extract(this).error is None
 
 
 def test_a_certificate_signs_in(still_world):
     base_url = f"{still_world.running.base_url}/entra_id"
     source = registry.source("entra_id", sandbox.settings_with_certificate(base_url))
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/v1.0/auditLogs/directoryAudits?$top=1").status_code == 200
 
 
 def test_an_expired_token_at_any_request_is_renewed(still_world):
     fault = Fault(kind="entra_id", fault="expire_token", at=list(range(2, 60, 3)))
     still_world.disorder(fault)
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         for _ in range(10):
             assert client.get("/v1.0/auditLogs/signIns?$top=1").status_code == 200
 
@@ -103,7 +107,7 @@ def test_an_expired_token_at_any_request_is_renewed(still_world):
 )
 def test_a_refused_sign_in_says_what_to_correct(still_world, keys, advice):
     with (
-        http.client(still_world.source("entra_id", **keys)) as client,
+        service_client.connect(still_world.source("entra_id", **keys)) as client,
         pytest.raises(Refused, match=advice),
     ):
         client.get("/v1.0/auditLogs/signIns")
@@ -113,7 +117,10 @@ def test_a_certificate_that_is_not_registered_is_said_with_the_remedy(still_worl
     other = tokens.pem(tokens.rsa_key("somebody else"))
     shown = microsoft.certificate_pem().partition("-----BEGIN PRIVATE")[0]
     source = still_world.source("entra_id", client_secret=None, certificate=shown + other)
-    with http.client(source) as client, pytest.raises(Refused, match="does not know this cert"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match="does not know this cert"),
+    ):
         client.get("/v1.0/auditLogs/signIns")
 
 
@@ -266,7 +273,7 @@ def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):
     )
     now = datetime.now(UTC)
     cursor, ends, seen, spans = stream.begin(now - timedelta(days=30), now), [], set(), []
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         for _ in range(60):
             for page in entra_id._resumable(small, client, cursor, now):
                 seen |= {normalise.digest(record) for record in page.records}
@@ -286,7 +293,7 @@ def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):
 
 def test_the_newest_events_come_first(still_world):
     stream, now = STREAMS["sign_ins"], datetime.now(UTC)
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=30), now), now))
     times = [json.loads(r)["createdDateTime"] for page in pages for r in page.records]
     assert times[0] == max(times)
@@ -309,7 +316,7 @@ def test_a_sign_in_that_changes_is_kept_in_both_versions_and_shown_in_the_newest
 
 def test_a_missing_licence_stops_the_sign_ins_alone(still_world):
     source = still_world.source("entra_id", client_id=sandbox.UNLICENSED_CLIENT_ID)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/v1.0/auditLogs/directoryAudits?$top=1").status_code == 200
         assert client.get("/v1.0/auditLogs/provisioning").status_code == 200
         with pytest.raises(Refused, match="P1 or P2"):
@@ -325,14 +332,14 @@ def test_a_missing_licence_stops_the_sign_ins_alone(still_world):
 )
 def test_a_missing_permission_is_named(still_world, path, permissions):
     source = still_world.source("entra_id", client_id=sandbox.NO_ROLES_CLIENT_ID)
-    with http.client(source) as client, pytest.raises(Refused, match=permissions):
+    with service_client.connect(source) as client, pytest.raises(Refused, match=permissions):
         client.get(path)
 
 
 def test_the_sixth_request_within_ten_seconds_is_throttled():
     with running(Options(days=1, per_day=10, rate=0, limits=True)) as server:
         source = registry.source("entra_id", server.settings()["entra_id"])
-        with http.client(source, patience=Patience(attempts=1)) as client:
+        with service_client.connect(source, patience=RetryPolicy(attempts=1)) as client:
             for _ in range(5):
                 client.get("/v1.0/auditLogs/provisioning")
             with pytest.raises(Unavailable, match="429"):

@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines import extract, http, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, Refused, Unavailable
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import google_workspace
 from pipelines.mapping import normalise
 from sandbox import server, tokens
@@ -24,7 +26,7 @@ from sandbox.services import google_workspace as sandbox
 KIND = "google_workspace"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BASE = "http://127.0.0.1:1/google_workspace"
-HASTY = Patience(attempts=3, first=0.001, ceiling=0.01)
+HASTY = RetryPolicy(attempts=3, first=0.001, ceiling=0.01)
 
 
 def played(answer, **keys):
@@ -37,9 +39,11 @@ def played(answer, **keys):
 
     source = registry.source(KIND, {**sandbox.settings(BASE), **keys})
     ticks = iter(range(10**9))
-    pace = http.Pace(source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks)
+    )
     transport = httpx.MockTransport(handle)
-    return source, http.client(source, transport=transport, patience=HASTY, pace=pace)
+    return source, service_client.connect(source, transport=transport, patience=HASTY, pace=pace)
 
 
 def walked(*answers, application="login", days=5):
@@ -151,7 +155,7 @@ def test_the_simulated_quota_is_spent_by_a_403_that_means_later():
     with server.running(Options(days=1, rate=0, limits=True)) as box:
         source = registry.source(KIND, box.settings()[KIND])
         path = "admin/reports/v1/activity/users/all/applications/tasks"
-        with http.client(source) as client:
+        with service_client.connect(source) as client:
             signed = client.get(path).request.headers
         with httpx.Client(headers=signed, base_url=source.settings.base_url) as client:
             answers = [client.get(path) for _ in range(2400)]
@@ -164,7 +168,7 @@ def test_a_refused_application_does_not_stop_the_others(still_world):
         Fault(kind=KIND, fault="status", status=403, path="applications/drive", every=True)
     )
     source = still_world.source(KIND, applications=["drive", "login"], history="5d")
-    drive, login = extract.poll(still_world.lake, [source])
+    drive, login = rounds.poll(still_world.lake, [source])
     assert "edition" in drive.error
     assert login.error is None
     assert login.rows
@@ -172,7 +176,7 @@ def test_a_refused_application_does_not_stop_the_others(still_world):
 
 def test_a_subject_without_the_privilege_is_told_so_without_endless_sign_ins(still_world):
     source = still_world.source(KIND, subject=sandbox.UNPRIVILEGED, applications=["login"])
-    (report,) = extract.poll(still_world.lake, [source])
+    (report,) = rounds.poll(still_world.lake, [source])
     assert "privilege Reports" in report.error
     _, asked = still_world.running.sandbox.requests(KIND)
     assert Counter(request.path.rpartition("/")[2] for request in asked) == {"token": 2, "login": 2}
@@ -191,7 +195,7 @@ def test_a_wrong_subject_a_wrong_key_and_a_wrong_account_are_told_apart(still_wo
         ({"credentials": with_key(keys, client_email="x@y.example")}, "not good any longer"),
     ]:
         source = still_world.source(KIND, applications=["login"], **changes)
-        (report,) = extract.poll(still_world.lake, [source])
+        (report,) = rounds.poll(still_world.lake, [source])
         assert said in report.error
 
 
@@ -200,7 +204,7 @@ def test_a_missing_delegation_names_the_scope_and_the_place(error):
     answer = httpx.Response(401, json={"error": error, "error_description": "Client is ..."})
     source = registry.source(KIND, sandbox.settings(BASE))
     with (
-        http.client(source, transport=httpx.MockTransport(lambda _: answer)) as client,
+        service_client.connect(source, transport=httpx.MockTransport(lambda _: answer)) as client,
         pytest.raises(Refused, match=r"Domain-wide delegation.*admin\.reports\.audit\.readonly"),
     ):
         client.get("x")
@@ -216,7 +220,7 @@ def test_the_assertion_acts_for_the_subject_and_goes_to_the_token_uri():
         return httpx.Response(200, json={"access_token": "t", "expires_in": 3599})
 
     source = registry.source(KIND, {**keys, "credentials": credentials})
-    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+    with service_client.connect(source, transport=httpx.MockTransport(answer)) as client:
         client.get("x")
     sign_in, other = asked
     assert str(sign_in.url) == "https://oauth2.googleapis.com/token"
@@ -235,7 +239,7 @@ def test_the_assertion_acts_for_the_subject_and_goes_to_the_token_uri():
 def test_an_expired_token_is_renewed(still_world):
     still_world.disorder(Fault(kind=KIND, fault="expire_token", at=list(range(3, 40, 4))))
     source = still_world.source(KIND, history="5d")
-    assert {report.error for report in extract.poll(still_world.lake, [source])} == {None}
+    assert {report.error for report in rounds.poll(still_world.lake, [source])} == {None}
 
 
 def test_the_credentials_are_a_path_a_file_or_the_text_itself(tmp_path):
@@ -265,7 +269,7 @@ def test_a_fault_in_the_settings_names_its_key(changes, said):
     if not changes.keys() <= google_workspace.Settings.model_fields.keys():
         changes = {"credentials": with_key(keys, **changes)}
     with pytest.raises(ConfigurationError, match=said):
-        http.client(registry.source(KIND, {**keys, **changes}))
+        service_client.connect(registry.source(KIND, {**keys, **changes}))
 
 
 def test_every_application_is_a_stream_and_some_are_read_unasked():
@@ -315,7 +319,7 @@ def test_lags_differ():
 
 def test_events_of_one_activity_are_rows_of_one_record(still_world):
     source = still_world.source(KIND, applications=["drive"], history="5d")
-    extract.poll(still_world.lake, [source])
+    rounds.poll(still_world.lake, [source])
     raw, events = still_world.stored(KIND, "drive"), still_world.events(KIND, "drive")
     held = [len(json.loads(record)["events"]) for record in raw["raw"]]
     assert max(held) > 2

@@ -7,9 +7,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, Refused
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import jumpcloud
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source
@@ -25,7 +26,9 @@ def played(answer):
     """A client whose every request is answered by `answer`."""
     settings = jumpcloud.Settings(api_key=SecretStr("key"), org_id="org")
     source = Source(name="jumpcloud", integration=jumpcloud.INTEGRATION, settings=settings)
-    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+    return service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+    )
 
 
 def page(*ids, limit=2, after=None):
@@ -96,7 +99,7 @@ def test_a_service_account_signs_in_and_names_its_organisation(still_world):
     keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
     still_world.disorder(Fault(kind="jumpcloud", fault="expire_token", at=list(range(2, 30, 3))))
     source = registry.source("jumpcloud", keys)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         for _ in range(8):
             assert any(True for _ in jumpcloud.read(client, now_span()))
 
@@ -109,7 +112,10 @@ def now_span():
 def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
     keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
     source = registry.source("jumpcloud", {**keys, "client_secret": "wrong"})
-    with http.client(source) as client, pytest.raises(Refused, match="client_secret") as error:
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match="client_secret") as error,
+    ):
         list(jumpcloud.read(client, now_span()))
     assert "wrong" not in str(error.value)
 
@@ -124,7 +130,7 @@ def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
 )
 def test_a_refusal_names_the_remedy(still_world, change, words):
     source = still_world.source("jumpcloud", **change)
-    with http.client(source) as client, pytest.raises(Refused, match=words):
+    with service_client.connect(source) as client, pytest.raises(Refused, match=words):
         list(jumpcloud.read(client, now_span()))
 
 
@@ -145,7 +151,7 @@ def test_other_regions_are_another_base_url():
         asked.append(str(request.url))
         return page()
 
-    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+    with service_client.connect(source, transport=httpx.MockTransport(answer)) as client:
         list(jumpcloud.read(client, DAY))
     assert asked == ["https://api.eu.jumpcloud.com/insights/directory/v1/events"]
 

@@ -10,9 +10,10 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import http, registry
+from pipelines import registry
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import office_365
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Span
@@ -40,7 +41,9 @@ def played(answer, attempts=1, **keys):
 
     source = Source(name="o", integration=office_365.INTEGRATION, settings=settings(**keys))
     transport = httpx.MockTransport(handle)
-    return http.client(source, transport=transport, patience=Patience(attempts=attempts))
+    return service_client.connect(
+        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+    )
 
 
 def stream(name="general", **keys):
@@ -462,7 +465,10 @@ def test_a_refusal_says_what_to_do(answer, advice):
 def test_a_missing_permission_is_named(still_world):
     source = still_world.source("office_365", client_id=sandbox.NO_ROLES_CLIENT_ID)
     found, now = source.streams()[0], datetime.now(UTC)
-    with http.client(source) as client, pytest.raises(Refused, match=r"ActivityFeed\.Read"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match=r"ActivityFeed\.Read"),
+    ):
         list(found.pages(client, found.begin(now - timedelta(days=1), now), now))
 
 
@@ -491,7 +497,7 @@ def test_a_certificate_signs_in(still_world):
     source = registry.source(
         "office_365", keys | {"certificate": sandbox.microsoft.certificate_pem()}
     )
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         feed = f"/api/v1.0/{keys['tenant_id']}/activity/feed/subscriptions/list"
         assert client.get(feed).json() == []
 

@@ -7,9 +7,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, CursorRefused, ForeignLink
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import okta
 from pipelines.sdk import auth, json_records
 from pipelines.sdk.contract import Source
@@ -25,7 +26,9 @@ def played(answer, **keys):
         base_url="https://acme.okta.com", **(keys or {"api_token": SecretStr("token")})
     )
     source = Source(name="okta", integration=okta.INTEGRATION, settings=settings)
-    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+    return service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+    )
 
 
 def logs(*published, link=None):
@@ -38,7 +41,7 @@ def logs(*published, link=None):
 def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, client_id):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
     source = registry.source("okta", keys)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/api/v1/logs").status_code == 200
 
 
@@ -46,7 +49,7 @@ def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, cl
 def test_an_expired_token_at_any_request_is_renewed(still_world, client_id):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
     still_world.disorder(Fault(kind="okta", fault="expire_token", at=list(range(2, 60, 3))))
-    with http.client(registry.source("okta", keys)) as client:
+    with service_client.connect(registry.source("okta", keys)) as client:
         for _ in range(10):
             assert client.get("/api/v1/logs?limit=1").status_code == 200
 
@@ -54,7 +57,10 @@ def test_an_expired_token_at_any_request_is_renewed(still_world, client_id):
 def test_a_wrong_key_is_said_with_the_remedy(still_world):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", sandbox.CLIENT_ID)
     source = registry.source("okta", {**keys, "client_id": "somebody-else"})
-    with http.client(source) as client, pytest.raises(Exception, match="client_id, private_key"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Exception, match="client_id, private_key"),
+    ):
         client.get("/api/v1/logs")
 
 
@@ -83,7 +89,7 @@ def test_a_next_link_to_another_host_is_refused(link):
 def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still_world):
     source = still_world.source("okta")
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         cursor = okta.begin(now - timedelta(days=90), now)
         pages = list(okta.pages(client, cursor, now))
     newest = [

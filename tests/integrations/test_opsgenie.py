@@ -7,9 +7,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import extract, http, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import opsgenie
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source
@@ -33,11 +35,13 @@ class Vendor:
     def client(self):
         settings = opsgenie.Settings(api_key=SecretStr("s3cret"))
         source = Source(name="opsgenie", integration=opsgenie.INTEGRATION, settings=settings)
-        return http.client(
+        return service_client.connect(
             source,
             transport=httpx.MockTransport(self),
-            patience=Patience(attempts=1),
-            pace=http.Pace(opsgenie.INTEGRATION.manners, sleep=lambda _: None, clock=Ticks()),
+            patience=RetryPolicy(attempts=1),
+            pace=rate_limit.RateLimiter(
+                opsgenie.INTEGRATION.manners, sleep=lambda _: None, clock=Ticks()
+            ),
         )
 
     def __call__(self, request):
@@ -221,7 +225,7 @@ def test_a_file_of_another_name_is_read_by_the_time_it_became_visible():
 )
 def test_a_refusal_names_the_remedy_and_does_not_stop_the_successors(still_world, key, words):
     source = still_world.source("opsgenie", api_key=key)
-    logs, *successors = extract.poll(still_world.lake, [source])
+    logs, *successors = rounds.poll(still_world.lake, [source])
     assert words in logs.error
     assert [report.error for report in successors] == [None, None]
     assert all(report.rows for report in successors)
@@ -234,7 +238,7 @@ def test_a_successor_that_refuses_names_the_remedy(still_world, change, words):
     source = still_world.source("opsgenie", **change)
     now = datetime.now(UTC)
     for stream in source.streams()[1:]:
-        with http.client(source) as client, pytest.raises(Refused, match=words):
+        with service_client.connect(source) as client, pytest.raises(Refused, match=words):
             list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
 
 
@@ -256,8 +260,8 @@ def test_half_a_credential_is_a_configuration_error(keys):
 def successor(answer):
     keys = {"cloud_id": "c1", "email": "e@x.example", "api_token": "t"}
     source = registry.source("opsgenie", keys)
-    client = http.client(
-        source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1)
+    client = service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
     )
     return client, source.streams()[0]
 

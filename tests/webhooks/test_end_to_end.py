@@ -15,9 +15,11 @@ import polars as pl
 import pytest
 import uvicorn
 
-from pipelines import drain, extract, http, registry, settings, subscriptions, webhooks
+from pipelines import drain, registry, settings, subscriptions, webhooks
 from pipelines.drain import Drain
-from pipelines.extract import Round
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.rounds import Round
 from pipelines.lake import reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
@@ -67,11 +69,11 @@ class World:
     def poll(self, *kinds: str, later: timedelta = timedelta(0)) -> None:
         """A round; `later`: as if that long had passed for us, so that what is to be is re-read."""
         for kind in kinds:
-            with http.client(self.sources[kind]) as client:
+            with service_client.connect(self.sources[kind]) as client:
                 for stream in self.sources[kind].streams():
                     this = Round(lake=self.lake, source=self.sources[kind], stream=stream,
                                  client=client, clock=lambda: self.clock() + later)  # fmt: skip
-                    report = extract.extract(this)
+                    report = rounds.extract(this)
                     assert report.error is None, (kind, stream.name)
 
     def rows(self, kind: str) -> dict[str, pl.DataFrame]:

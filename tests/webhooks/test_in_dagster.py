@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from pipelines.announcing import announcer
-from pipelines.extract import Report
+from pipelines.extraction.report import Report
 from pipelines.orchestration import assets, sensors
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen

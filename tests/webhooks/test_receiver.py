@@ -14,8 +14,8 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import extract
 from pipelines.drain import Drain
+from pipelines.extraction import report, rounds
 from pipelines.lake import raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
@@ -108,14 +108,14 @@ def test_a_lake_that_cannot_be_written_keeps_deliveries_waiting(lake, spool, tmp
 
 def polled(lake, *numbers):
     """A round of polling that brings these."""
-    this = extract.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
+    this = rounds.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
                          client=None)  # fmt: skip
     bodies = [json.dumps({"uuid": f"id-{n}",
                           "published": (NOW - timedelta(seconds=n % 86400)).isoformat()}).encode()
               for n in numbers]  # fmt: skip
-    asked = extract.Asked(now=NOW, noted_at=NOW)
+    asked = rounds.PendingCoverage(now=NOW, noted_at=NOW)
     page = Page(records=bodies, cursor="next")
-    return extract._land(this, [page], asked, extract.Report(integration="okta", stream="x"))
+    return rounds._land(this, [page], asked, report.Report(integration="okta", stream="x"))
 
 
 def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
@@ -144,12 +144,13 @@ def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
     lines = [b'{"ID":"1","When":%d}' % at, b'{"ID":"2","When":%d}' % (at * 10**9)]
     put(spool, b"\n".join(lines), "cloudflare")
     drained(lake, spool, "cloudflare")
-    this = extract.Round(lake=lake, source=source("cloudflare"),
+    this = rounds.Round(lake=lake, source=source("cloudflare"),
                          stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
     exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
     bodies = [json.dumps({"id": id_, "when": exact}).encode() for id_ in "12"]
-    extract._land(this, [Page(records=bodies, cursor="x")], extract.Asked(now=NOW, noted_at=NOW),
-                  extract.Report(integration="cloudflare", stream="x"))  # fmt: skip
+    pending = rounds.PendingCoverage(now=NOW, noted_at=NOW)
+    pages = [Page(records=bodies, cursor="x")]
+    rounds._land(this, pages, pending, report.Report(integration="cloudflare", stream="x"))
     assert ids(lake, "cloudflare", "audit_logs") == ["1", "2"]
 
 

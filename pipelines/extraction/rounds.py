@@ -7,31 +7,33 @@ anti-join in the lake drops what is already there.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
 import polars as pl
 from msgspec import MsgspecError
 
-from pipelines import http
-from pipelines.ahead import ahead
+from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
-from pipelines.http import SignedIn
+from pipelines.extraction import client, derive
+from pipelines.extraction import report as reports
+from pipelines.extraction.client import ServiceClient
+from pipelines.extraction.prefetch import prefetch
+from pipelines.extraction.report import Progress, Report
 from pipelines.integrity import signer
-from pipelines.lake import commits, coverage, group_commit, raw, spans
+from pipelines.lake import commits, coverage, raw, spans
 from pipelines.lake import events as events_table
 from pipelines.lake.coverage import Entry
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.json_records import Malformed
-from pipelines.sdk.pages import Gap, Page, Span
+from pipelines.sdk.pages import Page, Span
 from pipelines.settings import Via
 
 _BATCH_RECORDS = 50_000
@@ -41,55 +43,6 @@ _NOTE_EVERY = timedelta(minutes=15)
 _FRESH = timedelta(days=1)
 _LOOKED_AT = timedelta(days=7)
 _OTHER_TIME = timedelta(minutes=1)
-_DERIVE_ROWS = 20_000
-_GATHERED_ROWS = 2000
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What a round of one stream did; the figures a person wants to see."""
-
-    integration: str
-    stream: str
-    rows: int = 0
-    """New rows in raw."""
-    duplicates: int = 0
-    """Records that were already there."""
-    rejected: int = 0
-    events: int = 0
-    """New rows in events."""
-    faults: dict[str, int] = field(default_factory=dict)
-    """Column -> values that no mapping could make out, and that are null in those rows."""
-    requests: int = 0
-    bytes: int = 0
-    newest: datetime | None = None
-    """Time of the newest event that came."""
-    oldest: datetime | None = None
-    version: int = -1
-    total: int = 0
-    """Rows in raw afterwards."""
-    covered: list[Span] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    error: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Where the time went; steps overlap, so the sum is more than the round took."""
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
-
-
-Progress = Callable[[Report], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +52,7 @@ class Round:
     lake: Lake
     source: Source
     stream: Stream
-    client: SignedIn
+    client: ServiceClient
     via: Via = "poll"
     clock: Clock = utc_now
     progress: Progress = lambda _: None
@@ -122,12 +75,12 @@ def extract(this: Round) -> Report:
     sent = this.client.requests_sent
     try:
         place = raw.position(this.lake, this.log)
-        catch_up(this.lake, this.source, this.stream, report, place.rows)
+        derive.catch_up(this.lake, this.source, this.stream, report, place.rows)
         if not _read(this, place, report):
-            _leave_none_behind(this, report)
+            _catch_up_if_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
-        _note_failure(this, report.error)
+        _record_failure(this, report.error)
     report.requests = this.client.requests_sent - sent
     this.progress(report)
     return report
@@ -137,14 +90,14 @@ def _read(this: Round, place: raw.Position, report: Report) -> bool:
     """Have the events of all that landed followed, as far as this round can tell?"""
     now = _now(this)
     report.total, report.version = place.rows, place.version
-    _same_origin(place.about, this)
+    _refuse_mixed_lake(place.about, this)
     signer.sign(this.lake, this.log, place.rows, now)
-    asked = Asked(now=now, noted_at=place.noted_at)
+    asked = PendingCoverage(now=now, noted_at=place.noted_at)
     cursor = _learned(this, place, now) if place.cursor else _begin(this, asked)
     try:
-        return _follow(this, cursor, asked, report)
+        return _run(this, cursor, asked, report)
     except CursorRefused:
-        _follow(this, _begin(this, asked), asked, report)
+        _run(this, _begin(this, asked), asked, report)
         return False
 
 
@@ -192,16 +145,16 @@ def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
 
 def _read_span(this: Round, span: Span, report: Report) -> None:
     now = this.clock()
-    asked = Asked(now=now, noted_at=None)
+    asked = PendingCoverage(now=now, noted_at=None)
     wanted = Entry(since=span.since, until=span.until, asked_at=now, outcome="wanted")
     coverage.record(this.lake, this.log, [wanted])
     ask = this.stream.between
     cursor = ask(span, now) if ask else this.stream.begin(span.since, now)
-    _follow(this, cursor, asked, report)
+    _run(this, cursor, asked, report)
 
 
 @dataclass(slots=True, kw_only=True)
-class Asked:
+class PendingCoverage:
     """What a round has asked for and not noted in the lake yet.
 
     A span is noted with the first cursor after it that is kept: a cursor that is lost takes its
@@ -251,7 +204,7 @@ def _touch(claim: Entry, span: Span) -> bool:
     return claim.since <= span.until and span.since <= claim.until
 
 
-def _begin(this: Round, asked: Asked) -> str:
+def _begin(this: Round, asked: PendingCoverage) -> str:
     """The first cursor: as far back as the settings or the vendor allow."""
     history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
     wanted = Entry(since=asked.now - history, until=asked.now, asked_at=asked.now, outcome="wanted")
@@ -259,7 +212,7 @@ def _begin(this: Round, asked: Asked) -> str:
     return this.stream.begin(asked.now - history, asked.now)
 
 
-def _note_failure(this: Round, reason: str) -> None:
+def _record_failure(this: Round, reason: str) -> None:
     """A gap should say why it is one; the lake itself may be what failed."""
     now = this.clock()
     failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
@@ -267,19 +220,19 @@ def _note_failure(this: Round, reason: str) -> None:
         coverage.record_failure(this.lake, this.log, failed)
 
 
-def _follow(this: Round, cursor: str, asked: Asked, report: Report) -> bool:
+def _run(this: Round, cursor: str, asked: PendingCoverage, report: Report) -> bool:
     """Fetch, land and derive, each a step ahead of the next; did the events of all follow?"""
-    pages = ahead(_pages(this, cursor, asked, report))
-    landed = ahead(_land(this, batch, asked, report) for batch in _batches(pages))
+    pages = prefetch(_pages(this, cursor, asked, report))
+    landed = prefetch(_land(this, batch, asked, report) for batch in _batches(pages))
     followed = True
     for fresh in landed:
         if fresh.height:
-            followed &= _derive(this.lake, this.source, this.stream, fresh, report)
+            followed &= derive.derive(this.lake, this.source, this.stream, fresh, report)
         this.progress(report)
     return followed
 
 
-def _pages(this: Round, cursor: str, asked: Asked, report: Report) -> Iterator[Page]:
+def _pages(this: Round, cursor: str, asked: PendingCoverage, report: Report) -> Iterator[Page]:
     known = this.client.ahead
     pages = this.stream.pages(this.client, cursor, asked.now)
     while True:
@@ -329,7 +282,9 @@ def _enough(pages: Sequence[Page]) -> bool:
     return records >= _BATCH_RECORDS or size >= _BATCH_BYTES
 
 
-def _land(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> pl.DataFrame:
+def _land(
+    this: Round, pages: Sequence[Page], asked: PendingCoverage, report: Report
+) -> pl.DataFrame:
     """Commit the records of some pages with the cursor after the last; the rows that were new."""
     if not pages:
         return pl.DataFrame()
@@ -348,9 +303,11 @@ def _land(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> p
     return fresh
 
 
-def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) -> commits.Appended:
+def _commit(
+    this: Round, pages: Sequence[Page], asked: PendingCoverage, report: Report
+) -> commits.Appended:
     with report.timed("read"):
-        good, rejected = _sorted_out(this, pages, this.clock())
+        good, rejected = _split_rejected(this, pages, this.clock())
     if rejected.height:
         report.rejected += raw.append_rejected(this.lake, this.log, rejected).frame.height
     with report.timed("write raw"):
@@ -364,7 +321,7 @@ def _commit(this: Round, pages: Sequence[Page], asked: Asked, report: Report) ->
         )
     if landed.frame.height:
         asked.claims = []
-    _count(report, landed, good.height)
+    reports.count(report, landed, good.height)
     if landed.frame.height:
         with report.timed("sign"):
             signer.sign(this.lake, this.log, report.total, this.clock(), landed.frame)
@@ -376,7 +333,7 @@ def _cursor(this: Round, pages: Sequence[Page]) -> str | None:
     return pages[-1].cursor if this.via == "poll" else None
 
 
-def _sorted_out(
+def _split_rejected(
     this: Round, pages: Sequence[Page], now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(raw rows, rejected rows) of the pages' records."""
@@ -396,55 +353,27 @@ def _sorted_out(
     return read.filter(fault.is_null()).drop("fault", "bytes"), rejected
 
 
-def _count(report: Report, landed: commits.Appended, offered: int) -> None:
-    fresh = landed.frame
-    report.rows += fresh.height
-    report.duplicates += offered - fresh.height
-    report.version = landed.version
-    if fresh.is_empty():
-        return
-    report.total = fresh["seq"][-1] + 1
-    report.bytes += int(fresh["raw"].str.len_bytes().sum())
-    times: list[datetime] = [t for t in (report.newest, report.oldest) if t]
-    times += fresh.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
-    report.oldest, report.newest = min(times), max(times)
-
-
 def push(this: Round, pages: Sequence[Page]) -> Report:
     """Land what a vendor sent by itself, beside the live stream, whose position stays."""
     report = Report(integration=this.source.name, stream=this.stream.name)
     try:
         place = raw.position_only(this.lake, this.log)
         report.total = place.rows
-        _same_origin(place.about, this)
-        fresh = _commit(this, pages, Asked(now=this.clock(), noted_at=None), report).frame
-        if fresh.is_empty() or not _derive(this.lake, this.source, this.stream, fresh, report):
-            _leave_none_behind(this, report)
+        _refuse_mixed_lake(place.about, this)
+        fresh = _commit(this, pages, PendingCoverage(now=this.clock(), noted_at=None), report).frame
+        if fresh.is_empty() or not derive.derive(
+            this.lake, this.source, this.stream, fresh, report
+        ):
+            _catch_up_if_behind(this, report)
     except AuditlakeError as error:
         report.error = str(error)
     return report
 
 
-def _leave_none_behind(this: Round, report: Report) -> None:
+def _catch_up_if_behind(this: Round, report: Report) -> None:
     """Rows that landed behind those of another writer wait for the events of those."""
     if events_table.derived(this.lake, this.log) < report.total:
-        catch_up(this.lake, this.source, this.stream, report)
-
-
-def catch_up(
-    lake: Lake, source: Source, stream: Stream, report: Report, rows: int | None = None
-) -> None:
-    """Derive the events of raw rows that have none yet, such as after a kill between the two.
-
-    `rows`: how many there are, where that is known.
-    """
-    log = StreamKey(source.name, stream.name)
-    rows = raw.position(lake, log).rows if rows is None else rows
-    # Asked anew each time: another writer may have derived some of them meanwhile.
-    while (done := events_table.derived(lake, log)) < rows:
-        seqs = range(done, min(done + _DERIVE_ROWS, rows))
-        waiting = raw.rows(lake, log, seqs.start, seqs.stop)
-        _derive(lake, source, stream, waiting, report, seqs=seqs)
+        derive.catch_up(this.lake, this.source, this.stream, report)
 
 
 def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
@@ -458,50 +387,15 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
     landed = raw.append(lake, log, good, None)
-    _count(report, landed, good.height)
+    reports.count(report, landed, good.height)
     report.rejected = waiting.height - good.height
     report.total = raw.position(lake, log).rows
     signer.sign(lake, log, report.total, now)
-    catch_up(lake, source, stream, report)
+    derive.catch_up(lake, source, stream, report)
     return report
 
 
-def _derive(
-    lake: Lake,
-    source: Source,
-    stream: Stream,
-    raw: pl.DataFrame,
-    report: Report,
-    *,
-    seqs: range | None = None,
-) -> bool:
-    """Commit the events of these raw rows, which are all that is left of `seqs`.
-
-    Return False where another writer did, or has to commit those of earlier rows first.
-    """
-    with report.timed("map"):
-        found = normalise.normalise(source.name, source.integration, stream, raw)
-    log, record, events = (
-        StreamKey(source.name, stream.name),
-        normalise.version_of(stream),
-        found.events,
-    )
-    seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
-    with report.timed("write events"):
-        if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = events_table.Part(log, seqs.start, seqs.stop, events)
-            landed = events.height if group_commit.append(lake, part) else 0
-        else:
-            landed = events_table.append(
-                lake, log, seqs.start, seqs.stop, lambda: events, record=record
-            ).frame.height
-    report.events += landed
-    if landed:
-        report.faults = dict(found.faults + Counter(report.faults))
-    return landed > 0
-
-
-def _same_origin(about: str, this: Round) -> None:
+def _refuse_mixed_lake(about: str, this: Round) -> None:
     """Simulated and real events must not meet in one table."""
     if about and _simulated(about) != _simulated(this.about):
         raise LakeError(
@@ -519,7 +413,7 @@ def poll(
     sources: Sequence[Source],
     *,
     progress: Progress = lambda _: None,
-    connect: Callable[[Source], SignedIn] = http.client,
+    connect: Callable[[Source], ServiceClient] = client.connect,
     clock: Clock = utc_now,
     due: Callable[[StreamKey, timedelta | None], bool] = lambda _log, _floor: True,
 ) -> list[Report]:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines import turns
+from pipelines.extraction import rate_limit
 from pipelines.lake.tables import Lake, StreamKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class NextPoll:
     """When a stream is asked next."""
 
     next: datetime
@@ -31,7 +31,7 @@ class Plan:
     """Why this interval, in a few words."""
 
 
-def due(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
+def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
     """May `log` be asked, `floor` being the least time between two questions? Then it counts.
 
     Where nothing can be kept, always.
@@ -45,7 +45,7 @@ def due(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
     return True
 
 
-def tell(lake: Lake, log: StreamKey, plan: Plan) -> None:
+def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
     """Keep the plan where all processes of this machine find it, if it can be kept."""
     path = _plan(lake, log)
     draft = path.with_suffix(".draft")
@@ -55,14 +55,14 @@ def tell(lake: Lake, log: StreamKey, plan: Plan) -> None:
         draft.replace(path)
 
 
-def told(lake: Lake, log: StreamKey) -> Plan | None:
+def load(lake: Lake, log: StreamKey) -> NextPoll | None:
     """The newest plan; None where nobody on this machine watches the stream."""
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(_plan(lake, log).read_bytes(), type=Plan)
+        return msgspec.json.decode(_plan(lake, log).read_bytes(), type=NextPoll)
     return None
 
 
-def asked_at(lake: Lake, log: StreamKey) -> datetime | None:
+def last_polled(lake: Lake, log: StreamKey) -> datetime | None:
     """When `due` last said yes."""
     with suppress(OSError):
         return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
@@ -77,4 +77,4 @@ def _plan(lake: Lake, log: StreamKey) -> Path:
 def _mark(lake: Lake, log: StreamKey) -> Path:
     root = str(lake.local.resolve()) if lake.local else lake.root
     folder = hashlib.sha256(root.encode()).hexdigest()[:16]
-    return turns.folder() / folder / log.app.replace("/", ".")
+    return rate_limit.folder() / folder / log.app.replace("/", ".")

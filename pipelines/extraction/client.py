@@ -8,23 +8,20 @@ ever held in memory.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from pipelines import turns
 from pipelines.errors import Refused, TooSlow, Unavailable
+from pipelines.extraction import rate_limit
+from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.sdk import json_records
-from pipelines.sdk.contract import Integration, Manners, Source
+from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after, sent_at
-from pipelines.turns import Turns
 
 _ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
@@ -36,7 +33,7 @@ _USER_AGENT = "auditlake/0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long to keep asking: growing, jittered pauses with a bound."""
 
     attempts: int = 7
@@ -52,58 +49,7 @@ class Patience:
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 spreads requests, hides nothing
 
 
-@dataclass(slots=True)
-class Pace:
-    """When the next request of a credential may be sent; shared by all who use that credential."""
-
-    manners: Manners
-    clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-    path: Path | None = None
-    """Where it is shared with other processes, if it is."""
-    _own: Turns = field(default_factory=Turns)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def wait(self) -> None:
-        """Blocks until a request may be sent, and counts it as sent."""
-        while (seconds := self._claim()) > 0:
-            self.sleep(seconds)
-
-    def hold(self, seconds: float) -> None:
-        """No request of this credential for so many seconds."""
-        if seconds > 0:
-            with self._turns() as known:
-                known.not_before = max(known.not_before, self.clock() + seconds)
-
-    @contextmanager
-    def _turns(self) -> Iterator[Turns]:
-        with self._lock:
-            if self.path is None:
-                yield self._own
-            else:
-                with turns.held(self.path, self.clock()) as shared:
-                    yield shared
-
-    def _claim(self) -> float:
-        if self.manners.rate is None and self.path and not self.path.exists():
-            return 0.0
-        with self._turns() as known:
-            now = self.clock()
-            ready = known.not_before
-            if self.manners.rate:
-                count, seconds = self.manners.rate
-                while known.sent and known.sent[0] <= now - seconds:
-                    known.sent.popleft()
-                if len(known.sent) >= count:
-                    ready = max(ready, known.sent[-count] + seconds)
-            if ready > now:
-                return ready - now
-            if self.manners.rate:
-                known.sent.append(now)
-            return 0.0
-
-
-class _Timely(httpx.SyncByteStream):
+class _DeadlineStream(httpx.SyncByteStream):
     """A body that has to end in time."""
 
     def __init__(self, inner: httpx.SyncByteStream, seconds: float) -> None:
@@ -120,14 +66,14 @@ class _Timely(httpx.SyncByteStream):
         self._inner.close()
 
 
-class Patient(httpx.BaseTransport):
+class RetryTransport(httpx.BaseTransport):
     """A transport that waits its turn and asks again what may be asked again."""
 
     def __init__(
         self,
         inner: httpx.BaseTransport,
-        pace: Pace,
-        patience: Patience,
+        pace: RateLimiter,
+        patience: RetryPolicy,
         clock: Callable[[], datetime],
     ) -> None:
         self._inner = inner
@@ -145,13 +91,13 @@ class Patient(httpx.BaseTransport):
             answer = self._ask(request)
             if isinstance(answer, httpx.Response) and not self._again(answer):
                 if answer.is_success:
-                    self._pace.hold(self._pace.manners.pause(answer))
+                    self._pace.hold(self._pace.policy.pause(answer))
                 return answer
             wait = self._wait(answer, attempt)
             attempt += 1
             if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
                 raise _gave_up(request, answer)
-            if isinstance(answer, httpx.Response) and self._pace.manners.throttled(answer):
+            if isinstance(answer, httpx.Response) and self._pace.policy.throttled(answer):
                 self._pace.hold(wait)
             else:
                 self._pace.sleep(wait)
@@ -165,7 +111,7 @@ class Patient(httpx.BaseTransport):
             response.request = request
             self._compare_clocks(response)
             if isinstance(response.stream, httpx.SyncByteStream):
-                response.stream = _Timely(response.stream, self._patience.longest_answer)
+                response.stream = _DeadlineStream(response.stream, self._patience.longest_answer)
             response.read()
         except _BROKEN as error:
             return error
@@ -184,13 +130,13 @@ class Patient(httpx.BaseTransport):
             self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
     def _again(self, response: httpx.Response) -> bool:
-        return response.status_code in _ASK_AGAIN or self._pace.manners.throttled(response)
+        return response.status_code in _ASK_AGAIN or self._pace.policy.throttled(response)
 
     def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        asked, manners = retry_after(answer), self._pace.manners
+        asked, manners = retry_after(answer), self._pace.policy
         if asked is None and manners.throttled(answer):
             asked = manners.retry_after(answer)
             pause = max(pause, min(_LONG, manners.first_pause * 2**attempt))
@@ -198,10 +144,10 @@ class Patient(httpx.BaseTransport):
         return pause if asked is None else asked + jitter
 
 
-class SignedIn(httpx.Client):
+class ServiceClient(httpx.Client):
     """A client of one service that raises what its operator should know."""
 
-    def __init__(self, integration: Integration, patient: Patient, **options: Any) -> None:
+    def __init__(self, integration: Integration, patient: RetryTransport, **options: Any) -> None:
         super().__init__(transport=patient, **options)
         self._integration = integration
         self._patient = patient
@@ -229,23 +175,26 @@ class SignedIn(httpx.Client):
         return response
 
 
-def client(
+def connect(
     source: Source,
     *,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     transport: httpx.BaseTransport | None = None,
-    pace: Pace | None = None,
+    pace: RateLimiter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> SignedIn:
+) -> ServiceClient:
     """A client that is signed in to `source`; relative URLs follow its base_url."""
     integration = source.integration
-    patient = Patient(
+    patient = RetryTransport(
         transport or httpx.HTTPTransport(retries=0),
-        pace or Pace(manners(source), path=turns.place(source.kind, source.settings)),
-        patience or Patience(),
+        pace
+        or RateLimiter(
+            rate_limit.policy(source), path=rate_limit.state_file(source.kind, source.settings)
+        ),
+        patience or RetryPolicy(),
         clock,
     )
-    return SignedIn(
+    return ServiceClient(
         integration,
         patient,
         base_url=source.settings.base_url,
@@ -253,13 +202,6 @@ def client(
         timeout=_TIMEOUT,
         headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
     )
-
-
-def manners(source: Source) -> Manners:
-    """A simulated service needs no assumed rate; what it answers is obeyed all the same."""
-    asked = source.integration.manners
-    simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
-    return replace(asked, rate=None) if simulated else asked
 
 
 def _refusal(integration: Integration, response: httpx.Response) -> Refused:

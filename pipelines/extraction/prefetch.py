@@ -12,7 +12,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def prefetch(items: Iterable[T]) -> Iterator[T]:
     """The items in their order; what the source raises is raised after those that came before.
 
     At most one item waits. A reader that stops reading stops the thread at its next item.

@@ -34,9 +34,11 @@ import polars as pl
 sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
 
 from dashboard.lake import Lake as Shown  # noqa: E402
-from pipelines import registry, settings, subscriptions, toml, webhooks  # noqa: E402
+from pipelines import registry, settings, toml  # noqa: E402
 from pipelines.extraction import rounds  # noqa: E402
 from pipelines.lake import tables  # noqa: E402
+from pipelines.webhooks import server as webhook_server  # noqa: E402
+from pipelines.webhooks import subscriptions  # noqa: E402
 from sandbox import server  # noqa: E402
 
 POLL_EVERY = 10.0
@@ -149,7 +151,7 @@ class Run:
 
     def subscribe(self) -> None:
         """By the vendors' APIs, or as a person does in a console."""
-        root = webhooks.open_spool(self.chosen, self.lake).root
+        root = webhook_server.open_spool(self.chosen, self.lake).root
         for source in self.sources:
             if (push := source.integration.push) is None:
                 continue

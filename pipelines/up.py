@@ -25,13 +25,15 @@ from types import FrameType
 import httpx
 from rich.console import Console
 
-from pipelines import bars, registry, settings, subscriptions, toml, webhooks
+from pipelines import bars, registry, settings, toml
 from pipelines.errors import AuditlakeError, ConfigurationError, Unavailable
 from pipelines.extraction import report as extraction_report
 from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.lake import tables
 from pipelines.settings import Listen, Settings
+from pipelines.webhooks import server as webhook_server
+from pipelines.webhooks import subscriptions
 
 PROJECT = Path(__file__).parent.parent
 HOME = Path(".dagster")
@@ -293,7 +295,7 @@ def _first_round(
 
 def _register(chosen: Settings, say: Callable[[str], None]) -> None:
     """The played vendors push from now on, those whose API can be told to."""
-    root = webhooks.open_spool(chosen, tables.configured(chosen)).root
+    root = webhook_server.open_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
         if source.integration.push and source.integration.push.enrolment:
             try:

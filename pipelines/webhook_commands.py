@@ -11,12 +11,13 @@ from pathlib import Path
 
 import click
 
-from pipelines import registry, settings, status, subscriptions, webhooks
+from pipelines import registry, settings, status
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
-from pipelines.subscriptions import Enrolled
+from pipelines.webhooks import server, subscriptions
+from pipelines.webhooks.subscriptions import Enrolled
 
 
 @click.command(name="receive")
@@ -33,7 +34,7 @@ def receive(
     listen = chosen.webhooks.model_copy(update=given)
     chosen = chosen.model_copy(update={"webhooks": listen})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    webhooks.serve(chosen, lake, registry.sources(chosen, names), click.echo)
+    server.serve(chosen, lake, registry.sources(chosen, names), click.echo)
 
 
 @click.group(name="webhooks")
@@ -65,7 +66,7 @@ def register(context: click.Context, name: str) -> None:
 def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """What each vendor has for us, and what waits to be brought in."""
     chosen, lake = _configured(context.obj)
-    spool = webhooks.open_spool(chosen, lake)
+    spool = server.open_spool(chosen, lake)
     found = []
     for source in registry.sources(chosen, names):
         if source.integration.push is None or source.settings.webhook_secret is None:
@@ -111,7 +112,7 @@ def _looked_at(chosen: Settings, source: Source, root: Path) -> Enrolled | None:
 
 def remembered(chosen: Settings, lake: Lake) -> Iterator[str]:
     """What this machine knows of subscriptions and of what waits; no vendor is asked."""
-    spool = webhooks.open_spool(chosen, lake)
+    spool = server.open_spool(chosen, lake)
     for source in registry.sources(chosen):
         if enrolled := subscriptions.recall(spool.root, source.name):
             yield from _lines(source.name, enrolled)
@@ -150,4 +151,4 @@ def _configured(config: Path) -> tuple[Settings, Lake]:
 def _one(config: Path, name: str) -> tuple[Settings, Source, Path]:
     chosen, lake = _configured(config)
     (source,) = registry.sources(chosen, (name,))
-    return chosen, source, webhooks.open_spool(chosen, lake).root
+    return chosen, source, server.open_spool(chosen, lake).root

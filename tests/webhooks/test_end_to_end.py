@@ -15,8 +15,7 @@ import polars as pl
 import pytest
 import uvicorn
 
-from pipelines import drain, registry, settings, subscriptions, webhooks
-from pipelines.drain import Drain
+from pipelines import registry, settings
 from pipelines.extraction import client as service_client
 from pipelines.extraction import rounds
 from pipelines.extraction.rounds import Round
@@ -24,7 +23,10 @@ from pipelines.lake import reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
-from pipelines.webhooks import Door, Limits, Receiver
+from pipelines.webhooks import server as webhook_server
+from pipelines.webhooks import subscriptions, worker
+from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
+from pipelines.webhooks.worker import Worker
 from sandbox import server
 from sandbox.faults import Mishap
 from sandbox.server import Options, Running, Sandbox
@@ -136,20 +138,20 @@ def listening() -> Iterator[socket.socket]:
 @contextmanager
 def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
     """As `auditlake receive` does it, in threads."""
-    spool = webhooks.open_spool(chosen, world.lake)
+    spool = webhook_server.open_spool(chosen, world.lake)
     doors, drains = [], {}
     for name, source in world.sources.items():
         push = source.integration.push
         assert push
         secret = source.settings.webhook_secret.get_secret_value()
-        doors.append(Door(source=source, push=push, secret=secret))
-        drains[name] = Drain(
+        doors.append(Endpoint(source=source, push=push, secret=secret))
+        drains[name] = Worker(
             lake=world.lake, source=source, push=push, spool=spool, clock=world.clock
         )
     limits = Limits()
     receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits, world.clock)
-    served = uvicorn.Server(webhooks.config(receiver, limits, host="127.0.0.1", port=0))
-    with spool.open(), drain.working(list(drains.values())):
+    served = uvicorn.Server(webhook_server.config(receiver, limits, host="127.0.0.1", port=0))
+    with spool.open(), worker.working(list(drains.values())):
         thread = threading.Thread(target=served.run, args=([port],), daemon=True)
         thread.start()
         try:
@@ -161,7 +163,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
 
 def register(world: World, chosen: Settings) -> None:
     """By the vendors' own APIs, and where there is none as an administrator does."""
-    root = webhooks.open_spool(chosen, world.lake).root
+    root = webhook_server.open_spool(chosen, world.lake).root
     for kind, source in world.sources.items():
         at = subscriptions.endpoint(chosen, source)
         if server.services()[kind].console:

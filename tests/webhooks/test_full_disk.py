@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from pipelines import webhooks
 from pipelines.lake import tables
+from pipelines.webhooks import server
 from tests.conftest import raw_table
 from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET
@@ -71,7 +71,7 @@ def well_put_off(refused):
 
 
 def nothing_half_written(chosen):
-    spool = webhooks.open_spool(chosen, tables.configured(chosen))
+    spool = server.open_spool(chosen, tables.configured(chosen))
     assert list(spool.root.glob("*/.*.draft")) == []
     assert spool.odd("okta") == 0
     for path in spool.waiting("okta"):
@@ -82,7 +82,7 @@ def nothing_half_written(chosen):
 def all_landed(chosen, process, taken):
     """Once the spool is empty, and the receiver has ended as asked."""
     lake = tables.configured(chosen)
-    spool = webhooks.open_spool(chosen, lake)
+    spool = server.open_spool(chosen, lake)
     until(lambda: not spool.waiting("okta"), "the spool is empty")
     os.kill(process.pid, signal.SIGTERM)
     process.join(60)

@@ -11,7 +11,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from pipelines.webhooks import Limits
+from pipelines.webhooks.receiver import Limits
 from tests.test_up import until
 from tests.webhooks.conftest import SECRET, served
 

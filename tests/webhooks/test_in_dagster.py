@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from pipelines.announcing import announcer
 from pipelines.extraction.report import Report
 from pipelines.orchestration import assets, sensors
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
+from pipelines.webhooks.dagster_reports import announcer
 from tests.webhooks.conftest import source
 from tests.webhooks.test_receiver import drained, hook, polled, put, spool
 

@@ -14,12 +14,12 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines.drain import Drain
 from pipelines.extraction import report, rounds
 from pipelines.lake import raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
-from pipelines.spool import Spool
+from pipelines.webhooks.spool import Spool
+from pipelines.webhooks.worker import Worker
 from tests.conftest import raw_table
 from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET, source
@@ -48,7 +48,7 @@ def ids(lake, integration="okta", stream="system_log"):
 
 
 def drained(lake, spool, kind="okta", **more):
-    drain = Drain(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
+    drain = Worker(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
     drain.once()
     return drain
 

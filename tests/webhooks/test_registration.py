@@ -12,10 +12,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from pipelines import settings, subscriptions, toml
+from pipelines import settings, toml
 from pipelines.cli import main
 from pipelines.sdk.push import Delivery
-from pipelines.webhooks import Limits
+from pipelines.webhooks import subscriptions
+from pipelines.webhooks.receiver import Limits
 from sandbox.server import Options, running
 from tests.conftest import World
 from tests.webhooks.conftest import SECRET, served, source

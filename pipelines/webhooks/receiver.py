@@ -9,34 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import FrameType
 
-import h11
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipelines import announcing, drain
 from pipelines.clock import utc_now
-from pipelines.drain import Drain
-from pipelines.errors import ConfigurationError
-from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push
-from pipelines.settings import LOOPBACK, Settings, WebhookSettings
-from pipelines.spool import Full, Spool
-from pipelines.subscriptions import Renewals
+from pipelines.webhooks import delivery
+from pipelines.webhooks.spool import Full, Spool
 
 _ALWAYS = {
     "Cache-Control": "no-store",
@@ -45,7 +35,6 @@ _ALWAYS = {
 _LINGER_BYTES, _LINGER_SECONDS = 2**20, 0.2
 _STRANGERS = 10_000
 _SAID_AGAIN = 60.0
-
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class Endpoint:
     """An integration that may be pushed to, at /<name>."""
 
     source: Source
@@ -106,7 +95,7 @@ class Receiver:
 
     def __init__(
         self,
-        doors: Sequence[Door],
+        doors: Sequence[Endpoint],
         spool: Spool,
         taken: Callable[[str], None],
         limits: Limits | None = None,
@@ -153,7 +142,7 @@ class Receiver:
         await run_in_threadpool(self._keep, door, headers, body)
         return _short(200)
 
-    def _door(self, request: Request) -> Door:
+    def _door(self, request: Request) -> Endpoint:
         """By the path as it was sent: one name, nothing to be decoded or resolved."""
         path = request.scope["raw_path"].decode("ascii", "replace")
         door = self._doors.get(path.removeprefix("/"))
@@ -161,7 +150,7 @@ class Receiver:
             raise Refusal(404, "nothing is received here")
         return door
 
-    def _challenge(self, door: Door, headers: Headers) -> Response:
+    def _challenge(self, door: Endpoint, headers: Headers) -> Response:
         assert door.push.challenge  # noqa: S101 the caller looked
         answer = door.push.challenge(headers)
         if answer is None or len(answer) > 1024:
@@ -195,15 +184,15 @@ class Receiver:
             raise Refusal(400, "cut short") from None
         return b"".join(parts)
 
-    def _keep(self, door: Door, headers: Headers, body: bytes) -> None:
+    def _keep(self, door: Endpoint, headers: Headers, body: bytes) -> None:
         """Onto the disk, once it is known to be what the vendor sends. Raises Refusal."""
         names = ("content-type", "content-encoding", *door.push.keeps)
         kept = {name: headers[name] for name in names if name in headers}
         try:
-            if drain.held(door.source, door.push, kept, body):
+            if delivery.content(door.source, door.push, kept, body):
                 self._spool.put(door.source.name, kept, body, self._clock())
                 self._taken(door.source.name)
-        except drain.TooLarge:
+        except delivery.TooLarge:
             raise Refusal(413, "too large when unpacked") from None
         except ValueError:
             raise Refusal(400, "not what this vendor sends") from None
@@ -283,133 +272,3 @@ async def _nowhere(_request: Request, _error: Exception) -> Response:
 
 async def _broken(_request: Request, _error: Exception) -> Response:
     return _refused(Refusal(500, "an error; send it again later"))
-
-
-class Guarded(H11Protocol):
-    """HTTP/1.1 that waits only so long for a request's head, and ends in a way the other sees.
-
-    uvicorn itself has no limit for a head that comes slowly, or never.
-    """
-
-    limits = Limits()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
-            transport.abort()
-            return
-        self._waiting_since = self.loop.time()
-        self._look_again()
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        if self.conn.their_state is not h11.IDLE:
-            self._waiting_since = self.loop.time()
-
-    def _look_again(self) -> None:
-        """A head that is overdue ends the connection."""
-        if self.transport.is_closing():
-            return
-        if self.conn.their_state is not h11.IDLE:
-            self._waiting_since = self.loop.time()
-        left = self._waiting_since + self.limits.head_seconds - self.loop.time()
-        if left <= 0:
-            self.transport.abort()
-        else:
-            self.loop.call_later(min(left, 1.0) + 0.01, self._look_again)
-
-
-def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvicorn.Config:
-    protocol = type("Protocol", (Guarded,), {"limits": limits})
-    return uvicorn.Config(
-        receiver.app,
-        host=host,
-        port=port,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        interface="asgi3",
-        proxy_headers=False,
-        http=protocol,
-        loop="asyncio",
-        ws="none",
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=limits.head,
-        backlog=512,
-    )
-
-
-def serve(
-    chosen: Settings, lake: Lake, sources: Sequence[Source], say: Callable[[str], None]
-) -> None:
-    """Receive and drain until interrupted. Raises ConfigurationError."""
-    listen = chosen.webhooks
-    limits = Limits(per_second=listen.per_second)
-    doors = _doors(sources, listen, say)
-    spool = open_spool(chosen, lake)
-    with spool.open(), announcing.announcer(chosen.dagster) as told:
-        drains = {
-            door.source.name: Drain(
-                lake=lake, source=door.source, push=door.push, spool=spool, told=told.report
-            )
-            for door in doors
-        }
-        receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits)
-        server = uvicorn.Server(config(receiver, limits, host=listen.host, port=listen.port))
-        renewals = Renewals(chosen=chosen, root=spool.root, sources=sources, told=told.subscribed)
-        with drain.working(list(drains.values())), renewals.going_on():
-            say(f"receiving on http://{listen.host}:{listen.port} for {', '.join(drains)}")
-            with suppress(KeyboardInterrupt):
-                signal.signal(signal.SIGTERM, _ended)
-                server.run()
-
-
-def _ended(_number: int, _frame: FrameType | None) -> None:
-    """uvicorn raises the signal that stopped it once more: what is under way is to be finished."""
-    raise KeyboardInterrupt
-
-
-def open_spool(chosen: Settings, lake: Lake) -> Spool:
-    """The spool of the settings; nothing is made yet."""
-    listen = chosen.webhooks
-    beside = chosen.integrity.folder.expanduser() / "spool"
-    root = listen.spool or (lake.local / "spool" if lake.local else beside)
-    return Spool(
-        root.absolute(),
-        limit=listen.spool_megabytes * 2**20,
-        spare=listen.spare_megabytes * 2**20,
-    )
-
-
-def _doors(
-    sources: Sequence[Source], listen: WebhookSettings, say: Callable[[str], None]
-) -> list[Door]:
-    """What can be pushed to. Raises ConfigurationError."""
-    pushing = [(source, source.integration.push) for source in sources]
-    open_ones = [source.name for source, push in pushing if push and not _secret(source)]
-    if open_ones and listen.host not in LOOPBACK:
-        raise ConfigurationError(
-            f"webhooks.host is {listen.host}, but {', '.join(open_ones)} would take pushes without "
-            "a secret: set webhook_secret (`openssl rand -hex 32`), or name the integrations to "
-            "receive for, or listen on 127.0.0.1"
-        )
-    for name in open_ones:
-        say(f"{name}: has no webhook_secret, so nothing is received for it")
-    doors = [
-        Door(source=source, push=push, secret=_secret(source))
-        for source, push in pushing
-        if push and _secret(source)
-    ]
-    if not doors:
-        raise ConfigurationError(
-            "no integration has a webhook_secret: set one for each that is to be pushed to, "
-            'such as { env = "OKTA_WEBHOOK_SECRET" }'
-        )
-    return doors
-
-
-def _secret(source: Source) -> str:
-    given = source.settings.webhook_secret
-    return given.get_secret_value() if given else ""

@@ -24,7 +24,7 @@ _Asset = tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)
-class Announcer:
+class DagsterReporter:
     """What is to be told; `tell` sends it."""
 
     address: str
@@ -67,10 +67,10 @@ class Announcer:
 
 
 @contextmanager
-def announcer(dagster: Listen) -> Iterator[Announcer]:
+def announcer(dagster: Listen) -> Iterator[DagsterReporter]:
     """Tells now and then, and a last time at the end."""
     host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 asked for
-    made = Announcer(address=f"http://{host}:{dagster.port}")
+    made = DagsterReporter(address=f"http://{host}:{dagster.port}")
     stop = threading.Event()
 
     def work() -> None:

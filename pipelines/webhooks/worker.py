@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 import traceback
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,13 +35,11 @@ from pipelines.mapping import normalise
 from pipelines.schemas import Timestamp
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Page
-from pipelines.sdk.push import Delivery, Held, Look, Named, Push, Pushed
+from pipelines.sdk.push import Held, Look, Named, Push, Pushed
 from pipelines.settings import Via
-from pipelines.spool import Damaged, Spool
+from pipelines.webhooks import delivery
+from pipelines.webhooks.spool import Damaged, Spool
 
-INFLATED = 64 * 2**20
-"""The most bytes a packed body may have."""
-_MEMBERS = 100
 _MOST = 2000
 _AT_ONCE = 8 * 2**20
 _TRIES = (0.0, 3.0, 15.0, 60.0, 180.0, 600.0)  # seconds after a hint, until what it told has come
@@ -52,48 +49,13 @@ _GAP = 1.0
 _FETCHES = 4
 _STREAMS = 4
 _EVER = 1e9
-
 _log = logging.getLogger(__name__)
-
 Event = tuple[str, datetime]
 """What an event is found by: its id and its time."""
 
 
-class TooLarge(ValueError):
-    """Unpacked it would be larger than anything a vendor sends."""
-
-
-def unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
-    """The body without its gzip, if it has one. Raises TooLarge or another ValueError."""
-    if headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip"):
-        return body
-    parts, size = list[bytes](), 0
-    try:
-        while body:
-            if len(parts) == _MEMBERS:
-                raise TooLarge
-            inflating = zlib.decompressobj(wbits=31)
-            parts.append(inflating.decompress(body, INFLATED + 1 - size))
-            size += len(parts[-1])
-            if size > INFLATED:
-                raise TooLarge
-            if not inflating.eof:
-                raise ValueError("the gzip is cut short")
-            body = inflating.unused_data
-    except zlib.error as error:
-        raise ValueError("not gzip") from error
-    return b"".join(parts)
-
-
-def held(source: Source, push: Push, headers: Mapping[str, str], body: bytes) -> list[Held]:
-    """What a delivery holds of the streams that are wanted. Raises ValueError."""
-    delivery = Delivery(headers=headers, body=unpacked(headers, body))
-    wanted = {stream.name for stream in source.streams()}
-    return [each for each in push.read(source.settings, delivery) if each.stream in wanted]
-
-
 @dataclass(slots=True, kw_only=True)
-class _Parcel:
+class _Pending:
     """What a delivery holds of one stream, while it is being dealt with."""
 
     received_at: datetime
@@ -110,7 +72,7 @@ class _Parcel:
 
 
 @dataclass(slots=True, kw_only=True)
-class Drain:
+class Worker:
     """Brings in what waits for one source; `work` in a thread of its own."""
 
     lake: Lake
@@ -122,7 +84,7 @@ class Drain:
     told: Callable[[Report], None] = lambda _: None
     _client: ServiceClient | None = None
     _connecting: threading.Lock = field(default_factory=threading.Lock)
-    _parcels: dict[Path, dict[str, _Parcel]] = field(default_factory=dict)
+    _parcels: dict[Path, dict[str, _Pending]] = field(default_factory=dict)
     """Of each delivery, by stream."""
     _looked: dict[str, float] = field(default_factory=dict)
     _echoes: dict[StreamKey, pl.DataFrame] = field(default_factory=dict)
@@ -171,7 +133,7 @@ class Drain:
             self._echoes = {}
             self._let_go()
 
-    def _work_at(self, stream: Stream, parcels: Sequence[_Parcel], now: float) -> None:
+    def _work_at(self, stream: Stream, parcels: Sequence[_Pending], now: float) -> None:
         if landing := [parcel for parcel in parcels if parcel.records]:
             with self._going_on():
                 self._land(stream, landing)
@@ -193,14 +155,14 @@ class Drain:
                 continue
             try:
                 waiting = self.spool.load(path)
-                left = held(self.source, self.push, waiting.headers, waiting.body)
+                left = delivery.content(self.source, self.push, waiting.headers, waiting.body)
             except (Damaged, ValueError) as error:
                 self.spool.set_aside(path)
                 _log.error("%s: a delivery cannot be read (%s), and was set aside: %s",
                            self.source.name, type(error).__name__, path)  # fmt: skip
                 continue
             self._parcels[path] = {
-                name: _Parcel(received_at=waiting.received_at, held=_of(left, name))
+                name: _Pending(received_at=waiting.received_at, held=_of(left, name))
                 for name in {each.stream for each in left}
             }
             size, count = size + len(waiting.body), count + 1
@@ -208,7 +170,7 @@ class Drain:
                 self._news.set()
                 break
 
-    def _land(self, stream: Stream, parcels: Sequence[_Parcel]) -> None:
+    def _land(self, stream: Stream, parcels: Sequence[_Pending]) -> None:
         found = [each for parcel in parcels for each in parcel.held]
         pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Pushed)]
         named = [each for each in found if isinstance(each, Named)]
@@ -230,7 +192,7 @@ class Drain:
             _log.warning("%s: %s", self.source.name, error)
             return None
 
-    def _look(self, stream: Stream, parcels: Sequence[_Parcel]) -> None:
+    def _look(self, stream: Stream, parcels: Sequence[_Pending]) -> None:
         """A round of the stream, for all the hints whose events are not here yet."""
         told = self._told_of(stream, parcels)
         brought = 0
@@ -245,7 +207,7 @@ class Drain:
             if not parcel.done:
                 parcel.due = time.monotonic() + _TRIES[parcel.tries]
 
-    def _told_of(self, stream: Stream, parcels: Sequence[_Parcel]) -> dict[int, set[Event]]:
+    def _told_of(self, stream: Stream, parcels: Sequence[_Pending]) -> dict[int, set[Event]]:
         """The events that each hint tells of, by the hint's number; to be noted as pushed."""
         pairs = [
             (number, record)
@@ -274,7 +236,7 @@ class Drain:
         return dict(told)
 
     def _all_come(
-        self, stream: Stream, told: Mapping[int, set[Event]], parcels: Sequence[_Parcel]
+        self, stream: Stream, told: Mapping[int, set[Event]], parcels: Sequence[_Pending]
     ) -> bool:
         """Is there nothing to look for?"""
         if len(told) < len(parcels):
@@ -298,7 +260,7 @@ class Drain:
         for path in done:
             del self._parcels[path]
 
-    def _over(self, parcel: _Parcel) -> bool:
+    def _over(self, parcel: _Pending) -> bool:
         old = self.clock() - parcel.received_at > _HINTS_LIVE
         return parcel.done or (old and not any(isinstance(each, Pushed) for each in parcel.held))
 
@@ -362,7 +324,7 @@ class Unfinished(AuditlakeError):
 
 
 @contextmanager
-def working(drains: Sequence[Drain]) -> Iterator[None]:
+def working(drains: Sequence[Worker]) -> Iterator[None]:
     """Each in its thread, until this ends."""
     threads = [threading.Thread(target=drain.work, name=drain.source.name) for drain in drains]
     for thread in threads:
@@ -380,9 +342,9 @@ def _of(held: Iterable[Held], stream: str) -> list[Held]:
     return [each for each in held if each.stream == stream]
 
 
-def _by_stream(deliveries: Iterable[Mapping[str, _Parcel]]) -> dict[str, list[_Parcel]]:
+def _by_stream(deliveries: Iterable[Mapping[str, _Pending]]) -> dict[str, list[_Pending]]:
     """What waits for each stream, the oldest first."""
-    found: dict[str, list[_Parcel]] = defaultdict(list)
+    found: dict[str, list[_Pending]] = defaultdict(list)
     for parcels in deliveries:
         for name, parcel in parcels.items():
             if not parcel.done:

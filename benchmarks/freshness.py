@@ -34,7 +34,8 @@ import polars as pl
 sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
 
 from dashboard.lake import Lake as Shown  # noqa: E402
-from pipelines import registry, settings, toml  # noqa: E402
+from pipelines import registry, settings  # noqa: E402
+from pipelines.cli import config_file  # noqa: E402
 from pipelines.extraction import rounds  # noqa: E402
 from pipelines.lake import tables  # noqa: E402
 from pipelines.webhooks import server as webhook_server  # noqa: E402
@@ -140,7 +141,7 @@ class Run:
             if registry.kind(name).push:
                 each["webhook_secret"] = secrets.token_hex(32)
         path = folder / "auditlake.toml"
-        path.write_text(toml.document(keys, str(folder / "data"), receiver))
+        path.write_text(config_file.document(keys, str(folder / "data"), receiver))
         os.environ["HOME"] = str(folder)  # the keys and the memory of this lake only
         self.base_url, self.root = base_url, folder / "data"
         self.chosen = settings.load(path)

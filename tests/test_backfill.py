@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines import definitions, registry, status
+from pipelines import definitions, registry
+from pipelines.cli import status
 from pipelines.extraction import client, rounds
 from pipelines.lake import raw
 from pipelines.lake.tables import StreamKey

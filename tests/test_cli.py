@@ -11,7 +11,7 @@ import time
 import httpx
 import pytest
 
-from pipelines import toml
+from pipelines.cli import config_file
 
 
 def auditlake(cwd, *arguments, stdin=b"", **environment):
@@ -31,7 +31,7 @@ PROJECT = __file__.rpartition("/tests/")[0]
 
 def configure(world, path, **keys):
     okta = {**world.running.settings()["okta"], **keys}
-    (path / "auditlake.toml").write_text(toml.document({"okta": okta}))
+    (path / "auditlake.toml").write_text(config_file.document({"okta": okta}))
     return okta
 
 

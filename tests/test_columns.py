@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines import cli, registry
+from pipelines import registry
+from pipelines.cli import main
 from pipelines.mapping import lineage
 from pipelines.schemas import EVENTS
 from tests.test_renormalise import made
@@ -30,7 +31,7 @@ def test_the_page_lists_every_column_with_a_meaning():
 
 def explained(kind, stream, *records):
     lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
-    done = CliRunner().invoke(cli.main, ["normalise", kind, stream, "--explain"], input=lines)
+    done = CliRunner().invoke(main.main, ["normalise", kind, stream, "--explain"], input=lines)
     assert done.exit_code == 0
     return done.stdout
 
@@ -51,7 +52,7 @@ def test_explain_reads_the_event_inside_its_list(lake):
     history = made({"action": "list[].verb", "actor_id": "who"}, explode="list")(lake)
     stream, integration = history.stream, history.source.integration
     record = b'{"id":"1","time":"2026-03-01T00:00:00Z","list":[{"verb":"a"},{"verb":"b"}]}'
-    raw = cli._raw(stream, [(0, record)])
+    raw = main._raw(stream, [(0, record)])
     first, second = lineage.explain(integration, stream, raw)
     found = [o for o in second if o.column == "action"]
     assert [(o.value, o.sources) for o in found] == [("b", ("list[].verb",))]

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import cli
+from pipelines.cli import main
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import export, ocsf_export
 from pipelines.mapping.export import Wanted
@@ -128,7 +128,7 @@ def auditlake(lake, tmp_path):
 
     def run(*arguments):
         config = str(tmp_path / "auditlake.toml")
-        return CliRunner().invoke(cli.main, ["--config", config, *arguments])
+        return CliRunner().invoke(main.main, ["--config", config, *arguments])
 
     return run
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from pipelines import registry, status
+from pipelines import registry
+from pipelines.cli import status
 from pipelines.lake.tables import Lake
 from sandbox import server
 from sandbox.faults import Fault

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import registry, settings
-from pipelines.cli import main
+from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
 from pipelines.sdk.contract import Integration
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pipelines import status
+from pipelines.cli import status
 from pipelines.extraction import rounds
 from pipelines.sdk.contract import Field
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pipelines import registry, toml
+from pipelines import registry
+from pipelines.cli import config_file
 from pipelines.errors import AuditlakeError
 from sandbox.faults import Fault
 
@@ -69,7 +70,7 @@ def test_an_error_holds_no_secret(still_world, kind):
 
 def test_the_command_line_shows_no_secret(still_world, tmp_path):
     settings = still_world.running.settings()
-    (tmp_path / "auditlake.toml").write_text(toml.document(settings))
+    (tmp_path / "auditlake.toml").write_text(config_file.document(settings))
     hidden = {s for kind in KINDS for s in secrets(registry.source(kind, settings[kind]))}
     commands = (["doctor"], ["poll", "--json"], ["status", "--json"], ["coverage"], ["poll", "x"])
     for arguments in commands:

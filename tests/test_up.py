@@ -14,7 +14,8 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import registry, settings, up
+from pipelines import registry, settings
+from pipelines.cli import up
 from pipelines.lake import tables as lake_tables
 from pipelines.lake.tables import Lake
 
@@ -199,12 +200,12 @@ def test_simulated_events_that_were_thrown_away_are_not_missed(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     lake = tmp_path / "data"
     lake.mkdir()
-    config = up._sandbox_settings(up._played())
+    config = up._sandbox_settings(up._sandbox_settings_only())
     kept = settings.load(config).integrity.folder / "lakes" / "some" / "memory"
     kept.parent.mkdir(parents=True)
     kept.touch()
-    up._sandbox_settings(up._played())
+    up._sandbox_settings(up._sandbox_settings_only())
     assert kept.exists()
     lake.rmdir()
-    up._sandbox_settings(up._played())
+    up._sandbox_settings(up._sandbox_settings_only())
     assert not kept.exists()

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pipelines import toml
-from pipelines.cli import main
+from pipelines.cli import config_file
+from pipelines.cli.main import main
 from pipelines.lake import tables
 from sandbox.server import Options, running
 
@@ -17,7 +17,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=100, rate=0)) as server:
         okta = {"okta": server.settings()["okta"]}
-        text = toml.document(okta, f"{folder}/data", integrity=f"{folder}/state")
+        text = config_file.document(okta, f"{folder}/data", integrity=f"{folder}/state")
         (folder / "auditlake.toml").write_text(text)
 
         def run(*arguments, code=0):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines import toml
-from pipelines.cli import main
+from pipelines.cli import config_file
+from pipelines.cli.main import main
 from pipelines.integrity import note
 from pipelines.integrity.verifier import audit
 from pipelines.settings import Settings, validated
@@ -36,7 +36,7 @@ def deployment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=60, rate=0)) as server:
         okta = {"okta": server.settings()["okta"]}
-        text = toml.document(okta, f"{folder}/data", integrity=f"{folder}/state")
+        text = config_file.document(okta, f"{folder}/data", integrity=f"{folder}/state")
         (folder / "auditlake.toml").write_text(text)
         run(folder, ["auditlake", "poll", "okta"])
     (folder / "kept").mkdir()

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from pipelines import settings, toml
-from pipelines.cli import main
+from pipelines import settings
+from pipelines.cli import config_file
+from pipelines.cli.main import main
 from pipelines.sdk.push import Delivery
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.receiver import Limits
@@ -104,7 +105,7 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
     console = {**world.running.settings()["atlassian"], "webhook_secret": SECRET}
     document = {"okta": keys, "atlassian": console,
                 "entra_id": world.running.settings()["entra_id"]}  # fmt: skip
-    text = toml.document(document, str(tmp_path / "data"), receiver.url)
+    text = config_file.document(document, str(tmp_path / "data"), receiver.url)
     (tmp_path / "auditlake.toml").write_text(text)
     assert "okta system_log: pushed, active" in run(tmp_path, "webhooks", "register", "okta").output
     assert "okta system_log: pushed, active" in run(tmp_path, "status").output
@@ -131,7 +132,7 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
 def test_it_does_not_listen_where_a_secret_is_missing(tmp_path, names, host, said):
     document = {"okta": {"base_url": "https://acme.okta.com", "api_token": "x" * 20,
                          "webhook_secret": SECRET}, "jumpcloud": {"api_key": "x" * 20}}  # fmt: skip
-    (tmp_path / "auditlake.toml").write_text(toml.document(document))
+    (tmp_path / "auditlake.toml").write_text(config_file.document(document))
     told = run(tmp_path, "receive", *names, "--host", host, "--port", "0")
     assert (told.exit_code, said in told.output) == (2, True)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from pipelines import registry, settings, status
+from pipelines import registry, settings
+from pipelines.cli import status
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source

@@ -1,4 +1,4 @@
-"""The commands about `events`; registered in pipelines/cli.py."""
+"""The commands about `events`; registered in pipelines/cli/main.py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from pipelines import registry, settings
+from pipelines.cli.options import Time
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.extraction import renormalise
 from pipelines.lake import tables
 from pipelines.mapping import export, lineage
 from pipelines.mapping.export import Wanted
-from pipelines.options import Time
 
 
 @click.command(name="renormalise")

@@ -19,25 +19,16 @@ import click
 import polars as pl
 from rich.console import Console
 
-from pipelines import (
-    bars,
-    doctor,
-    event_commands,
-    registry,
-    settings,
-    status,
-    toml,
-    webhook_commands,
-)
+from pipelines import registry, settings
+from pipelines.cli import config_file, doctor, events, integrity, progress, status, webhooks
+from pipelines.cli.options import Time
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import report, rounds, schedule
-from pipelines.integrity import commands
 from pipelines.lake import maintenance, tables
 from pipelines.lake.spans import Known
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import lineage, normalise
-from pipelines.options import Time
 from pipelines.sdk.contract import Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.settings import Settings
@@ -157,7 +148,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, 99 % within, next poll"
     _table(header.split(", "), rows)
-    for line in webhook_commands.remembered(chosen, lake):
+    for line in webhooks.remembered(chosen, lake):
         click.echo(line)
 
 
@@ -290,7 +281,7 @@ def up_(context: click.Context) -> None:
 
     Without auditlake.toml it starts the sandbox, which simulates the vendors, and reads that.
     """
-    from pipelines import up  # noqa: PLC0415 most commands do without it
+    from pipelines.cli import up  # noqa: PLC0415 most commands do without it
 
     up.up(context.obj, click.echo, Console(stderr=True))
 
@@ -319,24 +310,24 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
 
     base_url = f"http://{options['host']}:{options['port']}"
     if show:
-        click.echo(toml.document(server.settings(base_url)))
+        click.echo(config_file.document(server.settings(base_url)))
         return
     click.echo(f"sandbox on {base_url}; Ctrl-C stops it")
     mishaps = server.mishaps(lost, twice, late, options["seed"])
     server.serve(server.Options(**options, mishaps=mishaps))
 
 
-main.add_command(commands.verify_)
-main.add_command(commands.prove_)
-main.add_command(commands.verify_proof)
-main.add_command(commands.evidence_)
-main.add_command(commands.retain)
-main.add_command(commands.keys_)
-main.add_command(event_commands.renormalise_)
-main.add_command(event_commands.export_)
-main.add_command(event_commands.columns_)
-main.add_command(webhook_commands.receive)
-main.add_command(webhook_commands.webhooks_)
+main.add_command(integrity.verify_)
+main.add_command(integrity.prove_)
+main.add_command(integrity.verify_proof)
+main.add_command(integrity.evidence_)
+main.add_command(integrity.retain)
+main.add_command(integrity.keys_)
+main.add_command(events.renormalise_)
+main.add_command(events.export_)
+main.add_command(events.columns_)
+main.add_command(webhooks.receive)
+main.add_command(webhooks.webhooks_)
 
 
 def _some(sources: list[Any]) -> list[Any]:
@@ -446,5 +437,5 @@ def _progress(*, show: bool) -> Iterator[report.Progress]:
     if not (show and console.is_terminal):
         yield lambda _: None
         return
-    with bars.bars(console) as update:
+    with progress.bars(console) as update:
         yield update

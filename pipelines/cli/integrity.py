@@ -1,4 +1,4 @@
-"""The commands about integrity; registered in pipelines/cli.py."""
+"""The commands about integrity; registered in pipelines/cli/main.py."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ test-clients: .venv/.ready-clients
 # receiver is killed a hundred times while it is pushed to.
 KILLS ?= 1000
 soak: .venv/.ready-dev
-	$(BIN)/python -c "from tests import kills; kills.main($(KILLS))"
+	$(BIN)/python -c "from tests.promises import kills; kills.main($(KILLS))"
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_receiver.py -k killed

@@ -11,7 +11,7 @@ from cloudflare import AuthenticationError, BadRequestError, Cloudflare
 from sandbox import server
 from sandbox.server import Options
 from sandbox.services import cloudflare
-from tests.receivers import receiving
+from tests.sandbox.receivers import receiving
 
 pytestmark = pytest.mark.clients
 

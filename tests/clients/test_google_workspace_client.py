@@ -15,7 +15,7 @@ from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options
 from sandbox.services import google_workspace
-from tests.receivers import receiving
+from tests.sandbox.receivers import receiving
 
 KIND = "google_workspace"
 SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"

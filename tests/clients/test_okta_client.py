@@ -16,7 +16,7 @@ from sandbox import server, tokens
 from sandbox.faults import Fault
 from sandbox.server import Options, Running
 from sandbox.services import okta
-from tests.receivers import receiving
+from tests.sandbox.receivers import receiving
 
 pytest.importorskip("okta", reason="make test-clients installs it")
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import small_lakes
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from streamlit import config
 from streamlit.testing.v1 import AppTest
@@ -23,6 +22,7 @@ from pipelines import registry
 from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
+from tests.dashboard import small_lakes
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"

@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
-from conftest import SHOTS
 from deltalake import DeltaTable
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
+
+from tests.dashboard.conftest import SHOTS
 
 # From the top of a grid to its first row, and the height of a row of events.
 HEAD, ROW = 31, 28

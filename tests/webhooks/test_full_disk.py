@@ -12,8 +12,8 @@ import pytest
 
 from pipelines.lake import tables
 from pipelines.webhooks import server
+from tests.cli.test_up import free_ports, until
 from tests.conftest import raw_table
-from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET
 from tests.webhooks.receiving import configured
 from tests.webhooks.test_receiver import answers, hook, receiving

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from pipelines.webhooks.receiver import Limits
-from tests.test_up import until
+from tests.cli.test_up import until
 from tests.webhooks.conftest import SECRET, served
 
 GOOD = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}

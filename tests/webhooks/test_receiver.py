@@ -20,8 +20,8 @@ from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
 from pipelines.webhooks.spool import Spool
 from pipelines.webhooks.worker import Worker
+from tests.cli.test_up import free_ports, until
 from tests.conftest import raw_table
-from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET, source
 from tests.webhooks.receiving import configured, receive
 

@@ -8,18 +8,18 @@ COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --
 
 setup: .venv/.ready
 
-.venv/.ready: requirements.txt pyproject.toml
+.venv/.ready: requirements/runtime.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
-.venv/.ready-dev: .venv/.ready requirements-dev.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/.ready-dev: .venv/.ready requirements/dev.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $@
 
-.venv/.ready-clients: .venv/.ready-dev requirements-clients.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-clients.txt
+.venv/.ready-clients: .venv/.ready-dev requirements/clients.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	touch $@
 
 up: setup
@@ -50,9 +50,9 @@ lint: .venv/.ready-dev
 
 # Needs uv; run after a change to the dependencies in pyproject.toml.
 lock:
-	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements.txt
-	$(COMPILE) --extra build --extra objects --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(COMPILE) --extra build --extra objects --extra dev --extra clients -c requirements-dev.txt pyproject.toml -o requirements-clients.txt
+	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
 
 clean:
 	rm -rf .venv .dagster test-artifacts

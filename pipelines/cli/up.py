@@ -83,12 +83,18 @@ def _sandbox_settings(chosen: Settings) -> Path:
     path.touch(mode=0o600)
     integrations = server.settings(base_url)
     signed = HOME.absolute() / "integrity"
-    if not Path(chosen.lake.root).exists():
+    if _is_empty(Path(chosen.lake.root)):
         shutil.rmtree(signed / "lakes", ignore_errors=True)
     pushed_to = processes.address(chosen.webhooks)
     text = config_file.document(integrations, chosen.lake.root, pushed_to, str(signed))
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _is_empty(root: Path) -> bool:
+    """Return True if the lake's folder holds at most its README and hidden files, such as locks."""
+    found = root.iterdir() if root.is_dir() else ()
+    return all(path.name == "README.md" or path.name.startswith(".") for path in found)
 
 
 def _servers(chosen: Settings, *, played: bool) -> list[Server]:

@@ -199,13 +199,14 @@ def _pid_of(tmp_path, word):
 def test_simulated_events_that_were_thrown_away_are_not_missed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lake = tmp_path / "data"
-    lake.mkdir()
+    (lake / "raw").mkdir(parents=True)
+    (lake / "README.md").touch()
     config = up._sandbox_settings(up._sandbox_settings_only())
     kept = settings.load(config).integrity.folder / "lakes" / "some" / "memory"
     kept.parent.mkdir(parents=True)
     kept.touch()
     up._sandbox_settings(up._sandbox_settings_only())
     assert kept.exists()
-    lake.rmdir()
+    (lake / "raw").rmdir()
     up._sandbox_settings(up._sandbox_settings_only())
     assert not kept.exists()

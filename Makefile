@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up test test-clients soak lint lock clean
+.PHONY: setup up test test-clients soak lint docs lock clean
 
 setup: .venv/.ready
 
@@ -48,6 +48,10 @@ lint: .venv/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# The documentation as a site, in site/index.html.
+docs: .venv/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Needs uv; run after a change to the dependencies in pyproject.toml.
 lock:
 	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
@@ -55,4 +59,4 @@ lock:
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
 
 clean:
-	rm -rf .venv .dagster test-artifacts
+	rm -rf .venv .dagster site test-artifacts

@@ -1,4 +1,4 @@
-"""The documentation: every internal link, image, anchor and file name exists, and the site builds."""
+"""Every internal link, image, anchor and file name of the documentation exists; the site builds."""
 
 import os
 import re

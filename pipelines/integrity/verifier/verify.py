@@ -8,21 +8,24 @@ lake, and next time reads only what came since; if a count looks odd it reads al
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
-from pipelines.integrity.verifier import diagnosis, known_checkpoints, operator_acts, rows
+from pipelines.integrity.verifier import (
+    diagnosis,
+    known_checkpoints,
+    operator_acts,
+    rows,
+    table_reader,
+)
 from pipelines.integrity.verifier.audit import (
     Checkpoint,
     Invalid,
@@ -30,143 +33,30 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
+from pipelines.integrity.verifier.job import ACTS, Case, Crew, Finding, Place, Progress, Verdict
 from pipelines.integrity.verifier.known_checkpoints import Sighting, Unseen
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, leaf_tiles
-from pipelines.integrity.verifier.rows import Leaves, Task
-from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
-from pipelines.settings import Anchor
+from pipelines.integrity.verifier.table_reader import TableFiles
+from pipelines.integrity.verifier.tree import Board, Span, Tree
 
-ACTS = "acts"
-"""What the log of acts is called among the tables."""
+__all__ = [
+    "ACTS",
+    "Case",
+    "Crew",
+    "Finding",
+    "Place",
+    "Progress",
+    "Verdict",
+    "table_of",
+    "tables",
+    "verify",
+    "verify_acts",
+]
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
-_TASK_ROWS = 65_536
-_TASK_BYTES = 64 * 2**20
-_WORTH_PROCESSES = 200_000
 _PUBLISHING = 2.0
 _FORMER = 100
-
-T = TypeVar("T")
-R = TypeVar("R")
-Progress = Callable[[str, int, int], None]
-"""(table, rows read, rows in all)"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A lake, and what is known of it outside."""
-
-    root: str
-    options: Mapping[str, str] | None = field(default=None, repr=False)
-    memory: Path
-    """Where the signing machine and this verifier remember things; need not exist."""
-    keys: Sequence[str]
-    """The public keys that are believed."""
-    name: str = "auditlake"
-    """The first part of the names of this lake's logs."""
-    anchors: Sequence[Anchor] = ()
-
-    def uri(self, table: str) -> str:
-        return f"{self.root.rstrip('/')}/{table}"
-
-    def shelf(self, name: str) -> Shelf:
-        return Shelf(root=self.uri(f"integrity/{name}"), options=self.options or {})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that is not as it was signed."""
-
-    kind: str
-    seq: int | None
-    """The first row concerned."""
-    detail: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Verdict:
-    """What a verification found out about a table."""
-
-    table: str
-    at: datetime
-    origin: str = ""
-    size: int = 0
-    """Rows that are under a checkpoint."""
-    root: str = ""
-    signed_by: str = ""
-    first: int = 0
-    """Rows before this one were verified at another time."""
-    read: int = 0
-    events: int = 0
-    removed: int = 0
-    """Rows that were deleted by a recorded act of retention."""
-    compared_with: list[str] = field(default_factory=list)
-    """Where else checkpoints of this log were seen, and agree."""
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return not self.findings
-
-    @property
-    def first_bad(self) -> Finding | None:
-        """The finding about the lowest row, raw before events; those about no row come last."""
-
-        def order(found: Finding) -> tuple[bool, int, bool]:
-            return found.seq is None, found.seq or 0, found.kind == "events"
-
-        return min(self.findings, key=order, default=None)
-
-    def found(self, kind: str, seq: int | None, detail: str) -> None:
-        self.findings.append(Finding(kind=kind, seq=seq, detail=detail))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """A table to be verified."""
-
-    place: Place
-    table: str
-    kind: str | None = None
-    """The integration's kind; None: its events are not compared."""
-    since: Sequence[str] = ()
-    """Checkpoints somebody kept, with which the log must still begin."""
-    full: bool = False
-    progress: Progress = lambda _table, _read, _all: None
-
-    @property
-    def name(self) -> str:
-        return self.table.removeprefix("raw/")
-
-    @property
-    def shelf(self) -> Shelf:
-        return self.place.shelf(self.name)
-
-
-class Crew:
-    """Processes that share the work, once there is enough of it."""
-
-    def __init__(self, processes: int | None = None) -> None:
-        self._processes = processes or os.cpu_count() or 1
-        self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool:
-            self._pool.shutdown()
-
-    def map(self, work: Callable[[T], R], tasks: Sequence[T], count: int) -> Iterable[R]:
-        if count < _WORTH_PROCESSES or self._processes == 1:
-            return map(work, tasks)
-        if self._pool is None:
-            spawn = multiprocessing.get_context("spawn")  # Polars' threads do not survive a fork
-            self._pool = ProcessPoolExecutor(self._processes, mp_context=spawn)
-        return self._pool.map(work, tasks)
 
 
 def verify(case: Case, crew: Crew) -> Verdict:
@@ -255,8 +145,8 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
         start = None
     verdict.first = start.first if start else 0
     board = Board(start=verdict.first, size=head.size)
-    held = _read(case, crew, verdict, board)
-    tree = _tree(case, crew, verdict, board, start.peaks if start else {})
+    held = table_reader.read(case, crew, verdict, board)
+    tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
     _compare_root(case, verdict, tree, head)
     _compare_sightings(case, verdict, tree, head)
     _compare_counts(case, verdict, board, held)
@@ -277,7 +167,7 @@ def _head(case: Case, verdict: Verdict) -> Checkpoint | None:
 
 def _say_who_knows(case: Case, verdict: Verdict) -> None:
     """Nothing is left of what was signed: what was there?"""
-    rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), _options(case))
+    rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), case.options)
     kind, what = ("deleted", "table and log are") if rows_too else ("checkpoint", "the log is")
     for seen in (*_given(case.since), *_seen_outside(case.place, case.table, None)):
         if isinstance(seen, Unseen):
@@ -309,152 +199,6 @@ def _opened(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint | 
     return head
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """The files of a table as its log lists them."""
-
-    tasks: Sequence[Task]
-    count: int
-    """Rows in all, by the log's statistics."""
-    derived: int
-    """Rows that have their events."""
-
-
-def _read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> _Held:
-    """Put every row's leaf on the board."""
-    try:
-        held = _held(case, verdict)
-    except (DeltaError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
-        gone = isinstance(error, TableNotFoundError)
-        what = "the table is gone" if gone else f"the table's log cannot be read: {said}"
-        verdict.found("deleted" if gone else "unreadable", 0, what)
-        return _Held(tasks=(), count=0, derived=0)
-    for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
-        verdict.read += len(found.seqs)
-        verdict.events += found.events
-        _put(board, found)
-        for odd in found.odd:
-            verdict.found(odd.kind, odd.seq, odd.detail)
-        case.progress(case.table, verdict.read, board.size - board.start)
-    return held
-
-
-def _put(board: Board, found: Leaves) -> None:
-    if found.seqs:
-        board.put(found.seqs, found.hashes)
-
-
-def _held(case: Case, verdict: Verdict) -> _Held:
-    handle = DeltaTable(case.place.uri(case.table), storage_options=_options(case))
-    if handle.protocol().min_reader_version > 1:
-        detail = "the log asks for features the writer never uses, such as hidden rows"
-        verdict.found("log", None, detail)
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    if files.is_empty():
-        return _Held(tasks=(), count=0, derived=0)
-    events, derived = _event_files(case)
-    wanted = files
-    if verdict.first and "max.seq" in files.columns:
-        wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
-    base = handle.table_uri.rstrip("/").removeprefix("file://")
-    tasks = [
-        Task(
-            table=case.table,
-            files=[f"{base}/{path}" for path in batch["path"]],
-            options=case.place.options,
-            day=_day(batch["partition.date"][0]),
-            events=events.get(_day(batch["partition.date"][0]), ()) if case.kind else None,
-            kind=case.kind or "",
-            first=verdict.first,
-            derived=derived,
-        )
-        for batch in _batches(wanted)
-    ]
-    return _Held(tasks=tasks, count=int(files["num_records"].sum()), derived=derived)
-
-
-def _event_files(case: Case) -> tuple[dict[date, list[str]], int]:
-    """The files of `events` by day, and how many rows of this table have their events."""
-    if case.kind is None:
-        return {}, 0
-    try:
-        handle = DeltaTable(case.place.uri("events"), storage_options=_options(case))
-    except TableNotFoundError:
-        return {}, 0
-    base = handle.table_uri.rstrip("/").removeprefix("file://")
-    found: dict[date, list[str]] = {}
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    if files.height:
-        for path, day in files.select("path", "partition.date").iter_rows():
-            found.setdefault(_day(day), []).append(f"{base}/{path}")
-    return found, handle.transaction_version(case.name) or 0
-
-
-def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Files of one day, some 65,000 rows together."""
-    for day in files.sort("path").partition_by("partition.date"):
-        rows_before = day["num_records"].fill_null(_TASK_ROWS).cum_sum() // _TASK_ROWS
-        bytes_before = day["size_bytes"].cum_sum() // _TASK_BYTES
-        yield from day.with_columns(batch=rows_before + bytes_before).partition_by("batch")
-
-
-def _day(value: Any) -> date:
-    return value if isinstance(value, date) else date.fromisoformat(str(value))
-
-
-def _options(case: Case) -> dict[str, str] | None:
-    return dict(case.place.options) if case.place.options else None
-
-
-def _tree(
-    case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
-) -> Tree:
-    """Report rows that are gone or doubled, and build the tree over all others."""
-    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
-    verdict.removed = sum(until - first for first, until in removed)
-    gaps = list(board.gaps())
-    _report_gaps(case, verdict, board, minus(gaps, removed))
-    for seq in sorted(board.twice)[:1]:
-        verdict.found("duplicated", seq, f"row {seq:,} is there {_times(board.twice.count(seq))}")
-    _fill(case, board, gaps)
-    step = _TASK_ROWS * HASH
-    chunks = [bytes(board.hashes[at : at + step]) for at in range(0, len(board.hashes), step)]
-    blocks = [
-        root for part in crew.map(rows.subtree, chunks, board.size - board.start) for root in part
-    ]
-    return Tree(board=board, blocks=blocks, before=before)
-
-
-def _times(count: int) -> str:
-    return "twice" if count == 1 else f"{count + 1} times"
-
-
-def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span]) -> None:
-    for first, until in gaps[:1]:
-        fields = diagnosis.entry_of(case.shelf, board.size, first)
-        who = f" (event_id {fields[-1]})" if fields else ""
-        count = sum(end - begin for begin, end in gaps)
-        if until == board.size:
-            what = f"the newest {count:,} rows, from {first:,}{who}, are gone"
-            verdict.found("truncated", first, f"{what}: deleted, rolled back, or a commit was lost")
-        else:
-            more = f" and {count - 1:,} others" if count > 1 else ""
-            verdict.found("deleted", first, f"row {first:,}{who}{more} gone")
-
-
-def _fill(case: Case, board: Board, gaps: Sequence[Span]) -> None:
-    """Leaves of rows that are gone, from the tiles; the root will tell whether they are true."""
-    if not gaps:
-        return
-    for index, hashes in enumerate(leaf_tiles(case.shelf, board.size)):
-        for first, until in gaps:
-            low, high = max(first, index * WIDTH), min(until, (index + 1) * WIDTH)
-            for seq in range(low, high):
-                at = (seq - index * WIDTH) * HASH
-                board.fill(seq, hashes[at : at + HASH])
-
-
 def _compare_root(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
     if tree.root(head.size) != head.root:
         found = diagnosis.cause(case.shelf, head, tree, case.place.keys, _row(case))
@@ -476,7 +220,7 @@ def _row(case: Case) -> Callable[[int], list[str]]:
     """A row's fields as they are now, for a person to see which one differs."""
 
     def fields(seq: int) -> list[str]:
-        handle = DeltaTable(case.place.uri(case.table), storage_options=_options(case))
+        handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
         found = pl.scan_delta(handle).filter(pl.col("seq") == seq).collect()
         return rows.fields(found)
 
@@ -544,7 +288,7 @@ def _seen_outside(
         yield from known_checkpoints.anchored(anchor, folders, origin, first)
 
 
-def _compare_counts(case: Case, verdict: Verdict, board: Board, held: _Held) -> None:
+def _compare_counts(case: Case, verdict: Verdict, board: Board, held: TableFiles) -> None:
     beyond = sorted(board.beyond)
     if beyond and beyond[0] < 0:
         verdict.found("inserted", beyond[0], f"row {beyond[0]:,} was slipped in")
@@ -576,13 +320,13 @@ def _published(case: Case, size: int) -> bool:
     return False
 
 
-def _count_events(case: Case, verdict: Verdict, held: _Held) -> None:
+def _count_events(case: Case, verdict: Verdict, held: TableFiles) -> None:
     """Every event was compared with the row it comes from; are there some that have none?"""
     _, integration, stream = case.table.split("/")
     ours = (pl.col("integration") == integration) & (pl.col("stream") == stream)
     place = ~pl.col("seq").is_between(0, verdict.first, "left")
     try:
-        events = DeltaTable(case.place.uri("events"), storage_options=_options(case))
+        events = DeltaTable(case.place.uri("events"), storage_options=case.options)
         counted = pl.scan_delta(events).filter(ours, place, pl.col("seq") < held.derived)
         count = counted.select(pl.len()).collect().item()
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -1,4 +1,4 @@
-"""The commands about integrity; registered in pipelines/cli/main.py."""
+"""The commands for integrity: verify, prove, verify-proof, evidence, retain and keys."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command(name="verify")
 @_as_json
-@click.option("--table", "tables", multiple=True, help="Such as raw/okta/system_log. Default: all.")
+@click.option(
+    "--table", "tables", multiple=True, help="A table such as raw/okta/system_log. Default: all."
+)
 @click.option(
     "--since",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="A checkpoint you kept, or a folder of them: the log must begin with it.",
+    help="A checkpoint you kept, or a folder of them: the log must be an extension of each.",
 )
-@click.option("--key", "vkeys", multiple=True, help="Believe these public keys and no others.")
-@click.option("--full", is_flag=True, help="Read again what an earlier verification read.")
-@click.option("--processes", type=int, help="How many at once. Default: as many as CPUs.")
+@click.option("--key", "vkeys", multiple=True, help="Trust only these public keys.")
+@click.option("--full", is_flag=True, help="Read all rows, including those verified before.")
+@click.option(
+    "--processes", type=int, help="Number of worker processes. Default: the number of CPUs."
+)
 @click.pass_context
 def verify_(
     context: click.Context,
@@ -54,7 +58,7 @@ def verify_(
     full: bool,
     processes: int | None,
 ) -> None:
-    """Check every row against what was signed; name the first bad one of each table, and how."""
+    """Check all rows against the signed checkpoints; report the first bad row of each table."""
     chosen, lake = _configured(context)
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
@@ -71,7 +75,7 @@ def verify_(
     if as_json:
         click.echo(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     if not vkeys:
-        with suppress(Exception):  # for the dashboard; an auditor may have no right to write
+        with suppress(Exception):  # only for the dashboard; an auditor may have read access only
             reports.keep(lake, found)
     if not all(verdict.ok for verdict in found):
         context.exit(_FAILED)
@@ -80,21 +84,21 @@ def verify_(
 def _existing(where: Place, tables: tuple[str, ...]) -> list[str]:
     known = [*verify.tables(where), verify.ACTS]
     if strangers := [table for table in tables if table not in known]:
-        raise AuditlakeError(
-            f"{strangers[0]}: there is no such table; there are {', '.join(known)}"
-        )
+        raise AuditlakeError(f"{strangers[0]}: no such table: choose from {', '.join(known)}")
     return list(tables)
 
 
 @click.command(name="prove")
 @click.argument("event", required=False)
-@click.option("--since", type=_file, help="A checkpoint you kept: prove that the log only grew.")
+@click.option(
+    "--since", type=_file, help="A checkpoint you kept: prove that the log has only grown since."
+)
 @_out
 @click.pass_context
 def prove_(context: click.Context, event: str | None, since: Path | None, out: Path | None) -> None:
-    """Write a small file that shows, offline, that EVENT was in the log.
+    """Write a proof, which can be checked offline, that EVENT is in the log.
 
-    EVENT is an event_uid, or a place such as raw/okta/system_log/417.
+    EVENT is an event_uid, or a row such as raw/okta/system_log/417.
     """
     _, lake = _configured(context)
     if (event is None) == (since is None):
@@ -103,7 +107,7 @@ def prove_(context: click.Context, event: str | None, since: Path | None, out: P
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     if out:
         out.write_text(text, encoding="utf-8")
-        click.echo(f"{out}: anyone checks it with: auditlake verify-proof {out} --key KEY")
+        click.echo(f"{out}: check it with: auditlake verify-proof {out} --key KEY")
     else:
         click.echo(text, nl=False)
 
@@ -112,22 +116,22 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
     old = since.read_text(encoding="utf-8") if since else ""
     parts = old.split("\n")[0].split("/")
     if len(parts) < 3:
-        raise AuditlakeError(f"{since}: it is not a checkpoint of auditlake")
+        raise AuditlakeError(f"{since}: not an auditlake checkpoint")
     return prove.prover(lake, "/".join(parts[-3:-1])).growth(old)
 
 
 @click.command(name="verify-proof")
 @click.argument("file", type=_file)
-@click.option("--key", "vkeys", multiple=True, help="The public key, as it was published.")
+@click.option("--key", "vkeys", multiple=True, help="The public key, as published.")
 @click.pass_context
 def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
-    """Check a proof or an evidence pack, without a lake; with --key, without a configuration."""
+    """Check a proof or an evidence pack; needs no lake and, with --key, no configuration."""
     known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
     try:
         for line in audit.check_file(str(file), known):
             click.echo(line)
     except (audit.Invalid, KeyError, ValueError) as error:
-        raise AuditlakeError(f"{file}: FALSE: {error}") from None
+        raise AuditlakeError(f"{file}: verification FAILED: {error}") from None
 
 
 @click.command(name="evidence")
@@ -139,40 +143,47 @@ def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> 
 def evidence_(
     context: click.Context, query: str, since: datetime, until: datetime | None, out: Path
 ) -> None:
-    """Write a zip that proves to an outsider what the query found; it checks itself offline."""
+    """Write the events a query finds, with proofs, to a zip file that checks itself offline."""
     _, lake = _configured(context)
     now = datetime.now(UTC)
     until = until.replace(tzinfo=UTC) if until else now
     question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
     count = evidence.pack(lake, question, out, now)
-    click.echo(f"{out}: {count['events']:,} events of {count['records']:,} records")
-    click.echo(f"an auditor checks it with: python3 {out} --key VKEY (see `auditlake keys`)")
+    click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
+    click.echo(f"check it with: python3 {out} --key KEY (printed by `auditlake keys`)")
 
 
 @click.command(name="retain")
 @click.argument("table")
-@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A UTC day.")
-@click.option("--why", required=True, help="The rule that asks for it; recorded for good.")
-@click.option("--who", default=getpass.getuser, show_default="you", help="Recorded for good.")
-@click.option("--yes", is_flag=True, help="Do it without asking.")
+@click.option(
+    "--before",
+    type=click.DateTime(["%Y-%m-%d"]),
+    required=True,
+    help="A UTC date; this day is kept.",
+)
+@click.option("--why", required=True, help="The rule that requires it; recorded permanently.")
+@click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @click.pass_context
-def retain(context: click.Context, /, table: str, before: datetime, yes: bool, **said: str) -> None:
-    """Delete the days of TABLE before a date, for good, as a recorded and signed act."""
+def retain(
+    context: click.Context, /, table: str, before: datetime, yes: bool, **recorded: str
+) -> None:
+    """Permanently delete the days of TABLE before a date; the deletion is recorded and signed."""
     _, lake = _configured(context)
     integration, _, stream = table.removeprefix("raw/").partition("/")
     day: date = before.date()
-    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **said)
+    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **recorded)
     count = retention.rows(lake, removal).height
     if not yes:
-        click.confirm(f"delete {count:,} rows of {removal.log.table} for good?", abort=True)
+        click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
     removed = retention.remove(lake, removal, datetime.now(UTC))
-    click.echo(f"{removal.log.table}: {removed:,} rows of days before {day} removed, and recorded")
+    click.echo(f"{removal.log.table}: {removed:,} rows before {day} deleted and recorded")
 
 
 @click.group(name="keys", invoke_without_command=True)
 @click.pass_context
 def keys_(context: click.Context) -> None:
-    """The public keys to publish: whoever has them can check all that was signed."""
+    """Print the public keys to publish; auditors verify signatures with them."""
     if context.invoked_subcommand is None:
         chosen, _ = _configured(context)
         keys.signing(chosen.integrity)
@@ -183,18 +194,20 @@ def keys_(context: click.Context) -> None:
 @keys_.command(name="rotate")
 @click.pass_context
 def rotate(context: click.Context) -> None:
-    """Add a key, which signs beside the present one from now on."""
+    """Add a key; from now on it signs in addition to the current one."""
     chosen, _ = _configured(context)
     keys.rotate(chosen.integrity)
     for key in keys.signing(chosen.integrity):
         click.echo(key.vkey)
-    click.echo("publish the new key; when everyone has it: auditlake keys retire", err=True)
+    click.echo(
+        "publish the new key; once every auditor has it, run: auditlake keys retire", err=True
+    )
 
 
 @keys_.command(name="retire")
 @click.pass_context
 def retire(context: click.Context) -> None:
-    """Take the oldest key out of use; what it signed stays valid."""
+    """Stop signing with the oldest key; its earlier signatures stay valid."""
     chosen, _ = _configured(context)
     click.echo(f"{keys.retire(chosen.integrity)} no longer signs")
 
@@ -202,7 +215,7 @@ def retire(context: click.Context) -> None:
 @keys_.command(name="new")
 @click.option("--name", default="auditlake", show_default=True)
 def new(name: str) -> None:
-    """Print a new private key, for a vault; name it in integrity.keys or integrity.key_command."""
+    """Print a new private key to store in a vault; see integrity.keys and key_command."""
     click.echo(note.new_key(name).secret)
 
 
@@ -213,7 +226,7 @@ def _configured(context: click.Context) -> tuple[Settings, Lake]:
 
 @contextmanager
 def _bars(*, show: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar a table on a terminal; nothing otherwise."""
+    """Yield a callback that draws one progress bar per table, if stderr is a terminal."""
     console = Console(stderr=True)
     if not (show and console.is_terminal):
         yield lambda _table, _read, _all: None

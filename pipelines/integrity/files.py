@@ -1,4 +1,4 @@
-"""A folder of small files, on a disk or in an object store, that is read and written whole."""
+"""Folders of small files, on disk or in an object store, for the signed logs."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 
 class Folder(Protocol):
-    """Paths are relative and have slashes."""
+    """A folder; paths in it are relative and use slashes."""
 
     def get(self, path: str) -> bytes | None: ...
     def put(self, path: str, data: bytes) -> None:
-        """All of it or nothing, in the place of what was there."""
+        """Write a file atomically, replacing an existing one."""
 
     def put_once(self, path: str, data: bytes) -> None:
-        """A file that never changes, and that nothing speaks of before this returns."""
+        """Write a file that never changes and that nothing refers to before this returns."""
 
     def add(self, path: str, line: bytes) -> None:
-        """Add a line to what `lines` gives of this path."""
+        """Append a line that `lines` will return for this path."""
 
     def lines(self, path: str) -> Iterator[bytes]: ...
     def names(self, path: str) -> list[str]:
-        """What lies directly below, sorted."""
+        """Return the names directly below `path`, sorted."""
 
     def delete(self, paths: Iterable[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A folder of this machine. Nothing is synced: all in it can be made again from the rows."""
+    """A local folder. Nothing is fsynced: everything in it can be rebuilt from the rows."""
 
     root: Path
 
@@ -54,19 +54,19 @@ class Disk:
     def put(self, path: str, data: bytes) -> None:
         final = self.root / path
         draft = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}")
-        with _said(final):
+        with _explain_errors(final):
             _write(draft, data)
             draft.replace(final)
 
     def put_once(self, path: str, data: bytes) -> None:
         final = self.root / path
         if final.exists() and final.read_bytes() == data:
-            return  # never to cut short what is there already
-        with _said(final):
+            return  # rewriting it in place could truncate it if killed
+        with _explain_errors(final):
             _write(final, data)
 
     def add(self, path: str, line: bytes) -> None:
-        with _said(self.root / path):
+        with _explain_errors(self.root / path):
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             last_signed.add_line(self.root / path, line)
 
@@ -80,13 +80,13 @@ class Disk:
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
-            with _said(self.root / path):
+            with _explain_errors(self.root / path):
                 (self.root / path).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A prefix of an object store; each added line is an object of its own."""
+    """A prefix of an object store; each appended line is a separate object."""
 
     store: ObjectStore
 
@@ -107,6 +107,7 @@ class Bucket:
         self.put(path, data)
 
     def add(self, path: str, line: bytes) -> None:
+        # Object stores cannot append; zero-padded nanoseconds sort in the order of writing.
         self.put(f"{path}/{time.time_ns():020}", line)
 
     def lines(self, path: str) -> Iterator[bytes]:
@@ -123,23 +124,25 @@ class Bucket:
     def delete(self, paths: Iterable[str]) -> None:
         import obstore  # noqa: PLC0415
 
+        # A local store raises an error if the object is missing.
         if found := [path for path in paths if self.get(path) is not None]:
             obstore.delete(self.store, found)
 
 
 def of(lake: Lake, path: str) -> Folder:
-    """The folder `path` of the lake."""
+    """Return the folder `path` of the lake, on disk or in its object store."""
     if lake.local is not None:
         return Disk(lake.local / path)
     return bucket(f"{lake.root.rstrip('/')}/{path}", lake.storage_options or {})
 
 
 def bucket(url: str, options: Mapping[str, str]) -> Bucket:
+    """Return the object store at `url`. Raises ConfigurationError if obstore is not installed."""
     try:
         from obstore.store import LocalStore, from_url  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(
-            f"{url}: signing in an object store needs obstore: pip install 'auditlake[objects]'"
+            f"{url}: signing in an object store requires obstore: pip install 'auditlake[objects]'"
         ) from None
     if url.startswith("file://"):
         return Bucket(LocalStore(url.removeprefix("file://"), mkdir=True))
@@ -156,11 +159,11 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise LakeError(
-            f"{path}: {error.strerror}: make room and give this user write access, then run it "
-            "again; nothing that has landed is lost"
+            f"{path}: {error.strerror}: free disk space or grant this user write access, then "
+            "retry; no stored rows are lost"
         ) from error

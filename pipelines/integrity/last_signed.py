@@ -1,8 +1,8 @@
-"""What was signed, kept outside the lake: it notices when lake and checkpoint are rolled back.
+"""The last signed head of each log, stored outside the lake to detect rollbacks.
 
-It is written before a checkpoint is published, so a tree is never signed twice in two ways. A
-power cut may cost the newest of it: the rows it speaks of are on the disk by then, and give the
-same tree.
+A head is stored before its checkpoint is published, so no two different trees are ever signed for
+the same size. A power cut may lose the newest entry; its rows are already on disk by then and lead
+to the same tree.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pipelines.integrity.note import Head
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
-_LONG = 64 * 1024
+_MAX_BYTES = 64 * 1024
 
 
 def folder(lake: Lake, settings: IntegritySettings) -> Path:
-    """Where all that is remembered of this lake lies."""
+    """Return the local state directory of this lake; it need not exist."""
     root = str(lake.local.resolve()) if lake.local else lake.root
     return settings.folder.expanduser() / "lakes" / hashlib.sha256(root.encode()).hexdigest()[:16]
 
 
 def recall(place: Path, table: str) -> Head | None:
-    """The last head that was signed for `table`."""
+    """Return the last head signed for `table`, or None if none is stored."""
     path = _path(place, table)
     for line in reversed(path.read_bytes().splitlines() if path.exists() else ()):
         with suppress(ValueError, KeyError):  # a power cut may leave half a line
@@ -43,14 +43,14 @@ def remember(place: Path, table: str, head: Head) -> None:
     path = _path(place, table)
     held = {"origin": head.origin, "size": head.size, "root": b64encode(head.root).decode()}
     line = b"%s\n" % json.dumps(held).encode()
-    if path.exists() and path.stat().st_size > _LONG:
-        replace(path, line)
+    if path.exists() and path.stat().st_size > _MAX_BYTES:
+        replace(path, line)  # only the last line counts, so a long file is cut to it
         return
     add_line(path, line)
 
 
 def add_line(path: Path, line: bytes) -> None:
-    """Add a line, on a line of its own even where a power cut left half of one before it."""
+    """Append `line`, after a newline if a power cut left an unfinished line before it."""
     with path.open("ab+") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(0, end - 1))
@@ -64,7 +64,7 @@ def forget(place: Path, table: str) -> None:
 
 @contextmanager
 def alone(place: Path, table: str) -> Iterator[None]:
-    """One process at a time signs for `table`."""
+    """Hold the lock that allows one process at a time to sign `table`."""
     path = _path(place, table).with_suffix(".lock")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("w") as lock:
@@ -73,7 +73,7 @@ def alone(place: Path, table: str) -> Iterator[None]:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, all or nothing."""
+    """Write `data` to `path` atomically."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(data)

@@ -1,4 +1,4 @@
-"""What people do to the lake on purpose is logged too: a tree of its own, signed like the rest."""
+"""Operator actions such as retention, recorded in a signed log of their own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,29 @@ from pipelines.lake.tables import Lake
 
 
 def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
-    """Sign an act; when this returns, it can no longer be denied."""
+    """Append `act` to the log of operator actions and sign it.
+
+    Raises LakeError if signing is off, and Alarm if the log is not as it was last signed.
+    """
     kept = signer.of(lake, signer.ACTS)
     if kept is None:
-        raise LakeError("acts are recorded by signing them: set integrity.sign = true")
+        raise LakeError("operator actions must be signed to be recorded: set integrity.sign = true")
     with last_signed.alone(kept.place, kept.table):
-        head, edge = _standing(kept)
+        head, edge = _load_tree(kept)
         entry = json.dumps({"at": now.isoformat(), **act}, ensure_ascii=False).encode()
         head, _ = signer.grow(kept, head, edge, [entry])
         signer.announce(kept, head, now)
     anchors.deliver_soon(kept.place, kept.settings)
 
 
-def _standing(kept: Ledger) -> tuple[Head, Edge]:
+def _load_tree(kept: Ledger) -> tuple[Head, Edge]:
     signed = signer.last_signed(kept)
     if signed is None:
         return signer.new_head(kept), ()
+    # Unlike a raw table's, these entries exist nowhere else: damaged tiles cannot be rebuilt.
     edge = tiles.edge(kept.folder, signed.size)
     if edge is None or merkle.root(edge) != signed.root:
-        raise signer.Alarm("acts: what was signed is not there: see docs/integrity.md")
+        raise signer.Alarm(
+            "acts: the tiles of the signed log are missing or damaged: see docs/integrity.md"
+        )
     return signed, edge

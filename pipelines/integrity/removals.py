@@ -1,4 +1,4 @@
-"""Which rows recorded acts have taken away, as the writer has to know before it cries alarm."""
+"""Finds out whether missing rows were removed by a recorded act of retention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.integrity.note import Head
 
 
 def cover(acts: Folder, signed: Head, log: Folder, table: str, rows: range) -> bool:
-    """Did the acts under this checkpoint take all of these rows of `table` away?"""
+    """Return True if the acts under the checkpoint `signed` removed all of `rows` from `table`."""
     at = rows.start
     for first, until in sorted(_spans(acts, signed, log, table)):
         if first <= at:
@@ -25,9 +25,10 @@ def _spans(acts: Folder, signed: Head, log: Folder, table: str) -> set[tuple[int
     entries = [each for index in bundles for each in tiles.entries(acts, signed.size, index)]
     edge, _ = merkle.grown((), 0, [merkle.leaf(entry) for entry in entries])
     if merkle.root(edge) != signed.root:
-        return set()
+        return set()  # altered acts excuse nothing
     found = set()
     for act in map(json.loads, entries):
+        # The list of spans lies outside the signed log; the act only holds its hash.
         listed = log.get(f"removed/{act['rows_sha256']}.json") or b""
         if act["table"] == table and sha256(listed).hexdigest() == act["rows_sha256"]:
             found |= {(first, until) for first, until in json.loads(listed)}

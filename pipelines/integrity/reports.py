@@ -1,7 +1,7 @@
-"""Verifications of a lake as its operator runs them, and what the last one said of each table.
+"""Runs verifications, and stores the last report on each table in the lake.
 
-That is kept in the lake for the dashboard to show. It proves nothing: whoever can write to the lake
-can write it too, so who has to be sure verifies.
+The stored reports are for the dashboard and prove nothing: anyone who can write to the lake can
+forge them. To be sure, run a verification.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipelines.settings import IntegritySettings
 
 Document = dict[str, Any]
 
-_KEPT = "verification.json"
-_LONGEST = 16_384
+_REPORTS = "verification.json"
+_MAX_BYTES = 16_384
 
 
 def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> Place:
-    """The lake as a verifier sees it."""
+    """Return the verifier's view of the lake; `vkeys` replace the trusted keys if given."""
     return Place(
         root=lake.root,
         options=lake.storage_options,
@@ -48,7 +48,10 @@ def verdicts(
     full: bool = False,
     progress: verify.Progress = lambda _table, _read, _all: None,
 ) -> Iterator[Verdict]:
-    """The verdict on each table; `kinds` by integration, checkpoints somebody kept by table."""
+    """Verify the tables and yield one report per table.
+
+    `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
+    """
     for table in tables:
         kept = (since or {}).get(table, ())
         if table == verify.ACTS:
@@ -60,57 +63,60 @@ def verdicts(
 
 
 def kept_checkpoints(where: Place, paths: Iterable[Path]) -> dict[str, list[str]]:
-    """The checkpoints in these files, and in the files of these folders, by table."""
+    """Return the checkpoints found in these files and folders, by table.
+
+    Raises AuditlakeError if a path contains none.
+    """
     found: dict[str, list[str]] = {}
     for path in paths:
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         notes = [note for file in files if (note := _note(file))]
         if not notes:
-            raise AuditlakeError(f"{path}: there is no checkpoint")
+            raise AuditlakeError(f"{path}: contains no checkpoint")
         for note in notes:
             found.setdefault(verify.table_of(where, note), []).append(note)
     return found
 
 
 def _note(file: Path) -> str | None:
-    """The checkpoint in a file; None where something else is in it."""
+    """Return the checkpoint in a file, or None if it contains something else."""
     with suppress(audit.Invalid, UnicodeDecodeError):
-        text = file.read_text(encoding="utf-8") if file.stat().st_size < _LONGEST else ""
+        text = file.read_text(encoding="utf-8") if file.stat().st_size < _MAX_BYTES else ""
         audit.checkpoint_in(text.partition("\n\n")[0] + "\n")
         return text
     return None
 
 
 def line(verdict: Verdict) -> str:
-    """A verdict for people to read."""
+    """Return the report on a table as one line of text."""
     if verdict.first_bad:
         first = verdict.first_bad
         others = f" (and {len(verdict.findings) - 1} more findings)" * (len(verdict.findings) > 1)
         return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
-    since = f", {verdict.read:,} read since {verdict.first:,}" if verdict.first else ""
-    removed = f", {verdict.removed:,} removed by policy" if verdict.removed else ""
-    seen = f", agrees with {len(verdict.compared_with)} kept checkpoints"
+    since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
+    removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
+    seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
 
 
 def document(verdict: Verdict) -> Document:
-    """A verdict for machines to read."""
+    """Return the report on a table as a JSON document."""
     return {"ok": verdict.ok, **asdict(verdict), "at": verdict.at.isoformat()}
 
 
 def kept(lake: Lake) -> list[Document]:
-    """What the last verification said of each table."""
-    found: list[Document] = json.loads(files.of(lake, "integrity").get(_KEPT) or "[]")
+    """Return the stored report of the last verification of each table."""
+    found: list[Document] = json.loads(files.of(lake, "integrity").get(_REPORTS) or "[]")
     return found
 
 
 def keep(lake: Lake, found: Iterable[Verdict]) -> None:
-    """Put these verdicts in the place of the former ones on the same tables."""
+    """Store these reports in the lake, replacing earlier ones on the same tables."""
     before = {held["table"]: held for held in kept(lake)}
     for verdict in found:
         fresh, former = document(verdict), before.get(verdict.table, {})
-        all_read = not verdict.first
+        all_read = not verdict.first  # an incremental run keeps the time of the last full one
         fresh["full_at"] = fresh["at"] if all_read else former.get("full_at")
         before[verdict.table] = fresh
     held = [before[table] for table in sorted(before)]
-    files.of(lake, "integrity").put(_KEPT, json.dumps(held, indent=2).encode())
+    files.of(lake, "integrity").put(_REPORTS, json.dumps(held, indent=2).encode())

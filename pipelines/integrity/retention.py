@@ -1,7 +1,7 @@
-"""Deleting whole dates after their legal term: a deliberate act, recorded before it is done.
+"""Retention: deletes whole days of a raw table, after recording and signing the deletion.
 
-The hashes stay, so every proof ever given and every checkpoint stays true; only the records go.
-A run that was killed is taken up again by running it once more.
+The hashes stay, so all proofs and checkpoints remain valid; only the records are deleted.
+To resume a run that was killed, run it again.
 """
 
 from __future__ import annotations
@@ -26,32 +26,37 @@ _APPEND_ONLY = "delta.appendOnly"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """Who removes what, and why."""
+    """The days to delete, who deletes them, and why."""
 
     log: StreamKey
     before: date
-    """Whole UTC days before this one."""
+    """Delete whole UTC days before this one."""
     who: str
     why: str
 
 
 def rows(lake: Lake, removal: Removal) -> pl.DataFrame:
-    """The rows a removal would take away: seq and date."""
+    """Return seq and date of the rows that the removal would delete, by seq."""
     table = tables.scan(lake, removal.log.table)
     if table is None:
-        raise LakeError(f"{removal.log.table}: there is no such table")
+        raise LakeError(f"{removal.log.table}: no such table: give one such as raw/okta/system_log")
     return table.filter(pl.col("date") < removal.before).select("seq", "date").collect().sort("seq")
 
 
 def remove(lake: Lake, removal: Removal, now: datetime) -> int:
-    """Record the act, then delete the rows and their events for good; how many rows."""
+    """Record and sign the removal, then permanently delete the rows and their events.
+
+    Return the number of deleted rows. Raises LakeError if signing is off.
+    """
     kept = signer.of(lake, removal.log.app)
     if kept is None:
-        raise LakeError("retention is a recorded act: set integrity.sign = true")
+        raise LakeError("retention must be recorded and signed: set integrity.sign = true")
+    # Sign first: rows without a checkpoint could otherwise never be proved to have existed.
     signer.sign(lake, removal.log, raw.position(lake, removal.log).rows, now)
     gone = rows(lake, removal)
     if gone.height:
         _record(lake, kept, removal, gone, now)
+    # Also if no row is left: a killed run may have left files or events behind.
     dates = f"date < '{removal.before}'"
     _delete(lake, removal.log.table, dates)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
@@ -89,7 +94,7 @@ def _spans(seqs: list[int]) -> list[tuple[int, int]]:
 
 
 def _delete(lake: Lake, table: str, predicate: str) -> None:
-    """Delete rows and the files that held them; the table refuses that at any other time."""
+    """Delete rows and their files, lifting the table's append-only property meanwhile."""
     if tables.open_table(lake, table) is None:
         return
     handle = _append_only(lake, table, value="false")
@@ -107,7 +112,7 @@ def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:
 
 
 def _prune(kept: Ledger, gone: list[int]) -> None:
-    """Bundles hold event ids; those that speak of removed rows only are of no use any more."""
+    """Delete the entry bundles that cover only removed rows, since they contain event ids."""
     for first, until in _spans(gone):
         for index in range(-(-first // WIDTH), until // WIDTH):
             kept.folder.delete([tiles.path("entries", index)])

@@ -1,8 +1,8 @@
-"""The writer: after each commit to a raw table, its tree grows and a checkpoint is signed.
+"""Signs raw tables: after each commit, extends the table's Merkle tree and signs a checkpoint.
 
-Commit, tiles, signature, memory, history, checkpoint: in this order, so that whatever a kill leaves
-behind is either finished by the next call or was never promised. The tree is only ever extended
-from a state that was signed, so no two checkpoints can contradict each other.
+The order is commit, tiles, signature, local record, history, checkpoint. If the process is killed
+in between, the next call completes the work, and nothing half done was published. A tree is only
+extended from a signed state, so no two checkpoints contradict each other.
 """
 
 from __future__ import annotations
@@ -29,25 +29,27 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import IntegritySettings
 
 ACTS = "acts"
-"""The log of what people did to the lake on purpose."""
+"""The name of the log of operator actions, such as retention."""
 
 _CHUNK = 65_536
-_LONGEST = 65_535
+_MAX_ENTRY = 65_535
 
 
 class Alarm(LakeError):
-    """The table is not what was signed; nothing more is written to it until a person has looked."""
+    """The table is not as it was signed; its stream stops until an operator has investigated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """Where a log's tree is kept, who signs it, and what is remembered of it."""
+    """The tree, the signing settings and the local record of one log."""
 
     settings: IntegritySettings
     name: str
     """Such as okta/system_log."""
     folder: Folder
+    """The tree, history and checkpoint, in the lake."""
     place: Path
+    """The local state directory of this lake."""
 
     @property
     def table(self) -> str:
@@ -55,13 +57,16 @@ class Ledger:
 
 
 def of(lake: Lake, name: str) -> Ledger | None:
-    """The ledger of `name`, or None where this lake is not signed."""
+    """Return the ledger of the log `name`, or None if this lake is not signed.
+
+    Raises ConfigurationError if the keys would lie inside the lake.
+    """
     settings = lake.integrity
     if settings is None or not settings.sign:
         return None
     folder = settings.folder.expanduser().resolve()
     if lake.local is not None and folder.is_relative_to(lake.local.resolve()):
-        raise ConfigurationError("integrity.folder lies in the lake: keys must not: move it out")
+        raise ConfigurationError("integrity.folder is inside the lake and holds keys: move it out")
     keys.folder(settings)
     return Ledger(
         settings=settings,
@@ -74,20 +79,21 @@ def of(lake: Lake, name: str) -> Ledger | None:
 def sign(
     lake: Lake, log: StreamKey, rows: int, now: datetime, fresh: pl.DataFrame | None = None
 ) -> None:
-    """Sign that `log` has these `rows`, of which `fresh` are the newest.
+    """Sign the first `rows` rows of `log`; `fresh` holds the newest of them.
 
-    Called without `fresh` it makes up for what a kill prevented. Raises Alarm where the table is
-    shorter than, or other than, what was signed.
+    Without `fresh`, sign rows whose signing was interrupted by a kill. Raises Alarm if the table
+    has fewer or other rows than were signed.
     """
     kept = of(lake, log.app)
-    if kept is None or (rows == 0 and _begins_anew(lake, log, kept)):
+    if kept is None or (rows == 0 and _may_start_over(lake, log, kept)):
         return
     with integrity_last_signed.alone(kept.place, kept.table):
         signed = last_signed(kept)
+        # Fewer rows than signed: some were lost, or another writer has signed more meanwhile.
         if signed and (fresh is None or rows < signed.size):
-            _whole(lake, log, kept, signed)
+            _check_end(lake, log, kept, signed)
         if rows and (signed is None or rows > signed.size or published(kept) != signed):
-            head, edge = _standing(lake, log, kept, signed)
+            head, edge = _load_tree(lake, log, kept, signed)
             for frame in _rows(lake, log, head.size, rows, fresh):
                 head, edge = grow(kept, head, edge, entries(frame))
             announce(kept, head, now)
@@ -95,27 +101,34 @@ def sign(
 
 
 def published(kept: Ledger) -> Head | None:
-    """The checkpoint that stands in the lake. Raises Alarm where nobody known has signed it."""
-    return _opened(kept, kept.folder.get("checkpoint") or b"")
+    """Return the checkpoint in the lake, or None if there is none.
+
+    Raises Alarm if no known key has signed it.
+    """
+    return _read_note(kept, kept.folder.get("checkpoint") or b"")
 
 
 def last_signed(kept: Ledger) -> Head | None:
-    """The newest head that is known to be signed, here or in the lake."""
+    """Return the newest signed head, from the local record or the lake; None if there is none.
+
+    Raises Alarm if the two contradict each other.
+    """
     known = integrity_last_signed.recall(kept.place, kept.table)
-    held = published(kept) or _opened(kept, _newest_note(kept.folder))
+    # A kill can come after the note is in the history and before it is the checkpoint.
+    held = published(kept) or _read_note(kept, _newest_note(kept.folder))
     if known is None or held is None:
         return known or held
     same = known.origin == held.origin
     if not same or (known.size == held.size and known.root != held.root):
-        raise _alarm(kept.table, "has the checkpoint of another log than the one signed here")
+        raise _alarm(kept.table, "has a checkpoint that contradicts the one signed here")
     return max(known, held, key=lambda head: head.size)
 
 
-def _opened(kept: Ledger, text: bytes) -> Head | None:
-    text = text.strip(b"\0")  # as a power cut may leave it
+def _read_note(kept: Ledger, text: bytes) -> Head | None:
+    text = text.strip(b"\0")  # a power cut may leave a file of zeros
     head = note.opened(text, keys.trusted(kept.settings))
     if text and (head is None or not head.origin.rpartition("/")[0].endswith(kept.name)):
-        raise _alarm(kept.table, "has a checkpoint that no key known here has signed")
+        raise _alarm(kept.table, "has a checkpoint that is not signed by any trusted key")
     return head
 
 
@@ -123,13 +136,16 @@ def _newest_note(folder: Folder) -> bytes:
     months = folder.names("history")
     lines = list(folder.lines(f"history/{months[-1]}")) if months else []
     for line in reversed(lines):
-        with suppress(ValueError, KeyError):  # a power cut may leave half a line
+        with suppress(ValueError, KeyError):  # a power cut may truncate a line
             return str(json.loads(line)["note"]).encode()
     return b""
 
 
 def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
-    """Write the tiles of a tree to which these entries came; nothing is signed yet."""
+    """Append the entries `fresh` to the tree and write its tiles, without signing.
+
+    Return the new head and edge.
+    """
     edge, changed = merkle.grown(edge, head.size, [merkle.leaf(entry) for entry in fresh])
     tiles.write(kept.folder, changed)
     tiles.write_entries(kept.folder, head.size, fresh)
@@ -137,8 +153,9 @@ def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[
 
 
 def announce(kept: Ledger, head: Head, now: datetime) -> None:
-    """Sign `head`, remember that, and make it the checkpoint."""
+    """Sign `head`, store it locally, queue it for the anchors and publish it as the checkpoint."""
     text = note.signed(head.text, keys.signing(kept.settings))
+    # Stored before anything is published: a rollback of the lake must not go unnoticed.
     integrity_last_signed.remember(kept.place, kept.table, head)
     line = json.dumps({"at": now.isoformat(), "size": head.size, "note": text.decode()})
     kept.folder.add(f"history/{now:%Y-%m}", line.encode() + b"\n")
@@ -147,15 +164,18 @@ def announce(kept: Ledger, head: Head, now: datetime) -> None:
 
 
 def new_head(kept: Ledger) -> Head:
-    """An empty log; its name is never used again, so a lake begun anew contradicts nothing."""
+    """Return the head of a new, empty log.
+
+    Its name has a random suffix, so a recreated lake never contradicts checkpoints of the old one.
+    """
     origin = f"{kept.settings.name}/{kept.name}/{secrets.token_hex(4)}"
     return Head(origin=origin, size=0, root=merkle.EMPTY)
 
 
 def entries(rows: pl.DataFrame) -> list[bytes]:
-    """What the leaves are made of: all that a raw row says, in one way only. See docs/integrity.md.
+    """Return the log entry of each row: all its signed columns as text; see docs/integrity.md.
 
-    The id comes last because it alone may hold any character.
+    The event_id comes last, since only it may contain newlines.
     """
     times, arrivals = (rows[name].to_physical().to_list() for name in ("time", "ingested_at"))
     texts = (rows[name].to_list() for name in ("raw_sha256", "via", "event_id"))
@@ -163,31 +183,40 @@ def entries(rows: pl.DataFrame) -> list[bytes]:
         f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}".encode()
         for digest, via, identity, time, arrival in zip(*texts, times, arrivals, strict=True)
     ]
-    return [entry if len(entry) <= _LONGEST else _shortened(entry) for entry in made]
+    return [entry if len(entry) <= _MAX_ENTRY else _shorten(entry) for entry in made]
 
 
-def _shortened(entry: bytes) -> bytes:
-    """A bundle has two bytes for the length of an entry."""
+def _shorten(entry: bytes) -> bytes:
+    """Replace an entry by its hash: bundles store the length of an entry in two bytes."""
     return b"auditlake/1 long\n" + sha256(entry).hexdigest().encode()
 
 
-def _begins_anew(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
-    """Is all of this log gone, as after a person removed the lake? Then a new one may begin."""
+def _may_start_over(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
+    """Return True if nothing of this log is left in the lake, so that a new one may begin.
+
+    That is the case after an operator deleted the lake; the local record is then deleted too.
+    """
     if kept.folder.names("") or tables.open_table(lake, log.table) or events.derived(lake, log):
         return False
     integrity_last_signed.forget(kept.place, kept.table)
     return True
 
 
-def _whole(lake: Lake, log: StreamKey, kept: Ledger, signed: Head) -> None:
-    """Raises Alarm where the end of what was signed is gone; a slow writer's `rows` say nothing."""
-    held = _held(lake, log)
+def _check_end(lake: Lake, log: StreamKey, kept: Ledger, signed: Head) -> None:
+    """Raise Alarm if rows are missing at the end that no act of retention removed.
+
+    Counts the rows in the table, since a slow writer's own count may be out of date.
+    """
+    held = _rows_in_table(lake, log)
     if held < signed.size and not _removed(lake, kept, range(held, signed.size)):
         raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
 
 
-def _held(lake: Lake, log: StreamKey) -> int:
-    """How far the rows reach that the table has; the fence outlives a `restore`, rows do not."""
+def _rows_in_table(lake: Lake, log: StreamKey) -> int:
+    """Return the highest seq in the table plus one.
+
+    The fence would not do: unlike the rows, it survives a Delta `restore`.
+    """
     with tables.borrowed(lake, log.table) as table:
         files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
     if "max.seq" not in files.columns:
@@ -197,7 +226,7 @@ def _held(lake: Lake, log: StreamKey) -> int:
 
 
 def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
-    """Did recorded acts of retention take these rows away?"""
+    """Return True if recorded acts of retention removed all of `rows`."""
     done = of(lake, ACTS)
     signed = done and last_signed(done)
     if not done or not signed:
@@ -205,8 +234,11 @@ def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
     return removals.cover(done.folder, signed, kept.folder, kept.table, rows)
 
 
-def _standing(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
-    """The signed tree, from its tiles or, where they are damaged, from the rows."""
+def _load_tree(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
+    """Return the signed head and edge, from the tiles or, if they are damaged, from the rows.
+
+    Raises Alarm if neither leads to the signed root.
+    """
     if signed is None:
         return new_head(kept), ()
     edge = tiles.edge(kept.folder, signed.size)
@@ -216,27 +248,30 @@ def _standing(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> 
     for frame in _rows(lake, log, 0, signed.size, None):
         head, edge = grow(kept, head, edge, entries(frame))
     if head != signed:
-        raise _alarm(kept.table, "has other rows than were signed, and its tiles are damaged")
+        raise _alarm(kept.table, "has damaged tiles, and its rows differ from the signed ones")
     return head, edge
 
 
 def _rows(
     lake: Lake, log: StreamKey, first: int, until: int, fresh: pl.DataFrame | None
 ) -> Iterator[pl.DataFrame]:
-    """The rows from `first` up to `until` by seq; read back only where they are not `fresh`."""
+    """Yield the rows [first, until) by seq; only those not in `fresh` are read back.
+
+    Raises Alarm if rows are missing from the table.
+    """
     begun = until if fresh is None or fresh.is_empty() else int(fresh["seq"][0])
     for start in range(first, begun, _CHUNK):
         end = min(start + _CHUNK, begun)
         rows = raw.rows(lake, log, start, end)
         if rows["seq"].to_list() != list(range(start, end)):
-            raise _alarm(log.table, f"lacks rows from {start:,} to {end:,}")
+            raise _alarm(log.table, f"is missing rows between {start:,} and {end:,}")
         yield rows
     if fresh is not None:
         yield fresh[max(0, first - begun) :]
 
 
-def _alarm(table: str, what: str) -> Alarm:
+def _alarm(table: str, problem: str) -> Alarm:
     return Alarm(
-        f"{table}: {what}: nothing more is written to it; run `auditlake verify`, "
-        "then follow 'When an alarm sounds' in docs/integrity.md"
+        f"{table}: {problem}: its stream is stopped; run `auditlake verify`, "
+        "then follow 'When an alarm is raised' in docs/integrity.md"
     )

@@ -70,7 +70,7 @@ def test_growth_since_a_kept_checkpoint_is_proved(run, tmp_path):
 
 def test_evidence_is_packed_and_checked(run, tmp_path):
     query = ("--query", "outcome = 'success'", "--since", "2020-01-01")
-    assert "events of" in run("evidence", *query, "--out", tmp_path / "pack.zip")
+    assert "events from" in run("evidence", *query, "--out", tmp_path / "pack.zip")
     said = run("verify-proof", tmp_path / "pack.zip")
     assert "records are in the log" in said
     assert "coverage of okta/system_log: NOT KNOWN: 2020-01-01" in said

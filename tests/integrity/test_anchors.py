@@ -14,7 +14,7 @@ from tests.integrity.worlds import Signed
 
 
 def delivered(world):
-    anchors._postman.submit(lambda: None).result()  # what was begun in the background
+    anchors._background.submit(lambda: None).result()  # what was begun in the background
     return anchors.deliver(world.place.memory, world.integrity)
 
 
@@ -51,7 +51,7 @@ def test_an_anchor_that_says_otherwise_is_told_and_not_overwritten(tmp_path):
     note.write_text(note.read_text().replace("\n100\n", "\n101\n"))
     anchors.post(world.place.memory, world.integrity, *head_and_note(world))
     (fault,) = delivered(world)
-    assert "another root" in fault
+    assert "different root" in fault
 
 
 def head_and_note(world):

@@ -127,7 +127,7 @@ def test_while_a_key_is_replaced_both_sign_and_either_is_enough(tmp_path):
     assert keys.retire(settings) == "0001.key"
     assert [key.vkey for key in keys.signing(settings)] == [both[1].vkey]
     assert old.vkey in keys.trusted(settings), "what it signed stays valid"
-    with pytest.raises(ConfigurationError, match="one key is left"):
+    with pytest.raises(ConfigurationError, match="only one key is left"):
         keys.retire(settings)
 
 

@@ -93,7 +93,7 @@ def test_a_removal_that_was_killed_after_the_act_is_taken_up_again(signed):
 
 
 def test_nothing_is_removed_off_the_record(signed):
-    with pytest.raises(LakeError, match="recorded act"):
+    with pytest.raises(LakeError, match="must be recorded and signed"):
         retention.remove(Lake(signed.lake.root), REMOVAL, NOON)
     assert signed.rows().height == 700
 

@@ -115,7 +115,7 @@ def test_signing_again_with_another_key_does_not_count(signed):
             shutil.copy(forger.log / name, signed.log / name)
     findings = signed.verify().findings
     assert [finding.kind for finding in findings] == ["checkpoint"]
-    with pytest.raises(Alarm, match="no key known"):
+    with pytest.raises(Alarm, match="not signed by any trusted key"):
         signer.sign(signed.lake, LOG, 700, NOON)
 
 

@@ -37,12 +37,12 @@ def test_it_says_how_far_the_last_verification_reached(signed, page):
     reports.keep(signed.lake, [signed.verify()])
     signed.land(*range(700, 750), day=3)
     shown = page()
-    assert "Every row was as it was signed" in said(shown)
-    assert "750 rows are signed, 50 of them since they were verified" in said(shown)
+    assert "All verified rows are as they were signed" in said(shown)
+    assert "750 rows signed, 50 of them since the last verification" in said(shown)
     row = shown.dataframe[0].value.iloc[0]
     assert (row["table"], list(row["state"]), row["signed"]) == (
         "raw/okta/system_log",
-        ["as signed"],
+        ["verified"],
         750,
     )
     history = shown.dataframe[1].value
@@ -54,13 +54,13 @@ def test_it_names_what_was_found(signed, page):
     attacks.delete(signed)
     reports.keep(signed.lake, [signed.verify()])
     shown = page()
-    assert "not as they were signed" in said(shown)
+    assert "Tampering detected: rows differ from what was signed" in said(shown)
     assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
 
 
 def test_a_table_that_nobody_signed_is_told(signed, page):
     write_deltalake(str(signed.folder / "lake/raw/okta/extra"), signed.rows().head(3))
-    assert "nobody signed" in said(page())
+    assert "Some tables are not signed" in said(page())
 
 
 def test_what_was_read_in_full_is_remembered_beside_what_was_read_since(signed):
@@ -69,7 +69,7 @@ def test_what_was_read_in_full_is_remembered_beside_what_was_read_since(signed):
     reports.keep(signed.lake, [signed.verify()])
     (table,) = integrity.tables(Shelf(root=str(signed.folder / "lake")))
     assert table.all_read_at < table.verified_at
-    assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "as signed")
+    assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "verified")
     assert (
         integrity.checkpoints(Shelf(root=str(signed.folder / "lake")), table.name, 1)[0].at == NOON
     )

@@ -91,7 +91,7 @@ def test_tiles_altered_as_well_hide_the_row_but_not_its_batch(signed):
     forge_tiles(signed)
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("changed", 400)
-    assert "400 to 499" in first.detail
+    assert "between 400 and 499" in first.detail
 
 
 def forge_tiles(signed):
@@ -238,7 +238,7 @@ def test_a_table_that_is_gone_with_its_log_is_missed_by_who_knew_it(anchored):
     assert verify.tables(anchored.place) == ["raw/okta/system_log"]
     first = anchored.verify().first_bad
     assert (first.kind, first.seq) == ("deleted", 0)
-    assert "memory of what it signed knows 500 rows" in first.detail
+    assert "record of signed checkpoints covers 500 rows" in first.detail
     forget(anchored)
     assert verify.tables(anchored.place) == ["raw/okta/system_log"]
     assert "worm" in anchored.verify().first_bad.detail
@@ -319,4 +319,4 @@ def test_events_without_a_raw_row_are_counted(signed):
 
     edit_events(signed, invented)
     (finding,) = signed.verify().findings
-    assert finding.detail == "events: 1 rows belong to no row of this table"
+    assert finding.detail == "events: 1 events belong to no row of this table"

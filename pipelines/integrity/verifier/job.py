@@ -1,4 +1,4 @@
-"""A verification: the lake, the table, the worker processes, and the report on it."""
+"""The values of a verification: the lake, the table to verify, the workers and the report."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pipelines.integrity.verifier.log_reader import Shelf
 from pipelines.settings import Anchor
 
 ACTS = "acts"
-"""What the log of acts is called among the tables."""
+"""The name of the log of operator actions, used like a table name."""
 
-_WORTH_PROCESSES = 200_000
+_MIN_ROWS_FOR_PROCESSES = 200_000  # below that, starting processes takes longer than the work
 
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[str, int, int], None]
-"""(table, rows read, rows in all)"""
+"""Called with (table, rows read so far, rows to read)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A lake, and what is known of it outside."""
+    """A lake as a verifier sees it, with the keys and records kept outside it."""
 
     root: str
     options: Mapping[str, str] | None = field(default=None, repr=False)
     memory: Path
-    """Where the signing machine and this verifier remember things; need not exist."""
+    """The local state directory of signer and verifier; it need not exist."""
     keys: Sequence[str]
-    """The public keys that are believed."""
+    """The trusted public keys."""
     name: str = "auditlake"
-    """The first part of the names of this lake's logs."""
+    """The first part of the origins of this lake's logs."""
     anchors: Sequence[Anchor] = ()
 
     def uri(self, table: str) -> str:
@@ -48,33 +48,33 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that is not as it was signed."""
+    """A difference from what was signed."""
 
     kind: str
     seq: int | None
-    """The first row concerned."""
+    """The first row affected; None if it is unknown."""
     detail: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """What a verification found out about a table."""
+    """The report on one table."""
 
     table: str
     at: datetime
     origin: str = ""
     size: int = 0
-    """Rows that are under a checkpoint."""
+    """Rows covered by the checkpoint."""
     root: str = ""
     signed_by: str = ""
     first: int = 0
-    """Rows before this one were verified at another time."""
+    """Rows before this one were verified by an earlier run."""
     read: int = 0
     events: int = 0
     removed: int = 0
-    """Rows that were deleted by a recorded act of retention."""
+    """Rows deleted by recorded acts of retention."""
     compared_with: list[str] = field(default_factory=list)
-    """Where else checkpoints of this log were seen, and agree."""
+    """Places outside the lake with checkpoints that agree with the log."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -85,7 +85,7 @@ class Verdict:
 
     @property
     def first_bad(self) -> Finding | None:
-        """The finding about the lowest row, raw before events; those about no row come last."""
+        """Return the finding on the lowest row, raw before events; None if all is well."""
 
         def order(found: Finding) -> tuple[bool, int, bool]:
             return found.seq is None, found.seq or 0, found.kind == "events"
@@ -98,15 +98,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A table to be verified."""
+    """A table to verify, and how."""
 
     place: Place
     table: str
     kind: str | None = None
-    """The integration's kind; None: its events are not compared."""
+    """The integration's kind, needed to compare events; None: skip them."""
     since: Sequence[str] = ()
-    """Checkpoints somebody kept, with which the log must still begin."""
+    """Checkpoints the auditor kept; the log must be an extension of each."""
     full: bool = False
+    """Read all rows, including those verified earlier."""
     progress: Progress = lambda _table, _read, _all: None
 
     @property
@@ -123,7 +124,7 @@ class Case:
 
 
 class Crew:
-    """Processes that share the work, once there is enough of it."""
+    """A pool of worker processes, started only if there is enough work."""
 
     def __init__(self, processes: int | None = None) -> None:
         self._processes = processes or os.cpu_count() or 1
@@ -137,7 +138,8 @@ class Crew:
             self._pool.shutdown()
 
     def map(self, work: Callable[[T], R], tasks: Sequence[T], count: int) -> Iterable[R]:
-        if count < _WORTH_PROCESSES or self._processes == 1:
+        """Return the results of `work` on all tasks, in order; `count` is the rows they cover."""
+        if count < _MIN_ROWS_FOR_PROCESSES or self._processes == 1:
             return map(work, tasks)
         if self._pool is None:
             spawn = multiprocessing.get_context("spawn")  # Polars' threads do not survive a fork

@@ -1,4 +1,4 @@
-"""Where checkpoints of a lake were seen outside it: what the signer remembers, and the anchors."""
+"""Reads checkpoints kept outside the lake: in this machine's local record and at the anchors."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_i
 from pipelines.integrity.verifier.log_reader import Shelf
 from pipelines.settings import Anchor
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """A checkpoint, and who has seen it."""
+    """A checkpoint found outside the lake, and where."""
 
     head: Checkpoint
     where: str
     note: str | None
-    """What is to be signed by a known key if it is to count; None: it counts."""
+    """The note, which counts only if signed by a trusted key; None: its source is trusted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unseen:
-    """A place that could not be asked, or that says something no known key has signed."""
+    """A place that could not be read, or whose content is not a checkpoint."""
 
     where: str
     reason: str
 
 
 def remembered(place: Path, table: str) -> list[Sighting]:
-    """What the signing machine remembers of the last checkpoint of `table`."""
+    """Return the last checkpoint of `table` in the signing machine's record: one or none."""
     path = place / "signed" / f"{table.replace('/', '.')}.ndjson"
     lines = path.read_bytes().splitlines() if path.exists() else []
     for line in reversed(lines):
@@ -48,28 +48,30 @@ def remembered(place: Path, table: str) -> list[Sighting]:
             root = base64.b64decode(held["root"])
             head = Checkpoint(origin=held["origin"], size=held["size"], root=root, signer="memory")
         except (ValueError, KeyError):
-            continue
-        return [Sighting(head=head, where="this machine's memory of what it signed", note=None)]
+            continue  # a power cut may truncate a line
+        return [Sighting(head=head, where="this machine's record of signed checkpoints", note=None)]
     return []
 
 
 def logs(place: Path, name: str, anchors: Iterable[Anchor]) -> set[str]:
-    """Logs such as okta/system_log that are known outside the lake; an address lists none."""
+    """Return the logs, such as okta/system_log, known outside the lake; URL anchors list none."""
     files = (file.stem.split(".") for file in place.glob("signed/*.ndjson"))
     found = {"/".join(parts[1:]) for parts in files if len(parts) > 2}
     for anchor in anchors:
         with suppress(OSError, subprocess.SubprocessError):
-            found |= set(_shelf(anchor).pairs(name)) if _listed(anchor) else _pairs(anchor, name)
+            found |= (
+                set(_shelf(anchor).pairs(name)) if _can_list(anchor) else _git_logs(anchor, name)
+            )
     return found
 
 
 def anchored(
     anchor: Anchor, folders: Iterable[str], origin: str | None, first: int = 0
 ) -> list[Sighting | Unseen]:
-    """The checkpoints that an anchor holds in its folders of a log, each called <name>/<log>.
+    """Return the checkpoints an anchor has in `folders`, each of the form <name>/<log>.
 
-    Of the log `origin` those of `first` rows or more; of others the newest, since one is enough to
-    know that they were there. Their signatures are still to be checked.
+    For the log `origin`, these are all checkpoints of `first` rows or more; for any other log only
+    the newest, which is enough to show that it existed. Signatures are not checked here.
     """
     seen: list[Sighting | Unseen] = []
     try:
@@ -81,6 +83,7 @@ def anchored(
 
 
 def sighting(note: bytes, where: str) -> Sighting | Unseen:
+    """Parse a note without checking its signatures; return Unseen if it is not a checkpoint."""
     try:
         text = note.decode()
         return Sighting(
@@ -93,23 +96,23 @@ def sighting(note: bytes, where: str) -> Sighting | Unseen:
 def _notes(
     anchor: Anchor, folders: set[str], origin: str | None, first: int
 ) -> Iterator[tuple[str, bytes]]:
-    """(path, note) of each checkpoint; a path is <name>/<integration>/<stream>/<id>/<size>."""
+    """Yield (path, note); a path is <name>/<integration>/<stream>/<id>/<size>."""
     if anchor.url:
-        yield from _fetched(anchor, origin) if origin else ()
+        yield from _fetch_latest(anchor, origin) if origin else ()
     elif anchor.git:
         clone = anchor.git.expanduser()
-        held = [(path, blob) for path, blob in _committed(clone) if _folder(path) in folders]
-        wanted = set(_worth_reading([path for path, _ in held], origin, first))
-        yield from _blobs(clone, [each for each in held if each[0] in wanted])
+        held = [(path, blob) for path, blob in _git_files(clone) if _folder(path) in folders]
+        wanted = set(_select([path for path, _ in held], origin, first))
+        yield from _read_blobs(clone, [each for each in held if each[0] in wanted])
     else:
         shelf = _shelf(anchor)
         paths = [path for folder in sorted(folders) for path in shelf.files(folder)]
-        for path in _worth_reading(paths, origin, first):
+        for path in _select(paths, origin, first):
             yield path, shelf.read(path) or b""
 
 
-def _worth_reading(paths: Iterable[str], origin: str | None, first: int) -> list[str]:
-    """By its name: the checkpoints of `origin` from `first` on, and the newest of other logs."""
+def _select(paths: Iterable[str], origin: str | None, first: int) -> list[str]:
+    """Return the paths of `origin` with at least `first` rows, and the newest of other logs."""
     found, others = [], {}
     for path in sorted(paths):
         log, _, size = path.rpartition("/")
@@ -124,7 +127,7 @@ def _folder(path: str) -> str:
     return path.rsplit("/", 2)[0]
 
 
-def _listed(anchor: Anchor) -> bool:
+def _can_list(anchor: Anchor) -> bool:
     return anchor.directory is not None or anchor.bucket is not None
 
 
@@ -136,18 +139,19 @@ def _shelf(anchor: Anchor) -> Shelf:
     return Shelf(root=root, options=options)
 
 
-def _pairs(anchor: Anchor, name: str) -> set[str]:
-    """The logs a repository speaks of."""
-    paths = _committed(anchor.git.expanduser()) if anchor.git else ()
+def _git_logs(anchor: Anchor, name: str) -> set[str]:
+    """Return the logs that have checkpoints in a git anchor."""
+    paths = _git_files(anchor.git.expanduser()) if anchor.git else ()
     folders = (_folder(path) for path, _ in paths)
     return {folder[len(name) + 1 :] for folder in folders if folder.startswith(f"{name}/")}
 
 
-def _committed(clone: Path) -> Sequence[tuple[str, str]]:
-    """(path, blob) of what any commit ever held, so that taking a file away again hides nothing."""
+def _git_files(clone: Path) -> Sequence[tuple[str, str]]:
+    """Return (path, blob) of every file any commit added, including files deleted since."""
     return _history(clone, _git(clone, "rev-parse", "--all"))
 
 
+# Cached per state of the refs: many tables are looked up in the same repository.
 @lru_cache(maxsize=4)
 def _history(clone: Path, _refs: bytes) -> Sequence[tuple[str, str]]:
     log = ("log", "--all", "--diff-filter=AM", "--raw", "--no-abbrev", "--no-renames", "--format=")
@@ -155,25 +159,27 @@ def _history(clone: Path, _refs: bytes) -> Sequence[tuple[str, str]]:
     return [(path, change.split()[3]) for change, path in lines]
 
 
-def _blobs(clone: Path, wanted: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
-    asked = "".join(f"{blob}\n" for _, blob in wanted).encode()
-    answer, at = _git(clone, "cat-file", "--batch", given=asked), 0
+def _read_blobs(clone: Path, wanted: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+    ids = "".join(f"{blob}\n" for _, blob in wanted).encode()
+    output, at = _git(clone, "cat-file", "--batch", stdin=ids), 0
     for path, _ in wanted:
-        begin = answer.index(b"\n", at) + 1
-        at = begin + int(answer[at:begin].split()[-1])
-        yield path, answer[begin:at]
+        # Per blob: a line that ends in its size, the content, a newline.
+        begin = output.index(b"\n", at) + 1
+        at = begin + int(output[at:begin].split()[-1])
+        yield path, output[begin:at]
         at += 1
 
 
-def _git(clone: Path, *arguments: str, given: bytes = b"") -> bytes:
+def _git(clone: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     command = ("git", "-C", str(clone), *arguments)
-    return subprocess.run(command, check=True, capture_output=True, timeout=60, input=given).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=60, input=stdin).stdout
 
 
-def _fetched(anchor: Anchor, origin: str) -> Iterator[tuple[str, bytes]]:
+def _fetch_latest(anchor: Anchor, origin: str) -> Iterator[tuple[str, bytes]]:
     token = anchor.token
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    with httpx.Client(timeout=_PATIENCE, headers=headers) as client:
+    with httpx.Client(timeout=_TIMEOUT, headers=headers) as client:
         answer = client.get(f"{anchor.url}/{origin}/latest")
+        # 404: this anchor has not received a checkpoint of the log yet.
         if answer.status_code != httpx.codes.NOT_FOUND:
             yield f"{origin}/latest", answer.raise_for_status().content

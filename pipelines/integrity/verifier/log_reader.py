@@ -1,4 +1,4 @@
-"""Reads the files of a signed log, wherever they are; a verifier writes nothing here."""
+"""Reads the files of a signed log, on disk or in an object store; never writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HASH = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shelf:
-    """A folder, or a prefix of an object store."""
+    """A folder on disk, or a prefix of an object store."""
 
     root: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -22,6 +22,7 @@ class Shelf:
         return Shelf(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
 
     def read(self, path: str) -> bytes | None:
+        """Return the content of a file, or None if it does not exist."""
         try:
             if "://" not in self.root:
                 return (Path(self.root) / path).read_bytes()
@@ -32,7 +33,7 @@ class Shelf:
             return None
 
     def files(self, path: str = "") -> list[str]:
-        """All files below, as paths relative to this folder, sorted."""
+        """Return all files below `path`, recursively, sorted, relative to this folder."""
         if "://" not in self.root:
             found = (Path(self.root) / path).rglob("*")
             names = (file.relative_to(self.root).as_posix() for file in found if file.is_file())
@@ -43,14 +44,14 @@ class Shelf:
         return sorted(meta["path"] for page in pages for meta in page)
 
     def pairs(self, path: str = "") -> list[str]:
-        """The folders two levels below `path`, such as okta/system_log."""
+        """Return the folders two levels below `path`, such as okta/system_log."""
         found = (
             (one, two) for one in self._folders(path) for two in self._folders(f"{path}/{one}")
         )
         return sorted("/".join(pair) for pair in found)
 
     def _folders(self, path: str) -> list[str]:
-        """The names of the folders directly below `path`."""
+        """Return the names of the folders directly below `path`."""
         if "://" not in self.root:
             found = (Path(self.root) / path.strip("/")).glob("*/")
             return [folder.name for folder in found if folder.is_dir() and folder.name[0] != "."]
@@ -69,27 +70,30 @@ class Shelf:
 
 
 def tile(shelf: Shelf, level: int | str, index: int, width: int) -> bytes:
-    """A tile of at least `width`, or nothing; https://c2sp.org/tlog-tiles says where it lies."""
+    """Return a tile of at least `width` hashes, or b"" if there is none.
+
+    Its path is defined by https://c2sp.org/tlog-tiles.
+    """
     groups = f"{index:,}".split(",")
     name = "/".join([*(f"x{group:0>3}" for group in groups[:-1]), f"{groups[-1]:0>3}"])
     full = f"tile/{level}/{name}"
     if width < WIDTH and (found := shelf.read(f"{full}.p/{width}")) is not None:
         return found
-    return shelf.read(full) or b""
+    return shelf.read(full) or b""  # the log may have grown: full tiles replace partial ones
 
 
 def leaf_tiles(shelf: Shelf, size: int) -> Iterator[bytes]:
-    """The leaf hashes of a log as its tiles say, 256 at a time; short where a tile is damaged."""
+    """Yield the leaf hashes in the tiles, 256 at a time; fewer where a tile is damaged."""
     for index in range(-(-size // WIDTH)):
         width = min(WIDTH, size - index * WIDTH)
         yield tile(shelf, 0, index, width)[: width * HASH]
 
 
 def bundle(shelf: Shelf, size: int, index: int) -> list[bytes]:
-    """The entries of a bundle; none where it was removed."""
+    """Return the entries of a bundle; empty if it was removed."""
     data = tile(shelf, "entries", index, min(WIDTH, size - index * WIDTH))
     found, at = [], 0
-    while at + 2 <= len(data):
+    while at + 2 <= len(data):  # each entry follows its length in two bytes
         until = at + 2 + int.from_bytes(data[at : at + 2])
         found.append(data[at + 2 : until])
         at = until

@@ -1,4 +1,4 @@
-"""What people did on purpose: the log of acts, checked, and the rows it says were removed."""
+"""Reads and verifies the log of operator actions, and lists the rows they removed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pipelines.integrity.verifier.tree import Span
 
 
 def read(shelf: Shelf, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """All acts, oldest first. Raises Invalid where they are not as they were signed."""
+    """Return all acts, oldest first. Raises Invalid if they differ from what was signed."""
     return [json.loads(entry) for entry in entries(shelf, keys)]
 
 
 def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
+    """Return the entries of all acts as signed, oldest first. Raises Invalid like `read`."""
     note = shelf.read("checkpoint")
     if note is None:
         return []
@@ -25,26 +26,27 @@ def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
     indices = range(-(-head.size // WIDTH))
     found = [entry for index in indices for entry in bundle(shelf, head.size, index)]
     if len(found) != head.size or root_of(list(map(leaf_hash, found))) != head.root:
-        raise Invalid("the acts are not as they were signed")
+        raise Invalid("the log of acts differs from what was signed")
     return found
 
 
 def removed(shelf: Shelf, log: Shelf, table: str, keys: Sequence[str]) -> list[Span]:
-    """The rows of `table` that were removed by policy; acts that do not count remove nothing."""
+    """Return the rows of `table` removed by retention; acts that fail verification are ignored."""
     try:
         done = [act for act in read(shelf, keys) if act["table"] == table]
     except Invalid:
         return []
     spans: set[Span] = set()
     for act in done:
+        # The list is a plain file; only its hash is part of the signed act.
         listed = log.read(f"removed/{act['rows_sha256']}.json") or b""
         if hashlib.sha256(listed).hexdigest() == act["rows_sha256"]:
             spans |= {(first, until) for first, until in json.loads(listed)}
-    return _merged(spans)
+    return _merge(spans)
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    """Ascending and without overlap; an act that was taken up again lists some rows twice."""
+def _merge(spans: Iterable[Span]) -> list[Span]:
+    """Merge overlapping spans, ascending; a resumed removal lists some rows twice."""
     merged: list[Span] = []
     for first, until in sorted(spans):
         if merged and first <= merged[-1][1]:

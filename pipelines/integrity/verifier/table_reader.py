@@ -1,4 +1,4 @@
-"""Reads a raw table's data files, and builds the tree over the rows they hold."""
+"""Reads the data files of a raw table and builds the Merkle tree over its rows."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ _TASK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableFiles:
-    """The files of a table as its log lists them."""
+    """The data files of a table, as listed in its Delta log."""
 
     tasks: Sequence[Task]
     count: int
-    """Rows in all, by the log's statistics."""
+    """Rows in all files, by the statistics in the Delta log."""
     derived: int
-    """Rows that have their events."""
+    """Rows that have been mapped to events."""
 
 
 def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
-    """Put every row's leaf on the board."""
+    """Read all rows, put their leaves on the board, and report problems in the verdict.
+
+    Return the files of the table; none if the table is missing or its Delta log unreadable.
+    """
     try:
-        held = _held(case, verdict)
+        held = _list_files(case, verdict)
     except (DeltaError, OSError) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         gone = isinstance(error, TableNotFoundError)
-        what = "the table is gone" if gone else f"the table's log cannot be read: {said}"
-        verdict.found("deleted" if gone else "unreadable", 0, what)
+        detail = "the table is missing" if gone else f"cannot read the table's Delta log: {reason}"
+        verdict.found("deleted" if gone else "unreadable", 0, detail)
         return TableFiles(tasks=(), count=0, derived=0)
     for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
         verdict.read += len(found.seqs)
@@ -57,16 +60,18 @@ def _put(board: Board, found: Leaves) -> None:
         board.put(found.seqs, found.hashes)
 
 
-def _held(case: Case, verdict: Verdict) -> TableFiles:
+def _list_files(case: Case, verdict: Verdict) -> TableFiles:
     handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
+    # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
     if handle.protocol().min_reader_version > 1:
-        detail = "the log asks for features the writer never uses, such as hidden rows"
+        detail = "the Delta log requires features the writer never uses, such as deletion vectors"
         verdict.found("log", None, detail)
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
         return TableFiles(tasks=(), count=0, derived=0)
     events, derived = _event_files(case)
     wanted = files
+    # Statistics can be forged: a full run ignores them, and this one compares row counts later.
     if verdict.first and "max.seq" in files.columns:
         wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
     base = handle.table_uri.rstrip("/").removeprefix("file://")
@@ -87,7 +92,7 @@ def _held(case: Case, verdict: Verdict) -> TableFiles:
 
 
 def _event_files(case: Case) -> tuple[dict[date, list[str]], int]:
-    """The files of `events` by day, and how many rows of this table have their events."""
+    """Return the files of `events` by day, and the number of rows mapped to events."""
     if case.kind is None:
         return {}, 0
     try:
@@ -104,7 +109,7 @@ def _event_files(case: Case) -> tuple[dict[date, list[str]], int]:
 
 
 def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Files of one day, some 65,000 rows together."""
+    """Yield groups of files of one day, about 65,000 rows or 64 MiB each."""
     for day in files.sort("path").partition_by("partition.date"):
         rows_before = day["num_records"].fill_null(_TASK_ROWS).cum_sum() // _TASK_ROWS
         bytes_before = day["size_bytes"].cum_sum() // _TASK_BYTES
@@ -118,14 +123,14 @@ def _day(value: Any) -> date:
 def build_tree(
     case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
 ) -> Tree:
-    """Report rows that are gone or doubled, and build the tree over all others."""
+    """Report missing and duplicate rows, and return the tree over the leaves of all others."""
     removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
     verdict.removed = sum(until - first for first, until in removed)
     gaps = list(board.gaps())
     _report_gaps(case, verdict, board, minus(gaps, removed))
     for seq in sorted(board.twice)[:1]:
-        verdict.found("duplicated", seq, f"row {seq:,} is there {_times(board.twice.count(seq))}")
-    _fill(case, board, gaps)
+        verdict.found("duplicated", seq, f"row {seq:,} is present {_times(board.twice.count(seq))}")
+    _fill_from_tiles(case, board, gaps)
     step = _TASK_ROWS * HASH
     chunks = [bytes(board.hashes[at : at + step]) for at in range(0, len(board.hashes), step)]
     blocks = [
@@ -144,15 +149,16 @@ def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span
         who = f" (event_id {fields[-1]})" if fields else ""
         count = sum(end - begin for begin, end in gaps)
         if until == board.size:
-            what = f"the newest {count:,} rows, from {first:,}{who}, are gone"
-            verdict.found("truncated", first, f"{what}: deleted, rolled back, or a commit was lost")
+            detail = f"the newest {count:,} rows, from {first:,}{who}, are missing"
+            detail += ": deleted, rolled back, or lost with a commit"
+            verdict.found("truncated", first, detail)
         else:
             more = f" and {count - 1:,} others" if count > 1 else ""
-            verdict.found("deleted", first, f"row {first:,}{who}{more} gone")
+            verdict.found("deleted", first, f"row {first:,}{who}{more} missing")
 
 
-def _fill(case: Case, board: Board, gaps: Sequence[Span]) -> None:
-    """Leaves of rows that are gone, from the tiles; the root will tell whether they are true."""
+def _fill_from_tiles(case: Case, board: Board, gaps: Sequence[Span]) -> None:
+    """Take the leaves of missing rows from the tiles; the root check shows if they are genuine."""
     if not gaps:
         return
     for index, hashes in enumerate(leaf_tiles(case.shelf, board.size)):

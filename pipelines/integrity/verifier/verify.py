@@ -1,8 +1,8 @@
-"""The verifier: every row, seq without gaps, leaves, root, signature, former checkpoints, events.
+"""Verifies raw tables: rows, gapless seq, Merkle root, signature, known checkpoints and events.
 
-It reads the data files themselves, never through the statistics of the Delta log, and believes
-nothing in the lake but what a known key has signed. What it verified it remembers outside the
-lake, and next time reads only what came since; if a count looks odd it reads all.
+A full run reads every data file without using the statistics in the Delta log, and trusts nothing
+in the lake that no trusted key has signed. Verified state is stored outside the lake, so the next
+run reads only new rows; if that finds any problem, all rows are read again.
 """
 
 from __future__ import annotations
@@ -55,25 +55,32 @@ __all__ = [
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
-_PUBLISHING = 2.0
+_PUBLISHING = 2.0  # seconds to wait for the checkpoint of rows that are just being stored
 _FORMER = 100
 
 
 def verify(case: Case, crew: Crew) -> Verdict:
-    """Verify a table; what it finds is in the verdict, and nothing is raised for it."""
+    """Verify a table and return the report; problems with the table are never raised.
+
+    A successful run is stored as the starting point of the next one.
+    """
     started = time.perf_counter()
-    start = None if case.full or case.since else _verified(case)
+    start = None if case.full or case.since else _load_state(case)
     verdict, tree = _verify(case, crew, start)
+    # An incremental run cannot locate a change in rows it did not read.
     if start and not verdict.ok:
         verdict, tree = _verify(case, crew, None)
     verdict.seconds = time.perf_counter() - started
     if verdict.ok and tree:
-        _remember(case, verdict, tree)
+        _store_state(case, verdict, tree)
     return verdict
 
 
 def tables(place: Place) -> list[str]:
-    """All raw tables that exist, that were signed, or that are known outside; and the acts."""
+    """Return all raw tables that exist, were signed, or are known outside the lake.
+
+    The log of acts is included if there is one.
+    """
     raw, signed = (Shelf(root=place.uri(x), options=place.options or {}) for x in _BOTH)
     names = {
         *raw.pairs(),
@@ -89,14 +96,15 @@ def tables(place: Place) -> list[str]:
 
 
 def table_of(place: Place, note: str) -> str:
-    """The table a checkpoint speaks of; its log is called <name>/<integration>/<stream>/<id>."""
+    """Return the table of a checkpoint, from its origin <name>/<integration>/<stream>/<id>."""
     *_, integration, stream, _ = ("", *note.split("\n", 1)[0].split("/"))
     table = f"raw/{integration}/{stream}"
+    # The log of acts has no integration: its origin is <name>/acts/<id>.
     return ACTS if stream == ACTS and table not in tables(place) else table
 
 
 def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
-    """Verify the log of what people did on purpose, such as removing old rows."""
+    """Verify the log of operator actions, such as retention, and return the report."""
     verdict = Verdict(table=ACTS, at=datetime.now(UTC))
     shelf = place.shelf(ACTS)
     note = shelf.read("checkpoint")
@@ -106,23 +114,25 @@ def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
         verdict.found("changed", 0, str(error))
         return verdict
     verdict.size = verdict.read = len(done)
-    head = _opened(note, place.keys, ACTS)
+    head = _read_note(note, place.keys, ACTS)
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
-    for seen in (*_given(since), *_seen_outside(place, _ACTS, verdict.origin or None)):
+    for seen in (*_kept(since), *_outside(place, _ACTS, verdict.origin or None)):
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
             verdict.compared_with.append(seen.where)
-        elif _counts(seen, place.keys, ACTS):
-            detail = f"{seen.where} knows {seen.head.size:,} acts that these do not begin with"
+        elif _is_valid(seen, place.keys, ACTS):
+            detail = (
+                f"{seen.where} covers {seen.head.size:,} acts; the log does not begin with them"
+            )
             verdict.found("rolled back", len(done), detail)
     return verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Verified:
-    """What an earlier verification found to be in order."""
+    """The state stored by the last successful verification."""
 
     head: Checkpoint
     note: str
@@ -131,15 +141,16 @@ class _Verified:
 
     @property
     def first(self) -> int:
+        """The first row to read: rows are skipped in whole blocks of 256."""
         return self.head.size // WIDTH * WIDTH
 
 
 def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, Tree | None]:
     verdict = Verdict(table=case.table, at=datetime.now(UTC))
-    head = _head(case, verdict)
+    head = _newest_head(case, verdict)
     if head is None:
         if case.shelf.read("checkpoint") is None:
-            _say_who_knows(case, verdict)
+            _report_lost_log(case, verdict)
         return verdict, None
     if start and (start.head.origin != head.origin or start.head.size > head.size):
         start = None
@@ -153,10 +164,13 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
     return verdict, tree
 
 
-def _head(case: Case, verdict: Verdict) -> Checkpoint | None:
-    """The checkpoint to verify against: the newest of this log that a known key has signed."""
-    head = _opened(case.shelf.read("checkpoint"), case.place.keys, case.name)
-    found = head if isinstance(head, Checkpoint) else _former(case)
+def _newest_head(case: Case, verdict: Verdict) -> Checkpoint | None:
+    """Return the newest validly signed checkpoint of this log, or None, and note it in the verdict.
+
+    If the current checkpoint is missing or invalid, report that and fall back to the history.
+    """
+    head = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
+    found = head if isinstance(head, Checkpoint) else _newest_former(case)
     if isinstance(head, str):
         verdict.found("checkpoint", None, head)
     if found:
@@ -165,59 +179,61 @@ def _head(case: Case, verdict: Verdict) -> Checkpoint | None:
     return found
 
 
-def _say_who_knows(case: Case, verdict: Verdict) -> None:
-    """Nothing is left of what was signed: what was there?"""
+def _report_lost_log(case: Case, verdict: Verdict) -> None:
+    """Report the known checkpoints of a log that has none left in the lake."""
     rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), case.options)
-    kind, what = ("deleted", "table and log are") if rows_too else ("checkpoint", "the log is")
-    for seen in (*_given(case.since), *_seen_outside(case.place, case.table, None)):
+    gone = "the table and its signed log are" if rows_too else "the signed log is"
+    kind = "deleted" if rows_too else "checkpoint"
+    for seen in (*_kept(case.since), *_outside(case.place, case.table, None)):
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
-        elif _counts(seen, case.place.keys, case.name):
-            detail = f"{what} gone, of which {seen.where} knows {seen.head.size:,} rows"
+        elif _is_valid(seen, case.place.keys, case.name):
+            detail = f"{gone} missing; {seen.where} covers {seen.head.size:,} rows"
             verdict.found(kind, 0, detail)
 
 
-def _former(case: Case) -> Checkpoint | None:
-    """The newest former checkpoint that counts."""
+def _newest_former(case: Case) -> Checkpoint | None:
+    """Return the newest validly signed checkpoint in the history, or None."""
     for note in reversed(diagnosis.history(case.shelf)[-_FORMER:]):
-        head = _opened(note.encode(), case.place.keys, case.name)
+        head = _read_note(note.encode(), case.place.keys, case.name)
         if isinstance(head, Checkpoint):
             return head
     return None
 
 
-def _opened(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint | str:
-    """The checkpoint of log `name` in a note, or why there is none."""
+def _read_note(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint | str:
+    """Return the checkpoint of the log `name` in a note, or the reason why there is none."""
     if note is None:
-        return "there is no checkpoint: it was removed, or the table was never signed"
+        return "no checkpoint: it was deleted, or the table was never signed"
     try:
         head = read_checkpoint(note.decode(), keys)
     except (Invalid, UnicodeDecodeError) as error:
-        return f"the checkpoint does not count: {error}"
+        return f"invalid checkpoint: {error}"
     if not head.origin.rpartition("/")[0].endswith(f"/{name}"):
-        return f"the checkpoint is of another log: {head.origin}"
+        return f"the checkpoint belongs to another log: {head.origin}"
     return head
 
 
 def _compare_root(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
     if tree.root(head.size) != head.root:
-        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, _row(case))
+        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, _field_reader(case))
+        # The missing row may be the cause itself: do not report it twice.
         if not any(f.kind in ("deleted", "truncated") and f.seq == found.seq
                    for f in verdict.findings):  # fmt: skip
             verdict.found(found.kind, found.seq, found.detail)
-    elif not verdict.first and _damaged(case, tree, head.size):
-        verdict.found("tiles", None, "the rows are as signed, but a tile is damaged: proofs fail")
+    elif not verdict.first and _tile_damaged(case, tree, head.size):
+        verdict.found("tiles", None, "the rows are as signed, but a damaged tile breaks proofs")
 
 
-def _damaged(case: Case, tree: Tree, size: int) -> bool:
+def _tile_damaged(case: Case, tree: Tree, size: int) -> bool:
     tiles = leaf_tiles(case.shelf, size)
     step = WIDTH * HASH
     leaves = memoryview(tree.board.hashes)
     return any(leaves[i * step : (i + 1) * step] != tile for i, tile in enumerate(tiles))
 
 
-def _row(case: Case) -> Callable[[int], list[str]]:
-    """A row's fields as they are now, for a person to see which one differs."""
+def _field_reader(case: Case) -> Callable[[int], list[str]]:
+    """Return a function that reads a row's current fields, to show which of them differ."""
 
     def fields(seq: int) -> list[str]:
         handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
@@ -228,57 +244,58 @@ def _row(case: Case) -> Callable[[int], list[str]]:
 
 
 def _compare_sightings(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
-    """Does the log still begin with every checkpoint of it that was seen elsewhere?"""
+    """Report each checkpoint known outside the lake that the log is not an extension of."""
     sound = tree.root(head.size) == head.root
-    for seen in _seen(case, head, verdict.first):
+    for seen in _known_checkpoints(case, head, verdict.first):
         if isinstance(seen, Unseen):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.origin != head.origin:
-            if _counts(seen, case.place.keys, case.name):
-                _another(verdict, seen)
+            if _is_valid(seen, case.place.keys, case.name):
+                _report_other_log(verdict, seen)
         elif seen.head.size > head.size:
-            if _counts(seen, case.place.keys, case.name):
-                detail = f"{seen.where} knows {seen.head.size:,} rows, the checkpoint {head.size:,}"
+            if _is_valid(seen, case.place.keys, case.name):
+                detail = f"{seen.where} covers {seen.head.size:,} rows, the lake's {head.size:,}"
                 verdict.found("rolled back", head.size, detail)
         elif seen.head.size < verdict.first or not (sound or seen.head.size == head.size):
-            continue  # it was compared before, or cannot be with these rows
+            continue  # compared by an earlier run, or not comparable with altered rows
         elif (tree.root(seen.head.size) if sound else head.root) == seen.head.root:
             verdict.compared_with.append(seen.where)
-        elif _counts(seen, case.place.keys, case.name):
+        elif _is_valid(seen, case.place.keys, case.name):
             detail = (
-                f"the log does not begin with the {seen.head.size:,} rows that {seen.where} knows: "
-                "rows were changed, or history was written anew and signed again"
+                f"the log does not begin with the {seen.head.size:,} rows covered by {seen.where}: "
+                "rows were changed, or the history was rewritten and signed again"
             )
             verdict.found("rewritten", None, detail)
 
 
-def _another(verdict: Verdict, seen: Sighting) -> None:
-    what = f"{seen.where} knows another log of this table: {seen.head.origin}"
+def _report_other_log(verdict: Verdict, seen: Sighting) -> None:
+    detail = f"{seen.where} belongs to another log of this table: {seen.head.origin}"
+    # Known to this machine only: most likely the operator recreated the lake.
     if seen.note is None:
-        verdict.notes.append(f"{what}; was the lake begun anew?")
+        verdict.notes.append(f"{detail}; was the lake recreated?")
     else:
-        verdict.found("replaced", None, what)
+        verdict.found("replaced", None, detail)
 
 
-def _counts(seen: Sighting, keys: Sequence[str], name: str) -> bool:
-    return seen.note is None or isinstance(_opened(seen.note.encode(), keys, name), Checkpoint)
+def _is_valid(seen: Sighting, keys: Sequence[str], name: str) -> bool:
+    return seen.note is None or isinstance(_read_note(seen.note.encode(), keys, name), Checkpoint)
 
 
-def _seen(case: Case, head: Checkpoint, first: int) -> Iterator[Sighting | Unseen]:
-    yield from _given(case.since)
-    earlier = _verified(case)
+def _known_checkpoints(case: Case, head: Checkpoint, first: int) -> Iterator[Sighting | Unseen]:
+    yield from _kept(case.since)
+    earlier = _load_state(case)
     if earlier:
         where = "this machine's last verification"
         yield Sighting(head=earlier.head, where=where, note=None)
-    yield from _seen_outside(case.place, case.table, head.origin, first)
+    yield from _outside(case.place, case.table, head.origin, first)
 
 
-def _given(notes: Sequence[str]) -> Iterator[Sighting | Unseen]:
+def _kept(notes: Sequence[str]) -> Iterator[Sighting | Unseen]:
     for note in notes:
         yield known_checkpoints.sighting(note.encode(), "the checkpoint given with --since")
 
 
-def _seen_outside(
+def _outside(
     place: Place, table: str, origin: str | None, first: int = 0
 ) -> Iterator[Sighting | Unseen]:
     yield from known_checkpoints.remembered(place.memory, table)
@@ -291,29 +308,29 @@ def _seen_outside(
 def _compare_counts(case: Case, verdict: Verdict, board: Board, held: TableFiles) -> None:
     beyond = sorted(board.beyond)
     if beyond and beyond[0] < 0:
-        verdict.found("inserted", beyond[0], f"row {beyond[0]:,} was slipped in")
-    elif beyond and not _published(case, beyond[-1] + 1):
-        verdict.found("unsigned", beyond[0], _unsigned(beyond))
+        verdict.found("inserted", beyond[0], f"row {beyond[0]:,} was inserted")
+    elif beyond and not _is_published(case, beyond[-1] + 1):
+        verdict.found("unsigned", beyond[0], _unsigned_rows(beyond))
     expected = board.size - verdict.removed + len(beyond)
     if verdict.first and held.count != expected:
-        detail = f"{held.count:,} rows are there, {expected:,} should be"
+        detail = f"{held.count:,} rows found, {expected:,} expected"
         verdict.found("count", None, detail)
     if case.kind and held.tasks and not any(f.kind == "events" for f in verdict.findings):
         _count_events(case, verdict, held)
 
 
-def _unsigned(beyond: Sequence[int]) -> str:
+def _unsigned_rows(beyond: Sequence[int]) -> str:
     return (
-        f"{len(beyond):,} rows from {beyond[0]:,} are under no checkpoint: a round was killed and "
-        "the next one signs them, or somebody slipped them in: compare them with the vendor"
+        f"{len(beyond):,} rows from {beyond[0]:,} have no checkpoint: either a round was killed "
+        "and the next one signs them, or they were inserted: compare them with the vendor"
     )
 
 
-def _published(case: Case, size: int) -> bool:
-    """Did the checkpoint of rows that were being landed come meanwhile?"""
+def _is_published(case: Case, size: int) -> bool:
+    """Wait briefly for a checkpoint of `size` rows or more; return True if there is one."""
     deadline = time.monotonic() + _PUBLISHING
     while time.monotonic() < deadline:
-        head = _opened(case.shelf.read("checkpoint"), case.place.keys, case.name)
+        head = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
         if isinstance(head, Checkpoint) and head.size >= size:
             return True
         time.sleep(0.05)
@@ -321,42 +338,45 @@ def _published(case: Case, size: int) -> bool:
 
 
 def _count_events(case: Case, verdict: Verdict, held: TableFiles) -> None:
-    """Every event was compared with the row it comes from; are there some that have none?"""
+    """Report events that belong to no row; all others were compared with their rows."""
     _, integration, stream = case.table.split("/")
     ours = (pl.col("integration") == integration) & (pl.col("stream") == stream)
-    place = ~pl.col("seq").is_between(0, verdict.first, "left")
+    # Negative seqs are counted too: they can only be forged.
+    unverified = ~pl.col("seq").is_between(0, verdict.first, "left")
     try:
         events = DeltaTable(case.place.uri("events"), storage_options=case.options)
-        counted = pl.scan_delta(events).filter(ours, place, pl.col("seq") < held.derived)
+        counted = pl.scan_delta(events).filter(ours, unverified, pl.col("seq") < held.derived)
         count = counted.select(pl.len()).collect().item()
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        said = " ".join(str(error).split())[:200]
-        verdict.found("events", None, f"events cannot be read: {said}")
+        reason = " ".join(str(error).split())[:200]
+        verdict.found("events", None, f"cannot read events: {reason}")
         return
     if count != verdict.events:
         extra = count - verdict.events
-        verdict.found("events", None, f"events: {extra:,} rows belong to no row of this table")
+        verdict.found("events", None, f"events: {extra:,} events belong to no row of this table")
 
 
-def _verified(case: Case) -> _Verified | None:
+def _load_state(case: Case) -> _Verified | None:
+    """Return the stored state of the last verification, or None if it cannot be used."""
     try:
-        held = json.loads(_state(case).read_bytes())
+        held = json.loads(_state_file(case).read_bytes())
         peaks = {(first, until): bytes.fromhex(root) for first, until, root in held["peaks"]}
         head = read_checkpoint(held["note"], case.place.keys)
     except (OSError, ValueError, KeyError, Invalid):
         return None
     if case.kind and not held["events"]:
-        return None
+        return None  # that run did not compare events
     return _Verified(head=head, note=held["note"], peaks=peaks)
 
 
-def _remember(case: Case, verdict: Verdict, tree: Tree) -> None:
+def _store_state(case: Case, verdict: Verdict, tree: Tree) -> None:
+    """Store the verified state outside the lake for the next run."""
     note = case.shelf.read("checkpoint") or b""
-    head = _opened(note, case.place.keys, case.name)
+    head = _read_note(note, case.place.keys, case.name)
     if not isinstance(head, Checkpoint) or head.size != verdict.size:
-        return
-    if case.kind is None and _verified(replace(case, kind="any")):
-        return  # what is known now says more: it holds for the events too
+        return  # signed meanwhile: the tree does not cover the newest checkpoint
+    if case.kind is None and _load_state(replace(case, kind="any")):
+        return  # the stored state also covers events; keep it
     peaks = tree.peaks(verdict.size // WIDTH * WIDTH)
     held = {
         "at": verdict.at.isoformat(),
@@ -364,12 +384,12 @@ def _remember(case: Case, verdict: Verdict, tree: Tree) -> None:
         "events": case.kind is not None,
         "peaks": [[first, until, root.hex()] for (first, until), root in peaks.items()],
     }
-    path = _state(case)
+    path = _state_file(case)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(held), encoding="utf-8")
     draft.replace(path)
 
 
-def _state(case: Case) -> Path:
+def _state_file(case: Case) -> Path:
     return case.place.memory / "verified" / f"{case.table.replace('/', '.')}.json"

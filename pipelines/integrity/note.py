@@ -96,7 +96,7 @@ def opened(note: bytes, vkeys: Iterable[str]) -> Head | None:
         return None
     known = dict(_read_vkey(vkey) for vkey in vkeys)
     good = any(_is_valid(line, text + "\n", known) for line in signatures.splitlines())
-    # The text must be canonical: a size of 007, say, would be signed and yet another note.
+    # Reject text that is not canonical, such as a size of 007.
     return head if good and text + "\n" == head.text else None
 
 

@@ -1,4 +1,4 @@
-"""The commands, end to end on a lake that the pipeline filled from the sandbox."""
+"""The integrity commands, end to end, on a lake filled from the sandbox."""
 
 import json
 
@@ -13,7 +13,7 @@ from sandbox.server import Options, running
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs a command in a folder with a configuration, after one round."""
+    """A function that runs a command in a deployment after one round."""
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=100, rate=0)) as server:
         okta = {"okta": server.settings()["okta"]}
@@ -71,9 +71,9 @@ def test_growth_since_a_kept_checkpoint_is_proved(run, tmp_path):
 def test_evidence_is_packed_and_checked(run, tmp_path):
     query = ("--query", "outcome = 'success'", "--since", "2020-01-01")
     assert "events from" in run("evidence", *query, "--out", tmp_path / "pack.zip")
-    said = run("verify-proof", tmp_path / "pack.zip")
-    assert "records are in the log" in said
-    assert "coverage of okta/system_log: GAPS: 2020-01-01" in said
+    output = run("verify-proof", tmp_path / "pack.zip")
+    assert "records are in the log" in output
+    assert "coverage of okta/system_log: GAPS: 2020-01-01" in output
 
 
 def test_keys_are_shown_rotated_and_retired(run):
@@ -84,15 +84,15 @@ def test_keys_are_shown_rotated_and_retired(run):
     assert run("keys", "new", "--name", "vault").startswith("PRIVATE+KEY+vault+")
 
 
-def test_old_days_are_removed_on_the_record(run):
-    asked = ("retain", "raw/okta/system_log", "--before", "2000-01-01", "--why", "a rule")
-    assert "0 rows" in run(*asked, "--who", "ada", "--yes")
+def test_old_days_are_deleted_and_recorded(run):
+    command = ("retain", "raw/okta/system_log", "--before", "2000-01-01", "--why", "a rule")
+    assert "0 rows" in run(*command, "--who", "ada", "--yes")
 
 
-def test_a_table_that_was_set_back_stops_its_stream_with_an_alarm(run):
+def test_a_rolled_back_table_stops_its_stream_with_an_alarm(run):
     lake = tables.Lake(str(run.folder / "data"))
     tables.open_table(lake, "raw/okta/system_log").restore(0)
-    said = run("poll", "okta", code=1)
-    assert "raw/okta/system_log: has 0 rows, but" in said
-    assert "docs/integrity.md" in said
+    output = run("poll", "okta", code=1)
+    assert "raw/okta/system_log: has 0 rows, but" in output
+    assert "docs/integrity.md" in output
     assert "TRUNCATED" in run("verify", code=1)

@@ -1,4 +1,4 @@
-"""The dashboard's page about integrity, over a lake that the pipeline signed."""
+"""The dashboard page Integrity, on a lake signed by the pipeline."""
 
 import pytest
 from deltalake import write_deltalake
@@ -28,17 +28,17 @@ def page(signed, monkeypatch):
     return run
 
 
-def said(page):
+def texts(page):
     return "\n".join(text.value for text in (*page.markdown, *page.caption))
 
 
-def test_it_says_how_far_the_last_verification_reached(signed, page):
-    assert "not verified yet" in said(page())
+def test_the_page_shows_the_last_verification_and_the_rows_signed_since(signed, page):
+    assert "not verified yet" in texts(page())
     reports.keep(signed.lake, [signed.verify()])
     signed.land(*range(700, 750), day=3)
     shown = page()
-    assert "All verified rows are as they were signed" in said(shown)
-    assert "750 rows signed, 50 of them since the last verification" in said(shown)
+    assert "All verified rows are as they were signed" in texts(shown)
+    assert "750 rows signed, 50 of them since the last verification" in texts(shown)
     row = shown.dataframe[0].value.iloc[0]
     assert (row["table"], list(row["state"]), row["signed"]) == (
         "raw/okta/system_log",
@@ -50,20 +50,20 @@ def test_it_says_how_far_the_last_verification_reached(signed, page):
     assert history["by"][0] == "auditlake"
 
 
-def test_it_names_what_was_found(signed, page):
+def test_the_page_shows_the_findings(signed, page):
     attacks.delete(signed)
     reports.keep(signed.lake, [signed.verify()])
     shown = page()
-    assert "Tampering detected: rows differ from what was signed" in said(shown)
+    assert "Tampering detected: rows differ from what was signed" in texts(shown)
     assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
 
 
-def test_a_table_that_nobody_signed_is_told(signed, page):
+def test_the_page_warns_of_unsigned_tables(signed, page):
     write_deltalake(str(signed.folder / "lake/raw/okta/extra"), signed.rows().head(3))
-    assert "Some tables are not signed" in said(page())
+    assert "Some tables are not signed" in texts(page())
 
 
-def test_what_was_read_in_full_is_remembered_beside_what_was_read_since(signed):
+def test_an_incremental_verification_keeps_the_time_of_the_last_full_one(signed):
     reports.keep(signed.lake, [signed.verify()])
     signed.land(*range(700, 750), day=3)
     reports.keep(signed.lake, [signed.verify()])

@@ -1,4 +1,4 @@
-"""Every command that docs/integrity.md prints works as printed; its settings are settings."""
+"""The commands in docs/integrity.md work as printed, and its settings are valid."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ def commands():
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
-    """A folder with a configuration and a lake that was filled by one round, and an auditor's."""
+    """A folder with a configuration, a lake filled by one round, and the auditor's files."""
     folder = tmp_path_factory.mktemp("deployment")
     with running(Options(days=3, per_day=60, rate=0)) as server:
         okta = {"okta": server.settings()["okta"]}
@@ -46,7 +46,7 @@ def deployment(tmp_path_factory):
 
 
 def run(folder, words):
-    """(exit code, output) of a command line, typed in that folder."""
+    """Run a command line in `folder`; return (exit code, output)."""
     if words[0] == "auditlake":
         done = CliRunner().invoke(main, ["--config", str(folder / "auditlake.toml"), *words[1:]])
         return done.exit_code, done.output
@@ -56,25 +56,24 @@ def run(folder, words):
     return ran.returncode, ran.stdout + ran.stderr
 
 
-def test_the_commands_work_in_the_order_printed(deployment, monkeypatch):
+def test_the_commands_work_in_the_documented_order(deployment, monkeypatch):
     monkeypatch.chdir(deployment)
     vkey = run(deployment, ["auditlake", "keys"])[1].strip()
     assert len(commands()) > 12
     for line in commands():
         words = [vkey if word == "KEY" else word for word in shlex.split(line, comments=True)]
-        code, said = run(deployment, words)
-        assert code == 0, f"{line}\n{said}"
-        assert said.strip(), line
-        assert "note:" not in said, f"{line}\n{said}"
+        code, output = run(deployment, words)
+        assert code == 0, f"{line}\n{output}"
+        assert output.strip(), line
+        assert "note:" not in output, f"{line}\n{output}"
 
 
-def test_the_commands_of_the_page_are_all_there_are():
-    """Nothing about integrity can be typed that the page does not show."""
+def test_every_integrity_command_is_documented():
     shown = {shlex.split(line)[1] for line in commands() if line.startswith("auditlake ")}
     assert shown == {"verify", "prove", "verify-proof", "evidence", "retain", "keys"}
 
 
-def test_the_settings_of_the_page_are_settings(monkeypatch, tmp_path):
+def test_the_documented_settings_are_valid(monkeypatch, tmp_path):
     monkeypatch.setenv("NOTARY_TOKEN", "t")
     (tmp_path / "audit.key").write_text(note.new_key("vault").secret)
     (text,) = blocks("toml")

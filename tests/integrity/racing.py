@@ -1,4 +1,4 @@
-"""Writers of one table in processes of their own, as a poll, a push and a backfill are."""
+"""A writer process, like a poll, a webhook worker or a backfill."""
 
 from pipelines.integrity import signer
 from pipelines.lake import raw
@@ -8,7 +8,7 @@ BATCHES, BATCH = 6, 17
 
 
 def write(folder, via, first):
-    """Land and sign batches one after the other, whoever else does the same."""
+    """Store and sign batches in sequence, while other processes do the same."""
     signed = Signed(folder)
     for begin in range(first, first + BATCHES * BATCH, BATCH):
         batch = rows(range(begin, begin + BATCH), via=via)

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, no two checkpoints that were signed contradict each other."""
+"""No sequence of events leads to two signed checkpoints that contradict each other."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ WORLDS = int(os.environ.get("AUDITLAKE_WORLDS", "8"))
 
 
 class Signing(RuleBasedStateMachine):
-    """A table that is written, signed, damaged, tidied, rolled back; all that was ever signed."""
+    """A table that is written, signed, damaged, compacted and rolled back, with all its notes."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Signing(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from([1, 7, 255, 300]), signs=st.booleans())
     def land(self, count, signs):
-        """A round, or one that is killed between its commit and its signature."""
+        """A complete round, or one killed between its commit and its signature."""
         numbers = range(self.landed, self.landed + count)
         self.landed = self.world.land(*numbers, sign=signs, derive=False)
 
@@ -74,7 +74,7 @@ class Signing(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     @rule()
     def rolled_back_and_put_right(self):
-        """The lake of a round ago comes back; the signer refuses, and the true one returns."""
+        """Restore the lake of a round ago: the signer must refuse; then bring the real one back."""
         lake, before, true = (self.folder / name for name in ("lake", "before", "true"))
         shutil.copytree(lake, before)
         former = self.landed
@@ -83,7 +83,7 @@ class Signing(RuleBasedStateMachine):
         before.rename(lake)
         try:
             signer.sign(self.world.lake, LOG, former, NOON)
-            raise AssertionError("signed although rows that were signed are gone")
+            raise AssertionError("signed although signed rows are missing")
         except Alarm:
             shutil.rmtree(lake)
             true.rename(lake)

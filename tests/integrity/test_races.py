@@ -1,4 +1,4 @@
-"""Several processes write and sign one table at once, or come first at once."""
+"""Several processes write and sign one table at once."""
 
 import multiprocessing
 
@@ -28,7 +28,7 @@ def test_writers_that_race_on_one_table_sign_one_history(tmp_path):
 
 
 def one_history(signed):
-    """Every checkpoint ever published is a beginning of what the table holds."""
+    """Check that the table is an extension of every checkpoint ever published."""
     from pipelines.integrity import signer
 
     leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]

@@ -1,4 +1,4 @@
-"""A small signed lake with rows and events, as the pipeline itself writes them."""
+"""A small signed lake with rows and events, written by the pipeline's own code."""
 
 import json
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ def rows(numbers, *, day=0, now=NOON, via="poll"):
 
 @dataclass
 class Signed:
-    """A lake that is signed after every commit, its state folder beside it."""
+    """A lake that is signed after every commit, with its state folder next to it."""
 
     folder: Path
     settings: dict = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Signed:
         return self.folder / "lake" / "integrity" / LOG.app
 
     def land(self, *numbers, day=0, log=LOG, sign=True, derive=True):
-        """One round: rows, checkpoint, events; how many rows the table then has."""
+        """Run one round: rows, checkpoint, events; return the table's row count."""
         landed = raw.append(self.lake, log, rows(numbers, day=day), "cursor").frame
         total = landed["seq"][-1] + 1
         if sign:
@@ -82,7 +82,7 @@ class Signed:
         events.append(self.lake, log, first, until, lambda: made)
 
     def fill(self, count=700, batch=100):
-        """Rounds over several days, so that there are some files and partial tiles."""
+        """Run rounds over several days, which gives several files and partial tiles."""
         for number, first in enumerate(range(0, count, batch)):
             self.land(*range(first, min(first + batch, count)), day=number // 3)
         return self

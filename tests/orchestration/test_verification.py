@@ -1,4 +1,4 @@
-"""What Dagster says about the signed tables: a check a stream, every hour and at night."""
+"""Verification in Dagster: one check per stream, hourly for new rows, nightly for all."""
 
 import dagster as dg
 import pytest
@@ -20,14 +20,14 @@ def made_for(lake):
 
 
 def verified(signed, job="verification"):
-    """What the check says after a run of the job."""
+    """Run the job and return the evaluation of the check."""
     with dg.DagsterInstance.ephemeral() as instance:
         done = made_for(signed.lake).resolve_job_def(job).execute_in_process(instance=instance)
         (found,) = (e for e in done.get_asset_check_evaluations() if e.check_name == "as_signed")
         return found
 
 
-def test_the_hourly_check_passes_and_the_dashboard_is_told(signed):
+def test_the_hourly_check_passes_and_stores_its_report_for_the_dashboard(signed):
     found = verified(signed)
     assert (found.passed, found.asset_key) == (True, KEY)
     assert (
@@ -37,7 +37,7 @@ def test_the_hourly_check_passes_and_the_dashboard_is_told(signed):
     assert (kept["ok"], kept["size"], kept["full_at"]) == (True, 700, kept["at"])
 
 
-def test_an_attack_fails_the_check_by_name(signed):
+def test_an_attack_fails_the_check_and_is_described(signed):
     attacks.delete(signed)
     found = verified(signed)
     assert not found.passed
@@ -45,14 +45,14 @@ def test_an_attack_fails_the_check_by_name(signed):
     assert "DELETED: row 417 (event_id id-000417)" in found.description
 
 
-def test_every_hour_what_is_new_is_read_and_at_night_all(signed):
+def test_new_rows_are_verified_hourly_and_all_rows_nightly(signed):
     assert verified(signed).passed
     attacks.modify(signed, seq=10)
     assert verified(signed).passed, "row 10 was verified before"
     assert "CHANGED: row 10" in verified(signed, "whole_tables").description
 
 
-def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_such_check(signed):
+def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_verification(signed):
     steps = {node.name for node in made_for(signed.lake).resolve_job_def("okta").nodes}
     assert "check__raw__okta__system_log" in steps
     assert "compare_with_signed" not in steps

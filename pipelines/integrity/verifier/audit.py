@@ -172,6 +172,7 @@ def checkpoint_in(text: str, signer: str = "") -> Checkpoint:
 
 def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
     """Return (text, signer) of a note. Raises Invalid unless one of the keys has signed it."""
+    # A note's text may contain blank lines; the last one separates the signatures.
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not signatures.endswith("\n"):
         raise Invalid("not a signed note")
@@ -319,6 +320,7 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
         head = read_checkpoint(note, keys)
         proved.append(f"the log {head.origin} had {head.size:,} records")
     query, rows = json.loads(files["query.json"]), files["coverage.ndjson"].splitlines()
+    # Named <integration>.<stream>.txt: only the first dot separates the two.
     logs = [name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1) for name in notes]
     return [*proved, *_coverage(logs, (query["since"], query["until"]), map(json.loads, rows))]
 
@@ -330,7 +332,7 @@ def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[st
     if title != MANIFEST:
         raise Invalid("manifest.txt is not that of an evidence pack")
     if changed := [n for n in files if listed.get(n) != hashlib.sha256(files[n]).hexdigest()]:
-        raise Invalid(f"{changed[0]} differs from what was signed")
+        raise Invalid(f"{changed[0]} is not as it was signed")
     if missing := sorted(set(listed) - set(files)):
         raise Invalid(f"{missing[0]} is missing")
     return [f"{len(files)} files are as signed by {signer}"]

@@ -36,7 +36,7 @@ class Cause:
 
 
 def cause(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str], now: Now) -> Cause:
-    """Return the first row that differs from what was signed, and how it was altered."""
+    """Return the first row that differs from the signed one, and how it was altered."""
     signed = b"".join(leaf_tiles(shelf, head.size))
     if len(signed) != head.size * HASH or _root(signed) != head.root:
         return _narrow_down(shelf, head, tree, keys)

@@ -17,7 +17,7 @@ from pipelines.settings import Anchor
 ACTS = "acts"
 """The name of the log of operator actions, used like a table name."""
 
-_MIN_ROWS_FOR_PROCESSES = 200_000  # below that, starting processes takes longer than the work
+_MIN_ROWS_FOR_PROCESSES = 200_000  # fewer rows are read faster in-process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A difference from what was signed."""
+    """A difference between the lake and its signed state."""
 
     kind: str
     seq: int | None

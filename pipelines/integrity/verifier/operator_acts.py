@@ -13,7 +13,7 @@ from pipelines.integrity.verifier.tree import Span
 
 
 def read(shelf: Shelf, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Return all acts, oldest first. Raises Invalid if they differ from what was signed."""
+    """Return all acts, oldest first. Raises Invalid if they are not as signed."""
     return [json.loads(entry) for entry in entries(shelf, keys)]
 
 
@@ -26,7 +26,7 @@ def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
     indices = range(-(-head.size // WIDTH))
     found = [entry for index in indices for entry in bundle(shelf, head.size, index)]
     if len(found) != head.size or root_of(list(map(leaf_hash, found))) != head.root:
-        raise Invalid("the log of acts differs from what was signed")
+        raise Invalid("the log of acts is not as it was signed")
     return found
 
 

@@ -1,6 +1,6 @@
 """Computes the leaf hash of each row from the data files; runs in worker processes.
 
-Files are read whole, never skipped or pruned by their statistics: forged ones could hide a row.
+A full run reads every file whole and ignores its statistics, since forged ones could hide a row.
 """
 
 from __future__ import annotations

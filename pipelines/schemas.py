@@ -1,7 +1,7 @@
-"""What an event is: the tables' schemas, a comment a column.
+"""Schemas of the lake's tables, with one comment per column.
 
-`raw` holds the vendor's record and nothing of ours but where and when it landed; `events` holds
-what we say about it, and can be derived again from raw at any time.
+`raw` contains the vendor's record, and when and where it landed; `events` contains the mapped
+columns and can be derived again from raw at any time.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ COVERAGE: dict[str, pl.DataType] = {
     "stream": pl.String(),
     "since": Timestamp,  # a span of event time, from here ...
     "until": Timestamp,  # ... up to, not including, here
-    "asked_at": Timestamp,  # by the clock that was given to the question
-    "outcome": pl.String(),  # "wanted", "complete", "failed" or "gone" (it will never come)
+    "asked_at": Timestamp,  # when it was fetched, by the clock passed to the fetch
+    "outcome": pl.String(),  # "wanted", "complete", "failed" or "gone" (lost forever)
     "reason": pl.String(),  # why it failed or is gone
-    "rows": pl.Int64(),  # in the raw table when this was noted
-    "cursor": pl.String(),  # where the stream stood, where no raw commit says so
+    "rows": pl.Int64(),  # rows of the raw table when this entry was written
+    "cursor": pl.String(),  # the stream's cursor, where no raw commit contains it
 }
 
 ECHOES: dict[str, pl.DataType] = {
@@ -86,8 +86,8 @@ ECHOES: dict[str, pl.DataType] = {
     "event_id": pl.String(),
     "time": Timestamp,  # when it happened
     "date": pl.Date(),  # UTC day of `time`; the partition
-    "way": pl.String(),  # "webhook" or "poll": how it came, or was told of, another time
-    "seen_at": Timestamp,  # when it came that way
+    "way": pl.String(),  # "webhook" or "poll": how it arrived, or was announced, another time
+    "seen_at": Timestamp,  # when it arrived that way
 }
 
 _COUNTED = (
@@ -96,28 +96,28 @@ _COUNTED = (
     *("target_name", "target_id"),
 )
 ROLLUPS: dict[str, pl.DataType] = {
-    "part": pl.String(),  # "files", or which columns were counted together; the partition
+    "part": pl.String(),  # "files", or the columns that are counted together; the partition
     "file": pl.Int64(),  # the number of a data file of `events`, from 0
     "date": pl.Date(),  # its partition
     "path": pl.String(),  # in "files": its place in `events`
     "since": Timestamp,  # in "files": the earliest `time` in it
     "until": Timestamp,  # in "files": the latest
     "held": Timestamp,  # in "files": the latest `ingested_at`
-    **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: what events say
-    "n": pl.Int64(),  # how many events of the file say so
-    "field": pl.String(),  # in "texts": a column of `events` that is searched
-    "grams": pl.String(),  # in "texts": what its texts are made of, null if not known
+    **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: values of events
+    "n": pl.Int64(),  # how many events of the file have these values
+    "field": pl.String(),  # in "texts": a searchable column of `events`
+    "grams": pl.String(),  # in "texts": the n-grams of its texts, null if not known
 }
 
 RECONCILED: dict[str, pl.DataType] = {
     "integration": pl.String(),
     "stream": pl.String(),
     "date": pl.Date(),  # UTC day of the events
-    "polled": pl.Int64(),  # events that polling brought or has seen
-    "pushed": pl.Int64(),  # events that were pushed, or told of
-    "both": pl.Int64(),  # events that came both ways
-    "pushed_first": pl.Int64(),  # of those, how many came by the push first
-    "lead_ms": pl.Int64(),  # by how much, in the median, where the push was first
-    "late_ms": pl.Int64(),  # how late the push was, in the median, where it was not
-    "unconfirmed": pl.Int64(),  # pushed, and polling should have seen them by now
+    "polled": pl.Int64(),  # events that polling fetched or confirmed
+    "pushed": pl.Int64(),  # events that were pushed or announced
+    "both": pl.Int64(),  # events that arrived both ways
+    "pushed_first": pl.Int64(),  # of those, how many arrived by push first
+    "lead_ms": pl.Int64(),  # median lead of the push, where it was first
+    "late_ms": pl.Int64(),  # median delay of the push, where it was second
+    "unconfirmed": pl.Int64(),  # pushed, but not polled by the time they should have been
 }

@@ -1,8 +1,8 @@
-"""The one HTTP client: timeouts, retries, rate limits; connectors only ask.
+"""The HTTP client of all connectors: timeouts, retries and rate limits.
 
-Everything happens in the transport, so an auth flow's own requests are treated alike. An answer is
-read whole before it is handed on: a body cut short is asked for again, and a page is all that is
-ever held in memory.
+All of it happens in the transport, so requests of an auth flow get the same treatment. A response
+is read completely before it is returned, so a truncated body is retried; at most one page is in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pipelines.sdk import json_records
 from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after, sent_at
 
-_ASK_AGAIN = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
+# 520 to 530 are Cloudflare's errors about the server behind it.
+_RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
 _SAME_TIME = timedelta(seconds=30)
@@ -34,23 +35,24 @@ _USER_AGENT = "auditlake/0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long to keep asking: growing, jittered pauses with a bound."""
+    """When to retry and when to give up: bounded exponential backoff with jitter."""
 
     attempts: int = 7
     first: float = 0.25
     ceiling: float = 30.0
     longest_wait: float = 900.0
-    """The most seconds a throttled vendor may ask us to wait before we come back another time."""
+    """Seconds to wait for a throttled vendor at most; beyond that the next round retries."""
     longest_answer: float = 600.0
-    """The most seconds a body may take; a timeout alone would let it trickle for ever."""
+    """Seconds a body may take at most; a read timeout alone would let it trickle forever."""
 
     def pause(self, attempt: int) -> float:
+        """Return the seconds to wait before the retry after `attempt`, counted from 0."""
         bound: float = min(self.ceiling, self.first * 2**attempt)
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 spreads requests, hides nothing
 
 
 class _DeadlineStream(httpx.SyncByteStream):
-    """A body that has to end in time."""
+    """A response body with a deadline."""
 
     def __init__(self, inner: httpx.SyncByteStream, seconds: float) -> None:
         self._inner = inner
@@ -60,14 +62,14 @@ class _DeadlineStream(httpx.SyncByteStream):
         for part in self._inner:
             yield part
             if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("the answer did not end in time")
+                raise httpx.ReadTimeout("the response body exceeded its deadline")
 
     def close(self) -> None:
         self._inner.close()
 
 
 class RetryTransport(httpx.BaseTransport):
-    """A transport that waits its turn and asks again what may be asked again."""
+    """A transport that observes the rate limit and retries failed requests."""
 
     def __init__(
         self,
@@ -88,8 +90,8 @@ class RetryTransport(httpx.BaseTransport):
         while True:
             self._pace.wait()
             self.requests += 1
-            answer = self._ask(request)
-            if isinstance(answer, httpx.Response) and not self._again(answer):
+            answer = self._send(request)
+            if isinstance(answer, httpx.Response) and not self._retried(answer):
                 if answer.is_success:
                     self._pace.hold(self._pace.policy.pause(answer))
                 return answer
@@ -97,6 +99,7 @@ class RetryTransport(httpx.BaseTransport):
             attempt += 1
             if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
                 raise _gave_up(request, answer)
+            # Throttling concerns every request of the credential, a failure only this one.
             if isinstance(answer, httpx.Response) and self._pace.policy.throttled(answer):
                 self._pace.hold(wait)
             else:
@@ -105,7 +108,8 @@ class RetryTransport(httpx.BaseTransport):
     def close(self) -> None:
         self._inner.close()
 
-    def _ask(self, request: httpx.Request) -> httpx.Response | Exception:
+    def _send(self, request: httpx.Request) -> httpx.Response | Exception:
+        """Return the response, read completely, or the error that is worth a retry."""
         try:
             response = self._inner.handle_request(request)
             response.request = request
@@ -115,37 +119,36 @@ class RetryTransport(httpx.BaseTransport):
             response.read()
         except _BROKEN as error:
             return error
-        if (
-            response.is_success
-            and _says_json(response)
-            and not json_records.whole(response.content)
-        ):
-            return httpx.RemoteProtocolError("the answer's JSON was cut short")
+        # A proxy may end a truncated body cleanly: only its JSON shows that something is missing.
+        if response.is_success and _is_json(response) and not json_records.whole(response.content):
+            return httpx.RemoteProtocolError("the JSON of the response is truncated")
         return response
 
     def _compare_clocks(self, response: httpx.Response) -> None:
-        """A cached answer tells an old time, which only makes us ask for less."""
+        """Update `ahead`, ignoring small and absurd differences."""
+        # A cached response has an old Date; the only effect is that we fetch up to an earlier time.
         if sent := sent_at(response):
             ahead = self._clock() - sent
             self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
-    def _again(self, response: httpx.Response) -> bool:
-        return response.status_code in _ASK_AGAIN or self._pace.policy.throttled(response)
+    def _retried(self, response: httpx.Response) -> bool:
+        return response.status_code in _RETRIED or self._pace.policy.throttled(response)
 
     def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
+        """Return the seconds until the next attempt: as the service demands, else our backoff."""
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        asked, manners = retry_after(answer), self._pace.policy
-        if asked is None and manners.throttled(answer):
-            asked = manners.retry_after(answer)
+        demanded, manners = retry_after(answer), self._pace.policy
+        if demanded is None and manners.throttled(answer):
+            demanded = manners.retry_after(answer)
             pause = max(pause, min(_LONG, manners.first_pause * 2**attempt))
         jitter = random.uniform(0, self._patience.first)  # noqa: S311 spreads requests
-        return pause if asked is None else asked + jitter
+        return pause if demanded is None else demanded + jitter
 
 
 class ServiceClient(httpx.Client):
-    """A client of one service that raises what its operator should know."""
+    """A client of one service; refusals become errors that explain how to fix them."""
 
     def __init__(self, integration: Integration, patient: RetryTransport, **options: Any) -> None:
         super().__init__(transport=patient, **options)
@@ -154,21 +157,25 @@ class ServiceClient(httpx.Client):
 
     @property
     def requests_sent(self) -> int:
-        """Requests on the wire so far, sign-in and repeats included."""
+        """Return the number of requests sent so far, including sign-ins and retries."""
         return self._patient.requests
 
     @property
     def ahead(self) -> timedelta:
-        """How far our clock is ahead of the service's, by its last answer; 0 where they agree."""
+        """Return how far our clock is ahead of the service's, or 0 if they agree."""
         return self._patient.ahead
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Raises Refused for a 4xx, Unavailable where asking again is all one can do."""
+        """Return a successful response.
+
+        Raises Refused for a redirect or a final error status, and Unavailable once all retries
+        have failed.
+        """
         response = super().send(request, **options)
         if response.is_redirect:
             raise Refused(
                 f"{_place(request)} answered with a redirect, which is not followed "
-                "since the credential would travel with it: correct base_url"
+                "because the credential would be sent along: correct base_url"
             )
         if response.is_error:
             raise _refusal(self._integration, response)
@@ -183,7 +190,7 @@ def connect(
     pace: RateLimiter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ServiceClient:
-    """A client that is signed in to `source`; relative URLs follow its base_url."""
+    """Return a client that authenticates as `source`; URLs are relative to its base_url."""
     integration = source.integration
     patient = RetryTransport(
         transport or httpx.HTTPTransport(retries=0),
@@ -205,31 +212,32 @@ def connect(
 
 
 def _refusal(integration: Integration, response: httpx.Response) -> Refused:
-    """What a 4xx means and what to do about it; never the URL's query, a header or the body."""
-    said = f"{_place(response.request)} answered {response.status_code}"
+    """Return the error for a 4xx, with advice; its text has no URL query, header or body."""
+    failure = f"{_place(response.request)} answered {response.status_code}"
     advice = integration.advice(response)
-    message = f"{said}: {advice}" if advice else f"{said} {response.reason_phrase}"
+    message = f"{failure}: {advice}" if advice else f"{failure} {response.reason_phrase}"
     return Refused(message, status=response.status_code, body=response.content)
 
 
 def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
     if isinstance(answer, httpx.ConnectError):
-        said = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
+        why = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
     elif isinstance(answer, Exception):
-        said = f"kept failing ({_first_line(answer)}); will be asked again"
+        why = f"still failing after all retries ({_first_line(answer)}); the next round retries"
     else:
-        said = f"kept answering {answer.status_code} {answer.reason_phrase}; will be asked again"
+        status = f"{answer.status_code} {answer.reason_phrase}"
+        why = f"still answering {status} after all retries; the next round retries"
     slow = isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.GATEWAY_TIMEOUT
-    return (TooSlow if slow else Unavailable)(f"{_place(request)}: {said}")
+    return (TooSlow if slow else Unavailable)(f"{_place(request)}: {why}")
 
 
 def _place(request: httpx.Request) -> str:
     return f"{request.method} {request.url.copy_with(query=None, fragment=None)}"
 
 
-def _says_json(response: httpx.Response) -> bool:
+def _is_json(response: httpx.Response) -> bool:
     return "json" in response.headers.get("Content-Type", "") and bool(response.content)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no answer"])[0]
+    return (str(error).splitlines() or ["no response"])[0]

@@ -1,4 +1,4 @@
-"""Working ahead: a generator runs in a thread of its own, a step before whoever reads it."""
+"""Prefetch: run a generator in a background thread, one item ahead of its consumer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _END = object()
 
 
 def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """The items in their order; what the source raises is raised after those that came before.
+    """Yield the items in order; an exception of the source is raised after the items before it.
 
-    At most one item waits. A reader that stops reading stops the thread at its next item.
+    At most one item is buffered. If the consumer stops, the thread ends at its next item.
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
@@ -23,6 +23,7 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
     def put(item: Any, error: BaseException | None = None) -> bool:
         while not stopped.is_set():
             try:
+                # The timeout lets an abandoned thread notice that nobody reads any more.
                 waiting.put((item, error), timeout=0.1)
             except queue.Full:
                 continue
@@ -44,7 +45,7 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
     try:
         while (found := waiting.get())[0] is not _END:
             yield found[0]
-            del found  # a batch is large, and the next one may take a while
+            del found  # free the batch now: it is large, and the next one may take a while
         if found[1] is not None:
             raise found[1]
     finally:

@@ -1,7 +1,7 @@
-"""Whose turn it is to ask: what a credential's requests leave each other, in all processes here.
+"""Rate-limit state of a credential, shared by all processes on this machine.
 
-It is kept in a temporary folder behind a lock: losing it costs politeness and nothing else. Nothing
-secret is in it, nor in its name.
+It is a locked file in the temporary directory. If it is lost, the only cost is a few throttled
+requests. Neither the file nor its name contains a secret.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from pydantic import BaseModel
 
 from pipelines.sdk.contract import Manners, Source
 
-_LONGEST = 3600.0  # a clock that was set back must not keep us waiting
+_LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
 
 
 @dataclass(slots=True)
 class State:
-    """In seconds since 1970, where several processes share it."""
+    """Recent requests and the earliest next one, as Unix times where processes share them."""
 
     not_before: float = 0.0
     sent: deque[float] = field(default_factory=deque)
-    """When the requests were sent that still count."""
+    """Times of the requests that still count against the rate limit."""
 
 
 def folder() -> Path:
-    """What this user's processes on this machine may tell each other."""
+    """Return the directory for state that this user's processes share on this machine."""
     user = os.getuid() if hasattr(os, "getuid") else 0
     return Path(tempfile.gettempdir()) / f"auditlake-{user}"
 
 
 def state_file(kind: str, settings: BaseModel) -> Path | None:
-    """The file of a credential: by the service, the organisation and whoever asks, no secret.
+    """Return the file for a credential, named by a hash of the settings that are not secret.
 
-    None where nothing can be kept: then each process goes by what it sends itself.
+    None if the directory is not writable: each process then limits only its own requests.
     """
-    said = {name: value for name, value in sorted(settings) if isinstance(value, str)}
-    text = json.dumps([kind, said]).encode()
+    # Secrets are SecretStr, so they never enter the name.
+    public = {name: value for name, value in sorted(settings) if isinstance(value, str)}
+    text = json.dumps([kind, public]).encode()
     path = folder() / "turns" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def state_file(kind: str, settings: BaseModel) -> Path | None:
 
 @contextmanager
 def locked(path: Path, now: float) -> Iterator[State]:
-    """What is known, for nobody else to change meanwhile; what is changed is kept."""
+    """Lock and yield the state at `path`; changes are written back at the end."""
     with path.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -81,23 +82,24 @@ def _read(text: str, now: float) -> State:
 
 @dataclass(slots=True)
 class RateLimiter:
-    """When the next request of a credential may be sent; shared by all who use that credential."""
+    """The rate limiter of a credential, shared by all clients that use it."""
 
     policy: Manners
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     path: Path | None = None
-    """Where it is shared with other processes, if it is."""
+    """The file that shares it with other processes, if any."""
     _own: State = field(default_factory=State)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self) -> None:
-        """Blocks until a request may be sent, and counts it as sent."""
+        """Block until a request may be sent, and count it as sent."""
+        # Another process may claim the slot while we sleep, so claim again until it is ours.
         while (seconds := self._claim()) > 0:
             self.sleep(seconds)
 
     def hold(self, seconds: float) -> None:
-        """No request of this credential for so many seconds."""
+        """Send no request with this credential for so many seconds."""
         if seconds > 0:
             with self._turns() as known:
                 known.not_before = max(known.not_before, self.clock() + seconds)
@@ -112,6 +114,8 @@ class RateLimiter:
                     yield shared
 
     def _claim(self) -> float:
+        """Count a request as sent and return 0, or return the seconds until one may be sent."""
+        # Without a rate and without a file nobody holds requests back: skip the lock.
         if self.policy.rate is None and self.path and not self.path.exists():
             return 0.0
         with self._turns() as known:
@@ -131,7 +135,10 @@ class RateLimiter:
 
 
 def policy(source: Source) -> Manners:
-    """A simulated service needs no assumed rate; what it answers is obeyed all the same."""
-    asked = source.integration.manners
+    """Return the rate limits of `source`; a simulated service has no assumed rate.
+
+    Its rate-limit headers and 429 responses still apply.
+    """
+    published = source.integration.manners
     simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
-    return replace(asked, rate=None) if simulated else asked
+    return replace(published, rate=None) if simulated else published

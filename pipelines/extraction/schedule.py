@@ -1,7 +1,8 @@
-"""When each stream was last asked, and when it is asked next and why; kept in a temporary folder.
+"""When each stream was last polled, and when and why it is polled next.
 
-It serves `poll_every` and whoever wants to know. Losing it costs one early question and nothing
-else, so it is no part of the lake. Of each stream there is INTEGRATION.STREAM.next beside its mark:
+`poll_every` and the status displays use it. It is kept in the temporary directory and not in the
+lake, because losing it costs one early poll at most. Each stream has an empty file
+INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.STREAM.next with
 {"next": "2026-03-01T09:00:00+00:00", "interval": 20.0, "why": "nothing new"}.
 """
 
@@ -22,19 +23,19 @@ from pipelines.lake.tables import Lake, StreamKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextPoll:
-    """When a stream is asked next."""
+    """The next poll of a stream."""
 
     next: datetime
     interval: float
-    """Seconds from the last question to the next."""
+    """Seconds from the last poll to the next."""
     why: str
-    """Why this interval, in a few words."""
+    """The reason for this interval, in a few words."""
 
 
 def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
-    """May `log` be asked, `floor` being the least time between two questions? Then it counts.
+    """Return whether `log` may be polled now, at least `floor` after its last poll.
 
-    Where nothing can be kept, always.
+    If so, this is recorded as a poll. Always True where nothing can be recorded.
     """
     mark = _mark(lake, log)
     with suppress(OSError):
@@ -46,8 +47,9 @@ def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
 
 
 def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
-    """Keep the plan where all processes of this machine find it, if it can be kept."""
+    """Save the plan for all processes of this machine; does nothing if it cannot be written."""
     path = _plan(lake, log)
+    # Written aside and renamed, so that no reader sees half a plan.
     draft = path.with_suffix(".draft")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,14 +58,14 @@ def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
 
 
 def load(lake: Lake, log: StreamKey) -> NextPoll | None:
-    """The newest plan; None where nobody on this machine watches the stream."""
+    """Return the latest plan, or None if no process on this machine polls the stream."""
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.json.decode(_plan(lake, log).read_bytes(), type=NextPoll)
     return None
 
 
 def last_polled(lake: Lake, log: StreamKey) -> datetime | None:
-    """When `due` last said yes."""
+    """Return the time of the last poll that `claim_turn` allowed, or None."""
     with suppress(OSError):
         return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
     return None

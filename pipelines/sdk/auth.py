@@ -1,6 +1,6 @@
-"""httpx.Auth flows that several services share; a flow is a generator of requests.
+"""httpx.Auth flows shared by several services; a flow is a generator of requests.
 
-A token lives in memory only. It is renewed early, and once more when the vendor says 401.
+Tokens are kept in memory only. They are renewed before they expire, and once more after a 401.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ class Header(httpx.Auth):
 
 
 class Token(httpx.Auth):
-    """OAuth 2.0: a request of ours is exchanged for an access token, which signs the rest.
+    """OAuth 2.0: fetch an access token, then send it with every request.
 
-    `ask` makes a fresh token request for a time in seconds since 1970 (assertions are single use);
-    `advice` says what to do about a refusal. Where the server demands DPoP (RFC 9449), or its clock
-    is another than ours, the flow takes to it by itself.
+    `token_request` builds a new token request for a Unix time, since assertions are single use;
+    `advice` returns how to fix a refused sign-in. If the server requires DPoP (RFC 9449), or its
+    clock differs from ours, the flow adapts and retries.
     """
 
     requires_response_body = True
 
     def __init__(
         self,
-        ask: Callable[[float], httpx.Request],
+        token_request: Callable[[float], httpx.Request],
         advice: Callable[[httpx.Response], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._ask = ask
+        self._token_request = token_request
         self._advice = advice
         self._clock = clock
         self._token = ""
@@ -78,6 +78,7 @@ class Token(httpx.Auth):
         self._sign(request)
         response = yield request
         if response.status_code == httpx.codes.UNAUTHORIZED:
+            # Pass on the rejected token: another thread may have replaced it already.
             yield from self._sign_in(request.headers["Authorization"].partition(" ")[2])
             self._sign(request)
             yield request
@@ -86,22 +87,22 @@ class Token(httpx.Auth):
         request.headers["Authorization"] = f"{'DPoP' if self._dpop else 'Bearer'} {self._token}"
         if self._dpop:
             request.headers["DPoP"] = self._dpop.proof(
-                request, self._their_time(), token=self._token
+                request, self._server_time(), token=self._token
             )
 
     def _sign_in(self, stale: str) -> Flow:
-        """A new token, unless another thread has just fetched one."""
+        """Fetch a new token, unless another thread has just replaced the `stale` one."""
         with self._lock:
             if self._token and self._token != stale and self._clock() < self._renew_at:
                 return
             for _ in range(4):  # plain, by the server's clock, with a DPoP proof, with its nonce
-                request = self._ask(self._their_time())
+                request = self._token_request(self._server_time())
                 if self._dpop:
-                    request.headers["DPoP"] = self._dpop.proof(request, self._their_time())
+                    request.headers["DPoP"] = self._dpop.proof(request, self._server_time())
                 response = yield request
                 if response.is_success:
                     return self._keep(response)
-                if not (self._take_to_clock(response) or self._take_to_dpop(response)):
+                if not (self._adopt_clock(response) or self._adopt_dpop(response)):
                     break
             raise Refused(
                 f"sign-in at {request.url.host}{request.url.path} answered "
@@ -116,18 +117,19 @@ class Token(httpx.Auth):
         self._token = str(answer["access_token"])
         self._renew_at = self._clock() + life - min(300.0, life / 2)
 
-    def _their_time(self) -> float:
+    def _server_time(self) -> float:
         return self._clock() - self._ahead
 
-    def _take_to_clock(self, response: httpx.Response) -> bool:
-        """Is the server's clock another than we thought?"""
+    def _adopt_clock(self, response: httpx.Response) -> bool:
+        """Adopt the server's clock; return whether it differed from our estimate."""
         sent = sent_at(response)
-        if sent is None or abs(self._their_time() - sent.timestamp()) < _SAME_TIME:
+        if sent is None or abs(self._server_time() - sent.timestamp()) < _SAME_TIME:
             return False
         self._ahead = self._clock() - sent.timestamp()
         return True
 
-    def _take_to_dpop(self, response: httpx.Response) -> bool:
+    def _adopt_dpop(self, response: httpx.Response) -> bool:
+        """Start to send DPoP proofs, or adopt a new nonce; return whether to retry."""
         error = oauth_error(response)
         if error not in ("invalid_dpop_proof", "use_dpop_nonce"):
             return False
@@ -137,7 +139,7 @@ class Token(httpx.Auth):
 
 
 class _DPoP:
-    """Proofs that we hold the key the access token is bound to (RFC 9449)."""
+    """Proofs of possession of the key that the access token is bound to (RFC 9449)."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -161,7 +163,7 @@ class _DPoP:
 
 
 def oauth_error(response: httpx.Response) -> str:
-    """The `error` of an OAuth error body, or ""."""
+    """Return the `error` of an OAuth error body, or ""."""
     try:
         return str(response.json().get("error", ""))
     except (ValueError, AttributeError):
@@ -169,7 +171,10 @@ def oauth_error(response: httpx.Response) -> str:
 
 
 def private_key(secret: SecretStr, where: str) -> PrivateKey:
-    """A PEM or JWK private key. Raises ConfigurationError that names `where`, never the key."""
+    """Return the private key in a PEM or JWK.
+
+    Raises ConfigurationError, which names `where` and never shows the key.
+    """
     text = secret.get_secret_value().strip()
     try:
         if text.startswith("{"):
@@ -180,7 +185,9 @@ def private_key(secret: SecretStr, where: str) -> PrivateKey:
         key = None
     if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         return key
-    raise ConfigurationError(f"{where}: not an unencrypted RSA or EC private key in PEM or JWK")
+    raise ConfigurationError(
+        f"{where}: not a valid key: give an unencrypted RSA or EC private key as PEM or JWK"
+    )
 
 
 def assertion(
@@ -192,7 +199,7 @@ def assertion(
     now: float,
     life: int = 300,
 ) -> str:
-    """A signed JWT with `iat`, `exp` and a fresh `jti` added to `claims`."""
+    """Return a signed JWT with `iat`, `exp` and a random `jti` added to `claims`."""
     stamped = {"iat": int(now), "exp": int(now) + life, "jti": str(uuid.uuid4()), **claims}
     return jwt.encode(stamped, key, algorithm=algorithm or _algorithm(key), headers=headers)
 
@@ -207,14 +214,15 @@ def microsoft(
     certificate: SecretStr | None,
     where: str,
 ) -> Token:
-    """Microsoft's client credentials: a secret, or a PEM of a certificate and its private key.
+    """Return the client-credentials flow of Microsoft, with a secret or a certificate.
 
+    `certificate` is a PEM with both the certificate and its private key.
     https://learn.microsoft.com/entra/identity-platform/certificate-credentials
     """
     url = f"{authority_url}/{tenant_id}/oauth2/v2.0/token"
     sign = _certified(certificate, url, client_id, where) if certificate else None
 
-    def ask(now: float) -> httpx.Request:
+    def token_request(now: float) -> httpx.Request:
         form = {"grant_type": "client_credentials", "client_id": client_id, "scope": scope}
         if sign:
             form["client_assertion_type"] = _ASSERTION_TYPE
@@ -223,11 +231,14 @@ def microsoft(
             form["client_secret"] = client_secret.get_secret_value()
         return httpx.Request("POST", url, data=form, headers={"Accept": "application/json"})
 
-    return Token(ask, _microsoft_advice)
+    return Token(token_request, _microsoft_advice)
 
 
 def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable[[float], str]:
-    """Makes assertions that name the certificate. Raises ConfigurationError, never with the key."""
+    """Return a function that signs assertions with the certificate's key.
+
+    Raises ConfigurationError, which never shows the key.
+    """
     blocks = [found[0] for found in _PEM.finditer(pem.get_secret_value())]
     key = private_key(SecretStr("".join(b for b in blocks if "PRIVATE KEY" in b[:40])), where)
     try:
@@ -235,9 +246,13 @@ def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable
             next(block for block in blocks if "CERTIFICATE" in block[:40]).encode()
         )
     except (StopIteration, ValueError):
-        raise ConfigurationError(f"{where}: holds no certificate beside its private key") from None
+        raise ConfigurationError(
+            f"{where}: no certificate found: put it in the same PEM as its private key"
+        ) from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise ConfigurationError(f"{where}: Microsoft takes certificates with RSA keys only")
+        raise ConfigurationError(
+            f"{where}: not an RSA key: Microsoft accepts only certificates with RSA keys"
+        )
     digest = shown.fingerprint(hashes.SHA256())
     claims = {"aud": url, "iss": client_id, "sub": client_id}
     head = {"x5t#S256": _base64url(digest)}
@@ -247,14 +262,14 @@ def _certified(pem: SecretStr, url: str, client_id: str, where: str) -> Callable
 
 
 _MICROSOFT_ADVICE = {
-    7000215: "client_secret is not right: give the secret's value, not its ID",
+    7000215: "client_secret is wrong: set the secret's value, not its ID",
     7000222: "client_secret has expired: create a new one for the app registration",
     700027: "the app registration does not know this certificate, or it has expired: upload it",
-    700016: "client_id is not an app of this tenant: compare client_id and tenant_id",
-    90002: "tenant_id is no tenant of this cloud: compare tenant_id and authority_url",
-    900023: "tenant_id is no tenant of this cloud: compare tenant_id and authority_url",
-    500011: "base_url and authority_url are not of the same cloud: correct one of them",
-    70011: "base_url and authority_url are not of the same cloud: correct one of them",
+    700016: "client_id is not an app of this tenant: check client_id and tenant_id",
+    90002: "tenant_id does not exist in this cloud: check tenant_id and authority_url",
+    900023: "tenant_id does not exist in this cloud: check tenant_id and authority_url",
+    500011: "base_url and authority_url belong to different clouds: correct one of them",
+    70011: "base_url and authority_url belong to different clouds: correct one of them",
     53003: "a Conditional Access policy blocks the app: exclude it from that policy",
 }
 

@@ -1,7 +1,7 @@
-"""What an integration is: frozen values that say all that auditlake has to know about a service.
+"""The contract of a connector: frozen values that describe a service and its streams.
 
-A connector is one module with one `INTEGRATION`. It holds no retries, rate limits, timeouts, state,
-logging, Dagster or Delta: `pages` asks and yields, and whoever calls it does the rest.
+A connector is one module with one `INTEGRATION`. It contains no retries, rate limits, timeouts,
+state, logging, Dagster or Delta: `pages` sends requests and yields pages, its caller does the rest.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pipelines.settings import IntegrationSettings
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of `events` made by a function of the values at some paths of the record.
+    """A column of `events`, computed by a function from the values at some paths of the record.
 
-    A missing value is None. What the function raises makes this one column null, never the row.
-    In place of a path may stand a Field, which is made once a row for all columns that name it.
+    A missing value is passed as None. If the function raises, this column is null and the row is
+    kept. A part may itself be a Field: it is computed once per row for all columns that use it.
     """
 
     derive: Callable[..., object]
@@ -35,7 +35,7 @@ class Field:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Those of its parts, each once."""
+        """Return every path it reads, nested fields included, without duplicates."""
         found = ((part,) if isinstance(part, str) else part.paths for part in self.parts)
         return tuple(dict.fromkeys(path for paths in found for path in paths))
 
@@ -43,69 +43,69 @@ class Field:
 Columns = Mapping[str, str | Field]
 """Our column <- their path, or a Field.
 
-"actor.id"; "events[].name" inside an exploded list; "actor.id|ActorID" where a record has one of
+"actor.id"; "events[].name" inside an exploded list; "actor.id|ActorID" where records use one of
 two spellings.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stream:
-    """One log of a service; made once, so that what is compiled from it is compiled once."""
+    """One log of a service. Create it once: its compiled reader is cached by identity."""
 
     name: str
     begin: Callable[[datetime, datetime], Cursor]
     """(since, now) -> the cursor of a first run that reaches back to `since`."""
     pages: Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]
-    """(client, cursor, now) -> what has come since, to its end, newest visible early."""
+    """(client, cursor, now) -> every page after the cursor; recent events come before history."""
     between: Callable[[Span, datetime], Cursor] | None = None
-    """(span, now) -> a cursor whose pages end with the span; None: the vendor has no such query."""
+    """(span, now) -> a cursor for this span only; None if the vendor cannot query a range."""
     learn: Callable[[Cursor, Sequence[timedelta]], Cursor] | None = None
-    """(cursor, how late records were: quantiles, ascending) -> a cursor that reads again by it."""
+    """(cursor, ascending quantiles of the observed lag) -> the cursor with re-reads tuned to it."""
     id: str | Field | None
     """The vendor's identity of a record. The same identity implies the same time.
 
-    None: the vendor gives none, and the record's own bytes are its identity.
+    None: the vendor has none, so the SHA-256 of the record's bytes is used.
     """
     time: str | Field
-    """RFC 3339 text, or a Field that gives it or an aware datetime."""
+    """RFC 3339 text, or a Field that returns such text or an aware datetime."""
     columns: Columns
     target_rank: Mapping[str, int] = field(default_factory=dict)
-    """Type of a target -> its rank; of several, the lowest is the one a person would name first."""
+    """Target type -> rank; of several targets, the lowest rank becomes the main one."""
     explode: str | None = None
-    """The list in a record that holds its events, such as Google's "events"."""
+    """The list inside a record that contains its events, such as Google's "events"."""
     latest_of: str | None = None
-    """Where a vendor re-publishes a record changed: `events` shows the newest of equal values.
+    """Path of the identity where a vendor re-publishes changed records; `events` has the newest.
 
-    A path; raw keeps every version, its event_id is the value there, "@" and a hash of the
-    content. Versions of one record have the same time.
+    raw keeps every version, with the event_id "<value>@<hash of the content>". All versions of a
+    record have the same time.
     """
     keeps: timedelta
     """How far back the vendor keeps this log."""
     lag: timedelta = timedelta(0)
-    """How late the vendor says an event may become visible."""
+    """How late an event may become visible, according to the vendor."""
     page_size: int = 1000
-    """What a full page holds: a hint for progress, never a rule for when to stop."""
+    """Records in a full page: a hint for progress, never a stop condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """How a service wants to be asked; shared by all requests of one credential."""
+    """Rate limits and throttling of a service; shared by all requests of one credential."""
 
     rate: tuple[int, float] | None = None
-    """At most so many requests in so many seconds."""
+    """(count, seconds): at most `count` requests in any `seconds`."""
     pause: Callable[[httpx.Response], float] = lambda _: 0.0
-    """Seconds to wait before the next request, after a good answer."""
+    """Seconds to wait after a successful response before the next request."""
     throttled: Callable[[httpx.Response], bool] = lambda response: response.status_code == 429
-    """Is this answer a "later"? Then it is asked again, after `retry_after`."""
+    """Whether the response means "try later"; the request is retried after `retry_after`."""
     retry_after: Callable[[httpx.Response], float | None] = lambda _: None
-    """Seconds a throttled answer asks to wait, where Retry-After does not say it."""
+    """Seconds to wait after a throttled response that has no Retry-After header."""
     first_pause: float = 0.0
-    """Seconds to wait at first where a throttled answer does not say how long; then ever longer."""
+    """Initial backoff after a throttled response that gives no time; doubles with each retry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guide:
-    """What a person has to know to connect the service: the README's table is made from this."""
+    """The facts an operator needs to connect the service: one row of the README's table."""
 
     credentials: str
     permissions: str
@@ -116,26 +116,26 @@ class Guide:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Integration:
-    """A service: how to configure it, how to sign in, which logs it has."""
+    """A service: its settings, authentication and streams."""
 
     kind: str
     title: str
     settings: type[IntegrationSettings]
     streams: Callable[[Any], Sequence[Stream]]
-    """settings -> the streams they allow (their `streams` picks among them); None -> all."""
+    """settings -> the streams available with them, before `settings.streams`; None -> all."""
     auth: Callable[[Any], httpx.Auth]
     manners: Manners = field(default_factory=Manners)
     advice: Callable[[httpx.Response], str | None] = lambda _: None
-    """A refusal -> what to do about it, naming the permission, privilege or plan."""
+    """Refused response -> how to fix it, naming the permission, privilege or plan."""
     guide: Guide
     push: Push | None = None
-    """None: the vendor pushes nothing that belongs to these streams."""
+    """None: the vendor has no webhooks for these streams."""
     mapping_version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A configured instance of an integration; several of one kind may stand side by side."""
+    """A configured instance of an integration; there may be several of one kind."""
 
     name: str
     integration: Integration
@@ -146,7 +146,7 @@ class Source:
         return self.integration.kind
 
     def streams(self) -> list[Stream]:
-        """The streams to extract: all, or the subset the settings name."""
+        """Return the streams to extract: all, or the subset named in the settings."""
         chosen = self.settings.streams
         return [
             s for s in self.integration.streams(self.settings) if not chosen or s.name in chosen

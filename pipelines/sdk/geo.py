@@ -1,4 +1,4 @@
-"""Addresses and countries in one spelling."""
+"""Normalised IP addresses and country codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from babel import Locale
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::\d+)?")
 _V4_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d+")
 
-# Names that vendors' geography data uses and the Unicode CLDR does not.
+# Names found in vendors' geolocation data but not in the Unicode CLDR.
 _ALIASES = {
     "bolivia, plurinational state of": "BO",
     "bosnia and herzegovina": "BA",
@@ -45,7 +45,7 @@ _ALIASES = {
 
 @lru_cache(maxsize=65536)
 def address(text: str | None) -> str | None:
-    """An IP address without port, brackets, zone or IPv4 mapping; other text as it is."""
+    """Return an IP address without port, brackets, zone or IPv4 mapping; other text unchanged."""
     if not text or not (text := text.strip()):
         return None
     if found := _BRACKETED.fullmatch(text) or _V4_PORT.fullmatch(text):
@@ -61,7 +61,7 @@ def address(text: str | None) -> str | None:
 
 @lru_cache(maxsize=4096)
 def country(text: str | None) -> str | None:
-    """ISO 3166 alpha-2 of a country's name or code; other text as it is."""
+    """Return the ISO 3166 alpha-2 code of a country's name or code; other text unchanged."""
     if not text or not (text := text.strip()):
         return None
     if text.upper() in _codes():

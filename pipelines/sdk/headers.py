@@ -1,4 +1,4 @@
-"""How long to wait, by a response's headers; a server's clock is compared with itself only."""
+"""Times in response headers; delays are measured by the server's own clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 
 def sent_at(response: httpx.Response) -> datetime | None:
-    """When the server sent this, by its own clock; None where it does not say."""
+    """Return the response's `Date`, aware, or None if it is missing or malformed."""
     with suppress(KeyError, ValueError, TypeError):
         sent = email.utils.parsedate_to_datetime(response.headers["Date"])
         return sent if sent.tzinfo else sent.replace(tzinfo=UTC)
@@ -18,13 +18,17 @@ def sent_at(response: httpx.Response) -> datetime | None:
 
 
 def server_seconds(response: httpx.Response, until: float) -> float:
-    """Seconds from the server's own `Date` to the epoch second `until`; ours may be off."""
+    """Return the seconds from the server's `Date` to the Unix time `until`, at least 0.
+
+    Raises KeyError, TypeError or ValueError if `Date` is missing or malformed.
+    """
+    # Compared with the server's clock, because ours may be wrong.
     sent = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
     return max(0.0, until - sent)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Retry-After in seconds, given as a number or as a date."""
+    """Return Retry-After in seconds, whether a number or a date; None if missing or malformed."""
     value = response.headers.get("Retry-After", "").strip()
     try:
         return max(0.0, float(value))

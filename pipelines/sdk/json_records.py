@@ -1,8 +1,8 @@
-"""Cutting an answer into its records' exact bytes, and reading a record whatever it holds.
+"""Split a response into the exact bytes of its records, and parse single records tolerantly.
 
-msgspec cuts well-formed answers at more than a million records a second. It refuses a whole page
-for one odd record (a lone surrogate, a control character, nesting a thousand deep), so such a page
-is cut by its brackets instead, and the odd record is judged by itself.
+msgspec splits more than a million well-formed records per second, but it rejects a whole page for
+one malformed record (a lone surrogate, a control character, nesting a thousand deep). Such a page
+is split by its brackets instead, so that only the malformed record is rejected.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CLOSES = {b"[": b"]", b"{": b"}"}
 
 
 class Malformed(ValueError):
-    """The bytes are not a whole JSON document: cut short, or not JSON at all."""
+    """The bytes are not a complete JSON document: truncated, or not JSON at all."""
 
 
 def elements(body: bytes) -> list[bytes]:
-    """The elements of a JSON array, each byte for byte. Raises Malformed."""
+    """Return the elements of a JSON array, each byte for byte. Raises Malformed."""
     try:
         return [bytes(raw) for raw in _elements.decode(body)]
     except _ODD:
@@ -38,7 +38,7 @@ def elements(body: bytes) -> list[bytes]:
 
 
 def members(body: bytes) -> dict[str, bytes]:
-    """The members of a JSON object, each value byte for byte. Raises Malformed."""
+    """Return the members of a JSON object, each value byte for byte. Raises Malformed."""
     try:
         return {name: bytes(raw) for name, raw in _members.decode(body).items()}
     except _ODD:
@@ -46,12 +46,12 @@ def members(body: bytes) -> dict[str, bytes]:
 
 
 def lines(body: bytes) -> list[bytes]:
-    """The lines of an NDJSON text, without line ends and empty lines."""
+    """Return the lines of an NDJSON text, without line ends and empty lines."""
     return [line for line in (line.rstrip(b"\r") for line in body.split(b"\n")) if line.strip()]
 
 
 def whole(body: bytes) -> bool:
-    """Is this a complete JSON document? Its members may still be odd."""
+    """Return whether this is a complete JSON document; single members may still be malformed."""
     try:
         _whole.decode(body)
     except _ODD:
@@ -60,11 +60,12 @@ def whole(body: bytes) -> bool:
 
 
 def load(record: bytes) -> Any:
-    """The record as Python values; lone surrogates become U+FFFD. Raises ValueError."""
+    """Return the record as Python values; lone surrogates become U+FFFD. Raises ValueError."""
     try:
         return _any.decode(record)
     except _ODD:
         pass
+    # Slower, but tolerant: json accepts control characters and lone surrogates.
     try:
         return _encodable(json.loads(record.decode("utf-8"), strict=False))
     except RecursionError:
@@ -76,7 +77,7 @@ def load(record: bytes) -> Any:
 
 
 def canonical(record: bytes) -> bytes:
-    """The same bytes for records that say the same, whatever the order of their members."""
+    """Return the same bytes for equal records, whatever the order of their members."""
     try:
         return msgspec.json.encode(load(record), order="sorted")
     except ValueError:
@@ -112,11 +113,12 @@ def _balanced(body: bytes) -> bool:
 
 
 def _cut(body: bytes, opening: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(name, value) of each member of the outermost object, or (b"", value) of an array."""
+    """Yield (name, value) for each member of the outermost object, or (b"", value) for an array."""
     if not body.lstrip().startswith(opening):
-        raise Malformed("not the JSON that was expected")
+        raise Malformed("not the expected JSON")
     open_brackets: list[bytes] = []
     start, name = 0, b""
+    # Brackets inside strings do not count: the pattern consumes a string as one token.
     for token in _TOKEN.finditer(body):
         match token[0]:
             case b"[" | b"{":
@@ -136,6 +138,6 @@ def _cut(body: bytes, opening: bytes) -> Iterator[tuple[bytes, bytes]]:
                 start, name = token.end(), b""
             case b":" if len(open_brackets) == 1 and opening == b"{" and not name:
                 name, start = body[start : token.start()].strip(), token.end()
-            case b'"':
-                raise Malformed("cut short inside a text")
-    raise Malformed("cut short")
+            case b'"':  # a quote that opens no complete string
+                raise Malformed("truncated inside a string")
+    raise Malformed("truncated")

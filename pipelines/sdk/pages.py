@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 Cursor = str
-"""A place in a stream, made and read by its stream alone."""
+"""An opaque position in a stream; only the stream that made it can read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Times from `since` up to, not including, `until`; both aware and in UTC."""
+    """The half-open time range [since, until); both ends are aware and in UTC."""
 
     since: datetime
     until: datetime
@@ -20,7 +20,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """What was asked for and will not come, such as a file the vendor no longer has."""
+    """A range whose records will never arrive, such as a file the vendor has deleted."""
 
     span: Span
     reason: str
@@ -28,17 +28,17 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One answer: records as they came, and the place that resumes after them."""
+    """One response: its records, and the cursor that resumes after them."""
 
     records: Sequence[bytes]
-    """Each record's exact bytes."""
+    """The exact bytes of each record."""
     cursor: Cursor
-    """Once the records have landed, `pages` may start from here."""
+    """Where `pages` may resume once the records have landed."""
     covers: Span | None = None
-    """What is known to have been asked for completely once this page has landed."""
+    """The range that is fetched completely once this page has landed."""
     gaps: Sequence[Gap] = ()
-    """What will be missing for ever."""
+    """Ranges that will stay missing forever."""
     milestone: bool = False
-    """The cursor is worth keeping although no record came with it."""
+    """Save the cursor even if the page has no records."""
     fallback_time: datetime | None = None
-    """The time of records that carry none, such as the time in a log file's name."""
+    """For records without a time of their own, such as the time in a log file's name."""

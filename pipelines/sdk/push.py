@@ -13,22 +13,22 @@ from pydantic import SecretStr
 from pipelines.sdk.pages import Page
 
 Headers = Mapping[str, str]
-"""Of a request, by lower-case name; no name twice."""
+"""Request headers by lower-case name; each name occurs once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What a vendor sent by itself, once it is known to come from there."""
+    """A webhook request that has passed authentication."""
 
     headers: Headers
-    """Those that `Push.keeps` names."""
+    """The headers listed in `Push.keeps`."""
     body: bytes
-    """Unpacked."""
+    """Decompressed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """Records that were handed in; each as exact as the vendor sent it."""
+    """Records contained in the delivery, byte for byte as sent."""
 
     stream: str
     records: Sequence[bytes]
@@ -36,7 +36,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Something that is to be fetched now, by `Push.fetch`."""
+    """A reference to content that `Push.fetch` fetches now."""
 
     stream: str
     item: bytes
@@ -44,23 +44,23 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Something has happened: a round of the stream will bring it."""
+    """A hint that a stream has new events: it triggers an immediate poll."""
 
     stream: str
     told: Sequence[bytes] = ()
-    """What was said of it: records by whose identity it can be told whether it has come."""
+    """Records whose identity shows whether polling has stored the events already."""
 
 
 Held = Pushed | Named | Look
-"""What a delivery holds."""
+"""One item of a delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where an integration is to be pushed to, and with which secret."""
+    """The address and the secret for pushes to one integration."""
 
     name: str
-    """The integration's own in auditlake.toml."""
+    """The integration's name in auditlake.toml."""
     address: str
     secret: SecretStr
     streams: Sequence[str]
@@ -68,15 +68,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What a vendor knows of us."""
+    """A registered webhook, as the vendor reports it."""
 
     stream: str
-    """Or several, with commas."""
+    """Several streams are separated by commas."""
     id: str
     active: bool = True
     expires: datetime | None = None
     resource: str = ""
-    """What else it takes to end it."""
+    """A second identifier, where removal needs one."""
     note: str = ""
 
 
@@ -85,36 +85,36 @@ Known = Sequence[Subscription]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """How subscriptions are made by the vendor's API; each is given those known so far."""
+    """Manages subscriptions through the vendor's API; each call receives those known so far."""
 
     register: Callable[[Any, httpx.Client, Endpoint, Known, datetime], Known]
-    """(settings, client, endpoint, known, now) -> what there is now; renews what there was."""
+    """(settings, client, endpoint, known, now) -> the current ones; creates or renews them."""
     look: Callable[[Any, httpx.Client, Endpoint, Known], Known]
-    """What of it the vendor still has, and in which state."""
+    """(settings, client, endpoint, known) -> the current ones with their state."""
     remove: Callable[[Any, httpx.Client, Endpoint, Known], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Push:
-    """What a vendor sends by itself: how it is told from a forgery, and what it holds."""
+    """A vendor's webhooks: how to authenticate, read and register them."""
 
     authentic: Callable[[Headers, str], bool]
-    """(headers, secret): compares in constant time, and is asked before a body is read."""
+    """(headers, secret) -> is it genuine? Runs in constant time, before the body is read."""
     read: Callable[[Any, Delivery], Sequence[Held]]
-    """(settings, delivery) -> what it holds; nothing for a greeting. Raises Malformed."""
+    """(settings, delivery) -> its items; none for a handshake. Raises Malformed."""
     keeps: tuple[str, ...] = ()
     """Headers that `read` needs."""
     media_types: frozenset[str] = frozenset({"application/json"})
-    """What a body may be; "" where the vendor may leave it unsaid."""
+    """Accepted content types; "" accepts a request without one."""
     packed: bool = False
-    """Whether a body may be gzip."""
+    """Whether the body may be compressed with gzip."""
     challenge: Callable[[Headers], bytes | None] | None = None
-    """The answer to a GET by which the vendor tries the address, before any secret: JSON."""
+    """The JSON response to the GET by which a vendor verifies the address; carries no secret."""
     fetch: Callable[[Any, httpx.Client, bytes], Page] | None = None
-    """(settings, client, item) -> what a Named stands for."""
+    """(settings, client, item) -> the page that a Named refers to."""
     enrolment: Enrolment | None = None
-    """None: only the vendor's console does it, by `steps`."""
+    """None: webhooks are set up in the vendor's console only, following `steps`."""
     steps: Sequence[str] = ()
-    """What a person does in the console; {address} and {secret} are filled in."""
+    """Instructions for the console; {address} and {secret} are filled in."""
     auth: Callable[[Any], httpx.Auth] | None = None
-    """How to sign in for the enrolment, where that takes other rights than reading."""
+    """Authentication for the enrolment, where it needs permissions beyond reading."""

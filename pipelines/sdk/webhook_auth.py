@@ -1,4 +1,4 @@
-"""Ways by which several vendors show that a push is theirs."""
+"""Webhook authentication shared by several vendors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pipelines.sdk.push import Headers
 
 
 def same(given: str, secret: str) -> bool:
-    """In a time that says nothing about where they differ."""
+    """Compare in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret.encode())
 
 
 def authorised(headers: Headers, secret: str) -> bool:
-    """Authorization: the secret alone, after Bearer, or as the password of Basic."""
+    """Check the Authorization header: the bare secret, a Bearer token or a Basic password."""
     scheme, _, rest = headers.get("authorization", "").strip().rpartition(" ")
     scheme = scheme.strip().lower()
     given = _password(rest) if scheme == "basic" else rest

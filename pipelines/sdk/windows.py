@@ -1,11 +1,11 @@
-"""Windows of event time: what to ask next, and what has been asked completely. The plan is pure.
+"""Fetch a log in windows of event time, and re-read old windows for late events. Pure planning.
 
-Waiting for late events delays all; never looking back loses them. So a round reads up to now, and
-older spans are read again when they have reached the ages of a ladder, up to the lag the vendor
-admits: an event that is late by L is found at the latest by the first rung of age L or more. Once
-the lake knows how late records really are, the rungs below that lag move to where they find most,
-within a number of questions a day. A window read again costs requests and no rows, because of the
-anti-join.
+Waiting for late events would delay everything; never looking back would lose them. So each round
+reads up to now, and older ranges are re-read once they reach certain ages, up to the vendor's
+published lag: an event that is late by L is found by the first re-read at age L or more. Once the
+lake has measured how late records are, the re-reads below that lag move to the ages where they
+find the most, within a daily budget of queries. Re-reading costs requests but adds no rows, because
+known records are skipped.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from pipelines.sdk import json_records
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 
 Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
-"""Asks for all records of a span, both ends included or not; yields an answer's records each."""
+"""Fetches all records of a span and yields those of each response; the ends may be inclusive."""
 
-_WORTH = timedelta(hours=1)
+_MILESTONE = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _MARGIN = 1.25
-_EVER = datetime.min.replace(tzinfo=UTC)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """How a stream is walked."""
+    """The plan of a stream: its windows, and the ages at which they are re-read."""
 
     window: timedelta
-    """The longest span of one question."""
+    """The longest range of one query."""
     settle: timedelta
-    """Every round looks back so far behind what it has."""
+    """How far every round reads back behind the previous one."""
     ages: tuple[timedelta, ...] = ()
-    """Spans are read again once they are so old; the last is the vendor's greatest lag."""
+    """Ages at which ranges are re-read; the last is the vendor's greatest lag."""
     keeps: timedelta | None = None
-    """What is older is not asked for: the vendor would refuse."""
+    """The vendor's retention: anything older is not queried, because it would be refused."""
     always: tuple[timedelta, ...] = ()
-    """The vendor's own lag, and what else stays whatever is measured."""
+    """Ages that stay whatever is measured, among them the vendor's own lag."""
     per_day: float = 150
-    """At most so many questions a day are spent on other ages."""
+    """The most queries per day to spend on other ages."""
 
     def step(self, age: timedelta) -> timedelta:
-        """How much must have come to this age before it is read again."""
+        """Return the length of the range that must have reached this age before it is re-read."""
         return max(age / 4, self.settle)
 
     def cost(self, ages: Sequence[timedelta]) -> float:
-        """Questions a day."""
+        """Return the queries per day that re-reading at these ages takes."""
         return sum(_DAY / self.step(age) for age in ages)
 
 
 class Rung(NamedTuple):
-    """All before `reached` has been asked for when it was at least of this age."""
+    """Everything before `reached` has been read when it was at least this old."""
 
     age: timedelta
     reached: datetime
@@ -65,20 +65,20 @@ class Rung(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a stream has come; each time is a bound before which all is done."""
+    """How far a stream has been read; everything before each of its times is done."""
 
     live: datetime
-    """Asked for up to here."""
+    """Read up to here."""
     again: tuple[Rung, ...]
     history: Span | None = None
-    """Still to be read, from its end to its beginning."""
+    """The range still to be read, from its end to its beginning."""
     rest: Ask | None = None
-    """What is left of a question that was interrupted."""
+    """The rest of a query that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A span to ask for, and the progress once it has landed."""
+    """A span to query, and the progress once it has landed."""
 
     span: Span
     then: Progress
@@ -87,7 +87,7 @@ class Ask:
 def ladder(
     *, window: timedelta, settle: timedelta, lag: timedelta, keeps: timedelta | None = None
 ) -> Ladder:
-    """Rungs four times as old each, from `settle` to `lag`."""
+    """Return a plan whose ages grow by a factor of four, from `settle` to `lag`."""
     ages: list[timedelta] = []
     age = settle * 4
     while age < lag:
@@ -99,10 +99,10 @@ def ladder(
 
 
 def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
-    """Ages at which to read again: just beyond each of these lags, and the vendor's own at last.
+    """Return the ages for re-reads: just beyond each measured lag, and the vendor's own lag last.
 
-    `late` are quantiles of what was measured. Where the questions would be more than are allowed,
-    the youngest ages, which cost most, are left out; the vendor's own lag never is.
+    `late` holds quantiles of the measured lag. If the queries would exceed the daily budget, the
+    youngest ages are dropped first, since they cost the most; the vendor's own lag is always kept.
     """
     if not steps.always:
         return ()
@@ -110,6 +110,7 @@ def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
     wanted = [lag * _MARGIN for lag in late if steps.settle < lag and lag * _MARGIN < longest]
     ages = list(steps.always)
     for age in sorted(wanted, reverse=True):
+        # A re-read at up to twice this age makes this one redundant.
         near = any(age <= other < 2 * age for other in ages)
         if not near and steps.cost([*ages, age]) - steps.cost(steps.always) <= steps.per_day:
             ages.append(age)
@@ -117,7 +118,7 @@ def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
 
 
 def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
-    """The first progress: the last window at once, all before it as history."""
+    """Return the first progress: the latest window is live, everything before it is history."""
     now, since = now.replace(microsecond=0), since.replace(microsecond=0)
     recent = max(since, now - steps.window)
     return Progress(
@@ -128,12 +129,12 @@ def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
 
 
 def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
-    """What to ask next: what was interrupted, the present, what has come of age, then history.
+    """Return the next query: an interrupted one, then live, then re-reads, then history.
 
-    None: all is done.
+    None if everything is done.
     """
     now = now.replace(microsecond=0)
-    oldest = now - steps.keeps if steps.keeps else _EVER
+    oldest = now - steps.keeps if steps.keeps else _BEGINNING
     progress = _still_kept(progress, oldest)
     if progress.rest:
         return progress.rest
@@ -159,7 +160,7 @@ def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
 
 
 def _still_kept(progress: Progress, oldest: datetime) -> Progress:
-    """The progress without what the vendor has dropped meanwhile."""
+    """Return the progress without the ranges that the vendor has deleted meanwhile."""
     history, rest = _kept(progress.history, oldest), progress.rest
     if rest:
         span = _kept(rest.span, oldest)
@@ -181,15 +182,15 @@ def _kept(span: Span | None, oldest: datetime) -> Span | None:
 
 
 def begin(steps: Ladder) -> Callable[[datetime, datetime], Cursor]:
-    """`begin` of a stream that is walked in windows."""
+    """Return the `begin` of a stream that is read in windows."""
     return lambda since, now: _dump(start(steps, since, now))
 
 
 def between(steps: Ladder) -> Callable[[Span, datetime], Cursor]:
-    """`between` of a stream that is walked in windows: nothing but this span of history."""
+    """Return the `between` of a stream that is read in windows: one span, as history only."""
 
     def cursor(span: Span, now: datetime) -> Cursor:
-        # Far ahead of the clock, so that there is no present and nothing to read again.
+        # Ahead of the clock, so that nothing is live and nothing is due for a re-read.
         ahead = now.replace(microsecond=0) + timedelta(days=1)
         again = tuple(Rung(age, ahead) for age in steps.ages)
         return _dump(Progress(live=ahead, again=again, history=span))
@@ -198,10 +199,11 @@ def between(steps: Ladder) -> Callable[[Span, datetime], Cursor]:
 
 
 def learn(steps: Ladder) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
-    """`learn` of a stream that is walked in windows: the rungs move to where records are late."""
+    """Return the `learn` of a stream that is read in windows: re-reads move to measured lags."""
 
     def learned(cursor: Cursor, late: Sequence[timedelta]) -> Cursor:
         progress = _load(cursor, steps)
+        # `rest.then` has the ages of the interrupted query; change them after it has landed.
         if progress.rest:
             return cursor
         return _dump(replace(progress, again=_moved(progress, climb(steps, late))))
@@ -210,7 +212,8 @@ def learn(steps: Ladder) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
 
 
 def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Rung, ...]:
-    """What was read at some age was read at any lesser age too."""
+    """Return the re-reads at new ages, as far as the old ones have covered them."""
+    # A range that was read at some age needs no re-read at a lesser age.
     return tuple(
         Rung(
             age,
@@ -226,10 +229,11 @@ def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Rung, ...]:
 def pages(
     steps: Ladder, read: Read, time: str | None = None
 ) -> Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]:
-    """`pages` of a stream that is walked in windows: the cursor moves when a window is complete.
+    """Return the `pages` of a stream that is read in windows; `read` fetches one window.
 
-    Where the vendor orders a window by the RFC 3339 text at the path `time`, either way, it moves
-    with each answer, so that a burst is not read from its start again.
+    The cursor moves when a window is complete. If the vendor sorts windows by the RFC 3339 text at
+    the path `time`, in either direction, it moves with each response, so that an interrupted burst
+    resumes where it stopped.
     """
 
     def walk(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
@@ -240,24 +244,28 @@ def pages(
                 if isinstance(answer, Gap):
                     yield Page(records=(), cursor=_dump(progress), gaps=(answer,))
                     continue
-                done, left = _done(left, answer, time) if time else (None, left)
+                done, left = _split(left, answer, time) if time else (None, left)
                 if done:
                     progress = replace(progress, rest=replace(ask, span=left))
                 yield Page(records=answer, cursor=_dump(progress), covers=done)
             progress = ask.then
-            worth = _worth_keeping(kept, progress)
-            yield Page(records=(), cursor=_dump(progress), covers=left, milestone=worth)
-            kept = progress if worth else kept
+            milestone = _is_milestone(kept, progress)
+            yield Page(records=(), cursor=_dump(progress), covers=left, milestone=milestone)
+            kept = progress if milestone else kept
 
     return walk
 
 
-def _done(left: Span, answer: Sequence[bytes], time: str) -> tuple[Span | None, Span]:
-    """What an answer has covered of a span, and what is left of it; what is equal is left."""
+def _split(left: Span, answer: Sequence[bytes], time: str) -> tuple[Span | None, Span]:
+    """Return the part of a span that a response has covered, or None, and the remainder.
+
+    The time of its last record is in the remainder, since more records may have the same time.
+    """
     try:
         first, last = (_time(answer[place], time) for place in (0, -1))
     except (IndexError, ValueError, TypeError):
         return None, left
+    # Newest first: `until` is exclusive, so the remainder ends one tick after the last record.
     if last < first and left.since < last < left.until - _TICK:
         until = last + _TICK
         return Span(since=until, until=left.until), Span(since=left.since, until=until)
@@ -270,7 +278,7 @@ _TICK = timedelta(milliseconds=1)
 
 
 def _time(record: bytes, path: str) -> datetime:
-    """Raises ValueError and TypeError."""
+    """Return the time at a dotted path. Raises ValueError or TypeError."""
     value = json_records.load(record)
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -278,13 +286,13 @@ def _time(record: bytes, path: str) -> datetime:
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _worth_keeping(kept: Progress, progress: Progress) -> bool:
-    """Has so much been asked in vain that it should not be asked again?"""
+def _is_milestone(kept: Progress, progress: Progress) -> bool:
+    """Return whether enough empty time was read since the saved cursor to save it again."""
     if kept.history and not progress.history:
         return True
     reached = {rung.age: rung.reached for rung in kept.again}
     moved = [after - reached.get(age, after) for age, after in progress.again]
-    return any(gain >= _WORTH for gain in (progress.live - kept.live, *moved))
+    return any(gain >= _MILESTONE for gain in (progress.live - kept.live, *moved))
 
 
 def _dump(progress: Progress) -> Cursor:
@@ -306,7 +314,7 @@ def _ends(span: Span) -> list[str]:
 
 
 def _load(cursor: Cursor, steps: Ladder) -> Progress:
-    """The progress of a cursor; where the vendor's lag is another now, so are the ages."""
+    """Return the progress in a cursor, with new ages if the vendor's lag has changed since."""
     progress = _read(json.loads(cursor), steps)
     if not {*steps.always} <= {rung.age for rung in progress.again}:
         return replace(progress, again=_moved(progress, steps.ages))

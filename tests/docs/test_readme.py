@@ -1,4 +1,4 @@
-"""What the README and the example configuration say of the integrations is what the code says."""
+"""The README and the example configuration match the integrations."""
 
 import re
 import tomllib
@@ -37,7 +37,7 @@ def row(found: Integration) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_table_says_what_the_integration_says_of_itself(kind):
+def test_the_table_matches_the_integration(kind):
     assert row(registry.kind(kind)) in README.splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Asking politely: what is asked again, how long, and what the operator is told."""
+"""The HTTP client: retries, rate limits, and errors that help the operator."""
 
 import httpx
 import pytest
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Vendor:
-    """Plays back answers; an exception among them is raised."""
+    """Replays responses; an exception among them is raised."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -69,13 +69,13 @@ def client(vendor, clock, manners=None):
     ],
     ids=["503", "html 500", "429", "timeout", "reset", "truncated"],
 )
-def test_passing_trouble_is_asked_again(trouble):
+def test_a_transient_failure_is_retried(trouble):
     vendor, clock = Vendor(trouble, trouble, OK), Clock()
     assert client(vendor, clock).get("/api/v1/logs").status_code == 200
     assert len(vendor.requests) == 3
 
 
-def test_pauses_grow_and_end():
+def test_backoff_grows_and_ends():
     vendor, clock = Vendor(httpx.Response(503)), Clock()
     with pytest.raises(Unavailable, match="503"):
         client(vendor, clock).get("/api/v1/logs?after=x")
@@ -84,7 +84,7 @@ def test_pauses_grow_and_end():
     assert sum(clock.slept) < 120
 
 
-def test_a_throttled_vendor_is_obeyed_by_its_own_clock():
+def test_retry_after_is_measured_by_the_vendors_clock():
     headers = {
         "Date": "Mon, 01 Jun 2026 10:00:00 GMT",
         "X-Rate-Limit-Limit": "60",
@@ -99,7 +99,7 @@ def test_a_throttled_vendor_is_obeyed_by_its_own_clock():
 @pytest.mark.parametrize(
     ("kind", "first"), [("google_workspace", 5), ("entra_id", 10), ("office_365", 30)]
 )
-def test_a_throttled_answer_without_a_time_is_waited_out_ever_longer(kind, first):
+def test_throttling_without_a_time_backs_off_exponentially(kind, first):
     vendor, clock = Vendor(httpx.Response(429), httpx.Response(429), OK), Clock()
     client(vendor, clock, registry.kind(kind).manners).get("/x")
     assert clock.slept == [first, min(60, 2 * first)]
@@ -119,7 +119,7 @@ def test_requests_slow_down_before_the_limit():
     assert clock.now == pytest.approx(5.0)
 
 
-def test_a_rate_is_kept():
+def test_a_rate_limit_is_kept():
     clock = Clock()
     pace = RateLimiter(Manners(rate=(5, 10.0)), clock, clock.sleep)
     times = []
@@ -129,7 +129,7 @@ def test_a_rate_is_kept():
     assert all(later - earlier >= 10 for earlier, later in zip(times, times[5:], strict=False))
 
 
-def test_a_wait_beyond_all_patience_is_left_to_the_next_round():
+def test_too_long_a_wait_is_left_to_the_next_round():
     vendor, clock = Vendor(httpx.Response(429, headers={"Retry-After": "86400"})), Clock()
     with pytest.raises(Unavailable, match="429"):
         client(vendor, clock).get("/x")
@@ -139,7 +139,7 @@ def test_a_wait_beyond_all_patience_is_left_to_the_next_round():
 @pytest.mark.parametrize(
     ("status", "word"), [(401, "token"), (403, "Read-only"), (404, "base_url")]
 )
-def test_a_refusal_says_what_to_do_and_no_secret(status, word):
+def test_a_refusal_explains_what_to_do_and_shows_no_secret(status, word):
     body = {"errorSummary": "Authorization: SSWS s3cret"}
     vendor = Vendor(httpx.Response(status, json=body))
     with pytest.raises(Refused, match=word) as error:

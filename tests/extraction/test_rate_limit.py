@@ -1,4 +1,4 @@
-"""A credential's limits hold for all processes of a machine, and anyone can see what comes next."""
+"""Rate limits are shared by all processes of a machine, and so is the time of the next poll."""
 
 import stat
 import time
@@ -33,7 +33,7 @@ def pace(path, clock, rate=(4, 10.0)):
     return RateLimiter(Manners(rate=rate), clock, clock.sleep, path)
 
 
-def test_what_one_sends_counts_for_the_other(tmp_path):
+def test_requests_of_one_client_count_for_another(tmp_path):
     clock, started = Clock(), Clock().now
     both = [pace(tmp_path / "turns", clock) for _ in range(2)]
     for number in range(9):
@@ -41,7 +41,7 @@ def test_what_one_sends_counts_for_the_other(tmp_path):
     assert clock.now - started >= 20
 
 
-def test_what_one_was_told_to_wait_the_other_waits_too(tmp_path):
+def test_throttling_of_one_client_holds_for_another(tmp_path):
     clock, started = Clock(), Clock().now
     one, other = (pace(tmp_path / "turns", clock, rate=None) for _ in range(2))
     other.wait()
@@ -51,7 +51,7 @@ def test_what_one_was_told_to_wait_the_other_waits_too(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[1e99]", "{}", "[5, null]"])
-def test_what_is_left_there_by_others_keeps_nobody_waiting(tmp_path, text):
+def test_an_invalid_state_file_keeps_nobody_waiting(tmp_path, text):
     (tmp_path / "turns").write_text(text)
     clock = Clock()
     pace(tmp_path / "turns", clock).wait()
@@ -64,7 +64,7 @@ def send(path, count):
         mine.wait()
 
 
-def test_processes_share_a_limit(tmp_path):
+def test_processes_share_a_rate_limit(tmp_path):
     context, path, started = get_context("spawn"), tmp_path / "turns", time.time()
     senders = [context.Process(target=send, args=(path, 30)) for _ in range(2)]
     for sender in senders:
@@ -77,7 +77,7 @@ def test_processes_share_a_limit(tmp_path):
     assert time.time() - started >= 1.0  # sixty, twenty at a time
 
 
-def test_a_place_names_the_credential_and_holds_no_secret(still_world):
+def test_a_state_file_is_named_by_the_credential_and_contains_no_secret(still_world):
     source, other = still_world.source("okta"), still_world.source("okta", base_url="http://[::1]")
     path = rate_limit.state_file("okta", source.settings)
     assert path == rate_limit.state_file("okta", still_world.source("okta", api_token="x").settings)
@@ -86,14 +86,14 @@ def test_a_place_names_the_credential_and_holds_no_secret(still_world):
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_the_plan_of_a_stream_is_there_for_all(lake):
+def test_the_next_poll_of_a_stream_is_shared(lake):
     assert schedule.load(lake, LOG) is None
     plan = NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
     schedule.save(lake, LOG, plan)
     assert schedule.load(lake, LOG) == plan
 
 
-def test_the_sensor_says_when_it_looks_next_and_why(still_world):
+def test_the_sensor_records_when_it_polls_next_and_why(still_world):
     world = still_world
     world.poll("okta")
     made = definitions.definitions(world.lake, [world.source("okta")])
@@ -115,7 +115,9 @@ def test_the_sensor_says_when_it_looks_next_and_why(still_world):
     assert plan.why in again.skip_message
 
 
-def test_without_a_temporary_folder_each_goes_by_itself(still_world, lake, tmp_path, monkeypatch):
+def test_without_a_temporary_folder_each_process_limits_itself(
+    still_world, lake, tmp_path, monkeypatch
+):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setattr(rate_limit.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     source = still_world.source("okta")

@@ -1,4 +1,4 @@
-"""Atlassian's own ways: a cursor that never ends, one that is lost, a stream that is refused."""
+"""Atlassian's peculiarities: a cursor that never ends, a lost cursor, a refused stream."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def all_there(world):
     return sorted(stored["raw_sha256"]) == sorted(world.issued("atlassian", "events"))
 
 
-def test_the_newest_come_first_and_history_after(still_world):
+def test_new_events_come_first_and_history_after(still_world):
     source = still_world.source("atlassian")
     (stream,) = source.streams()
     now = datetime.now(UTC)
@@ -38,7 +38,7 @@ def test_the_newest_come_first_and_history_after(still_world):
     assert pages[-1].milestone
 
 
-def test_a_late_event_comes_with_the_next_round(still_world):
+def test_a_late_event_is_fetched_in_the_next_round(still_world):
     still_world.poll("atlassian")
     log = still_world.running.sandbox.log("atlassian", "events")
     late = json.loads(log.visible()[0].raw)
@@ -50,7 +50,7 @@ def test_a_late_event_comes_with_the_next_round(still_world):
     assert still_world.stored("atlassian", "events")["raw"].to_list()[-1] == raw.decode()
 
 
-def test_a_lost_cursor_is_no_lost_event(still_world):
+def test_a_lost_cursor_loses_no_event(still_world):
     still_world.poll("atlassian")
     place = json.loads(raw.position(still_world.lake, LOG).cursor)
     coverage.record(
@@ -70,9 +70,7 @@ def _claim():
 
 
 @pytest.mark.parametrize("refused", ["nowhere", "events-stream"])
-def test_where_large_pages_are_refused_smaller_ones_are_asked_for(
-    still_world, monkeypatch, refused
-):
+def test_refused_large_pages_are_replaced_by_smaller_ones(still_world, monkeypatch, refused):
     monkeypatch.setattr(playing, "_MOST", 50)
     monkeypatch.setattr(atlassian, "_DOCUMENTED_LIMIT", 50)
     still_world.disorder(
@@ -84,7 +82,7 @@ def test_where_large_pages_are_refused_smaller_ones_are_asked_for(
     assert all_there(still_world)
 
 
-def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):
+def test_a_refused_stream_falls_back_to_the_query(still_world):
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=404, path="events-stream", every=True)
     )
@@ -96,7 +94,7 @@ def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):
     assert again.requests <= 2
 
 
-def test_a_stream_that_comes_back_is_taken_up_again(still_world):
+def test_a_stream_that_comes_back_is_resumed(still_world):
     gone = Fault(kind="atlassian", fault="status", status=403, path="events-stream", every=True)
     still_world.disorder(gone)
     still_world.poll("atlassian")
@@ -123,7 +121,7 @@ def test_a_stream_that_ends_later_is_replaced_by_the_query(still_world):
     assert (report.error, report.rows) == (None, 1)
 
 
-def test_what_is_refused_both_ways_is_an_error_that_changes_nothing(still_world):
+def test_a_refusal_of_both_apis_is_an_error_that_changes_nothing(still_world):
     still_world.poll("atlassian")
     before = raw.position(still_world.lake, LOG).cursor
     still_world.disorder(Fault(kind="atlassian", fault="status", status=403, every=True))
@@ -132,7 +130,7 @@ def test_what_is_refused_both_ways_is_an_error_that_changes_nothing(still_world)
     assert raw.position(still_world.lake, LOG).cursor == before
 
 
-def test_a_lost_cursor_of_history_begins_the_history_again(still_world, monkeypatch):
+def test_a_lost_history_cursor_restarts_the_history(still_world, monkeypatch):
     monkeypatch.setattr(atlassian, "_LIMIT", 20)
     source = still_world.source("atlassian")
     (stream,) = source.streams()
@@ -173,7 +171,7 @@ def played(*pages):
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
 
 
-def test_only_an_empty_page_ends_the_stream_whatever_a_page_holds():
+def test_only_an_empty_page_ends_the_stream():
     found, last = played((["a", "b"], "1"), (["c"], "2"), (["d", "e"], "3"), ([], "3"))
     assert found == ["a", "b", "c", "d", "e"]
     assert json.loads(last.cursor)["live"] == "3"
@@ -185,7 +183,7 @@ def test_a_cursor_that_does_not_move_ends_the_stream():
     assert found == ["a", "a"]
 
 
-def test_an_answer_without_data_is_no_empty_log():
+def test_a_response_without_data_is_not_an_empty_log():
     with pytest.raises(Unavailable, match="without data"):
         atlassian._answer(httpx.Response(200, json={"meta": {"next": "1"}}))
     assert atlassian._answer(httpx.Response(200, json={"data": None, "meta": None})) == ([], None)
@@ -194,7 +192,7 @@ def test_an_answer_without_data_is_no_empty_log():
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "API keys"), (403, "read:events:admin"), (404, "org_id")]
 )
-def test_a_refusal_says_what_to_do(still_world, status, said):
+def test_a_refusal_explains_what_to_do(still_world, status, said):
     still_world.disorder(Fault(kind="atlassian", fault="status", status=status, every=True))
     (report,) = still_world.poll("atlassian")
     assert said in report.error
@@ -216,7 +214,7 @@ def test_a_limit_is_waited_out_until_the_reset(still_world):
     assert 40 < max(waited) < 47
 
 
-def test_times_are_asked_in_milliseconds():
+def test_times_are_sent_in_milliseconds():
     stream = registry.kind("atlassian").streams(None)[0]
     now = datetime(2026, 3, 1, tzinfo=UTC)
     place = json.loads(stream.begin(now - timedelta(days=180), now))
@@ -228,7 +226,7 @@ def test_times_are_asked_in_milliseconds():
     ("reset", "seconds"),
     [("2026-05-01T00:00:42.5Z", 42.5), ("2026-05-01T00:00Z", 60), ("soon", 60), (None, 60)],
 )
-def test_a_reset_to_the_minute_is_waited_out_to_its_end(reset, seconds):
+def test_a_reset_cut_to_the_minute_is_waited_out_to_its_end(reset, seconds):
     headers = {"Date": "Fri, 01 May 2026 00:00:00 GMT", "X-RateLimit-Remaining": "0"}
     if reset:
         headers["X-RateLimit-Reset"] = reset

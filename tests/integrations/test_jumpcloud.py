@@ -1,4 +1,4 @@
-"""What is special about JumpCloud: places in headers, two ways in, records of many shapes."""
+"""JumpCloud's peculiarities: positions in headers, two kinds of credentials, varied records."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def page(*ids, limit=2, after=None):
     return httpx.Response(200, json=[{"id": i} for i in ids], headers=headers)
 
 
-def test_the_same_query_is_repeated_with_the_place_of_the_latest_answer():
+def test_the_query_is_repeated_with_the_position_of_the_last_response():
     answers = [page("a", "b", after=[1, "x"]), page("c", "d", after=[2, "y"]), page(after=[3, "z"])]
     asked = []
 
@@ -57,24 +57,24 @@ def test_the_same_query_is_repeated_with_the_place_of_the_latest_answer():
     )
 
 
-def test_a_page_that_is_not_full_is_the_last_although_it_names_a_place():
+def test_a_page_that_is_not_full_is_the_last_despite_its_position():
     client = played(lambda request: page("a", limit=2, after=[1, "x"]))
     assert len(list(jumpcloud.read(client, DAY))) == 1
 
 
-def test_a_full_page_without_a_place_is_an_error_and_never_the_end():
+def test_a_full_page_without_a_position_is_an_error_and_never_the_end():
     client = played(lambda request: page("a", "b"))
     with pytest.raises(Refused, match="underscore"):
         list(jumpcloud.read(client, DAY))
 
 
-def test_no_question_starts_in_the_future_or_after_its_end(still_world):
+def test_no_query_starts_in_the_future_or_after_its_end(still_world):
     still_world.poll("jumpcloud")
     _, asked = still_world.running.sandbox.requests("jumpcloud")
     assert {request.status for request in asked} == {200}
 
 
-def test_the_sandbox_pages_by_places_that_change_and_stay_good(still_world):
+def test_the_sandbox_pages_by_positions_that_change_and_stay_valid(still_world):
     keys = sandbox.settings(f"{still_world.running.base_url}/jumpcloud")
     query = {"service": ["all"], "start_time": "2020-01-01T00:00:00Z", "limit": 50}
     headers = {"x-api-key": keys["api_key"]}
@@ -109,7 +109,7 @@ def now_span():
     return Span(since=now - timedelta(days=1), until=now)
 
 
-def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
+def test_a_wrong_client_secret_is_reported_with_a_fix(still_world):
     keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
     source = registry.source("jumpcloud", {**keys, "client_secret": "wrong"})
     with (
@@ -128,7 +128,7 @@ def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
         ({"org_id": "another"}, "org_id"),
     ],
 )
-def test_a_refusal_names_the_remedy(still_world, change, words):
+def test_a_refusal_explains_what_to_do(still_world, change, words):
     source = still_world.source("jumpcloud", **change)
     with service_client.connect(source) as client, pytest.raises(Refused, match=words):
         list(jumpcloud.read(client, now_span()))
@@ -156,7 +156,7 @@ def test_other_regions_are_another_base_url():
     assert asked == ["https://api.eu.jumpcloud.com/insights/directory/v1/events"]
 
 
-def test_radius_records_of_one_hash_are_told_apart_by_time():
+def test_radius_records_with_the_same_hash_differ_by_time():
     radius = "4F0A9C11-7B52-3D0E-9A43-0C2E6D7781F2"
     records = [
         json.dumps({"id": i, "timestamp": t}).encode()
@@ -179,8 +179,8 @@ def test_times_of_any_precision_are_read():
     assert rows["time"].dt.microsecond().to_list() == [0, 162000, 343344]
 
 
-def test_what_a_device_tells_days_later_is_found():
-    """An offline laptop: the windows of three days ago are asked for again."""
+def test_events_that_a_device_reports_days_later_are_found():
+    """An offline laptop: the windows of three days ago are read again."""
     asked = []
 
     def answer(request):

@@ -1,4 +1,4 @@
-"""What is special about Okta: OAuth and DPoP, next links, lost positions, the newest first."""
+"""Okta's peculiarities: OAuth and DPoP, next links, refused cursors, newest first."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def logs(*published, link=None):
 
 
 @pytest.mark.parametrize("client_id", [sandbox.CLIENT_ID, sandbox.DPOP_CLIENT_ID])
-def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, client_id):
+def test_oauth_uses_a_private_key_and_dpop_if_required(still_world, client_id):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
     source = registry.source("okta", keys)
     with service_client.connect(source) as client:
@@ -54,7 +54,7 @@ def test_an_expired_token_at_any_request_is_renewed(still_world, client_id):
             assert client.get("/api/v1/logs?limit=1").status_code == 200
 
 
-def test_a_wrong_key_is_said_with_the_remedy(still_world):
+def test_a_wrong_key_is_reported_with_a_fix(still_world):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", sandbox.CLIENT_ID)
     source = registry.source("okta", {**keys, "client_id": "somebody-else"})
     with (
@@ -64,7 +64,7 @@ def test_a_wrong_key_is_said_with_the_remedy(still_world):
         client.get("/api/v1/logs")
 
 
-def test_a_key_that_is_none_is_a_configuration_error():
+def test_an_invalid_key_is_a_configuration_error():
     with pytest.raises(ConfigurationError, match="private_key") as error:
         auth.private_key(SecretStr("-----BEGIN s3cret"), "okta: private_key")
     assert "s3cret" not in str(error.value)
@@ -105,7 +105,7 @@ def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still
     ) - timedelta(days=90)
 
 
-def test_a_live_position_the_vendor_forgot_is_told_apart():
+def test_a_refused_live_cursor_has_its_own_error():
     def answer(request):
         return httpx.Response(400) if "after=" in str(request.url) else logs()
 
@@ -114,7 +114,7 @@ def test_a_live_position_the_vendor_forgot_is_told_apart():
         list(okta.pages(played(answer), json.dumps(place), NOW))
 
 
-def test_a_history_position_the_vendor_forgot_is_taken_up_by_time():
+def test_a_refused_history_cursor_resumes_by_time():
     asked = []
 
     def answer(request):
@@ -133,7 +133,7 @@ def test_a_history_position_the_vendor_forgot_is_taken_up_by_time():
     assert pages[-2].milestone or pages[-1].milestone
 
 
-def test_a_lost_live_position_is_found_again(still_world):
+def test_a_lost_live_cursor_is_recovered(still_world):
     still_world.poll("okta")
     fault = Fault(kind="okta", fault="status", status=400, at=[0], count=1)
     still_world.disorder(fault)

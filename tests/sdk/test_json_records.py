@@ -1,4 +1,4 @@
-"""Cutting answers into records: every byte kept, odd records judged by themselves."""
+"""Splitting responses into records: every byte is kept, malformed records cost only themselves."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_members_are_the_documents_own_bytes(document):
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=3), min_size=1, max_size=4))
-def test_a_document_cut_short_is_never_whole(items):
+def test_a_truncated_document_is_never_complete(items):
     body = json.dumps(items).encode()
     assert json_records.whole(body)
     for end in range(1, len(body)):
@@ -50,7 +50,7 @@ def test_a_document_cut_short_is_never_whole(items):
     ],
     ids=["lone surrogate", "NUL", "deep", "leading zero", "huge", "duplicate key", "not UTF-8"],
 )
-def test_one_odd_record_does_not_cost_its_neighbours(odd):
+def test_one_malformed_record_does_not_cost_its_neighbours(odd):
     body = b'[{"id":"1"}, ' + odd + b' ,{"id":"3"}]'
     assert json_records.whole(body)
     assert json_records.elements(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
@@ -58,7 +58,7 @@ def test_one_odd_record_does_not_cost_its_neighbours(odd):
     assert json_records.members(wrapped) == {"value": body, "next": b'"x"'}
 
 
-def test_lone_surrogates_are_replaced_and_depth_is_said():
+def test_lone_surrogates_are_replaced_and_excessive_depth_is_reported():
     assert json_records.load(b'{"a":"x\\ud800y"}') == {"a": "x\ufffdy"}
     with pytest.raises(ValueError, match="deep"):
         json_records.load(b"[" * 200_000 + b"]" * 200_000)

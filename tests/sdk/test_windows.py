@@ -1,4 +1,4 @@
-"""The plan of windows: nothing within the published lag is ever missed, and idleness is cheap."""
+"""Planning windows: nothing within the published lag is missed, and idle rounds are cheap."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ rounds = st.lists(st.integers(1, 8 * 3600), min_size=1, max_size=12)
 
 
 class Vendor:
-    """Shows what has arrived, and counts questions."""
+    """Returns the events that have arrived, and counts queries."""
 
     def __init__(self, arrivals: list[tuple[datetime, datetime]]) -> None:
         self.arrivals = arrivals
@@ -74,7 +74,7 @@ def test_every_event_within_the_published_lag_is_found(happenings, pauses):
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=40))
-def test_rounds_close_together_ask_little(pauses):
+def test_frequent_rounds_send_few_queries(pauses):
     vendor, now = Vendor([]), START
     cursor = walk(vendor, windows.begin(STEPS)(START - HISTORY, START), now, set())
     vendor.asked.clear()
@@ -86,7 +86,7 @@ def test_rounds_close_together_ask_little(pauses):
     assert len(vendor.asked) <= len(pauses) + again
 
 
-def test_history_is_read_newest_first_and_wholly():
+def test_history_is_read_newest_first_and_completely():
     vendor = Vendor([])
     walk(vendor, windows.begin(STEPS)(START - HISTORY, START), START, set())
     assert vendor.asked[0].until == START
@@ -96,7 +96,7 @@ def test_history_is_read_newest_first_and_wholly():
     assert [s.until for s in vendor.asked] == sorted((s.until for s in vendor.asked), reverse=True)
 
 
-def test_a_window_cut_short_is_asked_again():
+def test_an_interrupted_window_is_read_again():
     class Broken(Vendor):
         def read(self, client, span):
             yield from super().read(client, span)
@@ -118,14 +118,14 @@ lags = st.lists(st.integers(0, 20 * 3600), max_size=4).map(
 
 
 @given(lags)
-def test_what_is_measured_never_takes_the_published_lag_away_and_stays_within_the_budget(late):
+def test_measured_lags_never_remove_the_published_lag_and_stay_within_the_budget(late):
     ages = windows.climb(STEPS, late)
     assert set(STEPS.always) <= set(ages)
     assert STEPS.cost(ages) <= STEPS.per_day + STEPS.cost(STEPS.always)
     assert list(ages) == sorted(set(ages))
 
 
-def test_reading_again_follows_the_lag_that_was_measured():
+def test_re_reads_follow_the_measured_lag():
     hour = timedelta(hours=1)
     assert windows.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
     assert windows.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
@@ -135,7 +135,7 @@ def test_reading_again_follows_the_lag_that_was_measured():
 
 @settings(max_examples=150, deadline=None)
 @given(events, rounds, st.lists(lags, min_size=1, max_size=4))
-def test_within_the_published_lag_nothing_is_missed_whatever_was_measured(
+def test_nothing_within_the_published_lag_is_missed_whatever_was_measured(
     happenings, pauses, measured
 ):
     arrivals = [
@@ -160,7 +160,7 @@ def test_within_the_published_lag_nothing_is_missed_whatever_was_measured(
 
 
 class Paged(Vendor):
-    """Answers of ten records, in one order or the other; may break off."""
+    """Yields responses of ten records, in either order; may break off."""
 
     def __init__(self, arrivals, *, newest_first):
         super().__init__(arrivals)
@@ -184,7 +184,7 @@ class Paged(Vendor):
 
 @settings(max_examples=60, deadline=None)
 @given(st.booleans(), st.lists(st.integers(0, 3 * 3600), min_size=1, max_size=80), st.data())
-def test_a_burst_is_resumed_inside_and_nothing_of_it_is_lost(newest_first, seconds, data):
+def test_an_interrupted_burst_resumes_in_the_middle_and_loses_nothing(newest_first, seconds, data):
     arrivals = [(START + timedelta(seconds=s // 60 * 60), START) for s in seconds]
     vendor, found, answers = Paged(arrivals, newest_first=newest_first), set(), 0
     now = START + timedelta(hours=4)
@@ -203,7 +203,7 @@ def test_a_burst_is_resumed_inside_and_nothing_of_it_is_lost(newest_first, secon
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_after_a_fault_a_window_goes_on_where_its_last_answer_ended(newest_first):
+def test_after_a_failure_a_window_resumes_after_its_last_response(newest_first):
     arrivals = [(START + timedelta(minutes=minute), START) for minute in range(100)]
     vendor, now = Paged(arrivals, newest_first=newest_first), START + timedelta(minutes=100)
     cursor, pages = windows.begin(STEPS)(START - timedelta(hours=1), START), []

@@ -140,7 +140,7 @@ def test_it_does_not_listen_where_a_secret_is_missing(tmp_path, names, host, sai
 def test_a_secret_is_long_and_an_integration_without_pushes_has_none():
     with pytest.raises(subscriptions.ConfigurationError, match="16 to 128"):
         source("okta", webhook_secret="short")
-    with pytest.raises(subscriptions.ConfigurationError, match="pushes nothing"):
+    with pytest.raises(subscriptions.ConfigurationError, match="has no webhooks"):
         source_of_entra()
 
 

@@ -1,7 +1,6 @@
-"""The two tables that the dashboard itself writes, which only ever grow: who looked, and views.
+"""The two append-only tables that the dashboard writes: `access` and `views`.
 
-`access` says who looked at what, since whoever reads logs leaves one; `views` names addresses of
-pages worth returning to.
+`access` is the audit log of the dashboard itself; `views` stores addresses of pages under names.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from deltalake.exceptions import TableNotFoundError
 
 Timestamp = pl.Datetime("us", "UTC")
 ACCESS: dict[str, pl.DataType] = {
-    "time": Timestamp,  # when it was asked
-    "who": pl.String(),  # the e-mail address of the sign-in, or the account on this machine
+    "time": Timestamp,  # when it was requested
+    "who": pl.String(),  # e-mail address of the sign-in, or local account
     "what": pl.String(),  # "searched", "opened", "looked up", "exported" or "refused"
-    "about": pl.String(),  # the address of the search, the event's name, the file's form
-    "events": pl.Int64(),  # how many events that was
+    "about": pl.String(),  # the search's parameters, the event's uid or the file format
+    "events": pl.Int64(),  # number of events
     "version": pl.Int64(),  # of the table `events` that was shown
 }
 VIEWS: dict[str, pl.DataType] = {
     "time": Timestamp,  # when it was saved
-    "who": pl.String(),  # by whom
-    "name": pl.String(),  # the newest row of a name counts
-    "address": pl.String(),  # the page's parameters; "" where the view was removed
+    "who": pl.String(),  # who saved it
+    "name": pl.String(),  # the newest row per name is valid
+    "address": pl.String(),  # the page's parameters; "" removes the view
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One thing that somebody looked at; the columns of ACCESS say what the fields mean."""
+    """One row of `access`; ACCESS describes the fields."""
 
     who: str
     what: str
@@ -44,7 +43,7 @@ class Seen:
 
 
 class Notes:
-    """One such table; it is made when first written."""
+    """One such table, created by its first row."""
 
     def __init__(
         self, uri: str, options: Mapping[str, str], schema: Mapping[str, pl.DataType]
@@ -54,11 +53,12 @@ class Notes:
         self._schema = dict(schema)
 
     def add(self, now: datetime, **row: Any) -> None:
-        """Committed on return. Raises what the store raises: what is not recorded is not shown."""
+        """Append a row, committed on return. Raises the store's errors: no record, no access."""
         write_deltalake(
             self._uri,
             pl.DataFrame([{"time": now, **row}], schema=self._schema),
             mode="append",
+            # Only a guard against accidents: writers can change the setting.
             configuration={"delta.appendOnly": "true"},
             storage_options=self._options,
         )
@@ -67,6 +67,7 @@ class Notes:
         self.add(now, **asdict(seen))
 
     def newest(self, most: int) -> pl.DataFrame:
+        """Return at most `most` rows, newest first; none if the table does not exist."""
         try:
             table = DeltaTable(self._uri, storage_options=self._options)
         except TableNotFoundError:
@@ -75,6 +76,6 @@ class Notes:
 
 
 def saved(rows: pl.DataFrame) -> list[tuple[str, str]]:
-    """(name, address) of the views there are, by name; `rows` are of VIEWS, newest first."""
+    """Return (name, address) of each view, sorted by name; `rows` are of VIEWS, newest first."""
     newest = rows.unique("name", keep="first", maintain_order=True).filter(pl.col("address") != "")
     return newest.sort("name").select("name", "address").rows()

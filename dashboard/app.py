@@ -1,8 +1,8 @@
 """The dashboard's server: `streamlit run dashboard/app.py`.
 
-The pages are in navigation.py. It also serves the exported files, piece by piece, and tells the
-browser to ask nobody but itself, whatever an event's text may say. It does not start where
-strangers could reach it and it would let them in.
+The pages are in navigation.py. This server also streams exported files, and its security headers
+keep the browser from contacting any other host, whatever an event contains. It refuses to start
+where other machines could reach it without sign-in.
 """
 
 from __future__ import annotations

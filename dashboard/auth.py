@@ -1,7 +1,7 @@
-"""Who may look: on loopback whoever can reach it, otherwise people who sign in and belong.
+"""Access control: on loopback every local user, elsewhere users who sign in and are authorised.
 
-Signing in is Streamlit's (OpenID Connect, `[auth]` in its secrets); whether somebody belongs is
-said by `[auditlake]` beside it and decided here, below every page. Without a rule nobody belongs.
+Streamlit handles sign-in (OpenID Connect, `[auth]` in its secrets). `[auditlake]` in the same file
+defines who is authorised, which is enforced here, below every page. Without a rule nobody is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Whom to let in: members of any of these groups, and owners of these domains' addresses."""
+    """Members of any of these groups are authorised, and verified addresses in these domains."""
 
     groups: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
@@ -24,50 +24,53 @@ class Rules:
 
 
 class NotSignedIn(Exception):
-    """Somebody has to sign in first."""
+    """Sign-in is required."""
 
 
 class Refused(Exception):
-    """Somebody who signed in does not belong; the text is his name."""
+    """Signed in but not authorised; the message is the user's name."""
 
 
 class Exposed(Exception):
-    """The server can be reached from elsewhere and asks nobody to sign in."""
+    """The server is reachable from other machines without sign-in."""
 
 
 def rules(secrets: Mapping[str, Any]) -> Rules:
-    """`[auditlake]` of Streamlit's secrets."""
-    said = secrets.get("auditlake", {})
+    """Return the rules in `[auditlake]` of Streamlit's secrets."""
+    section = secrets.get("auditlake", {})
     return Rules(
-        groups=frozenset(said.get("allowed_groups", ())),
-        domains=frozenset(domain.lower() for domain in said.get("allowed_domains", ())),
-        claim=said.get("groups_claim", "groups"),
+        groups=frozenset(section.get("allowed_groups", ())),
+        domains=frozenset(domain.lower() for domain in section.get("allowed_domains", ())),
+        claim=section.get("groups_claim", "groups"),
     )
 
 
 def belongs(claims: Mapping[str, Any], rules: Rules) -> bool:
-    """Do the claims of a sign-in satisfy any rule? An address counts only where it is verified."""
+    """Return True if the claims of a sign-in satisfy a rule; an address has to be verified."""
     named = claims.get(rules.claim) or ()
+    # Some providers send a single group as a plain string.
     groups = {named} if isinstance(named, str) else set(named)
     _, at, domain = str(claims.get("email") or "").rpartition("@")
+    # Exactly True: the string "false" is true to Python.
     verified = bool(at) and claims.get("email_verified") is True
     return bool(groups & rules.groups) or (verified and domain.lower() in rules.domains)
 
 
 def exposed(secrets: Mapping[str, Any], listens_on: str | None) -> bool:
-    """Can others reach the server, while it asks nobody to sign in?"""
+    """Return True if the server is reachable from other machines without sign-in."""
     return "auth" not in secrets and listens_on not in LOOPBACK
 
 
 def admitted(secrets: Mapping[str, Any], user: Mapping[str, Any], listens_on: str | None) -> str:
-    """The name of whoever is asking. Raises NotSignedIn, Refused or Exposed."""
+    """Return the user's name. Raises NotSignedIn, Refused or Exposed."""
     if exposed(secrets, listens_on):
         raise Exposed
+    # Local users cannot be distinguished: all are the account that runs the server.
     if "auth" not in secrets:
         return getpass.getuser()
     if not user.get("is_logged_in"):
         raise NotSignedIn
-    who = str(user.get("email") or user.get("sub") or "somebody without a name")
+    who = str(user.get("email") or user.get("sub") or "unnamed user")
     if not belongs(user, rules(secrets)):
         raise Refused(who)
     return who

@@ -71,10 +71,10 @@ class Known:
         return asked + every if asked and every else None
 
     def state(self, log: Log, now: datetime) -> str:
-        """ "up to date", "late", "failing" or "not asked": of the asking, not of the events."""
+        """ "up to date", "late", "failing" or "never polled": of polling, not of the events."""
         asked = self.asked_at.get(log)
         if asked is None:
-            return "not asked"
+            return "never polled"
         if any(at >= asked for _, at, _ in self.faults.get(log, ())):
             return "failing"
         pause = max(_QUIET, 4 * self.every.get(log, timedelta()))

@@ -1,4 +1,4 @@
-"""The pages and the way between them; the script that app.py serves."""
+"""The pages and their navigation: the script that app.py serves."""
 
 from __future__ import annotations
 

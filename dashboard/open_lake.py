@@ -1,4 +1,4 @@
-"""Which lake the dashboard shows, and to whom: nothing of it is read before that is settled."""
+"""Open the configured lake, after checking that the user may see it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ MISCONFIGURED = ConfigurationError
 
 
 def check_listening() -> None:
-    """Ends the process where others could reach a server that asks nobody to sign in."""
+    """Exit if the server would listen beyond loopback without sign-in."""
     address = st.get_option("server.address")
     if auth.exposed(_secrets(), address):
         sys.exit(
-            f"dashboard: it would listen on {address or 'every address'} and asks nobody to sign "
-            "in: set dashboard.host to 127.0.0.1, or set up sign-in (docs/dashboard.md)"
+            f"dashboard: refusing to listen on {address or 'all addresses'} without sign-in: "
+            "set dashboard.host to 127.0.0.1, or configure sign-in (docs/dashboard.md)"
         )
 
 
 def visitor() -> str:
-    """Who is asking. Raises people.NotSignedIn, people.Refused or people.Exposed."""
+    """Return the user's name. Raises auth.NotSignedIn, auth.Refused or auth.Exposed."""
     return auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
 
 
 def configured() -> Lake:
-    """The lake of auditlake.toml, for those who may see it; without that file, of `data`."""
+    """Return the lake of auditlake.toml (`data` without that file). Raises as `visitor` does."""
     visitor()
     return unguarded()
 
 
 def unguarded() -> Lake:
+    """Return the lake without checking the user; never show anything from it."""
     path = settings.path_from_environment()
     chosen = settings.load(path).lake if path.exists() else settings.Settings().lake
     options = {key: secret.get_secret_value() for key, secret in chosen.storage_options.items()}
@@ -48,5 +49,6 @@ def unguarded() -> Lake:
 def _secrets() -> Mapping[str, Any]:
     try:
         return st.secrets.to_dict()
+    # Raised when there is no secrets.toml at all.
     except StreamlitSecretNotFoundError:
         return {}

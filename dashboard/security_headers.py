@@ -1,4 +1,4 @@
-"""What a browser may do with our answers: fetch from here, be framed by nobody, tell nobody."""
+"""Security headers: CSP, no framing, no referrer."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _HEADERS = {
 
 
 class Policy:
-    """ASGI middleware that adds the headers to every answer."""
+    """ASGI middleware that adds the headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def marked(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, marked if scope["type"] == "http" else send)
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -1,7 +1,7 @@
-"""What stands out in a selection: values that say more of it than of what it is compared with.
+"""Outliers: values that are much more frequent in a selection than in its baseline.
 
-A share tells what the selection mostly is; the lift tells what it has that the baseline hardly
-knows, which is where a taken-over account shows that is one among many.
+Ordered by share, they describe the bulk of a selection; ordered by lift, its values that are rare
+elsewhere, such as the one account taken over among many that were attacked.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ FIELDS = (
 ORDERS = {"share": "By share", "lift": "By lift"}
 _MOST = 20
 _OF_A_FIELD = 4
-_FEW = 5  # events of a value below which its lift says nothing
-_MORE = 0.03  # of share, and
-_LIFT = 3.0  # are worth telling
+_FEW = 5  # events; the lift of a rarer value is noise
+_MORE = 0.03  # the gain in share, or
+_LIFT = 3.0  # the lift that makes a value an outlier
 _BEFORE = timedelta(days=7)
 
 
 def baseline(query: Query) -> Query:
-    """The whole of the same span; for a whole span, the week before it."""
+    """Return the same range without filters; for an unfiltered query, the seven days before."""
     if query.text or query.filters:
         return replace(query, text="", filters=())
     return replace(query, since=query.since - _BEFORE, until=query.since)
 
 
 def found(events: pl.LazyFrame, query: Query, order: str) -> pl.DataFrame:
-    """The most telling values first: field, value, n, share, before, usual, more, lift.
+    """Return the outliers, strongest first: field, value, n, share, before, usual, more, lift.
 
-    `share` is of the selection, `usual` of the baseline, which has `before` such events.
+    `share` is of the selection's events, `usual` of the baseline's, where `before` have the value.
     """
     compared = [_compared(events, query, field) for field in FIELDS]
     ranked = pl.concat(_ranked(one, order) for one in pl.collect_all(compared))
@@ -57,26 +57,26 @@ def found(events: pl.LazyFrame, query: Query, order: str) -> pl.DataFrame:
 def first_seen(
     events: pl.LazyFrame, values: tuple[tuple[str, str], ...]
 ) -> dict[tuple[str, str], datetime]:
-    """When the lake first knew each (field, value), whatever is selected."""
-    asked: dict[str, list[str]] = {}
+    """Return the time of the first event with each (field, value), regardless of the selection."""
+    wanted: dict[str, list[str]] = {}
     for field, value in values:
-        asked.setdefault(field, []).append(value)
+        wanted.setdefault(field, []).append(value)
     frames = pl.collect_all(
         events.select("time", value=fields.value(field).fill_null(""))
-        .filter(pl.col("value").is_in(wanted))
+        .filter(pl.col("value").is_in(texts))
         .group_by("value")
         .agg(pl.col("time").min())
-        for field, wanted in asked.items()
+        for field, texts in wanted.items()
     )
     return {
         (field, value): time
-        for field, frame in zip(asked, frames, strict=True)
+        for field, frame in zip(wanted, frames, strict=True)
         for value, time in frame.iter_rows()
     }
 
 
 def begins(events: pl.LazyFrame, query: Query) -> tuple[datetime, datetime] | None:
-    """The first event of the selection, and of all; None where nothing is selected."""
+    """Return the times of the first event selected and of all; None for an empty selection."""
     first = pl.collect_all(
         [
             queries.matching(events, query).select(pl.col("time").min()),
@@ -88,7 +88,7 @@ def begins(events: pl.LazyFrame, query: Query) -> tuple[datetime, datetime] | No
 
 
 def is_new(first: datetime, began: tuple[datetime, datetime] | None) -> bool:
-    """Was a value first seen ever in the selection, though the lake reaches back further?"""
+    """Return True if the value is new in the selection and the lake reaches back further."""
     return began is not None and began[1] < began[0] <= first
 
 
@@ -97,10 +97,10 @@ _KEYS = {"share": "more", "lift": "lift"}
 
 def _compared(events: pl.LazyFrame, query: Query, field: str) -> pl.LazyFrame:
     here, usual = (
-        queries.matching(events, asked)
+        queries.matching(events, one)
         .group_by(value=fields.value(field).fill_null(""))
         .agg(n=pl.len())
-        for asked in (query, baseline(query))
+        for one in (query, baseline(query))
     )
     usual = usual.select("value", before="n", all_before=pl.col("n").sum())
     return (
@@ -115,14 +115,14 @@ def _compared(events: pl.LazyFrame, query: Query, field: str) -> pl.LazyFrame:
 
 
 def _ranked(counted: pl.DataFrame, order: str) -> pl.DataFrame:
-    """The values of one field that are worth telling."""
+    """Return the outliers of one field."""
     total = counted["all_before"].max()
     of = float(total) if isinstance(total, int) else 0.0
     return (
         counted.with_columns(usual=pl.col("before") / max(of, 1.0))
         .with_columns(
             more=pl.col("share") - pl.col("usual"),
-            # Half an event more on both sides, so that a value never seen before has a lift too.
+            # Half an event more on both sides: a value absent from the baseline needs a lift too.
             lift=pl.col("share") / ((pl.col("before") + 0.5) / (of + 1.0)),
         )
         .filter(

@@ -1,4 +1,4 @@
-"""Access: who searched, opened, looked up and exported what; it grows and is never rewritten."""
+"""Access: who searched, opened, looked up and exported which events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def show() -> None:
     rows = open_lake.configured().access.newest(_MOST)
     st.markdown("## Access")
     st.caption(
-        f"Who looked at what, newest first · the newest {_MOST:,} rows of the append-only table "
-        f"`access` · times in {session.zone().key}"
+        f"The newest {_MOST:,} rows of the append-only table `access`, newest first · "
+        f"times in {session.zone().key}"
     )
     column = st.column_config
     st.dataframe(
@@ -28,11 +28,11 @@ def show() -> None:
             "time": column.DatetimeColumn(
                 "Time", format="DD MMM YYYY HH:mm:ss", timezone=session.zone().key, width=160
             ),
-            "who": column.TextColumn("Who", width=200),
-            "what": column.TextColumn("What", width=90),
-            "about": column.TextColumn("About"),
+            "who": column.TextColumn("User", width=200),
+            "what": column.TextColumn("Action", width=90),
+            "about": column.TextColumn("Details"),
             "events": column.NumberColumn("Events", format="localized", width=90),
             "version": column.NumberColumn("Version", format="localized", width=80),
         },
-        alt="Who looked at what, newest first",
+        alt="Access to the dashboard, newest first",
     )

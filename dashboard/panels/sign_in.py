@@ -1,4 +1,4 @@
-"""What stands before the pages where people have to sign in, or must not come in at all."""
+"""The screens that replace a page: sign-in, access denied, and an unprotected server."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dashboard import open_lake
 from dashboard.access_log import Seen
 from dashboard.panels.notices import notice
 
-# Signing in comes back to the bare address; the browser keeps the one that was asked for.
+# Sign-in returns to the bare address, so the browser keeps the one that was requested.
 _REMEMBER = """<script>
 if (location.search || location.pathname !== "/")
-  sessionStorage.setItem("auditlake-asked", location.pathname + location.search);
+  sessionStorage.setItem("auditlake-requested", location.pathname + location.search);
 </script>"""
+# "//host" would be a redirect to another site.
 _RETURN = """<script>
-const asked = sessionStorage.getItem("auditlake-asked");
-sessionStorage.removeItem("auditlake-asked");
-if (asked && asked.startsWith("/") && !asked.startsWith("//") && !location.search)
-  location.replace(asked);
+const requested = sessionStorage.getItem("auditlake-requested");
+sessionStorage.removeItem("auditlake-requested");
+if (requested && requested.startsWith("/") && !requested.startsWith("//") && !location.search)
+  location.replace(requested);
 </script>"""
 
 
@@ -30,33 +31,34 @@ def sign_in() -> None:
 
 
 def come_back() -> None:
-    """After signing in: the address that was asked for."""
+    """After sign-in, redirect to the address that was requested."""
     if st.user.get("is_logged_in"):
         st.html(_RETURN, unsafe_allow_javascript=True)
 
 
 def refused(who: str) -> None:
     _record_once(who)
-    with notice(":material/block:", "This account may not see the audit log"):
+    with notice(":material/block:", "This account has no access to the audit log"):
         st.text(who)
         st.caption(
-            "Ask whoever runs auditlake to add one of your groups to `allowed_groups`, or your "
-            "domain to `allowed_domains`.",
+            "An administrator of auditlake can grant access: by adding one of your groups to "
+            "`allowed_groups`, or your domain to `allowed_domains`.",
             width="content",
         )
         st.button("Sign out", key="sign_out", on_click=st.logout)
 
 
 def exposed() -> None:
-    with notice(":material/gpp_bad:", "This server listens beyond this machine"):
+    with notice(":material/gpp_bad:", "This server is open to other machines"):
         st.caption(
-            "and asks nobody to sign in, so it shows nothing. Start it with "
-            "`--server.address 127.0.0.1`, or set up sign-in: docs/dashboard.md says how.",
+            "Sign-in is not configured, so nothing is shown. Start the dashboard with "
+            "`--server.address 127.0.0.1`, or set up sign-in (docs/dashboard.md).",
             width="content",
         )
 
 
 def _record_once(who: str) -> None:
+    # Once per session: every click reruns the script.
     if not st.session_state.get("refusal_recorded"):
         seen = Seen(who=who, what="refused", about="")
         open_lake.unguarded().access.record(datetime.now(UTC), seen)

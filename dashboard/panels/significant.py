@@ -1,4 +1,4 @@
-"""What stands out in the events that are selected, and since when the lake knows it."""
+"""Values that stand out in the selected events, and when each was first seen."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         order = _order()
         st.caption(
-            f"What the {total:,} events shown have more of than {_what(query)} "
+            f"Values more frequent in these {total:,} events than in {_baseline(query)} "
             f"({compared:,} events). Click a row to filter by it.",
             width="stretch",
         )
     if not compared:
         st.caption(
-            "The lake holds no events to compare these with. Filter them, or drag over a part of "
-            "the graph."
+            "There are no events in the seven days before to compare with. Add a filter, or drag "
+            "over part of the graph."
         )
         return
     found = snapshot.ask(significant.found, query, order)
     if found.is_empty():
-        st.caption("Nothing stands out: no value of five events or more is much more frequent.")
+        st.caption("Nothing stands out: no value with five or more events is much more frequent.")
         return
     values = tuple(found.select("field", "value").iter_rows())
     known = snapshot.ask(significant.first_seen, values)
@@ -41,7 +41,7 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
     with right.container(border=True):
         st.altair_chart(
             charts.shares(found),
-            alt="Share of the events shown beside the share of the baseline",
+            alt="Share of the events shown, compared with the baseline",
             width="stretch",
         )
 
@@ -59,8 +59,8 @@ def _order() -> str:
     return chosen or "share"
 
 
-def _what(query: Query) -> str:
-    return "all of the same time" if query.text or query.filters else "the seven days before"
+def _baseline(query: Query) -> str:
+    return "all events in this range" if query.text or query.filters else "the seven days before"
 
 
 def _grid(found: pl.DataFrame, first: list[str]) -> None:
@@ -80,12 +80,12 @@ def _grid(found: pl.DataFrame, first: list[str]) -> None:
             "field": column.TextColumn("Field", width=96),
             "value": column.TextColumn("Value", width=200),
             "n": column.NumberColumn("Events", format="localized", width=70),
-            "share": column.ProgressColumn("Of these", min_value=0, max_value=100, format="%.1f%%"),
-            "usual": column.ProgressColumn("Usual", min_value=0, max_value=100, format="%.1f%%"),
+            "share": column.ProgressColumn("Share", min_value=0, max_value=100, format="%.1f%%"),
+            "usual": column.ProgressColumn("Baseline", min_value=0, max_value=100, format="%.1f%%"),
             "lift": column.NumberColumn("Lift", format="%.1f x", width=74),
-            "first": column.TextColumn("First seen ever", width=140),
+            "first": column.TextColumn("First seen", width=140),
         },
-        alt="Values that stand out; choose one to filter by it",
+        alt="Values that stand out; select one to filter by it",
     )
 
 

@@ -1,4 +1,4 @@
-"""The dashboard's own tables: they grow, and what they said stays."""
+"""The dashboard's own tables are append-only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dashboard.lake import Lake
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def test_what_was_looked_at_is_recorded_and_cannot_be_taken_back(tmp_path: Path) -> None:
+def test_access_is_recorded_and_cannot_be_deleted(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path), {})
     lake.access.record(NOW, Seen(who="ada", what="opened", about="okta:1", events=1, version=3))
     lake.access.record(NOW + timedelta(hours=1), Seen(who="eve", what="refused", about=""))
@@ -25,13 +25,13 @@ def test_what_was_looked_at_is_recorded_and_cannot_be_taken_back(tmp_path: Path)
         DeltaTable(tmp_path / "access").delete("who = 'ada'")
 
 
-def test_the_newest_address_of_a_name_counts_and_a_name_can_be_taken_away(tmp_path: Path) -> None:
+def test_the_newest_address_of_a_view_is_valid_and_views_can_be_removed(tmp_path: Path) -> None:
     views = Lake(str(tmp_path), {}).views
     for hour, (name, address) in enumerate([("b", "q=1"), ("a", "q=2"), ("b", "q=3"), ("a", "")]):
         views.add(NOW + timedelta(hours=hour), who="ada", name=name, address=address)
     assert access_log.saved(views.newest(99)) == [("b", "q=3")]
 
 
-def test_before_anything_is_written_there_is_nothing(tmp_path: Path) -> None:
+def test_the_table_is_created_by_its_first_row(tmp_path: Path) -> None:
     assert Lake(str(tmp_path), {}).access.newest(9).is_empty()
     assert not (tmp_path / "access").exists()

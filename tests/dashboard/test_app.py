@@ -23,7 +23,7 @@ App = Callable[[Path], AppTest]
 SOURCES = "from dashboard.pages import sources\nsources.show()"
 
 
-def said(app: AppTest) -> str:
+def shown_text(app: AppTest) -> str:
     texts = [*app.caption, *app.markdown, *app.text, *app.get("html")]
     return "\n".join(str(getattr(text, "value", None) or text.proto.body) for text in texts)
 
@@ -36,16 +36,16 @@ def chips(app: AppTest) -> list[str]:
     return [button.label for button in app.button if (button.key or "").startswith("chip_")]
 
 
-def test_the_page_tells_how_much_there_is(app: App, filled: Path) -> None:
+def test_the_page_shows_totals_and_the_first_page(app: App, filled: Path) -> None:
     page = app(filled).run()
     assert not page.exception
-    assert f"<b>{EVENTS:,}</b> events" in said(page)
-    assert f"1\N{EN DASH}500 of {EVENTS:,}" in said(page)
+    assert f"<b>{EVENTS:,}</b> events" in shown_text(page)
+    assert f"1\N{EN DASH}500 of {EVENTS:,}" in shown_text(page)
     assert len(page.dataframe[-1].value) == 500
     assert address(page) == {}
 
 
-def test_a_search_is_in_the_address_and_narrows_the_result(app: App, filled: Path) -> None:
+def test_a_search_is_in_the_url_and_narrows_the_result(app: App, filled: Path) -> None:
     page = app(filled).run()
     page.text_input(key="search").set_value("actor:ada* -outcome:failure").run()
     assert not page.exception
@@ -54,9 +54,7 @@ def test_a_search_is_in_the_address_and_narrows_the_result(app: App, filled: Pat
     assert set(shown["actor"]) == {"ada@acme.example"}
 
 
-def test_an_address_restores_filters_as_chips_and_a_chip_is_taken_away(
-    app: App, filled: Path
-) -> None:
+def test_a_url_restores_filters_as_removable_chips(app: App, filled: Path) -> None:
     page = app(filled)
     page.query_params["f"] = ["integration:okta", "-outcome:success"]
     page.run()
@@ -67,47 +65,47 @@ def test_an_address_restores_filters_as_chips_and_a_chip_is_taken_away(
     assert address(page) == {}
 
 
-def test_grouping_is_in_the_address(app: App, filled: Path) -> None:
+def test_grouping_is_in_the_url(app: App, filled: Path) -> None:
     page = app(filled).run()
     page.button_group(key="by").set_value("actor").run()
     assert not page.exception
     assert address(page)["by"] == ["actor"]
 
 
-def test_a_preset_and_a_zone_are_in_the_address(app: App, filled: Path) -> None:
+def test_a_preset_and_a_time_zone_are_in_the_url(app: App, filled: Path) -> None:
     page = app(filled).run()
     page.button_group(key="preset-7d").set_value("24h").run()
     page.selectbox(key="zone-UTC").set_value("Asia/Tokyo").run()
     assert not page.exception
     assert address(page)["range"] == ["24h"]
     assert address(page)["tz"] == ["Asia/Tokyo"]
-    assert "times in Asia/Tokyo" in said(page)
+    assert "times in Asia/Tokyo" in shown_text(page)
 
 
-def test_a_link_opens_its_event_though_it_is_on_no_page_shown(app: App, filled: Path) -> None:
+def test_a_link_opens_an_event_outside_the_search(app: App, filled: Path) -> None:
     day, uid = newest(filled)
     page = app(filled)
     page.query_params["range"] = "2026-01-01T00:00:00Z..2026-01-02T00:00:00Z"
     page.run()
-    assert "No events match" in said(page)
+    assert "No events match" in shown_text(page)
     page = app(filled)
     page.query_params["f"] = ["-integration:" + uid.split(":")[0]]
     page.query_params["ev"] = f"{day}/{uid}"
     page.run()
     assert not page.exception
-    assert uid in said(page)
-    assert "matches the record" in said(page)
+    assert uid in shown_text(page)
+    assert "matches the record" in shown_text(page)
 
 
-def test_an_event_that_is_gone_is_said_to_be_so(app: App, filled: Path) -> None:
+def test_a_missing_event_is_reported(app: App, filled: Path) -> None:
     page = app(filled)
     page.query_params["ev"] = "2026-01-01/okta:system_log:nothing"
     page.run()
     assert not page.exception
-    assert "not in the lake" in said(page)
+    assert "not in the lake" in shown_text(page)
 
 
-def test_a_value_in_the_pane_filters_and_the_pane_stays(app: App, filled: Path) -> None:
+def test_filtering_by_a_value_in_the_details_keeps_them_open(app: App, filled: Path) -> None:
     day, uid = newest(filled)
     page = app(filled)
     page.query_params["ev"] = f"{day}/{uid}"
@@ -117,7 +115,7 @@ def test_a_value_in_the_pane_filters_and_the_pane_stays(app: App, filled: Path) 
     assert address(page)["ev"] == [f"{day}/{uid}"]
 
 
-def test_a_further_target_is_searched_for_by_its_name(app: App, tmp_path: Path) -> None:
+def test_a_second_target_is_searched_for_by_name(app: App, tmp_path: Path) -> None:
     targets = [{"id": name, "name": name, "type": "User"} for name in ("ada", 'gr "ace')]
     now = datetime.now(UTC)
     rows = [
@@ -131,38 +129,38 @@ def test_a_further_target_is_searched_for_by_its_name(app: App, tmp_path: Path) 
     page.run()
     page.button(key="only_target_2").click().run()
     assert address(page)["q"] == ['"gr \\"ace"']
-    assert "<b>1</b> event ·" in said(page)
+    assert "<b>1</b> event ·" in shown_text(page)
     page.button(key="exclude_target_2").click().run()
-    assert "No events match" in said(page)
+    assert "No events match" in shown_text(page)
 
 
-def test_nothing_found_offers_a_way_on(app: App, filled: Path) -> None:
+def test_an_empty_result_can_be_cleared(app: App, filled: Path) -> None:
     page = app(filled)
     page.query_params["q"] = "acter:nobody"
     page.run()
-    assert "No events match" in said(page)
-    assert "There is no field acter" in said(page)
+    assert "No events match" in shown_text(page)
+    assert "Unknown field acter" in shown_text(page)
     page.button(key="empty_clear").click().run()
-    assert f"<b>{EVENTS:,}</b> events" in said(page)
+    assert f"<b>{EVENTS:,}</b> events" in shown_text(page)
 
 
-def test_no_lake_and_an_empty_one_are_told_kindly(app: App, tmp_path: Path) -> None:
-    assert "No events yet" in said(app(tmp_path / "absent").run())
+def test_a_missing_or_empty_lake_shows_no_events_yet(app: App, tmp_path: Path) -> None:
+    assert "No events yet" in shown_text(app(tmp_path / "absent").run())
     small_lakes.append(tmp_path, [small_lakes.hostile(1, datetime.now(UTC))])
     DeltaTable(tmp_path / "events").delete()
-    assert "No events yet" in said(app(tmp_path).run())
+    assert "No events yet" in shown_text(app(tmp_path).run())
 
 
-def test_a_damaged_lake_is_told_without_its_address(app: App, tmp_path: Path) -> None:
+def test_a_damaged_lake_is_reported_without_its_address(app: App, tmp_path: Path) -> None:
     log = tmp_path / "events" / "_delta_log"
     log.mkdir(parents=True)
     (log / f"{0:020}.json").write_text("no log")
     page = app(tmp_path).run()
-    assert "The lake cannot be read" in said(page)
-    assert str(tmp_path) not in said(page)
+    assert "The lake cannot be read" in shown_text(page)
+    assert str(tmp_path) not in shown_text(page)
 
 
-def test_a_faulty_configuration_is_told(
+def test_an_invalid_configuration_is_reported(
     app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = app(tmp_path)
@@ -170,7 +168,7 @@ def test_a_faulty_configuration_is_told(
     monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "faulty.toml"))
     page.run()
     assert not page.exception
-    assert "lake.rot: unknown key" in said(page)
+    assert "lake.rot: unknown key" in shown_text(page)
 
 
 def test_sources_list_every_stream(app: App, filled: Path) -> None:
@@ -180,7 +178,7 @@ def test_sources_list_every_stream(app: App, filled: Path) -> None:
     assert page.dataframe[0].value["events"].sum() == EVENTS
 
 
-def test_sources_say_when_a_stream_is_asked_next_and_why(
+def test_sources_show_the_next_poll_and_its_reason(
     app: App, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app(filled)
@@ -192,8 +190,8 @@ def test_sources_say_when_a_stream_is_asked_next_and_why(
     assert not page.exception
     rows = page.dataframe[0].value.set_index("integration")
     assert rows.loc["okta", "next"] == "in 30 h"
-    assert rows.loc["okta", "why"] == "every 10 min: nothing new"
-    assert rows.loc["atlassian", "why"] == ""
+    assert rows.loc["okta", "reason"] == "every 10 min: nothing new"
+    assert rows.loc["atlassian", "reason"] == ""
 
 
 def newest(root: Path) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Who is let in: by the claims of a sign-in alone, and nobody without a rule."""
+"""Access control: by the claims of a sign-in alone, and nobody without a rule."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def user(**claims: Any) -> dict[str, Any]:
     return {"is_logged_in": True, "sub": "17", **claims}
 
 
-def test_on_loopback_whoever_reaches_it_is_the_account_of_this_machine() -> None:
+def test_on_loopback_the_user_is_the_local_account() -> None:
     assert auth.admitted({}, {}, "127.0.0.1") == getpass.getuser()
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.5", "", None])
-def test_elsewhere_nobody_is_without_sign_in(address: str | None) -> None:
+def test_beyond_loopback_sign_in_is_required(address: str | None) -> None:
     assert auth.exposed({}, address)
     with pytest.raises(Exposed):
         auth.admitted({}, user(groups=["sec"]), address)
 
 
-def test_who_has_not_signed_in_is_nobody() -> None:
+def test_a_user_who_has_not_signed_in_is_not_admitted() -> None:
     with pytest.raises(NotSignedIn):
         auth.admitted(GUARDED, {"is_logged_in": False, "groups": ["sec"]}, "127.0.0.1")
 
@@ -44,7 +44,7 @@ def test_who_has_not_signed_in_is_nobody() -> None:
         {"email": "ada@ACME.example", "email_verified": True},
     ],
 )
-def test_a_group_or_a_verified_address_lets_in(claims: dict[str, Any]) -> None:
+def test_a_group_or_a_verified_address_is_admitted(claims: dict[str, Any]) -> None:
     assert auth.admitted(GUARDED, user(**claims), "0.0.0.0") == claims["email"]
 
 
@@ -61,13 +61,13 @@ def test_a_group_or_a_verified_address_lets_in(claims: dict[str, Any]) -> None:
         {"roles": ["sec"]},
     ],
 )
-def test_anything_less_does_not(claims: dict[str, Any]) -> None:
+def test_other_claims_are_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         auth.admitted(GUARDED, user(**claims), "127.0.0.1")
 
 
 @given(st.dictionaries(st.sampled_from(["groups", "email", "email_verified"]), st.text()))
-def test_without_a_rule_nobody_belongs(claims: dict[str, Any]) -> None:
+def test_without_a_rule_nobody_is_authorised(claims: dict[str, Any]) -> None:
     assert not auth.belongs(claims, Rules())
     with pytest.raises(Refused):
         auth.admitted(AUTH, user(**claims), "127.0.0.1")

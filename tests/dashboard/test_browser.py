@@ -1,4 +1,4 @@
-"""Journeys in a real Chromium against a real server; each also proves that no request leaves it."""
+"""User journeys in Chromium against a real server; each also checks that no request leaves it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.dashboard.hands import (
 pytestmark = pytest.mark.browser
 
 
-def test_a_click_anywhere_on_a_row_opens_it_and_keys_walk_on(page: Page, live_lake: Path) -> None:
+def test_a_click_opens_a_row_and_keys_move_to_its_neighbours(page: Page, live_lake: Path) -> None:
     names = newest(live_lake)
     visit(page)
     click_row(page, 3)
@@ -53,7 +53,7 @@ def test_a_click_anywhere_on_a_row_opens_it_and_keys_walk_on(page: Page, live_la
     expect(page.get_by_placeholder("Search events")).to_be_focused()
 
 
-def test_the_keys_walk_over_the_end_of_a_page(page: Page, live_lake: Path) -> None:
+def test_the_keys_cross_page_boundaries(page: Page, live_lake: Path) -> None:
     names = newest(live_lake, 501)
     days = {uid: day for day, uid in dated(live_lake)}
     visit(page, f"/?range=30d&ev={days[names[499]]}/{quote(names[499])}")
@@ -72,7 +72,7 @@ def dated(root: Path) -> list[tuple[str, str]]:
     return events.select(pl.col("date").cast(pl.String), "event_uid").collect().rows()
 
 
-def test_reload_and_back_bring_back_what_was_seen(page: Page, live_lake: Path) -> None:
+def test_reload_and_back_restore_the_view(page: Page, live_lake: Path) -> None:
     visit(page)
     box = page.get_by_placeholder("Search events")
     box.fill("integration:okta")
@@ -115,7 +115,7 @@ def test_dragging_over_the_graph_zooms_and_back_zooms_out(page: Page) -> None:
     expect(page.get_by_role("button", name="Last 7 days")).to_be_visible()
 
 
-def test_the_graph_tells_every_series_under_the_pointer(page: Page) -> None:
+def test_the_tooltip_lists_every_series(page: Page) -> None:
     visit(page, "/?by=integration")
     chart(page).locator("path[aria-label*='Events:']").last.hover()
     tooltip = page.locator("#vg-tooltip-element")
@@ -123,7 +123,7 @@ def test_the_graph_tells_every_series_under_the_pointer(page: Page) -> None:
         expect(tooltip).to_contain_text(word)
 
 
-def test_filters_are_set_with_counts_and_taken_away_by_their_chips(page: Page) -> None:
+def test_filters_show_counts_and_are_removed_by_their_chips(page: Page) -> None:
     visit(page)
     page.get_by_role("button", name="Integration", exact=True).click()
     page.get_by_placeholder(re.compile(r"\d+ values")).click()
@@ -148,7 +148,7 @@ def test_filters_are_set_with_counts_and_taken_away_by_their_chips(page: Page) -
     expect(chip).to_have_count(0)
 
 
-def test_an_open_event_stays_itself_while_the_lake_grows(page: Page, live_lake: Path) -> None:
+def test_an_open_event_stays_open_while_the_lake_grows(page: Page, live_lake: Path) -> None:
     names = newest(live_lake)
     visit(page, "/?range=30d")
     page.locator(".st-key-live label").click()
@@ -177,7 +177,7 @@ def test_an_open_event_stays_itself_while_the_lake_grows(page: Page, live_lake: 
     shows(page, newest(live_lake)[0])
 
 
-def test_an_export_holds_the_whole_result(page: Page, tmp_path: Path, live_lake: Path) -> None:
+def test_an_export_contains_the_whole_result(page: Page, tmp_path: Path, live_lake: Path) -> None:
     visit(page, "/?range=30d&f=integration:okta")
     events = pl.scan_delta(DeltaTable(live_lake / "events"))
     expected = events.filter(integration="okta").select(pl.len()).collect().item()
@@ -192,7 +192,7 @@ def test_an_export_holds_the_whole_result(page: Page, tmp_path: Path, live_lake:
         assert set(rows["integration"]) == {"okta"}
 
 
-def test_hostile_events_are_shown_as_text_and_call_nobody(
+def test_hostile_events_are_shown_as_text_and_send_no_requests(
     page: Page, live_lake: Path, foreign: list[str]
 ) -> None:
     spoken: list[str] = []
@@ -214,7 +214,7 @@ def test_hostile_events_are_shown_as_text_and_call_nobody(
     settled(page)
     turn_to(page, "Raw JSON", details(page).get_by_test_id("stCode"))
     turn_to(page, "Around this event", grid(page, "around-"))
-    turn_to(page, "Details", details(page).get_by_text("How it arrived"))
+    turn_to(page, "Details", details(page).get_by_text("Ingestion"))
     for group in ("Action type", "Actor", "Activity"):
         choose(page, group, "by")
         chart(page).hover()
@@ -232,7 +232,7 @@ def test_hostile_events_are_shown_as_text_and_call_nobody(
     assert not foreign
 
 
-def test_the_investigation_survives_a_look_at_the_sources(page: Page) -> None:
+def test_the_search_survives_a_visit_to_sources(page: Page) -> None:
     visit(page, "/?f=integration:okta&range=3d")
     page.get_by_role("link", name="Sources").click()
     expect(page.get_by_role("heading", name="Sources")).to_be_visible()
@@ -242,7 +242,7 @@ def test_the_investigation_survives_a_look_at_the_sources(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_looked_at(context: BrowserContext, scheme: str) -> None:
+def test_pages_render_in_both_colour_schemes(context: BrowserContext, scheme: str) -> None:
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")

@@ -1,4 +1,4 @@
-"""The graph's colours and the harmlessness of names in its specification."""
+"""The graph's colours, and hostile names in its specification."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def specification(tops: list[tuple[str, int]], total: int) -> str:
 
 
 @given(before=names, after=names)
-def test_a_known_value_keeps_its_colour_unless_a_neighbour_has_it(
+def test_a_known_value_keeps_its_colour_unless_it_is_taken(
     before: list[str], after: list[str]
 ) -> None:
     first = charts.coloured({}, before)
@@ -41,11 +41,11 @@ def test_a_known_value_keeps_its_colour_unless_a_neighbour_has_it(
 
 
 @given(st.text(max_size=8))
-def test_a_value_alone_has_a_hue_not_a_tint(value: str) -> None:
+def test_a_single_value_gets_a_hue_not_a_tint(value: str) -> None:
     assert charts.coloured({}, [value])[value] < 8
 
 
-def test_the_others_are_what_the_top_leaves() -> None:
+def test_other_counts_all_values_below_the_top() -> None:
     stacked = charts.series([("ada", 5), ("", 2)], 9, "actor", {"ada": 0, "": 1})
     assert [(one.place, one.name, one.n) for one in stacked] == [
         (0, "ada", 5),
@@ -57,7 +57,7 @@ def test_the_others_are_what_the_top_leaves() -> None:
 @pytest.mark.parametrize(
     "name", [HOSTILE, "arn:aws:iam::4711:role/deploy", 'a\\"+alert(1)+\\"', ""]
 )
-def test_no_name_of_a_value_can_be_code_or_a_field(name: str) -> None:
+def test_no_value_becomes_code_or_a_field_name(name: str) -> None:
     text = specification([(name, 3)], 3)
     titles = [
         tip["title"]
@@ -70,14 +70,14 @@ def test_no_name_of_a_value_can_be_code_or_a_field(name: str) -> None:
     assert "evil.example/x.png" not in text
 
 
-def test_names_that_shorten_to_the_same_are_told_apart() -> None:
+def test_names_with_equal_abbreviations_get_distinct_titles() -> None:
     text = specification([("x" * 50 + "1", 3), ("x" * 50 + "2", 3)], 6)
     layers = json.loads(text)["layer"]
     titles = [tip["title"] for tip in layers[1]["encoding"]["tooltip"]]
     assert len(set(titles)) == 4
 
 
-def test_a_click_is_no_zoom_and_a_drag_is() -> None:
+def test_only_a_drag_zooms() -> None:
     start = SINCE.timestamp() * 1000
     assert charts.brushed({}) is None
     assert charts.brushed({"brush": {"start": [start, start + 20]}}) is None

@@ -1,4 +1,4 @@
-"""What rollups add up to is what the events say, whatever became of the files."""
+"""Counts from rollups equal those of a plain scan, whatever has happened to the files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TODAY = NOW.date()
 
 @dataclass(frozen=True, repr=False)
 class Plain:
-    """The answers without any rollup: all events, one by one."""
+    """Counts without rollups: all events, one by one."""
 
     all: pl.DataFrame
 
@@ -39,8 +39,8 @@ class Plain:
         found = queries.matching(self.all.lazy(), query)
         return found.select("date", *columns, n=pl.lit(1, pl.Int64))
 
-    def sums(self, query: Query, said: pl.Expr, *columns: str) -> pl.LazyFrame:
-        return self.rows(query, *columns).with_columns(value=said)
+    def sums(self, query: Query, value: pl.Expr, *columns: str) -> pl.LazyFrame:
+        return self.rows(query, *columns).with_columns(value=value)
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         found = queries.matching(self.all.lazy(), query)
@@ -52,12 +52,12 @@ class Stage:
     snapshot: Snapshot
     plain: Plain
     known: int
-    """How many of its files `rollups` tells of."""
+    """How many of its files are rolled up."""
 
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few days are several."""
+    """So that a few days are several portions."""
     monkeypatch.setattr(counts, "_PORTION", timedelta(days=2))
 
 
@@ -80,7 +80,7 @@ def append(root: Path, first: int, n: int, **how: float) -> None:
 
 
 def replace(root: Path, day: date) -> None:
-    """As if a newer mapping had said something else of one stream's day."""
+    """Change one day of an integration, as a newer mapping would."""
     events = Lake(str(root), {}).look()
     assert events
     ours = (pl.col("date") == day) & (pl.col("integration") == "okta")
@@ -121,7 +121,7 @@ def _stages(root: Path) -> Callable[[int], Stage]:
     return (unknown, rolled, grown, compacted, replaced, again, look(root)).__getitem__
 
 
-def test_the_stages_are_what_they_should_be(stages: Callable[[int], Stage]) -> None:
+def test_the_stages_have_the_expected_rollups(stages: Callable[[int], Stage]) -> None:
     unknown, rolled, grown, compacted, replaced, again, whole = (stages(n).known for n in range(7))
     assert (unknown, rolled, grown, compacted) == (0, 6, 6, 6)
     assert replaced == compacted - 1
@@ -176,7 +176,7 @@ def asked(draw: st.DrawFn) -> Query:
         st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu"]),
     ),
 )
-def test_every_answer_is_that_of_a_plain_scan(
+def test_every_result_equals_that_of_a_plain_scan(
     stages: Callable[[int], Stage], place: int, number: int, query: Query, by: tuple[str, str]
 ) -> None:
     stage, field = stages(place), by[0]
@@ -197,7 +197,7 @@ def test_every_answer_is_that_of_a_plain_scan(
 
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Ten weeks in which many zones set their clocks, an event every 50 minutes."""
+    """Ten weeks in which clocks change in many zones, with one event per 50 minutes."""
     root = tmp_path_factory.mktemp("changing")
     small_lakes.append(root, small_lakes.events(2016, end=AUTUMN, days=70))
     tidied(root, AUTUMN.date())
@@ -213,7 +213,7 @@ ZONES = ("Europe/London", "America/New_York", "Australia/Lord_Howe", "America/Sa
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", *ZONES])
 @pytest.mark.parametrize("days", [2, 16, 70])
 @pytest.mark.parametrize("text", ["", "signed"])
-def test_each_bucket_holds_what_happened_in_it_by_the_zones_clock(
+def test_buckets_follow_the_clock_of_the_zone(
     changing: Snapshot, zone: str, days: int, text: str
 ) -> None:
     for until in (AUTUMN, datetime(2026, 10, 26, 3, tzinfo=UTC), datetime(2026, 10, 5, tzinfo=UTC)):
@@ -230,7 +230,7 @@ def test_each_bucket_holds_what_happened_in_it_by_the_zones_clock(
         assert counted == expected
 
 
-def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:
+def test_only_files_that_contain_an_actor_are_read(tmp_path: Path) -> None:
     small_lakes.append(tmp_path, small_lakes.events(60, end=NOW))
     once = small_lakes.event(999, NOW - timedelta(days=3), random.Random(1))
     small_lakes.append(tmp_path, [once | {"actor_email": "once@acme.example"}])
@@ -249,7 +249,7 @@ def test_only_files_that_hold_an_actor_are_read(tmp_path: Path) -> None:
     assert snapshot.ask(queries.page, query, 1, counted).height == 1
 
 
-def test_an_empty_address_is_no_actor_and_no_absence_of_one(tmp_path: Path) -> None:
+def test_an_empty_email_address_does_not_match(tmp_path: Path) -> None:
     day = NOW - timedelta(days=2)
     some, other = (small_lakes.event(n, day, random.Random(n)) for n in (1, 2))
     rows = [some | {"actor_email": "x@acme.example"}, other | {"actor_email": ""}]
@@ -261,7 +261,7 @@ def test_an_empty_address_is_no_actor_and_no_absence_of_one(tmp_path: Path) -> N
     assert found["actor"].to_list() == ["x@acme.example"]
 
 
-def test_only_files_that_can_hold_a_word_are_read(tmp_path: Path) -> None:
+def test_only_files_that_may_contain_a_word_are_read(tmp_path: Path) -> None:
     small_lakes.append(tmp_path, small_lakes.events(60, end=NOW))
     once = small_lakes.event(999, NOW - timedelta(days=3), random.Random(1))
     also = {"id": "x", "name": "Wanted \u20ac List", "type": "Document"}
@@ -300,7 +300,7 @@ def test_a_word_is_never_missed(told: list[str | None], name: str | None, word: 
     assert plain.to_list() == spared.to_list()
 
 
-def test_rollups_of_an_older_version_are_added_to(tmp_path: Path) -> None:
+def test_rollups_of_an_older_version_are_completed(tmp_path: Path) -> None:
     append(tmp_path, 0, 100)
     tidied(tmp_path)
     old = pl.read_delta(str(tmp_path / "rollups")).drop("field", "grams")

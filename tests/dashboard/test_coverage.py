@@ -75,7 +75,7 @@ def test_a_stream_is_failing_late_or_up_to_date() -> None:
     assert known(*rounds).due(OKTA) == at(6)
     failing = known(*rounds, claim(5, 6, "failed", "401", asked=6))
     assert failing.state(OKTA, at(6)) == "failing"
-    assert known(*rounds).state(("okta", "other"), at(5)) == "not asked"
+    assert known(*rounds).state(("okta", "other"), at(5)) == "never polled"
 
 
 hours = st.integers(0, 30)

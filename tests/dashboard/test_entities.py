@@ -1,4 +1,4 @@
-"""One person across services, whatever each of them knows of her."""
+"""One person across services that each record different identifiers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)  # a Monday
 ADA = Entity(kind="actor", value="ada@acme.example")
 
 
-def row(number: int, **said: object) -> small_lakes.Row:
+def row(number: int, **columns: object) -> small_lakes.Row:
     event = small_lakes.event(number, NOW - timedelta(hours=number), random.Random(number))
-    return event | {"actor_email": None, "actor_name": None, "actor_id": None} | said
+    return event | {"actor_email": None, "actor_name": None, "actor_id": None} | columns
 
 
 ROWS = [
@@ -33,7 +33,7 @@ ROWS = [
 TABLE = pl.DataFrame(ROWS, schema=EVENTS).lazy()
 
 
-def test_a_person_is_her_address_and_every_account_shown_with_it() -> None:
+def test_a_person_is_an_address_and_its_accounts() -> None:
     known = entities.accounts(TABLE, ADA)
     assert known == (("entra", "9-9"), ("okta", "00u1"))
     profile = entities.profile(TABLE, ADA, known)
@@ -41,7 +41,7 @@ def test_a_person_is_her_address_and_every_account_shown_with_it() -> None:
     assert (profile.first, profile.last) == (NOW - timedelta(hours=4), NOW)
 
 
-def test_an_account_number_of_another_service_is_another_account() -> None:
+def test_an_equal_account_id_of_another_service_is_another_account() -> None:
     known = entities.accounts(TABLE, ADA)
     found = entities.of(TABLE, ADA, known).collect()
     assert "atlassian" not in set(found["integration"])
@@ -52,7 +52,7 @@ def test_only_people_have_accounts(kind: str) -> None:
     assert entities.accounts(TABLE, Entity(kind=kind, value="00u1")) == ()
 
 
-def test_a_week_has_every_hour_and_counts_in_the_zone_of_the_reader() -> None:
+def test_a_week_has_every_hour_of_the_given_zone() -> None:
     known = entities.accounts(TABLE, ADA)
     hours = entities.hours(TABLE, ADA, known, "Asia/Tokyo")
     assert hours.height == 7 * 24
@@ -61,7 +61,7 @@ def test_a_week_has_every_hour_and_counts_in_the_zone_of_the_reader() -> None:
     assert at_nine["n"].item() == 1
 
 
-def test_what_was_met_together_is_counted_with_its_failures() -> None:
+def test_related_values_are_counted_with_their_failures() -> None:
     known = entities.accounts(TABLE, ADA)
     rows = entities.related(TABLE, ADA, known, "source_ip")
     assert "198.51.100.7" in rows["value"].to_list()
@@ -70,7 +70,7 @@ def test_what_was_met_together_is_counted_with_its_failures() -> None:
     assert set(names.select("integration", "account").iter_rows()) == set(known)
 
 
-def test_what_others_did_to_a_person_is_told_apart() -> None:
+def test_actions_on_a_person_are_listed_separately() -> None:
     done = entities.done_to(TABLE, ADA)
     assert done["actor"].to_list() == ["Grace"]
     recent = entities.recent(TABLE, ADA, entities.accounts(TABLE, ADA))
@@ -78,12 +78,12 @@ def test_what_others_did_to_a_person_is_told_apart() -> None:
     assert recent["time"].is_sorted(descending=True)
 
 
-def test_a_part_of_a_name_finds_it_whatever_its_case() -> None:
+def test_part_of_a_name_is_found_in_any_case() -> None:
     assert entities.suggestions(TABLE, "actor", "ADA@") == ["ada@acme.example"]
     assert "Grace" in entities.suggestions(TABLE, "actor", "")
 
 
-def test_a_bare_name_leads_to_the_address_of_its_account() -> None:
+def test_a_bare_name_resolves_to_the_address_of_its_account() -> None:
     named = [row(9, integration="okta", actor_id="00u1", actor_name="ada.l"), *ROWS]
     table = pl.DataFrame(named, schema=EVENTS).lazy()
     assert entities.known_as(table, Entity(kind="actor", value="ada.l")) == ("ada@acme.example",)

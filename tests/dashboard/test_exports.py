@@ -1,4 +1,4 @@
-"""What leaves the dashboard: whole, harmless to Markdown, recorded, and only with a ticket."""
+"""Downloads are complete, recorded and need a ticket; headers and escaping are strict."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fetched(path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("form", exports.FORMS)
-def test_a_file_holds_the_whole_result_and_its_leaving_is_recorded(wish: Wish, form: str) -> None:
+def test_a_download_contains_the_whole_result_and_is_recorded(wish: Wish, form: str) -> None:
     ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
     answer = fetched(f"/{exports.FOLDER}/{ticket}.{form}")
     expected = sum(row["integration"] == "okta" for row in ROWS)
@@ -81,7 +81,7 @@ def test_nothing_is_sent_without_a_ticket(wish: Wish, path: str) -> None:
     assert wish.lake.access.newest(1).is_empty()
 
 
-def test_a_ticket_lapses(wish: Wish) -> None:
+def test_a_ticket_expires(wish: Wish) -> None:
     tickets = Tickets()
     ticket = tickets.issue(wish, NOW)
     assert tickets.wish(ticket, NOW + timedelta(minutes=59)) == wish
@@ -89,7 +89,7 @@ def test_a_ticket_lapses(wish: Wish) -> None:
     assert tickets.issue(wish, NOW) != ticket
 
 
-def test_the_browser_is_told_to_ask_nobody_else() -> None:
+def test_the_security_policy_allows_no_other_host() -> None:
     headers = fetched("/").headers
     assert "default-src 'self'" in headers["content-security-policy"]
     assert "http" not in headers["content-security-policy"]
@@ -97,6 +97,6 @@ def test_the_browser_is_told_to_ask_nobody_else() -> None:
 
 
 @given(st.text())
-def test_escaped_text_leaves_markdown_nothing_to_act_on(text: str) -> None:
+def test_escaped_text_contains_no_markdown(text: str) -> None:
     harmless = re.sub(r"&#\d+;", "", escaping.markdown(text))
     assert re.fullmatch(r"[^\W_]*( [^\W_]*)*", harmless)

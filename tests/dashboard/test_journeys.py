@@ -1,4 +1,4 @@
-"""What an investigator does with two weeks of the sandbox's company, in a real Chromium."""
+"""Investigations of two weeks of sandbox events, in Chromium."""
 
 from __future__ import annotations
 
@@ -41,15 +41,13 @@ VICTIM = "theo.vanderberg@larkfield.example"
 ATTACKER = "203.0.113.66"
 
 
-def test_an_attack_is_found_followed_across_vendors_and_taken_away(
-    page: Page, tmp_path: Path
-) -> None:
+def test_an_attack_is_found_across_vendors_and_exported(page: Page, tmp_path: Path) -> None:
     visit(page)
     clicks = [
         button(page, "Last 7 days").click,
         lambda: choose_range(page, "Last 30 days"),
         lambda: zoom_to_the_peak(page),
-        lambda: choose(page, "What stands out", "tab"),
+        lambda: choose(page, "Outliers", "tab"),
         lambda: click_value(page, "findings-", ATTACKER, height=30, parameter="f"),
         lambda: choose(page, "Integration", "by"),
         button(page, "Export").click,
@@ -68,7 +66,7 @@ def test_an_attack_is_found_followed_across_vendors_and_taken_away(
 
 
 def is_the_attack(taken: pl.DataFrame) -> None:
-    """Passwords tried on many, one account taken over, and its documents, of three vendors."""
+    """Password spraying, one account taken over and its documents, across three vendors."""
     tried = taken.filter(outcome="failure", activity_type="Authentication")
     done = taken.filter(pl.col("outcome") != "failure", pl.col("actor_email") == VICTIM)
     downloads = done.filter(pl.col("action").is_in(["download", "confluence_page_exported"]))
@@ -79,7 +77,7 @@ def is_the_attack(taken: pl.DataFrame) -> None:
 
 
 def choose_range(page: Page, name: str) -> None:
-    """And wait until the page has begun to be of that range: before, it is settled, and old."""
+    """Choose a range and wait until the page shows it: the old page is idle too."""
     page.get_by_role("radio", name=name).click()
     expect(button(page, name)).to_be_visible()
 
@@ -89,7 +87,7 @@ def zoom_to_the_peak(page: Page) -> None:
 
 
 def peak(graph: Locator) -> FloatRect:
-    """Where the bucket with the most events is."""
+    """Return the box of the bucket with the most events."""
     buckets = graph.locator("path[aria-label*='Events:']")
     expect(buckets.first).to_be_attached()
     counts = buckets.evaluate_all(
@@ -100,11 +98,11 @@ def peak(graph: Locator) -> FloatRect:
     return box
 
 
-def test_a_person_is_one_across_all_vendors(page: Page) -> None:
+def test_a_person_is_the_same_across_all_vendors(page: Page) -> None:
     page.goto("/entities")
-    expect(page.get_by_placeholder("A part of its name")).to_be_visible()
+    expect(page.get_by_placeholder("Part of a name")).to_be_visible()
     settled(page)
-    page.get_by_placeholder("A part of its name").fill("theo")
+    page.get_by_placeholder("Part of a name").fill("theo")
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^\d found"))).to_be_visible()
     settled(page)
@@ -123,19 +121,19 @@ def test_a_person_is_one_across_all_vendors(page: Page) -> None:
     page.go_back()
     expect(page.locator(".st-key-entity_name").get_by_text(VICTIM)).to_be_visible()
     settled(page)
-    page.get_by_role("link", name="All its events").click()
+    page.get_by_role("link", name="Show all events").click()
     expect(button(page, f"Actor is {VICTIM}")).to_be_visible()
 
 
-def test_the_events_around_one_lead_on_to_them(page: Page, live_lake: Path) -> None:
+def test_the_events_around_one_can_be_opened(page: Page, live_lake: Path) -> None:
     uid = newest(live_lake)[2]
     visit(page, f"/?ev={day_of(live_lake, uid)}/{quote(uid)}")
     shows(page, uid)
     settled(page)
     turn_to(page, "Around this event", grid(page, "around-"))
     page.get_by_role("radio", name="All", exact=True).click()
-    said = re.compile(rf"^{around(live_lake, uid):,} events? within 30 minutes")
-    expect(details(page).get_by_text(said)).to_be_visible()
+    total = re.compile(rf"^{around(live_lake, uid):,} events? within 30 minutes")
+    expect(details(page).get_by_text(total)).to_be_visible()
     settled(page)
     mark = row_of(page, "around-", "▸")
     click_place(page, "around-", 1 if mark == 0 else 0, height=26, parameter="ev")
@@ -146,7 +144,7 @@ def test_the_events_around_one_lead_on_to_them(page: Page, live_lake: Path) -> N
 
 
 def around(root: Path, uid: str) -> int:
-    """How many events there are within half an hour of that one."""
+    """Return the number of events within half an hour of that one."""
     events = pl.scan_delta(DeltaTable(root / "events"))
     time = events.filter(event_uid=uid).select("time").collect().item()
     margin = timedelta(minutes=30)
@@ -160,7 +158,7 @@ def day_of(root: Path, uid: str) -> str:
     return str(events.select("date").collect().item())
 
 
-def test_a_view_is_saved_under_a_name_and_comes_back(page: Page) -> None:
+def test_a_saved_view_can_be_opened_and_removed(page: Page) -> None:
     visit(page, "/?range=30d&f=integration:okta&f=-outcome:success&by=actor")
     button(page, "Views").click()
     page.get_by_label("Name this view").fill("![refused](http://evil.example/x.png)")
@@ -177,7 +175,7 @@ def test_a_view_is_saved_under_a_name_and_comes_back(page: Page) -> None:
     expect(saved).to_have_count(0)
 
 
-def test_what_the_lake_held_at_a_time_can_be_asked(page: Page, live_lake: Path) -> None:
+def test_the_lake_can_be_searched_as_of_a_time(page: Page, live_lake: Path) -> None:
     then = datetime.now(UTC) - timedelta(minutes=1)
     small_lakes.append(live_lake, small_lakes.events(3, end=datetime.now(UTC), days=0, first=9000))
     events = pl.scan_delta(DeltaTable(live_lake / "events"))
@@ -195,27 +193,27 @@ def test_what_the_lake_held_at_a_time_can_be_asked(page: Page, live_lake: Path) 
     expect(grid(page)).to_be_visible()
 
 
-def test_silence_and_blindness_look_different(page: Page) -> None:
-    """Office 365 shows a week, so of thirty days the lake saw it for seven."""
+def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
+    """Office 365 keeps a week, so only seven of thirty days are covered."""
     visit(page, "/?range=30d&f=integration:office_365")
-    expect(page.get_by_text("streams not seen throughout")).to_be_visible()
-    bands = chart(page).locator("path[aria-label*='Not seen: office_365']")
+    expect(page.get_by_text("streams with coverage gaps")).to_be_visible()
+    bands = chart(page).locator("path[aria-label*='Gaps: office_365']")
     expect(bands.first).to_be_visible()
     shoot(page, "blind")
     page.get_by_role("link", name="Sources").click()
-    expect(page.get_by_role("heading", name="Not seen in the last 14 days")).to_be_visible()
-    for said in ("atlassian", "non_interactive_sign_ins", "100.0 %"):
-        expect(page.locator("[role=gridcell]").filter(has_text=said).first).to_be_attached()
+    expect(page.get_by_role("heading", name="Coverage gaps, last 14 days")).to_be_visible()
+    for text in ("atlassian", "non_interactive_sign_ins", "100.0 %"):
+        expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
 
 
-def test_whoever_looks_leaves_a_trace(page: Page) -> None:
+def test_access_is_recorded(page: Page) -> None:
     page.goto("/?q=trace-of-mine")
     expect(page.get_by_text("No events match")).to_be_visible()
     page.goto(f"/entities?kind=source_ip&v={ATTACKER}")
     expect(page.locator(".st-key-facts")).to_be_visible()
     page.goto("/access")
-    for said in ("q=trace-of-mine", f"source_ip:{ATTACKER}", "searched", "looked up"):
-        expect(page.locator("[role=gridcell]").filter(has_text=said).first).to_be_attached()
+    for text in ("q=trace-of-mine", f"source_ip:{ATTACKER}", "searched", "looked up"):
+        expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
     settled(page)
     shoot(page, "access")
 
@@ -232,13 +230,13 @@ PAGES = (
 
 @pytest.fixture
 def judged(live_lake: Path) -> None:
-    """A verification found something, and says so in hostile words."""
+    """A verification report with findings in hostile text."""
     small_lakes.judge(live_lake, datetime.now(UTC))
 
 
 @pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_those_out_who_cannot_see_well(
+def test_pages_have_no_serious_accessibility_violations(
     page: Page, scheme: str, live_lake: Path
 ) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -260,7 +258,7 @@ def test_nothing_keeps_those_out_who_cannot_see_well(
 
 
 @pytest.mark.usefixtures("judged")
-def test_hostile_text_is_text_on_every_page(page: Page, live_lake: Path) -> None:
+def test_hostile_text_stays_text_on_every_page(page: Page, live_lake: Path) -> None:
     spoken: list[str] = []
     page.on("dialog", lambda dialog: (spoken.append(dialog.message), dialog.dismiss())[0])
     rows = [small_lakes.hostile(7100 + n, datetime.now(UTC)) for n in range(8)]
@@ -287,7 +285,7 @@ def test_hostile_text_is_text_on_every_page(page: Page, live_lake: Path) -> None
 
 
 def harmless(page: Page) -> None:
-    """Nothing of it became an element; the fixture says that no request left."""
+    """Check that no element was made of the text; the fixture checks the requests."""
     expect(page.locator("img[src*='evil'], a[href^='javascript']")).to_have_count(0)
     expect(page.locator("[data-testid='stMarkdownContainer'] img, .katex")).to_have_count(0)
     assert page.evaluate("[...document.links].every(link => link.origin === location.origin)")

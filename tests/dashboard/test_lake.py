@@ -1,4 +1,4 @@
-"""The reading door: pinned versions, absent and damaged tables, the raw record."""
+"""Reading the lake: pinned versions, absent and damaged tables, raw records."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_lake_without_events_is_no_failure(tmp_path: Path) -> None:
+def test_a_lake_without_events_is_not_an_error(tmp_path: Path) -> None:
     assert Lake(str(tmp_path / "absent"), {}).look() is None
 
 
-def test_a_snapshot_stays_what_it_was_while_the_lake_grows(root: Path) -> None:
+def test_a_snapshot_is_unchanged_while_the_lake_grows(root: Path) -> None:
     opened = Lake(str(root), {})
     before = opened.look()
     small_lakes.append(root, [small_lakes.hostile(9000, NOW)])
@@ -44,7 +44,7 @@ def test_an_unchanged_lake_is_not_read_again(root: Path) -> None:
     assert first.ask(queries.days, QUERY) is first.ask(queries.days, QUERY)
 
 
-def test_a_damaged_table_is_reported_and_looked_at_anew(root: Path) -> None:
+def test_a_damaged_table_is_reported_and_reopened(root: Path) -> None:
     log = next((root / "events" / "_delta_log").glob("*.json"))
     whole = log.read_bytes()
     log.write_bytes(b"not a log")
@@ -56,7 +56,7 @@ def test_a_damaged_table_is_reported_and_looked_at_anew(root: Path) -> None:
     assert opened.look()
 
 
-def test_the_raw_record_comes_with_its_arrival_and_its_seal(root: Path) -> None:
+def test_a_raw_record_has_its_arrival_and_hash(root: Path) -> None:
     event = small_lakes.events(50, end=NOW, days=1)[-1]
     day = event["time"].date()
     record = Lake(str(root), {}).record(event["integration"], event["stream"], day, 49)
@@ -67,14 +67,12 @@ def test_the_raw_record_comes_with_its_arrival_and_its_seal(root: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["..", "../x", "a/b", "", ".hidden", "a\\b"])
-def test_a_name_in_an_event_leads_nowhere_else(root: Path, part: str) -> None:
+def test_a_name_in_an_event_cannot_leave_the_raw_folder(root: Path, part: str) -> None:
     with pytest.raises(FileNotFoundError):
         Lake(str(root), {}).record(part, "system_log", date(2026, 11, 23), 0)
 
 
-def test_the_lake_is_the_one_of_the_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lake_is_the_configured_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "auditlake.toml"
     file.write_text('[lake]\nroot = "/somewhere/else"\n')
     monkeypatch.setenv("AUDITLAKE_CONFIG", str(file))

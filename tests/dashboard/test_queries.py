@@ -1,4 +1,4 @@
-"""Questions to a real small table, each against the plain answer."""
+"""Queries on a small real table, compared with plain results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUERY = Query(since=NOW - timedelta(days=7), until=NOW + timedelta(minutes=1))
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("asked")
+    root = tmp_path_factory.mktemp("queried")
     small_lakes.append(root, small_lakes.events(1300, end=NOW))
     return root
 
@@ -38,7 +38,7 @@ def everything(snapshot: Snapshot) -> pl.DataFrame:
     return snapshot.events.sort("time", "event_uid", descending=True).collect()
 
 
-def test_pages_follow_each_other_without_gap_or_repetition(
+def test_pages_have_no_gaps_and_no_repetitions(
     snapshot: Snapshot, everything: pl.DataFrame
 ) -> None:
     counted = snapshot.ask(queries.days, QUERY)
@@ -47,7 +47,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(
     assert pl.concat(pages)["event_uid"].to_list() == everything["event_uid"].to_list()
 
 
-def test_an_end_of_the_span_belongs_to_the_next_one(
+def test_the_end_of_a_range_belongs_to_the_next(
     snapshot: Snapshot, everything: pl.DataFrame
 ) -> None:
     middle = everything["time"][600]
@@ -56,17 +56,17 @@ def test_an_end_of_the_span_belongs_to_the_next_one(
     assert counts == [699, 601]
 
 
-def test_only_the_days_of_the_span_are_read(tmp_path: Path, root: Path) -> None:
+def test_only_the_days_of_the_range_are_read(tmp_path: Path, root: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     for folder in (copy / "events").glob("date=2026-11-1*"):
         shutil.rmtree(folder)
-    asked = Lake(str(copy), {}).look()
-    assert asked
+    opened = Lake(str(copy), {}).look()
+    assert opened
     late = Query(since=datetime(2026, 11, 20, 1, tzinfo=UTC), until=QUERY.until)
-    counted = asked.ask(queries.days, late)
-    assert asked.ask(queries.page, late, 1, counted).height == 500
+    counted = opened.ask(queries.days, late)
+    assert opened.ask(queries.page, late, 1, counted).height == 500
     with pytest.raises(OSError):
-        asked.ask(queries.days, QUERY)
+        opened.ask(queries.days, QUERY)
 
 
 def test_counts_of_values_are_exact(snapshot: Snapshot, everything: pl.DataFrame) -> None:
@@ -76,7 +76,7 @@ def test_counts_of_values_are_exact(snapshot: Snapshot, everything: pl.DataFrame
 
 
 @pytest.mark.parametrize("value", ["GB", ""])
-def test_a_filter_and_its_opposite_part_the_result(snapshot: Snapshot, value: str) -> None:
+def test_a_filter_and_its_opposite_split_the_result(snapshot: Snapshot, value: str) -> None:
     parts = [
         Query(
             since=QUERY.since,
@@ -90,7 +90,7 @@ def test_a_filter_and_its_opposite_part_the_result(snapshot: Snapshot, value: st
     assert all(counts)
 
 
-def test_filters_on_a_field_widen_and_on_two_fields_narrow(
+def test_filters_on_one_field_widen_and_on_two_narrow(
     snapshot: Snapshot, everything: pl.DataFrame
 ) -> None:
     wanted = [("country", "GB"), ("country", "DE"), ("outcome", "failure")]
@@ -101,7 +101,7 @@ def test_filters_on_a_field_widen_and_on_two_fields_narrow(
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
-def test_the_graph_holds_every_event_once(snapshot: Snapshot, zone: str) -> None:
+def test_the_graph_counts_every_event_once(snapshot: Snapshot, zone: str) -> None:
     edges = times.edges(QUERY.since, QUERY.until, times.zone(zone))
     top = tuple(snapshot.ask(queries.values, QUERY, "actor", 8)["value"])
     counts = snapshot.ask(queries.activity, QUERY, "actor", top, edges)
@@ -111,7 +111,7 @@ def test_the_graph_holds_every_event_once(snapshot: Snapshot, zone: str) -> None
     assert counts.select("start", "series").is_unique().all()
 
 
-def test_an_actor_is_known_by_the_best_name_there_is() -> None:
+def test_an_actor_has_the_best_available_name() -> None:
     rows = [
         {"actor_email": "ada@acme.example", "actor_name": "Ada"},
         {"actor_email": "", "actor_name": "Grace"},
@@ -123,22 +123,20 @@ def test_an_actor_is_known_by_the_best_name_there_is() -> None:
     assert named == ["ada@acme.example", "Grace", "7", None]
 
 
-def test_sources_show_silence_as_days_without_events(snapshot: Snapshot) -> None:
+def test_sources_count_days_without_events(snapshot: Snapshot) -> None:
     streams = snapshot.ask(queries.sources, NOW)
     assert streams["events"].sum() == 1300
     assert all(len(daily) == 14 and daily[0] == 0 and daily[-1] > 0 for daily in streams["daily"])
     assert set(streams["delay"]) == {timedelta(seconds=2)}
 
 
-def test_an_event_is_found_by_its_day_and_name_alone(
-    snapshot: Snapshot, everything: pl.DataFrame
-) -> None:
+def test_an_event_is_found_by_day_and_uid(snapshot: Snapshot, everything: pl.DataFrame) -> None:
     row = everything.row(700, named=True)
     assert snapshot.ask(queries.event, row["date"], row["event_uid"]) == row
     assert snapshot.ask(queries.event, row["date"], "another") is None
 
 
-def test_history_that_was_read_at_first_is_not_late(everything: pl.DataFrame) -> None:
+def test_backfilled_events_do_not_count_as_late(everything: pl.DataFrame) -> None:
     arrived = NOW - timedelta(days=1)
     backfilled = everything.with_columns(
         ingested_at=pl.max_horizontal("ingested_at", pl.lit(arrived))
@@ -147,7 +145,7 @@ def test_history_that_was_read_at_first_is_not_late(everything: pl.DataFrame) ->
     assert set(streams["delay"]) == {timedelta(seconds=2)}
 
 
-def test_the_events_around_one_are_the_nearest_of_them(snapshot: Snapshot) -> None:
+def test_events_around_an_instant_are_the_nearest(snapshot: Snapshot) -> None:
     instant = NOW - timedelta(days=2)
     found = snapshot.ask(queries.nearest, QUERY, instant, 9)
     assert found.height == 9
@@ -156,7 +154,7 @@ def test_the_events_around_one_are_the_nearest_of_them(snapshot: Snapshot) -> No
     assert furthest <= timedelta(minutes=35)  # an event in seven minutes, on both sides
 
 
-def test_what_is_pushed_is_counted_beside_what_is_polled() -> None:
+def test_pushed_events_are_compared_with_polled_ones() -> None:
     def day(on: int, stream: str, **counts: int) -> dict[str, object]:
         nothing = dict.fromkeys(("polled", "pushed", "both", "pushed_first", "unconfirmed"), 0)
         when = (NOW - timedelta(days=on)).date()

@@ -1,4 +1,4 @@
-"""The query language: what a person types against what they get."""
+"""The query language of the search box."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_any_text_can_be_searched_for(text: str) -> None:
         ("user?session", []),
     ],
 )
-def test_what_is_typed_finds_what_is_meant(text: str, rows: list[int]) -> None:
+def test_a_search_finds_the_expected_rows(text: str, rows: list[int]) -> None:
     assert found(text) == rows
 
 
-def test_a_slip_in_a_fields_name_is_noticed_and_a_pasted_address_is_not() -> None:
+def test_a_mistyped_field_is_reported_and_a_pasted_url_is_not() -> None:
     assert search.unknown_fields("acter:ada https://x.example arn:aws:x ip:1.2.3.4") == ["acter"]

@@ -1,4 +1,4 @@
-"""Nobody sees an event who has not signed in and does not belong: a real flow in a real browser."""
+"""Only signed-in, authorised users see events: the real sign-in flow in a browser."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def provider() -> Iterator[Provider]:
 def guarded(
     live_lake: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a server that lets in members of `security` and owners of an address."""
+    """The address of a server that admits members of `security` and verified addresses."""
     folder, port = tmp_path_factory.mktemp("guarded"), free_port()
     secrets = folder / ".streamlit" / "secrets.toml"
     secrets.parent.mkdir()
@@ -75,7 +75,7 @@ def sign_in(page: Page, who: str) -> None:
     page.get_by_role("link", name=who).click()
 
 
-def test_a_member_signs_in_and_comes_back_to_the_very_view(visitor: Page, live_lake: Path) -> None:
+def test_a_member_signs_in_and_returns_to_the_same_view(visitor: Page, live_lake: Path) -> None:
     visitor.goto(DEEP)
     sign_in(visitor, "Ada")
     expect(visitor.get_by_role("button", name="Integration is okta")).to_be_visible()
@@ -88,12 +88,12 @@ def test_a_member_signs_in_and_comes_back_to_the_very_view(visitor: Page, live_l
 
 
 @pytest.mark.parametrize("who", ["Eve", "Mallory"])
-def test_a_stranger_sees_nothing_and_that_is_recorded(
+def test_an_unauthorised_user_sees_nothing_and_is_recorded(
     visitor: Page, live_lake: Path, who: str
 ) -> None:
     visitor.goto("/entities?kind=actor&v=theo.vanderberg@larkfield.example")
     sign_in(visitor, who)
-    expect(visitor.get_by_text("This account may not see the audit log")).to_be_visible()
+    expect(visitor.get_by_text("This account has no access to the audit log")).to_be_visible()
     settled(visitor)
     shoot(visitor, "refused")
     expect(visitor.locator("[data-testid='stDataFrame']")).to_have_count(0)
@@ -104,11 +104,11 @@ def test_a_stranger_sees_nothing_and_that_is_recorded(
     expect(visitor.get_by_text("Sign in to see the audit log")).to_be_visible()
 
 
-def test_it_does_not_listen_beyond_this_machine_unless_people_sign_in(tmp_path: Path) -> None:
+def test_it_does_not_listen_beyond_loopback_without_sign_in(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.headless=true"]
     options = ["--server.address=0.0.0.0", f"--server.port={free_port()}"]
     ended = subprocess.run(
         [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 1
-    assert "asks nobody to sign in: set dashboard.host" in ended.stderr
+    assert "without sign-in: set dashboard.host" in ended.stderr

@@ -1,4 +1,4 @@
-"""What stands out: a planted attack is named, ordinary traffic is not."""
+"""Outliers: a planted attack stands out, ordinary traffic does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR = Query(since=ATTACK, until=NOW)
 
 
 def attack() -> list[small_lakes.Row]:
-    """Eighty refused sign-ins from one address nobody knew, and the account that was taken."""
+    """Eighty failed sign-ins from one new address, and events of the compromised account."""
     dice = random.Random(1)
     tries = [
         small_lakes.event(5000 + n, ATTACK + timedelta(seconds=n), dice)
@@ -44,25 +44,25 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     return found
 
 
-def told(snapshot: Snapshot, query: Query, order: str) -> list[tuple[str, str]]:
+def outliers(snapshot: Snapshot, query: Query, order: str) -> list[tuple[str, str]]:
     found = snapshot.ask(significant.found, query, order)
     return list(found.select("field", "value").iter_rows())
 
 
-def test_an_attack_is_told_by_its_address_country_and_outcome(snapshot: Snapshot) -> None:
+def test_an_attack_stands_out_by_address_country_and_outcome(snapshot: Snapshot) -> None:
     assert {
         ("source_ip", "198.51.100.7"),
         ("country", "RU"),
         ("outcome", "failure"),
-    } <= set(told(snapshot, HOUR, "share")[:5])
+    } <= set(outliers(snapshot, HOUR, "share")[:5])
 
 
-def test_by_lift_the_one_account_that_was_taken_comes_before_the_many(snapshot: Snapshot) -> None:
-    ranked = told(snapshot, HOUR, "lift")
+def test_by_lift_the_compromised_account_comes_first(snapshot: Snapshot) -> None:
+    ranked = outliers(snapshot, HOUR, "lift")
     assert ranked.index(("actor", "victim@acme.example")) < ranked.index(("outcome", "failure"))
 
 
-def test_shares_and_lift_are_what_they_say(snapshot: Snapshot) -> None:
+def test_shares_and_lift_are_exact(snapshot: Snapshot) -> None:
     found = snapshot.ask(significant.found, HOUR, "share")
     row = found.row(by_predicate=pl.col("value") == "RU", named=True)
     selected = snapshot.ask(queries.summary, HOUR).events
@@ -73,19 +73,19 @@ def test_shares_and_lift_are_what_they_say(snapshot: Snapshot) -> None:
     assert row["lift"] == pytest.approx((80 / selected) / (0.5 / (compared + 1)))
 
 
-def test_ordinary_traffic_has_nothing_to_tell(snapshot: Snapshot) -> None:
+def test_ordinary_traffic_has_no_outliers_among_actors_and_addresses(snapshot: Snapshot) -> None:
     day = Query(since=NOW - timedelta(days=3), until=NOW - timedelta(days=1))
     everything = significant.baseline(day)
     assert everything.until == day.since
-    assert not {field for field, _ in told(snapshot, day, "share")} & {"actor", "source_ip"}
+    assert not {field for field, _ in outliers(snapshot, day, "share")} & {"actor", "source_ip"}
 
 
-def test_a_filtered_search_is_compared_with_all_of_its_time() -> None:
+def test_a_filtered_search_is_compared_with_its_whole_range() -> None:
     filtered = Query(since=ATTACK, until=NOW, filters=(Filter(field="outcome", value="failure"),))
     assert significant.baseline(filtered) == HOUR
 
 
-def test_a_value_that_came_with_the_selection_is_new_and_another_is_not(
+def test_first_seen_is_the_first_event_in_the_whole_lake(
     snapshot: Snapshot,
 ) -> None:
     values = (("source_ip", "198.51.100.7"), ("actor", "ada@acme.example"), ("country", ""))
@@ -95,13 +95,13 @@ def test_a_value_that_came_with_the_selection_is_new_and_another_is_not(
     assert first["country", ""] < ATTACK
 
 
-def test_a_handful_of_events_stands_out_in_nothing(snapshot: Snapshot) -> None:
+def test_a_handful_of_events_has_no_outliers(snapshot: Snapshot) -> None:
     few = Query(since=ATTACK - timedelta(minutes=8), until=ATTACK)
-    assert told(snapshot, few, "share") == []
-    assert told(snapshot, few, "lift") == []
+    assert outliers(snapshot, few, "share") == []
+    assert outliers(snapshot, few, "lift") == []
 
 
-def test_only_where_the_lake_reaches_back_further_is_something_new(snapshot: Snapshot) -> None:
+def test_a_value_is_new_only_if_the_lake_reaches_back_further(snapshot: Snapshot) -> None:
     began = snapshot.ask(significant.begins, HOUR)
     assert began
     assert significant.is_new(ATTACK, began)

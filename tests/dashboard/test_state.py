@@ -1,4 +1,4 @@
-"""The view and the address are the same thing in two spellings."""
+"""A view and its URL are equivalent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dashboard.state import Opened, View
 from dashboard.times import Last
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
-said = texts.filter(bool)
+uids = texts.filter(bool)
 filters = st.builds(Filter, field=st.sampled_from(fields.NAMES), value=texts, negated=st.booleans())
 moments = st.integers(0, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 ranges = st.builds(Last, count=st.integers(1, 9999), unit=st.sampled_from("mhd")) | st.builds(
@@ -32,12 +32,12 @@ views = st.builds(
     page=st.integers(1, 999_999),
     held=st.none() | moments,
     zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
-    opened=st.none() | st.builds(Opened, date=st.dates(), uid=said),
+    opened=st.none() | st.builds(Opened, date=st.dates(), uid=uids),
 )
 
 
 @given(views)
-def test_an_address_brings_back_the_very_view(view: View) -> None:
+def test_a_url_restores_the_same_view(view: View) -> None:
     query = urlencode(state.params(view), doseq=True)
     assert state.from_params(parse_qs(query, keep_blank_values=True)) == view
 
@@ -48,13 +48,13 @@ def test_an_address_brings_back_the_very_view(view: View) -> None:
         st.lists(texts),
     )
 )
-def test_no_address_breaks_the_page(params: dict[str, list[str]]) -> None:
+def test_no_url_breaks_the_page(params: dict[str, list[str]]) -> None:
     view = state.from_params(params)
     view.query(datetime(2026, 11, 23, tzinfo=UTC))
     assert state.from_params(state.params(view)) == view
 
 
-def test_a_plain_view_needs_no_parameters() -> None:
+def test_the_default_view_has_no_parameters() -> None:
     assert state.params(View()) == {}
 
 
@@ -64,7 +64,7 @@ def test_a_filter_replaces_its_opposite() -> None:
     assert View().adding(wanted).adding(excluded).filters == (excluded,)
 
 
-def test_choosing_values_leaves_the_other_sense_alone() -> None:
+def test_choosing_values_keeps_those_of_the_other_sense() -> None:
     excluded = Filter(field="actor", value="ada", negated=True)
     view = View(filters=(excluded,)).choosing("actor", ["grace"], negated=False)
     assert view.chosen("actor", negated=False) == ["grace"]

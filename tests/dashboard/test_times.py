@@ -1,4 +1,4 @@
-"""Spans, buckets and labels, across the days on which clocks change."""
+"""Ranges, buckets and labels, including days on which clocks change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ lengths = st.integers(1, 5 * 365 * 86400).map(lambda seconds: timedelta(seconds=
 
 
 @given(since=instants, length=lengths, zone=st.sampled_from(ZONES))
-def test_buckets_cover_the_span_and_few_are_enough(
+def test_buckets_cover_the_range_and_are_few(
     since: datetime, length: timedelta, zone: ZoneInfo
 ) -> None:
     edges = times.edges(since, since + length, zone)
@@ -33,21 +33,21 @@ def test_buckets_cover_the_span_and_few_are_enough(
 
 
 @pytest.mark.parametrize(("month", "day", "hours"), [(3, 29, 23), (10, 25, 25), (6, 10, 24)])
-def test_a_day_is_as_long_as_the_clocks_make_it(month: int, day: int, hours: int) -> None:
+def test_a_day_has_23_to_25_hours_when_clocks_change(month: int, day: int, hours: int) -> None:
     noon = datetime(2026, month, day, 12, tzinfo=LONDON)
     edges = times.edges(noon - timedelta(days=40), noon + timedelta(days=40), LONDON)
     lengths = {a.astimezone(LONDON).date(): b - a for a, b in pairwise(edges)}
     assert lengths[noon.date()] == timedelta(hours=hours)
 
 
-def test_the_hour_that_comes_twice_is_two_buckets() -> None:
+def test_a_repeated_hour_is_two_buckets() -> None:
     since = datetime(2026, 10, 24, 12, tzinfo=UTC)
     edges = times.edges(since, since + timedelta(days=1, hours=3), LONDON)
     assert datetime(2026, 10, 25, 0, 0, tzinfo=UTC) in edges
     assert datetime(2026, 10, 25, 1, 0, tzinfo=UTC) in edges
 
 
-def test_days_are_labelled_by_the_zones_own_midnight() -> None:
+def test_days_are_labelled_at_midnight_of_the_zone() -> None:
     since = datetime(2026, 11, 20, tzinfo=UTC)
     tokyo = ZoneInfo("Asia/Tokyo")
     ticks = times.ticks(times.edges(since, since + timedelta(days=5), tokyo), tokyo)
@@ -55,7 +55,7 @@ def test_days_are_labelled_by_the_zones_own_midnight() -> None:
     assert len(ticks) == 5
 
 
-def test_a_relative_span_includes_the_event_of_this_second() -> None:
+def test_a_relative_range_includes_the_current_second() -> None:
     now = datetime(2026, 11, 23, 9, 55, 59, 999999, tzinfo=UTC)
     since, until = times.bounds(Last(count=15, unit="m"), now)
     assert since < now < until
@@ -63,16 +63,16 @@ def test_a_relative_span_includes_the_event_of_this_second() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "7", "7y", "0d", "..", "x..y", "2026-01-01..", "-1d"])
-def test_what_is_no_span_is_not_taken_for_one(text: str) -> None:
+def test_invalid_ranges_are_rejected(text: str) -> None:
     assert times.parse(text) is None
 
 
-def test_a_span_given_backwards_is_turned_round() -> None:
+def test_a_reversed_range_is_turned_round() -> None:
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     assert times.between(late, early) == times.between(early, late)
 
 
-def test_labels_name_the_day_once_where_one_is_enough() -> None:
+def test_labels_name_the_day_only_once() -> None:
     since = datetime(2026, 11, 22, 3, tzinfo=UTC)
     one_day = times.label(times.between(since, since + timedelta(hours=6)), LONDON)
     two_days = times.label(times.between(since, since + timedelta(hours=30)), LONDON)

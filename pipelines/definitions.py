@@ -22,12 +22,12 @@ from pipelines.orchestration.checks import checks_of, follows_from_raw, verifica
 from pipelines.orchestration.jobs import (
     backfill_job,
     forget_old_runs,
+    full_table_checks,
     housekeeping,
     reconciled_hourly,
     renormalise_job,
     round_of,
     verified_hourly,
-    whole_tables,
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
@@ -58,7 +58,7 @@ def definitions(
             renormalise_job(lake, sources),
         ],
         schedules=[
-            whole_tables(),
+            full_table_checks(),
             forget_old_runs(),
             housekeeping(lake, sources),
             reconciled_hourly(),

@@ -152,12 +152,12 @@ _CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]
     "unique_event_id": (
         _unique,
         dg.AssetCheckSeverity.ERROR,
-        "No event_id twice: in the newest two days; in all days in the job whole_tables.",
+        "No event_id twice: in the newest two days; in all days in the job full_table_checks.",
     ),
     "dense_seq": (
         _dense,
         dg.AssetCheckSeverity.ERROR,
-        "seq has no gap: by statistics; by every value in the job whole_tables.",
+        "seq has no gap: by statistics; by every value in the job full_table_checks.",
     ),
     "nothing_rejected": (
         _none_rejected,
@@ -234,7 +234,7 @@ def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
 def verification(
     lake: Lake, chosen: IntegritySettings, sources: Sequence[Source]
 ) -> dg.AssetChecksDefinition:
-    """Reads what came since the last time; all of it in the job whole_tables."""
+    """Reads what came since the last time; all of it in the job full_table_checks."""
     kinds = {source.name: source.kind for source in sources}
     specs = [
         dg.AssetCheckSpec(

@@ -34,11 +34,11 @@ def round_of(source: Source, *, signed: bool) -> Any:
     )
 
 
-def whole_tables() -> dg.ScheduleDefinition:
+def full_table_checks() -> dg.ScheduleDefinition:
     # This one is made together with its table, every hour.
     confirmed = dg.AssetSelection.checks(dg.AssetCheckKey(RECONCILIATION, CONFIRMED_CHECK))
     job = dg.define_asset_job(
-        "whole_tables",
+        "full_table_checks",
         selection=dg.AssetSelection.all_asset_checks() - confirmed,
         description="All checks, over every row.",
         tags={WHOLE: "true"},
@@ -60,11 +60,11 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
             )
 
     @dg.job(description="Keeps the lake fast and small; changes no row.")
-    def maintenance_of_the_lake() -> None:
+    def lake_maintenance() -> None:
         maintain()
 
     return dg.ScheduleDefinition(
-        job=maintenance_of_the_lake,
+        job=lake_maintenance,
         cron_schedule="23 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
@@ -82,7 +82,7 @@ class BackfillConfig(dg.Config):
 
 def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.JobDefinition:
     @dg.op
-    def backfill(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
+    def fetch_range(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
         source = next((s for s in sources if s.name == config.integration), None)
         if source is None:
             known = ", ".join(s.name for s in sources)
@@ -108,10 +108,10 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                     raise dg.Failure(report.error, allow_retries=False)
 
     @dg.job(description="Reads a span of history again, beside live polling.")
-    def backfill_of_a_span() -> None:
-        backfill()
+    def backfill() -> None:
+        fetch_range()
 
-    return backfill_of_a_span
+    return backfill
 
 
 class RenormaliseConfig(dg.Config):
@@ -141,7 +141,7 @@ def renormalise_job(lake: Lake, sources: Sequence[Source]) -> dg.JobDefinition:
 
 def reconciled_hourly() -> dg.ScheduleDefinition:
     job = dg.define_asset_job(
-        "reconciliation_of_pushes",
+        "push_reconciliation",
         selection=dg.AssetSelection.assets(RECONCILIATION),
         description="Compares what was pushed with what was polled.",
         executor_def=dg.in_process_executor,

@@ -157,7 +157,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
         return opened
 
     @dg.sensor(
-        name=f"news_of_{word(source.name)}",
+        name=f"poll_{word(source.name)}",
         job_name=word(source.name),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -97,7 +97,7 @@ def test_the_sensor_records_when_it_polls_next_and_why(still_world):
     world = still_world
     world.poll("okta")
     made = definitions.definitions(world.lake, [world.source("okta")])
-    sensor = next(s for s in made.sensors if s.name == "news_of_okta")
+    sensor = next(s for s in made.sensors if s.name == "poll_okta")
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(
             instance, cursor=None, repository_def=made.get_repository_def()

@@ -317,7 +317,7 @@ def test_dagster_has_a_job_and_a_check_for_it(lake):
         return replace(history, source=source), definitions.definitions(lake, [source])
 
     def follows(defs):
-        done = defs.resolve_job_def("whole_tables").execute_in_process(instance=instance)
+        done = defs.resolve_job_def("full_table_checks").execute_in_process(instance=instance)
         found = [c for c in done.get_asset_check_evaluations() if c.check_name.startswith("follow")]
         return found[0].passed, found[0].description
 

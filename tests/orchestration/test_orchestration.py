@@ -29,7 +29,7 @@ class Operator:
 
         self.instance = instance
         self.made = definitions.definitions(world.lake, [world.source("okta")], connect)
-        self.sensor = next(s for s in self.made.sensors if s.name == "news_of_okta")
+        self.sensor = next(s for s in self.made.sensors if s.name == "poll_okta")
 
     def tick(self):
         """The runs asked for and what is said; all streams are due."""
@@ -146,7 +146,7 @@ def test_pauses_grow_up_to_a_ceiling_and_news_end_them():
 
 def checked(operator):
     """Which checks of a run over all tables fail, with what they say."""
-    job = operator.made.resolve_job_def("whole_tables")
+    job = operator.made.resolve_job_def("full_table_checks")
     done = job.execute_in_process(instance=operator.instance)
     return {
         verdict.check_name: verdict.description

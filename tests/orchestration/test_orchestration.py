@@ -13,7 +13,7 @@ from pipelines.extraction import client
 from pipelines.extraction.client import RetryPolicy
 from pipelines.lake import tables
 from pipelines.lake.tables import StreamKey
-from pipelines.orchestration.sensors import Look, Watch, watched, worth_a_run
+from pipelines.orchestration.sensors import Peek, PollState, next_poll, worth_a_run
 from sandbox.faults import Fault
 
 LOG = StreamKey("okta", "system_log")
@@ -120,27 +120,27 @@ def test_a_run_whose_server_is_gone_is_failed_and_followed_by_another(operator, 
 
 
 @pytest.mark.parametrize(
-    ("look", "standing", "worth"),
+    ("peek", "last_run", "worth"),
     [
-        (Look(), "new", True),
-        (Look(), "made", False),
-        (Look(news=True), "made", True),
-        (Look(error="down"), "made", True),
-        (Look(error="down"), "failed", False),
-        (Look(), "failed", True),
+        (Peek(), "none", True),
+        (Peek(), "succeeded", False),
+        (Peek(new_records=True), "succeeded", True),
+        (Peek(error="down"), "succeeded", True),
+        (Peek(error="down"), "failed", False),
+        (Peek(), "failed", True),
     ],
 )
-def test_what_is_worth_a_run(look, standing, worth):
-    assert worth_a_run(look, standing) is worth
+def test_what_is_worth_a_run(peek, last_run, worth):
+    assert worth_a_run(peek, last_run) is worth
 
 
 def test_pauses_grow_up_to_a_ceiling_and_news_end_them():
-    watch, now, waits = Watch(), 0.0, []
-    for look in [Look(rows=5)] * 5 + [Look(news=True, rows=6), Look(news=True, rows=6)]:
-        watch = watched(watch, look, "made", now, floor=10.0)
-        waits.append(watch.wait)
+    state, now, waits = PollState(), 0.0, []
+    for peek in [Peek(rows=5)] * 5 + [Peek(new_records=True, rows=6)] * 2:
+        state = next_poll(state, peek, "succeeded", now, floor=10.0)
+        waits.append(state.wait)
     assert waits == [10, 20, 40, 60, 60, 10, 20]  # news that do not land are no news
-    failed = watched(Watch(wait=600.0), Look(error="down"), "failed", now, floor=10.0)
+    failed = next_poll(PollState(wait=600.0), Peek(error="down"), "failed", now, floor=10.0)
     assert failed.wait == 900
 
 

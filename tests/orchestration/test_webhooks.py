@@ -76,13 +76,13 @@ def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
                 raise dg.Failure("the vendor is down", allow_retries=False)
             yield dg.MaterializeResult(asset_key=KEY)
 
-        assert sensors._standing(instance, KEY) == "new"
-        for failed, standing in ((False, "made"), (True, "failed"), (False, "made")):
+        assert sensors._last_run(instance, KEY) == "none"
+        for failed, last_run in ((False, "succeeded"), (True, "failed"), (False, "succeeded")):
             fails[0] = failed
             dg.materialize([one], instance=instance, raise_on_error=False)
-            assert sensors._standing(instance, KEY) == standing
+            assert sensors._last_run(instance, KEY) == last_run
             instance.report_runless_asset_event(dg.AssetMaterialization(KEY))
-            assert sensors._standing(instance, KEY) == standing
+            assert sensors._last_run(instance, KEY) == last_run
 
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):

@@ -1,4 +1,4 @@
-"""Dagster: an asset a stream, a job and a sensor an integration, checks; all from the registry."""
+"""Dagster's definitions: one asset per stream, one job and sensor per integration, checks."""
 
 import logging
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from pipelines.sdk.contract import Source
 def definitions(
     lake: Lake, sources: Sequence[Source], connect: Connect = client.connect
 ) -> dg.Definitions:
-    """Everything Dagster has to know about these sources."""
+    """Return all assets, checks, jobs, schedules and sensors for these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
@@ -71,12 +71,12 @@ def definitions(
 
 
 def _configured() -> dg.Definitions:
-    """What auditlake.toml asks for; where it is at fault, an asset that says so."""
+    """Return the definitions for auditlake.toml; if it is invalid, one asset with the error."""
     try:
         chosen = settings.load(settings.path_from_environment())
         return definitions(tables.configured(chosen), registry.sources(chosen))
     except ConfigurationError as error:
-        logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 it says all
+        logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])
 
 

@@ -82,7 +82,8 @@ def refuse_taken_ports(servers: Sequence[Server]) -> None:
                 raise ConfigurationError(
                     f"{server.name} cannot listen on {server.listen.host}:{server.listen.port} "
                     f"({error.strerror}): stop the process that uses the port, or set {server.key} "
-                    f"in auditlake.toml (AUDITLAKE_{server.key.upper().replace('.', '__')} in the environment)"
+                    "in auditlake.toml "
+                    f"(AUDITLAKE_{server.key.upper().replace('.', '__')} in the environment)"
                 ) from None
 
 

@@ -1,4 +1,4 @@
-"""What is asked of the tables after each round, and of all their rows every night."""
+"""Asset checks: quick ones after each round, over all rows every night."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ from pipelines.settings import IntegritySettings
 
 SAMPLE_CHECK = "follows_from_raw"
 SIGNED_CHECK = "as_signed"
-_SAMPLED = 200  # records of a stream that are derived again and compared
+_SAMPLED = 200  # records per stream that are derived again and compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A raw table to be judged, with the statistics of its files."""
+    """A raw table to check, with the statistics of its files."""
 
     lake: Lake
     log: StreamKey
@@ -44,10 +44,10 @@ class Table:
     handle: DeltaTable
     files: pl.DataFrame
     rows: int
-    """What the fence says."""
+    """The row count recorded by the last commit."""
     now: datetime
     whole: bool = False
-    """Whether to read all of it rather than its statistics and its newest days."""
+    """Whether to read all rows rather than only statistics and the newest days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +74,13 @@ def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: boo
 
 
 def fresh(table: Table) -> Verdict:
-    """Has something arrived within twice the longest silence this stream is known for?"""
+    """Check that the last arrival is at most twice the longest gap between recent records ago.
+
+    An hour plus the stream's lag is always allowed.
+    """
     arrived = greatest(table.files, "max.ingested_at")
     if arrived is None:
-        return Verdict(passed=True, description="nothing has come yet", figures={})
+        return Verdict(passed=True, description="no records yet", figures={})
     times = (
         pl.scan_delta(table.handle)
         .filter(pl.col("seq") >= table.rows - 20_000)
@@ -99,12 +102,15 @@ def fresh(table: Table) -> Verdict:
 
 
 def _unique(table: Table) -> Verdict:
-    """The same id has the same time, so duplicates can only be in the same day."""
+    """Check that no event_id occurs twice.
+
+    The same id always has the same time, so duplicates can only be in the same day.
+    """
     dates = table.files["partition.date"].unique().sort(descending=True)
-    looked_at = dates if table.whole else dates.head(2)
+    checked = dates if table.whole else dates.head(2)
     counted = (
         pl.scan_delta(table.handle)
-        .filter(pl.col("date").is_in(looked_at.to_list()))
+        .filter(pl.col("date").is_in(checked.to_list()))
         .group_by("date")
         .agg(rows=pl.len(), ids=pl.col("event_id").n_unique())
         .sum()
@@ -113,25 +119,28 @@ def _unique(table: Table) -> Verdict:
     rows, ids = counted["rows"].item(), counted["ids"].item()
     return Verdict(
         passed=rows == ids,
-        description=f"{rows - ids:,} of {rows:,} rows in {looked_at.len()} days are duplicates",
-        figures={"rows looked at": rows, "duplicates": rows - ids, "days": looked_at.len()},
+        description=f"{rows - ids:,} of {rows:,} rows in {checked.len()} days are duplicates",
+        figures={"rows checked": rows, "duplicates": rows - ids, "days": checked.len()},
     )
 
 
 def _dense(table: Table) -> Verdict:
-    """seq goes from 0 to rows - 1: by count, least and greatest; in whole by every value."""
-    held = int(table.files["num_records"].sum())
+    """Check that seq runs from 0 to rows - 1.
+
+    Compares count, minimum and maximum; with `whole`, also counts the distinct values.
+    """
+    stored = int(table.files["num_records"].sum())
     ends = (table.files["min.seq"].min(), table.files["max.seq"].max())
-    distinct = held
+    distinct = stored
     if table.whole:
         seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
     expected = (0, table.rows - 1) if table.rows else (None, None)
     return Verdict(
-        passed=held == distinct == table.rows and ends == expected,
-        description=f"{held:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
-        f"the fence says {table.rows:,}",
-        figures={"rows": held, "rows by the fence": table.rows},
+        passed=stored == distinct == table.rows and ends == expected,
+        description=f"{stored:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
+        f"{table.rows:,} committed",
+        figures={"rows": stored, "rows committed": table.rows},
     )
 
 
@@ -139,30 +148,30 @@ def _none_rejected(table: Table) -> Verdict:
     waiting = raw.still_rejected(table.lake, table.log)
     reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
-    said = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
-    return Verdict(passed=count == 0, description=said or "none", figures={"rejected": count})
+    summary = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
+    return Verdict(passed=count == 0, description=summary or "none", figures={"rejected": count})
 
 
 _CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]] = {
     "freshness": (
         fresh,
         dg.AssetCheckSeverity.WARN,
-        "Something arrived within twice the longest silence the stream is known for.",
+        "The last record arrived at most twice the stream's longest recent gap ago.",
     ),
     "unique_event_id": (
         _unique,
         dg.AssetCheckSeverity.ERROR,
-        "No event_id twice: in the newest two days; in all days in the job full_table_checks.",
+        "No event_id occurs twice: in the newest two days; the job full_table_checks covers all.",
     ),
     "dense_seq": (
         _dense,
         dg.AssetCheckSeverity.ERROR,
-        "seq has no gap: by statistics; by every value in the job full_table_checks.",
+        "seq has no gap, by statistics; the job full_table_checks reads every value.",
     ),
     "nothing_rejected": (
         _none_rejected,
         dg.AssetCheckSeverity.WARN,
-        "All that came could be read as a record; the rest is in the table `rejected`.",
+        "Every record received could be read; those that could not are in the table `rejected`.",
     ),
 }
 
@@ -195,14 +204,14 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
     return checked
 
 
-_NOTHING = Verdict(passed=True, description="there is no table yet", figures={})
+_NOTHING = Verdict(passed=True, description="no table yet", figures={})
 
 
 def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=EVENTS,
         name=SAMPLE_CHECK,
-        description="Sampled rows are what raw gives when they are derived again.",
+        description="Sampled events equal those derived again from raw.",
     )
     def follows_from_raw() -> dg.AssetCheckResult:
         seed = utc_now().toordinal()
@@ -227,20 +236,20 @@ def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDef
 
 def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
     if wrong:
-        return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything"
-    return f"of an older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
+        return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything: true"
+    return f"older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
 
 
 def verification(
     lake: Lake, chosen: IntegritySettings, sources: Sequence[Source]
 ) -> dg.AssetChecksDefinition:
-    """Reads what came since the last time; all of it in the job full_table_checks."""
+    """Return a check of the rows since its last run; in the job full_table_checks, of all rows."""
     kinds = {source.name: source.kind for source in sources}
     specs = [
         dg.AssetCheckSpec(
             SIGNED_CHECK,
             asset=key_of(StreamKey(source.name, stream.name)),
-            description="Every row is as it was signed, none is missing, none was slipped in.",
+            description="No row was changed, removed or inserted since it was signed.",
         )
         for source in sources
         for stream in source.streams()

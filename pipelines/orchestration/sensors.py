@@ -1,7 +1,7 @@
-"""A sensor an integration, which looks for news and writes nothing.
+"""One sensor per integration, which polls for new records and writes nothing to the lake.
 
-A run costs seconds of process start, so the sensor looks first: it reads the pages that follow the
-stored position, and asks for a run only where a run would change something.
+Starting a run costs seconds, so the sensor peeks first: it fetches the pages after the stored
+position, and requests a run only if a run would change something.
 """
 
 import json
@@ -47,12 +47,12 @@ _TIMEOUT = 10.0
 _BUDGET = 30.0  # Dagster gives a sensor 60 seconds
 
 LastRun = Literal["none", "succeeded", "failed"]
-"""Of an asset in this Dagster instance: never run, made by its last run, not made by it."""
+"""How the last run of an asset in this Dagster instance ended; "none" if it never ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek:
-    """What a glance at a stream showed."""
+    """The result of peeking at a stream."""
 
     new_records: bool = False
     rows: int = -1
@@ -61,21 +61,25 @@ class Peek:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollState:
-    """What a sensor remembers of a stream; politeness only, nothing is lost with it."""
+    """The state of polling a stream, kept in the sensor's cursor.
+
+    It only spares the service: if it is lost, the next polls come earlier.
+    """
 
     due: float = 0.0
-    """When to look next, in seconds since 1970."""
+    """When to poll next, in seconds since 1970."""
     wait: float = 0.0
-    """Seconds between the last look and the next."""
+    """Seconds between the last poll and the next."""
     rows: int = -1
-    """Rows when there was news last."""
+    """Rows stored when new records were last found."""
     fresh: bool = True
+    """Whether the freshness check passed when it was last evaluated."""
     why: str = ""
-    """Why so many seconds."""
+    """The reason for this interval."""
 
 
 def peek(this: Round) -> Peek:
-    """Would a round land something? Reads what follows the stored position, writes nothing."""
+    """Return whether a round would store anything, by fetching the pages it would fetch first."""
     try:
         place = raw.position(this.lake, this.log)
         return Peek(new_records=_has_new_records(this, place), rows=place.rows)
@@ -93,11 +97,11 @@ def _has_new_records(this: Round, place: raw.Position) -> bool:
             return False
         if page.milestone or _has_unstored(this, page):
             return True
-    return True  # more than a glance can take in
+    return True  # more pages than a peek reads
 
 
 def _has_unstored(this: Round, page: Page) -> bool:
-    """Does the page hold a record that is neither in raw nor among the rejected?"""
+    """Return True if the page has a record that is neither in raw nor in `rejected`."""
     if not page.records:
         return False
     rows = normalise.read(this.stream, page.records, this.clock(), this.via, page.fallback_time)
@@ -120,7 +124,7 @@ def _any_missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl
 
 
 def worth_a_run(peek: Peek, last_run: LastRun) -> bool:
-    """Would a run change something: the lake, or what Dagster says about the asset?"""
+    """Return True if a run would change the lake, or the state that Dagster shows of the asset."""
     match last_run:
         case "none":
             return True
@@ -132,25 +136,32 @@ def worth_a_run(peek: Peek, last_run: LastRun) -> bool:
 def next_poll(
     state: PollState, peek: Peek, last_run: LastRun, now: float, floor: float
 ) -> PollState:
-    """When to look next: after `floor` while news lands, else ever later, up to a ceiling."""
+    """Return the state with the time of the next poll.
+
+    That is `floor` seconds later while new records are being stored; otherwise the wait doubles
+    up to a ceiling.
+    """
+    # New records while no row was added since the last ones: runs do not store them, so back off.
     landing = peek.new_records and peek.rows != state.rows
     ceiling = _FAILING_CEILING if last_run == "failed" else _CEILING
     longest = max(floor, ceiling.total_seconds())
     wait = floor if landing else min(longest, max(floor, 2 * state.wait))
     rows = peek.rows if peek.new_records else state.rows
-    return replace(state, due=now + wait, wait=wait, rows=rows, why=_why(peek, landing, longest))
+    return replace(
+        state, due=now + wait, wait=wait, rows=rows, why=_why(peek, landing, floor, longest)
+    )
 
 
-def _why(peek: Peek, landing: bool, longest: float) -> str:
+def _why(peek: Peek, landing: bool, floor: float, longest: float) -> str:
     if landing:
-        return "news came: as soon as poll_every allows"
+        return f"new records: polling every {floor:.0f} s (poll_every)"
     if peek.error:
-        return f"it fails: ever later, up to {longest:.0f} s"
-    return f"nothing new: ever later, up to {longest:.0f} s"
+        return f"failing: backing off, at most {longest:.0f} s between polls"
+    return f"no new records: backing off, at most {longest:.0f} s between polls"
 
 
 def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
-    """Looks for news of each stream that is due, and asks for one run of those worth it."""
+    """Return a sensor that polls each due stream and requests one run of those that need it."""
 
     @cache
     def client() -> ServiceClient:
@@ -163,11 +174,13 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
         job_name=word(source.name),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Looks whether {source.name} has something the lake does not.",
+        description=f"Polls {source.name} for records that the lake does not have yet.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if run := _unfinished_run(context.instance, source.name):
-            return dg.SensorResult(skip_reason=f"run {run} is not finished", cursor=context.cursor)
+            return dg.SensorResult(
+                skip_reason=f"run {run} is still in progress", cursor=context.cursor
+            )
         states = _states(context.cursor)
         observations = list(_observe(context.instance, lake, source, client, states))
         requests = _requests(context.instance, source, observations)
@@ -184,7 +197,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A look at a stream, and what follows from it."""
+    """A peek at a stream and the resulting poll state."""
 
     log: StreamKey
     peek: Peek
@@ -200,7 +213,7 @@ def _observe(
     client: Callable[[], ServiceClient],
     states: Mapping[str, PollState],
 ) -> Iterator[Observation]:
-    """Of each stream that is due, as far as a tick's time allows."""
+    """Yield an observation of each due stream, as far as the time of one tick allows."""
     until = time.monotonic() + _BUDGET
     floor = (source.settings.poll_every or _FLOOR).total_seconds()
     for stream in source.streams():
@@ -224,7 +237,7 @@ def _observe(
 
 
 def _save_plans(lake: Lake, observations: Sequence[Observation]) -> None:
-    """For `auditlake status` and the dashboard."""
+    """Save the next poll of each stream for `auditlake status` and the dashboard."""
     for seen in observations:
         following = datetime.fromtimestamp(seen.state.due, UTC)
         plan = NextPoll(next=following, interval=seen.state.wait, why=seen.state.why)
@@ -232,7 +245,7 @@ def _save_plans(lake: Lake, observations: Sequence[Observation]) -> None:
 
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
-    """Silence makes no run, so the sensor says when it lasts too long."""
+    """Evaluate freshness: a silent stream gets no runs, so no run would report the silence."""
     table = opened(this.lake, this.log, this.stream, now, whole=False)
     if table is None:
         return None
@@ -250,9 +263,10 @@ def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
 def _requests(
     instance: dg.DagsterInstance, source: Source, observations: Sequence[Observation]
 ) -> list[dg.RunRequest]:
-    """One run of what is worth it; `events` again where the last run failed before it.
+    """Return at most one request, for the streams that need a run.
 
-    The key names the run before, so no two runs can follow the same one.
+    If the last run failed before `events`, that is requested again. The key contains the id of the
+    last run, so that two ticks cannot both start a run after it.
     """
     runs = instance.get_runs(dg.RunsFilter(tags={INTEGRATION: source.name}), limit=1)
     last = runs[0] if runs else None
@@ -269,7 +283,7 @@ def _requests(
 
 
 def _owes_events(instance: dg.DagsterInstance, last: dg.DagsterRun) -> bool:
-    """Did a stream of this run fail, and `events` with it?"""
+    """Return True if the last run failed before it could update `events`."""
     record = _record(instance, EVENTS)
     return (
         record is not None
@@ -285,7 +299,9 @@ def _last_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> LastRun:
         return "none"
     made, last = record.asset_entry.last_materialization, record.asset_entry.last_run_id
     if not last and (planned := instance.get_latest_planned_materialization_info(key)):
-        return _succeeded(instance, key, planned.run_id)  # the receiver has reported since
+        return _succeeded(
+            instance, key, planned.run_id
+        )  # reported by the receiver since, without a run
     return "succeeded" if made and made.run_id == last else "failed"
 
 
@@ -301,17 +317,17 @@ def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:
 
 
 def _unfinished_run(instance: dg.DagsterInstance, name: str) -> str | None:
-    """The id of a run of this integration that is queued or in progress."""
+    """Return the id of a queued or running run of this integration; fail abandoned ones."""
     unfinished = dg.RunsFilter(tags={INTEGRATION: name}, statuses=_UNFINISHED)
     for run in instance.get_runs(unfinished):
         if not _abandoned(run):
             return run.run_id
-        instance.report_run_failed(run, "The process that ran this was killed.")
+        instance.report_run_failed(run, "The process of this run was killed.")
     return None
 
 
 def _abandoned(run: dg.DagsterRun) -> bool:
-    """Is the server that started the run's process gone, as after a kill or a power cut?"""
+    """Return True if the server that started the run is gone, as after a kill or a power cut."""
     path = json.loads(run.tags.get(".dagster/grpc_info", "{}")).get("socket")
     if path is None:
         return False
@@ -331,8 +347,8 @@ def _skip_reason(observations: Sequence[Observation], states: Mapping[str, PollS
 
 def _summary(observation: Observation) -> str:
     state = observation.state
-    said = observation.peek.error or "nothing new"
-    return f"{observation.log.stream}: {said}; again in {state.wait:.0f} s ({state.why})"
+    found = observation.peek.error or "no new records"
+    return f"{observation.log.stream}: {found}; next poll in {state.wait:.0f} s ({state.why})"
 
 
 def _states(cursor: str | None) -> dict[str, PollState]:

@@ -93,7 +93,7 @@ def test_the_next_poll_of_a_stream_is_shared(lake):
     assert schedule.load(lake, LOG) == plan
 
 
-def test_the_sensor_records_when_it_polls_next_and_why(still_world):
+def test_the_sensor_reports_when_it_polls_next_and_why(still_world):
     world = still_world
     world.poll("okta")
     made = definitions.definitions(world.lake, [world.source("okta")])
@@ -105,7 +105,7 @@ def test_the_sensor_records_when_it_polls_next_and_why(still_world):
         result = sensor.evaluate_tick(context)
         plan = schedule.load(world.lake, LOG)
         assert plan.interval == 10
-        assert "nothing new" in plan.why
+        assert "no new records" in plan.why
         assert plan.next > datetime.now(UTC) + timedelta(seconds=1)
         context = dg.build_sensor_context(
             instance, cursor=result.cursor, repository_def=made.get_repository_def()

@@ -182,7 +182,7 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
 @click.option("--since", type=Time(), required=True, help="Start of the range, such as 2026-03-01.")
 @click.option("--until", type=Time(), default=None, help="End of the range.  [default: now]")
 @click.option("--stream", "streams", multiple=True, help="Only this stream; repeatable.")
-@click.option("--again", is_flag=True, help="Also ranges fetched completely within the last day.")
+@click.option("--again", is_flag=True, help="Also re-fetch ranges completed within the last day.")
 @click.pass_context
 def backfill_(
     context: click.Context,

@@ -56,7 +56,7 @@ def up(config: Path, say: Callable[[str], None], console: Console) -> None:
         _first_round(configured, children, say, console)
         if played:
             _register(configured, say)
-        # Only now, so that no sensor repeats the first round.
+        # The daemon starts only now, so that no sensor repeats the first round.
         children.append(processes.start(_dagster_daemon(), environment))
         say("polling started; press Ctrl-C to stop everything")
         while True:

@@ -149,7 +149,7 @@ def _origins(reader: Reader, sources: Sources, row: Row, record: Any) -> list[Or
     def present(paths: tuple[str, ...]) -> tuple[str, ...]:
         found = tuple(path for path in paths if " " not in path and has_value(path))
         descriptions = tuple(path for path in paths if " " in path)
-        # With neither, the value follows from all paths being empty: an outcome "unknown", say.
+        # With neither, all paths are empty and that gave the value, such as an outcome "unknown".
         return found or descriptions or paths
 
     return [

@@ -201,7 +201,7 @@ def _named(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _types(types: pl.Series) -> pl.DataFrame:
-    """Return, for each target type, if it is a person or place, and a word unless it is vague."""
+    """Return, per target type, whether it is a person or a place, and its word unless vague."""
     kind = pl.col("type")
     plain = kind.str.contains(_PEOPLE) | kind.str.contains(_VAGUE)
     word = (

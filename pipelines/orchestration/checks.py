@@ -74,7 +74,7 @@ def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: boo
 
 
 def fresh(table: Table) -> Verdict:
-    """Check that the last arrival is at most twice the longest gap between recent records ago.
+    """Check that the silence is at most twice the longest gap between recent records.
 
     An hour plus the stream's lag is always allowed.
     """
@@ -156,7 +156,7 @@ _CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]
     "freshness": (
         fresh,
         dg.AssetCheckSeverity.WARN,
-        "The last record arrived at most twice the stream's longest recent gap ago.",
+        "The stream has been silent for at most twice its longest recent gap.",
     ),
     "unique_event_id": (
         _unique,

@@ -63,7 +63,7 @@ class Peek:
 class PollState:
     """The state of polling a stream, kept in the sensor's cursor.
 
-    It only spares the service: if it is lost, the next polls come earlier.
+    Losing it is harmless: the next polls only come earlier.
     """
 
     due: float = 0.0

@@ -1,4 +1,4 @@
-"""The commands `auditlake receive` and `auditlake webhooks`; registered in pipelines/cli/main.py."""
+"""The commands for webhooks: register, inspect and remove them; run the receiver."""
 
 from __future__ import annotations
 

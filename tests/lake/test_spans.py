@@ -40,7 +40,7 @@ def test_union_and_minus_are_those_of_sets(some, others):
 
 
 def claims(*rows):
-    """(outcome, since, until, asked_at, reason) in minutes -> rows of event.COVERAGE."""
+    """(outcome, since, until, asked_at, reason) in minutes -> rows of schemas.COVERAGE."""
     return pl.DataFrame(
         [(o, at(s), at(u), at(a), r) for o, s, u, a, r in rows],
         {k: COVERAGE[k] for k in ("outcome", "since", "until", "asked_at", "reason")},

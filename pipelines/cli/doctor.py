@@ -17,7 +17,7 @@ from pipelines.sdk.contract import Source, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Problem:
     """The result of one check; `fault` is None where it passed."""
 
     subject: str
@@ -30,19 +30,19 @@ _few_retries = partial(client.connect, patience=client.RetryPolicy(attempts=2))
 
 def examine(
     lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _few_retries
-) -> Iterator[Finding]:
+) -> Iterator[Problem]:
     """Yield a finding for the lake and for each stream, as soon as it is known."""
-    yield Finding(subject="lake", fault=_lake(lake))
+    yield Problem(subject="lake", fault=_lake(lake))
     for source in sources:
         try:
             client = connect(source)
         except AuditlakeError as error:
-            yield Finding(subject=source.name, fault=str(error))
+            yield Problem(subject=source.name, fault=str(error))
             continue
         with client:
             for stream in source.streams():
                 subject = f"{source.name} {stream.name}"
-                yield Finding(subject=subject, fault=_stream(client, stream, now))
+                yield Problem(subject=subject, fault=_stream(client, stream, now))
 
 
 def _lake(lake: Lake) -> str | None:

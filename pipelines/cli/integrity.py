@@ -17,7 +17,7 @@ from pipelines import settings
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
-from pipelines.integrity.verifier.verify import Crew, Place
+from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
@@ -66,7 +66,7 @@ def verify_(
     wanted = _existing(where, tables) or list(kept) or verify.tables(where)
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
-    with _bars(show=not as_json) as progress, Crew(processes) as crew:
+    with _bars(show=not as_json) as progress, WorkerPool(processes) as crew:
         for verdict in reports.verdicts(
             where, wanted, kinds, crew, since=kept, full=full, progress=progress
         ):
@@ -82,8 +82,8 @@ def verify_(
         context.exit(_FAILED)
 
 
-def _existing(where: Place, tables: tuple[str, ...]) -> list[str]:
-    known = [*verify.tables(where), verify.ACTS]
+def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:
+    known = [*verify.tables(where), ACTS]
     if unknown := [table for table in tables if table not in known]:
         raise AuditlakeError(f"{unknown[0]}: no such table; the tables are {', '.join(known)}")
     return list(tables)

@@ -26,7 +26,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import report, rounds, schedule
 from pipelines.lake import maintenance, tables
-from pipelines.lake.spans import Known
+from pipelines.lake.spans import Coverage
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import lineage, normalise
 from pipelines.sdk.contract import Integration, Stream
@@ -414,9 +414,9 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _covered(known: Known) -> Iterator[str]:
+def _covered(known: Coverage) -> Iterator[str]:
     """Yield one line per time range; gaps and losses with their reason."""
-    if known == Known():
+    if known == Coverage():
         yield "never polled"
     for span in known.complete:
         yield f"complete  {_span(span)}"

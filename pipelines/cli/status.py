@@ -12,7 +12,7 @@ from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import coverage as coverage_table
 from pipelines.lake import events, raw, spans, tables
-from pipelines.lake.spans import Known
+from pipelines.lake.spans import Coverage
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source, Stream
 
@@ -101,12 +101,12 @@ def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
     return {(i, s): raw.still_rejected(lake, StreamKey(i, s)).height for i, s in logs.iter_rows()}
 
 
-def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known:
+def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Coverage:
     """Return which time ranges of a stream are complete, settling, missing or lost."""
     # Commits of the raw table may hold coverage that the table `coverage` lacks so far.
     coverage_table.record(lake, StreamKey(source.name, stream.name))
     claims = coverage_table.entries(lake, StreamKey(source.name, stream.name))
-    return spans.known(claims, lag=stream.lag, keeps=stream.keeps, now=now)
+    return spans.coverage(claims, lag=stream.lag, keeps=stream.keeps, now=now)
 
 
 def age(time: datetime | None, now: datetime) -> str:

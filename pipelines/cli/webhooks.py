@@ -18,7 +18,7 @@ from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
 from pipelines.webhooks import server, subscriptions
-from pipelines.webhooks.subscriptions import Enrolled
+from pipelines.webhooks.subscriptions import Registration
 
 
 @click.command(name="receive")
@@ -101,34 +101,34 @@ def remove(context: click.Context, name: str) -> None:
     """Remove the webhook that `register` created."""
     chosen, source, root = _one(context.obj, name)
     at = subscriptions.endpoint(chosen, source)
-    if source.integration.push and source.integration.push.enrolment is None:
+    if source.integration.push and source.integration.push.subscription_api is None:
         click.echo(f"remove the webhook in {source.integration.title}'s console: {at.address}")
         return
     subscriptions.remove(source, at, root)
     click.echo(f"{name}: webhook removed; polling continues")
 
 
-def _current(chosen: Settings, source: Source, root: Path) -> Enrolled | None:
+def _current(chosen: Settings, source: Source, root: Path) -> Registration | None:
     """Return the subscriptions as the vendor's API reports them, else as last saved."""
     assert source.integration.push  # noqa: S101 the caller checked
-    if source.integration.push.enrolment is None or chosen.webhooks.public_url is None:
-        return subscriptions.recall(root, source.name)
+    if source.integration.push.subscription_api is None or chosen.webhooks.public_url is None:
+        return subscriptions.load(root, source.name)
     at = subscriptions.endpoint(chosen, source)
-    return subscriptions.look(source, at, root, datetime.now(UTC))
+    return subscriptions.refresh(source, at, root, datetime.now(UTC))
 
 
 def remembered(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
     spool = server.open_spool(chosen, lake)
     for source in registry.sources(chosen):
-        if enrolled := subscriptions.recall(spool.root, source.name):
+        if enrolled := subscriptions.load(spool.root, source.name):
             yield from _lines(source.name, enrolled)
         waiting, odd = len(spool.waiting(source.name)), spool.odd(source.name)
         if waiting or odd:
             yield f"{source.name}: {waiting:,} deliveries pending, {odd:,} unreadable"
 
 
-def _show(name: str, enrolled: Enrolled | None) -> None:
+def _show(name: str, enrolled: Registration | None) -> None:
     if enrolled is None or not enrolled.known:
         click.echo(f"{name}: no webhook registered through the API")
         return
@@ -136,7 +136,7 @@ def _show(name: str, enrolled: Enrolled | None) -> None:
         click.echo(line)
 
 
-def _lines(name: str, enrolled: Enrolled) -> Iterator[str]:
+def _lines(name: str, enrolled: Registration) -> Iterator[str]:
     for each in enrolled.known:
         left = each.expires and each.expires - datetime.now(UTC)
         ends = f", expires in {status.length(left)}, renewed before that" if left else ""
@@ -146,7 +146,7 @@ def _lines(name: str, enrolled: Enrolled) -> Iterator[str]:
         yield f"{name}: the last renewal failed: {enrolled.fault}"
 
 
-def _plain(enrolled: Enrolled | None) -> list[dict[str, object]]:
+def _plain(enrolled: Registration | None) -> list[dict[str, object]]:
     return [asdict(each) for each in enrolled.known] if enrolled else []
 
 

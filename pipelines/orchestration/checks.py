@@ -12,7 +12,7 @@ from pipelines.clock import utc_now
 from pipelines.extraction import renormalise
 from pipelines.integrity import anchors, reports
 from pipelines.integrity.verifier import verify
-from pipelines.integrity.verifier.verify import Crew
+from pipelines.integrity.verifier.job import TableReport, WorkerPool
 from pipelines.lake import raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
@@ -51,7 +51,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Outcome:
     passed: bool
     description: str
     figures: Figures
@@ -73,14 +73,14 @@ def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: boo
     )
 
 
-def fresh(table: Table) -> Verdict:
+def fresh(table: Table) -> Outcome:
     """Check that the silence is at most twice the longest gap between recent records.
 
     An hour plus the stream's lag is always allowed.
     """
     arrived = greatest(table.files, "max.ingested_at")
     if arrived is None:
-        return Verdict(passed=True, description="no records yet", figures={})
+        return Outcome(passed=True, description="no records yet", figures={})
     times = (
         pl.scan_delta(table.handle)
         .filter(pl.col("seq") >= table.rows - 20_000)
@@ -90,7 +90,7 @@ def fresh(table: Table) -> Verdict:
     )
     allowed = max(timedelta(hours=1), 2 * (times or timedelta(0))) + table.stream.lag
     silence = table.now - arrived
-    return Verdict(
+    return Outcome(
         passed=silence <= allowed,
         description=f"last arrival {short(silence)} ago; expected within {short(allowed)}",
         figures={
@@ -101,7 +101,7 @@ def fresh(table: Table) -> Verdict:
     )
 
 
-def _unique(table: Table) -> Verdict:
+def _unique(table: Table) -> Outcome:
     """Check that no event_id occurs twice.
 
     The same id always has the same time, so duplicates can only be in the same day.
@@ -117,14 +117,14 @@ def _unique(table: Table) -> Verdict:
         .collect()
     )
     rows, ids = counted["rows"].item(), counted["ids"].item()
-    return Verdict(
+    return Outcome(
         passed=rows == ids,
         description=f"{rows - ids:,} of {rows:,} rows in {checked.len()} days are duplicates",
         figures={"rows checked": rows, "duplicates": rows - ids, "days": checked.len()},
     )
 
 
-def _dense(table: Table) -> Verdict:
+def _dense(table: Table) -> Outcome:
     """Check that seq runs from 0 to rows - 1.
 
     Compares count, minimum and maximum; with `whole`, also counts the distinct values.
@@ -136,7 +136,7 @@ def _dense(table: Table) -> Verdict:
         seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
     expected = (0, table.rows - 1) if table.rows else (None, None)
-    return Verdict(
+    return Outcome(
         passed=stored == distinct == table.rows and ends == expected,
         description=f"{stored:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
         f"{table.rows:,} committed",
@@ -144,15 +144,15 @@ def _dense(table: Table) -> Verdict:
     )
 
 
-def _none_rejected(table: Table) -> Verdict:
+def _none_rejected(table: Table) -> Outcome:
     waiting = raw.still_rejected(table.lake, table.log)
     reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
     summary = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
-    return Verdict(passed=count == 0, description=summary or "none", figures={"rejected": count})
+    return Outcome(passed=count == 0, description=summary or "none", figures={"rejected": count})
 
 
-_CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]] = {
+_CHECKS: dict[str, tuple[Callable[[Table], Outcome], dg.AssetCheckSeverity, str]] = {
     "freshness": (
         fresh,
         dg.AssetCheckSeverity.WARN,
@@ -204,7 +204,7 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
     return checked
 
 
-_NOTHING = Verdict(passed=True, description="no table yet", figures={})
+_NOTHING = Outcome(passed=True, description="no table yet", figures={})
 
 
 def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDefinition:
@@ -264,14 +264,14 @@ def verification(
         for check in sorted(context.selected_asset_check_keys):
             table = "/".join(check.asset_key.path)
             known = [table] if table in begun else []
-            found = list(reports.verdicts(where, known, kinds, Crew(1), full=full))
+            found = list(reports.verdicts(where, known, kinds, WorkerPool(1), full=full))
             reports.keep(lake, found)
             yield _as_signed(check, found)
 
     return verification
 
 
-def _as_signed(check: dg.AssetCheckKey, found: Sequence[verify.Verdict]) -> dg.AssetCheckResult:
+def _as_signed(check: dg.AssetCheckKey, found: Sequence[TableReport]) -> dg.AssetCheckResult:
     if not found:
         return dg.AssetCheckResult(
             asset_key=check.asset_key,

@@ -68,7 +68,7 @@ class DagsterReporter:
 
 
 @contextmanager
-def announcer(dagster: Listen) -> Iterator[DagsterReporter]:
+def reporter(dagster: Listen) -> Iterator[DagsterReporter]:
     """Send reports every 30 seconds in a thread, and once more at the end."""
     host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
     made = DagsterReporter(address=f"http://{host}:{dagster.port}")

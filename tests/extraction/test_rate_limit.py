@@ -13,7 +13,7 @@ from pipelines.extraction import client, rate_limit, schedule
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake.tables import StreamKey
-from pipelines.sdk.contract import Manners
+from pipelines.sdk.contract import RequestPolicy
 
 LOG = StreamKey("okta", "system_log")
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 def pace(path, clock, rate=(4, 10.0)):
-    return RateLimiter(Manners(rate=rate), clock, clock.sleep, path)
+    return RateLimiter(RequestPolicy(rate=rate), clock, clock.sleep, path)
 
 
 def test_requests_of_one_client_count_for_another(tmp_path):
@@ -59,7 +59,7 @@ def test_an_invalid_state_file_keeps_nobody_waiting(tmp_path, text):
 
 
 def send(path, count):
-    mine = RateLimiter(Manners(rate=(20, 0.5)), path=path)
+    mine = RateLimiter(RequestPolicy(rate=(20, 0.5)), path=path)
     for _ in range(count):
         mine.wait()
 

@@ -28,7 +28,7 @@ from pipelines.lake import raw as raw_table
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
-from pipelines.sdk.contract import Guide, Integration, Source, Stream
+from pipelines.sdk.contract import Docs, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ def made(columns=PLAIN, *, version=1, name="log", latest_of=None, explode=None):
         settings=IntegrationSettings,
         streams=lambda _: (stream,),
         auth=lambda _: httpx.Auth(),
-        guide=Guide(credentials="", permissions="", history="", delay="", push=""),
+        docs=Docs(credentials="", permissions="", history="", delay="", push=""),
         mapping_version=version,
     )
     source = Source(name="it's", integration=integration, settings=SimpleNamespace(streams=()))

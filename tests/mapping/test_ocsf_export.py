@@ -162,7 +162,7 @@ def test_a_granted_role_is_the_privilege():
 def test_every_vendors_events_are_valid_and_convert_back(kind, stream):
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.split_lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll").with_row_index("seq")
     frame = normalise.normalise(kind, integration, found, raw).events
     events = list(ocsf_export.to_ocsf(frame))

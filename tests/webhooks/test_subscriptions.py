@@ -49,15 +49,15 @@ def test_a_subscription_is_made_seen_renewed_and_ended(world, receiver, tmp_path
     made = subscriptions.register(ours, at, tmp_path, now)
     assert made.known
     assert all(each.active for each in made.known)
-    assert {each.stream for each in subscriptions.look(ours, at, tmp_path, now).known} == {
+    assert {each.stream for each in subscriptions.refresh(ours, at, tmp_path, now).known} == {
         each.stream for each in made.known
     }
     again = subscriptions.register(ours, at, tmp_path, now)
     assert len(again.known) == len(made.known)
     assert subscriptions.renew(ours, at, tmp_path, now) == again
     subscriptions.remove(ours, at, tmp_path)
-    assert subscriptions.recall(tmp_path, kind) is None
-    assert list(subscriptions.look(ours, at, tmp_path, now).known) == []
+    assert subscriptions.load(tmp_path, kind) is None
+    assert list(subscriptions.refresh(ours, at, tmp_path, now).known) == []
     assert SECRET not in repr(at) + repr(made)
 
 

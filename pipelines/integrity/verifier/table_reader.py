@@ -12,10 +12,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, operator_acts, rows
-from pipelines.integrity.verifier.job import ACTS, Case, Crew, Verdict
+from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
 from pipelines.integrity.verifier.rows import Leaves, Task
-from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
+from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, minus
 
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
@@ -32,7 +32,7 @@ class TableFiles:
     """Rows that have been mapped to events."""
 
 
-def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
+def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:
     """Read all rows, put their leaves on the board, and report problems in the verdict.
 
     Return the files of the table; none if the table is missing or its Delta log unreadable.
@@ -55,12 +55,12 @@ def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
     return held
 
 
-def _put(board: Board, found: Leaves) -> None:
+def _put(board: LeafBuffer, found: Leaves) -> None:
     if found.seqs:
         board.put(found.seqs, found.hashes)
 
 
-def _list_files(case: Case, verdict: Verdict) -> TableFiles:
+def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
     # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
     if handle.protocol().min_reader_version > 1:
@@ -91,7 +91,7 @@ def _list_files(case: Case, verdict: Verdict) -> TableFiles:
     return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), derived=derived)
 
 
-def _event_files(case: Case) -> tuple[dict[date, list[str]], int]:
+def _event_files(case: Job) -> tuple[dict[date, list[str]], int]:
     """Return the files of `events` by day, and the number of rows mapped to events."""
     if case.kind is None:
         return {}, 0
@@ -121,7 +121,11 @@ def _day(value: Any) -> date:
 
 
 def build_tree(
-    case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
+    case: Job,
+    crew: WorkerPool,
+    verdict: TableReport,
+    board: LeafBuffer,
+    before: Mapping[Span, bytes],
 ) -> Tree:
     """Report missing and duplicate rows, and return the tree over the leaves of all others."""
     removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
@@ -143,7 +147,7 @@ def _times(count: int) -> str:
     return "twice" if count == 1 else f"{count + 1} times"
 
 
-def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span]) -> None:
+def _report_gaps(case: Job, verdict: TableReport, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     for first, until in gaps[:1]:
         fields = diagnosis.entry_of(case.shelf, board.size, first)
         who = f" (event_id {fields[-1]})" if fields else ""
@@ -157,7 +161,7 @@ def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span
             verdict.found("deleted", first, f"row {first:,}{who}{more} missing")
 
 
-def _fill_from_tiles(case: Case, board: Board, gaps: Sequence[Span]) -> None:
+def _fill_from_tiles(case: Job, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     """Take the leaves of missing rows from the tiles; the root check shows if they are genuine."""
     if not gaps:
         return

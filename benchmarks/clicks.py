@@ -1,10 +1,11 @@
-"""From a click to the finished page, in a real Chromium on a lake of ten million events.
+"""Time from a click to the finished page, in Chromium on a lake of ten million events.
 
-Run it from the repository: `.venv/bin/python benchmarks/clicks.py`, with the `--root` of
-benchmarks/dashboard.py, whose lake it shows. Each click is made in five sessions, each of another
-span by a minute, so that no answer is remembered; a page is finished when Streamlit rests and
-nothing on it has changed for 400 ms, which are not counted. The median and the worst are printed,
-and the CPU that the server and all of Chromium took meanwhile: on a busy machine it says more.
+Run it from the repository: `.venv/bin/python benchmarks/clicks.py`, with the same `--root` as
+benchmarks/dashboard.py, since both use the same lake. Every click is made in five sessions whose
+time ranges differ by a minute, so that no cached result is reused. A page is finished when
+Streamlit is idle and the page has not changed for 400 ms; those 400 ms are not counted. The script
+prints the median and the maximum, and the CPU time of the server and of all Chromium processes,
+which is the more reliable figure on a busy machine.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SPANS = {"30 days": timedelta(days=30), "everything": timedelta(days=generated.DAYS)}
 _SESSIONS = 5
 _GRID = '[class*="st-key-events-"] [data-testid="stDataFrame"]'
+# Streamlit has no event for a finished page: watch the document and note its last change.
 _WATCH = """() => {
   window.clicked = window.changed = performance.now();
   window.watch ??= new MutationObserver(() => { window.changed = performance.now(); });
@@ -53,7 +55,7 @@ _JIFFIES = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A page, and the processes behind it."""
+    """A page in a browser, and the processes behind it."""
 
     page: Page
     address: str
@@ -61,20 +63,21 @@ class Visit:
     chromium: CDPSession
 
     def used(self) -> tuple[float, float]:
-        """Milliseconds of CPU so far: the server's, and those of all processes of Chromium."""
+        """Return the CPU time so far in ms: of the server, and of all Chromium processes."""
+        # The name of the process, in parentheses, may contain spaces; the numbers follow it.
         stat = Path(f"/proc/{self.server}/stat").read_text(encoding="utf-8").rpartition(")")[2]
         server = sum(map(int, stat.split()[11:13])) * 1000 / _JIFFIES
-        told = self.chromium.send("SystemInfo.getProcessInfo")
-        return server, sum(one["cpuTime"] for one in told["processInfo"]) * 1000
+        found = self.chromium.send("SystemInfo.getProcessInfo")
+        return server, sum(each["cpuTime"] for each in found["processInfo"]) * 1000
 
 
 Took = dict[str, list[tuple[float, float, float]]]
-"""Of each click milliseconds by the clock, and of CPU: the server's and Chromium's."""
+"""Per click and session, in ms: wall-clock time, CPU time of the server and of Chromium."""
 
 
 @contextmanager
 def served(root: Path) -> Iterator[tuple[str, int]]:
-    """The address of the dashboard over the lake at `root`, and its process."""
+    """Run the dashboard on the lake at `root`; yield its address and process ID."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -97,11 +100,11 @@ def _await(address: str) -> None:
                 return
         except OSError:
             time.sleep(0.4)
-    raise RuntimeError("the dashboard did not come up")
+    raise RuntimeError("the dashboard did not start within two minutes")
 
 
 def timed(visit: Visit, act: Callable[[], object]) -> tuple[float, float, float]:
-    """From the click to the last change of the page; CPU until it has stood still for a while."""
+    """Return wall-clock ms until the page last changed, and CPU ms until it was finished."""
     page, before = visit.page, visit.used()
     page.evaluate(_WATCH)
     act()
@@ -112,12 +115,13 @@ def timed(visit: Visit, act: Callable[[], object]) -> tuple[float, float, float]
 
 
 def opened(visit: Visit, span: str) -> tuple[float, float, float]:
-    """From the address to the finished page."""
+    """Return the same figures for opening the page at its address."""
     page, before = visit.page, visit.used()
     start = time.perf_counter()
     page.goto(f"{visit.address}/?range={span}")
     page.locator(_GRID).wait_for(timeout=120_000)
     page.evaluate(_WATCH)
+    # The observer can only be installed after loading: wait for later changes, then subtract.
     page.wait_for_timeout(1500)
     took = (time.perf_counter() - start) * 1000 - 1500 + page.evaluate(_TOOK)
     server, chromium = (now - then for now, then in zip(visit.used(), before, strict=True))
@@ -125,7 +129,7 @@ def opened(visit: Visit, span: str) -> tuple[float, float, float]:
 
 
 def session(browser: Browser, served: tuple[str, int], span: str, took: Took) -> None:
-    """One visit that makes every click; what each took is added to `took`."""
+    """Make every click once in a new browser context, and append the times to `took`."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
     page = context.new_page()
     chromium = browser.new_browser_cdp_session()
@@ -147,12 +151,13 @@ def session(browser: Browser, served: tuple[str, int], span: str, took: Took) ->
 
 
 def _row(page: Page) -> None:
+    # The grid is a canvas, without elements to click on.
     box = page.locator(_GRID).bounding_box()
     assert box
     x, y = box["x"] + 400, box["y"] + 45 + 28 * 3
     page.mouse.move(x, y, steps=4)
     page.wait_for_timeout(200)
-    page.evaluate(_WATCH)
+    page.evaluate(_WATCH)  # start the clock again, without the hover
     page.mouse.click(x, y)
 
 
@@ -172,7 +177,7 @@ def main() -> None:
                 until = generated.UNTIL - timedelta(minutes=number)
                 span = times.show(Between(since=until - length, until=until))
                 session(browser, server, span, took)
-            head = " ".join(f"{word:>8}" for word in ("median", "worst", "server", "Chromium"))
+            head = " ".join(f"{word:>8}" for word in ("median", "max", "server", "Chromium"))
             print(f"\n{f'{given.events:,} events, {name}':<40} {head}  ms")
             for click, each in took.items():
                 clock, server_cpu, chromium_cpu = zip(*each, strict=True)
@@ -180,7 +185,7 @@ def main() -> None:
                 print(f"  {click:<38} " + " ".join(f"{ms:>8.0f}" for ms in figures), flush=True)
         status = Path(f"/proc/{server[1]}/status").read_text(encoding="utf-8")
         memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-        print(f"\nmost memory of the server, MB {memory:>21.0f}")
+        print(f"\npeak memory of the server, MB {memory:>21.0f}")
         browser.close()
 
 

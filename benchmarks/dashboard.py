@@ -1,13 +1,14 @@
-"""How long Explore's questions take on a large lake, beside DuckDB on the same files.
+"""Time Explore's queries on a large lake, compared with DuckDB on the same files.
 
-Run it from the repository: `.venv/bin/python benchmarks/dashboard.py`. It makes lakes of 200
-thousand and 10 million events over two years (`--events` chooses) under `--root`, which it keeps,
-and rolls them up as maintenance does. Each question is put by both, best of three, on 30 days and
-on everything: milliseconds by the clock, `first` being the first time in a process, and of all
-processors together; `ratio` is ours by DuckDB's of the latter, which says the same on a machine
-that has other work. Memory is the most that a process had which put one side's questions only.
+Run it from the repository: `.venv/bin/python benchmarks/dashboard.py`. It creates lakes of 200
+thousand and 10 million events over two years (choose with `--events`) under `--root`, keeps them
+for the next run, and rolls them up as maintenance does. Each query runs at most three times on each
+side, over 30 days and over everything, and the best time is printed in ms: wall-clock (`first` is
+the first run in a process) and CPU of all cores. `ratio` is our CPU time divided by DuckDB's,
+which hardly depends on the load of the machine. Each side runs in processes of its own, whose peak
+memory is printed last.
 """
-# ruff: noqa: S608 the questions are ours
+# ruff: noqa: S608 all parts of the queries are constants of this file
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
-# This file must not stand for the package of its name.
+# This file would shadow the package `dashboard` if its folder stayed on the path.
 sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks import generated  # noqa: E402
@@ -39,14 +40,14 @@ from pipelines.lake.rollup import SEARCHED  # noqa: E402
 SIZES = (200_000, 10_000_000)
 WEEKS = timedelta(days=30)
 FACETS = (*fields.FILTERS, *fields.MORE_FILTERS)
-_SAID = {
+_SQL = {
     "actor": "coalesce(nullif(actor_email, ''), nullif(actor_name, ''), nullif(actor_id, ''))",
     "target": "coalesce(nullif(target_name, ''), nullif(target_id, ''))",
     "title": "coalesce(nullif(message, ''), nullif(action, ''))",
 }
-_ACTOR = _SAID["actor"]
-_LISTED = f"event_uid, date, time, {_SAID['title']}, integration, activity_type, action, {_ACTOR}, "
-_LISTED += f"{_SAID['target']}, outcome, source_ip, country"
+_ACTOR = _SQL["actor"]
+_LISTED = f"event_uid, date, time, {_SQL['title']}, integration, activity_type, action, {_ACTOR}, "
+_LISTED += f"{_SQL['target']}, outcome, source_ip, country"
 _NEWEST = "ORDER BY time DESC, event_uid DESC LIMIT 500"
 _ROUNDS = 3
 _LONG = 3000
@@ -54,7 +55,7 @@ _LONG = 3000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """Milliseconds by the clock, the first time and at best, and of all processors together."""
+    """Milliseconds: wall-clock time of the first and the best run, and CPU time of all cores."""
 
     first: float
     best: float
@@ -69,11 +70,11 @@ class Question:
     name: str
     ours: Callable[[], object]
     sql: str
-    """Statements apart by semicolons."""
+    """Statements, separated by semicolons."""
 
 
 def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
-    """Those of a page of Explore from `since` on, each in both languages."""
+    """Yield the queries behind a page of Explore from `since` on, each also in SQL."""
     query = Query(since=since, until=UNTIL)
     counts = snapshot.counts
     edges = times.edges(since, UNTIL, times.zone("UTC"))
@@ -94,13 +95,13 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
         yield Question(
             name=f"graph by {field}",
             ours=lambda field=field: _graph(counts, query, field, edges),
-            sql=f"SELECT {tick} AS bucket, {_said(field)} AS v, count(*) FROM e GROUP BY ALL",
+            sql=f"SELECT {tick} AS bucket, {_sql(field)} AS v, count(*) FROM e GROUP BY ALL",
         )
     for field in FACETS:
         yield Question(
             name=f"facet {field}",
             ours=lambda field=field: queries.values(counts, query, field, 500),
-            sql=f"SELECT {_said(field)} AS v, count(*) AS n FROM e GROUP BY v "
+            sql=f"SELECT {_sql(field)} AS v, count(*) AS n FROM e GROUP BY v "
             "ORDER BY n DESC, v LIMIT 500",
         )
     yield Question(
@@ -116,7 +117,7 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
     )
     yield Question(
         name="one actor, totals and graph",
-        ours=lambda: _sums(_anew(counts), one, edges),
+        ours=lambda: _sums(_uncached(counts), one, edges),
         sql=_sums_in_sql(tick, f"{_ACTOR} = '{ACTOR}'"),
     )
     texts = Query(since=since, until=UNTIL, text=TEXT)
@@ -124,13 +125,13 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
     found = " OR ".join(f"contains(lower({said}), '{TEXT}')" for said in (*SEARCHED, names))
     yield Question(
         name="text search, page",
-        ours=lambda: _first_page(_anew(counts), texts),
+        ours=lambda: _first_page(_uncached(counts), texts),
         sql=f"SELECT date, count(*) FROM e WHERE {found} GROUP BY date; "
         f"SELECT {_LISTED} FROM e WHERE {found} {_NEWEST}",
     )
     yield Question(
         name="text search, totals and graph",
-        ours=lambda: _sums(_anew(counts), texts, edges),
+        ours=lambda: _sums(_uncached(counts), texts, edges),
         sql=_sums_in_sql(tick, found),
     )
     day, uid = _some(snapshot)
@@ -145,22 +146,22 @@ def _sums_in_sql(tick: str, condition: str) -> str:
     return (
         f"SELECT count(*), count(DISTINCT {_ACTOR}), count(DISTINCT nullif(source_ip, '')), "
         f"count(*) FILTER (outcome = 'failure') FROM e WHERE {condition}; "
-        f"SELECT {tick} AS bucket, {_said('activity_type')} AS v, count(*) FROM e "
+        f"SELECT {tick} AS bucket, {_sql('activity_type')} AS v, count(*) FROM e "
         f"WHERE {condition} GROUP BY ALL"
     )
 
 
 def _sums(counts: queries.Counts, query: Query, edges: tuple[datetime, ...]) -> object:
-    """The line above the graph, and the graph: from one reading, as on the page."""
+    """Return the totals and the graph, computed in one pass over the files as on the page."""
     return queries.summary(counts, query), _graph(counts, query, "activity_type", edges)
 
 
-def _said(field: str) -> str:
-    return _SAID.get(field, f"nullif({field}, '')")
+def _sql(field: str) -> str:
+    return _SQL.get(field, f"nullif({field}, '')")
 
 
-def _anew(counts: Any) -> queries.Counts:
-    """The same with nothing remembered of a question put before."""
+def _uncached(counts: Any) -> queries.Counts:
+    """Return `counts` with an empty cache, so that each run reads the files again."""
     counts._tally.cache_clear()
     found: queries.Counts = counts
     return found
@@ -184,7 +185,7 @@ def _some(snapshot: Snapshot) -> tuple[Any, str]:
 
 
 def measured(work: Callable[[], object]) -> Taken:
-    """The best of some; what takes long is done once."""
+    """Return the best of up to three runs; slow queries run fewer times."""
     wall: list[float] = []
     cpu: list[float] = []
     while len(wall) < _ROUNDS and sum(wall) < _LONG:
@@ -195,8 +196,8 @@ def measured(work: Callable[[], object]) -> Taken:
     return Taken(first=wall[0], best=min(wall), cpu=min(cpu))
 
 
-def put(root: Path, since: datetime, *, peer: bool) -> Times:
-    """The times of each question, ours or DuckDB's."""
+def timings(root: Path, since: datetime, *, peer: bool) -> Times:
+    """Return the times of each query, by auditlake or (`peer`) by DuckDB."""
     snapshot = Lake(str(root), {}).look()
     assert snapshot
     connection = duckdb.connect()
@@ -209,23 +210,24 @@ def put(root: Path, since: datetime, *, peer: bool) -> Times:
         f"WHERE {days} AND {span}"
     )
     return {
-        one.name: measured((lambda one=one: _told(connection, one.sql)) if peer else one.ours)
+        one.name: measured((lambda one=one: _run_sql(connection, one.sql)) if peer else one.ours)
         for one in questions(snapshot, since)
     }
 
 
-def _told(connection: duckdb.DuckDBPyConnection, sql: str) -> list[object]:
+def _run_sql(connection: duckdb.DuckDBPyConnection, sql: str) -> list[object]:
     return [connection.execute(statement).fetchall() for statement in sql.split("; ")]
 
 
 def _in_process(root: Path, since: datetime, peer: bool, answer: Any) -> None:
-    figures = put(root, since, peer=peer)
+    figures = timings(root, since, peer=peer)
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     answer.put((figures, int(status.partition("VmHWM:")[2].split()[0]) / 1024))
 
 
-def asked(root: Path, since: datetime, *, peer: bool) -> tuple[Times, float]:
-    """In a process of its own: the times, and the most memory it had in MB."""
+def timings_in_process(root: Path, since: datetime, *, peer: bool) -> tuple[Times, float]:
+    """Return the times measured in a new process, and that process's peak memory in MB."""
+    # A fork would inherit our memory, and Polars' threads don't survive one.
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=_in_process, args=(root, since, peer, answer))
@@ -237,8 +239,8 @@ def asked(root: Path, since: datetime, *, peer: bool) -> tuple[Times, float]:
 
 def report(root: Path, events: int) -> None:
     for span, since in (("30 days", UNTIL - WEEKS), ("everything", SINCE)):
-        ours, memory = asked(root, since, peer=False)
-        theirs, other = asked(root, since, peer=True)
+        ours, memory = timings_in_process(root, since, peer=False)
+        theirs, other = timings_in_process(root, since, peer=True)
         print(
             f"\n{f'{events:,} events, {span}':<32}    first   clock  DuckDB    CPU  DuckDB  ratio"
         )
@@ -248,7 +250,7 @@ def report(root: Path, events: int) -> None:
                 f"  {name:<30} {taken.first:>8.0f} {taken.best:>7.0f} {peer.best:>7.0f} "
                 f"{taken.cpu:>7.0f} {peer.cpu:>7.0f}  {taken.cpu / max(1, peer.cpu):5.2f}"
             )
-        print(f"  {'most memory, MB':<39} {memory:>7.0f} {other:>7.0f}", flush=True)
+        print(f"  {'peak memory, MB':<39} {memory:>7.0f} {other:>7.0f}", flush=True)
 
 
 def rolled_up(root: Path) -> Path:

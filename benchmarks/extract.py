@@ -1,9 +1,9 @@
-"""How fast records become events: `python benchmarks/extract.py [--records 200000]`.
+"""Time from records to events: `python benchmarks/extract.py [--records 200000]`.
 
-The sandbox runs in a process of its own. auditlake and, beside it, the script one would write
-without it (httpx, json, a Delta append a page, the cursor in a file: no anti-join, no events, no
-fence) read the same history, each in a fresh process and an empty lake. Compare the two columns of
-one run; absolute figures depend on the machine.
+The sandbox runs in its own process. auditlake and a plain script read the same history, each in a
+fresh process and into an empty lake. The script does what one would write without auditlake: httpx,
+json, one Delta append per page and the cursor in a file, without deduplication, events or fencing.
+Compare the two columns of one run; absolute figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 class sandbox:  # noqa: N801 reads as the context it is
-    """The sandbox in its own process, its history already made."""
+    """The sandbox in its own process, with its history already generated."""
 
     def __init__(self, records: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -53,6 +53,7 @@ class sandbox:  # noqa: N801 reads as the context it is
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
+                # The history is generated on first use; that time is not part of the benchmark.
                 ledger = f"{base_url}/_sandbox/ledger/okta/system_log"
                 lines = httpx.get(ledger, timeout=300).text.count("\n")
             except httpx.ConnectError:
@@ -60,7 +61,7 @@ class sandbox:  # noqa: N801 reads as the context it is
                 continue
             print(f"the sandbox holds {lines:,} records")
             return base_url
-        raise TimeoutError("the sandbox did not start")
+        raise TimeoutError("the sandbox did not start within 60 s")
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -136,7 +137,7 @@ def report(ours: dict[str, float], theirs: dict[str, float]) -> None:
         ("peak memory, MB", lambda f: f"{f['peak']:.0f}"),
     ):
         print(f"{name:22}{figure(ours):>12}{figure(theirs):>12}")
-    print("\nseconds by step (steps overlap; fetch includes waiting for its turn):")
+    print("\nseconds by step (steps overlap; fetch includes waiting for the rate limit):")
     for step in ("fetch", "read", "write raw", "map", "write events"):
         print(f"  {step:20}{ours.get(step, 0.0):>12.2f}")
 

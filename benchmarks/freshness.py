@@ -1,12 +1,12 @@
-"""How soon an event can be seen: `python benchmarks/freshness.py [--seconds 60] [--rate 50]`.
+"""Latency of events: `python benchmarks/freshness.py [--seconds 60] [--rate 50]`.
 
-The sandbox makes so many events a second over all eight services and pushes them as the vendors do;
-`auditlake receive` takes them in. Measured is the time from the acknowledgement of a delivery (of
-the vendor's showing the event, where that is later) to the commit of its row in `events`, and to
-the moment when the dashboard's own way of reading has it. Pushing begins `--lead` seconds earlier:
-Opsgenie's log shows two minutes later what its webhooks told of. Beside it, in the same run: the
-same events by polling alone, every ten seconds as Dagster's sensors do, from when the vendor shows
-them.
+The sandbox generates `--rate` events per second over all eight services and pushes them as the
+vendors do; `auditlake receive` receives them. The latency runs from the acknowledgement of a
+delivery, or from the moment the vendor's log shows the event if that is later, until the row is
+committed to `events`, and until the dashboard's reader returns it. Pushing starts `--lead` seconds
+before the measurement, because Opsgenie's log shows an event two minutes after its webhook. The
+same run also measures polling alone, every ten seconds as Dagster's sensors do, from the moment the
+vendor shows the event.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ SETTLE = 15.0
 KEY = ("integration", "stream", "event_id")
 Key = tuple[str, str, str]
 USED: dict[str, float] = {}
-"""CPU seconds a second of each server, of the pushed half."""
+"""CPU use of each server in cores, during the half with pushes."""
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seconds", type=float, default=60.0)
-    options.add_argument("--rate", type=float, default=50.0, help="events a second in all")
+    options.add_argument("--rate", type=float, default=50.0, help="events per second, all services")
     options.add_argument("--lead", type=float, default=130.0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataFrame:
-    """A row an event: kind, and the seconds until it was in `events` and on the dashboard."""
+    """Return one row per event: kind, seconds until in `events` and until on the dashboard."""
     folder.mkdir()
     ports = free_ports()
     base_url, receiver = (f"http://127.0.0.1:{port}" for port in ports)
@@ -99,7 +99,7 @@ def free_ports() -> tuple[int, int]:
 
 @contextmanager
 def running(folder: Path, answers: str, *arguments: str) -> Iterator[None]:
-    """One of auditlake's servers, in a process of its own."""
+    """Run one of auditlake's servers in its own process until the block ends."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines", *arguments],
@@ -124,7 +124,7 @@ def running(folder: Path, answers: str, *arguments: str) -> Iterator[None]:
 
 
 def poll_for(run: Run, seconds: float) -> None:
-    """Rounds of all sources, so long after each other as Dagster's sensors leave it."""
+    """Run rounds of all sources, as far apart as Dagster's sensors run them."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
@@ -133,7 +133,7 @@ def poll_for(run: Run, seconds: float) -> None:
 
 
 class Run:
-    """A lake that reads a sandbox, and what is known of the times of its events."""
+    """A lake filled from a sandbox, and the times of its events."""
 
     def __init__(self, folder: Path, base_url: str, receiver: str) -> None:
         keys = server.settings(base_url)
@@ -142,7 +142,7 @@ class Run:
                 each["webhook_secret"] = secrets.token_hex(32)
         path = folder / "auditlake.toml"
         path.write_text(config_file.document(keys, str(folder / "data"), receiver))
-        os.environ["HOME"] = str(folder)  # the keys and the memory of this lake only
+        os.environ["HOME"] = str(folder)  # use fresh signing keys, not the user's
         self.base_url, self.root = base_url, folder / "data"
         self.chosen = settings.load(path)
         self.sources, self.lake = registry.sources(self.chosen), tables.configured(self.chosen)
@@ -151,7 +151,7 @@ class Run:
         self.shown: dict[Key, datetime] = {}
 
     def subscribe(self) -> None:
-        """By the vendors' APIs, or as a person does in a console."""
+        """Register webhooks by the vendors' APIs, or as an administrator would in a console."""
         root = webhook_server.open_spool(self.chosen, self.lake).root
         for source in self.sources:
             if (push := source.integration.push) is None:
@@ -161,13 +161,13 @@ class Run:
                 subscriptions.register(source, at, root, datetime.now(UTC))
                 continue
             shown = {"Authorization": f"Bearer {at.secret.get_secret_value()}"}
-            asked = {"address": at.address, "headers": shown}
-            httpx.post(f"{self.base_url}/_sandbox/webhooks/{source.kind}", json=asked)
+            webhook = {"address": at.address, "headers": shown}
+            httpx.post(f"{self.base_url}/_sandbox/webhooks/{source.kind}", json=webhook)
         self.began = datetime.now(UTC)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note when the dashboard's own reading has each event first."""
+        """Record when the dashboard's reader first returns each event."""
         self.began, stop = datetime.now(UTC), threading.Event()
         lake = Shown(str(self.root), {})
 
@@ -189,7 +189,7 @@ class Run:
             thread.join()
 
     def note_deliveries(self) -> None:
-        """When each event's delivery was acknowledged first, by the sandbox's id."""
+        """Record when each event's delivery was first acknowledged, by the sandbox's ID."""
         for source in self.sources:
             answer = httpx.get(f"{self.base_url}/_sandbox/pushes/{source.kind}", timeout=60)
             for attempt in map(json.loads, answer.text.splitlines()):
@@ -200,14 +200,14 @@ class Run:
                         self.acknowledged[key] = min(at, self.acknowledged.get(key, at))
 
     def delays(self, *, push: bool) -> pl.DataFrame:
-        """From the acknowledgement, or else from when the vendor showed the event."""
+        """Return each event's latency, from its acknowledgement or its appearance at the vendor."""
         committed, rows = self.commits(), list[tuple[str, float, float | None]]()
         for source in self.sources:
             for stream in source.streams():
                 for id_, key, arrival in self.arrivals(source.name, stream.name):
-                    told = self.acknowledged.get((source.name, stream.name, id_))
-                    start = max(arrival, told) if told else arrival
-                    wanted = self.began <= start <= self.ended and (told or not push)
+                    pushed = self.acknowledged.get((source.name, stream.name, id_))
+                    start = max(arrival, pushed) if pushed else arrival
+                    wanted = self.began <= start <= self.ended and (pushed or not push)
                     if wanted and key in committed:
                         shown = self.shown.get(key)
                         on_dashboard = (shown - start).total_seconds() if shown else None
@@ -217,7 +217,7 @@ class Run:
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def arrivals(self, name: str, stream: str) -> Iterator[tuple[str, Key, datetime]]:
-        """(the sandbox's id, ours, when the vendor showed it) of each event."""
+        """Yield (the sandbox's ID, our key, when the vendor showed it) of each event."""
         table = tables.scan(self.lake, f"raw/{name}/{stream}")
         ids = dict(table.select("raw_sha256", "event_id").collect().iter_rows()) if table is not None else {}  # fmt: skip  # noqa: E501
         ledger = httpx.get(f"{self.base_url}/_sandbox/ledger/{name}/{stream}", timeout=60)
@@ -226,7 +226,7 @@ class Run:
             yield entry["id"], (name, stream, ours), datetime.fromisoformat(entry["arrival"])
 
     def commits(self) -> dict[Key, datetime]:
-        """When each event became visible: the time of the commit that added its file."""
+        """Return when each event became visible: the time of the commit that added its file."""
         found: dict[Key, datetime] = {}
         for commit in sorted((self.root / "events" / "_delta_log").glob("*.json")):
             at = datetime.fromtimestamp(commit.stat().st_mtime, UTC)
@@ -239,7 +239,7 @@ class Run:
 
 
 def report(pushed: pl.DataFrame, polled: pl.DataFrame, given: argparse.Namespace) -> None:
-    print(f"{given.rate:g} events/s in all for {given.seconds:g} s; seconds, median and p95")
+    print(f"{given.rate:g} events/s for {given.seconds:g} s, all services; seconds, median and p95")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} (5 minutes); {cpu()}")
     print(f"{'':24}{'events':>8}{'to `events`':>18}{'to the dashboard':>20}")
     for name, frame in (("pushed", pushed), ("polled every 10 s", polled)):
@@ -249,7 +249,7 @@ def report(pushed: pl.DataFrame, polled: pl.DataFrame, given: argparse.Namespace
 
 
 def cpu() -> str:
-    """Of the servers, from their start to their end."""
+    """Return the CPU use of the servers over their whole run, as text."""
     return ", ".join(f"{name} {used:.0%} of a core" for name, used in USED.items())
 
 

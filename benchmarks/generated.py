@@ -1,8 +1,8 @@
-"""A lake of any number of events over two years, as a company of five thousand makes them.
+"""Generates a lake of any size: two years of events of a company with five thousand people.
 
-Few people and programs do most of it, most actions are rare, everybody has a few addresses of
-their own beside the offices', and hardly two events touch the same document. Drawn from a seed:
-every run makes the same lake. Files are as maintenance leaves those of a past day: one a day.
+A few people and programs cause most events, most actions are rare, everybody uses the offices' and
+a few other IP addresses, and two events rarely touch the same document. The random numbers are
+seeded, so every run generates the same lake. There is one data file per day, as after maintenance.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HOURS = [1, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 13, 12, 13, 14, 13, 12, 9, 6, 4, 3
 
 
 def lake(folder: Path, events: int) -> Path:
-    """The lake of that many events, made where it is not there yet."""
+    """Return the folder of a lake with that many events; generate it if it does not exist."""
     root = folder / f"events-{events}"
     if not (root / "complete").exists():
         shutil.rmtree(root, ignore_errors=True)
@@ -58,7 +58,7 @@ def _append(root: Path, rows: pl.DataFrame) -> None:
 
 
 def _events(first: int, counts: np.ndarray) -> pl.DataFrame:
-    """The events of some days, as many as `counts` says, in the order of time."""
+    """Return the events of consecutive days, `counts[i]` of day `first + i`, sorted by time."""
     n, dice = int(counts.sum()), np.random.default_rng(first)
     day = np.repeat(np.arange(first, first + counts.size), counts)
     who = np.where(
@@ -85,23 +85,25 @@ def _events(first: int, counts: np.ndarray) -> pl.DataFrame:
             "seq": np.arange(n),
         }
     )
-    return _told(drawn)
+    return _columns(drawn)
 
 
 def _skewed(dice: np.random.Generator, n: int, of: int, power: int) -> np.ndarray:
+    """Return `n` numbers below `of`; the higher the power, the more of them are small."""
     return np.floor(dice.random(n) ** power * of).astype(np.int64)
 
 
 def _times(day: np.ndarray, dice: np.random.Generator) -> np.ndarray:
-    """Microseconds since 1970 on these days, more of them at noon than at midnight."""
+    """Return sorted times on these days in µs since 1970, with more at noon than at midnight."""
+    # Invert the cumulative distribution of the hours of a day.
     reached = np.concatenate([[0.0], np.cumsum(_HOURS) / sum(_HOURS)])
     hours = np.interp(dice.random(day.size), reached, np.arange(25))
     within = np.minimum((hours * 3.6e9).astype(np.int64), 86_400_000_000 - 1)
     return np.sort(int(SINCE.timestamp()) * 1_000_000 + day * 86_400_000_000 + within)
 
 
-def _told(drawn: pl.DataFrame) -> pl.DataFrame:
-    """The columns of `events` from what was drawn, each in its words."""
+def _columns(drawn: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of `events` for the drawn numbers."""
     wide = (
         drawn.with_columns(time=pl.col("time").cast(pl.Datetime("us", "UTC")))
         .join(_people(), on="who", how="left", maintain_order="left")
@@ -111,7 +113,7 @@ def _told(drawn: pl.DataFrame) -> pl.DataFrame:
         .with_columns(event_id=pl.col("number").cast(pl.String))
     )
     failed = pl.col("failed")
-    said = {
+    derived = {
         "date": pl.col("time").dt.date(),
         "event_uid": pl.concat_str("integration", "stream", "event_id", separator=":"),
         "ingested_at": pl.col("time") + pl.duration(microseconds="delay"),
@@ -128,7 +130,7 @@ def _told(drawn: pl.DataFrame) -> pl.DataFrame:
         "correlation_id": pl.when(pl.col("what") % 2 == 0).then(pl.col("request").cast(pl.String)),
         "mapping_version": pl.lit(1),
     }
-    columns = wide.with_columns(**said)
+    columns = wide.with_columns(**derived)
     return columns.select(pl.col(name).cast(dtype) for name, dtype in EVENTS.items())
 
 

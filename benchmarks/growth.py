@@ -1,10 +1,10 @@
-"""What a round of 1,000 new events costs on a small, a large and a very large lake; and commits.
+"""Cost of a round of 1,000 new events on a small, a large and a very large lake; cost of commits.
 
-Tables of so many rows are made through the lake's own door, a commit a day. Then some rounds of
-1,000 new events each are read from a sandbox into raw and events: seconds, bytes read from files,
-requests. Beside it the peer: the same 1,000 rows by Delta's own MERGE on their id and day, which is
-what a general loader does. With --commits so many commits of 50 rows follow each other, maintenance
-every 360th, as in an hour of rounds.
+Tables of the given sizes are written through the lake's own API, one commit per day. Then several
+rounds read 1,000 new events each from a sandbox into raw and events: seconds, bytes read from
+files, requests. For comparison, Delta's MERGE on ID and day writes the same 1,000 rows, as a
+general loader does. --commits N makes N commits of 50 rows, with maintenance after every 360th, as
+in an hour of rounds.
 
     .venv/bin/python benchmarks/growth.py --rows 100000 1000000 20000000
     .venv/bin/python benchmarks/growth.py --rows --commits 10000
@@ -48,7 +48,7 @@ LOG = StreamKey("okta", "system_log")
 
 @dataclass
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that only the benchmark advances."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
@@ -58,7 +58,7 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of a round."""
+    """Cost of one round."""
 
     seconds: float
     cpu: float
@@ -70,7 +70,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000, 20_000_000])
     arguments.add_argument("--commits", type=int, default=0)
-    arguments.add_argument("--folder", type=Path, help="Where the tables are made and removed.")
+    arguments.add_argument("--folder", type=Path, help="Folder for the temporary tables.")
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         if chosen.rows:
@@ -93,18 +93,18 @@ def rounds(folder: Path, sizes: list[int]) -> None:
         found[size] = best(costs)
         merge = min(merged(lake, clock(), number) for number in range(3))
         figures = (found[size].seconds, found[size].cpu, found[size].megabytes)
-        told = "".join(f"{figure:>10.3f}" for figure in figures)
-        print(f"{size:>12,}{told}{found[size].requests:>10}{merge:>10.3f}", flush=True)
+        cells = "".join(f"{figure:>10.3f}" for figure in figures)
+        print(f"{size:>12,}{cells}{found[size].requests:>10}{merge:>10.3f}", flush=True)
         shutil.rmtree(lake.root)
     least, most = found[sizes[0]], found[sizes[-1]]
     print(
-        f"largest to smallest: {most.seconds / least.seconds:.2f} times the seconds, "
+        f"largest compared with smallest: {most.seconds / least.seconds:.2f} times the seconds, "
         f"{most.cpu / least.cpu:.2f} the CPU, {most.megabytes / least.megabytes:.2f} the bytes"
     )
 
 
 def best(costs: list[Cost]) -> Cost:
-    """The least of some rounds: what a machine that others use adds is no cost of ours."""
+    """Return the minimum over some rounds, since other load on the machine only adds time."""
     return Cost(
         seconds=min(cost.seconds for cost in costs),
         cpu=min(cost.cpu for cost in costs),
@@ -114,7 +114,7 @@ def best(costs: list[Cost]) -> Cost:
 
 
 def fill(lake: Lake, source: Source, size: int, now: datetime) -> None:
-    """A table of `size` rows over the days before now, and their events."""
+    """Write `size` raw rows, spread over the days before now, and their events."""
     (stream,) = source.streams()
     about = f"{source.integration.title} {stream.name}, {source.settings.base_url}"
     cursor, each, first = stream.begin(now - timedelta(hours=1), now), size // DAYS, 0
@@ -123,13 +123,13 @@ def fill(lake: Lake, source: Source, size: int, now: datetime) -> None:
         raw.append(lake, LOG, rows.drop("seq"), cursor, about=about)
         events.append(lake, LOG, first, first + each, lambda rows=rows: mapped(rows))
         first += each
-    # As after a round just now.
+    # Leave the state that a round which ended just now would leave.
     span = coverage.Entry(since=now - timedelta(days=DAYS), until=now, asked_at=now)
     coverage.record(lake, LOG, [span], cursor)
 
 
 def history(since: datetime, count: int, first: int) -> pl.DataFrame:
-    """Raw rows of one day."""
+    """Return the raw rows of one day."""
     start = since.replace(hour=0, minute=0, second=0)
     step = 80_000_000_000 // count
     time_ = pl.lit(start) + pl.duration(microseconds=(pl.col("seq") - first) * step)
@@ -154,8 +154,8 @@ def history(since: datetime, count: int, first: int) -> pl.DataFrame:
 
 
 def mapped(raw: pl.DataFrame) -> pl.DataFrame:
-    """Event rows of them, for their size's sake."""
-    said = {
+    """Return plausible event rows for `raw`; only their size matters."""
+    constant = {
         "integration": LOG.integration,
         "kind": LOG.integration,
         "stream": LOG.stream,
@@ -167,7 +167,7 @@ def mapped(raw: pl.DataFrame) -> pl.DataFrame:
     }
     kept = {name: pl.col(name) for name in ("time", "date", "ingested_at", "event_id", "seq")}
     uid = pl.format("okta:system_log:{}", "event_id")
-    columns = {**{n: pl.lit(v) for n, v in said.items()}, **kept, "event_uid": uid}
+    columns = {**{n: pl.lit(v) for n, v in constant.items()}, **kept, "event_uid": uid}
     nothing = pl.lit(None)
     return raw.select(columns.get(n, nothing).cast(t).alias(n) for n, t in EVENTS.items())
 
@@ -176,7 +176,7 @@ COMPANY = Company(1)
 
 
 def news(times: list[datetime], seed: str) -> list[bytes]:
-    """Okta's records of these times."""
+    """Return one Okta record for each of the times."""
     (stream,) = server.services()["okta"].streams
     rng, noon = Random(seed), times[0].replace(hour=12)
     known = list(COMPANY.while_passing(stream.habits, noon, noon + timedelta(hours=1), 100, rng))
@@ -187,7 +187,7 @@ def news(times: list[datetime], seed: str) -> list[bytes]:
 
 
 def a_round(lake: Lake, source: Source, vendor: Running, clock: Clock, number: int) -> Cost:
-    """1,000 events of the last minutes arrive, and a round fetches them."""
+    """Add 1,000 events of the last minute to the vendor's log; return the cost of fetching them."""
     clock.now += timedelta(minutes=1)
     times = [clock.now - timedelta(milliseconds=50 * n) for n in range(NEW, 0, -1)]
     log = vendor.sandbox.log("okta", "system_log")
@@ -207,13 +207,13 @@ def a_round(lake: Lake, source: Source, vendor: Running, clock: Clock, number: i
 
 
 def bytes_read() -> int:
-    """By this process, from files and pipes."""
+    """Return the bytes this process has read from files and pipes."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(lines[0].removeprefix("rchar: "))
 
 
 def merged(lake: Lake, now: datetime, number: int) -> float:
-    """Seconds of an insert-only MERGE of 1,000 new rows on id and day."""
+    """Return the seconds an insert-only MERGE of 1,000 new rows on ID and day takes."""
     table = tables.open_table(lake, LOG.table)
     assert table is not None
     rows = history(now, NEW, 10**12 + number * NEW).select(
@@ -231,7 +231,7 @@ def merged(lake: Lake, now: datetime, number: int) -> float:
 
 
 def commits(folder: Path, count: int) -> None:
-    """50 rows a commit, ten seconds apart by their own time; maintenance every hour of it."""
+    """Time commits of 50 rows, simulated ten seconds apart, with maintenance every hour."""
     lake, now = Lake(str(folder / "commits")), datetime.now(UTC) - timedelta(days=2)
     took: list[Took] = []
     for number in range(count):
@@ -245,13 +245,13 @@ def commits(folder: Path, count: int) -> None:
         if number % 360 == 359:
             list(maintenance.maintain(lake, [LOG], now.date()))
         if (number + 1) % max(1, count // 10) == 0:
-            told(number + 1, took[-(count // 10) :])
+            print_quantiles(number + 1, took[-(count // 10) :])
 
 
-def told(number: int, took: list[Took]) -> None:
-    for what, values in (("took", [t.seconds for t in took]), ("CPU", [t.cpu for t in took])):
+def print_quantiles(number: int, took: list[Took]) -> None:
+    for name, values in (("time", [t.seconds for t in took]), ("CPU", [t.cpu for t in took])):
         p50, p99 = (quantile(values, part) * 1000 for part in (0.5, 0.99))
-        print(f"commits up to {number:,}: {what} p50 {p50:.0f} ms, p99 {p99:.0f} ms", flush=True)
+        print(f"commits up to {number:,}: {name} p50 {p50:.0f} ms, p99 {p99:.0f} ms", flush=True)
 
 
 class Took(NamedTuple):

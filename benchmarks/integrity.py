@@ -1,9 +1,9 @@
-"""What tamper evidence costs: `python benchmarks/integrity.py [--rows N] [--proofs N]`.
+"""Cost of tamper evidence: `python benchmarks/integrity.py [--rows N] [--proofs N]`.
 
-Beside our figures stand a peer's of the same run: tlog-scales, a transparency log written by
-others, appends and proves the same leaves; for verification, `sha256` alone over the same records,
-read by Polars in one process, is the floor. Absolute figures depend on the machine and on what else
-it does; lines with `CPU` say what a figure took of the processors, whoever else wanted them.
+The column `peer` is measured in the same run: tlog-scales, an independent transparency log, appends
+and proves the same leaves; for verification, the lower bound is SHA-256 over the same records, read
+by Polars in one process. Absolute figures depend on the machine and its load; lines with `CPU` show
+processor time, which hardly depends on the load.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ T = TypeVar("T")
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=1_000_000, help="to be verified")
-    options.add_argument("--proofs", type=int, default=10_000_000, help="rows to prove one of")
+    options.add_argument("--rows", type=int, default=1_000_000, help="rows to verify")
+    options.add_argument("--proofs", type=int, default=10_000_000, help="size of the proved log")
     given = options.parse_args()
     print(f"{'':52}{'auditlake':>11}{'peer':>11}   goal")
     appending()
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def appending() -> None:
-    """A round lands 500 rows and signs them; the peer makes and signs the same tree."""
+    """Append 500 rows per round and sign them; the peer builds and signs the same tree."""
     commits, signing, peers, used, busy = [], [], [], [], []
     with signed_lake() as lake, tempfile.TemporaryDirectory() as folder:
         writer = TilesWriter.create(Path(folder) / "log", "bench")
@@ -83,7 +83,7 @@ def appending() -> None:
     commit, sign, peer = map(statistics.median, (commits, signing, peers))
     report("append of 500 rows of 1 KB, ms", commit * 1e3)
     report("  its tree, signature and checkpoint, ms", sign * 1e3, peer * 1e3)
-    report("  that is, % of the append", 100 * sign / commit, 100 * peer / commit, goal="15")
+    report("  the same, % of the append", 100 * sign / commit, 100 * peer / commit, goal="15")
     report("  the same in CPU, %", 100 * statistics.median(used) / statistics.median(busy))
 
 
@@ -94,7 +94,7 @@ def grow(writer: TilesWriter, signer: PlainEd25519Signer, entries: list[bytes]) 
 
 
 def verifying(count: int) -> None:
-    """All rows, and then only those of the last hour."""
+    """Verify all rows, and then only those of the last hour."""
     with signed_lake() as lake:
         land(lake, 0, count)
         before = processors()
@@ -111,7 +111,7 @@ def verifying(count: int) -> None:
 
 
 def finding(lake: Lake, count: int) -> None:
-    """A proof of a record that has still to be found: by its place, and by nothing but its id."""
+    """Find a record by its position, and by its ID alone, and prove it."""
     place = f"{LOG.table}/{count * 7 // 11}"
     proof, took = timed(lambda: prove.prove(lake, place))
     report(f"find by place and prove one of {count:,} rows, ms", took * 1e3)
@@ -121,7 +121,7 @@ def finding(lake: Lake, count: int) -> None:
 
 
 def with_events(count: int) -> None:
-    """Comparing events means making them again, which is what takes the time."""
+    """Verify `events` too: they are derived again and compared, which takes most of the time."""
     with signed_lake() as lake:
         land(lake, 0, count)
         kind, landed = registry.kind("okta"), raw.rows(lake, LOG, 0, count)
@@ -134,7 +134,7 @@ def with_events(count: int) -> None:
 
 
 def proving(count: int) -> None:
-    """One of so many; the tree is the real one, the records are not kept on the disk."""
+    """Prove one row of `count`, in a real tree whose records are never written to disk."""
     with signed_lake() as lake:
         sign_only(lake, count)
         index = count * 7 // 11
@@ -151,8 +151,8 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
     return reader.get_inclusion_proof(index, reader.get_checkpoint().size).node_hashes
 
 
-def verified(lake: Lake, kind: str | None = None) -> tuple[TableReport, float]:
-    """The verdict and how long it took, processes started and all."""
+def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
+    """Return the verdict and the seconds it took, including the start of the processes."""
     place = reports.place(lake, lake.integrity or IntegritySettings())
     case = Job(place=place, table=LOG.table, kind=kind)
     started = time.perf_counter()
@@ -163,7 +163,7 @@ def verified(lake: Lake, kind: str | None = None) -> tuple[TableReport, float]:
 
 
 def hashing(lake: Lake) -> float:
-    """Only reading the records and hashing each."""
+    """Return the seconds it takes only to read the records and hash each one."""
     uris = DeltaTable(lake.uri(LOG.table)).file_uris()
 
     def work() -> None:
@@ -188,7 +188,7 @@ def land(lake: Lake, first: int, count: int) -> None:
 
 
 def sign_only(lake: Lake, count: int) -> None:
-    """The tree over records that are made, hashed and forgotten."""
+    """Build and sign the tree of `count` records without storing the records."""
     kept = integrity_signer.of(lake, LOG.app)
     assert kept
     kept.place.joinpath("signed").mkdir(parents=True)
@@ -201,7 +201,7 @@ def sign_only(lake: Lake, count: int) -> None:
 
 
 def rows(first: int, count: int) -> pl.DataFrame:
-    """Records of 1 KB, a hundred thousand a day."""
+    """Return raw rows of 1 KB, 100,000 per day."""
     times = [BEGIN + timedelta(seconds=n * 0.864) for n in range(first, first + count)]
     raws = [record(n, time) for n, time in zip(range(first, first + count), times, strict=True)]
     return pl.DataFrame(
@@ -225,7 +225,7 @@ def record(number: int, time: datetime) -> str:
 
 
 def processors() -> float:
-    """Seconds of CPU that this process and those it has ended have used."""
+    """Return the CPU seconds used by this process and its finished children."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 
@@ -236,8 +236,8 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 
 def report(name: str, ours: float, peer: float | None = None, goal: str = "") -> None:
-    beside = f"{peer:11.2f}" if peer is not None else " " * 11
-    print(f"{name:52}{ours:11.2f}{beside}   {goal and '< ' + goal}".rstrip(), flush=True)
+    compared = f"{peer:11.2f}" if peer is not None else " " * 11
+    print(f"{name:52}{ours:11.2f}{compared}   {goal and '< ' + goal}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

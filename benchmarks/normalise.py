@@ -1,14 +1,14 @@
-"""How fast records become events on one core: `python benchmarks/normalise.py [KIND ...]`.
+"""Mapping speed on one core: `python benchmarks/normalise.py [KIND ...]`.
 
-The records are the sandbox's; the seconds are the processor's, so that other work on the machine
-counts little. Beside auditlake, in the same process, runs the script one would
-write without it: json.loads, a walk along the first path of each column, a list of rows; no types,
-no classes, no targets, no address or country in one spelling, and an odd record ends it. The third
-figure is the share of events that no rule of the vendor's table knows; the last two are the peak of
-memory for 60,000 records and for 240,000.
+The records come from the sandbox. Times are CPU seconds, so that other load on the machine hardly
+matters. In the same process, a plain script maps the same records as one would without auditlake:
+json.loads, the first path of each column, a list of rows; it has no types, OCSF classes or targets,
+does not normalise addresses or countries, and an unexpected record stops it. The third figure is
+the share of events in the catch-all class, which no rule of the vendor's table matches; the last
+two are the peak memory for 60,000 and for 240,000 records.
 
-`--share FOLDER` prints that share alone, for records of one's own: *.ndjson in FOLDER, on each line
-a kind, a stream and, as raw, the vendor's record.
+`--share FOLDER` prints only that share, for your own records: *.ndjson files in FOLDER with a JSON
+object per line that contains `kind`, `stream` and, as `raw`, the vendor's record.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def measured(kind: str, size: int) -> dict[str, float]:
 
 
 def worker(kind: str, size: int) -> dict[str, float]:
-    """Figures of a kind: all its streams in turn, on the one core this process is put on."""
+    """Return the figures of a kind: all its streams in turn, on a single core."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from pipelines import registry  # noqa: PLC0415
@@ -130,14 +130,17 @@ def records(kind: str) -> dict[str, list[bytes]]:
 
 
 def batches(found: list[bytes], streams: int, size: int) -> Iterator[list[bytes]]:
-    """A stream's part of `size` records, over and over the same; batches do not grow with it."""
+    """Yield batches of a stream's share of `size` records, repeating `found`.
+
+    The size of a batch does not grow with `size`, so peak memory should not either.
+    """
     endless = islice(cycle(found), size // streams)
     while batch := list(islice(endless, min(BATCH, SMALL // streams))):
         yield batch
 
 
 def mapped(integration: Integration, stream: Stream, batch: list[bytes]) -> tuple[DataFrame, float]:
-    """auditlake: (events, seconds)."""
+    """Map a batch with auditlake; return the events and the CPU seconds."""
     from pipelines.mapping import normalise  # noqa: PLC0415
 
     raw = normalise.read(stream, batch, datetime.now(UTC), "poll").with_row_index("seq")
@@ -147,7 +150,7 @@ def mapped(integration: Integration, stream: Stream, batch: list[bytes]) -> tupl
 
 
 def walked(stream: Stream, batch: list[bytes]) -> float:
-    """The script: seconds."""
+    """Map a batch with the plain script; return the CPU seconds."""
     explode = stream.explode and f"{stream.explode}[]."
     sources = [s if isinstance(s, str) else s.paths[0] for s in stream.columns.values()]
     outer = [path.split(".") for path in sources if not (explode and path.startswith(explode))]

@@ -1,15 +1,17 @@
-"""What is lost and what is doubled, beside general loaders: `python benchmarks/peers.py`.
+"""Records lost and duplicated, compared with general loaders: `python benchmarks/peers.py`.
 
-Each contender reads Okta's log from the same sandbox with the same faults, in a process of its own
-a round: a 503 in mid-pagination that lasts; a kill -9 as soon as its first records are on the disk;
-50 events that arrive an hour late and 50 new ones; two rounds without news. Then its records are
-compared with those that were issued. Speed and memory are of a first round without faults.
+Each contender reads Okta's log from the same sandbox with the same faults, in a new process per
+round: a persistent 503 during pagination; a kill -9 as soon as the first records are on disk; 50
+events that arrive an hour late and 50 new ones; two rounds without new events. Then the stored
+records are compared with those issued. Speed and memory are measured in a first round without
+faults.
 
-dlt (with its Delta destination) and singer-sdk are installed at need, each into a virtual
-environment of its own below --venvs; they are no dependencies of the project. Each is set up as its
-documentation advises: dlt's REST client with retries, header links and an incremental cursor, once
-with append, once with insert-only merge and a lag of two hours for late events; singer-sdk's tap
-with a sorted replication key, whose target keeps a state once the records before it are written.
+dlt (with its Delta destination) and singer-sdk are installed on demand, each into its own virtual
+environment below --venvs; they are not dependencies of the project. Both are set up as their
+documentation recommends: dlt with its REST client with retries, header links and an incremental
+cursor, once with append, once with insert-only merge and a lag of two hours for late events;
+singer-sdk with a sorted replication key and a target that saves the state after the records before
+it are written.
 """
 
 from __future__ import annotations
@@ -47,14 +49,14 @@ VERSIONS = {"dlt": "dlt[deltalake]==1.31.0", "singer": "singer-sdk==0.54.9"}
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Somebody who reads the log."""
+    """A tool that reads the log."""
 
     name: str
     script: str
     python: Path
     extra: tuple[str, ...]
     stored: Callable[[Path], list[str]]
-    """A folder -> the ids of the records that lie there."""
+    """A folder -> the IDs of the records stored there."""
 
 
 @dataclass
@@ -67,11 +69,11 @@ class Clock:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--venvs", type=Path, help="Kept there for the next time.")
+    arguments.add_argument("--venvs", type=Path, help="Folder to keep the virtual environments in.")
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         venvs = chosen.venvs or Path(folder) / "venvs"
-        names = ("issued", "lost", "doubled", "requests", "events/s", "peak MB")
+        names = ("issued", "lost", "duplicate", "requests", "events/s", "peak MB")
         print(f"{'':24}" + "".join(f"{name:>10}" for name in names), flush=True)
         for contender in contenders(venvs):
             figures = [*faulty(contender), *undisturbed(contender)]
@@ -97,7 +99,7 @@ def contenders(venvs: Path) -> list[Contender]:
 
 
 def installed(venv: Path, package: str) -> Path:
-    """The Python of an environment that has the package."""
+    """Return the Python of a virtual environment with the package; create it if missing."""
     python = venv / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
@@ -106,7 +108,7 @@ def installed(venv: Path, package: str) -> Path:
 
 
 def faulty(contender: Contender) -> tuple[int, int, int, int]:
-    """Records issued, lost and doubled, and requests."""
+    """Return the number of records issued, lost and duplicated, and of requests."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as name, vendor(clock) as served:
         folder, box = Path(name), served.sandbox
@@ -130,7 +132,7 @@ def faulty(contender: Contender) -> tuple[int, int, int, int]:
 
 
 def undisturbed(contender: Contender) -> tuple[int, int]:
-    """Events a second and the peak of memory of a first round."""
+    """Return events per second and peak memory in MB of a first round."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as name, vendor(clock) as served:
         started = time.perf_counter()
@@ -141,7 +143,7 @@ def undisturbed(contender: Contender) -> tuple[int, int]:
 
 
 class vendor:  # noqa: N801 reads as the context it is
-    """A sandbox with so many records within three days, that stands still."""
+    """A sandbox with RECORDS records within three days that generates no more by itself."""
 
     def __init__(self, clock: Clock) -> None:
         self._serving = server.running(Options(days=0, per_day=0, rate=0), clock)
@@ -171,7 +173,7 @@ def arrive(served: Running, times: list[datetime]) -> None:
 def a_round(
     contender: Contender, served: Running, folder: Path, clock: Clock, *, killed: bool = False
 ) -> int:
-    """Runs it, or kills it once it has stored something new; its peak of memory in MB."""
+    """Run a contender, or kill it once it has stored new records; return its peak memory in MB."""
     keys = served.settings()["okta"]
     since, until = (
         time_.strftime("%Y-%m-%dT%H:%M:%S.999Z") for time_ in (clock.now - SINCE, clock.now)
@@ -193,11 +195,11 @@ def a_round(
 
 
 def on_disk(folder: Path) -> int:
-    """How much of the log is stored: Delta commits of the table, or bytes of lines."""
+    """Return a measure of progress: Delta commits of the table, or bytes of lines."""
     tables = [folder / "lake/raw/okta/system_log", folder / "lake/audit/logs"]
     commits = sum(len(list((table / "_delta_log").glob("*.json"))) for table in tables)
     lines = folder / "logs.ndjson"
-    # A raw table begins with a commit that holds no rows.
+    # The first commit of a raw table only creates it.
     return max(0, commits - tables[0].exists()) + (lines.stat().st_size if lines.exists() else 0)
 
 
@@ -214,7 +216,7 @@ def line_ids(folder: Path) -> list[str]:
     for line in (folder / "logs.ndjson").read_text().splitlines():
         try:
             found.append(json.loads(line)["uuid"])
-        except ValueError:  # cut short by the kill
+        except ValueError:  # the kill truncated the line
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""dlt reads Okta into Delta: the REST client, an incremental cursor, append or insert-only merge.
+"""dlt loads Okta into Delta with its REST client, an incremental cursor, and append or merge.
 
 argv: base URL, token, folder, since, until, "append" or "insert-only".
 """
@@ -13,7 +13,7 @@ base_url, token, folder, since, until, how = sys.argv[1:]
 merging = how == "insert-only"
 
 
-# A lag reads the last two hours again, for late events: it is documented to go with merge only.
+# The lag fetches the last two hours again, for late events; it is documented for merge only.
 CURSOR = dlt.sources.incremental("published", initial_value=since, lag=7200 if merging else 0)
 
 
@@ -27,8 +27,8 @@ CURSOR = dlt.sources.incremental("published", initial_value=since, lag=7200 if m
 def logs(published=CURSOR):
     headers = {"Authorization": f"SSWS {token}"}
     client = RESTClient(base_url, headers=headers, paginator=HeaderLinkPaginator())
-    asked = {"since": published.last_value, "until": until, "sortOrder": "ASCENDING"}
-    yield from client.paginate("/api/v1/logs", params={**asked, "limit": 1000})
+    span = {"since": published.last_value, "until": until, "sortOrder": "ASCENDING"}
+    yield from client.paginate("/api/v1/logs", params={**span, "limit": 1000})
 
 
 pipeline = dlt.pipeline(

@@ -1,4 +1,4 @@
-"""auditlake's own round. argv: base URL, token, folder."""
+"""One round of auditlake. argv: base URL, token, folder."""
 
 import sys
 

@@ -1,8 +1,7 @@
-"""A Singer tap made with singer-sdk: a replication key, sorted, header links; and a plain target.
+"""A Singer tap built with singer-sdk (sorted replication key, header links), and a plain target.
 
-The target appends each record to a file of lines and keeps the newest state it was told of, once
-the records before it are written, as targets do. argv: base URL, token, folder, since,
-until.
+The target appends each record to a file as one line and, as targets do, saves the newest state
+once the records before it are written. argv: base URL, token, folder, since, until.
 """
 
 import contextlib
@@ -50,12 +49,12 @@ class Okta(Tap):
 
 
 class Target(io.TextIOBase):
-    """Reads what the tap says."""
+    """Reads the tap's messages."""
 
     def __init__(self):
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.lines = Path(folder, "logs.ndjson").open("a", encoding="utf-8")  # noqa: SIM115 to the end
-        self.rest = ""
+        self.rest = ""  # the start of a line whose end has not arrived yet
 
     def write(self, text):
         *whole, self.rest = (self.rest + text).split("\n")

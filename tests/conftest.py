@@ -1,4 +1,4 @@
-"""What all tests share: property tests without deadlines, since machines differ in speed.
+"""Shared by all tests. Property tests have no deadline, since machines differ in speed.
 
 Workers take tests one by one, but a file whose tests share a server or a browser goes to one.
 """
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def same_main() -> Iterator[None]:
-    """Streamlit's test runs its script as `__main__`, which spawned processes would run again."""
+    """Restore `__main__`: Streamlit's tests replace it, and spawned processes would run it."""
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
@@ -52,7 +52,7 @@ def lake(tmp_path: Path) -> Lake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A sandbox that is being served, and a lake that reads it."""
+    """A running sandbox, and a lake that reads it."""
 
     running: Running
     lake: Lake
@@ -64,7 +64,7 @@ class World:
         return rounds.poll(self.lake, [self.source(kind) for kind in kinds], **options)
 
     def issued(self, kind: str, stream: str) -> list[str]:
-        """SHA-256 of every record the vendor has shown so far, in order of arrival."""
+        """Return the SHA-256 of every record the vendor has shown so far, in order of arrival."""
         return [entry.sha256 for entry in self.running.sandbox.ledger(kind, stream)]
 
     def stored(self, kind: str, stream: str) -> pl.DataFrame:
@@ -78,19 +78,19 @@ class World:
         return table.filter(ours).collect().sort("seq")
 
     def disorder(self, *faults: Fault) -> None:
-        """Faults instead of the former ones; requests are counted from 0 again."""
+        """Replace the faults; requests are counted from 0 again."""
         self.running.sandbox.order(faults)
 
 
 def raw_table(lake: Lake, integration: str, stream: str) -> pl.DataFrame:
-    """All rows of a raw table by seq; empty where there is none."""
+    """Return all rows of a raw table by seq; empty if there is no table."""
     table = tables.scan(lake, f"raw/{integration}/{stream}")
     return pl.DataFrame(schema=RAW) if table is None else table.collect().sort("seq")
 
 
 @pytest.fixture
 def still_world(lake: Lake) -> Iterator[World]:
-    """A sandbox with a few days of history that stands still."""
+    """A sandbox with a few days of history and no new events."""
     options = Options(days=4, per_day=150, rate=0)
     with running(options) as server:
         yield World(running=server, lake=lake)

@@ -1,4 +1,4 @@
-"""The page about adding an integration is right: its files, put beside the others, are enough."""
+"""The files in docs/adding-an-integration.md, added to the project, are a working integration."""
 
 import os
 import re
@@ -13,7 +13,7 @@ _FILE = re.compile(r"```\w+\n# (\S+)\n(.*?)```", re.DOTALL)
 _NOT_NEEDED = shutil.ignore_patterns(".*", "__pycache__", "data", "test-artifacts")
 
 
-def test_the_files_on_the_page_are_a_whole_integration(tmp_path):
+def test_the_files_on_the_page_are_a_complete_integration(tmp_path):
     copy = tmp_path / "project"
     shutil.copytree(PROJECT, copy, ignore=_NOT_NEEDED)
     files = _FILE.findall(PAGE.read_text())

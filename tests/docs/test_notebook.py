@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last on a lake the sandbox filled."""
+"""All cells of the notebook run on a lake filled from the sandbox."""
 
 import os
 from pathlib import Path

@@ -42,13 +42,13 @@ def test_the_table_matches_the_integration(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_example_has_a_section_for_it_with_known_keys(kind):
+def test_the_example_has_a_section_for_the_integration_with_known_keys(kind):
     keys = tomllib.loads(EXAMPLE.read_text())["integrations"][kind]
     known = registry.kind(kind).settings.model_fields
     assert set(keys) <= set(known)
 
 
-def test_the_example_is_a_configuration():
+def test_the_example_is_a_valid_configuration():
     loaded = settings.load(EXAMPLE)
     assert sorted(loaded.integrations) == KINDS
     with pytest.raises(ConfigurationError, match="OKTA_API_TOKEN is not set"):
@@ -62,7 +62,7 @@ def test_every_command_of_the_readme_exists():
     assert {command for command in said if f"  {command} " not in shown} == set()
 
 
-def test_links_lead_somewhere():
+def test_links_lead_to_existing_files():
     for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):

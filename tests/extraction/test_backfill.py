@@ -1,4 +1,4 @@
-"""Spans of history on demand, and what the lake knows it has asked for."""
+"""Backfills of time ranges, and the coverage recorded for them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -47,9 +47,7 @@ def last_days(days):
 
 
 @pytest.mark.parametrize(("kind", "stream"), STREAMS)
-def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
-    still_world, kind, stream
-):
+def test_a_backfill_fetches_missing_history_and_leaves_the_live_cursor(still_world, kind, stream):
     world, log = still_world, StreamKey(kind, stream)
     source = world.source(kind, streams=[stream], history="1d")
     (first,) = rounds.poll(world.lake, [source], connect=connect)
@@ -75,7 +73,7 @@ def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
 
 
 @pytest.mark.parametrize(("kind", "stream"), STREAMS)
-def test_a_backfill_that_was_cut_short_goes_on_where_it_was(still_world, kind, stream):
+def test_an_interrupted_backfill_resumes_where_it_stopped(still_world, kind, stream):
     world, span = still_world, last_days(60)
     world.disorder(Fault(kind=kind, fault="status", at=list(range(3, 500))))
     cut = backfill(world, kind, stream, span)
@@ -92,7 +90,7 @@ def test_a_backfill_that_was_cut_short_goes_on_where_it_was(still_world, kind, s
     assert idle.requests <= rest.requests + cut.requests
 
 
-def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_world):
+def test_a_failed_round_leaves_a_gap_with_its_reason_until_the_next(still_world):
     world = still_world
     source = world.source("okta")
     later = datetime.now(UTC) + timedelta(hours=3)

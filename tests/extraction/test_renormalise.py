@@ -1,4 +1,4 @@
-"""Events derived again from raw, and of re-published records the newest version only."""
+"""Events are derived again from raw, and show only the newest version of re-published records."""
 
 import json
 import random
@@ -36,7 +36,7 @@ PLAIN = {"action": "verb", "actor_id": "who"}
 
 
 def made(columns=PLAIN, *, version=1, name="log", latest_of=None, explode=None):
-    """A history over an invented service."""
+    """Return a function of a lake that gives a history of an invented service."""
     stream = Stream(
         name=name,
         begin=lambda since, now: "",
@@ -84,7 +84,7 @@ def events(history):
 
 
 def expected(history):
-    """What `events` has to hold, derived without it."""
+    """Return the expected rows of `events`, derived independently."""
     raw = history.raw(raw_table.days(history.lake, history.log), 10**9)
     return history.derive(raw).sort("seq", "event_uid")
 
@@ -120,7 +120,7 @@ def test_events_show_the_newest_version_and_raw_keeps_them_all(tmp_path_factory,
     assert stored.equals(expected(history))
 
 
-def test_a_newer_version_takes_the_place_in_one_commit(lake):
+def test_a_newer_version_replaces_the_older_in_one_commit(lake):
     history = made({**PLAIN, "target_id": "parts[].id"}, latest_of="id", explode="parts")(lake)
     land(history, record(1, verb="a", parts=[{"id": 1}, {"id": 2}]), record(2, verb="x"))
     before = commits(lake)
@@ -129,7 +129,7 @@ def test_a_newer_version_takes_the_place_in_one_commit(lake):
     assert sorted(events(history)["action"]) == ["b", "x", "y"]
 
 
-def test_the_order_of_members_makes_no_new_version(lake):
+def test_a_different_order_of_members_is_not_a_new_version(lake):
     history = made(latest_of="id")(lake)
     land(history, record(1, verb="a"), record(1, verb="a")[::1])
     land(history, json.dumps(dict(reversed(json.loads(record(1, verb="a")).items()))))
@@ -167,14 +167,14 @@ def test_a_new_mapping_replaces_its_own_rows_and_nothing_else(lake):
     assert len(list(renormalise.renormalise(new, everything=True))) == len(done)
 
 
-def test_readers_see_every_row_all_the_time(lake):
+def test_readers_always_see_every_row(lake):
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS)
     for _ in renormalise.renormalise(new):
         assert events(new)["seq"].to_list() == list(range(40))
 
 
-def test_a_mapping_may_give_more_or_fewer_events(lake):
+def test_a_new_mapping_may_derive_more_or_fewer_events(lake):
     old = made({"action": "two[].n"}, explode="two")(lake)
     new = made({"action": "three[].n"}, version=2, explode="three")(lake)
     two, three = [{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 2}, {"n": 3}]
@@ -192,7 +192,7 @@ def test_older_versions_stay_hidden(lake):
     assert events(new)["action"].to_list() == ["C"] * 5
 
 
-def test_raw_rows_that_are_gone_take_no_events_with_them(lake, tmp_path):
+def test_events_whose_raw_rows_are_gone_stay(lake, tmp_path):
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS)
     tables.Path(lake.uri("raw")).rename(tmp_path / "elsewhere")
@@ -201,8 +201,8 @@ def test_raw_rows_that_are_gone_take_no_events_with_them(lake, tmp_path):
     assert events(old).height == 40
 
 
-def test_a_poll_in_the_middle_is_neither_lost_nor_doubled(lake, monkeypatch):
-    """The poll commits between what the replacement decides on and its commit."""
+def test_a_concurrent_poll_is_neither_lost_nor_duplicated(lake, monkeypatch):
+    """The poll commits after the replacement has decided and before it commits."""
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS[:4])
     written = []
@@ -221,7 +221,7 @@ def test_a_poll_in_the_middle_is_neither_lost_nor_doubled(lake, monkeypatch):
     assert events(new).equals(expected(new))
 
 
-def test_other_streams_polls_do_not_stand_in_the_way(lake, monkeypatch):
+def test_polls_of_other_streams_do_not_interfere(lake, monkeypatch):
     old, new, other = made()(lake), made(BETTER, version=2)(lake), made(name="other")(lake)
     land(old, *RECORDS)
     land(other, RECORDS[0])
@@ -240,7 +240,7 @@ def test_other_streams_polls_do_not_stand_in_the_way(lake, monkeypatch):
     assert events(other).equals(expected(other))
 
 
-def test_polls_renormalising_and_compaction_at_once(lake):
+def test_polls_renormalising_and_compaction_may_run_at_once(lake):
     old, new = made(latest_of="id")(lake), made(BETTER, version=2, latest_of="id")(lake)
     other = made(name="other")(lake)
     land(old, *RECORDS[:10])
@@ -288,7 +288,7 @@ list(renormalise.renormalise(made(BETTER, version=2)(Lake(sys.argv[1]))))
 """
 
 
-def test_kills_at_random_moments_leave_nothing_but_work(lake):
+def test_kills_at_random_moments_only_leave_work_to_do(lake):
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS)
     chance, kills = random.Random(5), 0
@@ -310,7 +310,7 @@ def test_kills_at_random_moments_leave_nothing_but_work(lake):
     assert events(new).equals(expected(new))
 
 
-def test_dagster_has_a_job_and_a_check_for_it(lake):
+def test_dagster_has_a_job_and_a_check_for_renormalising(lake):
     def in_dagster(make):
         history = make(lake)
         source = replace(history.source, name="invented")
@@ -335,7 +335,7 @@ def test_dagster_has_a_job_and_a_check_for_it(lake):
 # the check
 
 
-def test_the_check_is_content_with_what_polls_wrote(lake):
+def test_the_check_passes_after_polls(lake):
     history = made(latest_of="id")(lake)
     land(history, *RECORDS)
     land(history, record(3, verb="again"))
@@ -344,7 +344,7 @@ def test_the_check_is_content_with_what_polls_wrote(lake):
     assert verdict.events > 10
 
 
-def test_the_check_finds_what_differs_is_missing_or_stale(lake):
+def test_the_check_finds_different_missing_and_stale_events(lake):
     history = made()(lake)
     land(history, *RECORDS[:3])
     fresh = expected(history)
@@ -356,11 +356,11 @@ def test_the_check_finds_what_differs_is_missing_or_stale(lake):
     assert (verdict.stale, verdict.events, verdict.sound) == (3, 0, True)
 
 
-def test_the_check_of_an_empty_lake_is_sound(lake):
+def test_the_check_passes_on_an_empty_lake(lake):
     assert renormalise.check(made()(lake), rows=10, seed=1).sound
 
 
-def test_seldom_seen_names_are_quoted():
+def test_unusual_names_are_quoted():
     assert "integration = 'it''s'" in tables.replace_predicate(
         StreamKey("it's", "log"), [NOON.date()], "TRUE"
     )

@@ -1,4 +1,4 @@
-"""Records that could not be read wait in `rejected`, and land once when they can be."""
+"""Records that cannot be read wait in `rejected`, and are stored once when they can."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Open tables are shared and events are committed together, behind the same fences as ever."""
+"""Open tables are pooled and events are committed in groups, without weakening the fences."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ def part(log, first, until):
 
 
 def write(root):
-    """All batches of all logs, each log in a thread of its own, whoever else does the same."""
+    """Write all batches of all streams, one thread per stream."""
     lake = Lake(root)
 
     def work(log):
@@ -40,7 +40,7 @@ def write(root):
         list(pool.map(work, LOGS))
 
 
-def test_processes_that_gather_the_same_events_commit_each_once(lake):
+def test_processes_that_write_the_same_events_commit_each_once(lake):
     context = get_context("spawn")
     writers = [context.Process(target=write, args=(lake.root,)) for _ in range(2)]
     for writer in writers:
@@ -54,11 +54,9 @@ def test_processes_that_gather_the_same_events_commit_each_once(lake):
     assert [events_table.derived(lake, log) for log in LOGS] == [BATCHES * ROWS] * len(LOGS)
 
 
-def test_a_commit_holds_what_fits_and_says_what_did_not(lake):
-    assert events_table.append_batches(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {
-        LOGS[1]
-    }
-    assert events_table.append_batches(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
+def test_a_group_commit_writes_the_parts_that_fit_and_returns_their_streams(lake):
+    assert events_table.append_parts(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {LOGS[1]}
+    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
         LOGS[:2]
     )
     assert tables.open_table(lake, "events").version() == 2
@@ -67,9 +65,9 @@ def test_a_commit_holds_what_fits_and_says_what_did_not(lake):
     assert tables.open_table(lake, "events").version() == 2
 
 
-def test_a_writer_whose_log_was_written_beside_others_decides_anew(lake):
-    """The fences of all logs in a commit hold, not only that of the first."""
-    events_table.append_batches(lake, [part(LOGS[0], 0, 1)])
+def test_a_writer_decides_again_after_a_group_commit_to_its_stream(lake):
+    """The fences of all streams in a commit hold, not only that of the first."""
+    events_table.append_parts(lake, [part(LOGS[0], 0, 1)])
     again = []
 
     def derive():
@@ -84,7 +82,7 @@ def test_a_writer_whose_log_was_written_beside_others_decides_anew(lake):
     assert tables.scan(lake, "events").collect().height == 3
 
 
-def test_nobody_fails_for_another(lake):
+def test_a_broken_batch_does_not_fail_the_others(lake):
     broken = part(LOGS[1], 0, 1)._replace(events=pl.DataFrame({"x": [1]}))
     some = [group_commit._Pending(lake=lake, part=each) for each in (part(LOGS[0], 0, 1), broken)]
     group_commit._write(some)
@@ -95,7 +93,7 @@ def test_nobody_fails_for_another(lake):
     assert group_commit.append(lake, part(LOGS[1], 0, 1))
 
 
-def test_an_open_table_is_as_new_as_what_others_wrote_and_belongs_to_one(lake):
+def test_a_pooled_table_is_up_to_date_and_belongs_to_one_caller(lake):
     raw.append(lake, LOG, batch("a"), "1")
     table = lake.local / LOG.table
     mine, other = handles.acquire(table), DeltaTable(str(table))
@@ -108,7 +106,7 @@ def test_an_open_table_is_as_new_as_what_others_wrote_and_belongs_to_one(lake):
     assert (again.version(), again.transaction_version(LOG.app)) == (2, 2)
 
 
-def test_a_lake_that_was_thrown_away_and_begun_anew_is_not_taken_for_the_old_one(lake):
+def test_a_deleted_and_recreated_lake_is_not_taken_for_the_old_one(lake):
     for number in range(3):
         raw.append(lake, LOG, batch(f"a{number}"), "old")
     shutil.rmtree(lake.root)

@@ -1,4 +1,4 @@
-"""Housekeeping changes no row, whoever reads and writes meanwhile, and leaves less behind."""
+"""Maintenance changes no row, even during reads and writes, and removes files."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def filled(lake, count=12):
         raw_table.append(lake, LOG, batch(number), f"c{number}", claims=[claim])
 
 
-def test_many_files_become_one_and_no_row_changes(lake):
+def test_compaction_turns_many_files_into_one_and_changes_no_row(lake):
     filled(lake)
     before = rows(lake)
     (raw,) = [t for t in maintenance.maintain(lake, [], FAR, AT_ONCE) if t.table == LOG.table]
@@ -44,7 +44,7 @@ def test_many_files_become_one_and_no_row_changes(lake):
     assert raw_table.append(lake, LOG, batch(3, 99), "c12").frame["seq"].to_list() == [12]
 
 
-def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
+def test_coverage_is_copied_out_of_the_delta_log_before_it_is_trimmed(lake):
     filled(lake)
     handle = tables.open_table(lake, LOG.table)
     at_once = {"delta.logRetentionDuration": "interval 0 seconds"}
@@ -58,7 +58,7 @@ def test_what_the_log_claimed_is_noted_before_the_log_is_shortened(lake):
     assert raw_table.position(lake, LOG).cursor == "c11"
 
 
-def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkeypatch):
+def test_few_checkpoints_remain_and_every_version_stays_readable(lake, monkeypatch):
     monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(maintenance, "_CHECKPOINTS", 2)
     monkeypatch.setattr(maintenance, "_VERSIONS_APART", 10)
@@ -71,7 +71,7 @@ def test_of_many_checkpoints_few_stay_and_every_version_can_be_read(lake, monkey
         assert pl.scan_delta(handle).select(pl.len()).collect().item() == version
 
 
-def test_of_many_versions_the_newest_can_be_read_and_nothing_else_changes(lake, monkeypatch):
+def test_the_newest_versions_stay_readable_and_nothing_else_changes(lake, monkeypatch):
     monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(maintenance, "_VERSIONS", 10)
     filled(lake, 30)
@@ -107,7 +107,7 @@ def test_what_a_killed_writer_left_is_removed_and_fresh_files_stay(lake):
     assert (old.exists(), fresh.exists()) == (False, True)
 
 
-def test_one_at_a_time(lake):
+def test_only_one_maintenance_runs_at_a_time(lake):
     filled(lake, 1)
     first = maintenance.maintain(lake, [], FAR)
     next(first)
@@ -132,8 +132,8 @@ def test_an_optimize_that_changes_rows_would_be_noticed(lake, monkeypatch, after
         list(maintenance.maintain(lake, [], FAR))
 
 
-def test_two_compactions_at_once_do_not_double_rows(lake):
-    """From deltalake 1.6.4 to 1.6.6 they do; when this fails, the pin must stay where it was."""
+def test_two_concurrent_compactions_do_not_duplicate_rows(lake):
+    """deltalake 1.6.4 to 1.6.6 duplicate them; if this fails, keep the old pin."""
     filled(lake)
     one, two = (DeltaTable(lake.uri(LOG.table)) for _ in range(2))
     one.optimize.compact()
@@ -154,7 +154,7 @@ def tidy(root, done):
         list(maintenance.maintain(lake, [], FAR, Keep()))
 
 
-def test_writers_and_readers_go_on_during_maintenance(lake):
+def test_maintenance_blocks_neither_writers_nor_readers(lake):
     filled(lake, 1)
     context = get_context("spawn")
     done = context.Event()

@@ -1,4 +1,4 @@
-"""The lake's promises: dense seq, rows and position in one commit, one winner of a race."""
+"""The lake's guarantees: dense seq, rows and cursor in one commit, one winner of a race."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def batch(*ids, day=0):
-    """Raw rows without seq; an id's time follows from the id, as a vendor's does."""
+    """Return raw rows without seq; equal IDs have equal times, as at the vendor."""
     raws = [f'{{"uuid":"{i}"}}' for i in ids]
     times = [NOON + timedelta(days=day, seconds=sum(map(ord, str(i)))) for i in ids]
     return pl.DataFrame(
@@ -60,7 +60,7 @@ def test_rows_and_position_are_one_commit(lake):
     assert dict(pl.scan_delta(handle).collect_schema()) == RAW
 
 
-def test_nothing_new_writes_nothing(lake):
+def test_a_batch_without_new_rows_writes_nothing(lake):
     raw.append(lake, LOG, batch("a"), "one")
     again = raw.append(lake, LOG, batch("a"), "two")
     assert (again.version, again.frame.height) == (1, 0)
@@ -72,7 +72,7 @@ def claim(hour, **keys):
     return Entry(**span, asked_at=NOON + timedelta(hours=hour + 1), **keys)
 
 
-def test_the_position_of_a_round_without_news_is_kept_beside_the_table(lake):
+def test_the_cursor_of_a_round_without_new_rows_is_kept_in_coverage(lake):
     raw.append(lake, LOG, batch("a"), "one")
     coverage.record(lake, LOG, [claim(1)], "two")
     place = raw.position(lake, LOG)
@@ -83,7 +83,7 @@ def test_the_position_of_a_round_without_news_is_kept_beside_the_table(lake):
     assert raw.position(lake, LOG).cursor == "three"
 
 
-def test_what_raw_commits_claim_is_noted_once_in_order(lake):
+def test_coverage_in_raw_commits_is_copied_once_and_in_order(lake):
     raw.append(lake, LOG, batch("a"), "one", claims=[claim(0), claim(3, reason="x")])
     raw.append(lake, LOG, batch("b"), "two", claims=[claim(1)])
     for _ in range(3):
@@ -95,13 +95,13 @@ def test_what_raw_commits_claim_is_noted_once_in_order(lake):
     assert tables.open_table(lake, "coverage").version() == 2
 
 
-def test_the_same_failure_is_noted_once_an_hour(lake):
+def test_the_same_failure_is_recorded_once_per_hour(lake):
     for hour in (0, 0, 0.5, 1.5):
         coverage.record_failure(lake, LOG, claim(hour, outcome="failed", reason="vendor down"))
     assert coverage.entries(lake, LOG).height == 2
 
 
-def test_the_position_survives_another_tools_compaction(lake):
+def test_the_cursor_survives_compaction_by_another_tool(lake):
     for number in range(3):
         raw.append(lake, LOG, batch(number), f"c{number}")
     tables.open_table(lake, LOG.table).optimize.compact()
@@ -109,7 +109,7 @@ def test_the_position_survives_another_tools_compaction(lake):
     assert raw.append(lake, LOG, batch(1, 9), "c3").frame["seq"].to_list() == [3]
 
 
-def test_the_table_refuses_changes(lake):
+def test_a_raw_table_refuses_deletes_and_updates(lake):
     raw.append(lake, LOG, batch("a"), "one")
     handle = tables.open_table(lake, LOG.table)
     with pytest.raises(Exception, match="append-only"):
@@ -126,7 +126,7 @@ def race(root, number, barrier):
         raw.append(lake, LOG, batch(*mine), f"{turn}")
 
 
-def test_racing_processes_neither_lose_nor_double(lake):
+def test_racing_processes_lose_and_duplicate_nothing(lake):
     context = get_context("spawn")
     barrier = context.Barrier(3)
     racers = [context.Process(target=race, args=(lake.root, n, barrier)) for n in range(3)]
@@ -141,7 +141,7 @@ def test_racing_processes_neither_lose_nor_double(lake):
     assert stored["seq"].to_list() == list(range(stored.height))
 
 
-def test_events_of_a_range_are_committed_once(lake):
+def test_the_events_of_a_range_are_committed_once(lake):
     def derive():
         return pl.DataFrame(schema=EVENTS).clear(2).with_columns(pl.lit("x").alias("event_uid"))
 
@@ -151,7 +151,7 @@ def test_events_of_a_range_are_committed_once(lake):
     assert events.derived(lake, LOG) == 2
 
 
-def test_rejected_records_are_kept_once(lake):
+def test_a_rejected_record_is_stored_once(lake):
     row = {"integration": "okta", "stream": "system_log", "ingested_at": NOON, "reason": "no id"}
     bad = pl.DataFrame([{**row, "raw": b"\xff", "raw_sha256": "x"}], schema=REJECTED)
     for _ in range(2):
@@ -172,14 +172,14 @@ def test_a_failure_after_the_commit_is_not_a_failure_of_the_commit(lake, monkeyp
     assert rows(lake)["event_id"].to_list() == ["a", "b"]
 
 
-def test_an_unusable_root_is_said_in_one_line(tmp_path):
+def test_an_unusable_root_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LakeError, match=r"lake\.root") as error:
         raw.append(Lake(str(tmp_path / "file")), LOG, batch("a"), "c")
     assert "\n" not in str(error.value)
 
 
-def test_a_damaged_log_is_said_in_one_line(lake):
+def test_a_damaged_delta_log_is_reported_in_one_line(lake):
     raw.append(lake, LOG, batch("a"), "c")
     log = Path(lake.uri(LOG.table)) / "_delta_log"
     (log / f"{1:020}.json").write_text('{"add": {"path"')
@@ -188,8 +188,8 @@ def test_a_damaged_log_is_said_in_one_line(lake):
     assert "\n" not in str(error.value)
 
 
-def test_canary_two_overlapping_compactions_do_not_double_rows(tmp_path):
-    """deltalake 1.6.4 to 1.6.6 fail this; a version that passes it may be taken."""
+def test_canary_two_overlapping_compactions_do_not_duplicate_rows(tmp_path):
+    """deltalake 1.6.4 to 1.6.6 fail this; a version that passes may be used."""
     path = str(tmp_path / "t")
     for number in range(5):
         write_deltalake(
@@ -202,8 +202,8 @@ def test_canary_two_overlapping_compactions_do_not_double_rows(tmp_path):
     assert pl.read_delta(path).height == 250
 
 
-def test_canary_a_fresh_handle_accepts_a_repeated_number(tmp_path):
-    """Why every decision and its write go through one handle."""
+def test_canary_a_fresh_handle_accepts_a_repeated_transaction_version(tmp_path):
+    """This is why every decision and its write use the same handle."""
     path = str(tmp_path / "t")
     fence = CommitProperties(app_transactions=[Transaction("a", 1)])
     for _ in range(2):
@@ -211,7 +211,7 @@ def test_canary_a_fresh_handle_accepts_a_repeated_number(tmp_path):
     assert pl.read_delta(path).height == 2
 
 
-def test_a_record_of_the_last_microsecond_of_a_file_is_known_again(lake):
+def test_a_record_of_the_last_microsecond_of_a_file_is_recognised(lake):
     """Delta's statistics are rounded down to milliseconds."""
     for number in range(3):
         raw.append(lake, LOG, batch(f"{number}", day=number), f"c{number}")

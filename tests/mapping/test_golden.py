@@ -1,7 +1,7 @@
-"""Golden pairs: for every stream, records as the vendor writes them, and the rows they become.
+"""Golden pairs: for every stream, records as the vendor writes them, and the expected events.
 
 tests/fixtures/KIND/STREAM.ndjson holds records, STREAM.expected.json the rows. After a change of a
-mapping, UPDATE_GOLDEN=1 writes the rows anew, to be reviewed as a diff.
+mapping, UPDATE_GOLDEN=1 rewrites the rows, for review as a diff.
 """
 
 import json
@@ -54,18 +54,18 @@ def expected(kind):
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
-def test_every_activity_that_a_table_knows_has_a_golden_pair(kind):
+def test_every_activity_of_a_mapping_table_has_a_golden_pair(kind):
     known = {answer for _, _, answer in ocsf.rules(kind)} | {ocsf.CATCH_ALL}
     assert known - {(row["class_uid"], row["activity_id"]) for row in expected(kind)} == set()
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
-def test_every_stream_that_a_table_names_has_golden_pairs(kind):
+def test_every_stream_of_a_mapping_table_has_golden_pairs(kind):
     named = {stream for stream, _, _ in ocsf.rules(kind) if stream != "*"}
     assert named - {name for of, name in STREAMS if of == kind} == set()
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
-def test_every_expected_row_says_what_was_done_in_words(kind):
+def test_every_expected_row_has_a_readable_message(kind):
     silent = [row["event_uid"] for row in expected(kind) if not row.get("message")]
     assert silent == []

@@ -1,6 +1,6 @@
-"""The tables of integrations/*.csv hold: real classes, no dead rows, nothing published left out.
+"""The mapping tables in integrations/*.csv: valid classes, no dead rows, no missing event.
 
-tests/catalogues/KIND.txt lists the events that a vendor has published, one a line.
+tests/catalogues/KIND.txt lists the events that a vendor has published, one per line.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ def test_every_row_names_an_activity_of_its_class(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_is_of_a_stream_there_is_and_stands_once(kind):
+def test_every_row_is_unique_and_names_an_existing_stream(kind):
     streams = [stream.name for stream in registry.kind(kind).streams(None)]
     rules = ocsf.rules(kind)
     assert [r for r in rules if not any(fnmatchcase(name, r[0]) for name in streams)] == []
@@ -41,7 +41,7 @@ def test_every_row_is_of_a_stream_there_is_and_stands_once(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_row_is_hidden_by_a_wider_one_above_it(kind):
+def test_no_row_is_shadowed_by_a_broader_one_above_it(kind):
     above, hidden = [], []
     for stream, action, _ in ocsf.rules(kind):
         if wild(action):
@@ -55,7 +55,7 @@ def test_no_row_is_hidden_by_a_wider_one_above_it(kind):
 
 
 @pytest.mark.parametrize("path", sorted(CATALOGUES.glob("*.txt")), ids=lambda path: path.stem)
-def test_all_that_a_vendor_has_published_has_a_row(path):
+def test_every_event_that_a_vendor_has_published_has_a_row(path):
     actions = path.read_text().split()
     patterns = [pattern for _, pattern, _ in ocsf.rules(path.stem)]
     wide, exact = [p for p in patterns if wild(p)], {p for p in patterns if not wild(p)}

@@ -1,4 +1,4 @@
-"""Records nobody foresaw: one odd field costs that field, no record costs a batch.
+"""Unforeseen records: an odd field only loses that field, and no record fails its batch.
 
 SOAK=50 tries fifty times as many.
 """
@@ -37,7 +37,7 @@ NO_RECORDS = (b"\x80", b"", b"[", b"nul", b'{"id":"a', b'{"id":"\xe9"}', b"[" * 
 
 
 def paths(value, at=()):
-    """Where a record holds something, at any depth."""
+    """Yield the paths of all values of a record, at any depth."""
     yield at
     items = (
         value.items()
@@ -60,7 +60,7 @@ def replaced(value, path, by):
 
 
 def spoilt(chance, value):
-    """The record with odd things at some places."""
+    """The record with odd values at some paths."""
     for _ in range(chance.randint(1, 4)):
         value = replaced(value, chance.choice(list(paths(value))), chance.choice(ODD))
     return json.dumps(value).encode()
@@ -93,7 +93,7 @@ def read_and_derived(kind, stream, chance):
     assert derived.events.filter(seq=0).equals(alone)
 
 
-def test_what_could_not_be_made_out_is_counted_by_column(lake):
+def test_values_that_cannot_be_derived_are_counted_by_column(lake):
     history = made({"action": "verb", "actor_name": Field(lambda who: who["name"], "who")})(lake)
     land(history, record(1, verb="a", who={"name": "Ada"}))
     report = reports.Report(integration="", stream="")

@@ -1,8 +1,8 @@
-"""Rounds that are killed, at random and at named points, and what is left of them.
+"""Kills rounds at random and at named points, and checks the lakes they leave.
 
 `python -c "from tests import kills; kills.main(1000)"` kills a thousand times, half of them at
-random, and prints what the two ledgers disagree in; `make soak` does that. (Not -m: a forked
-process would import it anew.)
+random, and prints the differences between the records issued and stored; `make soak` runs it.
+(Not -m: a forked process would import the module again.)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = 300
 KIND, STREAM = "okta", "system_log"
 FAR = date(2100, 1, 1)
 Trap = tuple[Any, str, bool]
-"""A function by module and name, and whether it ends with the kill rather than begins."""
+"""A function by module and name, and whether the kill comes after it instead of before."""
 POINTS: dict[str, Trap | None] = {
     "at random": None,
     "after fetch": (rounds, "_land", False),
@@ -52,17 +52,17 @@ processes.set_forkserver_preload(["tests.promises.kills"])
 
 
 def history() -> Options:
-    """Some pages of records, and nothing new."""
+    """Some pages of records, and no new ones."""
     return Options(days=3, per_day=800, rate=0)
 
 
 def lake_in(folder: Path, name: str) -> Lake:
-    """A signed lake; its keys lie beside it."""
+    """Return a signed lake, whose keys are in the same folder."""
     return Lake(str(folder / name), integrity=IntegritySettings(folder=folder / f"{name}-keys"))
 
 
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
-    """A round in small commits, with maintenance before it; killed at the `turn`-th time."""
+    """Run a round in small commits, after maintenance; the trap kills at its `turn`-th call."""
     rounds._BATCH_RECORDS = BATCH
     maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
@@ -75,7 +75,7 @@ def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
 
 
 def tidy(lake: Lake, stop: Any) -> None:
-    """Maintenance without a pause."""
+    """Run maintenance without a pause."""
     while not stop.is_set():
         list(maintenance.maintain(lake, [], FAR))
 
@@ -105,7 +105,7 @@ def start(lake: Lake, keys: dict[str, Any], point: str = "at random", turn: int 
 
 
 def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) -> bool:
-    """Whether a round was killed, rather than that it came to its end."""
+    """Return True if the round was killed before it ended by itself."""
     process = start(lake, keys, point, chance.randint(1, 3))
     process.join(chance.uniform(0.0, 0.6) if point == "at random" else 60)
     if process.is_alive():
@@ -117,9 +117,9 @@ def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) 
 
 
 def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> Iterator[str]:
-    """Kill so often at each point; what the ledgers disagree in, for each lake that was done.
+    """Kill `counts[point]` times at each point; yield the difference of each finished lake, or "".
 
-    A lake is filled before its housekeeping is killed: an empty one has nothing to tidy.
+    A lake is filled before its housekeeping is killed: an empty one has nothing to compact.
     """
     chance, keys = random.Random(seed), server.settings()[KIND]
     left, number = Counter(counts), 0
@@ -137,7 +137,7 @@ def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> It
 def _kill(
     lake: Lake, keys: dict[str, Any], left: Counter[str], among: set[str], chance: random.Random
 ) -> None:
-    """Until a round comes to its end, or none of these kills is left to be done."""
+    """Kill until a round ends by itself, or none of these kills is left."""
     while points := sorted(point for point in left.elements() if point in among):
         point = chance.choice(points)
         if not killed(lake, keys, point, chance):
@@ -146,7 +146,7 @@ def _kill(
 
 
 def race(folder: str, pollers: int, base_url: str) -> None:
-    """So many rounds of one stream at once, while maintenance never ends."""
+    """Run `pollers` rounds of one stream at once, during constant maintenance."""
     lake, stop = Lake(f"{folder}/race"), processes.Event()
     keys = settings(base_url)[KIND]
     tidier = processes.Process(target=tidy, args=(lake, stop))

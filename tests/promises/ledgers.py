@@ -1,4 +1,4 @@
-"""A vendor that tells what a test wants when it wants it, and two ledgers to compare."""
+"""A vendor whose records arrive when a test wants, and the comparison of issued with stored."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _numbers = itertools.count()
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test advances."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
@@ -47,7 +47,7 @@ class Clock:
 
 
 def written(kind: str, stream: str, times: Sequence[datetime]) -> list[bytes]:
-    """Records of their own for these times, as the vendor writes them."""
+    """Return one new record for each of these times, as the vendor writes them."""
     found = next(each for each in server.services()[kind].streams if each.name == stream)
     rng = Random(f"{kind}/{next(_numbers)}")
     day = times[0].replace(hour=12)
@@ -59,7 +59,7 @@ def written(kind: str, stream: str, times: Sequence[datetime]) -> list[bytes]:
 
 
 def arrive(running: Running, kind: str, stream: str, times: Sequence[datetime]) -> list[bytes]:
-    """Records of these times that become visible now, by the vendor's clock."""
+    """Add records of these times to the vendor's log, visible from now on; return them."""
     log, records = running.sandbox.log(kind, stream), written(kind, stream, times)
     for record, time in zip(records, times, strict=True):
         log.append(record, micros(time))
@@ -67,7 +67,7 @@ def arrive(running: Running, kind: str, stream: str, times: Sequence[datetime]) 
 
 
 def spread(since: datetime, until: datetime, count: int) -> list[datetime]:
-    """So many times, evenly; whole milliseconds, as no vendor is finer than that."""
+    """Return `count` evenly spaced times, in whole milliseconds like the vendors'."""
     step = (until - since) / count
     return [
         (since + step * n).replace(microsecond=(since + step * n).microsecond // 1000 * 1000)
@@ -87,7 +87,7 @@ def poll(
 
 
 def difference(world: World, kind: str, stream: str, gone: Sequence[bytes] = ()) -> str:
-    """What the ledger of what was issued and the one of what is stored disagree in; or ""."""
+    """Return the differences between the records issued and stored as text; "" if none."""
     issued = set(world.issued(kind, stream)) - {normalise.digest(record) for record in gone}
     stored = raw_table(world.lake, kind, stream)
     bytes_of = [normalise.digest(raw.encode()) for raw in stored["raw"]]
@@ -105,7 +105,7 @@ def difference(world: World, kind: str, stream: str, gone: Sequence[bytes] = ())
 
 
 def _shown(kind: str, stream: str, stored: pl.DataFrame) -> list[int]:
-    """The raw rows that have events: of a record that was re-published changed the newest."""
+    """Return the seq of raw rows that have events: of a re-published record only the newest."""
     found = next(s for s in registry.kind(kind).streams(None) if s.name == stream)
     record = normalise.version_of(found)
     rows = stored if record is None else stored.filter(events.newest_version(record))

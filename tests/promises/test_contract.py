@@ -1,4 +1,4 @@
-"""What holds for every stream of every integration, against the real sandbox over real sockets."""
+"""The contract of every stream of every integration, against the sandbox over real sockets."""
 
 import json
 import threading
@@ -23,12 +23,12 @@ STREAMS = [(kind, stream.name) for kind in KINDS for stream in server.services()
 
 
 def impatient(source):
-    """A client whose pauses are short, since the sandbox mends at once."""
+    """Return a client with short pauses, since the sandbox recovers at once."""
     return service_client.connect(source, patience=RetryPolicy(first=0.001, ceiling=0.01))
 
 
 def check(world, kind, stream):
-    """Everything the vendor has shown is stored, each once, byte for byte, and derived once."""
+    """Assert that every record issued is stored once, byte for byte, and derived once."""
     stored, events = world.stored(kind, stream), world.events(kind, stream)
     assert sorted(stored["raw_sha256"]) == sorted(world.issued(kind, stream))
     assert stored["seq"].to_list() == list(range(stored.height))
@@ -43,7 +43,7 @@ def check(world, kind, stream):
 
 
 def shown(kind, stream, stored):
-    """The raw rows that have events: of a record that was re-published changed the newest."""
+    """Return the seq of raw rows that have events: of a re-published record only the newest."""
     found = next(s for s in registry.kind(kind).streams(None) if s.name == stream)
     record = normalise.version_of(found)
     return stored if record is None else stored.filter(events.newest_version(record))
@@ -54,7 +54,7 @@ def streams(world, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_first_round_brings_everything_and_a_second_nothing(still_world, kind):
+def test_a_first_round_fetches_everything_and_a_second_nothing(still_world, kind):
     first = still_world.poll(kind)
     assert [report.error for report in first] == [None] * len(first)
     for stream in streams(still_world, kind):
@@ -93,7 +93,7 @@ def test_a_stream_resumes_after_any_page_without_loss(still_world, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_two_racing_rounds_nothing_is_lost_or_doubled(still_world, kind):
+def test_two_racing_rounds_lose_and_duplicate_nothing(still_world, kind):
     racers = [threading.Thread(target=still_world.poll, args=(kind,)) for _ in range(2)]
     for racer in racers:
         racer.start()
@@ -105,7 +105,7 @@ def test_of_two_racing_rounds_nothing_is_lost_or_doubled(still_world, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trouble", ["status", "reset", "truncate", "garbage", "throttled"])
-def test_trouble_at_every_request_loses_nothing(still_world, kind, trouble):
+def test_a_fault_at_every_other_request_loses_nothing(still_world, kind, trouble):
     fault = (
         Fault(kind=kind, fault="status", status=429, retry_after=0, at=list(range(0, 400, 2)))
         if trouble == "throttled"
@@ -120,7 +120,7 @@ def test_trouble_at_every_request_loses_nothing(still_world, kind, trouble):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_vendor_that_stays_down_is_an_error_and_the_next_round_mends_it(still_world, kind):
+def test_a_vendor_that_stays_down_is_an_error_and_the_next_round_recovers(still_world, kind):
     still_world.disorder(Fault(kind=kind, fault="status", status=503, every=True))
     reports = still_world.poll(kind, connect=impatient)
     assert all("503" in report.error for report in reports)
@@ -150,7 +150,7 @@ def test_no_secret_is_in_reports_tables_or_reprs(still_world, kind):
 
 
 def texts(keys):
-    """The values of settings that must stay secret."""
+    """Yield the values of settings that must stay secret."""
     secret = ("token", "key", "secret", "credentials", "certificate")
     for name, value in keys.items():
         if any(word in name for word in secret) and name not in ("key_id",):

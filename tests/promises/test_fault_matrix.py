@@ -1,7 +1,7 @@
-"""The fault matrix: every service, every fault, at every request of a round; two ledgers compared.
+"""The fault matrix: every fault, at every request of a round, for every service.
 
-Each trial has a lake of its own: a round in which one request meets the fault, with no second try,
-then a round without. What the vendor issued and what is stored have to agree.
+Each trial has its own lake: a round in which one request fails and is not retried, then a round
+without faults. The records issued and stored have to agree.
 """
 
 from datetime import timedelta
@@ -42,7 +42,7 @@ def clock():
 
 @pytest.fixture(scope="module")
 def vendor(clock):
-    """Some pages of every kind, that came in three portions within a day; nothing comes now."""
+    """Some pages of records of every kind, in three portions within a day, and no new ones."""
     with running(Options(days=0, per_day=0, rate=0), clock) as server_:
         for hours in (9, 6, 2):
             clock.pass_by(hours=-hours)
@@ -60,7 +60,7 @@ def source_of(world, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_at_any_request_loses_nothing_and_doubles_nothing(vendor, clock, kind, tmp_path):
+def test_a_fault_at_any_request_loses_and_duplicates_nothing(vendor, clock, kind, tmp_path):
     world = World(running=vendor, lake=Lake(str(tmp_path / "whole")))
     world.disorder()
     before = vendor.sandbox.requests(kind)[0]
@@ -83,21 +83,21 @@ def test_a_fault_at_any_request_loses_nothing_and_doubles_nothing(vendor, clock,
 
 @pytest.fixture
 def own(tmp_path):
-    """A vendor with nothing to tell yet, its clock, and a lake."""
+    """A vendor with an empty log, its clock, and a lake."""
     clock = Clock()
     with running(Options(days=0, per_day=0, rate=0), clock) as server_:
         yield World(running=server_, lake=Lake(str(tmp_path / "lake"))), clock
 
 
 def rounds(world, kind, clock, **options):
-    """A round of the kind's first stream; its report."""
+    """Run a round of the kind's first stream; return its report."""
     source = world.source(kind, streams=[FIRST[kind]], history="3d")
     (report,) = poll(world.lake, source, clock, **options)
     return report
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_vendor_repeats_on_other_pages_is_stored_once(own, kind):
+def test_a_record_repeated_on_several_pages_is_stored_once(own, kind):
     world, clock = own
     now, size = clock(), SIZES.get(kind, 1050)
     for hours in (20, 10):
@@ -117,7 +117,7 @@ def test_what_a_vendor_repeats_on_other_pages_is_stored_once(own, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_500_events_of_one_time_across_the_border_of_a_page(own, kind):
+def test_500_events_with_one_timestamp_across_a_page_boundary_are_stored_once(own, kind):
     world, clock = own
     stream = world.source(kind, streams=[FIRST[kind]]).streams()[0]
     now, most = clock(), max(50, stream.page_size - 250)
@@ -133,14 +133,14 @@ def test_500_events_of_one_time_across_the_border_of_a_page(own, kind):
 
 
 def lateness(lag):
-    """How late events are: at once, at the steps on the way to the published lag, and at it."""
+    """Return delays of events from 0 to the published lag."""
     seconds = lag.total_seconds()
     return [timedelta(seconds=seconds * part) for part in (0, 0.001, 0.02, 0.1, 0.3, 0.6, 0.9, 1)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("skew", [-1, 0, 1], ids=["an hour behind", "exact", "an hour ahead"])
-def test_events_that_are_late_by_up_to_the_published_lag_are_found_whatever_our_clock_says(
+def test_events_late_by_up_to_the_published_lag_are_found_even_if_our_clock_is_wrong(
     own, kind, skew
 ):
     world, clock = own
@@ -176,7 +176,7 @@ def test_events_that_are_late_by_up_to_the_published_lag_are_found_whatever_our_
 
 
 class Skewed:
-    """A clock that is off by so much."""
+    """A clock that is wrong by a fixed time."""
 
     def __init__(self, clock, by):
         self.clock, self.by = clock, by
@@ -186,7 +186,7 @@ class Skewed:
 
 
 @pytest.mark.parametrize(("kind", "path"), [("office_365", "/audit/"), ("opsgenie", "/download/")])
-def test_a_blob_that_is_gone_is_a_gap_for_ever_and_nothing_else_is_missing(own, kind, path):
+def test_a_deleted_blob_is_a_permanent_gap_and_nothing_else_is_missing(own, kind, path):
     world, clock = own
     clock.pass_by(hours=-5)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Kills, two of everything at once, odd records: nothing lost, nothing twice."""
+"""Kills, concurrent writers, full disks and odd records lose and duplicate nothing."""
 
 import json
 import shutil
@@ -37,12 +37,12 @@ def check(world):
 
 @pytest.fixture(scope="module")
 def busy():
-    """A sandbox with some records that stands still."""
+    """A sandbox with some pages of records and no new ones."""
     with running(kills.history()) as server:
         yield server
 
 
-def test_kills_at_random_and_at_every_named_point_lose_and_double_nothing():
+def test_kills_at_random_and_at_every_named_point_lose_and_duplicate_nothing():
     """`make soak` does the same a thousand times."""
     killing = [sys.executable, "-c", "from tests import kills; kills.main(100)"]
     done = subprocess.run(killing, check=False, capture_output=True, text=True, cwd=ROOT)
@@ -50,7 +50,7 @@ def test_kills_at_random_and_at_every_named_point_lose_and_double_nothing():
 
 
 @pytest.mark.parametrize("pollers", [2, 4])
-def test_so_many_pollers_at_once_while_maintenance_never_ends(busy, tmp_path, pollers):
+def test_racing_pollers_lose_nothing_during_constant_maintenance(busy, tmp_path, pollers):
     arguments = f"{str(tmp_path)!r}, {pollers}, {busy.base_url!r}"
     racing = [sys.executable, "-c", f"from tests import kills; kills.race({arguments})"]
     done = subprocess.run(racing, check=False, capture_output=True, text=True, cwd=ROOT)
@@ -61,7 +61,7 @@ def test_so_many_pollers_at_once_while_maintenance_never_ends(busy, tmp_path, po
 
 @pytest.fixture(params=["a full disk", "a file too large"])
 def small_disk(request, tmp_path):
-    """A folder that takes little, and what makes it take more."""
+    """A folder with little space, Python code that limits it, a command that enlarges it."""
     folder = tmp_path / "small"
     folder.mkdir()
     if request.param == "a file too large":
@@ -89,7 +89,7 @@ print(report.error)
 """
 
 
-def test_a_full_disk_is_said_and_space_again_is_enough(busy, small_disk):
+def test_a_full_disk_is_reported_and_freeing_space_is_enough(busy, small_disk):
     folder, limit, more_space = small_disk
     world = World(running=busy, lake=Lake(str(folder / "lake")))
     keys = busy.settings()["okta"]
@@ -108,7 +108,7 @@ def test_a_full_disk_is_said_and_space_again_is_enough(busy, small_disk):
 
 @pytest.mark.parametrize("table", ["raw/okta/system_log", "events", "coverage"])
 @pytest.mark.parametrize("left", [b"", bytes(512)], ids=["empty", "zeros"])
-def test_a_last_commit_that_a_power_cut_emptied_is_said_and_mended_as_documented(
+def test_a_commit_emptied_by_a_power_cut_is_reported_and_repaired_as_documented(
     still_world, table, left
 ):
     still_world.poll("okta")
@@ -129,7 +129,7 @@ def test_a_last_commit_that_a_power_cut_emptied_is_said_and_mended_as_documented
     check(still_world)
 
 
-def test_a_503_on_every_page_in_turn(still_world):
+def test_a_503_on_any_page_loses_nothing(still_world):
     still_world.poll("okta")
     total, hasty = still_world.running.sandbox.requests("okta")[0], RetryPolicy(attempts=1)
     for index in range(total):
@@ -143,7 +143,7 @@ def test_a_503_on_every_page_in_turn(still_world):
 
 
 @pytest.mark.parametrize("kind", sorted(registry.kinds()))
-def test_ten_idle_rounds_write_nothing_to_raw_and_ask_little(still_world, kind):
+def test_ten_idle_rounds_write_nothing_to_raw_and_make_few_requests(still_world, kind):
     source = still_world.source(kind, history="2d")
     rounds.poll(still_world.lake, [source])
     before = files_of(still_world.lake.local / "raw" / kind)
@@ -155,12 +155,12 @@ def test_ten_idle_rounds_write_nothing_to_raw_and_ask_little(still_world, kind):
 
 
 def files_of(folder):
-    """Path -> size and time of change of all files below."""
+    """Return path -> (size, modification time) of all files below."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
-def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
+def test_odd_records_are_stored_or_rejected_with_a_reason(still_world):
     good = record("good-1")
     odd = {
         "no id": b'{"published":"%s"}' % now(),
@@ -213,7 +213,7 @@ def now():
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
 
 
-def test_a_lost_position_costs_requests_and_no_rows(still_world):
+def test_a_lost_cursor_costs_requests_but_no_rows(still_world):
     still_world.poll("okta")
     log = f"{still_world.lake.root}/raw/okta/system_log/_delta_log"
     handle = tables.open_table(still_world.lake, "raw/okta/system_log")
@@ -240,7 +240,7 @@ def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, m
     check(still_world)
 
 
-def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch):
+def test_two_writers_that_derive_at_once_miss_no_row(still_world, monkeypatch):
     monkeypatch.setattr(derive, "_DERIVE_ROWS", 100)
     with monkeypatch.context() as patched:
         patched.setattr(derive, "derive", lambda *_, **__: True)
@@ -251,7 +251,7 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
     real, others = raw_rows.rows, iter([150, 270])
 
     def overtaken(lake, log, first, until):
-        """Another writer derives on from here, in batches of its own."""
+        """Return the rows, after another writer has derived more of them in its own batches."""
         rows = real(lake, log, first, until)
         if further := next(others, None):
             report = reports.Report(integration="okta", stream=stream.name)
@@ -265,7 +265,7 @@ def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch)
     check(still_world)
 
 
-def test_rows_that_retention_removed_hold_up_no_others(still_world):
+def test_rows_removed_by_retention_do_not_block_others(still_world):
     still_world.poll("okta")
     oldest = raw_rows.days(still_world.lake, StreamKey("okta", "system_log"))[0]
     shutil.rmtree(Path(still_world.lake.root) / "events")
@@ -281,7 +281,7 @@ def test_rows_that_retention_removed_hold_up_no_others(still_world):
     assert still_world.events("okta", "system_log")["seq"].to_list() == kept
 
 
-def test_simulated_and_real_events_do_not_meet(still_world):
+def test_simulated_and_real_events_do_not_mix(still_world):
     still_world.poll("okta")
     real = rounds.Round(
         lake=still_world.lake,
@@ -293,7 +293,7 @@ def test_simulated_and_real_events_do_not_meet(still_world):
     assert raw_table(still_world.lake, "okta", "system_log").height
 
 
-def test_an_answer_of_another_shape_fails_its_stream_and_says_so(still_world):
+def test_a_response_of_unexpected_shape_fails_its_stream_with_that_reason(still_world):
     def connect(source):
         answer = httpx.Response(200, json={"a": 1})
         return client.connect(source, transport=httpx.MockTransport(lambda _: answer))

@@ -1,4 +1,4 @@
-"""No credential shows up where somebody may read it: tables, logs, output, errors, reprs, URLs."""
+"""No credential appears in tables, logs, output, errors, reprs or URLs."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _LONG_LINE = re.compile(r"[A-Za-z0-9+/=_.~-]{16,}")
 
 
 def secrets(source):
-    """Every secret of a source: whole where short, else its long lines (keys have several)."""
+    """Return every secret of a source: whole if short, else its long lines (for keys)."""
     values = [
         value.get_secret_value()
         for value in dict(source.settings).values()
@@ -34,7 +34,7 @@ def secrets(source):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lake_and_the_logs_hold_no_secret(still_world, caplog, capfd, kind):
+def test_the_lake_and_the_logs_contain_no_secret(still_world, caplog, capfd, kind):
     caplog.set_level(logging.DEBUG)
     source = still_world.source(kind)
     hidden = secrets(source)
@@ -51,7 +51,7 @@ def test_a_lake_and_the_logs_hold_no_secret(still_world, caplog, capfd, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_holds_no_secret(still_world, kind):
+def test_an_error_contains_no_secret(still_world, kind):
     keys = still_world.running.settings()[kind]
     wrong = {
         key: "s3cr3t-" + "x" * 30 if key in ("api_token", "api_key", "client_secret") else value

@@ -151,7 +151,7 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
     return reader.get_inclusion_proof(index, reader.get_checkpoint().size).node_hashes
 
 
-def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
+def verified(lake: Lake, kind: str | None = None) -> tuple[TableReport, float]:
     """Return the verdict and the seconds it took, including the start of the processes."""
     place = reports.place(lake, lake.integrity or IntegritySettings())
     case = Job(place=place, table=LOG.table, kind=kind)

@@ -55,8 +55,10 @@ def test_processes_that_write_the_same_events_commit_each_once(lake):
 
 
 def test_a_group_commit_writes_the_parts_that_fit_and_returns_their_streams(lake):
-    assert events_table.append_parts(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {LOGS[1]}
-    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
+    assert events_table.append_batches(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {
+        LOGS[1]
+    }
+    assert events_table.append_batches(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
         LOGS[:2]
     )
     assert tables.open_table(lake, "events").version() == 2
@@ -67,7 +69,7 @@ def test_a_group_commit_writes_the_parts_that_fit_and_returns_their_streams(lake
 
 def test_a_writer_decides_again_after_a_group_commit_to_its_stream(lake):
     """The fences of all streams in a commit hold, not only that of the first."""
-    events_table.append_parts(lake, [part(LOGS[0], 0, 1)])
+    events_table.append_batches(lake, [part(LOGS[0], 0, 1)])
     again = []
 
     def derive():

@@ -507,12 +507,17 @@ def replace_events(
 ) -> Appended:
     """Commit the events of the raw rows `seqs` of `day` anew, in place of those there are.
 
-    `derive` is told how many raw rows have their events: what lies behind them does not count yet.
+    `derive` is given the number of raw rows that have their events: later rows do not count yet.
+    Where newer versions or a retention run have taken all of these events away, nothing is written.
     """
     among = f"seq >= {seqs.start} AND seq < {seqs.stop}"
+    ours = _of(log), pl.col("date") == day, pl.col("seq").is_between(seqs.start, seqs.stop, "left")
 
-    def decide(_: DeltaTable, done: int) -> _Decision | None:
-        return _Decision(derive(done), done, _sql(log, [day], among)) if done else None
+    def decide(handle: DeltaTable, done: int) -> _Decision | None:
+        # The caller saw an earlier state of the table, so there may be nothing left to replace.
+        if pl.scan_delta(handle).filter(*ours).select("seq").head(1).collect().is_empty():
+            return None
+        return _Decision(derive(done), done, _sql(log, [day], among))
 
     return _fenced(lake, _EVENTS, log.app, decide, {})
 

@@ -48,14 +48,16 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     kept = ledger.of(lake, removal.log.app)
     if kept is None:
         raise LakeError("retention is a recorded act: set integrity.sign = true")
-    ledger.sign(lake, removal.log, lakes.position(lake, removal.log).rows, now)
-    gone = rows(lake, removal)
+    signed = lakes.position(lake, removal.log).rows
+    ledger.sign(lake, removal.log, signed, now)
+    gone = rows(lake, removal).filter(pl.col("seq") < signed)
     if gone.height:
         _record(lake, kept, removal, gone, now)
-    dates = f"date < '{removal.before}'"
-    _delete(lake, removal.log.table, dates)
+    # Late records of these days may land at any moment: only what was recorded is deleted.
+    recorded = f"date < '{removal.before}' AND seq < {signed}"
+    _delete(lake, removal.log.table, recorded)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
-    _delete(lake, "events", f"{ours} AND {dates}")
+    _delete(lake, "events", f"{ours} AND {recorded}")
     _prune(kept, gone["seq"].to_list())
     return gone.height
 

@@ -53,6 +53,25 @@ def test_collecting_goes_on_after_a_removal(signed):
     assert handle.metadata().configuration["delta.appendOnly"] == "true"
 
 
+def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkeypatch):
+    """They land between the act and the deletion."""
+
+    def record(*act):
+        recorded(*act)
+        signed.land(8000, 8001, sign=False)
+
+    recorded = retention._record
+    monkeypatch.setattr(retention, "_record", record)
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    retention.ledger.sign(signed.lake, LOG, 702, NOON)
+    assert signed.rows()["seq"].to_list() == list(range(300, 702))
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 402)
+    monkeypatch.undo()
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 2
+    assert signed.verify(full=True).ok
+
+
 def test_a_second_removal_is_recorded_beside_the_first(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="bob", why="again")

@@ -55,9 +55,9 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
         _record(lake, kept, removal, gone, now)
     # Late records of these days may land at any moment: only what was recorded is deleted.
     recorded = f"date < '{removal.before}' AND seq < {signed}"
-    _delete(lake, removal.log.table, recorded)
+    _delete(lake, removal.log.table, recorded, append_only=True)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
-    _delete(lake, "events", f"{ours} AND {recorded}")
+    _delete(lake, "events", f"{ours} AND {recorded}", append_only=False)
     _prune(kept, gone["seq"].to_list())
     return gone.height
 
@@ -90,21 +90,24 @@ def _spans(seqs: list[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _delete(lake: Lake, table: str, predicate: str) -> None:
-    """Delete rows and the files that held them; the table refuses that at any other time."""
+def _delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None:
+    """Delete rows and the files that held them; raw tables refuse that at any other time."""
     if lakes.open_table(lake, table) is None:
         return
     handle = _append_only(lake, table, value="false")
     try:
         handle.delete(predicate)
     finally:
-        handle = _append_only(lake, table, value="true")
+        if append_only:
+            handle = _append_only(lake, table, value="true")
     handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
 
 
 def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:
     handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
-    handle.alter.set_table_properties({_APPEND_ONLY: value})
+    # A change of properties makes every commit that is under way start again: only where needed.
+    if handle.metadata().configuration.get(_APPEND_ONLY) != value:
+        handle.alter.set_table_properties({_APPEND_ONLY: value})
     return handle
 
 

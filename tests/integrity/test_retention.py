@@ -3,9 +3,11 @@
 import json
 from datetime import date
 
+import polars as pl
 import pytest
 from deltalake import DeltaTable
 
+from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import acts, audit
@@ -51,6 +53,15 @@ def test_collecting_goes_on_after_a_removal(signed):
     assert (verdict.ok, verdict.first) == (True, 512)
     handle = DeltaTable(str(signed.table))
     assert handle.metadata().configuration["delta.appendOnly"] == "true"
+
+
+def test_events_can_still_be_replaced_after_a_removal(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    before = lakes.scan(signed.lake, "events").collect().sort("seq")
+    day, seqs = date(2026, 3, 2), range(300, 600)
+    derived = before.filter(pl.col("date") == day)
+    assert lakes.replace_events(signed.lake, LOG, day, seqs, lambda _: derived).frame.height == 300
+    assert lakes.scan(signed.lake, "events").collect().sort("seq").equals(before)
 
 
 def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkeypatch):

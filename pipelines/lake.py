@@ -46,6 +46,8 @@ _ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _TICK = timedelta(milliseconds=1)
 _RACES = 50
+# Of this fence, or it removed rows that were read; a retention run changes the table's properties.
+_LOST_RACES = ("oncurrent transaction", "etadata changed since")
 _QUANTILES = (0.9, 0.99, 0.999)
 _ENOUGH_TO_TELL = 100
 _SAME_FAILURE = timedelta(hours=1)
@@ -886,15 +888,17 @@ def _opened(lake: Lake, table: _Table) -> DeltaTable:
     found = _at_hand(lake, table.name)
     if found is not None:
         return found
-    return DeltaTable.create(
-        lake.uri(table.name),
-        schema=_delta_schema(table.schema),
-        mode="ignore",
-        partition_by=list(table.partitions) or None,
-        description=table.about,
-        configuration=table.settings,
-        storage_options=lake.storage_options,
-    )
+    with suppress(CommitFailedError):  # another writer has just created it
+        return DeltaTable.create(
+            lake.uri(table.name),
+            schema=_delta_schema(table.schema),
+            mode="ignore",
+            partition_by=list(table.partitions) or None,
+            description=table.about,
+            configuration=table.settings,
+            storage_options=lake.storage_options,
+        )
+    return DeltaTable(lake.uri(table.name), storage_options=lake.storage_options)
 
 
 def _commit(
@@ -920,7 +924,7 @@ def _commit(
         else:
             write(mode="append")
     except CommitFailedError as error:
-        if "oncurrent transaction" in str(error):  # of this fence, or it removed what was read
+        if any(lost in str(error) for lost in _LOST_RACES):
             return False
         raise
     except (DeltaError, OSError):

@@ -5,7 +5,7 @@ from datetime import date
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
@@ -80,6 +80,23 @@ def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkey
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 402)
     monkeypatch.undo()
     assert retention.remove(signed.lake, REMOVAL, NOON) == 2
+    assert signed.verify(full=True).ok
+
+
+def test_polls_go_on_during_a_removal(signed, monkeypatch):
+    """The properties of the table change between what a poll decides on and its commit."""
+
+    def a_removal_is_first(handle, frame, **options):
+        if not removed:
+            removed.append(None)
+            removed.append(retention.remove(signed.lake, REMOVAL, NOON))
+        write_deltalake(handle, frame, **options)
+
+    removed = []
+    monkeypatch.setattr(lakes, "write_deltalake", a_removal_is_first)
+    signed.land(*range(700, 760), day=3)
+    assert removed == [None, 300]
+    assert signed.rows()["seq"].to_list() == list(range(300, 760))
     assert signed.verify(full=True).ok
 
 

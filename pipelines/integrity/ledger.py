@@ -125,6 +125,15 @@ def _newest_note(folder: Folder) -> bytes:
     return b""
 
 
+def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
+    """The rows that recorded acts took from the log `name`: (first, until), they may overlap."""
+    kept, done = of(lake, name), of(lake, ACTS)
+    signed = done and last_signed(done)
+    if not kept or not done or not signed:
+        return []
+    return removals.spans(done.folder, signed, kept.folder, kept.table)
+
+
 def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
     """Write the tiles of a tree to which these entries came; nothing is signed yet."""
     edge, changed = merkle.grown(edge, head.size, [merkle.leaf(entry) for entry in fresh])

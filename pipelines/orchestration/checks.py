@@ -12,7 +12,7 @@ from pipelines import lake as lakes
 from pipelines import renormalise
 from pipelines.extract import utc_now
 from pipelines.integration import Source, Stream
-from pipelines.integrity import anchors, verifications
+from pipelines.integrity import anchors, ledger, verifications
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew
 from pipelines.lake import Lake, Log
@@ -119,20 +119,37 @@ def _unique(table: Table) -> Verdict:
 
 
 def _dense(table: Table) -> Verdict:
-    """seq goes from 0 to rows - 1: by count, least and greatest; in whole by every value."""
+    """seq goes from 0 to rows - 1: by count, least and greatest; in whole by every value.
+
+    What recorded acts of retention removed may be missing.
+    """
     held = int(table.files["num_records"].sum())
-    ends = (table.files["min.seq"].min(), table.files["max.seq"].max())
+    ends = (table.files["min.seq"].min(), table.files["max.seq"].max()) if held else (None, None)
     distinct = held
     if table.whole:
         seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
-    expected = (0, table.rows - 1) if table.rows else (None, None)
+    found = (distinct, *ends)
+    dense = found == _without(table.rows, []) or found == _without(
+        table.rows, ledger.removed(table.lake, table.log.app)
+    )
     return Verdict(
-        passed=held == distinct == table.rows and ends == expected,
+        passed=held == distinct and dense,
         description=f"{held:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
         f"the fence says {table.rows:,}",
         figures={"rows": held, "rows by the fence": table.rows},
     )
+
+
+def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | None, int | None]:
+    """(count, least, greatest) of the values of seq below `rows` that are in none of the spans."""
+    left, at = list[tuple[int, int]](), 0
+    for first, until in [*gone, (rows, rows)]:
+        if first > at:
+            left.append((at, first))
+        at = max(at, until)
+    count = sum(until - first for first, until in left)
+    return (count, left[0][0], left[-1][1] - 1) if left else (0, None, None)
 
 
 def _none_rejected(table: Table) -> Verdict:

@@ -12,8 +12,9 @@ from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import acts, audit
 from pipelines.lake import Lake
+from pipelines.orchestration import checks
 from tests.integrity import attacks
-from tests.integrity.worlds import LOG, NOON
+from tests.integrity.worlds import LOG, NOON, STREAM
 
 REMOVAL = retention.Removal(
     log=LOG, before=date(2026, 3, 2), who="ada", why="GDPR: two years are over"
@@ -151,3 +152,20 @@ def test_collecting_goes_on_after_everything_was_removed(signed):
     retention.ledger.sign(signed.lake, LOG, 700, NOON)
     signed.land(*range(700, 760), day=3)
     assert signed.verify(full=True).ok
+
+
+@pytest.mark.parametrize("before", [date(2026, 3, 2), date(2027, 1, 1)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_checks_of_the_table_pass_after_a_removal(signed, before, whole):
+    later = retention.Removal(log=LOG, before=before, who="ada", why="the end")
+    retention.remove(signed.lake, later, NOON)
+    table = checks.opened(signed.lake, LOG, STREAM, NOON, whole)
+    verdicts = {name: judge(table) for name, (judge, *_) in checks._CHECKS.items()}
+    assert {name: v.description for name, v in verdicts.items() if not v.passed} == {}
+
+
+def test_a_row_that_is_missing_beside_removed_ones_is_found(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    attacks.delete(signed)
+    table = checks.opened(signed.lake, LOG, STREAM, NOON, whole=False)
+    assert not checks._dense(table).passed

@@ -308,14 +308,24 @@ def _opened(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint | 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Events:
+    """`events` as it was opened first."""
+
+    files: Mapping[date, list[str]] = field(default_factory=dict)
+    """By day."""
+    derived: int = 0
+    """Rows of the table that have their events."""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
     """The files of a table as its log lists them."""
 
     tasks: Sequence[Task]
     count: int
     """Rows in all, by the log's statistics."""
-    derived: int
-    """Rows that have their events."""
+    events: _Events
 
 
 def _read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> _Held:
@@ -327,7 +337,7 @@ def _read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> _Held:
         gone = isinstance(error, TableNotFoundError)
         what = "the table is gone" if gone else f"the table's log cannot be read: {said}"
         verdict.found("deleted" if gone else "unreadable", 0, what)
-        return _Held(tasks=(), count=0, derived=0)
+        return _Held(tasks=(), count=0, events=_Events())
     for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
         verdict.read += len(found.seqs)
         verdict.events += found.events
@@ -344,49 +354,59 @@ def _put(board: Board, found: Leaves) -> None:
 
 
 def _held(case: Case, verdict: Verdict) -> _Held:
+    # Events first: rows that land meanwhile lie beyond `derived`, and replace no older version yet.
+    events = _events(case)
     handle = DeltaTable(case.place.uri(case.table), storage_options=_options(case))
     if handle.protocol().min_reader_version > 1:
         detail = "the log asks for features the writer never uses, such as hidden rows"
         verdict.found("log", None, detail)
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
-        return _Held(tasks=(), count=0, derived=0)
-    events, derived = _event_files(case)
+        return _Held(tasks=(), count=0, events=events)
     wanted = files
     if verdict.first and "max.seq" in files.columns:
         wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
+    by_day = _by_day(handle, wanted)
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     tasks = [
         Task(
             table=case.table,
             files=[f"{base}/{path}" for path in batch["path"]],
+            day_files=by_day[day],
             options=case.place.options,
-            day=_day(batch["partition.date"][0]),
-            events=events.get(_day(batch["partition.date"][0]), ()) if case.kind else None,
+            day=day,
+            events=events.files.get(day, ()) if case.kind else None,
             kind=case.kind or "",
             first=verdict.first,
-            derived=derived,
+            derived=events.derived,
         )
         for batch in _batches(wanted)
+        for day in [_day(batch["partition.date"][0])]
     ]
-    return _Held(tasks=tasks, count=int(files["num_records"].sum()), derived=derived)
+    return _Held(tasks=tasks, count=int(files["num_records"].sum()), events=events)
 
 
-def _event_files(case: Case) -> tuple[dict[date, list[str]], int]:
-    """The files of `events` by day, and how many rows of this table have their events."""
+def _events(case: Case) -> _Events:
     if case.kind is None:
-        return {}, 0
+        return _Events()
     try:
         handle = DeltaTable(case.place.uri("events"), storage_options=_options(case))
     except TableNotFoundError:
-        return {}, 0
+        return _Events()
+    return _Events(
+        files=_by_day(handle, pl.DataFrame(handle.get_add_actions(flatten=True))),
+        derived=handle.transaction_version(case.name) or 0,
+        version=handle.version(),
+    )
+
+
+def _by_day(handle: DeltaTable, files: pl.DataFrame) -> dict[date, list[str]]:
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     found: dict[date, list[str]] = {}
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.height:
         for path, day in files.select("path", "partition.date").iter_rows():
             found.setdefault(_day(day), []).append(f"{base}/{path}")
-    return found, handle.transaction_version(case.name) or 0
+    return found
 
 
 def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -580,8 +600,10 @@ def _count_events(case: Case, verdict: Verdict, held: _Held) -> None:
     ours = (pl.col("integration") == integration) & (pl.col("stream") == stream)
     place = ~pl.col("seq").is_between(0, verdict.first, "left")
     try:
-        events = DeltaTable(case.place.uri("events"), storage_options=_options(case))
-        counted = pl.scan_delta(events).filter(ours, place, pl.col("seq") < held.derived)
+        uri, version = case.place.uri("events"), held.events.version
+        # The version that was compared: a newer one may have other events of the same rows.
+        events = DeltaTable(uri, version, storage_options=_options(case))
+        counted = pl.scan_delta(events).filter(ours, place, pl.col("seq") < held.events.derived)
         count = counted.select(pl.len()).collect().item()
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         said = " ".join(str(error).split())[:200]

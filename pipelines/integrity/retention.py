@@ -7,12 +7,14 @@ A run that was killed is taken up again by running it once more.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
 
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from pipelines import lake as lakes
 from pipelines.errors import LakeError
@@ -22,6 +24,7 @@ from pipelines.integrity.merkle import WIDTH
 from pipelines.lake import Lake, Log
 
 _APPEND_ONLY = "delta.appendOnly"
+_RACES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +99,21 @@ def _delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> Non
         return
     handle = _append_only(lake, table, value="false")
     try:
-        handle.delete(predicate)
+        _delete_rows(handle, table, predicate)
     finally:
         if append_only:
             handle = _append_only(lake, table, value="true")
     handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+def _delete_rows(handle: DeltaTable, table: str, predicate: str) -> None:
+    """Raises LakeError where a compaction or other writers are first every time."""
+    for _ in range(_RACES):
+        with suppress(CommitFailedError):
+            handle.delete(predicate)
+            return
+        handle.update_incremental()
+    raise LakeError(f"{table}: other writers won {_RACES} races in a row; run it again")
 
 
 def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:

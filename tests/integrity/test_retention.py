@@ -101,6 +101,22 @@ def test_polls_go_on_during_a_removal(signed, monkeypatch):
     assert signed.verify(full=True).ok
 
 
+def test_a_compaction_during_a_removal_makes_it_try_again(signed, monkeypatch):
+    """It rewrites the files between the opening of the table and the deletion."""
+
+    def compacted_meanwhile(lake, table, *, value):
+        handle = opened(lake, table, value=value)
+        if value == "false":
+            DeltaTable(lake.uri(table)).optimize.compact()
+        return handle
+
+    opened = retention._append_only
+    monkeypatch.setattr(retention, "_append_only", compacted_meanwhile)
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
+
+
 def test_a_second_removal_is_recorded_beside_the_first(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="bob", why="again")

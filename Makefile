@@ -4,22 +4,22 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up test test-clients soak lint lock clean
+.PHONY: setup up test test-clients soak lint docs lock clean
 
 setup: .venv/.ready
 
-.venv/.ready: requirements.txt pyproject.toml
+.venv/.ready: requirements/runtime.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
-.venv/.ready-dev: .venv/.ready requirements-dev.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/.ready-dev: .venv/.ready requirements/dev.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	touch $@
 
-.venv/.ready-clients: .venv/.ready-dev requirements-clients.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-clients.txt
+.venv/.ready-clients: .venv/.ready-dev requirements/clients.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	touch $@
 
 up: setup
@@ -37,7 +37,7 @@ test-clients: .venv/.ready-clients
 # receiver is killed a hundred times while it is pushed to.
 KILLS ?= 1000
 soak: .venv/.ready-dev
-	$(BIN)/python -c "from tests import kills; kills.main($(KILLS))"
+	$(BIN)/python -c "from tests.promises import kills; kills.main($(KILLS))"
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_receiver.py -k killed
@@ -48,11 +48,15 @@ lint: .venv/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# The documentation as a site, in site/index.html.
+docs: .venv/.ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Needs uv; run after a change to the dependencies in pyproject.toml.
 lock:
-	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements.txt
-	$(COMPILE) --extra build --extra objects --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	$(COMPILE) --extra build --extra objects --extra dev --extra clients -c requirements-dev.txt pyproject.toml -o requirements-clients.txt
+	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
 
 clean:
-	rm -rf .venv .dagster test-artifacts
+	rm -rf .venv .dagster site test-artifacts

@@ -33,9 +33,8 @@ from benchmarks.generated import ACTOR, SINCE, TEXT, UNTIL  # noqa: E402
 from dashboard import fields, queries, times  # noqa: E402
 from dashboard.lake import Lake, Snapshot  # noqa: E402
 from dashboard.queries import Filter, Query  # noqa: E402
-from pipelines import lake as lakes  # noqa: E402
-from pipelines import maintenance  # noqa: E402
-from pipelines.rollup import SEARCHED  # noqa: E402
+from pipelines.lake import rollup_table, tables  # noqa: E402
+from pipelines.lake.rollup import SEARCHED  # noqa: E402
 
 SIZES = (200_000, 10_000_000)
 WEEKS = timedelta(days=30)
@@ -253,8 +252,8 @@ def report(root: Path, events: int) -> None:
 
 
 def rolled_up(root: Path) -> Path:
-    start, before = time.perf_counter(), lakes.rolled_up(lakes.Lake(str(root)))[1]
-    maintenance.roll_up(lakes.Lake(str(root)), UNTIL.date())
+    start, before = time.perf_counter(), rollup_table.rolled_up(tables.Lake(str(root)))[1]
+    rollup_table.roll_up(tables.Lake(str(root)), UNTIL.date())
     if not before:
         print(f"{root.name}: rolled up in {time.perf_counter() - start:.0f} s", flush=True)
     return root

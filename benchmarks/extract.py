@@ -68,7 +68,7 @@ class sandbox:  # noqa: N801 reads as the context it is
 
 
 def measured(kind: str, base_url: str, folder: Path) -> dict[str, float]:
-    from pipelines.sandbox import server  # noqa: PLC0415 the parent alone needs it
+    from sandbox import server  # noqa: PLC0415 the parent alone needs it
 
     settings = folder / f"{kind}.json"
     okta = server.settings(base_url)["okta"]
@@ -89,10 +89,11 @@ def worker(kind: str, settings: dict[str, str]) -> None:
 
 
 def auditlake(settings: dict[str, str], root: str) -> dict[str, float]:
-    from pipelines import extract, registry  # noqa: PLC0415 imported in the worker, and counted
-    from pipelines.lake import Lake  # noqa: PLC0415
+    from pipelines import registry  # noqa: PLC0415 imported in the worker, and counted
+    from pipelines.extraction import rounds  # noqa: PLC0415 imported in the worker, and counted
+    from pipelines.lake.tables import Lake  # noqa: PLC0415
 
-    (report,) = extract.poll(Lake(root), [registry.source("okta", settings)])
+    (report,) = rounds.poll(Lake(root), [registry.source("okta", settings)])
     assert report.error is None
     assert report.rows == report.events
     return {"rows": report.rows, **report.seconds}

@@ -34,9 +34,13 @@ import polars as pl
 sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
 
 from dashboard.lake import Lake as Shown  # noqa: E402
-from pipelines import extract, registry, settings, subscriptions, toml, webhooks  # noqa: E402
-from pipelines import lake as lakes  # noqa: E402
-from pipelines.sandbox import server  # noqa: E402
+from pipelines import registry, settings  # noqa: E402
+from pipelines.cli import config_file  # noqa: E402
+from pipelines.extraction import rounds  # noqa: E402
+from pipelines.lake import tables  # noqa: E402
+from pipelines.webhooks import server as webhook_server  # noqa: E402
+from pipelines.webhooks import subscriptions  # noqa: E402
+from sandbox import server  # noqa: E402
 
 POLL_EVERY = 10.0
 LOOK_EVERY = 0.5
@@ -68,7 +72,7 @@ def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataF
     ready = f"{base_url}/_sandbox/requests/okta"
     with running(folder, ready, "sandbox", "--port", str(ports[0]), *sizes):
         run = Run(folder, base_url, receiver)
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         if push:
             ready = f"{receiver}/-/health"
             with running(folder, ready, "receive", "--port", str(ports[1])):
@@ -84,7 +88,7 @@ def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataF
                 poll_for(run, given.seconds)
                 run.ended = datetime.now(UTC)
                 poll_for(run, 1)
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         return run.delays(push=push)
 
 
@@ -124,7 +128,7 @@ def poll_for(run: Run, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
-        extract.poll(run.lake, run.sources)
+        rounds.poll(run.lake, run.sources)
         time.sleep(max(0.0, POLL_EVERY - (time.monotonic() - began)))
 
 
@@ -137,18 +141,18 @@ class Run:
             if registry.kind(name).push:
                 each["webhook_secret"] = secrets.token_hex(32)
         path = folder / "auditlake.toml"
-        path.write_text(toml.document(keys, str(folder / "data"), receiver))
+        path.write_text(config_file.document(keys, str(folder / "data"), receiver))
         os.environ["HOME"] = str(folder)  # the keys and the memory of this lake only
         self.base_url, self.root = base_url, folder / "data"
         self.chosen = settings.load(path)
-        self.sources, self.lake = registry.sources(self.chosen), lakes.configured(self.chosen)
+        self.sources, self.lake = registry.sources(self.chosen), tables.configured(self.chosen)
         self.began = self.ended = datetime.now(UTC)
         self.acknowledged: dict[Key, datetime] = {}
         self.shown: dict[Key, datetime] = {}
 
     def subscribe(self) -> None:
         """By the vendors' APIs, or as a person does in a console."""
-        root = webhooks.open_spool(self.chosen, self.lake).root
+        root = webhook_server.open_spool(self.chosen, self.lake).root
         for source in self.sources:
             if (push := source.integration.push) is None:
                 continue
@@ -214,7 +218,7 @@ class Run:
 
     def arrivals(self, name: str, stream: str) -> Iterator[tuple[str, Key, datetime]]:
         """(the sandbox's id, ours, when the vendor showed it) of each event."""
-        table = lakes.scan(self.lake, f"raw/{name}/{stream}")
+        table = tables.scan(self.lake, f"raw/{name}/{stream}")
         ids = dict(table.select("raw_sha256", "event_id").collect().iter_rows()) if table is not None else {}  # fmt: skip  # noqa: E501
         ledger = httpx.get(f"{self.base_url}/_sandbox/ledger/{name}/{stream}", timeout=60)
         for entry in map(json.loads, ledger.text.splitlines()):

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from deltalake import DeltaTable, WriterProperties, write_deltalake
 
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 DAYS = 730
 UNTIL = datetime(2026, 11, 23, tzinfo=UTC)

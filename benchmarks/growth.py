@@ -28,20 +28,22 @@ from typing import Any, NamedTuple
 import msgspec
 import polars as pl
 
-from pipelines import extract, http, maintenance, registry
-from pipelines import lake as lakes
-from pipelines.event import EVENTS, RAW
-from pipelines.integration import Source
-from pipelines.lake import Lake, Log
-from pipelines.sandbox import server
-from pipelines.sandbox.company import Company
-from pipelines.sandbox.server import Options, Running
-from pipelines.sandbox.service import micros
+from pipelines import registry
+from pipelines.extraction import client
+from pipelines.extraction import rounds as extraction_rounds
+from pipelines.lake import coverage, events, maintenance, raw, tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.schemas import EVENTS, RAW
+from pipelines.sdk.contract import Source
+from sandbox import server
+from sandbox.company import Company
+from sandbox.server import Options, Running
+from sandbox.service import micros
 
 DAYS = 80
 NEW = 1000
 ROUNDS = 11
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 
 
 @dataclass
@@ -118,12 +120,12 @@ def fill(lake: Lake, source: Source, size: int, now: datetime) -> None:
     cursor, each, first = stream.begin(now - timedelta(hours=1), now), size // DAYS, 0
     for day in range(DAYS, 0, -1):
         rows = history(now - timedelta(days=day), each, first)
-        lakes.append_raw(lake, LOG, rows.drop("seq"), cursor, about=about)
-        lakes.append_events(lake, LOG, first, first + each, lambda rows=rows: mapped(rows))
+        raw.append(lake, LOG, rows.drop("seq"), cursor, about=about)
+        events.append(lake, LOG, first, first + each, lambda rows=rows: mapped(rows))
         first += each
     # As after a round just now.
-    span = lakes.Claim(since=now - timedelta(days=DAYS), until=now, asked_at=now)
-    lakes.note(lake, LOG, [span], cursor)
+    span = coverage.Entry(since=now - timedelta(days=DAYS), until=now, asked_at=now)
+    coverage.record(lake, LOG, [span], cursor)
 
 
 def history(since: datetime, count: int, first: int) -> pl.DataFrame:
@@ -192,8 +194,8 @@ def a_round(lake: Lake, source: Source, vendor: Running, clock: Clock, number: i
     for record, time_ in zip(news(times, str(number)), times, strict=True):
         log.append(record, micros(time_))
     read, started, cpu = bytes_read(), time.perf_counter(), time.process_time()
-    (report,) = extract.poll(
-        lake, [source], connect=lambda s: http.client(s, clock=clock), clock=clock
+    (report,) = extraction_rounds.poll(
+        lake, [source], connect=lambda s: client.connect(s, clock=clock), clock=clock
     )
     assert (report.error, report.rows, report.events) == (None, NEW, NEW), report
     return Cost(
@@ -212,7 +214,7 @@ def bytes_read() -> int:
 
 def merged(lake: Lake, now: datetime, number: int) -> float:
     """Seconds of an insert-only MERGE of 1,000 new rows on id and day."""
-    table = lakes.open_table(lake, LOG.table)
+    table = tables.open_table(lake, LOG.table)
     assert table is not None
     rows = history(now, NEW, 10**12 + number * NEW).select(
         pl.col(name).cast(dtype) for name, dtype in RAW.items()
@@ -239,7 +241,7 @@ def commits(folder: Path, count: int) -> None:
             date=pl.lit(now.date()),
         )
         with timed(took):
-            lakes.append_raw(lake, LOG, rows.drop("seq"), f"{number}")
+            raw.append(lake, LOG, rows.drop("seq"), f"{number}")
         if number % 360 == 359:
             list(maintenance.maintain(lake, [LOG], now.date()))
         if (number + 1) % max(1, count // 10) == 0:

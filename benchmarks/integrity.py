@@ -29,14 +29,17 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import PlainEd25519Signer
 from tlog_scales.writer import TilesWriter
 
-from pipelines import lake as lakes
-from pipelines import normalise, registry
-from pipelines.integrity import ledger, prove, verifications
+from pipelines import registry
+from pipelines.integrity import prove, reports
+from pipelines.integrity import signer as integrity_signer
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Lake, Log
+from pipelines.lake import events as events_table
+from pipelines.lake import raw
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 COMMIT = 50_000
 HOUR = 5_000
@@ -66,13 +69,15 @@ def appending() -> None:
         for first in range(0, 30_000, 500):
             batch = rows(first, 500)
             before = time.process_time()
-            landed, took = timed(lambda b=batch: lakes.append_raw(lake, LOG, b, "c").frame)
+            landed, took = timed(lambda b=batch: raw.append(lake, LOG, b, "c").frame)
             busy.append(time.process_time() - before)
             commits.append(took)
             size, before = first + 500, time.process_time()
-            signing.append(timed(lambda s=size, f=landed: ledger.sign(lake, LOG, s, BEGIN, f))[1])
+            signing.append(
+                timed(lambda s=size, f=landed: integrity_signer.sign(lake, LOG, s, BEGIN, f))[1]
+            )
             used.append(time.process_time() - before)
-            entries = ledger.entries(landed)
+            entries = integrity_signer.entries(landed)
             peers.append(timed(lambda e=entries: grow(writer, signer, e))[1])
     commit, sign, peer = map(statistics.median, (commits, signing, peers))
     report("append of 500 rows of 1 KB, ms", commit * 1e3)
@@ -118,10 +123,10 @@ def with_events(count: int) -> None:
     """Comparing events means making them again, which is what takes the time."""
     with signed_lake() as lake:
         land(lake, 0, count)
-        kind, landed = registry.kind("okta"), lakes.raw_rows(lake, LOG, 0, count)
+        kind, landed = registry.kind("okta"), raw.rows(lake, LOG, 0, count)
         stream = kind.streams(None)[0]
         events, peer = timed(lambda: normalise.normalise("okta", kind, stream, landed).events)
-        lakes.append_events(lake, LOG, 0, count, lambda: events)
+        events_table.append(lake, LOG, 0, count, lambda: events)
         verdict, took = verified(lake, "okta")
         assert verdict.events == count
         report(f"verify {count:,} rows and their events, s (peer: mapping)", took, peer)
@@ -147,7 +152,7 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
 
 def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
     """The verdict and how long it took, processes started and all."""
-    place = verifications.place(lake, lake.integrity or IntegritySettings())
+    place = reports.place(lake, lake.integrity or IntegritySettings())
     case = verify.Case(place=place, table=LOG.table, kind=kind)
     started = time.perf_counter()
     with verify.Crew() as crew:
@@ -161,8 +166,8 @@ def hashing(lake: Lake) -> float:
     uris = DeltaTable(lake.uri(LOG.table)).file_uris()
 
     def work() -> None:
-        for raw in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
-            hashlib.sha256(raw).digest()
+        for record in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
+            hashlib.sha256(record).digest()
 
     return timed(work)[1]
 
@@ -177,19 +182,21 @@ def signed_lake() -> Iterator[Lake]:
 def land(lake: Lake, first: int, count: int) -> None:
     for begin in range(first, first + count, COMMIT):
         batch = rows(begin, min(COMMIT, first + count - begin))
-        landed = lakes.append_raw(lake, LOG, batch, "c").frame
-        ledger.sign(lake, LOG, begin + landed.height, BEGIN, landed)
+        landed = raw.append(lake, LOG, batch, "c").frame
+        integrity_signer.sign(lake, LOG, begin + landed.height, BEGIN, landed)
 
 
 def sign_only(lake: Lake, count: int) -> None:
     """The tree over records that are made, hashed and forgotten."""
-    kept = ledger.of(lake, LOG.app)
+    kept = integrity_signer.of(lake, LOG.app)
     assert kept
     kept.place.joinpath("signed").mkdir(parents=True)
-    head, edge = ledger.new_head(kept), ()
+    head, edge = integrity_signer.new_head(kept), ()
     for first in range(0, count, COMMIT):
-        head, edge = ledger.grow(kept, head, edge, ledger.entries(rows(first, COMMIT)))
-    ledger.announce(kept, head, BEGIN)
+        head, edge = integrity_signer.grow(
+            kept, head, edge, integrity_signer.entries(rows(first, COMMIT))
+        )
+    integrity_signer.announce(kept, head, BEGIN)
 
 
 def rows(first: int, count: int) -> pl.DataFrame:

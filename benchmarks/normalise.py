@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polars import DataFrame
 
-    from pipelines.integration import Integration, Stream
+    from pipelines.sdk.contract import Integration, Stream
 
 BATCH = 20_000
 SMALL, LARGE = 60_000, 240_000
@@ -48,7 +48,7 @@ def main() -> None:
     if given.share:
         shares(given.share)
         return
-    from pipelines.sandbox import server  # noqa: PLC0415 the workers measure their own imports
+    from sandbox import server  # noqa: PLC0415 the workers measure their own imports
 
     heads = ("kind", "events/s", "script", "catch-all", "peak MB", "4 x")
     print("{:18}{:>10}{:>10}{:>11}{:>9}{:>8}".format(*heads))
@@ -61,7 +61,8 @@ def main() -> None:
 
 
 def shares(folder: Path) -> None:
-    from pipelines import ocsf, registry  # noqa: PLC0415
+    from pipelines import registry  # noqa: PLC0415
+    from pipelines.mapping import ocsf  # noqa: PLC0415
 
     seen, unknown = Counter[str](), Counter[str]()
     for path in sorted(folder.glob("*.ndjson")):
@@ -94,7 +95,8 @@ def worker(kind: str, size: int) -> dict[str, float]:
     """Figures of a kind: all its streams in turn, on the one core this process is put on."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    from pipelines import ocsf, registry  # noqa: PLC0415
+    from pipelines import registry  # noqa: PLC0415
+    from pipelines.mapping import ocsf  # noqa: PLC0415
 
     integration, logs = registry.kind(kind), records(kind)
     streams = [stream for stream in integration.streams(None) if logs.get(stream.name)]
@@ -118,7 +120,7 @@ def worker(kind: str, size: int) -> dict[str, float]:
 
 def records(kind: str) -> dict[str, list[bytes]]:
     """Stream -> what the sandbox's company did in thirty days."""
-    from pipelines.sandbox.server import Options, Sandbox, services  # noqa: PLC0415
+    from sandbox.server import Options, Sandbox, services  # noqa: PLC0415
 
     sandbox = Sandbox(Options(days=30, per_day=1000, rate=0))
     return {
@@ -136,7 +138,7 @@ def batches(found: list[bytes], streams: int, size: int) -> Iterator[list[bytes]
 
 def mapped(integration: Integration, stream: Stream, batch: list[bytes]) -> tuple[DataFrame, float]:
     """auditlake: (events, seconds)."""
-    from pipelines import normalise  # noqa: PLC0415
+    from pipelines.mapping import normalise  # noqa: PLC0415
 
     raw = normalise.read(stream, batch, datetime.now(UTC), "poll").with_row_index("seq")
     started = time.process_time()

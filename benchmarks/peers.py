@@ -33,11 +33,11 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from pipelines.sandbox import server
-from pipelines.sandbox.company import Company
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running
-from pipelines.sandbox.service import micros
+from sandbox import server
+from sandbox.company import Company
+from sandbox.faults import Fault
+from sandbox.server import Options, Running
+from sandbox.service import micros
 
 HERE = Path(__file__).parent / "contenders"
 RECORDS = 3500

@@ -1,8 +1,8 @@
 """The dashboard's server: `streamlit run dashboard/app.py`.
 
-The pages are in shell.py. Beside them it serves the exported files, piece by piece, and tells the
-browser to ask nobody but itself, whatever an event's text may say. It does not start where
-strangers could reach it and it would let them in.
+The pages are in navigation.py. This server also streams exported files, and its security headers
+keep the browser from contacting any other host, whatever an event contains. It refuses to start
+where other machines could reach it without sign-in.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from dashboard import exports, opening
-from dashboard.policy import Policy
+from dashboard import exports, open_lake
+from dashboard.security_headers import Policy
 
-opening.check_listening()
+open_lake.check_listening()
 app = st.App(
-    Path(__file__).parent / "shell.py",
+    Path(__file__).parent / "navigation.py",
     routes=[Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)],
     middleware=[Middleware(Policy)],
 )

@@ -1,8 +1,8 @@
-"""The activity graph: pure Altair over counts that Polars has already made.
+"""The dashboard's charts: pure Altair over counts that Polars has already made.
 
-The x axis is true time with ticks worked out here, since Vega knows no zone but the browser's.
-Values of events are never field names, shorthand or expressions: a series is a number, its name
-only the title of a tooltip's line.
+The x axis is true time with ticks computed here, since Vega knows no zone but the browser's. Event
+text never becomes a field name, shorthand or expression: a series is a number, and its name only
+the title of a line in a tooltip.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dashboard.queries import OTHER
 HEIGHT = 178
 STRIP = 6
 BRUSH = "brush"
-# Eight hues, then a lighter tint of each for those that find their own hue taken.
+# Eight hues, then a lighter tint of each for values whose own hue is taken.
 PALETTE = (
     *("#3b6fd4", "#12a594", "#e5924a", "#8e63ce", "#d6567a", "#7c9a3d", "#4aa3df", "#e3b341"),
     *("#8fb0ec", "#7fd0c6", "#f2c79e", "#c3addf", "#ebaabc", "#b9cb93", "#a0d0ef", "#f2d999"),
@@ -33,16 +33,16 @@ PALETTE = (
 _HUES = 8
 _OTHER_COLOUR = "#98a2b3"
 _BLIND = "#8a94a6"
-_TOLD = 4  # streams in a tooltip
+_LISTED = 4  # streams in a tooltip
 _OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#e0982f"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One colour of the graph: a value of the field grouped by, or all the others."""
+    """One colour of the graph: a value of the grouping field, or all others."""
 
     place: int
-    value: str | None  # None: the others
+    value: str | None  # None: all others
     colour: str
     n: int
 
@@ -52,10 +52,10 @@ class Series:
 
 
 def coloured(known: Mapping[str, int], values: Iterable[str]) -> dict[str, int]:
-    """`known` and a place in the palette for each of `values`; what is known does not move.
+    """Return `known` plus a palette place for each of `values`.
 
-    A value asks for the place its own text gives, so that two analysts mostly see the same
-    colours; it moves only from one that another value on the same graph already has.
+    A value's preferred place is a hash of its text, so that two analysts mostly see the same
+    colours; its place changes only if another value in the same graph already has it.
     """
     places = dict(known)
     shown: set[int] = set()
@@ -69,7 +69,7 @@ def coloured(known: Mapping[str, int], values: Iterable[str]) -> dict[str, int]:
 def series(
     top: Sequence[tuple[str, int]], total: int, field: str, places: Mapping[str, int]
 ) -> tuple[Series, ...]:
-    """What the graph is stacked of, most frequent first; `top` has values and counts."""
+    """Return the series to stack, most frequent first; `top` has values and counts."""
     named = tuple(
         Series(place=place, value=value, n=n, colour=_colour(field, value, places))
         for place, (value, n) in enumerate(top)
@@ -89,10 +89,10 @@ def activity(
     blind: Sequence[Blind] = (),
     streams: int = 0,
 ) -> alt.LayerChart | alt.FacetChart:
-    """Bars per bucket, stacked; drag to choose a span, hover for all series of a bucket.
+    """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
 
-    Where one of the `streams` was `blind` a strip runs below the bars, where all were a band
-    stands behind them: no bar there does not mean that nothing happened.
+    Where some of the `streams` have gaps (`blind`), a strip runs below the bars; where all have, a
+    band is drawn behind them: a missing bar there does not mean that nothing happened.
     """
     bars = _clamped(counts, edges, span)
     return alt.layer(
@@ -106,15 +106,15 @@ def activity(
 
 
 def shares(found: pl.DataFrame) -> alt.Chart:
-    """Two bars a value: its share of the selection, and its usual share."""
+    """Return two bars per value: its share of the selection and of the baseline."""
     names = _titles(
         f"{fields.label(field)}: {fields.shown(value)}"
         for field, value in found.select("field", "value").iter_rows()
     )
     rows = (
         found.with_columns(pl.Series("name", names), place=pl.int_range(pl.len()))
-        .select("name", "place", **{"These events": "share", "Usual": "usual"})
-        .unpivot(on=["These events", "Usual"], index=["name", "place"], value_name="share")
+        .select("name", "place", **{"Selection": "share", "Baseline": "usual"})
+        .unpivot(on=["Selection", "Baseline"], index=["name", "place"], value_name="share")
     )
     chart: alt.Chart = (
         alt.Chart(rows)
@@ -135,7 +135,7 @@ def shares(found: pl.DataFrame) -> alt.Chart:
     return chart
 
 
-_COMPARED = {"These events": "#e5924a", "Usual": "#9aa5b5"}
+_COMPARED = {"Selection": "#e5924a", "Baseline": "#9aa5b5"}
 _COMPARED_SCALE = alt.Scale(domain=list(_COMPARED), range=list(_COMPARED.values()))
 _NAMES = alt.Axis(labelLimit=220, domain=False, ticks=False)
 _SHARES = alt.Axis(format=".0%", tickCount=5)
@@ -143,7 +143,7 @@ _ABOVE = alt.Legend(orient="top", title=None)
 
 
 def week(hours: pl.DataFrame) -> alt.Chart:
-    """When something is active: weekdays down, hours of the day across."""
+    """Return a heat map of activity: weekdays down, hours of the day across."""
     days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     rows = hours.with_columns(
         day=pl.col("weekday").replace_strict(range(1, 8), days, return_dtype=pl.String)
@@ -167,7 +167,7 @@ def week(hours: pl.DataFrame) -> alt.Chart:
 
 
 def daily(counts: pl.DataFrame, places: Mapping[str, int]) -> alt.Chart:
-    """Events a day, a colour an integration; `counts` are of entities.daily."""
+    """Return events per day, coloured by integration; `counts` come from entities.daily."""
     names = counts["integration"].unique(maintain_order=True).to_list()
     rows = counts.with_columns(pl.col("integration").replace_strict(names, _titles(names)))
     scale = alt.Scale(domain=_titles(names), range=[PALETTE[places[name]] for name in names])
@@ -190,24 +190,27 @@ def daily(counts: pl.DataFrame, places: Mapping[str, int]) -> alt.Chart:
 
 
 def brushed(selection: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    """The span that was dragged over; None for a mere click."""
+    """Return the selected range; None for a mere click."""
     ends = next(iter(selection.get(BRUSH, {}).values()), None)
+    # Milliseconds: less than a second cannot be meant.
     if not ends or ends[1] - ends[0] < 1000:
         return None
     return datetime.fromtimestamp(ends[0] / 1000, UTC), datetime.fromtimestamp(ends[1] / 1000, UTC)
 
 
 def swatch(colour: str) -> str:
-    """A small square of that colour as an address of an image that is fetched from nowhere."""
+    """Return a small square of that colour as a data URL: nothing has to be fetched."""
     square = f"<rect width='12' height='12' rx='3' fill='%23{colour.removeprefix('#')}'/>"
     size = "xmlns='http://www.w3.org/2000/svg' width='12' height='12'"
     return f"data:image/svg+xml;utf8,<svg {size}>{square}</svg>"
 
 
 def _free_place(value: str, taken: set[int], shown: set[int]) -> int:
+    # Not hash(), which differs between processes.
     wished = zlib.crc32(value.encode()) % _HUES
     hues = [(wished + step) % _HUES for step in range(_HUES)]
     order = hues + [hue + _HUES for hue in hues]
+    # Where the palette is used up, at least no two series of this graph share a colour.
     unused = [place for place in order if place not in taken]
     return next(iter(unused or [place for place in order if place not in shown] or order))
 
@@ -221,7 +224,7 @@ def _colour(field: str, value: str, places: Mapping[str, int]) -> str:
 def _clamped(
     counts: pl.DataFrame, edges: tuple[datetime, ...], span: tuple[datetime, datetime]
 ) -> pl.DataFrame:
-    """With the end of each bucket; the outer two end where the span does."""
+    """Return the counts with each bucket's end, the outer buckets cut to the range."""
     ends = pl.DataFrame(
         {"start": edges[:-1], "end": edges[1:]},
         schema_overrides=dict.fromkeys(("start", "end"), _T),
@@ -250,7 +253,7 @@ def _bands(parts: Sequence[_Part], top: str, opacity: float, zone: ZoneInfo) -> 
         {
             "start": [since for since, _, _ in parts],
             "end": [until for _, until, _ in parts],
-            "what": [_who_is_blind(blind) for _, _, blind in parts],
+            "gaps": [_described(blind) for _, _, blind in parts],
             "when": [_when(since, until, zone) for since, until, _ in parts],
         },
         schema_overrides=dict.fromkeys(("start", "end"), _T),
@@ -263,27 +266,27 @@ def _bands(parts: Sequence[_Part], top: str, opacity: float, zone: ZoneInfo) -> 
             x2="end:T",
             y=alt.value(alt.ExprRef(top)),
             y2=alt.value("height"),
-            tooltip=[alt.Tooltip("when:N", title="Time"), alt.Tooltip("what:N", title="Not seen")],
+            tooltip=[alt.Tooltip("when:N", title="Time"), alt.Tooltip("gaps:N", title="Gaps")],
         )
     )
     return chart
 
 
 def _parts(blind: Sequence[Blind], span: tuple[datetime, datetime]) -> list[_Part]:
-    """The times cut at every end, each with who is blind in it; none too narrow to be seen."""
+    """Cut the range at the ends of all gaps; return the visible parts, each with its gaps."""
     least = (span[1] - span[0]) / _DOTS
     ends = sorted({end for one in blind for end in (one.since, one.until)})
-    met = (
+    parts = (
         (since, until, [one for one in blind if one.since <= since and until <= one.until])
         for since, until in pairwise(ends)
     )
-    return [part for part in met if part[2] and part[1] - part[0] >= least]
+    return [part for part in parts if part[2] and part[1] - part[0] >= least]
 
 
-def _who_is_blind(blind: Sequence[Blind]) -> str:
-    said = [f"{one.log[0]} {one.log[1]}: {one.reason}" for one in blind]
-    more = f" and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
-    return _plain("; ".join(said[:_TOLD]) + more)
+def _described(blind: Sequence[Blind]) -> str:
+    gaps = [f"{one.log[0]} {one.log[1]}: {one.reason}" for one in blind]
+    more = f" and {len(gaps) - _LISTED} more" if len(gaps) > _LISTED else ""
+    return _plain("; ".join(gaps[:_LISTED]) + more)
 
 
 def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
@@ -292,7 +295,7 @@ def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
 
 
 def _wide(bars: pl.DataFrame, stacked: Sequence[Series], zone: ZoneInfo) -> pl.DataFrame:
-    """A row a bucket: when (in `zone`), the total, and a column `s0`, `s1`, ... a series."""
+    """Return one row per bucket: when (in `zone`), total, and one column per series: s0, s1, ..."""
     local = [pl.col(end).dt.convert_time_zone(zone.key) for end in ("start", "end")]
     columns = {
         f"s{index}": pl.col("n").filter(pl.col("series") == one.place).sum()
@@ -318,6 +321,7 @@ def _x(edges: tuple[datetime, ...], span: tuple[datetime, datetime], zone: ZoneI
         for instant, text in times.ticks(edges, zone).items()
         if span[0] <= instant <= span[1]
     }
+    # An expression that Vega compiles: `text` comes from times.ticks, never from an event.
     lookup = ",".join(f"'{_epoch(instant)}':'{text}'" for instant, text in labels.items())
     axis = alt.Axis(
         grid=False,
@@ -355,7 +359,7 @@ def _counts() -> alt.Axis:
 
 
 def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
-    """An unseen band a bucket that tells every series when pointed at."""
+    """Return an invisible band per bucket whose tooltip lists every series."""
     pointed = alt.selection_point(
         name="pointed", on="pointerover", clear="pointerout", empty=False, encodings=["x"]
     )
@@ -379,7 +383,7 @@ def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
 
 
 def _titles(names: Iterable[str], most: int = 40) -> list[str]:
-    """Names fit for a tooltip: no character that could end Vega's string, none twice."""
+    """Return unique titles for a tooltip, without characters that could end Vega's string."""
     titles: list[str] = []
     for name in names:
         plain = _plain(name)
@@ -389,7 +393,7 @@ def _titles(names: Iterable[str], most: int = 40) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Without a character that could end a string of Vega's or begin code."""
+    """Return `text` without characters that could end a Vega string or begin code."""
     return "".join(c if c.isprintable() and c not in "\\\"'`<>" else "\N{MIDDLE DOT}" for c in text)
 
 

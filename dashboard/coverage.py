@@ -1,7 +1,7 @@
 """When the lake could not see: spans of event time in which a stream's answer is not whole. Pure.
 
 "Nothing happened" and "nobody asked" must never look the same. A span counts as seen from the
-moment it was asked for and answered; the rows are those of `coverage` (pipelines.event.COVERAGE).
+moment it was asked for and answered; the rows are those of `coverage` (pipelines.schemas.COVERAGE).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from pipelines import spans
-from pipelines.integration import Span
+from pipelines.lake import spans
+from pipelines.sdk.pages import Span
 
 _LEAST = timedelta(seconds=2)  # vendors' clocks are coarse
 _QUIET = timedelta(hours=1)  # a stream without news may be noted this seldom
@@ -71,10 +71,10 @@ class Known:
         return asked + every if asked and every else None
 
     def state(self, log: Log, now: datetime) -> str:
-        """ "up to date", "late", "failing" or "not asked": of the asking, not of the events."""
+        """ "up to date", "late", "failing" or "never polled": of polling, not of the events."""
         asked = self.asked_at.get(log)
         if asked is None:
-            return "not asked"
+            return "never polled"
         if any(at >= asked for _, at, _ in self.faults.get(log, ())):
             return "failing"
         pause = max(_QUIET, 4 * self.every.get(log, timedelta()))

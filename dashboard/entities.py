@@ -1,7 +1,7 @@
-"""A person, an address, a program, a session or a target, across all that was recorded. Pure.
+"""Activity of a person, IP address, user agent, session or target in all integrations. Pure.
 
-A person is who bears the address, and under it every account that a service ever showed together
-with it: a record that knows the account's number alone is of the same person.
+A person is an e-mail address with every account that a service ever recorded together with it, so
+that records with only the account's ID belong to the same person.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KINDS = {
     "actor": "Person or service",
     "source_ip": "IP address",
     "target": "Target",
-    "user_agent": "Program",
+    "user_agent": "User agent",
     "session_id": "Session",
 }
 RELATED = {
@@ -52,7 +52,7 @@ Accounts = tuple[tuple[str, str], ...]
 
 
 def accounts(events: pl.LazyFrame, entity: Entity) -> Accounts:
-    """(integration, account number) of a person known by an address; none for anything else."""
+    """Return (integration, account ID) pairs of an e-mail address; none for anything else."""
     if entity.kind != "actor" or "@" not in entity.value:
         return ()
     found = (
@@ -65,7 +65,7 @@ def accounts(events: pl.LazyFrame, entity: Entity) -> Accounts:
 
 
 def known_as(events: pl.LazyFrame, entity: Entity) -> tuple[str, ...]:
-    """The addresses of a person who is asked for by a bare name, by the accounts that bear both."""
+    """Return the e-mail addresses of a bare name, by way of the accounts that have both."""
     if entity.kind != "actor" or "@" in entity.value:
         return ()
     keys = ["integration", "actor_id"]
@@ -98,7 +98,7 @@ def profile(events: pl.LazyFrame, entity: Entity, known: Accounts) -> Profile:
 
 
 def names(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
-    """What a person is called by each integration: integration, name, account, n, last."""
+    """Return a person's names per integration: integration, name, account, n, last."""
     return (
         of(events, entity, known)
         .group_by("integration", name="actor_name", account="actor_id")
@@ -110,7 +110,7 @@ def names(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame
 
 
 def hours(events: pl.LazyFrame, entity: Entity, known: Accounts, zone: str) -> pl.DataFrame:
-    """Events by weekday (1 is Monday) and hour of `zone`: weekday, hour, n; every cell of 168."""
+    """Return events by weekday (1 is Monday) and hour in `zone`: weekday, hour, n; 168 rows."""
     local = pl.col("time").dt.convert_time_zone(zone)
     counted = (
         of(events, entity, known)
@@ -126,7 +126,7 @@ def hours(events: pl.LazyFrame, entity: Entity, known: Accounts, zone: str) -> p
 def related(
     events: pl.LazyFrame, entity: Entity, known: Accounts, field: str, most: int = 50
 ) -> pl.DataFrame:
-    """The values of `field` met together with the entity: value, n, failed, first, last."""
+    """Return the values of `field` in the entity's events: value, n, failed, first, last."""
     return (
         of(events, entity, known)
         .group_by(value=fields.value(field))
@@ -144,12 +144,13 @@ def related(
 
 
 def daily(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
-    """Events a UTC day and integration: date, integration, n."""
+    """Return events per UTC day and integration: date, integration, n."""
     counted = of(events, entity, known).group_by("date", "integration").agg(n=pl.len())
     return counted.sort("date", "integration").collect()
 
 
 def recent(events: pl.LazyFrame, entity: Entity, known: Accounts, most: int = 100) -> pl.DataFrame:
+    """Return the latest events of the entity, newest first."""
     return (
         of(events, entity, known)
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
@@ -160,7 +161,7 @@ def recent(events: pl.LazyFrame, entity: Entity, known: Accounts, most: int = 10
 
 
 def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFrame:
-    """What others did to a person or account: the newest events whose target it is."""
+    """Return the newest events whose target is this person or account."""
     return (
         events.filter(fields.value("target") == entity.value)
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
@@ -171,7 +172,7 @@ def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFram
 
 
 def suggestions(events: pl.LazyFrame, kind: str, part: str, most: int = 200) -> list[str]:
-    """Values of `kind` that hold `part`, the most frequent first."""
+    """Return the values of `kind` that contain `part`, most frequent first."""
     value = fields.value(kind)
     holds = value.str.contains_any([part], ascii_case_insensitive=True) if part else pl.lit(True)
     counted = events.filter(holds).group_by(value=value).agg(n=pl.len()).drop_nulls("value")
@@ -180,9 +181,10 @@ def suggestions(events: pl.LazyFrame, kind: str, part: str, most: int = 200) -> 
 
 
 def of(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.LazyFrame:
-    """The events of the entity."""
+    """Return the events with the entity's value or one of its accounts."""
     same = fields.value(entity.kind) == entity.value
     if known:
+        # The ID alone prunes cheaply; the pair keeps out equal IDs of other services.
         ids = {account for _, account in known}
         pairs = pl.DataFrame(known, schema=["integration", "actor_id"], orient="row")
         account = pl.struct("integration", "actor_id")

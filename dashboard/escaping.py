@@ -1,7 +1,7 @@
-"""Event text is written by strangers: how it is made harmless where it cannot be shown as it is.
+"""Escape event text, which attackers can write, for labels that Streamlit renders as Markdown.
 
-Streamlit renders labels as Markdown, and a rendered image tells its host who looked, when and
-from where.
+An image in it would be fetched by the browser, and so reveal to its host who looked, when and from
+where.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import re
 
 
 def markdown(text: str, most: int = 60) -> str:
-    """`text` on one line and shortened, every character that Markdown could act on disarmed."""
+    """Return `text` as one line of at most `most` characters, with punctuation as entities."""
     line = " ".join(text.split())
     line = line if len(line) <= most else f"{line[: most - 1]}…"
+    # The regex counts "_" as a letter; Markdown takes it for emphasis.
     return re.sub(r"([^\w\s])", _reference, line).replace("_", "&#95;")
 
 

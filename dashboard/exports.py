@@ -1,7 +1,7 @@
-"""A whole result as a file to take away, written while it is sent: no cap, and no copy in memory.
+"""Downloads of a whole search result: streamed, without a row limit or a copy in memory.
 
-A page that may be seen hands out a ticket for its search, which nobody can guess and which lapses;
-what is sent for it is recorded before the first byte leaves.
+The Export menu issues a ticket for its search: an unguessable part of the URL that expires after an
+hour. Each download is recorded in `access` before the first byte is sent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from dashboard import queries
+from dashboard.access_log import Seen
 from dashboard.lake import Lake, Snapshot
-from dashboard.notes import Seen
 from dashboard.queries import Query
-from pipelines import export
+from pipelines.mapping import export
 
 FOLDER = "files"
 FORMS = {"parquet": "Parquet", "csv": "CSV", "ndjson": "NDJSON", "ocsf": "OCSF"}
@@ -30,25 +30,26 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A result that somebody may take away."""
+    """A search result that one user may download."""
 
     lake: Lake
     snapshot: Snapshot
     query: Query
     who: str
     address: str
-    """The search as its page's address spells it."""
+    """The search, as query parameters of its page."""
     total: int
 
 
 class Tickets:
-    """Wishes by the words they are asked for with; the oldest are forgotten."""
+    """Downloads by ticket; expired ones and the oldest beyond `_MOST` are dropped."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wishes: dict[str, tuple[Wish, datetime]] = {}
 
     def issue(self, wish: Wish, now: datetime) -> str:
+        """Return a new ticket for `wish`, valid for an hour."""
         ticket = secrets.token_urlsafe(32)
         with self._lock:
             kept = [one for one in self._wishes.items() if one[1][1] > now][-_MOST:]
@@ -56,6 +57,7 @@ class Tickets:
         return ticket
 
     def wish(self, ticket: str, now: datetime) -> Wish | None:
+        """Return the download behind `ticket`; None if it is unknown or has expired."""
         found = self._wishes.get(ticket)
         return found[0] if found and found[1] > now else None
 
@@ -64,18 +66,22 @@ TICKETS = Tickets()
 
 
 def name(wish: Wish, form: str) -> str:
+    """Return the download's file name, which contains the version of `events`."""
     return f"audit-events-v{wish.snapshot.version}.{_ENDING.get(form, form)}"
 
 
 def serve(request: Request) -> Response:
+    """Return the export as a streamed attachment; 404 for an unknown or expired ticket."""
     form = request.path_params["form"]
     wish = TICKETS.wish(request.path_params["ticket"], datetime.now(UTC))
     if wish is None or form not in FORMS:
-        return PlainTextResponse("This link has lapsed: open Export on the page again.", 404)
+        return PlainTextResponse("This link has expired. Open Export on the page again.", 404)
+    # An audit log must not stay in caches.
     headers = {
         "content-disposition": f'attachment; filename="{name(wish, form)}"',
         "cache-control": "no-store",
     }
+    # Recorded first: a download that cannot be recorded must fail.
     _record(wish, form)
     return StreamingResponse(
         chunks(wish, form), headers=headers, media_type="application/octet-stream"

@@ -1,14 +1,14 @@
-"""The fields an analyst filters, groups and searches by: columns of `events`, and who and what.
+"""The fields to filter, group and search by: columns of `events`, plus `actor` and `target`.
 
-`actor` and `target` are not columns: they are the best name that the record offers, so that a
-person reads and filters the same thing whatever the vendor filled in.
+Those two are the best name that a record has, so that analysts read and filter the same text,
+whichever columns the vendor fills in.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 _BEST_OF = {
     "actor": ("actor_email", "actor_name", "actor_id"),
@@ -50,22 +50,22 @@ def label(name: str) -> str:
 
 
 def columns(name: str) -> tuple[str, ...]:
-    """The columns of `events` that field `name` is read from."""
+    """Return the columns of `events` that field `name` is read from."""
     return _BEST_OF.get(name, (name,))
 
 
 def value(name: str) -> pl.Expr:
-    """What field `name` says, as text; null where it says nothing."""
+    """Return field `name` as text; null where it is empty or missing."""
     return pl.coalesce([_text(column) for column in columns(name)]).alias(name)
 
 
 def shown(text: str) -> str:
-    """An absent value, which travels as "", by a name that can be seen."""
+    """Return `text`, or a visible placeholder for "", which represents an absent value."""
     return text or NONE
 
 
 def resolve(name: str) -> str | None:
-    """The field that a person means by `name`; None where there is none."""
+    """Return the field called `name`, an alias included, in any case; None if there is none."""
     name = name.lower()
     known = ALIASES.get(name, name)
     return known if known in NAMES else None
@@ -74,4 +74,5 @@ def resolve(name: str) -> str | None:
 def _text(column: str) -> pl.Expr:
     if not isinstance(EVENTS[column], pl.String):
         return pl.col(column).cast(pl.String)
+    # Vendors send both "" and null for an absent value.
     return pl.when(pl.col(column) != "").then(pl.col(column))

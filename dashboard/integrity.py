@@ -1,7 +1,7 @@
-"""What the lake says of its own signatures: the last verification, the checkpoints of each table.
+"""The last verification reports and the checkpoints of each table, as stored in the lake.
 
-It is read, not verified here: whoever can write to the lake can write this too. Who has to be sure
-runs `auditlake verify` with a public key from elsewhere.
+Nothing is verified here, and anyone with write access to the lake can forge these files. To be
+sure, run `auditlake verify` with a public key from outside the lake.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 
-STATES = ("as signed", "overdue", "not verified", "not signed", "tampered")
+STATES = ("verified", "overdue", "not verified", "not signed", "tampered")
+"""From best to worst."""
+
 _OVERDUE = timedelta(days=1)
 _ACTS = "acts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A raw table, or the log of acts: what is signed of it, and what was last verified."""
+    """A raw table or the log of acts, with its checkpoint and its last verification report."""
 
     name: str
     signed: Checkpoint | None
     verdict: dict[str, Any]
-    """The last verification, as `auditlake verify --json` writes it; empty: there was none."""
+    """The last report, as printed by `auditlake verify --json`; empty if there is none."""
 
     @property
     def verified_at(self) -> datetime | None:
@@ -40,7 +42,7 @@ class Table:
 
     @property
     def since(self) -> int:
-        """Rows that were signed after the last verification."""
+        """Rows signed since the last verification."""
         return (self.signed.size if self.signed else 0) - int(self.verdict.get("size", 0))
 
     def state(self, now: datetime) -> str:
@@ -50,17 +52,18 @@ class Table:
             return "not signed"
         if self.verified_at is None:
             return "not verified"
-        return "as signed" if now - self.verified_at < _OVERDUE else "overdue"
+        return "verified" if now - self.verified_at < _OVERDUE else "overdue"
 
     @property
     def found(self) -> str:
+        """All findings of the last report in one line."""
         findings = self.verdict.get("findings", [])
         return "; ".join(f"{one['kind'].upper()}: {one['detail']}" for one in findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """A checkpoint as it was published."""
+    """A published checkpoint."""
 
     at: datetime
     size: int
@@ -69,7 +72,7 @@ class Past:
 
 
 def tables(lake: Shelf) -> list[Table]:
-    """All that is in raw or was signed or verified, by name."""
+    """Return all tables that exist in raw, are signed, or were verified, by name."""
     verdicts = {one["table"]: one for one in json.loads(_text(lake, "verification.json") or "[]")}
     signed = {f"raw/{name}": name for name in lake.below("integrity").pairs() if _log(name)}
     raw = {f"raw/{name}": name for name in lake.below("raw").pairs()}
@@ -83,7 +86,7 @@ def tables(lake: Shelf) -> list[Table]:
 
 
 def checkpoints(lake: Shelf, table: str, most: int) -> list[Past]:
-    """The newest checkpoints of a table, newest first."""
+    """Return at most `most` checkpoints of a table, newest first."""
     log = lake.below("integrity").below(table.removeprefix("raw/"))
     return [past for _, past in zip(range(most), _newest(log), strict=False)]
 
@@ -91,7 +94,7 @@ def checkpoints(lake: Shelf, table: str, most: int) -> list[Past]:
 def _newest(log: Shelf) -> Iterator[Past]:
     for file in reversed(log.files("history")):
         for line in reversed((log.read(file) or b"").splitlines()):
-            with suppress(ValueError, KeyError, Invalid):  # a kill may leave half a line
+            with suppress(ValueError, KeyError, Invalid):  # a kill may truncate a line
                 yield _past(json.loads(line))
 
 
@@ -104,7 +107,7 @@ def _past(line: dict[str, Any]) -> Past:
 
 
 def _signed(lake: Shelf, log: str) -> Checkpoint | None:
-    with suppress(Invalid):
+    with suppress(Invalid):  # shown as not signed; verification reports the reason
         return checkpoint_in(_text(lake, f"{log}/checkpoint").partition("\n\n")[0] + "\n")
     return None
 
@@ -122,5 +125,5 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def worst(states: Sequence[str]) -> str:
-    """Of some states the one that needs a person most."""
+    """Return the most serious of some states."""
     return max(states, key=STATES.index)

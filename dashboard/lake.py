@@ -1,7 +1,7 @@
-"""The dashboard's one door to the lake, which opens events and records for reading only.
+"""Read-only access to the lake: versions of `events`, its other tables and raw records.
 
-A snapshot is pinned to a version of `events` and keeps the answers given about it: a number
-says what may be remembered, no clock does, and two questions of one page see the same table.
+A snapshot is pinned to one version of `events` and caches results for it: they are valid as long as
+the version is, without a timeout, and all queries of a page see the same table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dashboard import queries
-from dashboard.counting import Counts
-from dashboard.notes import ACCESS, VIEWS, Notes
-from pipelines import rollup
-from pipelines.event import EVENTS, ROLLUPS
-from pipelines.integrity.verifier.shelf import Shelf
+from dashboard.access_log import ACCESS, VIEWS, Notes
+from dashboard.counts import Counts
+from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.lake import rollup
+from pipelines.schemas import EVENTS, ROLLUPS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +34,7 @@ UNREADABLE = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.Pani
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A row of a raw table: what the vendor sent, and how it came here."""
+    """A row of a raw table: the vendor's record and how it arrived."""
 
     raw: str
     via: str
@@ -42,11 +42,12 @@ class Record:
     raw_sha256: str
 
     def intact(self) -> bool:
+        """Return True if the record still has the hash that was stored with it."""
         return hashlib.sha256(self.raw.encode()).hexdigest() == self.raw_sha256
 
 
 class Snapshot:
-    """`events` at one version, with what `rollups` tells of its files."""
+    """`events` at one version, with the rollups of its files."""
 
     def __init__(self, table: DeltaTable, counts: Counts) -> None:
         self.version: int = table.version()
@@ -55,6 +56,7 @@ class Snapshot:
         self.committed_at = _committed_at(table)
         self._events = pl.scan_delta(table)
         self.counts = counts
+        # Cached on the instance: the results go when a newer version replaces it.
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
 
     @property
@@ -78,35 +80,36 @@ class Snapshot:
     ) -> R: ...
 
     def ask(self, question: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """`question(events, ...)`, computed once a version; the answer is not to be changed."""
+        """Return `question(events, ...)`, computed once per version; do not modify the result."""
         answer: R = self._answer(question, args, tuple(kwargs.items()))
         return answer
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        asked = self.counts if question in queries.OF_COUNTS else self._events
-        return question(asked, *args, **dict(kwargs))
+        rows = self.counts if question in queries.OF_COUNTS else self._events
+        return question(rows, *args, **dict(kwargs))
 
 
 class Lake:
-    """An open lake: one handle for the process, brought up to date at every look."""
+    """An open lake: one table handle per process, refreshed by every `look`."""
 
     def __init__(self, root: str, options: Mapping[str, str]) -> None:
         self.root = root.rstrip("/")
         self._options = dict(options)
+        # Streamlit runs each session in a thread of its own.
         self._lock = threading.Lock()
         self._head: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
-        self._told: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
+        self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self.access = Notes(f"{self.root}/access", options, ACCESS)
         self.views = Notes(f"{self.root}/views", options, VIEWS)
 
     @property
     def shelf(self) -> Shelf:
-        """The lake's files beside its tables, such as its checkpoints."""
+        """The lake's files outside its Delta tables, such as checkpoints."""
         return Shelf(root=self.root, options=self._options)
 
     def look(self) -> Snapshot | None:
-        """The newest version of `events`; None while there is no such table."""
+        """Return the newest version of `events`; None if the table does not exist yet."""
         with self._lock:
             try:
                 version = self._newest()
@@ -114,22 +117,24 @@ class Lake:
                 self._head = self._snapshot = None
                 return None
             if self._snapshot is None or self._snapshot.version != version:
+                # A handle of its own, since `_head` moves to later versions.
                 table = self._open("events", version)
                 self._snapshot = Snapshot(table, self._counts(table))
             return self._snapshot
 
     def forget(self) -> None:
-        """Let go of the handle: after a failure the next look opens the table anew."""
+        """Drop the handle after a failure, so that the next `look` reopens the table."""
         with self._lock:
             self._head = self._snapshot = None
 
     def record(self, integration: str, stream: str, day: date, seq: int) -> Record | None:
-        """One row of a raw table, if it is there.
+        """Return one row of a raw table; None if it does not exist.
 
-        Raises FileNotFoundError where the names are no folder's.
+        Raises FileNotFoundError for a name that cannot be a folder.
         """
+        # The names come from an event: they must not lead outside `raw`.
         if not all(_is_a_name(part) for part in (integration, stream)):
-            raise FileNotFoundError(f"no raw table is called {integration}/{stream}")
+            raise FileNotFoundError(f"{integration}/{stream} is not the name of a raw table")
         try:
             table = self._open(f"raw/{integration}/{stream}")
         except TableNotFoundError:
@@ -150,15 +155,16 @@ class Lake:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R | None:
-        """`question(rows, ...)` of any other table as it is now; None while there is none."""
+        """Return `question(rows, ...)` for any other table; None if the table does not exist."""
         try:
             opened = self._open(table)
         except TableNotFoundError:
             return None
+        # One answer per question is kept, for the version and the arguments of its last use.
         key, about = (table, question), (opened.version(), args)
-        if self._told.get(key, (None,))[0] != about:
-            self._told[key] = about, question(pl.scan_delta(opened), *args, **kwargs)
-        answer: R = self._told[key][1]
+        if self._answers.get(key, (None,))[0] != about:
+            self._answers[key] = about, question(pl.scan_delta(opened), *args, **kwargs)
+        answer: R = self._answers[key][1]
         return answer
 
     def _counts(self, table: DeltaTable) -> Counts:
@@ -166,6 +172,7 @@ class Lake:
         known = rollups.filter(pl.col("part") == rollup.FILES).collect()
         files = pl.DataFrame(table.get_add_actions(flatten=True))
         spans = known.select("path", "file", "since", "until", "held")
+        # Files that are not rolled up yet keep nulls.
         return Counts(
             files.select("path", date="partition.date").join(spans, on="path", how="left"),
             self._read,
@@ -178,14 +185,15 @@ class Lake:
             rows = pl.scan_delta(self._open("rollups"))
         except TableNotFoundError:
             return pl.LazyFrame(schema=ROLLUPS)
-        # An older version made it with fewer columns.
+        # Older versions of auditlake wrote fewer columns.
         lacking = ROLLUPS.keys() - rows.collect_schema().keys()
         return rows.with_columns(pl.lit(None, ROLLUPS[name]).alias(name) for name in lacking)
 
     def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
-        """The rows of these data files of `events`."""
+        """Return the rows of these data files of `events`."""
         if not paths:
             return pl.LazyFrame(schema=EVENTS)
+        # Delta logs percent-encode paths.
         return pl.scan_parquet(
             [f"{self.root}/events/{unquote(path)}" for path in paths],
             schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
@@ -208,7 +216,7 @@ class Lake:
 
 @functools.lru_cache(maxsize=4)
 def held_open(root: str, options: tuple[tuple[str, str], ...]) -> Lake:
-    """The one open lake of the process for that root."""
+    """Return the process's one open lake at `root`."""
     return Lake(root, dict(options))
 
 

@@ -1,7 +1,7 @@
-"""Every question the dashboard asks of `events`: pure, and never more rows than are shown.
+"""The dashboard's queries on `events`: pure, and returning no more rows than are shown.
 
-Each begins with `matching`, which names the partition's `date` beside `time`: Polars then reads
-only the days that the span touches.
+They filter with `matching` by the partition's `date` as well as `time`, so that Polars reads only
+the days in the range.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dashboard import fields, search, times
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
 _N = pl.col("n").sum()
+# Keeps memory bounded on long ranges.
 _ENGINE: Literal["streaming"] = "streaming"
 _ROW: tuple[str, ...] = (
     "title",
@@ -35,7 +36,7 @@ _ROW: tuple[str, ...] = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     field: str
-    value: str  # "" is the absence of a value
+    value: str  # "" means that there is no value
     negated: bool = False
 
 
@@ -46,46 +47,47 @@ class Query:
     text: str = ""
     filters: tuple[Filter, ...] = ()
     held: datetime | None = None
-    """Only what the lake held at that time."""
+    """Only events that had arrived by then."""
 
     def without(self, field: str) -> Query:
-        """The same without the filters on `field`: what its own list of values is drawn from."""
+        """Return the query without the filters on `field`, to list all of its values."""
         return replace(self, filters=tuple(f for f in self.filters if f.field != field))
 
 
 class Counts(Protocol):
-    """The events of one version, and how many of them say what."""
+    """The events of one version and counts over them; dashboard.counts has the real one."""
 
     def rows(self, query: Query, *columns: str, tick: timedelta = ...) -> pl.LazyFrame: ...
 
-    def sums(self, query: Query, said: pl.Expr, *columns: str) -> pl.LazyFrame: ...
+    def sums(self, query: Query, value: pl.Expr, *columns: str) -> pl.LazyFrame: ...
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
 
 def matching(
-    events: pl.LazyFrame, query: Query, said: Iterable[pl.Expr] | None = None
+    events: pl.LazyFrame, query: Query, conditions: Iterable[pl.Expr] | None = None
 ) -> pl.LazyFrame:
-    """`said` is what its filters and its text come to for these events, where more is known."""
-    if said is None:
-        said = [*kept(query.filters), *search.expressions(search.parse(query.text))]
+    """Return the events of `query`; cheaper `conditions` may replace its filters and text."""
+    if conditions is None:
+        conditions = [*kept(query.filters), *search.expressions(search.parse(query.text))]
     return events.filter(
         dated(query),
         pl.col("time") >= query.since,
         pl.col("time") < query.until,
         *([pl.col("ingested_at") < query.held] if query.held else []),
-        *said,
+        *conditions,
     )
 
 
 def dated(query: Query) -> pl.Expr:
-    """Is the date one of those that the query's span touches?"""
+    """Select the dates (UTC) that the query's range touches."""
+    # `until` is excluded: midnight belongs to the next day, which need not be read.
     last = query.until - timedelta(microseconds=1)
     return pl.col("date").is_between(query.since.date(), last.date())
 
 
 def concerns(query: Query, integration: str) -> bool:
-    """May events of the integration match, as far as the filters on it say?"""
+    """Return True if the query's filters allow events of the integration."""
     ours = [f for f in query.filters if f.field == "integration"]
     wanted = {f.value for f in ours if not f.negated}
     unwanted = {f.value for f in ours if f.negated}
@@ -96,13 +98,13 @@ Days = tuple[tuple[date, int], ...]
 
 
 def days(counts: Counts, query: Query) -> Days:
-    """Each day that has events and how many, newest first."""
+    """Return each day that has events and their number, newest first."""
     counted = counts.rows(query).group_by("date").agg(_N)
     return tuple(_collected(counted.sort("date", descending=True)).iter_rows())
 
 
 def page(counts: Counts, query: Query, number: int, counted: Days) -> pl.DataFrame:
-    """Page `number` from 1, newest first; reads only the days that the page lies in."""
+    """Return page `number`, from 1, newest first; reads only the days on that page."""
     touched, skipped = _days_of_page(number, counted)
     events = counts.events(query, touched)
     return _collected(
@@ -113,7 +115,7 @@ def page(counts: Counts, query: Query, number: int, counted: Days) -> pl.DataFra
 
 
 def nearest(events: pl.LazyFrame, query: Query, instant: datetime, most: int = 200) -> pl.DataFrame:
-    """The matching events nearest to `instant` in time, newest first."""
+    """Return the matching events nearest to `instant`, newest first."""
     return (
         matching(events, query)
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
@@ -133,10 +135,11 @@ class Summary:
 
 def summary(counts: Counts, query: Query) -> Summary:
     failed = pl.col("n").filter(pl.col("outcome") == "failure").sum()
+    # Collected together, so that Polars shares their scans.
     totals, actors, addresses = pl.collect_all(
         [
             counts.rows(query, "outcome").select(pl.col("n").sum(), failed=failed),
-            *(_different(counts, query, field) for field in ("actor", "source_ip")),
+            *(_distinct(counts, query, field) for field in ("actor", "source_ip")),
         ],
         engine=_ENGINE,
     )
@@ -150,7 +153,7 @@ def summary(counts: Counts, query: Query) -> Summary:
 
 
 def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
-    """The values of `field` and how many events say so, most frequent first: value, n."""
+    """Return the values of `field` and their numbers of events, most frequent first: value, n."""
     return _collected(
         counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
         .group_by("value")
@@ -167,7 +170,8 @@ def activity(
     top: tuple[str, ...],
     edges: tuple[datetime, ...],
 ) -> pl.DataFrame:
-    """Events per bucket and series: start, series (place in `top`, or OTHER), n."""
+    """Return events per bucket and series: start, series (index in `top`, or OTHER), n."""
+    # Summed per tick first, so that few rows have to be matched to buckets.
     tick = times.tick(edges)
     places = list(range(len(top)))
     return _collected(
@@ -180,6 +184,7 @@ def activity(
         )
         .agg(_N)
         .sort("start")
+        # The last bucket that starts at or before the tick.
         .join_asof(_starts(edges), left_on="start", right_on="bucket", coalesce=False)
         .group_by(start="bucket", series="series")
         .agg(_N)
@@ -188,25 +193,25 @@ def activity(
 
 
 OF_COUNTS: frozenset[Callable[..., Any]] = frozenset({days, page, summary, values, activity})
-"""The questions that are put to the counts of a version; all others are to its events."""
+"""The queries that take the counts of a version; all others take its events."""
 
 
 def event(events: pl.LazyFrame, day: date, uid: str) -> dict[str, Any] | None:
-    """Every column of one event; None where it is not there."""
+    """Return every column of one event; None if it does not exist."""
     found = events.filter(pl.col("date") == day, pl.col("event_uid") == uid).head(1).collect()
     return found.row(0, named=True) if found.height else None
 
 
 def export(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
-    """The whole result in all its columns, newest first, not yet read."""
+    """Return the whole result with all columns, newest first, as a lazy frame."""
     return matching(events, query).sort("time", "event_uid", descending=True)
 
 
 def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFrame:
-    """Each integration's streams: events, newest, arrival, usual delay and events a day.
+    """Return one row per stream: events, last event, last arrival, delay and daily counts.
 
-    `delay` is the median of the last `history` days, of events younger than the stream's first
-    arrival: history was not late. `daily` has one count a UTC day, today last.
+    `delay` is the median over the last `history` days of events younger than the stream's first
+    arrival, since backfilled events were not late. `daily` has one count per UTC day, today last.
     """
     first = (now - timedelta(days=history - 1)).date()
     by = ["integration", "stream"]
@@ -217,10 +222,12 @@ def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFr
         last_arrival=pl.col("ingested_at").max(),
     )
     recent = events.filter(pl.col("date") >= first)
+    # Evaluated per stream: events from before its first arrival were backfilled.
     fresh = pl.col("time") >= pl.col("ingested_at").min()
     delay = pl.col("ingested_at") - pl.col("time")
     delays = recent.group_by(by).agg(delay=delay.filter(fresh).median())
     counts = recent.group_by(*by, "date").agg(n=pl.len())
+    # A bar chart needs zeros for days without events, not missing rows.
     daily = (
         _every_day(totals.select(by), first, now.date())
         .join(counts, on=[*by, "date"], how="left")
@@ -232,19 +239,20 @@ def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFr
 
 
 def rejected(rows: pl.LazyFrame) -> dict[tuple[str, str], int]:
-    """How many records of each stream were rejected; of the table `rejected`."""
+    """Return the number of rejected records per stream; `rows` are of `rejected`."""
     counted = rows.group_by("integration", "stream").agg(n=pl.len()).collect()
     return {(integration, stream): n for integration, stream, n in counted.iter_rows()}
 
 
 def newest_rejected(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return the newest 50 rejected records, without their content."""
     shown = rows.select("integration", "stream", "ingested_at", "reason", "raw_sha256")
     return shown.sort("ingested_at", descending=True).head(50).collect()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushes:
-    """What was pushed of a stream, beside what was polled."""
+    """Pushed events of a stream compared with polled ones."""
 
     polled: int
     both: int
@@ -252,7 +260,7 @@ class Pushes:
 
 
 def pushes(rows: pl.LazyFrame, since: date) -> dict[tuple[str, str], Pushes]:
-    """Of each stream that is pushed, from that day on; `rows` are of `reconciliation`."""
+    """Return the sums since that day per pushed stream; `rows` are of `reconciliation`."""
     sums = ("polled", "both", "unconfirmed")
     counted = (
         rows.filter(pl.col("date") >= since)
@@ -268,7 +276,7 @@ def pushes(rows: pl.LazyFrame, since: date) -> dict[tuple[str, str], Pushes]:
 
 
 def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
-    """When a raw table last took in what its vendor pushed."""
+    """Return when a raw table last received a pushed record."""
     pushed = rows.filter(pl.col("date") >= since, pl.col("via") == "webhook")
     found: datetime | None = pushed.select(pl.col("ingested_at").max()).collect().item()
     return found
@@ -278,13 +286,13 @@ def _collected(rows: pl.LazyFrame) -> pl.DataFrame:
     return rows.collect(engine=_ENGINE)
 
 
-def _different(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
-    said = counts.rows(query, *fields.columns(field)).select(fields.value(field))
-    return said.drop_nulls().select(pl.col(field).n_unique())
+def _distinct(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
+    values = counts.rows(query, *fields.columns(field)).select(fields.value(field))
+    return values.drop_nulls().select(pl.col(field).n_unique())
 
 
 def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
-    """The days that a page lies in, and how many events there are on newer days."""
+    """Return the days on a page, and the number of events on newer days."""
     first, touched, skipped, seen = (number - 1) * PAGE, [], 0, 0
     for day, n in counted:
         if seen + n <= first:
@@ -296,9 +304,9 @@ def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
 
 
 def kept(filters: Iterable[Filter], plain: Collection[str] = ()) -> list[pl.Expr]:
-    """One expression a field and sense: any of the wanted values, none of the unwanted.
+    """Return one expression per field and sense: any of the wanted values, none of the unwanted.
 
-    Of `plain` fields it is known that their first column alone says the wanted values.
+    For `plain` fields, the wanted values are known to be in the first column alone.
     """
     groups: dict[tuple[str, bool], list[str]] = {}
     for wanted in filters:

@@ -1,9 +1,9 @@
 """The query language of the search box: text -> terms -> one Polars expression.
 
-`field:value`, `-field:value`, `field:a,b` (either), `field:wild*card`, `field:*` (says anything),
-`field:""` (says nothing), `"a phrase"` and free text; terms are joined by "and", case is ignored.
-A word before a colon that is no field is searched for as it stands, so that an ARN, an address or
-a URL can be pasted.
+`field:value`, `-field:value`, `field:a,b` (either), `field:wild*card`, `field:*` (any value),
+`field:""` (no value), `"a phrase"` and free text; all terms must match, case is ignored. A word
+whose part before a colon is not a field is searched for unchanged, so that an ARN, an IPv6 address
+or a URL can be pasted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from operator import and_
 import polars as pl
 
 from dashboard import fields
-from pipelines.rollup import SEARCHED, TARGETS
+from pipelines.lake.rollup import SEARCHED, TARGETS
 
+# A quote that is never closed extends to the end of the text.
 _TERM = re.compile(
     r'(?P<minus>-?)(?:(?P<field>[A-Za-z_]\w*):)?(?P<rest>(?:"(?:\\.|[^"\\])*(?:"|\\?$)|[^\s"])+)',
     re.DOTALL,
@@ -26,7 +27,7 @@ _TERM = re.compile(
 _WORD = re.compile(r'"(?P<quoted>(?:\\.|[^"\\])*)(?:"|\\?$)|(?P<bare>[^,"]+)', re.DOTALL)
 EVERYWHERE = frozenset((*SEARCHED, TARGETS))
 Nowhere = Mapping["Word", Collection[str]]
-"""The searched columns that are known not to hold a word."""
+"""Per word, the searched columns that are known not to contain it."""
 _SCHEMES = {"arn", "http", "https", "urn", "mailto"}
 
 
@@ -44,7 +45,7 @@ class Term:
 
 
 def parse(text: str) -> tuple[Term, ...]:
-    """Never fails: what is not of the language is free text."""
+    """Return the terms of `text`. Never fails: anything else is free text."""
     return tuple(term for found in _TERM.finditer(text) for term in _terms(found))
 
 
@@ -53,17 +54,17 @@ def expression(terms: Iterable[Term]) -> pl.Expr:
 
 
 def expressions(terms: Iterable[Term], nowhere: Nowhere | None = None) -> list[pl.Expr]:
-    """One a term; an event that matches matches all of them."""
+    """Return one expression per term; an event has to match all of them."""
     return [_matches(term, nowhere or {}) for term in terms]
 
 
 def free(terms: Iterable[Term]) -> list[Word]:
-    """The words that are looked for in every searched column."""
+    """Return the words to look for in every searched column."""
     return [word for term in terms if term.field is None for word in term.words]
 
 
 def in_vain(terms: Iterable[Term], nowhere: Nowhere) -> bool:
-    """Is there a word that must be there and cannot be?"""
+    """Return True if some required word cannot occur in any searched column."""
     wanted = [term for term in terms if term.field is None and not term.negated]
     return any(
         all({*nowhere.get(word, ())} >= EVERYWHERE for word in term.words) for term in wanted
@@ -71,12 +72,12 @@ def in_vain(terms: Iterable[Term], nowhere: Nowhere) -> bool:
 
 
 def show(terms: Iterable[Term]) -> str:
-    """Text that parses to `terms`."""
+    """Return text that parses to `terms`."""
     return " ".join(_show(term) for term in terms)
 
 
 def unknown_fields(text: str) -> list[str]:
-    """Names before a colon that look like a field and are none: a slip, most likely."""
+    """Return the names before a colon that are neither a field nor a URL scheme: likely typos."""
     names = [found["field"] for found in _TERM.finditer(text) if found["field"]]
     return [name for name in names if not fields.resolve(name) and name.lower() not in _SCHEMES]
 
@@ -87,6 +88,7 @@ def _terms(found: re.Match[str]) -> list[Term]:
     if field:
         words = tuple(_word(part) for part in _WORD.finditer(found["rest"]))
         return [Term(field=field, words=words, negated=negated)] if words else []
+    # An unknown field: the word is plain text, colon included.
     if found["field"]:
         text = f"{found['field']}:{found['rest']}".replace('"', "")
         return [Term(words=(Word(text=text),), negated=negated)]
@@ -123,6 +125,7 @@ def _matches(term: Term, nowhere: Nowhere) -> pl.Expr:
         _is(term.field, word) if term.field else _contains(word, nowhere.get(word, ()))
         for word in term.words
     ]
+    # Null means no match; left null, a negated term would drop the event as well.
     matched = pl.any_horizontal(found).fill_null(False)
     return matched.not_() if term.negated else matched
 
@@ -150,6 +153,7 @@ def _contains(word: Word, nowhere: Collection[str]) -> pl.Expr:
 def _holds(text: pl.Expr, word: Word) -> pl.Expr:
     if "*" in word.text and not word.quoted:
         return text.str.contains(f"(?is){_pattern(word.text)}")
+    # ASCII needs no lower-cased copy of the whole column.
     if word.text.isascii():
         return text.str.contains_any([word.text], ascii_case_insensitive=True)
     return text.str.to_lowercase().str.contains(word.text.lower(), literal=True)

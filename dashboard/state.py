@@ -1,7 +1,7 @@
-"""What an analyst is looking at, as one value that the address of the page spells out.
+"""The state of the page as one value, which its URL contains completely.
 
-Nothing of an investigation is kept elsewhere: reload, Back, a shared link and a saved view all
-come down to `from_params(params(view)) == view`.
+Nothing of an investigation is stored elsewhere: reload, Back, shared links and saved views all rely
+on `from_params(params(view)) == view`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
 
 USUAL = Last(count=7, unit="d")
-TABS = {"events": "Events", "out": "What stands out"}
+TABS = {"events": "Events", "out": "Outliers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """The event in the details pane; its day finds its partition."""
+    """The event in the details pane; `date` is its partition."""
 
     date: date
     uid: str
@@ -35,8 +35,8 @@ class View:
     by: str = "activity_type"
     tab: str = "events"
     page: int = 1
-    zone: str = ""  # "" is the browser's
-    held: datetime | None = None  # what the lake held then; None: what it holds
+    zone: str = ""  # "" means the browser's
+    held: datetime | None = None  # only events that had arrived by then
     opened: Opened | None = None
 
     def query(self, now: datetime) -> Query:
@@ -44,7 +44,7 @@ class View:
         return Query(since=since, until=until, text=self.text, filters=self.filters, held=self.held)
 
     def adding(self, wanted: Filter) -> View:
-        """With this filter, and without its opposite."""
+        """Return the view with this filter and without its opposite."""
         others = (f for f in self.filters if (f.field, f.value) != (wanted.field, wanted.value))
         return replace(self, filters=(*others, wanted), page=1)
 
@@ -52,7 +52,7 @@ class View:
         return replace(self, filters=tuple(f for f in self.filters if f != unwanted), page=1)
 
     def choosing(self, field: str, values: Sequence[str], *, negated: bool) -> View:
-        """With exactly these values of `field` in this sense; the other sense stays."""
+        """Return the view with exactly these values of `field` in this sense; the other is kept."""
         others = [f for f in self.filters if (f.field, f.negated) != (field, negated)]
         chosen = [Filter(field=field, value=value, negated=negated) for value in values]
         return replace(self, filters=(*others, *chosen), page=1)
@@ -62,7 +62,7 @@ class View:
 
 
 def params(view: View) -> dict[str, list[str]]:
-    """The query parameters of `view`; what is as by default is left out."""
+    """Return the query parameters of `view`, without defaults."""
     plain = View()
     spelled = {
         "range": [times.show(view.range)] if view.range != plain.range else [],
@@ -79,7 +79,7 @@ def params(view: View) -> dict[str, list[str]]:
 
 
 def from_params(given: Mapping[str, Sequence[str]]) -> View:
-    """The view that the parameters spell; what cannot be understood is as by default."""
+    """Return the view that the parameters describe; anything invalid becomes the default."""
     plain = View()
     one = {key: values[0] for key, values in given.items() if values}
     return View(
@@ -90,13 +90,14 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         tab=one["tab"] if one.get("tab") in TABS else plain.tab,
         page=_read_page(one.get("page", "")),
         held=times.parse_instant(one.get("held", "")),
+        # Unknown zones become UTC, whose key differs from the parameter.
         zone=one["tz"] if times.zone(one.get("tz")).key == one.get("tz") else "",
         opened=_read_opened(one.get("ev", "")),
     )
 
 
 def search(view: View) -> str:
-    """The address of the search alone, whatever event, page or tab of it is shown."""
+    """Return the query string of the search alone, without open event, page and tab."""
     return urlencode(params(replace(view, page=1, tab=View().tab, opened=None)), doseq=True)
 
 

@@ -1,7 +1,7 @@
-"""Spans of time and how they are cut, labelled and shown in a zone; instants are aware and in UTC.
+"""Time ranges, their buckets and their labels in a time zone; instants are aware and in UTC.
 
-Buckets follow the wall clock of the zone: a day is 23 or 25 hours long when the clock is changed,
-and the hour that comes twice is two buckets. The chart's axis is true time, so nothing folds.
+Buckets follow the wall clock of the zone: a day is 23 or 25 hours long when clocks change, and the
+repeated hour is two buckets. The chart's axis is true time, so they don't overlap.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _UNITS = {"m": ("minute", 60), "h": ("hour", 3600), "d": ("day", 86400)}
 _DAY = 86400
 _STEPS = [1, 5, 10, 30, 60, 300, 600, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600]
 _STEPS += [_DAY * days for days in (1, 7, 28, 91, 364)]
-_MOST = 10_000  # of any unit: a hand-written address cannot leave the calendar
+_MOST = 10_000  # of any unit: keeps hand-written addresses within the calendar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Last:
-    """A span that ends now."""
+    """A range that ends now."""
 
     count: int
     unit: str  # "m", "h" or "d"
@@ -52,7 +52,7 @@ PRESETS = tuple(
 
 
 def parse(text: str) -> Range | None:
-    """ "7d" or "2026-11-01T00:00:00Z..2026-11-02T00:00:00Z"; None for anything else."""
+    """Return the range for "7d" or "2026-11-01T00:00:00Z..2026-11-02T00:00:00Z", or None."""
     if found := re.fullmatch(r"([1-9]\d{0,4})([mhd])", text):
         return Last(count=min(int(found[1]), _MOST), unit=found[2])
     since, until = (parse_instant(end) for end in text.partition("..")[::2])
@@ -67,26 +67,28 @@ def parse_instant(text: str) -> datetime | None:
 
 
 def between(since: datetime, until: datetime) -> Between:
-    """Whole seconds in UTC, the earlier end first; a time without a zone is UTC."""
+    """Return the range in whole seconds, earlier end first; a time without a zone is UTC."""
     first, last = sorted(_in_utc(instant) for instant in (since, until))
     return Between(since=first, until=max(last, first + timedelta(seconds=1)))
 
 
 def show(span: Range) -> str:
+    """Return text that parses to `span`."""
     if isinstance(span, Last):
         return f"{span.count}{span.unit}"
     return f"{instant(span.since)}..{instant(span.until)}"
 
 
 def instant(time: datetime) -> str:
-    """To the second, as addresses spell it."""
+    """Return the time to the second, as in addresses."""
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def bounds(span: Range, now: datetime) -> tuple[datetime, datetime]:
-    """The instants meant; `now` counts as the end of its minute, so that a fresh event is in."""
+    """Return both ends; `now` is rounded up to a minute, so that fresh events are included."""
     if isinstance(span, Between):
         return span.since, span.until
+    # For a whole minute the query stays equal, and with it the cached results.
     until = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return until - timedelta(seconds=span.count * _UNITS[span.unit][1]), until
 
@@ -106,37 +108,39 @@ def label(span: Range, zone: ZoneInfo) -> str:
 
 @functools.cache
 def zones() -> tuple[str, ...]:
-    """The names of all zones in order; found by a walk through hundreds of files."""
+    """Return the names of all zones, sorted; cached, since finding them reads hundreds of files."""
     return tuple(sorted(available_timezones()))
 
 
 @functools.lru_cache(maxsize=1000)
 def zone(name: str | None) -> ZoneInfo:
-    """The zone of that name; UTC where there is none."""
+    """Return the zone of that name; UTC if there is none."""
     return ZoneInfo(name if name in zones() else "UTC")
 
 
 def edges(
     since: datetime, until: datetime, zone: ZoneInfo, *, most: int = 110
 ) -> tuple[datetime, ...]:
-    """Where buckets begin and end: at most about `most` of them, the first at or before `since`."""
+    """Return the edges of at most about `most` buckets, the first at or before `since`."""
     span = (until - since).total_seconds()
     step = next((step for step in _STEPS if span <= step * most), _STEPS[-1])
     wall, instants = _floor(since.astimezone(zone).replace(tzinfo=None), step), set[datetime]()
     while not instants or max(instants) < until:
+        # Longer steps would get a spurious edge in a repeated hour.
         instants |= _instants(wall, zone, twice=step <= 3600)
         wall += timedelta(seconds=step)
+    # Several edges may precede `since`, where clocks are set back: only the last is needed.
     first = max((instant for instant in instants if instant <= since), default=since)
     return tuple(sorted({first} | {instant for instant in instants if instant > first}))
 
 
 def tick(edges: tuple[datetime, ...]) -> timedelta:
-    """The longest unit of time of which every edge is a multiple."""
+    """Return the longest interval of which every edge is a multiple."""
     return timedelta(seconds=math.gcd(*(int(edge.timestamp()) for edge in edges)))
 
 
 def ticks(edges: tuple[datetime, ...], zone: ZoneInfo, *, most: int = 9) -> dict[datetime, str]:
-    """The edges worth a label on the axis, and the label: a date where a day begins."""
+    """Return the edges to label on the axis and their labels: a date where a day begins."""
     local = [edge.astimezone(zone) for edge in edges]
     midnights = [edge for edge in local if (edge.hour, edge.minute, edge.second) == (0, 0, 0)]
     marked = midnights if len(midnights) > 2 else _round(local, most)
@@ -144,14 +148,15 @@ def ticks(edges: tuple[datetime, ...], zone: ZoneInfo, *, most: int = 9) -> dict
 
 
 def stamp(instant: datetime, zone: ZoneInfo) -> str:
-    """To the millisecond, with the zone's abbreviation: "23 Nov 2026 09:55:48.120 GMT"."""
+    """Return the time to the millisecond with its zone: "23 Nov 2026 09:55:48.120 GMT"."""
     local = instant.astimezone(zone)
     return f"{local:%d %b %Y %H:%M:%S}.{local.microsecond // 1000:03} {local:%Z}"
 
 
 def ago(span: timedelta) -> str:
-    """A length of time in its most telling unit: "40 s", "12 min", "5 h", "3 d"."""
+    """Return a duration in its most readable unit: "40 s", "12 min", "5 h", "3 d"."""
     seconds = max(0.0, span.total_seconds())
+    # Units begin well above 1, to stay precise: 47 h, not 2 d.
     for unit, size, least in (("d", 86400, 172800), ("h", 3600, 5400), ("min", 60, 90)):
         if seconds >= least:
             return f"{seconds / size:.0f} {unit}"
@@ -165,19 +170,20 @@ def _in_utc(instant: datetime) -> datetime:
 
 def _floor(wall: datetime, step: int) -> datetime:
     midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
+    # Counted from a fixed Monday, so that weeks begin on Mondays and edges stay put.
     if step >= _DAY:
         return midnight - timedelta(days=(midnight.toordinal() - 1) % (step // _DAY))
     return midnight + timedelta(seconds=(wall - midnight).seconds // step * step)
 
 
 def _instants(wall: datetime, zone: ZoneInfo, *, twice: bool) -> set[datetime]:
-    """When the clock shows `wall`: two instants where `twice` and it is set back over it."""
+    """Return when the clock shows `wall`: two instants if `twice` and it is set back over it."""
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     return {first, second} if twice and first < second else {first}
 
 
 def _round(local: list[datetime], most: int) -> list[datetime]:
-    """Those on the finest round step of which no more than `most` fit."""
+    """Return the edges on the finest round step that has no more than `most` of them."""
     for minutes in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720):
         fit = [edge for edge in local if _minute(edge) % minutes == 0 and edge.second == 0]
         if len(fit) <= most:

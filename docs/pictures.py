@@ -1,4 +1,4 @@
-"""The README's pictures: the dashboard over a fortnight of the sandbox's company, in Chromium.
+"""Take the README's screenshots: the dashboard in Chromium, over two weeks of sandbox events.
 
 Run it from the repository: `.venv/bin/python docs/pictures.py`. It writes docs/images/*.png.
 """
@@ -22,14 +22,15 @@ import polars as pl
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipelines import extract, registry
-from pipelines.lake import Lake
-from pipelines.sandbox.server import Options, running
+from pipelines import registry
+from pipelines.extraction import rounds
+from pipelines.lake.tables import Lake
+from sandbox.server import Options, running
 
 PROJECT = Path(__file__).parents[1]
 IMAGES = PROJECT / "docs" / "images"
 ATTACKER = "203.0.113.66"
-_PATIENCE = 240_000
+_TIMEOUT = 240_000
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
-    """Name of the file -> colours, address, and the tab of the details to look at."""
+    """Return file name -> colour scheme, address, and the details tab to open."""
     theirs = events.filter(source_ip=ATTACKER)
     began, ended = (
         theirs.select(first=pl.col("time").min(), last=pl.col("time").max()).collect().row(0)
@@ -66,6 +67,7 @@ def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
 
 
 def newest(events: pl.LazyFrame) -> str:
+    """Return the newest event as the parameter `ev`."""
     day, uid = events.top_k(1, by="time").select("date", "event_uid").collect().row(0)
     return quote(f"{day}/{uid}")
 
@@ -76,34 +78,37 @@ def take(browser: Browser, address: str, file: Path, scheme: str, tab: str) -> N
         timezone_id="Europe/London",
         color_scheme="dark" if scheme == "dark" else "light",
     )
-    page.goto(address, timeout=_PATIENCE)
-    stands_still(page)
+    page.goto(address, timeout=_TIMEOUT)
+    wait_until_idle(page)
     if tab:
-        page.get_by_role("tab", name=tab).click(timeout=_PATIENCE)
-        stands_still(page)
+        page.get_by_role("tab", name=tab).click(timeout=_TIMEOUT)
+        wait_until_idle(page)
+    # Away from the chart and the rows: no tooltip and no highlight in the picture.
     page.mouse.move(700, 20)
     page.screenshot(path=file)
     page.close()
     Image.open(file).convert("RGB").quantize(255).save(file, optimize=True)
 
 
-def stands_still(page: Page) -> None:
-    expect(page.locator("[data-testid='stDataFrame']").first).to_be_visible(timeout=_PATIENCE)
+def wait_until_idle(page: Page) -> None:
+    """Wait for the first grid, the end of the script, and the last animations."""
+    expect(page.locator("[data-testid='stDataFrame']").first).to_be_visible(timeout=_TIMEOUT)
     app = page.locator("[data-testid='stApp'][data-test-script-state='notRunning']")
-    expect(app).to_be_attached(timeout=_PATIENCE)
+    expect(app).to_be_attached(timeout=_TIMEOUT)
     page.wait_for_timeout(3000)
 
 
 def fill(root: Path) -> Path:
+    """Poll two weeks of sandbox events into a lake at `root` and return it."""
     with running(Options(days=14, per_day=80, rate=0)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
-        extract.poll(Lake(str(root)), sources)
+        rounds.poll(Lake(str(root)), sources)
     return root
 
 
 @contextmanager
 def served(root: Path) -> Iterator[str]:
-    """The address of a dashboard over the lake at `root`."""
+    """Yield the address of a dashboard over the lake at `root`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -116,20 +121,20 @@ def served(root: Path) -> Iterator[str]:
     }
     with subprocess.Popen([*command, *options], cwd=root, env=environment) as server:
         try:
-            await_answer(f"http://127.0.0.1:{port}/_stcore/health")
+            wait_for_response(f"http://127.0.0.1:{port}/_stcore/health")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
 
 
-def await_answer(address: str) -> None:
+def wait_for_response(address: str) -> None:
     until = time.monotonic() + 300
     while time.monotonic() < until:
         with suppress(httpx.TransportError):
             httpx.get(address, trust_env=False)
             return
         time.sleep(0.2)
-    raise RuntimeError(f"{address} does not answer")
+    raise RuntimeError(f"{address}: no response within 300 s")
 
 
 if __name__ == "__main__":

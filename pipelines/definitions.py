@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from pipelines import http, registry, settings
-from pipelines import lake as lakes
+from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
-from pipelines.integration import Source
-from pipelines.lake import Lake
+from pipelines.extraction import client
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 from pipelines.orchestration.assets import (
     Connect,
     client_of,
@@ -31,10 +31,11 @@ from pipelines.orchestration.jobs import (
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
+from pipelines.sdk.contract import Source
 
 
 def definitions(
-    lake: Lake, sources: Sequence[Source], connect: Connect = http.client
+    lake: Lake, sources: Sequence[Source], connect: Connect = client.connect
 ) -> dg.Definitions:
     """Everything Dagster has to know about these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
@@ -73,7 +74,7 @@ def _configured() -> dg.Definitions:
     """What auditlake.toml asks for; where it is at fault, an asset that says so."""
     try:
         chosen = settings.load(settings.path_from_environment())
-        return definitions(lakes.configured(chosen), registry.sources(chosen))
+        return definitions(tables.configured(chosen), registry.sources(chosen))
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 it says all
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

@@ -1,4 +1,4 @@
-"""What is on this machine's disk for good."""
+"""fsync for files and directories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, safe against power loss."""
+    """Flush a file, or the entries of a directory, to disk so that they survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,18 +1,18 @@
-"""What can go wrong, classed by how one recovers; every message says what to do next."""
+"""Errors, grouped by how to recover from them; every message names the next step."""
 
 from __future__ import annotations
 
 
 class AuditlakeError(Exception):
-    """Something the operator has to know, in one line, free of secrets."""
+    """An error to show to the operator: one line, without secrets."""
 
 
 class ConfigurationError(AuditlakeError):
-    """The configuration has to be changed; nothing was done."""
+    """The configuration is invalid; nothing was done."""
 
 
 class Refused(AuditlakeError):
-    """The vendor says no: a credential, a permission or a plan is missing, or a request is odd."""
+    """The vendor refused a request: credential, permission, plan or the request itself is wrong."""
 
     def __init__(self, message: str, *, status: int = 0, body: bytes = b"") -> None:
         super().__init__(message)
@@ -21,20 +21,20 @@ class Refused(AuditlakeError):
 
 
 class Unavailable(AuditlakeError):
-    """The vendor could not be reached or kept failing; asking again later is enough."""
+    """The vendor could not be reached or kept failing; a later retry is enough."""
 
 
 class TooSlow(Unavailable):
-    """The vendor kept giving up on a question (504); a smaller one may be answered."""
+    """The vendor kept timing out (504); a query for a smaller range may succeed."""
 
 
 class ForeignLink(AuditlakeError):
-    """A vendor's answer points to another host, where our credential must not go."""
+    """A vendor's response links to another host, where our credential must not be sent."""
 
 
 class CursorRefused(AuditlakeError):
-    """The vendor no longer knows a position; the stream has to find its place again."""
+    """The vendor no longer accepts a cursor; the stream must restart from a time."""
 
 
 class LakeError(AuditlakeError):
-    """The lake cannot be read or written as it should be."""
+    """The lake cannot be read or written."""

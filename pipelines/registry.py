@@ -1,4 +1,4 @@
-"""The integrations there are, found in pipelines/integrations, and the ones configured."""
+"""Available integrations, discovered in pipelines/integrations, and the configured ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from pipelines import integrations
 from pipelines.errors import ConfigurationError
-from pipelines.integration import Integration, Source
+from pipelines.sdk.contract import Integration, Source
 from pipelines.settings import Settings, validated
 
 
 @cache
 def kinds() -> dict[str, Integration]:
-    """All integrations, by kind."""
+    """Return all integrations by kind."""
     modules = (
         importlib.import_module(f"{integrations.__name__}.{found.name}")
         for found in pkgutil.iter_modules(integrations.__path__)
@@ -27,12 +27,15 @@ def kinds() -> dict[str, Integration]:
 def kind(name: str) -> Integration:
     known = kinds()
     if name not in known:
-        raise ConfigurationError(f"{name!r} is not a kind of integration: {', '.join(known)}")
+        raise ConfigurationError(f"unknown kind {name!r}: use one of {', '.join(known)}")
     return known[name]
 
 
 def sources(settings: Settings, names: tuple[str, ...] = ()) -> list[Source]:
-    """The configured integrations, or those named. Raises ConfigurationError for all faults."""
+    """Return the configured integrations, or those in `names`.
+
+    Raises ConfigurationError with one line per error.
+    """
     if unknown := [name for name in names if name not in settings.integrations]:
         configured = ", ".join(settings.integrations) or "none"
         raise ConfigurationError(f"{unknown[0]}: not configured; configured: {configured}")
@@ -49,7 +52,7 @@ def sources(settings: Settings, names: tuple[str, ...] = ()) -> list[Source]:
 
 
 def source(name: str, keys: Mapping[str, Any]) -> Source:
-    """One configured integration. Raises ConfigurationError with a line a fault."""
+    """Return one configured integration. Raises ConfigurationError with one line per error."""
     where = f"integrations.{name}"
     try:
         integration = kind(str(keys.get("kind", name)))
@@ -58,7 +61,7 @@ def source(name: str, keys: Mapping[str, Any]) -> Source:
     settings = validated(integration.settings, {"kind": integration.kind, **keys}, where)
     if settings.webhook_secret and integration.push is None:
         raise ConfigurationError(
-            f"{where}: webhook_secret: {integration.title} pushes nothing: remove it"
+            f"{where}: webhook_secret: {integration.title} has no webhooks: remove the key"
         )
     configured = Source(name=name, integration=integration, settings=settings)
     available = [stream.name for stream in integration.streams(settings)]

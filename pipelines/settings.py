@@ -1,4 +1,4 @@
-"""auditlake.toml and the environment, validated: what is wrong is said in one line a fault."""
+"""Settings from auditlake.toml and the environment, validated with one line per error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def _indirect(value: Any) -> Any:
-    """A secret given in place, as {env = "VARIABLE"} or as {file = "path"}."""
+    """Return the text of a secret given in place, as {env = "VARIABLE"} or {file = "path"}."""
     match value:
         case {"env": str(name), **rest} if not rest:
             if not os.environ.get(name):
@@ -51,12 +51,12 @@ def _indirect(value: Any) -> Any:
 
 
 def _file_or_text(value: Any) -> Any:
-    """Like a secret, but bare text is the path of a file."""
+    """Return the text of a secret, where bare text is the path of a file."""
     return _indirect({"file": value}) if isinstance(value, str) else _indirect(value)
 
 
 def _duration(value: Any) -> Any:
-    """ "90s", "5m", "30d" -> timedelta."""
+    """Return "90s", "5m" or "30d" as a timedelta."""
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", value)
@@ -83,14 +83,14 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 def _address(value: str) -> str:
-    """An https address; plain http on loopback only, since a credential travels with it."""
+    """Check that it is https, or http on loopback, because a credential is sent to it."""
     url = httpx.URL(value)
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("it is not an http(s) address")
+        raise ValueError("not a valid address: give one such as https://example.com")
     if url.scheme == "http" and url.host not in LOOPBACK:
-        raise ValueError("plain http is allowed on this machine only: use https")
+        raise ValueError("plain http is allowed for loopback addresses only: use https")
     if url.userinfo or url.query or url.fragment:
-        raise ValueError("it must not hold a user, a query or a fragment")
+        raise ValueError("remove the user, query or fragment from the address")
     return value.rstrip("/")
 
 
@@ -106,11 +106,11 @@ def _long_enough(value: SecretStr | None) -> SecretStr | None:
 
 
 SharedSecret = Annotated[Secret | None, AfterValidator(_long_enough)]
-"""What a vendor shows with all it pushes; it fits into any header as it is."""
+"""The secret a vendor sends with each push; valid in any header without escaping."""
 
 
 class IntegrationSettings(BaseModel):
-    """The keys every kind takes; a kind adds its own in its module."""
+    """The keys common to every kind; each integration adds its own in its module."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -120,7 +120,7 @@ class IntegrationSettings(BaseModel):
     history: Duration | None = None
     poll_every: Duration | None = None
     webhook_secret: SharedSecret = None
-    """What the vendor shows with all it pushes; without one, nothing is taken in."""
+    """The secret the vendor sends with each push; without it, no push is accepted."""
 
 
 class LakeSettings(BaseModel):
@@ -131,24 +131,24 @@ class LakeSettings(BaseModel):
 
 
 class Anchor(BaseModel):
-    """A place outside the lake that is told each checkpoint; exactly one of the four kinds."""
+    """A place outside the lake that receives each checkpoint; exactly one of the four kinds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     directory: Path | None = None
     git: Path | None = None
-    """A clone: each delivery is a commit, pushed where it has an upstream."""
+    """A clone; each checkpoint is committed, and pushed if the branch has an upstream."""
     url: Address | None = None
-    """Checkpoints are PUT below it, and read back with GET."""
+    """Base address: checkpoints are PUT below it and read back with GET."""
     token: Secret | None = None
     bucket: str | None = None
-    """Such as s3://bucket/prefix; with object lock it cannot be rewritten."""
+    """Such as s3://bucket/prefix; with object lock, nobody can rewrite it."""
     storage_options: dict[str, Secret] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Anchor:
         if sum(place is not None for place in self.places) != 1:
-            raise ValueError("give one of directory, git, url and bucket")
+            raise ValueError("set exactly one of directory, git, url and bucket")
         return self
 
     @property
@@ -165,25 +165,25 @@ def _state_folder() -> Path:
 
 
 class IntegritySettings(BaseModel):
-    """How the lake's tables are signed; `folder` holds what must not lie in the lake."""
+    """How the lake's tables are signed; `folder` contains keys, which must not be in the lake."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     sign: bool = True
     name: str = Field(default="auditlake", pattern=r"^[^\s+]+$")
-    """The key's name and the first part of each log's; best a domain of yours."""
+    """The key's name and the prefix of each log's name; preferably a domain you own."""
     folder: Path = Field(default_factory=_state_folder)
     keys: tuple[Secret, ...] = ()
-    """Signing keys, all of which sign; default: files in `folder`, made on first use."""
+    """Signing keys, all of which sign; default: files in `folder`, created on first use."""
     key_command: tuple[str, ...] = ()
-    """A program that prints the signing keys, a line each."""
+    """A command that prints the signing keys, one per line."""
     trusted: tuple[str, ...] = ()
-    """Public keys to be believed beside those of `folder`."""
+    """Public keys to trust in addition to those in `folder`."""
     anchors: tuple[Anchor, ...] = ()
 
 
 class Listen(BaseModel):
-    """Where a server listens; loopback unless told otherwise."""
+    """The address a server listens on; loopback by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -192,23 +192,23 @@ class Listen(BaseModel):
 
 
 class WebhookSettings(Listen):
-    """Where pushes arrive, and where they wait until they are in the lake."""
+    """The webhook receiver, and the spool where deliveries wait until they are in the lake."""
 
     port: int = Field(default=8600, ge=0, le=65535)
     public_url: Address | None = None
-    """What vendors call: https, ended by a proxy; each integration's name follows it."""
+    """The https address vendors call, terminated by a proxy; each integration's name follows."""
     spool: Path | None = None
-    """The folder where deliveries wait; default: `spool` in a lake on a disk, else beside keys."""
+    """The spool directory; default: `spool` in a local lake, otherwise next to the keys."""
     spool_megabytes: int = Field(default=1024, ge=1)
-    """What may wait there; more is answered so that vendors send it again."""
+    """Limit of the spool; once it is full, deliveries get a status that makes vendors retry."""
     spare_megabytes: int = Field(default=256, ge=0)
-    """What is left free on that disk."""
+    """Free space to leave on the spool's disk."""
     per_second: float = Field(default=200.0, gt=0)
-    """Deliveries a second of one integration."""
+    """The most deliveries per second accepted for one integration."""
 
 
 class Settings(BaseSettings):
-    """The whole file; integrations are validated by their kinds."""
+    """The whole configuration; each integration is validated by its kind's own settings."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -241,6 +241,7 @@ class Settings(BaseSettings):
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
+            # Names become directory, table and Dagster asset names.
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", name):
                 raise ValueError(f"{name!r}: use letters, digits, _ and - in a name")
         return value
@@ -254,7 +255,7 @@ def path_from_environment() -> Path:
 
 
 def load(path: Path) -> Settings:
-    """Read the file at `path`. Raises ConfigurationError with a line a fault."""
+    """Return the settings in `path`. Raises ConfigurationError with one line per error."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -270,7 +271,7 @@ def load(path: Path) -> Settings:
 
 
 def validated(model: type[Model], document: dict[str, Any], where: str) -> Model:
-    """`document` as `model`. Raises ConfigurationError that names each key, never a value."""
+    """Return `document` as a `model`. Raises ConfigurationError, which never shows a value."""
     try:
         return model(**document)
     except ValidationError as error:
@@ -281,9 +282,9 @@ def _lines(error: ValidationError, where: str) -> list[str]:
     lines = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         key = ".".join(str(part) for part in fault["loc"])
-        said = {
+        problem = {
             "extra_forbidden": "unknown key: correct or remove it",
             "missing": "missing: set it",
         }.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-        lines.append(f"{where}: {key}: {said}" if key else f"{where}: {said}")
+        lines.append(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
     return lines

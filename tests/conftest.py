@@ -14,13 +14,14 @@ import polars as pl
 import pytest
 from hypothesis import settings
 
-from pipelines import extract, registry
-from pipelines import lake as lakes
-from pipelines.event import EVENTS, RAW
-from pipelines.integration import Source
-from pipelines.lake import Lake
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running, running
+from pipelines import registry
+from pipelines.extraction import report, rounds
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
+from pipelines.schemas import EVENTS, RAW
+from pipelines.sdk.contract import Source
+from sandbox.faults import Fault
+from sandbox.server import Options, Running, running
 
 settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")
@@ -59,8 +60,8 @@ class World:
     def source(self, kind: str, **keys: object) -> Source:
         return registry.source(kind, {**self.running.settings()[kind], **keys})
 
-    def poll(self, *kinds: str, **options: object) -> list[extract.Report]:
-        return extract.poll(self.lake, [self.source(kind) for kind in kinds], **options)
+    def poll(self, *kinds: str, **options: object) -> list[report.Report]:
+        return rounds.poll(self.lake, [self.source(kind) for kind in kinds], **options)
 
     def issued(self, kind: str, stream: str) -> list[str]:
         """SHA-256 of every record the vendor has shown so far, in order of arrival."""
@@ -70,7 +71,7 @@ class World:
         return raw_table(self.lake, kind, stream)
 
     def events(self, kind: str, stream: str) -> pl.DataFrame:
-        table = lakes.scan(self.lake, "events")
+        table = tables.scan(self.lake, "events")
         if table is None:
             return pl.DataFrame(schema=EVENTS)
         ours = (pl.col("integration") == kind) & (pl.col("stream") == stream)
@@ -83,7 +84,7 @@ class World:
 
 def raw_table(lake: Lake, integration: str, stream: str) -> pl.DataFrame:
     """All rows of a raw table by seq; empty where there is none."""
-    table = lakes.scan(lake, f"raw/{integration}/{stream}")
+    table = tables.scan(lake, f"raw/{integration}/{stream}")
     return pl.DataFrame(schema=RAW) if table is None else table.collect().sort("seq")
 
 

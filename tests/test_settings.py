@@ -1,10 +1,10 @@
-"""What is wrong with a configuration is said in a line a fault, without secrets."""
+"""An invalid configuration is reported with one line per error, without secrets."""
 
 import pytest
 
-from pipelines import lake as lakes
 from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
+from pipelines.lake import tables
 
 OKTA = '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
 
@@ -27,12 +27,12 @@ def read(tmp_path, text):
         (OKTA + 'api_token = "x"\nhistory = "30 fortnights"', 'such as "30s"'),
         (OKTA + 'api_token = "x"\nstreams = ["syslog"]', "'syslog' is not one of system_log"),
         ('[integrations.okta]\nbase_url = "http://acme.okta.com"\napi_token = "s3cret"', "https"),
-        ('[integrations.octa]\nbase_url = "https://x"', "'octa' is not a kind"),
+        ('[integrations.octa]\nbase_url = "https://x"', "unknown kind 'octa'"),
         ("[integrations", "not valid TOML"),
         ('["integrations"."a/b"]\nkind = "okta"', "letters, digits"),
     ],
 )
-def test_a_fault_names_its_key_and_the_remedy(tmp_path, text, said):
+def test_an_error_names_its_key_and_the_fix(tmp_path, text, said):
     with pytest.raises(ConfigurationError) as error:
         read(tmp_path, text)
     assert said in str(error.value)
@@ -66,14 +66,14 @@ def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
     assert settings.load(path).lake.root == "elsewhere"
 
 
-def test_all_faults_are_told_at_once(tmp_path):
+def test_all_errors_are_reported_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as error:
         read(tmp_path, '[integrations.okta]\nbase_url = "ftp://x"\nfoo = 1\n[integrations.octa]\n')
     assert len(str(error.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", ["my lake", "lüke", "100%", "a#b", "date=1"])
-def test_a_lake_that_could_not_be_read_again_is_refused_at_once(tmp_path, name):
+def test_a_lake_root_with_unsafe_characters_is_refused(tmp_path, name):
     chosen = settings.Settings(lake={"root": str(tmp_path / name)})
     with pytest.raises(ConfigurationError, match=r"lake\.root"):
-        lakes.configured(chosen)
+        tables.configured(chosen)

@@ -1,1 +1,1 @@
-"""The dashboard's pages: each tells in which order its panels stand."""
+"""The dashboard's pages: each arranges its panels."""

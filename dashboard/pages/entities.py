@@ -1,4 +1,4 @@
-"""Entities: one person, address, program, session or target, across all that was recorded."""
+"""Entities: one person, IP address, user agent, session or target in all integrations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import charts, entities, escaping, fields, opening, session, state, times
+from dashboard import charts, entities, escaping, fields, open_lake, session, state, times
 from dashboard.entities import Accounts, Entity, Profile
 from dashboard.lake import Snapshot
 from dashboard.panels import notices
@@ -28,17 +28,17 @@ class _Shown:
 
 def show() -> None:
     session.leave()
-    snapshot = opening.configured().look()
+    snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
-    asked = _asked()
-    _finder(snapshot, asked)
-    if asked.value:
-        _entity(snapshot, asked)
+    entity = _requested()
+    _finder(snapshot, entity)
+    if entity.value:
+        _entity(snapshot, entity)
 
 
-def _asked() -> Entity:
+def _requested() -> Entity:
     kind = st.query_params.get("kind", "actor")
     return Entity(
         kind=kind if kind in entities.KINDS else "actor", value=st.query_params.get("v", "")
@@ -49,8 +49,8 @@ def _look_up(kind: str, value: str) -> None:
     st.query_params.from_dict({"kind": kind, "v": value} if value else {"kind": kind})
 
 
-def _finder(snapshot: Snapshot, asked: Entity) -> None:
-    st.session_state["entity_kind"] = asked.kind
+def _finder(snapshot: Snapshot, entity: Entity) -> None:
+    st.session_state["entity_kind"] = entity.kind
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("## Entities", width="content")
         st.segmented_control(
@@ -66,20 +66,20 @@ def _finder(snapshot: Snapshot, asked: Entity) -> None:
             "Find",
             key="entity_part",
             type="search",
-            placeholder="A part of its name",
+            placeholder="Part of a name",
             label_visibility="collapsed",
             icon=":material/search:",
         )
-    if part or not asked.value:
-        _found(snapshot, asked.kind, part.strip())
+    if part or not entity.value:
+        _matches(snapshot, entity.kind, part.strip())
 
 
-def _found(snapshot: Snapshot, kind: str, part: str) -> None:
+def _matches(snapshot: Snapshot, kind: str, part: str) -> None:
     values = snapshot.ask(entities.suggestions, kind, part, _MOST_FOUND)
     if not values:
-        st.caption("The lake holds nothing of that name. Try a shorter part, or another kind.")
+        st.caption("No matches. Try fewer characters or another entity type.")
         return
-    st.caption(f"{len(values)} found, most active first: choose one.")
+    st.caption(f"{len(values)} found, most active first. Select one to see its activity.")
     key = f"found-{hash((kind, part, tuple(values)))}"
     st.dataframe(
         pl.DataFrame({"value": values}),
@@ -91,13 +91,14 @@ def _found(snapshot: Snapshot, kind: str, part: str) -> None:
         height=min(360, 38 + 28 * len(values)),
         row_height=28,
         column_config={"value": entities.KINDS[kind]},
-        alt="What was found; choose one",
+        alt="Matching entities; select one",
     )
 
 
 def _choose(key: str, kind: str, values: list[str]) -> None:
     cells = st.session_state[key]["selection"]["cells"]
     if cells:
+        # Possible only in a callback, before the text input is drawn again.
         st.session_state["entity_part"] = ""
         _look_up(kind, values[cells[0][0]])
 
@@ -105,21 +106,22 @@ def _choose(key: str, kind: str, values: list[str]) -> None:
 def _entity(snapshot: Snapshot, entity: Entity) -> None:
     known = snapshot.ask(entities.accounts, entity)
     profile = snapshot.ask(entities.profile, entity, known)
+    # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("looked up", f"{entity.kind}:{entity.value}", profile.events, snapshot.version)
     shown = _Shown(snapshot=snapshot, entity=entity, known=known, profile=profile)
     _heading(shown)
     if not profile.events:
-        st.caption("The lake holds no event of it.")
+        st.caption("No events for this entity.")
     else:
         _facts(profile)
         left, right = st.columns([1.25, 1], gap="small")
         with left:
-            _when(shown)
+            _timeline(shown)
         with right:
-            _with_what(shown)
+            _related_values(shown)
         _events("Newest events", shown.snapshot.ask(entities.recent, entity, known))
     if entity.kind == "actor":
-        _events("Done to it by others", shown.snapshot.ask(entities.done_to, entity))
+        _events("Actions on this account by others", shown.snapshot.ask(entities.done_to, entity))
 
 
 def _heading(shown: _Shown) -> None:
@@ -135,12 +137,12 @@ def _heading(shown: _Shown) -> None:
             )
         wanted = Filter(field=shown.entity.kind, value=shown.entity.value)
         view = View(range=times.Last(count=365, unit="d"), filters=(wanted,))
-        session.link("explore", "All its events", ":material/manage_search:", state.params(view))
+        session.link("explore", "Show all events", ":material/manage_search:", state.params(view))
 
 
 def _facts(profile: Profile) -> None:
     zone = session.zone()
-    said = {
+    facts = {
         "Events": f"{profile.events:,}",
         "Failed": f"{profile.failed:,} ({profile.failed / profile.events:.1%})",
         "First seen": times.stamp(profile.first, zone) if profile.first else "",
@@ -151,25 +153,25 @@ def _facts(profile: Profile) -> None:
         "Countries": profile.countries or fields.NONE,
     }
     with st.container(horizontal=True, key="facts"):
-        for label, value in said.items():
+        for label, value in facts.items():
             with st.container(width="content", gap=None):
                 st.caption(label)
                 st.text(value)
 
 
-def _when(shown: _Shown) -> None:
+def _timeline(shown: _Shown) -> None:
     zone = session.zone().key
     counts = shown.snapshot.ask(entities.daily, shown.entity, shown.known)
     places = session.colours("integration", counts["integration"].unique().to_list())
     with st.container(border=True):
-        st.caption("Events a day (UTC), by integration")
-        st.altair_chart(charts.daily(counts, places), alt="Events a day by integration")
+        st.caption("Events per day (UTC) by integration")
+        st.altair_chart(charts.daily(counts, places), alt="Events per day by integration")
         st.caption(f"Hours of the week · {zone}")
         hours = shown.snapshot.ask(entities.hours, shown.entity, shown.known, zone)
         st.altair_chart(charts.week(hours), alt="Events by weekday and hour")
 
 
-def _with_what(shown: _Shown) -> None:
+def _related_values(shown: _Shown) -> None:
     names = [fields.label(field) for field in entities.RELATED[shown.entity.kind]]
     if shown.entity.kind == "actor":
         names = [*names, "Names and accounts"]
@@ -203,7 +205,7 @@ def _related(shown: _Shown, field: str) -> None:
             "first": _moment("First"),
             "last": _moment("Last"),
         },
-        alt=f"{fields.label(field)} met together with it",
+        alt=f"{fields.label(field)} values seen with this entity",
     )
 
 
@@ -234,7 +236,7 @@ def _moment(label: str) -> ColumnConfig:
 
 
 def _events(title: str, rows: pl.DataFrame) -> None:
-    """A click opens the event in Explore, within its day."""
+    """List events; a click opens one in Explore, in a range of 24 hours around it."""
     if rows.is_empty():
         return
     st.caption(f"{title} · {rows.height:,} shown · times in {session.zone().key}")
@@ -261,7 +263,7 @@ def _events(title: str, rows: pl.DataFrame) -> None:
             "source_ip": "IP address",
             "target": "Target",
         },
-        alt=f"{title}; choose one to open it",
+        alt=f"{title}; select one to open it",
     )
     if cells := chosen.selection.cells:
         row = rows.row(cells[0][0], named=True)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from dashboard import opening, queries, session, state
-from dashboard.panels import activity, events, filters, header, notices, standing_out
+from dashboard import open_lake, queries, session, state
+from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.state import View
 
-# "/" puts the cursor into the search box, unless something is being written already.
+# "/" focuses the search box, unless the user is typing elsewhere.
 _SLASH = """<script>
 if (!window.auditlakeSlash) {
   window.auditlakeSlash = true;
@@ -26,12 +26,13 @@ if (!window.auditlakeSlash) {
 def show() -> None:
     session.follow_address()
     st.set_page_config(page_title=_name(session.view()))
-    snapshot = opening.configured().look()
+    snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
     query = session.view().query(datetime.now(UTC))
     total = sum(n for _, n in snapshot.ask(queries.days, query))
+    # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
@@ -40,7 +41,7 @@ def show() -> None:
         _tabs()
         if session.view().tab == "out":
             session.no_grid()
-            standing_out.show(snapshot, query, total)
+            significant.show(snapshot, query, total)
         else:
             events.show(snapshot, query, total)
     else:
@@ -51,9 +52,9 @@ def show() -> None:
 
 
 def _name(view: View) -> str:
-    """What tells this tab of the browser from others: the browser shows it as plain text."""
-    said = [*(wanted.value for wanted in view.filters), view.text]
-    return " · ".join([*filter(None, said), "auditlake"])[:120]
+    """Return the title of the browser tab, which is shown as plain text."""
+    parts = [*(wanted.value for wanted in view.filters), view.text]
+    return " · ".join([*filter(None, parts), "auditlake"])[:120]
 
 
 def _tabs() -> None:

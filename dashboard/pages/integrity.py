@@ -1,4 +1,4 @@
-"""Integrity: is each table as it was signed, when was that verified, and its checkpoints."""
+"""The page Integrity: the last verification of each table, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import integrity, opening, session, times
+from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
-from pipelines.integrity.verifier.shelf import Shelf
+from pipelines.integrity.verifier.log_reader import Shelf
 
 _MOMENT = "DD MMM YYYY HH:mm:ss"
 _MOST = 500
@@ -22,37 +22,36 @@ _PAST = {
     "by": pl.String(),
 }
 _COLORS = {
-    "as signed": ("#e4f2ec", "#1d3b33"),
+    "verified": ("#e4f2ec", "#1d3b33"),
     "overdue": ("#fbe6c6", "#6e4a16"),
     "not verified": ("#eceef2", "#263041"),
     "not signed": ("#fbe6c6", "#6e4a16"),
     "tampered": ("#f9d7d7", "#7a2530"),
 }
-_SAID = {
-    "as signed": ":material/verified_user: Every row was as it was signed",
-    "overdue": ":material/history: Not verified for more than a day",
-    "not verified": ":material/help: Signed, and not verified yet",
-    "not signed": ":material/warning: There are tables that nobody signed",
-    "tampered": ":material/gpp_bad: There are rows that are not as they were signed",
+_HEADLINES = {
+    "verified": ":material/verified_user: All verified rows are as they were signed",
+    "overdue": ":material/history: Verification overdue: last run more than a day ago",
+    "not verified": ":material/help: Signed, but not verified yet",
+    "not signed": ":material/warning: Some tables are not signed",
+    "tampered": ":material/gpp_bad: Tampering detected: rows differ from what was signed",
 }
 
 
 def show() -> None:
     session.leave()
-    lake, now = opening.configured().shelf, datetime.now(UTC)
+    lake, now = open_lake.configured().shelf, datetime.now(UTC)
     tables = integrity.tables(lake)
     if not tables:
         notices.no_lake()
         return
     st.markdown("## Integrity")
     states = [table.state(now) for table in tables]
-    st.markdown(f"### {_SAID[integrity.worst(states)]}")
+    st.markdown(f"### {_HEADLINES[integrity.worst(states)]}")
     st.caption(_summary(tables, now))
     _table(tables, states)
     st.caption(
-        "This page shows what the last verification said, and verifies nothing itself. "
-        "`auditlake verify --key KEY --full` reads every row again; take KEY from elsewhere than "
-        "the lake."
+        "This page shows the last verification report and verifies nothing itself. To verify "
+        "every row, run `auditlake verify --key KEY --full` with a KEY from outside the lake."
     )
     _checkpoints(lake, [table.name for table in tables if table.signed])
 
@@ -62,7 +61,7 @@ def _summary(tables: Sequence[Table], now: datetime) -> str:
     since = sum(max(0, table.since) for table in tables)
     verified = [table.verified_at for table in tables if table.verified_at]
     when = f"last verified {times.ago(now - max(verified))} ago" if verified else "never verified"
-    return f"{signed:,} rows are signed, {since:,} of them since they were verified · {when}"
+    return f"{signed:,} rows signed, {since:,} of them since the last verification · {when}"
 
 
 def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
@@ -95,15 +94,15 @@ def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
                 "State", options=list(_COLORS), color=[pair[dark] for pair in _COLORS.values()]
             ),
             "signed": column.NumberColumn("Signed rows", format="localized"),
-            "since": column.NumberColumn("Since verified", format="localized"),
-            "removed": column.NumberColumn("Removed by policy", format="localized"),
-            "verified": column.DatetimeColumn("Verified", format=_MOMENT, timezone=zone),
-            "full": column.DatetimeColumn("All rows read", format=_MOMENT, timezone=zone),
-            "agree": column.NumberColumn("Kept checkpoints that agree"),
-            "found": "What was found",
+            "since": column.NumberColumn("Not yet verified", format="localized"),
+            "removed": column.NumberColumn("Removed by retention", format="localized"),
+            "verified": column.DatetimeColumn("Last verified", format=_MOMENT, timezone=zone),
+            "full": column.DatetimeColumn("Last full verification", format=_MOMENT, timezone=zone),
+            "agree": column.NumberColumn("Matching known checkpoints"),
+            "found": "Findings",
             "root": "Root",
         },
-        alt="Tables, what is signed of them, and what the last verification said",
+        alt="Tables with their signed rows and last verification report",
     )
 
 

@@ -1,4 +1,4 @@
-"""Sources: of each stream its state, what it showed and did not show, and what it brought."""
+"""Sources: the state, coverage, polling and volume of each stream."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import streamlit as st
 
-from dashboard import coverage, opening, queries, session, times
+from dashboard import coverage, open_lake, queries, session, times
 from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Pushes
-from pipelines import asked
-from pipelines import lake as lakes
-from pipelines.asked import Plan
+from pipelines.extraction import schedule
+from pipelines.extraction.schedule import NextPoll
+from pipelines.lake import tables
 
 _FORTNIGHT = timedelta(days=14)
 _STATES = {
     "up to date": ("#e4f2ec", "#1d3b33"),
     "late": ("#fbe6c6", "#6e4a16"),
     "failing": ("#f9d7d7", "#7a2530"),
-    "not asked": ("#eceef2", "#263041"),
+    "never polled": ("#eceef2", "#263041"),
 }
 _MOST_GAPS = 200
 
@@ -37,7 +37,7 @@ class _Now:
 
 def show() -> None:
     session.leave()
-    lake = opening.configured()
+    lake = open_lake.configured()
     snapshot = lake.look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
@@ -46,61 +46,63 @@ def show() -> None:
     this = _Now(lake=lake, snapshot=snapshot, known=known, now=datetime.now(UTC))
     st.markdown("## Sources")
     streams = snapshot.ask(queries.sources, this.now.replace(second=0, microsecond=0))
-    _table(this, _told(this, streams))
+    _table(this, _with_state(this, streams))
     st.caption(
-        "Shown is how much of the last 14 days was asked for and answered; delay is the usual "
-        "time from an event to its arrival, history aside; bars are events a day (UTC), today "
+        "Coverage is the share of the last 14 days that was fetched successfully; Delay is the "
+        "median time from event to arrival, backfill excluded; bars show events per UTC day, today "
         f"last · times in {session.zone().key} · lake v{snapshot.version}"
     )
     _gaps(this)
     _rejected(this)
 
 
-def _told(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
-    """The streams with what coverage, the rejected records and pushes add."""
+def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
+    """Return the streams with columns for their state, coverage, polling and pushes."""
     logs = list(streams.select("integration", "stream").iter_rows())
     since = this.now - _FORTNIGHT
     refused = this.lake.ask("rejected", queries.rejected) or {}
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
     return streams.with_columns(
+        # A list, since only multiselect columns can be coloured by value.
         pl.Series("state", [[this.known.state(log, this.now)] for log in logs]),
-        pl.Series("silence", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
+        pl.Series("since_last", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
         pl.Series("delay", [times.ago(d) if d is not None else "" for d in streams["delay"]]),
         pl.Series("shown", [_share(this.known, log, since, this.now) for log in logs], pl.String),
         pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.String),
-        pl.Series("asked", [_asked(this, log) for log in logs], pl.String),
-        pl.Series("next", [_next(this, log) for log in logs], pl.String),
-        pl.Series("why", [_why(this, log) for log in logs], pl.String),
+        pl.Series("polled", [_last_polled(this, log) for log in logs], pl.String),
+        pl.Series("next", [_next_poll(this, log) for log in logs], pl.String),
+        pl.Series("reason", [_reason(this, log) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
-        pl.Series("pushed", [_push(this, log) for log in logs], pl.String),
-        pl.Series("push", [_health(pushes.get(log)) for log in logs], pl.String),
+        pl.Series("pushed", [_last_push(this, log) for log in logs], pl.String),
+        pl.Series("push", [_push_coverage(pushes.get(log)) for log in logs], pl.String),
     )
 
 
 def _share(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
-    """Until the last question: what is younger is not missing yet."""
-    asked = known.asked_at.get(log, since)
-    return f"{100 * known.share(log, since, min(now, asked)):.1f} %" if asked > since else ""
+    """Return the coverage up to the last poll: younger events are not missing yet."""
+    polled = known.asked_at.get(log, since)
+    return f"{100 * known.share(log, since, min(now, polled)):.1f} %" if polled > since else ""
 
 
 def _count(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
     return f"{len(known.gaps(log, since, now)):,}" if log in known.asked_at else ""
 
 
-def _asked(this: _Now, log: coverage.Log) -> str:
-    asked = this.known.asked_at.get(log)
-    return f"{times.ago(this.now - asked)} ago" if asked else ""
+def _last_polled(this: _Now, log: coverage.Log) -> str:
+    polled = this.known.asked_at.get(log)
+    return f"{times.ago(this.now - polled)} ago" if polled else ""
 
 
-def _plan(this: _Now, log: coverage.Log) -> Plan | None:
-    """What whoever watches the stream on this machine means to do; none that is out of date."""
-    plan = asked.told(lakes.Lake(this.lake.root), lakes.Log(*log))
+def _plan(this: _Now, log: coverage.Log) -> NextPoll | None:
+    """Return the poller's plan for the stream, if it runs on this machine and is not outdated."""
+    plan = schedule.load(tables.Lake(this.lake.root), tables.StreamKey(*log))
     last = this.known.asked_at.get(log)
+    # A plan older than the last poll is outdated: the process that made it may have ended.
     return plan if plan and (last is None or plan.next > last) else None
 
 
-def _next(this: _Now, log: coverage.Log) -> str:
-    """As planned; else by the usual pause between two questions that were noted."""
+def _next_poll(this: _Now, log: coverage.Log) -> str:
+    """Return the planned time; without a plan, an estimate from the usual interval."""
     plan = _plan(this, log)
     due = plan.next if plan else this.known.due(log)
     if due is None:
@@ -108,19 +110,19 @@ def _next(this: _Now, log: coverage.Log) -> str:
     return f"in {times.ago(due - this.now)}" if due > this.now else "due"
 
 
-def _why(this: _Now, log: coverage.Log) -> str:
+def _reason(this: _Now, log: coverage.Log) -> str:
     plan = _plan(this, log)
     return f"every {times.ago(timedelta(seconds=plan.interval))}: {plan.why}" if plan else ""
 
 
-def _push(this: _Now, log: coverage.Log) -> str:
+def _last_push(this: _Now, log: coverage.Log) -> str:
     since = (this.now - _FORTNIGHT).date()
     newest = this.lake.ask("/".join(("raw", *log)), queries.newest_push, since)
     return f"{times.ago(this.now - newest)} ago" if newest else ""
 
 
-def _health(found: Pushes | None) -> str:
-    """How much of what was polled was pushed too, and what was pushed and never polled."""
+def _push_coverage(found: Pushes | None) -> str:
+    """Return the share of polled events that were pushed too, and how many pushes lack a poll."""
     if found is None:
         return ""
     share = f"{found.both / found.polled:.0%} of polled" if found.polled else "nothing polled"
@@ -138,8 +140,8 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
         row_height=34,
         height="content",
         column_order=(
-            *("integration", "stream", "state", "events", "last_event", "silence", "delay"),
-            *("asked", "next", "why", "shown", "gaps", "rejected", "pushed", "push", "daily"),
+            *("integration", "stream", "state", "events", "last_event", "since_last", "delay"),
+            *("polled", "next", "reason", "shown", "gaps", "rejected", "pushed", "push", "daily"),
         ),
         column_config={
             "integration": column.TextColumn("Integration", width=125),
@@ -149,19 +151,19 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             "last_event": column.DatetimeColumn(
                 "Last event", format="DD MMM HH:mm:ss", timezone=zone
             ),
-            "silence": "Since then",
+            "since_last": "Last event ago",
             "delay": "Delay",
-            "asked": "Asked",
+            "polled": "Last polled",
             "next": "Next poll",
-            "why": "Why then",
-            "shown": column.TextColumn("Shown", alignment="right"),
+            "reason": "Reason",
+            "shown": column.TextColumn("Coverage", alignment="right"),
             "gaps": column.TextColumn("Gaps", alignment="right"),
             "rejected": column.NumberColumn("Rejected", format="localized"),
             "pushed": "Last push",
-            "push": "Pushed",
+            "push": "Push coverage",
             "daily": column.BarChartColumn("Last 14 days", y_min=0, width="medium"),
         },
-        alt="Streams, what they bring and what they do not show",
+        alt="Streams with their state, coverage and volume",
     )
 
 
@@ -174,9 +176,9 @@ def _gaps(this: _Now) -> None:
         for log in this.known.asked_at
         for one in this.known.gaps(log, since, this.now)
     ]
-    st.markdown("### Not seen in the last 14 days")
+    st.markdown("### Coverage gaps, last 14 days")
     if not rows:
-        st.caption("Every stream was asked for all of that time, and answered.")
+        st.caption("No gaps: every stream was fetched completely.")
         return
     names = ["integration", "stream", "since", "until", "long", "reason"]
     zone = session.zone().key
@@ -192,10 +194,10 @@ def _gaps(this: _Now) -> None:
             "stream": "Stream",
             "since": st.column_config.DatetimeColumn("From", timezone=zone, format=_MOMENT),
             "until": st.column_config.DatetimeColumn("To", timezone=zone, format=_MOMENT),
-            "long": "For",
-            "reason": "Why",
+            "long": "Duration",
+            "reason": "Reason",
         },
-        alt="Spans without coverage",
+        alt="Coverage gaps",
     )
 
 
@@ -208,7 +210,7 @@ def _rejected(this: _Now) -> None:
         return
     st.markdown("### Rejected records")
     st.caption(
-        "What could not be read as a record is kept as it came; `auditlake replay` reads it again."
+        "Records that could not be parsed are kept as received; retry them with `auditlake replay`."
     )
     st.dataframe(
         rows,
@@ -222,7 +224,7 @@ def _rejected(this: _Now) -> None:
             "ingested_at": st.column_config.DatetimeColumn(
                 "Arrived", timezone=session.zone().key, format=_MOMENT
             ),
-            "reason": "Why",
+            "reason": "Reason",
             "raw_sha256": "SHA-256",
         },
         alt="The newest rejected records",

@@ -1,1 +1,1 @@
-"""The parts that pages are put together from: each draws one thing and handles its clicks."""
+"""The building blocks of the pages: each draws one thing and handles its clicks."""

@@ -1,4 +1,4 @@
-"""The activity graph with its sentence of totals, the choice of grouping and the legend."""
+"""The activity graph with its totals, grouping control and legend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, coverage, fields, opening, queries, session, times
+from dashboard import charts, coverage, fields, open_lake, queries, session, times
 from dashboard.charts import Series
 from dashboard.coverage import Blind
 from dashboard.lake import Snapshot
@@ -19,13 +19,13 @@ _TOP = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sight:
-    """What the streams that a search is about did not show of its time."""
+class _Coverage:
+    """Gaps in the streams that a search concerns, within its time range."""
 
     blind: tuple[Blind, ...] = ()
     streams: int = 0
     missing: int = 0
-    """How many of them do not show all up to when they were asked last."""
+    """How many of them have gaps before their last poll."""
 
 
 def show(snapshot: Snapshot, query: Query) -> None:
@@ -35,22 +35,22 @@ def show(snapshot: Snapshot, query: Query) -> None:
     stacked = charts.series(
         top, summary.events, field, session.colours(field, [value for value, _ in top])
     )
-    sight = _sight(query)
+    covered = _coverage(query)
     with st.container(border=True, key="activity", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            _totals(summary, sight)
+            _totals(summary, covered)
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
-            _graph(snapshot, query, field, stacked, sight)
+            _graph(snapshot, query, field, stacked, covered)
         with right:
             _legend(field, stacked)
 
 
-def _totals(summary: Summary, sight: _Sight) -> None:
+def _totals(summary: Summary, covered: _Coverage) -> None:
     missing = (
-        f" · <b>{sight.missing}</b> of {sight.streams} streams not seen throughout"
-        if sight.missing
+        f" · <b>{covered.missing}</b> of {covered.streams} streams with coverage gaps"
+        if covered.missing
         else ""
     )
     share = summary.unsuccessful / max(1, summary.events)
@@ -65,6 +65,7 @@ def _totals(summary: Summary, sight: _Sight) -> None:
 
 
 def _group_by() -> None:
+    # The URL decides, not the widget's own memory, which survives Back.
     st.session_state["by"] = session.view().by
     st.segmented_control(
         "Group by",
@@ -82,13 +83,13 @@ def _take_group() -> None:
 
 
 def _graph(
-    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], sight: _Sight
+    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], covered: _Coverage
 ) -> None:
     zone = session.zone()
     edges = times.edges(query.since, query.until, zone)
     top = tuple(one.value for one in stacked if one.value is not None)
     counts = snapshot.ask(queries.activity, query, field, top, edges)
-    # A new key after a zoom, or the old brush would stay on the new axis.
+    # A new key per range: otherwise the old brush would stay on the new axis.
     key = f"graph-{times.show(session.view().range)}"
     st.altair_chart(
         charts.activity(
@@ -97,8 +98,8 @@ def _graph(
             edges,
             (query.since, query.until),
             zone,
-            blind=sight.blind,
-            streams=sight.streams,
+            blind=covered.blind,
+            streams=covered.streams,
         ),
         key=key,
         on_select=lambda: _zoom(key),
@@ -108,15 +109,15 @@ def _graph(
     )
 
 
-def _sight(query: Query) -> _Sight:
-    known = opening.configured().ask("coverage", coverage.known) or coverage.NOTHING
+def _coverage(query: Query) -> _Coverage:
+    known = open_lake.configured().ask("coverage", coverage.known) or coverage.NOTHING
     logs = [log for log in known.asked_at if queries.concerns(query, log[0])]
     until = min(query.until, datetime.now(UTC))
     if query.since >= until:
-        return _Sight()
+        return _Coverage()
     blind = [one for log in logs for one in known.blind(log, query.since, until)]
     missing = sum(bool(known.gaps(log, query.since, until)) for log in logs)
-    return _Sight(blind=tuple(blind), streams=len(logs), missing=missing)
+    return _Coverage(blind=tuple(blind), streams=len(logs), missing=missing)
 
 
 def _zoom(key: str) -> None:
@@ -134,6 +135,7 @@ def _legend(field: str, stacked: tuple[Series, ...]) -> None:
         }
     )
     values = tuple(one.value for one in stacked)
+    # A click arrives as a row index: a new key per list of values drops clicks on an older list.
     key = f"legend-{hashlib.sha256(repr((field, values)).encode()).hexdigest()[:16]}"
     st.dataframe(
         rows,
@@ -149,7 +151,7 @@ def _legend(field: str, stacked: tuple[Series, ...]) -> None:
             "value": st.column_config.TextColumn(fields.label(field), width=140),
             "n": st.column_config.NumberColumn("Events", format="localized", width=64),
         },
-        alt=f"{fields.label(field)}: colours and events; choose one to filter by it",
+        alt=f"{fields.label(field)}: colours and events; select one to filter by it",
     )
 
 

@@ -1,6 +1,6 @@
-"""The pane of one event: what happened, every column, the record as received, what was around.
+"""The details pane of one event: its columns, the raw record and the events around it.
 
-Values are shown by `st.text`, `st.code` and grids only, which render nothing.
+Values are shown only by `st.text`, `st.code` and grids, which don't render markup.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from dashboard import fields, opening, queries, session, times
+from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.state import Opened
-from pipelines.event import EVENTS
+from pipelines.schemas import EVENTS
 
 Event = dict[str, Any]
 Step = Callable[[], None] | None
@@ -44,26 +44,27 @@ _AROUND = {
     "": "All",
 }
 _ENTITIES = {
-    "actor": ("All of this actor", ":material/person_search:"),
-    "source_ip": ("All of this IP", ":material/lan:"),
-    "target": ("All of this target", ":material/target:"),
+    "actor": ("All events by this actor", ":material/person_search:"),
+    "source_ip": ("All events from this IP", ":material/lan:"),
+    "target": ("All events on this target", ":material/target:"),
 }
 _SENSES = ((False, ":material/add:", "Only"), (True, ":material/remove:", "Exclude"))
 _MOST_TARGETS = 20
-_MOST_RAW = 100_000  # characters shown; a browser colours no more in good time
+_MOST_RAW = 100_000  # characters; browsers take too long to highlight more
 
 
 def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
-    """`steps` lead to the next newer and the next older event, where there is one."""
+    """Show the event; `steps` open the next newer and the next older one, None if there is none."""
     event = snapshot.ask(queries.event, opened.date, opened.uid)
     _title(event, *steps)
     if event is None:
-        st.caption("This event is not in the lake (any more). The link may belong to another lake.")
+        st.caption("This event is not in the lake. The link may be outdated or from another lake.")
         return
     session.record("opened", event["event_uid"], 1, snapshot.version)
     st.text(times.stamp(event["time"], session.zone()))
     _entities(event)
     tabs = st.tabs(["Details", "Raw JSON", "Around this event"], key="tab", on_change="rerun")
+    # Only the open tab is computed.
     for tab, panel in zip(tabs, (_columns, _raw, _around), strict=True):
         if tab.open:
             with tab:
@@ -72,9 +73,9 @@ def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
 
 def _title(event: Event | None, newer: Step, older: Step) -> None:
     with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key="pane_title"):
-        said = (event["message"] or event["action"] or "Event") if event else "Event not found"
+        title = (event["message"] or event["action"] or "Event") if event else "Event not found"
         with st.container(key="said"):
-            st.text(said)
+            st.text(title)
         _step("Newer event", ":material/keyboard_arrow_up:", "K", newer)
         _step("Older event", ":material/keyboard_arrow_down:", "J", older)
         st.button(
@@ -101,7 +102,7 @@ def _step(label: str, icon: str, shortcut: str, to: Step) -> None:
 
 
 def _entities(event: Event) -> None:
-    """The ways on to what it is about, across everything that was recorded."""
+    """Show links to all events of the same actor, IP address and target."""
     with st.container(horizontal=True, gap="small", key="entities"):
         for kind, (label, icon) in _ENTITIES.items():
             if value := _value(event, kind):
@@ -110,17 +111,17 @@ def _entities(event: Event) -> None:
 
 def _columns(snapshot: Snapshot, event: Event) -> None:
     row = pl.DataFrame([event], schema=EVENTS).select(map(fields.value, (*_FIRST, *_REST)))
-    said = {name: text for name, text in row.row(0, named=True).items() if text}
+    texts = {name: text for name, text in row.row(0, named=True).items() if text}
     with st.container(key="fields", gap=None):
         for name in _FIRST:
-            if name in said:
-                _field(name, said[name])
+            if name in texts:
+                _field(name, texts[name])
         _targets(event)
         _arrival(event)
         st.caption("All columns")
         for name in _REST:
-            if name in said:
-                _field(name, said[name])
+            if name in texts:
+                _field(name, texts[name])
 
 
 def _field(name: str, text: str) -> None:
@@ -131,7 +132,7 @@ def _field(name: str, text: str) -> None:
 
 
 def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> None:
-    """A value with a plus and a minus; `label` must be harmless as Markdown."""
+    """Show a value with buttons to include or exclude it; `label` must be safe as Markdown."""
     with st.container(horizontal=True, vertical_alignment="center", gap=None):
         st.caption(label, width=104)
         st.text(text, width="stretch")
@@ -147,18 +148,18 @@ def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> Non
 
 
 def _value(event: Event, name: str) -> str:
-    """The very text that a filter on `name` compares."""
+    """Return the text that a filter on `name` compares with."""
     row = pl.DataFrame([event], schema=EVENTS)
     return row.select(fields.value(name)).item() or ""
 
 
 def _targets(event: Event) -> None:
-    """Those after the first, which are found by their names."""
+    """Show the targets after the first; their buttons search for their names."""
     names = [target["name"] for target in (event["targets"] or [])[1:] if target["name"]]
     for number, name in enumerate(names[:_MOST_TARGETS], start=2):
         _target(number, name)
     if len(names) > _MOST_TARGETS:
-        st.caption(f"{len(names) - _MOST_TARGETS:,} more are in the record.")
+        st.caption(f"{len(names) - _MOST_TARGETS:,} more in the raw record.")
 
 
 def _target(number: int, text: str) -> None:
@@ -171,21 +172,21 @@ def _target(number: int, text: str) -> None:
 def _arrival(event: Event) -> None:
     record = _record(event)
     after = times.ago(event["ingested_at"] - event["time"])
-    st.caption("How it arrived")
-    st.text(f"{times.stamp(event['ingested_at'], session.zone())}, {after} after it happened")
+    st.caption("Ingestion")
+    st.text(f"{times.stamp(event['ingested_at'], session.zone())}, {after} after the event")
     st.text(f"raw/{event['integration']}/{event['stream']}, row {event['seq']}")
-    st.text(_provenance(record) if record else "The raw record cannot be found.")
+    st.text(_provenance(record) if record else "Raw record not found.")
 
 
 def _provenance(record: Record) -> str:
     match = "matches" if record.intact() else "DOES NOT MATCH"
-    return f"by {record.via} · SHA-256 {record.raw_sha256[:12]}… {match} the record"
+    return f"via {record.via} · SHA-256 {record.raw_sha256[:12]}… {match} the record"
 
 
 def _raw(snapshot: Snapshot, event: Event) -> None:
     record = _record(event)
     if record is None:
-        st.caption("The raw record cannot be found.")
+        st.caption("Raw record not found.")
         return
     as_received = st.toggle("Byte for byte, as received", key="as_received")
     text = record.raw if as_received else _indented(record.raw)
@@ -203,15 +204,16 @@ def _indented(raw: str) -> str:
 
 def _record(event: Event) -> Record | None:
     try:
-        return opening.configured().record(
+        return open_lake.configured().record(
             event["integration"], event["stream"], event["date"], event["seq"]
         )
+    # Also raised for an integration or stream name that cannot be a folder.
     except OSError:
         return None
 
 
 def _around(snapshot: Snapshot, event: Event) -> None:
-    """Half an hour to either side, whatever the page is filtered by."""
+    """Show the events within half an hour, regardless of the page's filters."""
     names = [name for name in _AROUND if not name or _value(event, name)]
     name = st.segmented_control(
         "Around",
@@ -254,7 +256,7 @@ def _nearby_grid(rows: pl.DataFrame, uid: str) -> None:
             "actor": column.TextColumn("Actor"),
             "integration": column.TextColumn("Integration"),
         },
-        alt="Events around this one; choose one to open it",
+        alt="Events around this one; select one to open it",
     )
 
 

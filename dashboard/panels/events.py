@@ -1,7 +1,7 @@
-"""The table of events, newest first, beside the details of the one that is open.
+"""The table of events, newest first, next to the details of the open one.
 
-A selection in a grid is an index, which means something only for the very rows that were shown:
-the grid's key is a digest of their identities, and its callback carries them along.
+A grid reports a selection as a row index, which is valid only for the rows that were on screen:
+its key is a digest of their identities, and its callback carries them along.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _DEEP = {"success": "#1d3b33", "failure": "#7a2530", "unknown": "#6e4a16"}
 HEIGHT = 520
 
 
+# A fragment: opening an event reruns this table alone.
 @st.fragment
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
     session.rerun_if_stale()
@@ -65,6 +66,7 @@ def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
     opened = session.view().opened
     _mirror(key, places.index(opened) if opened in places else None)
     st.dataframe(
+        # A list, since only multiselect columns can be coloured by value.
         rows.with_columns(pl.concat_list("outcome")),
         key=key,
         on_select=lambda: _pick(key, places),
@@ -99,8 +101,9 @@ def _column_config() -> dict[str, Any]:
 
 
 def _mirror(key: str, row: int | None) -> None:
-    """Tick the row of the open event and no other, whatever opened or closed it."""
+    """Tick the row of the open event and no other, however it was opened or closed."""
     ticked = st.session_state[key]["selection"]["rows"] if key in st.session_state else None
+    # A grid that was off the page has lost its tick, even if the session state still has it.
     if ticked != [row] * (row is not None) or session.newly_shown(key):
         _select(key, row)
 
@@ -112,7 +115,7 @@ def _select(key: str, row: int | None, cell: list[Any] | None = None) -> None:
 
 
 def _pick(key: str, places: list[Opened]) -> None:
-    """A cell, wherever it was clicked, opens its row; only un-ticking a row closes it."""
+    """Open the row of the clicked cell; only clearing a row's tick closes the details."""
     selection = st.session_state[key]["selection"]
     match selection:
         case {"cells": [[row, column], *_]}:
@@ -147,7 +150,7 @@ def _turn(key: str) -> None:
 def _steps(
     opened: Opened, places: list[Opened], number: int, page: Callable[[int], pl.DataFrame]
 ) -> tuple[Step, Step]:
-    """To the next newer and the next older event, over the end of the page too."""
+    """Return the steps to the next newer and next older event, across pages too."""
     if opened not in places:
         return None, None
     place = places.index(opened)
@@ -161,6 +164,6 @@ def _step(places: list[Opened], place: int, number: int) -> Step:
 
 
 def _over(page: Callable[[int], pl.DataFrame], number: int, end: int) -> Step:
-    """To the first or last event of another page; None where there is no such page."""
+    """Return the step to the first or last event of another page; None if there is no such page."""
     places = _places(page(number)) if number else []
     return _step(places, end, number) if places else None

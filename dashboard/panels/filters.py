@@ -1,4 +1,4 @@
-"""The search box, the filters with their counts, and a chip for each filter that is set."""
+"""The search box, the filters with their counts, and one chip per active filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def show(snapshot: Snapshot, query: Query) -> None:
         more = list(fields.MORE_FILTERS)
         _popover(_with_count("More", more), "more", more, snapshot, query)
     for name in search.unknown_fields(query.text):
-        st.caption(f"There is no field {escaping.markdown(name)}; it was searched for as text.")
+        st.caption(f"Unknown field {escaping.markdown(name)}: searched for as text.")
     if query.filters or query.text or query.held:
         _chips(query)
 
@@ -49,7 +49,7 @@ def _with_count(label: str, names: list[str]) -> str:
 
 
 def _popover(label: str, key: str, names: list[str], snapshot: Snapshot, query: Query) -> None:
-    """Values are counted only while it is open."""
+    """Show a menu of filters; values are counted only while it is open."""
     with st.popover(label, key=f"filter_{key}", on_change="rerun") as popover:
         if popover.open:
             for field in names:
@@ -60,6 +60,7 @@ def _values(field: str, snapshot: Snapshot, query: Query) -> None:
     sense_key, values_key = f"sense_{field}", f"values_{field}"
     view = session.view()
     if sense_key not in st.session_state:
+        # The first time, start with "is not" if there are only exclusions.
         only_negated = view.chosen(field, negated=True) and not view.chosen(field, negated=False)
         st.session_state[sense_key] = "is not" if only_negated else "is"
     negated = st.session_state[sense_key] == "is not"
@@ -71,6 +72,7 @@ def _values(field: str, snapshot: Snapshot, query: Query) -> None:
     st.session_state[values_key] = chosen
     st.multiselect(
         fields.label(field),
+        # Chosen values stay options even if no event has them: Streamlit rejects unknown ones.
         [*counts, *(value for value in chosen if value not in counts)],
         key=values_key,
         format_func=lambda value: f"{fields.shown(value)}  ·  {counts.get(value, 0):,}",

@@ -1,4 +1,4 @@
-"""The line above everything: freshness, live, the span of time, sharing and export."""
+"""The top bar: freshness, live mode, time range, saved views and export."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from dashboard import escaping, exports, notes, opening, session, state, times
+from dashboard import access_log, escaping, exports, open_lake, session, state, times
 from dashboard.exports import Wish
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
 
-_MOST_VIEWS = 10_000  # rows of the table, of which each name has some
+_MOST_VIEWS = 10_000  # rows read; each save or removal adds one
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
 
 
@@ -29,19 +29,22 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
 
 
 def _watch(snapshot: Snapshot) -> None:
+    """Check for a newer version every 30 s, in live mode every 3 s."""
+    # A fragment of its own: checking for a version does not rerun the page.
     every = timedelta(seconds=3 if st.session_state.get("live") else 30)
     st.fragment(_freshness, run_every=every)(snapshot)
 
 
 def _freshness(snapshot: Snapshot) -> None:
-    """The newest version against the one shown; rows under an open event are never moved."""
+    """Show or offer a newer version; the rows around an open event are never replaced unasked."""
     session.rerun_if_stale()
-    newest = opening.configured().look()
+    newest = open_lake.configured().look()
     if newest is None or newest.version == snapshot.version:
-        _calm(snapshot)
+        _up_to_date(snapshot)
     elif st.session_state.get("live") and not session.view().opened:
         session.rerun()
     else:
+        # Compaction and renormalising make a new version without new rows.
         new = newest.rows - snapshot.rows
         label = f"{new:,} new event{'s' * (new != 1)}" if new > 0 else "Newer version"
         st.button(
@@ -49,15 +52,15 @@ def _freshness(snapshot: Snapshot) -> None:
             icon=":material/arrow_upward:",
             type="primary",
             key="show_new",
-            on_click=_look_anew,
+            on_click=_show_newest,
         )
 
 
-def _look_anew() -> None:
+def _show_newest() -> None:
     session.ask(session.view())
 
 
-def _calm(snapshot: Snapshot) -> None:
+def _up_to_date(snapshot: Snapshot) -> None:
     dot = '<span class="live-dot"></span> ' if st.session_state.get("live") else ""
     age = times.ago(datetime.now(UTC) - snapshot.committed_at)
     st.html(
@@ -76,7 +79,7 @@ def _span_of_time(query: Query) -> None:
 
 
 def _presets() -> None:
-    """A key for each span: a closed menu's old choice would be taken for a new one later."""
+    """Show the relative ranges, with a key per range: a closed menu would replay its old choice."""
     shown = times.show(session.view().range)
     key = f"preset-{shown}"
     st.pills(
@@ -98,6 +101,7 @@ def _take_preset(key: str) -> None:
 def _absolute(query: Query) -> None:
     zone = session.zone()
     since, until = (end.astimezone(zone).replace(tzinfo=None) for end in (query.since, query.until))
+    # Keys depend on the range, or the inputs would keep their old values.
     suffix = times.show(session.view().range)
     keys = f"since-{suffix}", f"until-{suffix}"
     with st.form("absolute", border=False):
@@ -127,12 +131,12 @@ def _take_zone(key: str) -> None:
 
 
 def _held() -> None:
-    """A search of what the lake held at another time, as an investigator of then saw it."""
+    """Let the user search the lake as it was at another time, without later arrivals."""
     zone, held = session.zone(), session.view().held
     shown = held.astimezone(zone).replace(tzinfo=None) if held else None
     key = f"held-{times.instant(held) if held else ''}"
     st.datetime_input(
-        "As of (what the lake held then)",
+        "As of (without later arrivals)",
         shown,
         step=60,
         key=key,
@@ -156,12 +160,12 @@ def _views() -> None:
 
 
 def _saved() -> None:
-    known = notes.saved(opening.configured().views.newest(_MOST_VIEWS))
+    known = access_log.saved(open_lake.configured().views.newest(_MOST_VIEWS))
     if not known:
-        st.caption("None yet. A saved view is a name for this page's address.")
+        st.caption("No saved views yet. Save this one to return to it by name.")
     for place, (name, address) in enumerate(known):
         with st.container(horizontal=True, vertical_alignment="center", key=f"saved_{place}"):
-            # A link to the page one is on already would leave its address as it was.
+            # Not a link: one to the current page would not change its address.
             st.button(
                 escaping.markdown(name),
                 key=f"view_{place}",
@@ -174,20 +178,20 @@ def _saved() -> None:
                 icon=":material/close:",
                 key=f"forget_{place}",
                 type="tertiary",
-                on_click=_name,
+                on_click=_save_as,
                 args=(name, ""),
             )
 
 
 def _save() -> None:
     if name := st.session_state["view_name"].strip():
-        _name(name, urlencode(state.params(session.view()), doseq=True))
+        _save_as(name, urlencode(state.params(session.view()), doseq=True))
 
 
-def _name(name: str, address: str) -> None:
-    """An empty address takes the name away."""
-    opening.configured().views.add(
-        datetime.now(UTC), who=opening.visitor(), name=name, address=address
+def _save_as(name: str, address: str) -> None:
+    """Save `address` under `name`; an empty address removes the name."""
+    open_lake.configured().views.add(
+        datetime.now(UTC), who=open_lake.visitor(), name=name, address=address
     )
 
 
@@ -201,12 +205,12 @@ def _export(snapshot: Snapshot, query: Query, total: int) -> None:
 
 
 def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
-    """Plain links, so that the browser itself takes the file in, however long it is."""
+    """Show plain links, so that the browser itself saves the file, whatever its size."""
     wish = Wish(
-        lake=opening.configured(),
+        lake=open_lake.configured(),
         snapshot=snapshot,
         query=query,
-        who=opening.visitor(),
+        who=open_lake.visitor(),
         address=state.search(session.view()),
         total=total,
     )

@@ -1,4 +1,4 @@
-"""What is said where there is nothing to show, and what to do about it."""
+"""Messages for when there is nothing to show, each with a next step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import streamlit as st
 
-from dashboard import opening, session, times
+from dashboard import open_lake, session, times
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
 from dashboard.state import View
@@ -18,20 +18,19 @@ _log = logging.getLogger(__name__)
 def no_lake() -> None:
     with notice(":material/inbox:", "No events yet"):
         st.caption(
-            "No events yet: once `auditlake poll` or `auditlake up` has collected some, "
-            "they appear here.",
+            "Events appear here once `auditlake poll` or `auditlake up` has collected some.",
             width="content",
         )
-        st.button("Look again", key="look_again")
+        st.button("Refresh", key="look_again")
 
 
 def unreadable(error: BaseException) -> None:
-    """The class of the failure only: its text may hold addresses and credentials."""
+    """Show only the class of the error: its text may contain addresses and credentials."""
     _log.warning("the lake cannot be read: %s", type(error).__name__)
-    opening.unguarded().forget()
+    open_lake.unguarded().forget()
     with notice(":material/error:", "The lake cannot be read"):
         st.caption(
-            "The store did not answer as it should, or a file is damaged. Check `[lake]` in "
+            "The object store returned an error, or a file is damaged. Check `[lake]` in "
             f"auditlake.toml and run `auditlake doctor`. ({type(error).__name__})",
             width="content",
         )
@@ -39,8 +38,8 @@ def unreadable(error: BaseException) -> None:
 
 
 def misconfigured(error: Exception) -> None:
-    """Its text names keys and never a value."""
-    with notice(":material/settings_alert:", "The configuration has to be changed"):
+    """Show the error, whose text names settings but never their values."""
+    with notice(":material/settings_alert:", "Invalid configuration"):
         st.text(str(error))
         st.button("Try again", key="try_again")
 
@@ -49,9 +48,9 @@ def no_match(query: Query, snapshot: Snapshot) -> None:
     zone = session.zone()
     since, until = (times.stamp(end, zone) for end in (query.since, query.until))
     with notice(":material/search_off:", "No events match"):
-        st.caption(f"Nothing from {since} to {until} matches.", width="content")
+        st.caption(f"No events from {since} to {until} match this search.", width="content")
         newest = f"{snapshot.days[-1]:%d %b %Y}"
-        st.caption(f"The newest event in the lake is of {newest} (UTC).", width="content")
+        st.caption(f"The most recent event is from {newest} (UTC).", width="content")
         with st.container(horizontal=True, horizontal_alignment="center"):
             if query.text or query.filters or query.held:
                 st.button("Clear filters", on_click=clear, key="empty_clear")

@@ -1,1 +1,1 @@
-"""One module a service: a file put here, with an INTEGRATION in it, is a new integration."""
+"""One module per service: any module here that defines INTEGRATION is an integration."""

@@ -1,8 +1,8 @@
 """Atlassian Guard: the audit log of an Atlassian organisation.
 
-The events stream is ordered by processing time, so a late event is never passed over, and its
-cursor comes on the last page too. History is walked from the newest backwards. In a round in which
-the stream is refused, the older query is asked by windows of event time instead.
+The events stream is ordered by processing time, so late events are never skipped, and even its last
+page has a cursor. History is read newest first. If the stream is refused in a round, that round
+falls back to the older query, in windows of event time.
 https://developer.atlassian.com/cloud/admin/organization/rest/api-group-events/
 """
 
@@ -18,24 +18,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, pushing, records
 from pipelines.errors import Refused, Unavailable
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Delivery,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Look,
-    Manners,
-    Page,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, geo, json_records, webhook_auth
+from pipelines.sdk import windows as sdk_windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
@@ -45,7 +34,7 @@ _LAG = timedelta(days=1)
 _OVERLAP = timedelta(days=2)
 _GONE = (400, 404, 410)
 _NOT_OFFERED = (403, 404, 405, 410)
-_STEPS = coverage.ladder(
+_STEPS = sdk_windows.ladder(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -61,20 +50,20 @@ class Settings(IntegrationSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the stream is; or, where it is refused, where the windows are."""
+    """Position in the events stream and, where it is refused, in the windows."""
 
     since: int
-    """The present is read from here, in milliseconds, where its cursor is lost."""
+    """Unix time in milliseconds from which live reading restarts if its cursor is lost."""
     live: str | None = None
-    """The cursor of the present."""
+    """The live cursor."""
     history: list[int] | None = None
-    """Milliseconds from, to: still to be read, from its end to its beginning."""
+    """From and to in milliseconds: still to be read, from the end to the beginning."""
     back: str | None = None
-    """The cursor of the history."""
+    """The cursor in the history."""
     windows: str | None = None
-    """The place in windows of event time, while the stream is refused."""
+    """The cursor in windows of event time, while the stream is refused."""
     bounded: bool = False
-    """Nothing but the windows is to be read: they end by themselves."""
+    """Read the windows of one span only."""
 
 
 def _begin(since: datetime, now: datetime) -> Cursor:
@@ -84,7 +73,7 @@ def _begin(since: datetime, now: datetime) -> Cursor:
 
 
 def _between(span: Span, now: datetime) -> Cursor:
-    windows = coverage.between(_STEPS)(span, now)
+    windows = sdk_windows.between(_STEPS)(span, now)
     return _dump(Place(since=_milliseconds(now), windows=windows, bounded=True))
 
 
@@ -103,7 +92,7 @@ class Walk:
     def _offered(
         self, client: httpx.Client, place: Place, now: datetime
     ) -> Generator[Page, None, bool]:
-        """The pages of the stream, and whether there is one."""
+        """Yield the pages of the events stream; return False if the service refuses it."""
         try:
             yield from self._stream(client, replace(place, windows=None), now)
         except Refused as error:
@@ -114,12 +103,12 @@ class Walk:
 
     def _windows(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
         since = place.history[0] if place.history else _without_cursor(place)
-        windows = place.windows or coverage.begin(_STEPS)(_time(since), now)
-        for page in coverage.pages(_STEPS, self._window)(client, windows, now):
+        windows = place.windows or sdk_windows.begin(_STEPS)(_time(since), now)
+        for page in sdk_windows.pages(_STEPS, self._window)(client, windows, now):
             yield replace(page, cursor=_dump(replace(place, windows=page.cursor)))
 
     def _stream(self, client: httpx.Client, place: Place, now: datetime) -> Iterator[Page]:
-        """The present, to an empty page, since its cursor never ends; then history."""
+        """Yield live pages up to an empty one, since the cursor never ends; then history."""
         began, more = place.since, True
         while more:
             found, after = self._present(client, place)
@@ -132,12 +121,12 @@ class Walk:
             yield page
 
     def _present(self, client: httpx.Client, place: Place) -> tuple[list[bytes], str | None]:
-        """Records and the cursor after them; by time where there is no cursor, or a lost one."""
-        anew: _Query = {"from": _without_cursor(place)}
-        return self._resumed(client, place.live, {"sortOrder": "asc"}, anew)
+        """Return live records and the cursor after them; without a valid cursor, read by time."""
+        by_time: _Query = {"from": _without_cursor(place)}
+        return self._resumed(client, place.live, {"sortOrder": "asc"}, by_time)
 
     def _past(self, client: httpx.Client, place: Place) -> tuple[Page, Place]:
-        """A page of history, and the place after it."""
+        """Return a page of history and the position after it."""
         assert place.history  # noqa: S101 the caller looked
         since, until = place.history
         bounds: _Query = {"sortOrder": "desc", "from": since, "to": until}
@@ -150,34 +139,35 @@ class Walk:
         return Page(records=found, cursor=_dump(place), covers=covers, milestone=True), place
 
     def _resumed(
-        self, client: httpx.Client, cursor: str | None, asked: _Query, anew: _Query
+        self, client: httpx.Client, cursor: str | None, query: _Query, restart: _Query
     ) -> tuple[list[bytes], str | None]:
-        """What follows a cursor; without one, or where it is no longer known, what `anew` asks."""
+        """Return the page after a cursor; if it is missing or refused, add `restart` instead."""
         if cursor:
             try:
-                return self._ask(client, {**asked, "cursor": cursor})
+                return self._events(client, {**query, "cursor": cursor})
             except Refused as error:
                 if error.status not in _GONE:
                     raise
-        return self._ask(client, {**asked, **anew})
+        return self._events(client, {**query, **restart})
 
-    def _ask(self, client: httpx.Client, asked: _Query) -> tuple[list[bytes], str | None]:
-        return self._get(client, "events-stream", asked)
+    def _events(self, client: httpx.Client, query: _Query) -> tuple[list[bytes], str | None]:
+        return self._get(client, "events-stream", query)
 
     def _get(
-        self, client: httpx.Client, name: str, asked: _Query
+        self, client: httpx.Client, name: str, query: _Query
     ) -> tuple[list[bytes], str | None]:
-        """As many a page as others ask for; where that is refused, as many as is documented."""
+        """Return one page and the cursor after it."""
         path = f"{self._path}/{name}"
+        # 500 per page works in practice; where it is refused, use the documented limit.
         try:
-            return _answer(client.get(path, params={"limit": _LIMIT, **asked}))
+            return _answer(client.get(path, params={"limit": _LIMIT, **query}))
         except Refused as error:
             if error.status != httpx.codes.BAD_REQUEST or b"limit" not in error.body.lower():
                 raise
-        return _answer(client.get(path, params={"limit": _DOCUMENTED_LIMIT, **asked}))
+        return _answer(client.get(path, params={"limit": _DOCUMENTED_LIMIT, **query}))
 
     def _window(self, client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        """The older query: newest first, up to a page without a cursor."""
+        """Yield the pages of the older query, newest first, up to one without a cursor."""
         parameters: _Query = {
             "from": _milliseconds(span.since),
             "to": _milliseconds(span.until) + 1000,
@@ -203,22 +193,22 @@ class _Processed(msgspec.Struct):
 
 
 def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
-    """The records and the cursor after them. Raises Unavailable for an answer that is none."""
-    answer = records.members(response.content)
+    """Return the records and the cursor after them. Raises Unavailable if there is no data."""
+    answer = json_records.members(response.content)
     if "data" not in answer:
-        raise Unavailable("atlassian answered 200 without data; will be asked again")
-    found = [] if answer["data"] == b"null" else records.elements(answer["data"])
+        raise Unavailable("atlassian answered 200 without data; the next round retries")
+    found = [] if answer["data"] == b"null" else json_records.elements(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
     return found, meta.next if meta else None
 
 
 def _without_cursor(place: Place) -> int:
-    """Where to read from by time; where a cursor is lost, what came late is read again."""
+    """Return the time to restart from: further back by _LAG if a cursor was lost."""
     return place.since - (_LAG // timedelta(milliseconds=1) if place.live else 0)
 
 
 def _processed(found: Sequence[bytes], before: int) -> int:
-    """The processing time of the last record, in milliseconds; what it was where none says so."""
+    """Return the processing time of the last record in milliseconds, or else `before`."""
     if not found:
         return before
     try:
@@ -248,7 +238,7 @@ _BY_TOKEN = {"api-token": "api_key", "connect-token": "application", "oauth": "a
 
 
 def _actor_type(actor: Any) -> str | None:
-    """Who acts by a token or an app is not a person at work; all others are people."""
+    """Return the actor's type; actions by a token or an app are not those of a "user"."""
     if not isinstance(actor, dict):
         return None
     if actor.get("app"):
@@ -260,7 +250,7 @@ def _actor_type(actor: Any) -> str | None:
 
 
 def _outcome(action: Any) -> str:
-    """The log is of what was done; where it was only tried, the action's name says so."""
+    """Return "failure" if the action's name contains "fail"; the log has no other outcome."""
     return "failure" if isinstance(action, str) and "fail" in action else "unknown"
 
 
@@ -278,10 +268,10 @@ _NAMES = ("name", "groupName", "issueKeyOrId", "siteName", "siteHostName", "emai
 
 
 def _target(thing: dict[str, Any]) -> dict[str, Any]:
-    said = thing.get("attributes")
+    attributes = thing.get("attributes")
     name = None
-    if isinstance(said, dict):
-        name = next((said[key] for key in _NAMES if said.get(key)), None)
+    if isinstance(attributes, dict):
+        name = next((attributes[key] for key in _NAMES if attributes.get(key)), None)
     return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 
@@ -293,7 +283,7 @@ COLUMNS: Columns = {
     "actor_type": Field(_actor_type, "attributes.actor"),
     "targets": Field(_targets, "attributes.context", "attributes.container"),
     "outcome": Field(_outcome, "attributes.action"),
-    "source_ip": Field(places.address, "attributes.location.ip"),
+    "source_ip": Field(geo.address, "attributes.location.ip"),
     "city": "attributes.location.city",
     "country": "attributes.location.countryName",
     "message": "message.content",
@@ -329,10 +319,11 @@ def _pause(response: httpx.Response) -> float:
 
 
 def _until_reset(response: httpx.Response) -> float:
-    """X-RateLimit-Reset is a time in ISO 8601, at times cut to the minute: then to its end."""
+    """Return the seconds until X-RateLimit-Reset, an ISO 8601 time."""
     try:
         reset = datetime.fromisoformat(response.headers["X-RateLimit-Reset"])
         reset = reset if reset.tzinfo else reset.replace(tzinfo=UTC)
+        # Sometimes cut to the minute: then wait until that minute is over.
         vague = _MINUTE if reset.second == reset.microsecond == 0 else 0.0
         return vague + server_seconds(response, reset.timestamp())
     except (KeyError, TypeError, ValueError):
@@ -343,7 +334,7 @@ def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
             return (
-                "the API key is wrong, expired (they last a year at most) or of another "
+                "the API key is wrong, has expired (after a year at most) or belongs to another "
                 "organisation: create one in admin.atlassian.com > Settings > API keys"
             )
         case 403:
@@ -352,25 +343,25 @@ def _advice(response: httpx.Response) -> str | None:
                 "Standard, Guard Premium or Cloud Enterprise plan"
             )
         case 404:
-            return "there is no such organisation: set org_id to the id in admin.atlassian.com/o/ID"
+            return "organisation not found: set org_id to the id in admin.atlassian.com/o/ID"
     return None
 
 
-def _told(_: Settings, delivery: Delivery) -> list[Look]:
-    """The body is not documented, so it is believed for a hint only: one event or a list."""
+def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+    """Return a hint and no records, because the body (one event or a list) is not documented."""
     several = delivery.body.lstrip().startswith(b"[")
-    told = records.elements(delivery.body) if several else [delivery.body]
+    events = json_records.elements(delivery.body) if several else [delivery.body]
     if not several:
-        records.members(delivery.body)
-    return [Look(stream="events", told=told)]
+        json_records.members(delivery.body)
+    return [Look(stream="events", told=events)]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
-    read=_told,
+    authentic=webhook_auth.authorised,
+    read=_hints,
     steps=(
         "Open admin.atlassian.com > your organization > Insights (or Security) > Audit log > "
-        "Settings > Webhook. It takes Guard Premium or an Enterprise plan; three are allowed.",
+        "Settings > Webhook. This needs Guard Premium or an Enterprise plan; three are allowed.",
         "URL: {address}",
         "Authorization header: Bearer {secret}",
         "Save, and press the test button.",

@@ -1,9 +1,9 @@
 """Cloudflare audit logs, version 1 and version 2, of one account.
 
-Both are asked by windows of event time, oldest first, so that rows that come meanwhile do not shift
-the pages. Version 2 has most products, version 1 has old and new values and the longer history;
-Cloudflare advises to run both. Where edges of a window belong is not documented, so each window is
-asked a second beyond its end.
+Both are queried in windows of event time, oldest first, so that new rows do not shift the pages.
+Version 2 covers most products, version 1 has old and new values and the longer history; Cloudflare
+recommends running both. Whether the ends of a window are inclusive is not documented, so each query
+reaches a second beyond the end.
 https://developers.cloudflare.com/fundamentals/account/account-security/review-audit-logs/
 """
 
@@ -19,27 +19,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines import auth, coverage, places, pushing, records
-from pipelines.coverage import Read
 from pipelines.errors import Unavailable
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Columns,
-    Delivery,
-    Endpoint,
-    Enrolment,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Known,
-    Manners,
-    Push,
-    Pushed,
-    Span,
-    Stream,
-    Subscription,
-)
+from pipelines.sdk import auth, geo, json_records, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.push import Delivery, Endpoint, Enrolment, Known, Push, Pushed, Subscription
+from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -48,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)
-_STEPS = coverage.ladder(
+_STEPS = windows.ladder(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -70,9 +56,10 @@ class _Info(msgspec.Struct):
 
 
 def _pages(path: str) -> Read:
-    """Version 1 counts pages: an empty one is the last, or one that repeats the page before."""
+    """Return the reader of version 1, which numbers its pages."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
+        # The last page is empty, or repeats the page before it.
         number, found, before = 0, [b""], list[bytes]()
         while found and found != before:
             number, before = number + 1, found
@@ -84,13 +71,14 @@ def _pages(path: str) -> Read:
 
 
 def _cursors(path: str) -> Read:
-    """Version 2 gives a cursor, which the documentation and the vendor's client put elsewhere."""
+    """Return the reader of version 2, which has cursors."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
         parameters = {**_window(span), "limit": _LIMIT}
         while True:
             found, info = _result(client.get(path, params=parameters))
             yield found
+            # The documentation and the vendor's client disagree on where the cursor is.
             cursor = info.cursor or (info.cursors and info.cursors.after)
             if not found or not cursor or cursor == parameters.get("cursor"):
                 return
@@ -112,11 +100,11 @@ def _rfc_3339(time: datetime) -> str:
 
 
 def _result(response: httpx.Response) -> tuple[list[bytes], _Info]:
-    """The records and where the next page is. Raises Unavailable for an answer that is none."""
-    answer = records.members(response.content)
+    """Return the records and the paging info. Raises Unavailable if there is no result."""
+    answer = json_records.members(response.content)
     if answer.get("success") == b"false" or "result" not in answer:
-        raise Unavailable("cloudflare answered 200 without a result; will be asked again")
-    found = [] if answer["result"] == b"null" else records.elements(answer["result"])
+        raise Unavailable("cloudflare answered 200 without a result; the next round retries")
+    found = [] if answer["result"] == b"null" else json_records.elements(answer["result"])
     info = answer.get("result_info", b"null")
     return found, msgspec.json.decode(info, type=_Info | None, strict=False) or _Info()
 
@@ -133,7 +121,7 @@ _BY_KEY = ("api_key", "api_token", "origin_ca_key")
 
 
 def _time(when: Any) -> Any:
-    """RFC 3339; or, of Logpush, Unix time in seconds or nanoseconds, a number or a text."""
+    """Return RFC 3339 text, or the datetime of Logpush's Unix time in seconds or nanoseconds."""
     if isinstance(when, str) and when.isdecimal():
         when = int(when)
     if not isinstance(when, int):
@@ -157,31 +145,31 @@ def _actor_name(email: Any, kind: Any, token: Any = None) -> Any:
 
 
 def _outcome(result: Any) -> str:
-    """True, "success" and their opposites; a missing result says nothing."""
-    said = str(result).lower()
-    if said in ("true", "success"):
+    """Return the outcome of a result, which is a boolean, "success", "failure" or missing."""
+    text = str(result).lower()
+    if text in ("true", "success"):
         return "success"
-    return "failure" if said in ("false", "failure") else "unknown"
+    return "failure" if text in ("false", "failure") else "unknown"
 
 
 def _reason(result: Any, info: Any) -> Any:
     return info if _outcome(result) == "failure" else None
 
 
-def _targets_1(  # noqa: PLR0917 one a path
+def _targets_1(  # noqa: PLR0917 one per path
     id_: Any, kind: Any, new: Any, old: Any, zone: Any, token_id: Any, token: Any
 ) -> list[dict[str, Any]]:
-    """`new` and `old`: what the thing is called after and before, as DNS records are."""
+    """Return the targets; `new` and `old` are the names after and before a change."""
     found = _thing_in_zone(id_, new or old, kind, None, zone)
     if token_id or token:
         found.append({"id": token_id, "name": token, "type": "token"})
     return found
 
 
-def _targets_2(  # noqa: PLR0917 one a path
-    id_: Any, kind: Any, product: Any, asked: Any, answered: Any, zone_id: Any, zone: Any
+def _targets_2(  # noqa: PLR0917 one per path
+    id_: Any, kind: Any, product: Any, requested: Any, answered: Any, zone_id: Any, zone: Any
 ) -> list[dict[str, Any]]:
-    return _thing_in_zone(id_, asked or answered, kind or product, zone_id, zone)
+    return _thing_in_zone(id_, requested or answered, kind or product, zone_id, zone)
 
 
 def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:
@@ -211,7 +199,7 @@ AUDIT_LOGS: Columns = {
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
-    "source_ip": Field(places.address, "actor.ip|ActorIP"),
+    "source_ip": Field(geo.address, "actor.ip|ActorIP"),
 }
 
 AUDIT_LOGS_V2: Columns = {
@@ -236,7 +224,7 @@ AUDIT_LOGS_V2: Columns = {
         "zone.name|ZoneName",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
-    "source_ip": Field(places.address, "actor.ip_address|ActorIPAddress"),
+    "source_ip": Field(geo.address, "actor.ip_address|ActorIPAddress"),
     "user_agent": "raw.user_agent|Raw.user_agent",
     "message": "action.description|ActionDescription",
     "correlation_id": "raw.cf_ray_id|Raw.cf_ray_id",
@@ -268,10 +256,10 @@ def _both(account_id: str) -> tuple[Stream, ...]:
 
 def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
     return Stream(
-        begin=coverage.begin(_STEPS),
-        pages=coverage.pages(_STEPS, read, ordered_by),
-        between=coverage.between(_STEPS),
-        learn=coverage.learn(_STEPS),
+        begin=windows.begin(_STEPS),
+        pages=windows.pages(_STEPS, read, ordered_by),
+        between=windows.between(_STEPS),
+        learn=windows.learn(_STEPS),
         target_rank={"token": 0},
         keeps=_KEEPS,
         lag=_LAG,
@@ -285,13 +273,14 @@ def _streams(settings: Settings | None) -> tuple[Stream, ...]:
 
 
 def _pause(response: httpx.Response) -> float:
-    """What is used up is waited out: one request too many blocks all for five minutes."""
+    """Return the seconds until the reset once the limit is used up."""
+    # One request too many blocks the whole account for five minutes.
     used_up = response.headers.get("x-ratelimit-remaining") == "0"
     return _until_reset(response) if used_up else 0.0
 
 
 def _until_reset(response: httpx.Response) -> float:
-    """x-ratelimit-reset is a date as in RFC 1123; where there is none, a block's whole length."""
+    """Return the seconds until x-ratelimit-reset (an RFC 1123 date), or else a whole block."""
     try:
         reset = parsedate_to_datetime(response.headers["x-ratelimit-reset"])
         return min(_BLOCKED, server_seconds(response, reset.timestamp()))
@@ -301,7 +290,7 @@ def _until_reset(response: httpx.Response) -> float:
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
-        case 400 if b"6003" not in response.content:  # it is not about the headers
+        case 400 if b"6003" not in response.content:  # 6003: invalid request headers
             return None
         case 400 | 401:
             return (
@@ -316,13 +305,13 @@ def _advice(response: httpx.Response) -> str | None:
                 "Account Settings: Read for this account"
             )
         case 404:
-            return "there is no such account: set account_id to the id on the account's overview"
+            return "account not found: set account_id to the id on the account's overview page"
     return None
 
 
 _TEST = {"content": "tests"}
 _FIELDS = {
-    # dataset, which is the stream's name -> its fields
+    # Dataset (also the stream's name) -> its fields.
     "audit_logs": "ActionResult ActionType ActorEmail ActorID ActorIP ActorType ID Interface "
     "Metadata NewValue OldValue OwnerID ResourceID ResourceType When",
     "audit_logs_v2": "AccountID AccountName ActionDescription ActionResult ActionTimestamp "
@@ -333,18 +322,19 @@ _FIELDS = {
 
 
 class _Pushed(msgspec.Struct):
-    """What tells the two datasets apart."""
+    """The field that distinguishes the two datasets."""
 
     id_2: str | None = msgspec.field(default=None, name="AuditLogID")
 
 
 def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
-    """A job's first upload is a test."""
+    """Return the pushed records by stream, without the test upload of a new job."""
     found: dict[str, list[bytes]] = {"audit_logs": [], "audit_logs_v2": []}
-    for line in records.lines(delivery.body):
-        if not records.whole(line):
-            raise records.Malformed("a line is cut short")
-        if len(line) > 64 or records.load(line) != _TEST:
+    for line in json_records.lines(delivery.body):
+        if not json_records.whole(line):
+            raise json_records.Malformed("a line is truncated")
+        # The length is checked first, to avoid parsing every record.
+        if len(line) > 64 or json_records.load(line) != _TEST:
             found["audit_logs_v2" if _is_second(line) else "audit_logs"].append(line)
     return [Pushed(stream=name, records=lines) for name, lines in found.items() if lines]
 
@@ -363,7 +353,8 @@ def _jobs(settings: Settings) -> str:
 def _register(
     settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
 ) -> Known:
-    """A job for each dataset; those that were there are replaced, and so tried again."""
+    """Create one job per dataset, replacing existing ones."""
+    # A new job makes Cloudflare test the destination again.
     _remove(settings, client, endpoint, known)
     for stream in endpoint.streams:
         client.post(_jobs(settings), json=_job(endpoint, stream))
@@ -371,11 +362,11 @@ def _register(
 
 
 def _job(endpoint: Endpoint, dataset: str) -> dict[str, Any]:
-    given = urllib.parse.quote(f"Bearer {endpoint.secret.get_secret_value()}", safe="")
+    header = urllib.parse.quote(f"Bearer {endpoint.secret.get_secret_value()}", safe="")
     return {
         "name": f"auditlake-{endpoint.name}-{dataset}".replace("_", "-"),
         "dataset": dataset,
-        "destination_conf": f"{endpoint.address}?header_Authorization={given}",
+        "destination_conf": f"{endpoint.address}?header_Authorization={header}",
         "enabled": True,
         "output_options": {
             "field_names": _FIELDS[dataset].split(),
@@ -388,7 +379,8 @@ def _job(endpoint: Endpoint, dataset: str) -> dict[str, Any]:
 
 
 def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known) -> Known:
-    """The jobs that push to this address; what else their destination holds is secret."""
+    """Return the jobs that push to this address."""
+    # The query of a destination contains the secret: compare only the part before it.
     return [
         Subscription(
             stream=str(job.get("dataset")),
@@ -407,9 +399,9 @@ def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known:
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_pushed,
-    # Which one Logpush sends is not documented.
+    # Cloudflare does not document which of these Logpush sends.
     media_types=frozenset(
         {
             "",

@@ -1,7 +1,7 @@
-"""Microsoft Entra ID: sign-ins of four kinds, directory audits and provisioning, by Graph.
+"""Microsoft Entra ID: four kinds of sign-ins, directory audits and provisioning, from Graph.
 
-Logs are asked for by event time, newest first, an oldest and a newest time to a question. Sign-ins
-are published again when they change (risk, a second factor), so raw keeps every version.
+Logs are queried in ranges of event time, newest first. Sign-ins are published again when they
+change (risk, a second factor), so raw keeps every version.
 https://learn.microsoft.com/graph/api/resources/azure-ad-auditlog-overview
 """
 
@@ -20,31 +20,23 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, coverage, paging, records
 from pipelines.errors import Refused, TooSlow, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Field,
-    Guide,
-    Integration,
-    Manners,
-    Page,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, links, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _KEEPS = timedelta(days=30)
 _LAG = timedelta(days=1)
 _SETTLE = timedelta(minutes=15)
-_FIRST = coverage.ladder(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
-# All of the history is one question, which goes on at the page where it was interrupted.
+_FIRST = windows.ladder(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
+# The whole history is one query, which resumes at the page where it was interrupted.
 _THEN = replace(_FIRST, window=_KEEPS)
 _NONE = timedelta(0)
 _LEAST = timedelta(hours=1)
 _PARTS = 8
-_ASKING = {"Prefer": "include-unknown-enum-members"}
+# Without it, Graph reports newer enum members as unknownFutureValue.
+_HEADERS = {"Prefer": "include-unknown-enum-members"}
 
 _GRAPH = "https://graph.microsoft.com"
 _LOGIN = "https://login.microsoftonline.com"
@@ -88,39 +80,40 @@ def _auth(settings: Settings) -> httpx.Auth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Query:
-    """How a log is asked for."""
+    """The query for a log."""
 
     path: str
     time: str
     also: str = ""
     outside: timedelta | None = None
-    """Where the bounds themselves cannot be asked for: how far outside to ask."""
+    """How far to widen the range where the service has only exclusive bounds."""
     size: int | None = 1000
-    """None: the service's own page size, where its greatest is not known."""
+    """None: the service's default page size, where its maximum is not known."""
 
     def url(self, since: datetime, until: datetime) -> str:
-        least, greatest, more = ("gt", "lt", self.outside) if self.outside else ("ge", "le", _NONE)
+        above, below, wider = ("gt", "lt", self.outside) if self.outside else ("ge", "le", _NONE)
         bounds = (
-            f"{self.time} {least} {_text(since - more)} and "
-            f"{self.time} {greatest} {_text(until + more)}"
+            f"{self.time} {above} {_text(since - wider)} and "
+            f"{self.time} {below} {_text(until + wider)}"
         )
         query = {"$filter": bounds + self.also} | ({"$top": str(self.size)} if self.size else {})
         return f"{self.path}?{urlencode(query, quote_via=quote, safe='$')}"
 
 
 def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[bytes]]:
-    """A span to its beginning; a page link that is refused is replaced by a question anew.
+    """Yield the records of a span, newest first, one page at a time.
 
-    What the service is too slow for is asked in parts, as Microsoft advises.
+    A range for which the service is too slow is split into parts, as Microsoft recommends.
     """
     until, reached = span.until, span.until
     link: str | None = query.url(span.since, until)
     while link:
         try:
-            response = client.get(link, headers=_ASKING)
+            response = client.get(link, headers=_HEADERS)
         except Refused as error:
             if error.status != httpx.codes.BAD_REQUEST or reached >= until:
                 raise
+            # The page link has expired: query again from the oldest record so far.
             until, link = reached, query.url(span.since, reached)
             continue
         except TooSlow:
@@ -130,15 +123,15 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
                 yield from _read(query, client, part)
             return
         answer = _answer(response, query.path)
-        found = records.elements(answer["value"])
+        found = json_records.elements(answer["value"])
         reached = _oldest(found, query.time) or reached
-        following = records.load(answer.get("@odata.nextLink", b"null"))
-        link = paging.own_link(client, following) if following else None
+        following = json_records.load(answer.get("@odata.nextLink", b"null"))
+        link = links.own_link(client, following) if following else None
         yield found
 
 
 def _parts(span: Span) -> Iterator[Span]:
-    """The newest first."""
+    """Yield equal parts of a span, newest first."""
     step = (span.until - span.since) / _PARTS
     until = span.until
     for number in range(1, _PARTS + 1):
@@ -148,19 +141,20 @@ def _parts(span: Span) -> Iterator[Span]:
 
 
 def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
-    """An answer without a list does not say that there is nothing. Raises Unavailable."""
-    with suppress(records.Malformed):
-        answer = records.members(response.content)
+    """Return the members of a response. Raises Unavailable if it has no list of records."""
+    # Graph may answer 200 without a list, which does not mean that there are no records.
+    with suppress(json_records.Malformed):
+        answer = json_records.members(response.content)
         if answer.get("value", b"").startswith(b"["):
             return answer
-    raise Unavailable(f"{path} answered 200 without records; will be asked again")
+    raise Unavailable(f"{path} answered 200 without records; the next round retries")
 
 
 def _resumable(
     query: _Query, client: httpx.Client, cursor: Cursor, now: datetime
 ) -> Iterator[Page]:
-    """The windows' pages; a page of history moves its end to its oldest record."""
-    for page in coverage.pages(_THEN, partial(_read, query))(client, cursor, now):
+    """Yield the windows' pages; each page of history moves the cursor to its oldest record."""
+    for page in windows.pages(_THEN, partial(_read, query))(client, cursor, now):
         yield _shortened(page, query.time) if page.records else page
 
 
@@ -178,9 +172,9 @@ def _shortened(page: Page, time: str) -> Page:
 
 
 def _oldest(found: Sequence[bytes], time: str) -> datetime | None:
-    """The time of the last of some records, and a bit more; None unless it is the least."""
+    """Return the exclusive end of the range before these records; None unless newest first."""
     try:
-        first, last = (_time(records.load(record)[time]) for record in (found[0], found[-1]))
+        first, last = (_time(json_records.load(record)[time]) for record in (found[0], found[-1]))
     except (IndexError, KeyError, TypeError, ValueError):
         return None
     return last + timedelta(milliseconds=1) if last <= first else None
@@ -196,12 +190,12 @@ def _time(text: str) -> datetime:
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
-# What ends such a sign-in is another one: more proof, a password change or a consent was asked for.
+# Interrupted sign-ins: MFA, a password change or consent is required first; another event follows.
 _INTERRUPTS = frozenset(
     {16000, 50058, 50072, 50074, 50076, 50079, 50097, 50125, 50127, 50129, 50140, 51006, 65001}
 )
 _RISKS = frozenset({"low", "medium", "high"})
-_SAYS_NOTHING = frozenset({"Other.", "None", ""})
+_NO_REASON = frozenset({"Other.", "None", ""})
 _ADDRESS_KEYS = frozenset({"ipaddr", "ipaddress", "ip address", "client ip"})
 _AGENT_KEYS = frozenset({"user-agent"})
 _RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3,
@@ -221,7 +215,7 @@ def _first(*values: Any) -> str | None:
 
 
 def _email(upn: Any) -> str | None:
-    """A guest's is in the name: ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
+    """Return the e-mail, for guests from ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
     if not isinstance(upn, str) or "@" not in upn:
         return None
     home, guest, _ = upn.partition("#EXT#")
@@ -299,7 +293,7 @@ _DIRECTORY_AUDITS: Columns = {
 
 
 def _sign_in(_: Any) -> str:
-    """The records have no name for what they all tell."""
+    """Return the operation name in Azure Monitor, since the records have no action."""
     return "Sign-in activity"
 
 
@@ -329,7 +323,7 @@ def _sign_in_outcome(code: Any) -> str:
 
 
 def _reason(failure: Any, more: Any) -> Any:
-    return more if failure in _SAYS_NOTHING or failure is None else failure
+    return more if failure in _NO_REASON or failure is None else failure
 
 
 def _risk(level: Any) -> str | None:
@@ -339,8 +333,9 @@ def _risk(level: Any) -> str | None:
 def _visited(
     user: Any, app: Any, app_name: Any, resource: Any, resource_name: Any
 ) -> list[dict[str, Any]]:
-    """An application is what its user goes to; a workload is an application itself."""
+    """Return the resource and, for users, the application they signed in to."""
     to = {"id": _known(resource), "name": resource_name, "type": "Resource"}
+    # Without a user, the application is the actor and not a target.
     if not _known(user):
         return [to]
     return [{"id": _known(app), "name": app_name, "type": "Application"}, to]
@@ -383,7 +378,7 @@ def _started_by(kind: Any, spelled_otherwise: Any) -> str | None:
 
 
 def _provisioned(target: Any, source: Any, to: Any, origin: Any) -> list[dict[str, Any]]:
-    """A target that has no name yet goes by the source's."""
+    """Return the targets; a new identity has no name yet, so it takes that of its source."""
     name = (target or {}).get("displayName") or (source or {}).get("displayName")
     found = [_identity(target, name), _identity(source, None)]
     return [*found, _system(to), _system(origin)]
@@ -438,10 +433,10 @@ _PROVISIONING: Columns = {
 def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False) -> Stream:
     return Stream(
         name=name,
-        begin=coverage.begin(_FIRST),
+        begin=windows.begin(_FIRST),
         pages=partial(_resumable, query),
-        between=coverage.between(_THEN),
-        learn=coverage.learn(_THEN),
+        between=windows.between(_THEN),
+        learn=windows.learn(_THEN),
         id="id",
         time=query.time,
         columns=columns,
@@ -454,7 +449,8 @@ def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False
 
 
 def _signed_in(name: str, event_type: str) -> Stream:
-    """Only beta knows kinds of sign-ins; without a kind it gives the interactive ones alone."""
+    """Return the stream of one kind of sign-ins."""
+    # Only the beta API filters by kind; v1.0 returns interactive sign-ins only.
     query = _Query(
         path="/beta/auditLogs/signIns",
         time="createdDateTime",
@@ -480,7 +476,7 @@ STREAMS = (
     _signed_in("managed_identity_sign_ins", "managedIdentity"),
     _stream(
         "provisioning",
-        # Its documentation knows gt and lt alone, so the bounds themselves lie outside.
+        # Only gt and lt are documented for it, so the range is widened by a second.
         _Query(
             path="/v1.0/auditLogs/provisioning",
             time="activityDateTime",
@@ -496,23 +492,26 @@ def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
             return (
-                "the token is not for this Graph: base_url and authority_url have to be of the "
+                "Graph does not accept the token: base_url and authority_url must belong to the "
                 "same cloud, and the app registration must still exist"
             )
         case 403 if b"NonPremium" in response.content:
             return (
-                "sign-in logs need Microsoft Entra ID P1 or P2: license the tenant, or name only "
-                "the other streams in `streams`; a licensed tenant answers so now and then"
+                "sign-in logs need Microsoft Entra ID P1 or P2: license the tenant, or list only "
+                "the other streams in `streams`; licensed tenants get this error now and then"
             )
         case 403 if "provisioning" in response.request.url.path:
-            return "grant the app the application permission ProvisioningLog.Read.All, and consent"
+            return (
+                "grant the app the application permission ProvisioningLog.Read.All, and give "
+                "admin consent"
+            )
         case 403:
             return (
                 "grant the app the application permissions AuditLog.Read.All and "
                 "Directory.Read.All, and give admin consent"
             )
         case 404:
-            return "no Microsoft Graph answers there: correct base_url"
+            return "Microsoft Graph not found there: correct base_url"
     return None
 
 
@@ -522,7 +521,7 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=lambda _: STREAMS,
     auth=_auth,
-    # Reports are throttled by windows of ten seconds, and may not say how long to wait.
+    # Reports are throttled in windows of ten seconds, at times without a Retry-After.
     manners=Manners(rate=(5, 10.0), first_pause=10.0),
     advice=_advice,
     mapping_version=3,
@@ -534,6 +533,6 @@ INTEGRATION = Integration(
         ),
         history="30 days; 7 without P1 or P2",
         delay="2 to 15 minutes; sign-ins may change for hours",
-        push="none by Graph",
+        push="none through Graph",
     ),
 )

@@ -1,8 +1,8 @@
 """Google Workspace: the audit activities of each application, from the Admin SDK Reports API.
 
-Activities come newest first and late, and nothing says when one became visible. So each application
-is asked by closed windows of event time, read again until its own lag has passed, and a few times
-after that; a page token never outlives its window. One activity may hold several events.
+Activities are sorted newest first and may appear late, without any sign of when they became
+visible. So each application is read in closed windows of event time, which are re-read until its
+lag has passed, and a few times after that. An activity may contain several events.
 https://developers.google.com/workspace/admin/reports/reference/rest/v1/activities/list
 """
 
@@ -25,38 +25,32 @@ import httpx
 import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.coverage import Ladder, Read
 from pipelines.errors import Refused
-from pipelines.integration import (
-    Columns,
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Gap,
-    Guide,
     Headers,
-    Integration,
     Known,
     Look,
-    Manners,
     Push,
-    Span,
-    Stream,
     Subscription,
 )
+from pipelines.sdk.windows import Ladder, Read
 from pipelines.settings import Address, IntegrationSettings, SecretFile
 
 _LIMIT = 1000
 _KEEPS = timedelta(days=180)
-_WINDOW = timedelta(days=7)  # gmail refuses more than 30 days; narrow ones spend the quota
+_WINDOW = timedelta(days=7)  # gmail refuses more than 30 days; short windows waste the quota
 _SETTLE = timedelta(minutes=15)
 _SWEEPS = (timedelta(days=3), timedelta(days=14))  # "a small chance of later arrival"
 _SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE = "https://oauth2.googleapis.com/token"
-_LATER = frozenset(
+_QUOTA_REASONS = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RESOURCE_EXHAUSTED"}
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -108,7 +102,7 @@ APPLICATIONS = (
     "voice",
     "workspace_studio",
 )
-"""All that the method accepts, by its discovery document of September 2026."""
+"""All applications in the API's discovery document of September 2026."""
 _LISTED_ONLY = frozenset(
     {
         "access_evaluation",
@@ -133,9 +127,9 @@ _LISTED_ONLY = frozenset(
         "workspace_studio",
     }
 )
-"""Those that cannot be watched."""
+"""Applications without watch channels."""
 _LAGS = {
-    # hours; what is near real time has two: https://support.google.com/a/answer/7061566
+    # Hours; two for those near real time: https://support.google.com/a/answer/7061566
     "login": 6,
     "token": 12,
     "user_accounts": 6,
@@ -150,7 +144,7 @@ _LAGS = {
 
 
 def _key_or_file(value: Any) -> Any:
-    """The key file's text itself is as good as its path."""
+    """Accept the text of the key file as well as its path."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return SecretStr(value)
     return value
@@ -177,13 +171,13 @@ class Settings(IntegrationSettings):
         try:
             key = json.loads(value.get_secret_value())
             url = httpx.URL(key["token_uri"])
-            whole = bool(key["client_email"] and key["private_key"])
+            complete = bool(key["client_email"] and key["private_key"])
         except (ValueError, KeyError, TypeError, httpx.InvalidURL):
-            whole = False
-        if not whole:
-            raise ValueError("it is not the JSON key file of a service account")
+            complete = False
+        if not complete:
+            raise ValueError("not a JSON key file of a service account")
         if url.scheme != "https" and url.host not in _LOOPBACK:
-            raise ValueError("its token_uri is not an https address")
+            raise ValueError("token_uri in the key file must be an https address")
         return value
 
 
@@ -191,33 +185,33 @@ def _read(application: str, customer_id: str) -> Read:
     path = f"admin/reports/v1/activity/users/all/applications/{application}"
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        """A closed window: late activities would shift the pages of an open one.
+        """Yield the activities of a closed window; late ones would shift the pages of an open one.
 
-        startTime is included; whether endTime is, is nowhere said and does not matter.
+        startTime is inclusive; endTime is not documented, and either works.
         """
-        asked: dict[str, str | int] = {
+        query: dict[str, str | int] = {
             "startTime": _text(span.since),
             "endTime": _text(span.until),
             "maxResults": _LIMIT,
             "customerId": customer_id,
         }
         while True:
-            answer = records.members(client.get(path, params=asked).content)
+            answer = json_records.members(client.get(path, params=query).content)
             yield _items(answer)
             token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
             if not token:
                 return
-            if token == asked.get("pageToken"):
-                raise Refused(f"{application}: a page names itself as the next: ask Google why")
-            asked["pageToken"] = token
+            if token == query.get("pageToken"):
+                raise Refused(f"{application}: a page links to itself: report this to Google")
+            query["pageToken"] = token
 
     return read
 
 
 def _items(answer: dict[str, bytes]) -> list[bytes]:
-    """Where there is nothing, Google leaves `items` out."""
+    """Return the activities; Google omits `items` if there are none."""
     found = answer.get("items", b"null")
-    return [] if found == b"null" else records.elements(found)
+    return [] if found == b"null" else json_records.elements(found)
 
 
 def _text(time: datetime) -> str:
@@ -225,14 +219,14 @@ def _text(time: datetime) -> str:
 
 
 def _identity(customer: Any, application: Any, time: Any, qualifier: Any) -> str | None:
-    """The qualifier only tells activities of one time apart."""
+    """Return the identity; the qualifier is unique only among activities of the same time."""
     if not time or qualifier in (None, ""):
         return None
     return "/".join(str(part) for part in (customer, application, time, qualifier) if part)
 
 
 _TARGETS = {
-    # parameter with the id -> the parameter with a name, type
+    # Parameter with the id -> (parameter with the name, type).
     "doc_id": ("doc_title", "document"),
     "rfc2822_message_id": ("subject", "message"),
     "shared_drive_id": ("shared_drive_name", "shared_drive"),
@@ -301,29 +295,30 @@ _FIRST = (
 _RANK = {kind: rank for rank, kind in enumerate(_FIRST.split())}
 _KINDS = ("value", "multiValue", "boolValue", "intValue", "multiIntValue", "multiMessageValue")
 _LDAP = "ldap_audit_message_id"
-_PLACEHOLDER = "105250506097979753968"  # nobody's profile
+_PLACEHOLDER = "105250506097979753968"  # the profile of anonymous users
 
 
 def _values(found: Any) -> dict[str, Any]:
-    """name -> value of an event's parameters; those of a message stand beside the others."""
-    said: dict[str, Any] = {}
+    """Return an event's parameters by name, with those of nested messages on the same level."""
+    values: dict[str, Any] = {}
     for parameter in found if isinstance(found, list) else ():
         name = parameter.get("name", "") if isinstance(parameter, dict) else None
         if not isinstance(name, str):
             continue
         for kind in _KINDS:
             if kind in parameter:
-                said[name] = parameter[kind]
+                values[name] = parameter[kind]
                 break
         else:
             message = parameter.get("messageValue")
             if isinstance(message, dict):
-                said = {**_values(message.get("parameter")), **said}
-    return said
+                # On a conflict the outer parameter wins.
+                values = {**_values(message.get("parameter")), **values}
+    return values
 
 
-def _targets(said: dict[str, Any], resource_ids: Any, details: Any) -> list[dict[str, Any]]:
-    named = _named(said)
+def _targets(values: dict[str, Any], resource_ids: Any, details: Any) -> list[dict[str, Any]]:
+    named = _named(values)
     if not isinstance(resource_ids, list) or not isinstance(details, list):
         return named
     known = {target["id"] for target in named}
@@ -334,16 +329,16 @@ def _targets(said: dict[str, Any], resource_ids: Any, details: Any) -> list[dict
     ]
 
 
-def _named(said: dict[str, Any]) -> list[dict[str, Any]]:
-    """In the order of the parameters; what has no id comes last."""
+def _named(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return targets in the order of the parameters; those without an id come last."""
     found: list[dict[str, Any]] = []
-    for parameter, value in said.items():
+    for parameter, value in values.items():
         if parameter in _TARGETS:
             title, kind = _TARGETS[parameter]
-            pairs = zip_longest(_several(value), _several(said.get(title)))
+            pairs = zip_longest(_several(value), _several(values.get(title)))
             found += [{"id": id_, "name": name or id_, "type": kind} for id_, name in pairs]
-    for title in sorted(said.keys() & _TITLES.keys()):
-        names = set(_several(said[title])) - {target["name"] for target in found}
+    for title in sorted(values.keys() & _TITLES.keys()):
+        names = set(_several(values[title])) - {target["name"] for target in found}
         found += [{"id": None, "name": name, "type": _TITLES[title]} for name in sorted(names)]
     return found
 
@@ -362,24 +357,24 @@ def _actor_id(profile: Any, key: Any, client: Any) -> Any:
     return (profile if profile != _PLACEHOLDER else None) or key or client
 
 
-def _actor_name(email: Any, key: Any, application: Any, profile: Any, said: dict[str, Any]) -> Any:
-    """Guests of a meeting have no account: the call itself tells who they say they are."""
-    shown = None if email else _named_otherwise(said)
-    return email or shown or key or application or _actor_id(profile, None, None)
+def _actor_name(email: Any, key: Any, app: Any, profile: Any, values: dict[str, Any]) -> Any:
+    # Guests of a meeting have no account, only the name they entered.
+    shown = None if email else _display_name(values)
+    return email or shown or key or app or _actor_id(profile, None, None)
 
 
-def _named_otherwise(said: dict[str, Any]) -> Any:
-    return said.get("display_name") or (said.get("name") if _LDAP in said else None)
+def _display_name(values: dict[str, Any]) -> Any:
+    return values.get("display_name") or (values.get("name") if _LDAP in values else None)
 
 
-def _email(email: Any, said: dict[str, Any]) -> Any:
-    if email is None:
-        email = said.get("identifier") if said.get("identifier_type") == "email_address" else None
+def _email(email: Any, values: dict[str, Any]) -> Any:
+    if email is None and values.get("identifier_type") == "email_address":
+        email = values.get("identifier")
     return email if isinstance(email, str) and "@" in email else None
 
 
 def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
-    profile, client, said = others
+    profile, client, values = others
     if email:
         return "service" if str(email).endswith(".gserviceaccount.com") else "user"
     if caller == "KEY" or key:
@@ -387,7 +382,7 @@ def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
     if client or caller == "APPLICATION":
         return "application"
     if not profile:
-        return "user" if _LDAP in said else "system"
+        return "user" if _LDAP in values else "system"
     return "user" if profile != _PLACEHOLDER else "anonymous"
 
 
@@ -407,8 +402,11 @@ _STOPPED = frozenset({"access_deny_event", "risky_sensitive_action_blocked"})
 _BROKEN_OFF = ("FAILED", "CANCELED")
 
 
-def _outcome(status: Any, name: Any, said: dict[str, Any]) -> str:
-    """By its status, its name, its challenge; what else is logged was done, but for warnings."""
+def _outcome(status: Any, name: Any, values: dict[str, Any]) -> str:
+    """Return the outcome from the status, the event's name, the login challenge or other results.
+
+    Events without any of these are logged once they have happened: "success", except warnings.
+    """
     if status in _OUTCOMES:
         return _OUTCOMES[status]
     if not isinstance(name, str):
@@ -418,12 +416,12 @@ def _outcome(status: Any, name: Any, said: dict[str, Any]) -> str:
         return "failure"
     if lower.startswith("suspicious_") or lower.endswith("_warning"):
         return "unknown"
-    if lower in _CHALLENGES and (challenge := said.get("login_challenge_status")):
+    if lower in _CHALLENGES and (challenge := values.get("login_challenge_status")):
         return "success" if "passed" in str(challenge).lower() else "failure"
     stopped = (
-        said.get("success") is False
-        or said.get("EVENT_RESULT") in _BLOCKED
-        or said.get("TAKEOUT_STATUS") in _BROKEN_OFF
+        values.get("success") is False
+        or values.get("EVENT_RESULT") in _BLOCKED
+        or values.get("TAKEOUT_STATUS") in _BROKEN_OFF
     )
     return "failure" if stopped else "success"
 
@@ -437,33 +435,33 @@ _REASONS = (
 )
 
 
-def _reason(message: Any, code: Any, said: dict[str, Any]) -> Any:
-    return message or code or next((said[name] for name in _REASONS if name in said), None)
+def _reason(message: Any, code: Any, values: dict[str, Any]) -> Any:
+    return message or code or next((values[name] for name in _REASONS if name in values), None)
 
 
-def _source_ip(address: Any, said: dict[str, Any]) -> Any:
+def _source_ip(address: Any, values: dict[str, Any]) -> Any:
     if address:
         return address
-    return said.get("ip_address") or said.get("actor_ip_address")
+    return values.get("ip_address") or values.get("actor_ip_address")
 
 
-def _country(region: Any, said: dict[str, Any]) -> Any:
-    return region or said.get("location_country")
+def _country(region: Any, values: dict[str, Any]) -> Any:
+    return region or values.get("location_country")
 
 
-def _user_agent(said: dict[str, Any]) -> Any:
-    return said.get("user_agent") or said.get("USER_AGENT")
+def _user_agent(values: dict[str, Any]) -> Any:
+    return values.get("user_agent") or values.get("USER_AGENT")
 
 
-def _severity(said: dict[str, Any]) -> Any:
-    return said.get("severity") or said.get("SEVERITY")
+def _severity(values: dict[str, Any]) -> Any:
+    return values.get("severity") or values.get("SEVERITY")
 
 
-def _session(said: dict[str, Any]) -> Any:
-    return said.get("SESSION_ID") or said.get("conference_id")
+def _session(values: dict[str, Any]) -> Any:
+    return values.get("SESSION_ID") or values.get("conference_id")
 
 
-_SAID = Field(_values, "events[].parameters")
+_PARAMETERS = Field(_values, "events[].parameters")
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
     "actor_id": Field(
@@ -475,9 +473,9 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.applicationInfo.applicationName",
         "actor.profileId",
-        _SAID,
+        _PARAMETERS,
     ),
-    "actor_email": Field(_email, "actor.email", _SAID),
+    "actor_email": Field(_email, "actor.email", _PARAMETERS),
     "actor_type": Field(
         _actor_type,
         "actor.callerType",
@@ -485,27 +483,27 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.profileId",
         "actor.applicationInfo.oauthClientId",
-        _SAID,
+        _PARAMETERS,
     ),
-    "targets": Field(_targets, _SAID, "events[].resourceIds", "resourceDetails"),
-    "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _SAID),
+    "targets": Field(_targets, _PARAMETERS, "events[].resourceIds", "resourceDetails"),
+    "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _PARAMETERS),
     "outcome_reason": Field(
         _reason,
         "events[].status.errorMessage",
         "events[].status.errorCode",
-        _SAID,
+        _PARAMETERS,
     ),
-    "source_ip": Field(_source_ip, "ipAddress", _SAID),
-    "user_agent": Field(_user_agent, _SAID),
-    "country": Field(_country, "networkInfo.regionCode", _SAID),
-    "severity": Field(_severity, _SAID),
-    "session_id": Field(_session, _SAID),
+    "source_ip": Field(_source_ip, "ipAddress", _PARAMETERS),
+    "user_agent": Field(_user_agent, _PARAMETERS),
+    "country": Field(_country, "networkInfo.regionCode", _PARAMETERS),
+    "severity": Field(_severity, _PARAMETERS),
+    "session_id": Field(_session, _PARAMETERS),
     "correlation_id": "id.uniqueQualifier",
 }
 
 
 def _ladder(lag: timedelta) -> Ladder:
-    steps = coverage.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
+    steps = windows.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
     return replace(steps, ages=(*steps.ages, *_SWEEPS), always=(lag, *_SWEEPS))
 
 
@@ -515,10 +513,10 @@ def _stream(application: str, customer_id: str) -> Stream:
     steps = _ladder(lag)
     return Stream(
         name=application,
-        begin=coverage.begin(steps),
-        pages=coverage.pages(steps, _read(application, customer_id), "id.time"),
-        between=coverage.between(steps),
-        learn=coverage.learn(steps),
+        begin=windows.begin(steps),
+        pages=windows.pages(steps, _read(application, customer_id), "id.time"),
+        between=windows.between(steps),
+        learn=windows.learn(steps),
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",
         columns=COLUMNS,
@@ -531,7 +529,7 @@ def _stream(application: str, customer_id: str) -> Stream:
 
 
 def _streams(settings: Settings | None) -> list[Stream]:
-    """A stream that is named need not be among `applications`, too."""
+    """Return the streams; one listed in `streams` need not be in `applications` as well."""
     if settings is None:
         return [_stream(application, "my_customer") for application in APPLICATIONS]
     named = [name for name in settings.streams if name in APPLICATIONS]
@@ -546,16 +544,16 @@ def _auth(settings: Settings) -> httpx.Auth:
         "iss": key["client_email"],
         "sub": settings.subject,
         "scope": _SCOPE,
-        "aud": _AUDIENCE,  # Google's own library says so wherever token_uri leads
+        "aud": _AUDIENCE,  # as in Google's own library, whatever the token_uri
     }
     headers = {"kid": key["private_key_id"]} if key.get("private_key_id") else None
 
-    def ask(now: float) -> httpx.Request:
+    def token_request(now: float) -> httpx.Request:
         assertion = auth.assertion(private, claims, headers=headers, now=now)
         form = {"grant_type": _GRANT, "assertion": assertion}
         return httpx.Request("POST", key["token_uri"], data=form)
 
-    return auth.Token(ask, _sign_in_advice)
+    return auth.Token(token_request, _sign_in_advice)
 
 
 _DELEGATION = (
@@ -563,10 +561,12 @@ _DELEGATION = (
     f"service account's client id for the scope {_SCOPE}"
 )
 _SIGN_IN_ADVICE = {
-    # what the token endpoint says, in part: the first that fits
-    "Invalid email or User ID": "`subject` is no user of this organisation: give an admin's e-mail",
+    # Part of the token endpoint's error -> advice; the first match counts.
+    "Invalid email or User ID": "`subject` is not a user of this organisation: set an admin's "
+    "e-mail address",
     "Invalid JWT Signature": "the key in `credentials` has been deleted: create a new one",
-    "invalid_grant": "the key in `credentials` is not good any longer, or the clock here is off",
+    "invalid_grant": "the key in `credentials` is no longer valid, or this machine's clock is "
+    "wrong: create a new key, or set the clock",
     "unauthorized_client": _DELEGATION,
     "access_denied": _DELEGATION,
     "invalid_scope": _DELEGATION,
@@ -587,29 +587,29 @@ def _reasons(response: httpx.Response) -> set[str]:
 
 
 def _throttled(response: httpx.Response) -> bool:
-    """Google says "later" with 429, and with a 403 that gives a reason."""
+    """Return whether the request was throttled: a 429, or a 403 with a quota reason."""
     if response.status_code == httpx.codes.FORBIDDEN:
-        return bool(_reasons(response) & _LATER)
+        return bool(_reasons(response) & _QUOTA_REASONS)
     return response.status_code == httpx.codes.TOO_MANY_REQUESTS
 
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 400 if "pageToken" in response.request.url.params:
-            return "the place in a window is no longer known: the next round reads it anew"
+            return "the page token has expired: the next round restarts the window"
         case 400:
-            return "Google does not know this application or `customer_id`: compare both"
+            return "Google does not know this application or `customer_id`: check both"
         case 401:
             return (
-                "the user in `subject` lacks the admin privilege Reports: give it an admin role "
-                "that has it"
+                "the user in `subject` lacks the admin privilege Reports: assign an admin role "
+                "that includes it"
             )
         case 403 if "accessNotConfigured" in _reasons(response):
             return "enable the Admin SDK API in the service account's Google Cloud project"
         case 403:
             return (
                 "the user in `subject` may not read this application's log, or the edition does "
-                "not have it: take it out of `applications`"
+                "not include it: remove it from `applications`"
             )
     return None
 
@@ -625,29 +625,30 @@ def _application(headers: Headers) -> str:
 
 
 def _token(secret: str, application: str) -> str:
-    """Each channel has its own, so that it vouches for its application alone."""
+    """Return the token of one application's channel, which is not valid for any other."""
     return hmac.new(secret.encode(), application.encode(), hashlib.sha256).hexdigest()
 
 
 def _authentic(headers: Headers, secret: str) -> bool:
     expected = _token(secret, _application(headers))
-    return pushing.same(headers.get("x-goog-channel-token", ""), expected)
+    return webhook_auth.same(headers.get("x-goog-channel-token", ""), expected)
 
 
-def _hinted(_: Settings, delivery: Delivery) -> list[Look]:
-    """A message tells of one event of an activity, which may have several: a hint, no record."""
-    if delivery.headers.get("x-goog-resource-state") == "sync":
+def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+    """Return a hint; the message is not a record, as it has only one event of the activity."""
+    if delivery.headers.get("x-goog-resource-state") == "sync":  # the channel was created
         return []
     if delivery.body:
-        records.members(delivery.body)
-    told = [delivery.body] if delivery.body else []
-    return [Look(stream=_application(delivery.headers), told=told)]
+        json_records.members(delivery.body)
+    activities = [delivery.body] if delivery.body else []
+    return [Look(stream=_application(delivery.headers), told=activities)]
 
 
 def _register(
     settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, now: datetime
 ) -> Known:
-    """Channels cannot be renewed: new ones first, then the old ones end."""
+    """Create channels, then stop the old ones."""
+    # Channels cannot be renewed; this order leaves no time without one.
     fresh = [
         _watch(settings, client, endpoint, application, now)
         for application in endpoint.streams
@@ -683,14 +684,13 @@ def _watch(
 
 
 def _look(_: Settings, _client: httpx.Client, _endpoint: Endpoint, known: Known) -> Known:
-    """Google has no list of channels: they are what was made here."""
+    """Return the known channels, because Google cannot list them."""
     return known
 
 
 def _remove(_: Settings, client: httpx.Client, _endpoint: Endpoint, known: Known) -> None:
-    """One that has ended by itself is no longer known."""
     for each in known:
-        with suppress(Refused):
+        with suppress(Refused):  # an expired channel is unknown to Google
             client.post(
                 "admin/reports_v1/channels/stop", json={"id": each.id, "resourceId": each.resource}
             )
@@ -698,7 +698,7 @@ def _remove(_: Settings, client: httpx.Client, _endpoint: Endpoint, known: Known
 
 PUSH = Push(
     authentic=_authentic,
-    read=_hinted,
+    read=_hints,
     keeps=("x-goog-resource-state", "x-goog-resource-uri"),
     media_types=frozenset({"application/json", ""}),
     enrolment=Enrolment(register=_register, look=_look, remove=_remove),

@@ -1,7 +1,7 @@
 """JumpCloud Directory Insights: the events of all services of a JumpCloud organisation.
 
-Records carry the time of the event alone and may show up late, those of devices after days, so
-time is walked in windows, old ones again. The place of the next page is in a header of the answer.
+Records carry only the event time and may appear late, those of devices days late, so the log is
+read in windows of event time, and old windows are re-read. The next page's position is in a header.
 https://docs.jumpcloud.com/api/insights/directory/1.0/index.html
 """
 
@@ -17,25 +17,18 @@ from typing import Any, Self
 import httpx
 from pydantic import model_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.auth import Flow
 from pipelines.errors import Refused
-from pipelines.integration import (
-    Delivery,
-    Field,
-    Guide,
-    Integration,
-    Look,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.auth import Flow
+from pipelines.sdk.contract import Field, Guide, Integration, Stream
+from pipelines.sdk.pages import Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 10_000
 _KEEPS = timedelta(days=90)
 _LAG = timedelta(days=3)  # no figure is published; a laptop may be closed for a weekend
-_LADDER = coverage.ladder(
+_LADDER = windows.ladder(
     window=timedelta(days=1), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -68,8 +61,9 @@ def read(client: httpx.Client, span: Span) -> Iterator[list[bytes]]:
     }
     while True:
         response = client.post("/events", json=query)
-        found = records.elements(response.content)
+        found = json_records.elements(response.content)
         yield found
+        # X-Limit is the page size in effect, which may be less than requested.
         if not found or len(found) < int(response.headers.get("X-Limit", _LIMIT)):
             return
         query["search_after"] = _next_place(response)
@@ -80,8 +74,8 @@ def _next_place(response: httpx.Response) -> Any:
         return json.loads(response.headers["X-Search_after"])
     except (KeyError, ValueError):
         raise Refused(
-            "a full page of events came without the header X-Search_after, so what follows cannot "
-            "be asked for: let the proxy in between pass headers with an underscore"
+            "a full page of events has no header X-Search_after, so the next page cannot be "
+            "fetched: let the proxy in between pass headers with an underscore"
         ) from None
 
 
@@ -116,7 +110,7 @@ _NAMES = (
     "application_name",
 )
 _PARTS = {
-    # what a record names besides its resource -> the type where it says none
+    # Members other than `resource` that name a target -> its type if the record has none.
     "application": "application",
     "workflow": "access-workflow",
     "system_group": "system_group",
@@ -124,18 +118,18 @@ _PARTS = {
     "target_resource": "",
 }
 _OWN = {
-    # identities that stand by themselves -> the type of thing
+    # Members that contain a bare id -> the type of the target.
     "channel_object_id": "notification_channel",
     "object_storage_item_object_id": "object_storage_item",
     "device_object_id": "device",
     "base": "ldap",
     "dn": "ldap",
 }
-_OWN_NAMES = ("name", "object_storage_item_version_name")  # of the first two
+_OWN_NAMES = ("name", "object_storage_item_version_name")  # names of the first two
 
 
 def _identity(id_: Any, timestamp: Any) -> Any:
-    """RADIUS names its records by a hash (UUID version 3), which another time may share."""
+    """Return the id, with the time for RADIUS: its ids are hashes (UUID version 3) that repeat."""
     if isinstance(id_, str) and id_[14:15] == "3" and id_[8:9] == "-":
         return f"{id_}@{timestamp}"
     return id_
@@ -146,7 +140,7 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 
 
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
-    """Who did it: who signs in is at times named as the resource only."""
+    """Return the actor; some sign-ins name them only as the resource."""
     who: dict[str, Any] = by if isinstance(by, dict) else {}
     if who.get("id") or who.get("email") or who.get("username"):
         return who
@@ -164,9 +158,9 @@ def _actor_name(who: dict[str, Any], username: Any) -> Any:
 
 
 def _actor_email(who: dict[str, Any], username: Any) -> str | None:
-    for said in (who.get("email"), who.get("username") or username):
-        if isinstance(said, str) and "@" in said:
-            return said
+    for name in (who.get("email"), who.get("username") or username):
+        if isinstance(name, str) and "@" in name:
+            return name
     return None
 
 
@@ -179,11 +173,11 @@ def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
 
 
 def _outcome(success: Any, sso_success: Any, status: Any, result: Any) -> str | None:
-    """`success` where there is one: single sign-on and devices have words of their own."""
-    for said in (success, sso_success):
-        if said in (True, "true"):
+    """Return the outcome: `success` where present, else the states of SSO and of devices."""
+    for flag in (success, sso_success):
+        if flag in (True, "true"):
             return "success"
-        if said in (False, "false"):
+        if flag in (False, "false"):
             return "failure"
     return _STATES.get(str(status).lower()) or _STATES.get(str(result).lower())
 
@@ -199,7 +193,7 @@ def _reason(error: Any, outer: Any, chain: Any, errors: Any) -> Any:
 
 
 def _user_agent(agent: Any, other: Any) -> str | None:
-    """The vendor takes user agents apart and drops the text: `Firefox 114.0 (Mac OS X 10.15)`."""
+    """Return text such as `Firefox 114.0 (Mac OS X 10.15)`; the vendor stores only the parts."""
     agent = agent or other
     if not isinstance(agent, dict):
         return agent if isinstance(agent, str) else None
@@ -242,7 +236,7 @@ def _name(thing: Any) -> Any:
 
 
 def _targets(service: Any, resource: Any, association: Any, *rest: Any) -> list[dict[str, Any]]:
-    """`rest` holds what is at _PARTS, at _OWN and at _OWN_NAMES."""
+    """Return the targets; `rest` holds the values at _PARTS, _OWN and _OWN_NAMES."""
     found: list[dict[str, Any]] = []
     if resource:
         found += _resource(resource, service)
@@ -278,7 +272,7 @@ def _resource(value: Any, service: Any) -> list[dict[str, Any]]:
 
 
 def _associated(value: Any) -> list[dict[str, Any]]:
-    """Two that are bound to each other, or the one who is bound to the resource."""
+    """Return both ends of a new connection, or the one thing associated with the resource."""
     connection = value.get("connection") if isinstance(value, dict) else None
     if isinstance(connection, dict):
         return [*_thing(connection.get("from"), ""), *_thing(connection.get("to"), "")]
@@ -286,7 +280,7 @@ def _associated(value: Any) -> list[dict[str, Any]]:
 
 
 def _distinct(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each once: a device is its own resource at times."""
+    """Return each target once; a device may also be its own resource."""
     by_id: dict[Any, dict[str, Any]] = {}
     for target in found:
         first = by_id.setdefault(target["id"] or target["name"], target)
@@ -298,10 +292,10 @@ _WHO = Field(_who, "initiated_by", "resource", "event_type")
 
 DIRECTORY_INSIGHTS = Stream(
     name="directory_insights",
-    begin=coverage.begin(_LADDER),
-    pages=coverage.pages(_LADDER, read, "timestamp"),
-    between=coverage.between(_LADDER),
-    learn=coverage.learn(_LADDER),
+    begin=windows.begin(_LADDER),
+    pages=windows.pages(_LADDER, read, "timestamp"),
+    between=windows.between(_LADDER),
+    learn=windows.learn(_LADDER),
     id=Field(_identity, "id", "timestamp"),
     time="timestamp",
     keeps=_KEEPS,
@@ -340,7 +334,7 @@ DIRECTORY_INSIGHTS = Stream(
 
 
 class _InOrganisation(httpx.Auth):
-    """The requests of another flow, each for one organisation."""
+    """Adds the organisation to the requests of another flow."""
 
     requires_response_body = True
 
@@ -354,12 +348,12 @@ class _InOrganisation(httpx.Auth):
 
 
 def _auth(settings: Settings) -> httpx.Auth:
-    way_in = (
+    inner = (
         auth.Header("x-api-key", "", settings.api_key)
         if settings.api_key
         else _service_account(settings)
     )
-    return _InOrganisation(way_in, settings.org_id) if settings.org_id else way_in
+    return _InOrganisation(inner, settings.org_id) if settings.org_id else inner
 
 
 def _service_account(settings: Settings) -> httpx.Auth:
@@ -370,53 +364,53 @@ def _service_account(settings: Settings) -> httpx.Auth:
     form = {"grant_type": "client_credentials", "scope": "api"}
     url = f"{settings.authority_url}/oauth2/token"
 
-    def ask(_now: float) -> httpx.Request:
+    def token_request(_now: float) -> httpx.Request:
         return httpx.Request("POST", url, data=form, headers={"Authorization": basic})
 
-    return auth.Token(ask, _sign_in_advice)
+    return auth.Token(token_request, _sign_in_advice)
 
 
 def _sign_in_advice(response: httpx.Response) -> str:
     match auth.oauth_error(response):
         case "invalid_client" | "unauthorized_client":
             return (
-                "client_id or client_secret is not valid (any more): compare them, or give the "
-                "service account a new client secret under Settings > Service Accounts"
+                "client_id or client_secret is invalid or has expired: check them, or create a "
+                "new client secret for the service account under Settings > Service Accounts"
             )
         case error:
-            return error or "check authority_url: it has to be JumpCloud's sign-in"
+            return error or "check authority_url: it must be the address of JumpCloud's sign-in"
 
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
             return (
-                "the credential is not valid (any more): generate a new API key under My API Key, "
-                "or correct base_url (api.eu. or api.in. for those regions)"
+                "the credential is invalid or has expired: generate a new API key under My API "
+                "Key, or correct base_url (api.eu. or api.in. for those regions)"
             )
         case 403:
             return (
                 "the credential may not read Directory Insights: give its administrator or service "
-                "account a role such as Read Only (a Command Runner may not), switch on Enable API "
-                "access, and compare org_id"
+                "account a role such as Read Only (Command Runner is not enough), switch on Enable "
+                "API access, and check org_id"
             )
         case 404:
             return (
-                "no Directory Insights answers there: correct base_url, such as "
+                "Directory Insights not found there: correct base_url, such as "
                 "https://api.jumpcloud.com/insights/directory/v1"
             )
     return None
 
 
-def _told(_: Settings, delivery: Delivery) -> list[Look]:
-    """The vendor masks values in what it pushes, so it is a hint and no record."""
-    records.members(delivery.body)
+def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+    """Return a hint and no record, because JumpCloud masks values in its pushes."""
+    json_records.members(delivery.body)
     return [Look(stream="directory_insights", told=[delivery.body])]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
-    read=_told,
+    authentic=webhook_auth.authorised,
+    read=_hints,
     steps=(
         "In the Admin Portal open Settings > Notification Channels > Webhooks and create one.",
         "URL: {address}",

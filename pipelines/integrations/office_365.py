@@ -1,8 +1,8 @@
-"""Microsoft 365's unified audit log, by the Office 365 Management Activity API.
+"""Microsoft 365's unified audit log, from the Office 365 Management Activity API.
 
 Content is listed by the time it became available, in windows aligned to the hour, and each listed
 blob is fetched once: the cursor remembers the blobs of the hours that will be listed again. So
-coverage here is of availability; an event may be a day older than its blob.
+coverage here refers to availability; an event may be a day older than its blob.
 https://learn.microsoft.com/office/office-365-management-api/office-365-management-activity-api-reference
 """
 
@@ -23,34 +23,26 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, coverage, paging, pushing, records
 from pipelines.errors import AuditlakeError, Refused, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
+from pipelines.sdk import auth, json_records, links, webhook_auth, windows
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Gap,
-    Guide,
     Headers,
-    Integration,
     Known,
-    Manners,
     Named,
-    Page,
     Push,
-    Span,
-    Stream,
     Subscription,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
 
-# Five minutes less than the service keeps: it refuses a window that starts too early.
+# Five minutes less than the service's retention: it refuses a window that starts too early.
 _KEEPS = timedelta(days=7) - timedelta(minutes=5)
-# A window that starts and ends inside of an hour, with what is looked back, is listed as 24 hours.
-_WALK = coverage.Ladder(
+# 24 hours are the most per listing: 21, an hour to settle, and both ends rounded to full hours.
+_WALK = windows.Ladder(
     window=timedelta(hours=21),
     settle=timedelta(hours=1),
     ages=(timedelta(hours=6), timedelta(days=1)),
@@ -86,7 +78,7 @@ class Settings(IntegrationSettings):
     client_secret: Secret | None = None
     certificate: Secret | None = None
     publisher_id: str = Setting(default_factory=lambda given: given.get("tenant_id", ""))
-    """The tenant of whoever wrote the client; requests without one share a small quota."""
+    """The client's vendor, as a tenant ID; requests without one share a small quota."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -117,12 +109,12 @@ class _Feed:
     content_type: str
 
     def url(self, operation: str, **query: str) -> str:
-        asked = urlencode({"contentType": self.content_type, **query}, safe=":")
+        encoded = urlencode({"contentType": self.content_type, **query}, safe=":")
         root = f"/api/v1.0/{self.tenant_id}/activity/feed/subscriptions"
-        return self.published(f"{root}/{operation}?{asked}")
+        return self.published(f"{root}/{operation}?{encoded}")
 
     def published(self, link: str) -> str:
-        """A link as it came, with the identifier that belongs on every request."""
+        """Return a link with the PublisherIdentifier that every request needs."""
         if "publisheridentifier=" in link.lower():
             return link
         return f"{link}{'&' if '?' in link else '?'}PublisherIdentifier={self.publisher_id}"
@@ -130,12 +122,12 @@ class _Feed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blob:
-    """Content that is listed."""
+    """A listed content blob."""
 
     uri: str
     created: datetime
     mark: str
-    """A short stand-in for its contentId."""
+    """A short hash of its contentId."""
 
     @property
     def hour(self) -> str:
@@ -143,22 +135,22 @@ class _Blob:
 
 
 Seen = dict[str, list[str]]
-"""Hour -> the marks of its blobs that have landed."""
+"""Hour -> the marks of those of its blobs that have landed."""
 
 
 def begin(since: datetime, now: datetime) -> Cursor:
-    return _cursor(coverage.begin(_WALK)(since, now), {})
+    return _cursor(windows.begin(_WALK)(since, now), {})
 
 
 def between(span: Span, now: datetime) -> Cursor:
-    return _cursor(coverage.between(_WALK)(span, now), {})
+    return _cursor(windows.between(_WALK)(span, now), {})
 
 
 def _pages(feed: _Feed, client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
     kept = json.loads(cursor)
     seen: Seen = kept["seen"]
     read = partial(_read, feed, seen, now - _KEEPS)
-    for page in coverage.pages(_WALK, read)(client, kept["at"], now):
+    for page in windows.pages(_WALK, read)(client, kept["at"], now):
         if page.covers:
             _forget(seen, page.cursor, now)
         yield replace(page, cursor=_cursor(page.cursor, seen))
@@ -169,7 +161,7 @@ def _cursor(at: Cursor, seen: Seen) -> Cursor:
 
 
 def _forget(seen: Seen, at: Cursor, now: datetime) -> None:
-    """Keeps the hours that will be listed again, and those of a window that was interrupted."""
+    """Drop the hours that will not be listed again, except those of an interrupted window."""
     history = json.loads(at)["history"]
     ends = datetime.fromisoformat(history[1]) if history else now
     recent, first, last = (
@@ -183,7 +175,10 @@ def _forget(seen: Seen, at: Cursor, now: datetime) -> None:
 def _read(
     feed: _Feed, seen: Seen, oldest: datetime, client: httpx.Client, span: Span
 ) -> Iterator[Sequence[bytes] | Gap]:
-    """A span's blobs, the newest first; one that fails ends it, once those beside it are read."""
+    """Yield the records of a span's blobs, newest first.
+
+    Blobs are fetched in parallel batches. A failed blob is raised after the rest of its batch.
+    """
     listed = [b for b in _listed(feed, client, span, oldest) if _falls_into(b.created, span)]
     waiting = [blob for blob in listed if blob.mark not in seen.get(blob.hour, ())]
     waiting.sort(key=lambda blob: blob.created, reverse=True)
@@ -204,33 +199,36 @@ def _read(
 
 
 def _falls_into(created: datetime, span: Span) -> bool:
-    """The present ends with a second that has begun."""
+    # `until` is cut to the second, so blobs of the current second belong to the span.
     return span.since <= created < span.until + timedelta(seconds=1)
 
 
 def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap | AuditlakeError:
+    """Return the blob's records, a gap if it is gone, or the error."""
     try:
-        return records.elements(client.get(feed.published(blob.uri)).content)
+        return json_records.elements(client.get(feed.published(blob.uri)).content)
     except Refused as error:
         if error.status not in (404, 410) and _code(error.body) not in _GONE:
             return error
         span = Span(since=blob.created, until=blob.created + timedelta(seconds=1))
-        return Gap(span=span, reason=f"content that was listed is gone: {error}")
-    except records.Malformed as error:
-        return Unavailable(f"office_365 answered 200 with content that is {error}")
+        return Gap(span=span, reason=f"listed content is gone: {error}")
+    except json_records.Malformed as error:
+        return Unavailable(
+            f"office_365 answered 200 with malformed content ({error}); the next round retries"
+        )
     except AuditlakeError as error:
         return error
 
 
 def _listed(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> list[_Blob]:
-    """All of a span's content; a subscription is started where there is none."""
+    """Return all content of a span, starting the subscription if there is none."""
     try:
         return _list(feed, client, span, oldest)
     except Refused as error:
         code = _code(error.body)
         if code in _NOT_SUBSCRIBED:
             _start(feed, client)
-        elif code != _LOST_PAGE:
+        elif code != _LOST_PAGE:  # a page link has expired: list again from the start
             raise
     return _list(feed, client, span, oldest)
 
@@ -242,27 +240,29 @@ def _list(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> li
     link: str | None = feed.url("content", startTime=_text(since), endTime=_text(until))
     while link:
         response = client.get(link)
-        found += [_blob(client, item) for item in records.elements(response.content)]
+        found += [_blob(client, item) for item in json_records.elements(response.content)]
         following = response.headers.get("NextPageUri") or response.headers.get("NextPageUrl")
-        link = feed.published(paging.own_link(client, following)) if following else None
+        link = feed.published(links.own_link(client, following)) if following else None
     return found
 
 
 def _blob(client: httpx.Client, item: bytes) -> _Blob:
-    """Raises Unavailable where it cannot be told what is meant."""
-    given = records.load(item)
+    """Return a listed item as a blob. Raises Unavailable if it cannot be read."""
+    content = json_records.load(item)
     try:
-        created = datetime.fromisoformat(given["contentCreated"])
-        uri = paging.own_link(client, given["contentUri"])
-        mark = hashlib.blake2s(given["contentId"].encode(), digest_size=6).hexdigest()
+        created = datetime.fromisoformat(content["contentCreated"])
+        uri = links.own_link(client, content["contentUri"])
+        mark = hashlib.blake2s(content["contentId"].encode(), digest_size=6).hexdigest()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unavailable(f"office_365 listed content that cannot be read: {error!r}") from error
+        raise Unavailable(
+            f"office_365 listed malformed content ({error!r}); the next round retries"
+        ) from error
     utc = created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
     return _Blob(uri=uri, created=utc, mark=mark)
 
 
 def _start(feed: _Feed, client: httpx.Client) -> None:
-    """That it is on already is as good."""
+    """Start the subscription; already being subscribed counts as success."""
     try:
         client.post(feed.url("start"))
     except Refused as error:
@@ -271,7 +271,7 @@ def _start(feed: _Feed, client: httpx.Client) -> None:
 
 
 def _code(body: bytes) -> str:
-    """The error's code, even where the rest of the body is odd or cut short; or ""."""
+    """Return the error code, or ""; it is found even if the body is malformed or truncated."""
     found = _CODE.search(body)
     return found[0].decode() if found else ""
 
@@ -281,7 +281,7 @@ def _hour(time: datetime) -> datetime:
 
 
 def _text(time: datetime) -> str:
-    """Without a zone, as documented; it is UTC."""
+    """Return a UTC time without a zone, as the API documents it."""
     return f"{time:%Y-%m-%dT%H:%M:%S}"
 
 
@@ -310,7 +310,7 @@ def _is_address(user: Any) -> bool:
 
 
 def _email(user: Any) -> str | None:
-    """A guest's is in the name: ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
+    """Return the e-mail, for guests from ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
     if not _is_address(user):
         return None
     home, guest, _ = str(user).partition("#EXT#")
@@ -319,7 +319,7 @@ def _email(user: Any) -> str | None:
 
 
 def _actor_id(key: Any, actors: Any) -> Any:
-    """The directory's id; else one spelling of the key, which each service decorates its way."""
+    """Return the directory's id, or else the key without the service-specific decoration."""
     for item in actors or ():
         if str(item.get("ID")).startswith(_PREFIXED):
             return str(item["ID"]).partition("_")[2]
@@ -328,6 +328,7 @@ def _actor_id(key: Any, actors: Any) -> Any:
             return item.get("ID")
     if not key or key == "Not Available":
         return None
+    # A PUID has 16 hex digits: 10032000ABCDEF01@live.com, i:0h.f|membership|10032000abcdef01@...
     head = str(key).rpartition("|")[2].partition("@")[0]
     return head.upper() if len(head) == 16 and head.startswith("100") else key
 
@@ -351,7 +352,7 @@ def _actor_type(kind: Any, user: Any) -> str | None:
 
 
 def _outcome(operation: Any, status: Any) -> str:
-    """A failed log-in says Success: the request for it was answered."""
+    # ResultStatus of a failed sign-in is Success, because the request was answered.
     if operation == "UserLoginFailed":
         return "failure"
     if operation == "UserLoggedIn":
@@ -365,7 +366,7 @@ def _reason(error: Any, number: Any, code: Any) -> Any:
 
 
 def _address(*given: Any) -> str | None:
-    """An address may stand in parentheses behind its host."""
+    """Return the first address; it may be in parentheses after a host name."""
     for text in given:
         if isinstance(text, str) and text:
             inside = text.endswith((")", ")]"))
@@ -407,7 +408,7 @@ def _target(id_: Any, name: Any, kind: Any) -> dict[str, Any]:
 
 
 def _directory_object(parts: Any, object_id: Any) -> list[dict[str, Any]]:
-    """An object of the directory is spread over a list: its id, kind, names."""
+    """Return a directory object, whose id, kind and names are separate items of a list."""
     if not parts:
         return []
     found: dict[Any, Any] = {}
@@ -423,7 +424,7 @@ def _directory_object(parts: Any, object_id: Any) -> list[dict[str, Any]]:
 
 
 def _changed(properties: Any) -> list[dict[str, Any]]:
-    """The role or group that somebody is put into is among the changes."""
+    """Return the role or group of a membership change, found among the modified properties."""
     found = []
     for kind in ("Role", "Group"):
         if name := _named(properties, f"{kind}.DisplayName"):
@@ -436,7 +437,7 @@ def _file(name: Any, kind: Any, url: Any, shared_with: Any, their_kind: Any) -> 
     if not kind and not name:
         return []
     found = [_target(url, name or _last_part(str(url or "")), kind or "File")]
-    # The one it is shared with is the second, whatever it is.
+    # The recipient of a share is always the second target.
     kind = {"Member": "User", "Guest": "User"}.get(their_kind, their_kind)
     return [*found, _target(None, shared_with, kind)] if shared_with else found
 
@@ -459,7 +460,7 @@ def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list
 
 
 def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
-    """What a policy against data loss found, and the policy."""
+    """Return the file or message that a DLP policy matched, and the policies."""
     found = []
     if file:
         found.append(_target(file.get("FilePathUrl"), file.get("FileName"), "File"))
@@ -484,12 +485,12 @@ def _object(object_id: Any) -> list[dict[str, Any]]:
 
 
 def _last_part(path: str) -> str:
-    """What a person would call the thing at a URL, in a folder or in a directory."""
+    """Return the last part of a URL or path, which is the name people use."""
     return path.replace("\\", "/").rstrip("/.").rpartition("/")[2] or path
 
 
 def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
-    """What is acted upon, in the words of whichever service wrote the record."""
+    """Return the targets; each service that writes records has columns of its own for them."""
     file, mail, team, protected, alert = (
         given[:4],
         given[4:7],
@@ -562,12 +563,12 @@ _FEEDS: dict[str, tuple[str, Columns]] = {
 
 
 def _identity(id_: Any, number: Any) -> Any:
-    """A record that was split for its size has numbered parts."""
+    """Return the record's Id, with the part's number if it was split because of its size."""
     return id_ if number is None or not id_ else f"{id_}#{number}"
 
 
 def _incident(id_: Any, operation: Any) -> Any:
-    """A match and its undoing have the same Id."""
+    """Return the Id with the operation, because a DLP match and its undo share an Id."""
     return f"{id_}/{operation}" if id_ else None
 
 
@@ -601,18 +602,18 @@ def _configured(settings: Settings | None) -> Sequence[Stream]:
 
 
 _ADVICE = {
-    "AF10001": "grant the app ActivityFeed.Read of Office 365 Management APIs, and admin consent; "
-    "for dlp also ActivityFeed.ReadDlp",
-    "AF20010": "the token is of another tenant: compare tenant_id and authority_url",
-    "AF20011": "tenant_id is not known here: compare it with base_url, which is one cloud's",
-    "AF20012": "the tenant is not set up: switch unified auditing on",
-    "AF20013": "tenant_id has to be the directory's GUID, not a domain",
-    "AF20021": "the service could not reach the receiver: is webhooks.public_url the https address "
-    "of a running `auditlake receive`?",
-    "AF20022": "the subscription was started just now; the first content may take 12 hours",
-    "AF20023": "an administrator has switched the subscription off: switch it on again",
-    "AF20030": "the window was refused: is this machine's clock right?",
-    "AF20055": "the window was refused: is this machine's clock right?",
+    "AF10001": "grant the app ActivityFeed.Read of Office 365 Management APIs, and give admin "
+    "consent; for dlp also ActivityFeed.ReadDlp",
+    "AF20010": "the token belongs to another tenant: check tenant_id and authority_url",
+    "AF20011": "tenant_id does not exist in this cloud: check tenant_id and base_url",
+    "AF20012": "the tenant is not set up: enable unified auditing",
+    "AF20013": "tenant_id must be the directory's GUID, not a domain",
+    "AF20021": "the service could not reach the receiver: check that webhooks.public_url is the "
+    "https address of a running `auditlake receive`",
+    "AF20022": "the subscription was just started; the first content may take 12 hours",
+    "AF20023": "an administrator has disabled the subscription: enable it again",
+    "AF20030": "the window was refused: check this machine's clock",
+    "AF20055": "the window was refused: check this machine's clock",
 }
 
 
@@ -620,14 +621,17 @@ def _advice(response: httpx.Response) -> str | None:
     if known := _ADVICE.get(_code(response.content)):
         return known
     if b"does not exist" in response.content:
-        return "unified auditing is off: switch it on in Microsoft Purview and wait an hour"
+        return "unified auditing is off: enable it in Microsoft Purview and wait an hour"
     match response.status_code:
         case 401:
-            return "the token is not for this API: base_url and authority_url must be of one cloud"
+            return (
+                "the API does not accept the token: base_url and authority_url must belong to the "
+                "same cloud"
+            )
         case 403:
             return _ADVICE["AF10001"]
         case 404:
-            return "no Management Activity API answers there: correct base_url"
+            return "Management Activity API not found there: correct base_url"
     return None
 
 
@@ -635,31 +639,31 @@ _NAMES = {content_type: name for name, (content_type, _) in _FEEDS.items()}
 
 
 def _authentic(headers: Headers, secret: str) -> bool:
-    return pushing.same(headers.get("webhook-authid", ""), secret)
+    return webhook_auth.same(headers.get("webhook-authid", ""), secret)
 
 
 def _notified(settings: Settings, delivery: Delivery) -> list[Named]:
-    """Content that has become available; nothing where the address is only tried."""
+    """Return the content that has become available; none if the service validates the address."""
     if "webhook-validationcode" in delivery.headers:
         return []
-    items = [(item, records.load(item)) for item in records.elements(delivery.body)]
+    items = [(item, json_records.load(item)) for item in json_records.elements(delivery.body)]
     return [
-        Named(stream=_NAMES[told["contentType"]], item=item)
-        for item, told in items
-        if isinstance(told, dict)
-        and str(told.get("tenantId")).lower() == settings.tenant_id.lower()
-        and told.get("contentType") in _NAMES
+        Named(stream=_NAMES[content["contentType"]], item=item)
+        for item, content in items
+        if isinstance(content, dict)
+        and str(content.get("tenantId")).lower() == settings.tenant_id.lower()
+        and content.get("contentType") in _NAMES
     ]
 
 
 def _content(settings: Settings, client: httpx.Client, item: bytes) -> Page:
-    """A notified blob; only an address of the service's own is asked."""
-    feed = _feed(settings, str(records.load(item).get("contentType")))
+    """Fetch a blob named in a notification; `_blob` refuses an address on another host."""
+    feed = _feed(settings, str(json_records.load(item).get("contentType")))
     got = _fetch(feed, client, _blob(client, item))
     match got:
         case AuditlakeError():
             raise got
-        case Gap():  # it will be missed by whoever lists it
+        case Gap():  # the poll that lists it records the gap
             return Page(records=(), cursor="")
     return Page(records=got, cursor="")
 
@@ -675,17 +679,17 @@ def _feed(settings: Settings, content_type: str) -> _Feed:
 def _register(
     settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
 ) -> Known:
-    """Started again with a webhook, which the service tries at once."""
+    """Start the subscriptions again with a webhook, which the service validates at once."""
     webhook = {"address": endpoint.address, "authId": endpoint.secret.get_secret_value()}
     for stream in endpoint.streams:
-        _started(settings, client, stream, {"webhook": webhook})
+        _set_webhook(settings, client, stream, {"webhook": webhook})
     return _look(settings, client, endpoint, known)
 
 
-def _started(
+def _set_webhook(
     settings: Settings, client: httpx.Client, stream: str, body: dict[str, Any] | None
 ) -> None:
-    """That nothing changes is an error to the service, not to us."""
+    """Start a subscription with a webhook, or without one; no change counts as success."""
     try:
         client.post(_feed(settings, _FEEDS[stream][0]).url("start"), json=body)
     except Refused as error:
@@ -719,9 +723,9 @@ def _expiration(text: Any) -> datetime | None:
 
 
 def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
-    """Started again without a webhook; the subscription itself stays, for polling."""
+    """Start the subscriptions again without a webhook; polling still needs them."""
     for each in _look(settings, client, endpoint, known):
-        _started(settings, client, each.stream, None)
+        _set_webhook(settings, client, each.stream, None)
 
 
 PUSH = Push(
@@ -734,7 +738,7 @@ PUSH = Push(
 
 
 def _throttled(response: httpx.Response) -> bool:
-    """Too many requests are answered with 403 as well."""
+    """Return whether the request was throttled: a 429, or a 403 with code AF429."""
     return response.status_code == 429 or (
         response.status_code == 403 and _code(response.content) == "AF429"
     )
@@ -757,7 +761,7 @@ INTEGRATION = Integration(
         ),
         history="7 days from when content became available, none before the subscription",
         delay="an hour or two, 12 hours after the first start; rarely days",
-        push="webhooks (slower than asking)",
+        push="webhooks (slower than polling)",
     ),
     push=PUSH,
 )

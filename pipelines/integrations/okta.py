@@ -1,8 +1,8 @@
-"""Okta System Log: who did what in an Okta organisation.
+"""Okta System Log: the audit log of an Okta organisation.
 
-The polling query (ascending, without an end) is ordered by the time an event was stored, so a late
-event is never passed over, and every answer links to the next. History comes from a bounded query,
-newest first, while the polling query already follows the present.
+The polling query (ascending and open-ended) is ordered by the time an event was stored, so late
+events are never skipped, and every response links to the next page. History comes from a bounded
+query, newest first, while the polling query already follows new events.
 https://developer.okta.com/docs/reference/system-log-query/
 """
 
@@ -21,25 +21,19 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines import auth, paging, pushing, records
 from pipelines.errors import CursorRefused, Refused
-from pipelines.headers import server_seconds
-from pipelines.integration import (
-    Cursor,
+from pipelines.sdk import auth, json_records, links, webhook_auth
+from pipelines.sdk.contract import Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.pages import Cursor, Page, Span
+from pipelines.sdk.push import (
     Delivery,
     Endpoint,
     Enrolment,
-    Field,
-    Guide,
     Headers,
-    Integration,
     Known,
-    Manners,
-    Page,
     Push,
     Pushed,
-    Span,
-    Stream,
     Subscription,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -47,7 +41,7 @@ from pipelines.settings import Address, IntegrationSettings, Secret
 _LIMIT = 1000
 _OVERLAP = timedelta(hours=2)
 _SETTLED = timedelta(hours=1)
-_LIVE_EVERY = 20  # history pages between two looks at the present
+_LIVE_EVERY = 20  # history pages between two live polls
 
 
 class Settings(IntegrationSettings):
@@ -58,7 +52,7 @@ class Settings(IntegrationSettings):
     private_key: Secret | None = None
     key_id: str | None = None
     hook_events: tuple[str, ...] = Setting(default=(), max_length=300)
-    """Which event types are to be pushed; default: those of okta_hooks.txt."""
+    """Event types to push; default: those in okta_hooks.txt."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -69,19 +63,20 @@ class Settings(IntegrationSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the stream is: in the present, and in the history that is still to come."""
+    """Position of the stream, both live and in the history still to be read."""
 
     live: str
-    """The polling query's next link; none where only a span of history is read."""
+    """The polling query's next link; empty if only a span of history is read."""
     live_since: str
     history: str | None = None
-    """The bounded query's next link, while there is history to read."""
+    """The bounded query's next link, as long as there is history to read."""
     history_since: str = ""
     history_until: str = ""
     """All history at or after this time has landed."""
 
 
 def begin(since: datetime, now: datetime) -> Cursor:
+    # Live starts before history ends, so that no late event falls between them.
     live_since = max(since, now - _OVERLAP)
     place = Place(
         live=_url(since=_text(live_since), sortOrder="ASCENDING"), live_since=_text(live_since)
@@ -92,7 +87,7 @@ def begin(since: datetime, now: datetime) -> Cursor:
 
 
 def between(span: Span, now: datetime) -> Cursor:
-    """A cursor that has no present."""
+    """Return a cursor without a live position."""
     place = Place(live="", live_since="")
     return _cursor(_history(place, _text(span.since), _text(min(span.until, now))))
 
@@ -110,30 +105,32 @@ def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]
 
 
 def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
-    """The present, to its end: a page that is not full."""
+    """Yield live pages until one is not full."""
     full = bool(place.live)
     while full:
         response = _get(client, place.live)
-        found = records.elements(response.content)
+        found = json_records.elements(response.content)
         full = len(found) >= _LIMIT
-        place = replace(place, live=paging.next_link(client, response) or place.live)
+        place = replace(place, live=links.next_link(client, response) or place.live)
+        # Only the last page proves that nothing is missing up to now.
         covers = None if full else Span(since=_time(place.live_since), until=now)
         yield Page(records=found, cursor=_cursor(place), covers=covers)
     return place
 
 
 def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Place]:
-    """Some pages of history, newest first."""
+    """Yield up to _LIVE_EVERY pages of history, newest first."""
     for _ in range(_LIVE_EVERY):
         if not place.history:
             break
         try:
             response = _get(client, place.history)
         except CursorRefused:
+            # The link has expired: restart the query at the oldest record that has landed.
             place = _history(place, place.history_since, place.history_until)
             response = _get(client, place.history or "")
-        found = records.elements(response.content)
-        link = paging.next_link(client, response) if found else None
+        found = json_records.elements(response.content)
+        link = links.next_link(client, response) if found else None
         until = place.history_until
         reached = _oldest(found, until) if link else place.history_since
         place = replace(place, history=link, history_until=reached)
@@ -147,8 +144,8 @@ def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Plac
 
 
 def _oldest(found: list[bytes], fallback: str) -> str:
-    """The end of a bounded query that takes up after these records, should its link be refused."""
-    published = records.load(found[-1]).get("published")
+    """Return the `until` of a query that resumes after these records if their link is refused."""
+    published = json_records.load(found[-1]).get("published")
     try:
         return _text(datetime.fromisoformat(published) + timedelta(milliseconds=1))
     except (TypeError, ValueError):
@@ -161,7 +158,7 @@ def _get(client: httpx.Client, url: str) -> httpx.Response:
     except Refused as error:
         if error.status == httpx.codes.BAD_REQUEST and "after=" in url:
             raise CursorRefused(
-                f"okta no longer knows the position of system_log: {error}"
+                f"okta no longer accepts the cursor of system_log: {error}"
             ) from error
         raise
 
@@ -200,7 +197,7 @@ def _known(value: Any) -> str | None:
 
 
 def _actor_id(known: Any, alternate_id: Any) -> str | None:
-    """Who tried to sign in under a login that does not exist has no other id than that login."""
+    """Return the actor's id, or the attempted login where no such user exists."""
     return _known(known) or (None if _email(alternate_id) else _known(alternate_id))
 
 
@@ -223,6 +220,7 @@ def _outcome(result: Any) -> str:
 
 
 def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
+    # The API has the chain below `request`, event hooks have it below `client`.
     for hop in chain or hook_chain or []:
         if not address:
             address = hop.get("ip")
@@ -290,7 +288,7 @@ def _auth(settings: Settings, scope: str = "okta.logs.read") -> httpx.Auth:
     claims = {"iss": settings.client_id, "sub": settings.client_id, "aud": token_url}
     headers = {"kid": settings.key_id} if settings.key_id else None
 
-    def ask(now: float) -> httpx.Request:
+    def token_request(now: float) -> httpx.Request:
         form = {
             "grant_type": "client_credentials",
             "scope": scope,
@@ -299,32 +297,30 @@ def _auth(settings: Settings, scope: str = "okta.logs.read") -> httpx.Auth:
         }
         return httpx.Request("POST", token_url, data=form, headers={"Accept": "application/json"})
 
-    return auth.Token(ask, partial(_sign_in_advice, scope))
+    return auth.Token(token_request, partial(_sign_in_advice, scope))
 
 
 def _sign_in_advice(scope: str, response: httpx.Response) -> str:
     match auth.oauth_error(response):
         case "invalid_client":
-            return (
-                "client_id, private_key or key_id do not match an active service app: compare them"
-            )
+            return "client_id, private_key or key_id do not match an active service app: check them"
         case "invalid_scope" | "consent_required":
             return f"grant the service app the scope {scope}"
         case error:
-            return error or "check base_url: it has to be the organisation's own domain"
+            return error or "check base_url: it must be the organisation's own domain"
 
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
             return (
-                "the credential is not valid (any more): create a new API token or service-app "
-                "key; a token lapses 30 days after its last use"
+                "the credential is invalid or has expired: create a new API token or service-app "
+                "key; a token expires 30 days after its last use"
             )
         case 403 if "/eventHooks" in response.request.url.path:
             return (
-                "the credential may not manage event hooks: it takes a Super Administrator's "
-                "token, or the scope okta.eventHooks.manage"
+                "the credential may not manage event hooks: use a Super Administrator's token, or "
+                "grant the scope okta.eventHooks.manage"
             )
         case 403:
             return (
@@ -332,12 +328,15 @@ def _advice(response: httpx.Response) -> str | None:
                 "Administrator or Read-only Administrator role; OAuth also needs okta.logs.read"
             )
         case 404:
-            return "no Okta organisation answers there: correct base_url (not the -admin address)"
+            return "no Okta organisation found there: correct base_url (not the -admin address)"
     return None
 
 
 def _pause(response: httpx.Response) -> float:
-    """Spread what is left of the minute once four fifths of the limit are used."""
+    """Return the pause that spreads the rest of the limit over the time until it is reset.
+
+    No pause until four fifths of the limit are used.
+    """
     try:
         limit = int(response.headers["X-Rate-Limit-Limit"])
         remaining = int(response.headers["X-Rate-Limit-Remaining"])
@@ -364,15 +363,15 @@ def _challenge(headers: Headers) -> bytes | None:
 
 
 def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
-    """The records differ a little from those of the API; their identity does not."""
-    data = records.members(records.members(delivery.body).get("data", b""))
-    return [Pushed(stream="system_log", records=records.elements(data.get("events", b"")))]
+    """Return the pushed records; they differ slightly from polled ones, but their ids match."""
+    data = json_records.members(json_records.members(delivery.body).get("data", b""))
+    return [Pushed(stream="system_log", records=json_records.elements(data.get("events", b"")))]
 
 
 def _register(
     settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
 ) -> Known:
-    """One hook; what was there is changed, verified and switched on again."""
+    """Create the hook, or update an existing one; then verify and activate it."""
     body = _hook(settings, endpoint)
     found = _look(settings, client, endpoint, known)
     if found:
@@ -401,7 +400,7 @@ def _hook(settings: Settings, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _look(_: Settings, client: httpx.Client, endpoint: Endpoint, _known: Known) -> Known:
-    """The hooks that call this address."""
+    """Return the hooks that call this address."""
     return [
         Subscription(
             stream="system_log",
@@ -416,12 +415,13 @@ def _look(_: Settings, client: httpx.Client, endpoint: Endpoint, _known: Known) 
 
 def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
     for hook in _look(settings, client, endpoint, known):
+        # Okta refuses to delete an active hook.
         client.post(f"{_HOOKS}/{hook.id}/lifecycle/deactivate")
         client.delete(f"{_HOOKS}/{hook.id}")
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
+    authentic=webhook_auth.authorised,
     read=_pushed,
     challenge=_challenge,
     enrolment=Enrolment(register=_register, look=_look, remove=_remove),

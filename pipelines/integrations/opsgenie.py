@@ -1,9 +1,9 @@
-"""Opsgenie's log files, and the operations logs of Jira Service Management and Compass after it.
+"""Opsgenie's log files, and the operations logs of its successors JSM and Compass.
 
-Opsgenie ends in April 2027. Its logs are files of lines whose format is not published, so a line is
-kept as it is and known by its hash. Files are listed from a marker on, which is the name of the
-last file read; one may still appear or grow behind it, so each round looks back a little. A file
-is fetched from a signed address that must not see the API key.
+Opsgenie shuts down in April 2027. Its logs are files of lines in an unpublished format, so each
+line is kept as it is and identified by its hash. Files are listed after a marker, the name of the
+last file read; a file may still appear or grow before it, so each round re-lists the last minutes.
+Files are downloaded from signed addresses, which must not receive the API key.
 https://docs.opsgenie.com/docs/logs-api
 """
 
@@ -23,24 +23,12 @@ import httpx
 import msgspec
 from pydantic import model_validator
 
-from pipelines import auth, coverage, pushing, records
-from pipelines.auth import Flow
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.integration import (
-    Columns,
-    Cursor,
-    Delivery,
-    Field,
-    Gap,
-    Guide,
-    Integration,
-    Look,
-    Manners,
-    Page,
-    Push,
-    Span,
-    Stream,
-)
+from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk.auth import Flow
+from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.push import Delivery, Look, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -48,13 +36,13 @@ _KEEPS = timedelta(days=365)
 _LAG = timedelta(minutes=15)
 _RECENT = timedelta(days=1)
 _TRIES = 5
-_LIVE_EVERY = 100  # files of history between two looks at the present
+_LIVE_EVERY = 100  # files of history between two live polls
 _MINUTE = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _OPERATIONS_KEEP = timedelta(days=180)
 _OPERATIONS_LAG = timedelta(hours=1)
-_LADDER = coverage.ladder(
+_LADDER = windows.ladder(
     window=timedelta(days=7),
     settle=timedelta(minutes=15),
     lag=_OPERATIONS_LAG,
@@ -82,7 +70,7 @@ class Settings(IntegrationSettings):
     def _some_way_in(self) -> Self:
         successor = (self.cloud_id, self.email, self.api_token)
         if any(successor) and not all(successor):
-            raise ValueError("the successors need all of cloud_id, email and api_token")
+            raise ValueError("set all of cloud_id, email and api_token for the operations logs")
         if not (self.api_key or all(successor)):
             raise ValueError("not configured: set api_key, or cloud_id, email and api_token")
         return self
@@ -90,20 +78,20 @@ class Settings(IntegrationSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
-    """A way through the files, by name and so by time; markers are names without `.json`."""
+    """Progress through the files by name, hence by time; markers are names without `.json`."""
 
     marker: str
-    """All up to here has landed."""
+    """Everything up to here has landed."""
     since: str
     until: str | None = None
-    """The marker that ends it; none where it follows the present."""
+    """The marker at which it ends; None if it follows new files."""
     seen: dict[str, int] = field(default_factory=dict)
-    """Marker -> size of the files just behind `marker`, which may still grow."""
+    """Marker -> size of the files shortly before `marker`, which may still grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the stream is: in the present, and in the history that is still to come."""
+    """Position of the stream, both live and in the history still to be read."""
 
     live: Walk | None
     history: Walk | None
@@ -120,7 +108,7 @@ class _File(msgspec.Struct, frozen=True):
 
     @property
     def time(self) -> datetime:
-        """By its name, else when it became visible."""
+        """Return the time in the name, or else the time the file became visible."""
         try:
             return _time(self.marker)
         except ValueError:
@@ -142,7 +130,7 @@ def begin(since: datetime, now: datetime) -> Cursor:
 
 
 def between(span: Span, now: datetime) -> Cursor:
-    """A cursor that has no present."""
+    """Return a cursor without a live position."""
     return _cursor(Place(live=None, history=_history(span.since, min(span.until, now))))
 
 
@@ -165,7 +153,7 @@ def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]
 
 
 def _present(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
-    """What is new, to its end."""
+    """Yield all new files, and return the position after them."""
     if place.live:
         for page, walk in _follow(client, place.live, now):
             place = replace(place, live=walk)
@@ -174,7 +162,8 @@ def _present(client: httpx.Client, place: Place, now: datetime) -> Generator[Pag
 
 
 def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[Page, Walk]]:
-    """A page a file, then one that says what the walk has covered."""
+    """Yield one page per file, then an empty one with the span that is covered."""
+    # Live reading goes back by _LAG, since files may still appear or grow there.
     marker = walk.marker if walk.until else _earlier(walk.marker, _LAG)
     while True:
         listing = _list(client, marker)
@@ -200,7 +189,7 @@ def _ended(walk: Walk, marker: str) -> bool:
 
 
 def _after(walk: Walk, file: _File) -> Walk:
-    """The walk once a file has landed; what is too old to grow is forgotten."""
+    """Return the walk after a file has landed, without the files too old to grow."""
     marker = max(walk.marker, file.marker)
     if walk.until is not None:
         return replace(walk, marker=marker)
@@ -215,7 +204,7 @@ def _list(client: httpx.Client, marker: str) -> _Listing:
 
 
 def _read(client: httpx.Client, file: _File) -> Page:
-    """A file's lines; a file that is gone is a gap."""
+    """Return a page with the lines of a file, or with a gap if the file is gone."""
     try:
         body = _download(client, file)
     except Refused as error:
@@ -224,14 +213,14 @@ def _read(client: httpx.Client, file: _File) -> Page:
         span = Span(since=file.time, until=file.time + _MINUTE)
         gap = Gap(span=span, reason=f"{file.filename} is gone")
         return Page(records=(), cursor="", gaps=(gap,))
-    return Page(records=records.lines(body), cursor="", fallback_time=file.time)
+    return Page(records=json_records.lines(body), cursor="", fallback_time=file.time)
 
 
 def _download(client: httpx.Client, file: _File) -> bytes:
-    """A file by its signed address, which is good for five minutes.
+    """Return a file, downloaded from its signed address, which is valid for five minutes.
 
-    Neither address nor file is JSON with brackets to be counted: what was cut short on its way is
-    told by the length. A size that is wrong twice is wrong.
+    Neither the address nor the file is a JSON document, so truncation shows only in the length. If
+    two downloads are equal but shorter than listed, the listed size is considered wrong.
     """
     link, body = _link(client, file), None
     for _ in range(_TRIES):
@@ -239,13 +228,14 @@ def _download(client: httpx.Client, file: _File) -> bytes:
             found = client.get(_followed(client, link), auth=None).content
         except Refused as error:
             if error.status != httpx.codes.NOT_FOUND:
+                # Expired or truncated: of two new addresses, the longer one is complete.
                 link = max(_link(client, file), _link(client, file), key=len)
                 continue
             raise
         if len(found) >= file.size or found == body:
             return found
         body = found
-    raise Unavailable(f"{file.filename} cannot be downloaded whole; will be asked for again")
+    raise Unavailable(f"{file.filename} cannot be downloaded completely; the next round retries")
 
 
 def _link(client: httpx.Client, file: _File) -> str:
@@ -253,12 +243,13 @@ def _link(client: httpx.Client, file: _File) -> str:
 
 
 def _followed(client: httpx.Client, link: str) -> httpx.URL:
-    """Another host is as documented; it gets no credential, but what it says has to be private."""
+    """Return the address of a file. Raises ForeignLink unless its scheme is that of base_url."""
+    # Another host is documented and gets no credential, but the contents need encryption.
     with suppress(httpx.InvalidURL):
         url = httpx.URL(link)
         if url.host and url.scheme == client.base_url.scheme:
             return url
-    raise ForeignLink("the address of a log file is not one to be followed: it is no https address")
+    raise ForeignLink("the address of a log file is not an https address: not followed")
 
 
 def _marker(time: datetime) -> str:
@@ -272,7 +263,7 @@ def _earlier(marker: str, span: timedelta) -> str:
 
 
 def _time(marker: str) -> datetime:
-    """With or without milliseconds; in UTC. Raises ValueError."""
+    """Return a marker's time in UTC; milliseconds are optional. Raises ValueError."""
     second, _, millisecond = marker.partition("_")
     time = datetime.strptime(second, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
     return time + timedelta(milliseconds=int(millisecond or 0))
@@ -287,8 +278,8 @@ def _load(cursor: Cursor) -> Place:
     return Place(**{name: Walk(**walk) if walk else None for name, walk in stored.items()})
 
 
-def _operations_read(url: str) -> coverage.Read:
-    """Windows of a successor's log; the link to the next page lacks the path of the API."""
+def _operations_read(url: str) -> windows.Read:
+    """Return the reader of a successor's log."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes]]:
         query = httpx.QueryParams(
@@ -296,10 +287,11 @@ def _operations_read(url: str) -> coverage.Read:
             endTime=_rfc3339(span.until),
         )
         while True:
-            answer = records.members(client.get(url, params=query).content)
+            answer = json_records.members(client.get(url, params=query).content)
             values = answer.get("values", b"null")
-            found = [] if values == b"null" else records.elements(values)
+            found = [] if values == b"null" else json_records.elements(values)
             yield found
+            # Only the query of the link is used, because its path lacks the API's prefix.
             link = _next(url, answer.get("links"))
             if not found or link is None or link == query:
                 return
@@ -309,15 +301,15 @@ def _operations_read(url: str) -> coverage.Read:
 
 
 def _next(url: str, links: bytes | None) -> httpx.QueryParams | None:
-    found = records.load(links) if links else None
+    found = json_records.load(links) if links else None
     link = found.get("next") if isinstance(found, dict) else None
     if not link:
         return None
     following, own = httpx.URL(link), httpx.URL(url)
     if following.host and (following.scheme, following.netloc) != (own.scheme, own.netloc):
         raise ForeignLink(
-            f"an answer links to {following.scheme}://{following.netloc.decode()}: not followed, "
-            "since the credential would travel with it"
+            f"a response links to {following.scheme}://{following.netloc.decode()}: not followed, "
+            "because the credential would be sent there; check operations_url"
         )
     return following.params
 
@@ -326,8 +318,8 @@ def _rfc3339(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-# What lines and details are made of, as far as it is known. A leading _ or - of a name says that
-# an object or a list follows.
+# The format of lines and details, as far as it is known. A leading _ in a name means that the value
+# is an object, a leading - that it is a list.
 _BRACKETS = re.compile(r"\s*\[[^\]]*\]")
 _FIRST = re.compile(r"^([^\[]*?)\s*\[([^\]]*)\]")
 _LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*((?:logged )?\w+)\.?$")
@@ -336,27 +328,27 @@ _TRUE = {True: "success", "true": "success", False: "failure", "false": "failure
 _TIMES = ("created", "createdAt", "createdDate", "time", "timestamp", "date", "updatedAt")
 
 
-def _opened(text: str) -> Any:
+def _parsed(text: str) -> Any:
     with suppress(ValueError):
-        return records.load(text.encode())
+        return json_records.load(text.encode())
     return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
-        value = _opened(value)
+        value = _parsed(value)
     return value if isinstance(value, dict) else {}
 
 
 class _Facts(NamedTuple):
-    """What a record says, whether it is an envelope with `details` or the details alone."""
+    """The contents of a record, whether it is an envelope with `details` or the details alone."""
 
     details: Mapping[str, Any]
     incoming: Mapping[str, Any]
     result: Mapping[str, Any]
 
 
-def _gathered(details: Any, incoming: Any, result: Any) -> _Facts:
+def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
     inside = _mapping(details)
     return _Facts(
         details=inside,
@@ -368,8 +360,8 @@ def _gathered(details: Any, incoming: Any, result: Any) -> _Facts:
 _NOTHING = ("", "null", "None")
 
 
-def _said(value: Any) -> Any:
-    """None for the texts that stand for nothing."""
+def _or_none(value: Any) -> Any:
+    """Return the value, or None for texts such as "null"."""
     return None if value in _NOTHING else value
 
 
@@ -383,7 +375,7 @@ def _known_time(*values: Any) -> Any:
 
 
 def _since_1970(value: float | str) -> datetime | None:
-    """Of seconds, milliseconds, microseconds or nanoseconds: the vendor writes several."""
+    """Return the time of a Unix time in seconds, milliseconds, microseconds or nanoseconds."""
     try:
         number = float(value)
         while number > 1e11:
@@ -394,9 +386,9 @@ def _since_1970(value: float | str) -> datetime | None:
 
 
 def _action(facts: _Facts, own: Any, *texts: Any) -> str:
-    """The name of an alert's action, else the words of a text that are no names."""
+    """Return the name of an alert's action, or else the text without the names in it."""
     named = own or facts.result.get("alertAction") or facts.details.get("action")
-    if isinstance(named, str) and _said(named):
+    if isinstance(named, str) and _or_none(named):
         return named
     for text in texts:
         if isinstance(text, str) and (words := _words(text)):
@@ -405,7 +397,7 @@ def _action(facts: _Facts, own: Any, *texts: Any) -> str:
 
 
 def _words(text: str) -> str:
-    """`Schedule [name: A] updated.` and `[Schedule] A updated` -> `Schedule updated`."""
+    """Return `Schedule updated` for `Schedule [name: A] updated.` or `[Schedule] A updated`."""
     if found := _LEADING.match(text):
         return f"{found[1]} {found[3]}"
     return _BRACKETS.sub("", text).strip(" .")
@@ -464,12 +456,12 @@ def _integration(facts: _Facts) -> Any:
 def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
     if id_ is None and name is None:
         return None
-    id_, name = _said(id_), _said(name)
+    id_, name = _or_none(id_), _or_none(name)
     return {"id": id_, "name": name, "type": kind} if id_ or name else None
 
 
 def _named(text: Any) -> dict[str, Any] | None:
-    """`Schedule rotation [scheduleId: f1, id: c1] added.` is about rotation c1."""
+    """Return the target in a text: c1 for `Schedule rotation [scheduleId: f1, id: c1] added.`"""
     if not isinstance(text, str):
         return None
     if found := _LEADING.match(text):
@@ -483,13 +475,13 @@ def _named(text: Any) -> dict[str, Any] | None:
 
 
 def _outcome(facts: _Facts, own: Any) -> str | None:
-    """Levels tell how bad, not whether it worked; few records say that."""
-    said = facts.details.get("success") if own is None else own
-    return _TRUE.get(said) if isinstance(said, bool | str) else None
+    """Return the outcome from `success`, which few records have; a level is no outcome."""
+    success = facts.details.get("success") if own is None else own
+    return _TRUE.get(success) if isinstance(success, bool | str) else None
 
 
 def _headers(facts: _Facts) -> dict[str, str]:
-    """By lower-case name, the first of each."""
+    """Return the logged HTTP headers by lower-case name, the first value of each."""
     found: dict[str, str] = {}
     for name, value in _mapping(facts.incoming.get("_httpHeaders")).items():
         if isinstance(value, str):
@@ -524,7 +516,7 @@ def _correlation(facts: _Facts, event: Any, *texts: Any) -> Any:
     return None
 
 
-_FACTS = Field(_gathered, "details", "_incomingData", "_result")
+_FACTS = Field(_facts, "details", "_incomingData", "_result")
 _USER = Field(_user, _FACTS, "user", "username", "source", "owner")
 _HEADERS = Field(_headers, _FACTS)
 _COLUMNS: Columns = {
@@ -563,13 +555,13 @@ LOGS = Stream(
 
 @cache
 def _operations(product: str, url: str) -> Stream:
-    """The stream of a successor's log, made once."""
+    """Return the stream of a successor's log, always the same object for the same arguments."""
     return Stream(
         name=f"{product}_operations",
-        begin=coverage.begin(_LADDER),
-        pages=coverage.pages(_LADDER, _operations_read(url)),
-        between=coverage.between(_LADDER),
-        learn=coverage.learn(_LADDER),
+        begin=windows.begin(_LADDER),
+        pages=windows.pages(_LADDER, _operations_read(url)),
+        between=windows.between(_LADDER),
+        learn=windows.learn(_LADDER),
         id=Field(_hash, "created", "category", "summary", "level", "details"),
         time="created",
         keeps=_OPERATIONS_KEEP,
@@ -596,7 +588,7 @@ def _streams(settings: Settings | None) -> Sequence[Stream]:
 
 
 class _EachItsOwn(httpx.Auth):
-    """Each of the two hosts gets its own credential, any other none."""
+    """Sends each of the two hosts its own credential, and none to any other host."""
 
     def __init__(self, ways: Mapping[str, httpx.Auth]) -> None:
         self._ways = ways
@@ -625,11 +617,11 @@ def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
             return (
-                "api_key is not valid, its integration is disabled, or it belongs to another "
-                "region: compare it, or set base_url to https://api.eu.opsgenie.com"
+                "api_key is invalid, its integration is disabled, or it belongs to another "
+                "region: check it, or set base_url to https://api.eu.opsgenie.com"
             )
         case 402:
-            return "the plan does not include the logs API: it takes Enterprise"
+            return "the plan does not include the logs API: upgrade to Enterprise"
         case 403:
             return (
                 "api_key may not read the logs: use the key of a global API integration with "
@@ -641,7 +633,7 @@ def _advice(response: httpx.Response) -> str | None:
 def _operations_advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 401:
-            return "email or api_token is not valid (any more): create a new Atlassian API token"
+            return "email or api_token is invalid or has expired: create an Atlassian API token"
         case 403:
             return (
                 "the account may not view audit logs: make it an organization, site or product "
@@ -649,14 +641,14 @@ def _operations_advice(response: httpx.Response) -> str | None:
             )
         case 404:
             return (
-                "the site has no operations there: compare cloud_id "
+                "the site has no such operations log: check cloud_id "
                 "(https://<site>.atlassian.net/_edge/tenant_info) and operations"
             )
     return None
 
 
 def _pause(response: httpx.Response) -> float:
-    """A good answer may say that the account is being held back."""
+    """Return a pause if a successful response reports that the account is being throttled."""
     throttled = response.headers.get("X-RateLimit-State", "OK") == "THROTTLED"
     return _period(response) or 1.0 if throttled else 0.0
 
@@ -668,21 +660,21 @@ def _period(response: httpx.Response) -> float | None:
         return None
 
 
-def _told(settings: Settings, delivery: Delivery) -> list[Look]:
-    """Of alerts only, and without the identity that the logs give: a hint for all of them."""
-    records.members(delivery.body)
+def _hints(settings: Settings, delivery: Delivery) -> list[Look]:
+    """Return a hint for every stream; an alert has no identity to be found in the logs by."""
+    json_records.members(delivery.body)
     return [Look(stream=stream.name) for stream in _streams(settings)]
 
 
 PUSH = Push(
-    authentic=pushing.authorised,
-    read=_told,
+    authentic=webhook_auth.authorised,
+    read=_hints,
     steps=(
         "In Opsgenie (or Jira Service Management > Operations) open Settings > Integrations, add "
-        "an integration of the type Webhook, and let it post all alert actions.",
+        "an integration of the type Webhook, and select all alert actions.",
         "Webhook URL: {address}",
         "Custom header: Authorization, value: Bearer {secret}",
-        "Save, and switch the integration on.",
+        "Save, and enable the integration.",
     ),
 )
 
@@ -692,7 +684,7 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=_auth,
-    # Two files a second, each with an address to ask for, as the vendor's own tool does.
+    # Two files per second, each with a request for its address, like the vendor's own tool.
     manners=Manners(rate=(4, 1.0), pause=_pause, retry_after=_period),
     advice=_advice,
     mapping_version=3,

@@ -1,1 +1,1 @@
-"""Signed Merkle trees over the raw tables, and the means to check them; see docs/integrity.md."""
+"""Signs Merkle trees over the raw tables, and verifies them; see docs/integrity.md."""

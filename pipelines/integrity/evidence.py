@@ -1,6 +1,6 @@
-"""An evidence pack: what a query found, and all that an auditor needs to check it alone, offline.
+"""Evidence packs: the events a query found, with everything needed to check them offline.
 
-The zip is a program too: `python3 PACK.zip` checks itself, with Python and nothing else.
+The zip file is also a program: `python3 PACK.zip` checks itself and needs only Python.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, note, prove
-from pipelines.integrity.verifier import acts, audit
-from pipelines.integrity.verifier.shelf import Shelf
-from pipelines.lake import Lake
+from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -31,7 +31,7 @@ _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of `events`: an SQL condition, and the span of time it is about."""
+    """A query on `events`: an SQL condition and a time range, `until` excluded."""
 
     query: str
     since: datetime
@@ -39,10 +39,14 @@ class Question:
 
 
 def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, int]:
-    """Write the pack; how many events and records it holds."""
+    """Write the pack to `out`; return the number of its events and records.
+
+    Raises LakeError if signing is off, AuditlakeError if the query is invalid, and audit.Invalid
+    if the finished pack fails its own check.
+    """
     settings = lake.integrity
     if settings is None or not settings.sign:
-        raise LakeError("a pack is made of signed records: set integrity.sign = true")
+        raise LakeError("evidence packs need signed records: set integrity.sign = true")
     signing, trusted = keys.signing(settings), keys.trusted(settings)
     events = _events(lake, question)
     proofs = list(_proofs(lake, events))
@@ -67,23 +71,23 @@ def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, 
 
 
 def _events(lake: Lake, question: Question) -> pl.DataFrame:
-    table = lakes.scan(lake, "events")
+    table = tables.scan(lake, "events")
     if table is None:
-        raise LakeError("there are no events yet: poll first")
+        raise LakeError("there are no events yet: run `auditlake poll`")
     span = pl.col("time").is_between(question.since, question.until, "left")
     try:
         found = table.filter(span, pl.sql_expr(question.query)).sort("time", "event_uid")
         return found.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise AuditlakeError(
-            f"--query: {said}: give an SQL condition on the columns of events, "
+            f"--query: {reason}: use an SQL condition on the columns of events, "
             "such as \"actor_email = 'ada@example.com' AND outcome = 'failure'\""
         ) from None
 
 
 def _logs(events: pl.DataFrame) -> list[tuple[str, list[int], list[Any]]]:
-    """(log, places, dates) of the records behind some events."""
+    """Return (log, seqs, dates) of the records that the events were derived from, by log."""
     groups = events.group_by("integration", "stream").agg(
         pl.col("seq").unique().sort(), pl.col("date").unique()
     )
@@ -93,16 +97,17 @@ def _logs(events: pl.DataFrame) -> list[tuple[str, list[int], list[Any]]]:
 
 def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
     for name, seqs, dates in _logs(events):
-        table, maker = lakes.scan(lake, f"raw/{name}"), prove.prover(lake, name)
+        table, maker = tables.scan(lake, f"raw/{name}"), prove.prover(lake, name)
         if table is None:
-            raise LakeError(f"raw/{name}: the table is gone: run `auditlake verify`")
+            raise LakeError(f"raw/{name}: the table is missing: run `auditlake verify`")
+        # The dates only prune partitions; seq identifies the row.
         wanted = pl.col("date").is_in(dates), pl.col("seq").is_in(seqs)
         for row in table.filter(*wanted).sort("seq").collect().iter_rows(named=True):
             yield maker.record(row)
 
 
 def _checkpoints(lake: Lake) -> dict[str, bytes]:
-    """Of every log, those without a match too: that nothing was found in them is evidence."""
+    """Return the checkpoints of all logs; that the query found nothing in a log is evidence too."""
     shelf = Shelf(root=lake.uri("integrity"), options=lake.storage_options or {})
     return {
         f"checkpoints/{name.replace('/', '.')}.txt": note
@@ -112,8 +117,8 @@ def _checkpoints(lake: Lake) -> dict[str, bytes]:
 
 
 def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
-    """What was asked of the vendors about this span: without it, silence means nothing."""
-    table = lakes.scan(lake, "coverage")
+    """Return the coverage of the time range: without it, an empty result proves nothing."""
+    table = tables.scan(lake, "coverage")
     if table is None:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
@@ -122,7 +127,7 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
     options = lake.storage_options or {}
-    return acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
+    return operator_acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
 
 
 def _about(

@@ -1,8 +1,8 @@
-"""Where signing keys come from, and which public keys are believed; none of it lies in the lake.
+"""Signing keys and trusted public keys, all of them stored outside the lake.
 
-All keys found sign, so that two overlap while one replaces the other: `rotate` adds one, `retire`
-ends the overlap. Public keys of retired ones stay believed until a person takes them out of
-`trusted.txt`, as one does after a theft.
+Every current key signs, so two keys overlap during a rotation: `rotate` adds the new key, `retire`
+removes the old one. The public key of a retired key stays trusted until an operator deletes it
+from `trusted.txt`, for instance after a theft.
 """
 
 from __future__ import annotations
@@ -17,38 +17,41 @@ from pipelines.integrity import note
 from pipelines.integrity.note import Key
 from pipelines.settings import IntegritySettings
 
-_PATIENCE = 30
+_TIMEOUT = 30
 
 
 def signing(settings: IntegritySettings) -> list[Key]:
-    """The keys that sign, made on first use where the settings name none."""
+    """Return the signing keys; the first one is created if the settings name none."""
     if settings.key_command:
-        return _known(settings, _printed(settings.key_command).split("\n"))
+        return _parse(settings, _run_command(settings.key_command).split("\n"))
     if settings.keys:
-        return _known(settings, [key.get_secret_value() for key in settings.keys])
+        return _parse(settings, [key.get_secret_value() for key in settings.keys])
     if not _files(settings):
         _add(settings, 1)
-    return _known(settings, [_private(path) for path in _files(settings)])
+    return _parse(settings, [_read(path) for path in _files(settings)])
 
 
 def trusted(settings: IntegritySettings) -> list[str]:
-    """The public keys whose signatures count: of all keys ever used here, and those configured."""
+    """Return the trusted public keys: those of all keys ever used here, and the configured ones."""
     path = folder(settings) / "trusted.txt"
     held = path.read_text(encoding="utf-8").split() if path.exists() else []
     return list(dict.fromkeys([*held, *settings.trusted]))
 
 
 def rotate(settings: IntegritySettings) -> Key:
-    """A further key, which signs from now on beside those there are."""
+    """Create and return a further key, which signs from now on in addition to the others."""
     signing(settings)
     return _add(settings, int(_files(settings)[-1].stem) + 1)
 
 
 def retire(settings: IntegritySettings) -> str:
-    """Take the oldest key away, unless it is the only one; its name."""
+    """Delete the oldest key and return its file name.
+
+    Raises ConfigurationError if it is the only one.
+    """
     files = _files(settings)
     if len(files) < 2:
-        raise ConfigurationError("one key is left: make another with `auditlake keys rotate` first")
+        raise ConfigurationError("only one key is left: run `auditlake keys rotate` first")
     files[0].unlink()
     return files[0].name
 
@@ -60,17 +63,17 @@ def trust(settings: IntegritySettings, vkey: str) -> None:
             file.write(f"{vkey}\n")
 
 
-def _known(settings: IntegritySettings, lines: list[str]) -> list[Key]:
+def _parse(settings: IntegritySettings, lines: list[str]) -> list[Key]:
     keys = [note.read_key(line) for line in lines if line.strip()]
     if not keys:
-        raise ConfigurationError("integrity.key_command: it printed no key")
+        raise ConfigurationError("integrity.key_command: no output: it must print PRIVATE+KEY+...")
     for key in keys:
         trust(settings, key.vkey)
     return keys
 
 
 def _add(settings: IntegritySettings, number: int) -> Key:
-    """Write a new key that only its owner can read; whoever come at once get the same one."""
+    """Create a key file readable only by its owner; concurrent callers all get the same key."""
     place = folder(settings) / "keys"
     place.mkdir(mode=0o700, exist_ok=True)
     key, draft = note.new_key(settings.name), place / f".{secrets.token_hex(8)}"
@@ -80,9 +83,10 @@ def _add(settings: IntegritySettings, number: int) -> Key:
         file.flush()
         os.fsync(descriptor)
     try:
+        # Unlike a rename, a link fails if another process was first, and never shows half a file.
         os.link(draft, place / f"{number:04}.key")
     except FileExistsError:
-        return note.read_key(_private(place / f"{number:04}.key"))
+        return note.read_key(_read(place / f"{number:04}.key"))
     finally:
         draft.unlink()
     return key
@@ -92,29 +96,30 @@ def _files(settings: IntegritySettings) -> list[Path]:
     return sorted((folder(settings) / "keys").glob("*.key"))
 
 
-def _private(path: Path) -> str:
+def _read(path: Path) -> str:
     if path.stat().st_mode & 0o077:
-        raise ConfigurationError(f"{path}: others can read this key: chmod 600 it, or rotate")
+        raise ConfigurationError(f"{path}: readable by others: chmod 600 it, or rotate the key")
     return path.read_text(encoding="utf-8")
 
 
 def folder(settings: IntegritySettings) -> Path:
-    """What must not lie in the lake lies here; made for its owner alone."""
+    """Return the folder for keys and local state, creating it with access for its owner only."""
     found = settings.folder.expanduser()
     try:
         found.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f"integrity.folder: {found}: {error.strerror}: name a folder this user may write"
+            f"integrity.folder: {found}: {error.strerror}: choose a writable folder"
         ) from None
     return found
 
 
-def _printed(command: tuple[str, ...]) -> str:
+def _run_command(command: tuple[str, ...]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True)
     except (OSError, subprocess.SubprocessError) as error:
+        # Only the error's type: its text has the command's arguments, which may be secret.
         raise ConfigurationError(
-            f"integrity.key_command: {command[0]}: {type(error).__name__}: it must print the key"
+            f"integrity.key_command: {command[0]}: {type(error).__name__}: it must print a key"
         ) from None
     return done.stdout.decode()

@@ -1,7 +1,7 @@
-"""The arithmetic of RFC 6962 trees as the writer needs it: growing one, and proving from one. Pure.
+"""RFC 6962 Merkle trees for the writer: appending leaves and making proofs. Pure functions.
 
-A tree is known by its right edge: of each level of tiles, the hashes of the last tile while it is
-not full. That is all one needs to append, and to know the root.
+A tree is represented by its right edge: at each tile level, the hashes of the last, unfilled tile.
+That is enough to append leaves and to compute the root.
 https://c2sp.org/tlog-tiles, https://www.rfc-editor.org/rfc/rfc6962#section-2.1
 """
 
@@ -15,14 +15,14 @@ WIDTH = 256
 EMPTY = sha256().digest()
 
 Edge = tuple[tuple[bytes, ...], ...]
-"""For each level, from the leaves up, the hashes of its last tile, fewer than 256."""
+"""Per level, from the leaves up, the hashes of its last tile: fewer than 256."""
 Subtree = Callable[[int, int], bytes]
-"""(first, until) -> the hash of the tree over these leaves."""
+"""Maps (first, until) to the hash of the tree over leaves [first, until)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """Up to 256 neighbours of one level; each hash spans 256**level leaves."""
+    """Up to 256 consecutive hashes of one level, each spanning 256**level leaves."""
 
     level: int
     index: int
@@ -38,18 +38,18 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 def root(edge: Edge) -> bytes:
-    """The root of the tree with this right edge: its perfect subtrees, joined from the right."""
+    """Return the root of the tree with this right edge."""
     peaks = [peak for hashes in reversed(edge) for peak in _peaks(hashes)]
     if not peaks:
         return EMPTY
-    joined = peaks.pop()
+    joined = peaks.pop()  # RFC 6962 joins the perfect subtrees from the right
     while peaks:
         joined = node(peaks.pop(), joined)
     return joined
 
 
 def grown(edge: Edge, size: int, leaves: Sequence[bytes]) -> tuple[Edge, list[Tile]]:
-    """The edge after `leaves` came to a tree of `size`, and the tiles that are new or wider."""
+    """Append `leaves` to a tree of `size`; return its new edge and the new or widened tiles."""
     after: list[tuple[bytes, ...]] = []
     tiles: list[Tile] = []
     fresh = tuple(leaves)
@@ -62,12 +62,12 @@ def grown(edge: Edge, size: int, leaves: Sequence[bytes]) -> tuple[Edge, list[Ti
             tiles += [Tile(level=level, index=first + i, hashes=row) for i, row in enumerate(rows)]
         full = [row for row in rows if len(row) == WIDTH]
         after.append(rows[-1] if rows and len(rows[-1]) < WIDTH else ())
-        fresh = tuple(perfect(row) for row in full)
+        fresh = tuple(perfect(row) for row in full)  # each full tile is one hash a level up
     return tuple(after), tiles
 
 
 def perfect(hashes: Sequence[bytes]) -> bytes:
-    """The root over a power of two of neighbours."""
+    """Return the root over `hashes`, whose number must be a power of two."""
     while len(hashes) > 1:
         pairs = zip(hashes[::2], hashes[1::2], strict=True)
         hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
@@ -75,7 +75,7 @@ def perfect(hashes: Sequence[bytes]) -> bytes:
 
 
 def inclusion(index: int, first: int, until: int, subtree: Subtree) -> list[bytes]:
-    """The audit path of leaf `index` in the tree over [first, until), from the leaf up."""
+    """Return the audit path of leaf `index` in the tree over [first, until), from the leaf up."""
     if until - first == 1:
         return []
     middle = first + _split(until - first)
@@ -85,8 +85,12 @@ def inclusion(index: int, first: int, until: int, subtree: Subtree) -> list[byte
 
 
 def consistency(old: int, first: int, until: int, subtree: Subtree) -> list[bytes]:
-    """The proof that the tree of `old` leaves is a beginning of the tree over [0, until)."""
+    """Return the proof that the tree of `old` leaves is a prefix of the tree over [0, until).
+
+    Start with `first` = 0.
+    """
     if old == until:
+        # At first == 0 this is the old root itself, which the checker already has.
         return [] if first == 0 else [subtree(first, until)]
     middle = first + _split(until - first)
     if old <= middle:
@@ -95,7 +99,7 @@ def consistency(old: int, first: int, until: int, subtree: Subtree) -> list[byte
 
 
 def _peaks(hashes: Sequence[bytes]) -> list[bytes]:
-    """The perfect subtrees over some neighbours, the widest first."""
+    """Return the roots of the perfect subtrees over `hashes`, widest first."""
     peaks, at = [], 0
     for bit in reversed(range(len(hashes).bit_length())):
         if len(hashes) >> bit & 1:
@@ -105,5 +109,5 @@ def _peaks(hashes: Sequence[bytes]) -> list[bytes]:
 
 
 def _split(size: int) -> int:
-    """The largest power of two below `size`."""
+    """Return the largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

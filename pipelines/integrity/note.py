@@ -1,4 +1,4 @@
-"""Checkpoints as C2SP signed notes: who signs them, and whether one is signed by somebody known.
+"""Checkpoints as C2SP signed notes: signing them, and reading those signed by a trusted key.
 
 https://c2sp.org/signed-note, https://c2sp.org/tlog-checkpoint
 """
@@ -23,7 +23,7 @@ _PRIVATE = "PRIVATE+KEY+"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The state of a log: how many leaves, and the root over them."""
+    """The state of a log: its number of leaves, and their Merkle root."""
 
     origin: str
     size: int
@@ -44,13 +44,13 @@ class Key:
 
     @property
     def vkey(self) -> str:
-        """The public key as people publish it."""
+        """The public key in the format to publish: name+id+base64."""
         encoded = b64encode(_ED25519 + self.public).decode()
         return f"{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
 
     @property
     def secret(self) -> str:
-        """The private key as Go's sumdb/note writes it."""
+        """The private key in the format of Go's sumdb/note."""
         encoded = b64encode(_ED25519 + self.private.private_bytes_raw()).decode()
         return f"{_PRIVATE}{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
 
@@ -61,13 +61,13 @@ def new_key(name: str) -> Key:
 
 @lru_cache(maxsize=8)
 def read_key(text: str) -> Key:
-    """The key in a line as `Key.secret` writes it."""
+    """Parse a private key in the format of `Key.secret`; raises ConfigurationError."""
     found = re.fullmatch(r"PRIVATE\+KEY\+([^\s+]+)\+[0-9a-f]{8}\+(\S+)", text.strip())
-    seed = _decoded(found[2]) if found else b""
+    seed = _decode(found[2]) if found else b""
     if not found or len(seed) != 33 or seed[:1] != _ED25519:
         raise ConfigurationError(
-            "integrity.keys: not an Ed25519 signing key: give a line PRIVATE+KEY+..., "
-            "as `auditlake keys new` prints it"
+            "integrity.keys: not an Ed25519 signing key: use a PRIVATE+KEY+... line, "
+            "as printed by `auditlake keys new`"
         )
     return _key(found[1], Ed25519PrivateKey.from_private_bytes(seed[1:]))
 
@@ -77,7 +77,7 @@ def _key(name: str, private: Ed25519PrivateKey) -> Key:
 
 
 def signed(text: str, keys: Sequence[Key]) -> bytes:
-    """The note of `text`, with a signature of each key."""
+    """Return `text` as a note with one signature per key."""
     lines = (
         f"\u2014 {key.name} "
         + b64encode(_id(key.name, key.public) + key.private.sign(text.encode())).decode()
@@ -87,19 +87,20 @@ def signed(text: str, keys: Sequence[Key]) -> bytes:
 
 
 def opened(note: bytes, vkeys: Iterable[str]) -> Head | None:
-    """The checkpoint in a note, or None where it is none that a known key has signed."""
+    """Return the checkpoint in a note, or None if it is not one signed by a trusted key."""
     try:
         text, _, signatures = note.decode().rpartition("\n\n")
         origin, size, root, *_ = text.split("\n")
         head = Head(origin=origin, size=int(size), root=b64decode(root, validate=True))
     except ValueError:
         return None
-    known = dict(_public(vkey) for vkey in vkeys)
-    good = any(_good(line, text + "\n", known) for line in signatures.splitlines())
+    known = dict(_read_vkey(vkey) for vkey in vkeys)
+    good = any(_is_valid(line, text + "\n", known) for line in signatures.splitlines())
+    # Reject text that is not canonical, such as a size of 007.
     return head if good and text + "\n" == head.text else None
 
 
-def _good(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bool:
+def _is_valid(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bool:
     try:
         name, encoded = line.removeprefix("\u2014 ").split(" ")
         blob = b64decode(encoded, validate=True)
@@ -110,19 +111,19 @@ def _good(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bool:
     return True
 
 
-def _public(vkey: str) -> tuple[tuple[str, bytes], bytes]:
-    """((name, id), public key) of a verifier key."""
+def _read_vkey(vkey: str) -> tuple[tuple[str, bytes], bytes]:
+    """Return ((name, id), public key) of a verifier key; raises ConfigurationError."""
     found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)", vkey)
-    key = _decoded(found[3]) if found else b""
+    key = _decode(found[3]) if found else b""
     number = _id(found[1], key[1:]) if found else b""
     if not found or len(key) != 33 or key[:1] != _ED25519 or number.hex() != found[2]:
         raise ConfigurationError(
-            f"{vkey!r} is not a verifier key: give one as `auditlake keys` prints it"
+            f"{vkey!r} is not a verifier key: use one as printed by `auditlake keys`"
         )
     return (found[1], number), key[1:]
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
     except ValueError:

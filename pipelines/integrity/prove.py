@@ -1,6 +1,6 @@
-"""Small files that show offline that a record was in a log, or that a log has only grown.
+"""Proofs that can be checked offline: a record is in a log, or a log has only grown.
 
-What is handed out was checked by the auditor's own program first.
+Every proof is checked with the auditor's program before it is returned.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.integrity import keys, ledger, merkle, tiles
-from pipelines.integrity.ledger import Ledger
+from pipelines.integrity import keys, merkle, signer, tiles
 from pipelines.integrity.note import Head
+from pipelines.integrity.signer import Ledger
 from pipelines.integrity.verifier import audit
-from pipelines.lake import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
 
 Document = dict[str, Any]
 
@@ -29,7 +29,7 @@ _RECORD = ("seq", "event_id", "time", "ingested_at", "via", "raw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prover:
-    """A log at its present checkpoint, from which any number of proofs can be made."""
+    """Makes proofs from a log at its current checkpoint."""
 
     kept: Ledger
     head: Head
@@ -37,10 +37,10 @@ class Prover:
     subtree: merkle.Subtree
 
     def record(self, row: dict[str, Any]) -> Document:
-        """The proof of a raw row."""
+        """Return the proof that a raw row is in the log. Raises LakeError if it is unsigned."""
         seq = row["seq"]
         if seq >= self.head.size:
-            raise LakeError(f"{self.kept.table}: row {seq:,} is not signed yet: poll first")
+            raise LakeError(f"{self.kept.table}: row {seq:,} is unsigned: run `auditlake poll`")
         path = merkle.inclusion(seq, 0, self.head.size, self.subtree)
         head = ["c2sp.org/tlog-proof@v1", f"index {seq}", *_encoded(path)]
         document = {
@@ -49,10 +49,10 @@ class Prover:
             "record": {name: _plain(row[name]) for name in _RECORD if name != "seq"},
             "proof": "\n".join(head) + "\n\n" + self.note,
         }
-        return self._checked(document)
+        return self._check(document)
 
     def growth(self, old: str) -> Document:
-        """The proof that the log of an old checkpoint is a beginning of this one."""
+        """Return the proof that the log of the checkpoint `old` is a prefix of this log."""
         size = audit.read_checkpoint(old, keys.trusted(self.kept.settings)).size
         path = merkle.consistency(size, 0, self.head.size, self.subtree) if size else []
         document = {
@@ -61,9 +61,9 @@ class Prover:
             "new": self.note,
             "path": _encoded(path),
         }
-        return self._checked(document)
+        return self._check(document)
 
-    def _checked(self, document: Document) -> Document:
+    def _check(self, document: Document) -> Document:
         check = audit.check_proof if document["what"] == audit.PROOF else audit.check_growth
         try:
             check(document, keys.trusted(self.kept.settings))
@@ -73,38 +73,39 @@ class Prover:
 
 
 def prover(lake: Lake, name: str) -> Prover:
-    """The prover of a log such as okta/system_log."""
-    kept = ledger.of(lake, name)
-    head = ledger.published(kept) if kept else None
+    """Return the prover of a log such as okta/system_log. Raises LakeError if it is not signed."""
+    kept = signer.of(lake, name)
+    head = signer.published(kept) if kept else None
     if kept is None or head is None:
-        raise LakeError(f"raw/{name}: nothing is signed: set integrity.sign = true and poll")
+        raise LakeError(f"raw/{name}: unsigned: set integrity.sign = true and run `auditlake poll`")
     note = (kept.folder.get("checkpoint") or b"").decode()
     return Prover(kept=kept, head=head, note=note, subtree=tiles.subtree(kept.folder, head.size))
 
 
 def prove(lake: Lake, event: str) -> Document:
-    """The proof of an event: its event_uid, or its place such as raw/okta/system_log/417."""
+    """Return the proof of an event, given as event_uid or as raw/okta/system_log/417."""
     name, row = find(lake, event)
     return prover(lake, name).record(row)
 
 
 def find(lake: Lake, event: str) -> tuple[str, dict[str, Any]]:
-    """(log, raw row) of an event."""
+    """Return (log, raw row) of an event. Raises LakeError if there is no such record."""
     if placed := re.fullmatch(r"raw/([^/]+/[^/]+)/(\d+)", event):
         return placed[1], _row(lake, placed[1], [pl.col("seq") == int(placed[2])], event)
     if event.count(":") < 2:
-        raise LakeError(f"{event!r}: give an event_uid, or a place such as raw/okta/system_log/0")
+        raise LakeError(f"{event!r}: expected an event_uid, or a row such as raw/okta/system_log/0")
     integration, stream, identity = event.split(":", 2)
+    # One record can yield several events; the mapping numbers their uids with a suffix #1, #2...
     ids = [identity, re.sub(r"#\d+$", "", identity)]
     name = f"{integration}/{stream}"
     return name, _row(lake, name, [pl.col("event_id").is_in(ids)], event)
 
 
 def _row(lake: Lake, name: str, where: Sequence[pl.Expr], event: str) -> dict[str, Any]:
-    table = lakes.scan(lake, f"raw/{name}")
+    table = tables.scan(lake, f"raw/{name}")
     found = None if table is None else table.filter(*where).select(_RECORD).head(1).collect()
     if found is None or found.is_empty():
-        raise LakeError(f"{event}: there is no such record in raw/{name}")
+        raise LakeError(f"{event}: no such record in raw/{name}")
     return found.row(0, named=True)
 
 

@@ -1,7 +1,7 @@
-"""Deleting whole dates after their legal term: a deliberate act, recorded before it is done.
+"""Retention: deletes whole days of a raw table, after recording and signing the deletion.
 
-The hashes stay, so every proof ever given and every checkpoint stays true; only the records go.
-A run that was killed is taken up again by running it once more.
+The hashes stay, so all proofs and checkpoints remain valid; only the records are deleted.
+To resume a run that was killed, run it again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
-from pipelines.integrity import acts, ledger, tiles
-from pipelines.integrity.ledger import Ledger
+from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
-from pipelines.lake import Lake, Log
+from pipelines.integrity.signer import Ledger
+from pipelines.lake import raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 
 _APPEND_ONLY = "delta.appendOnly"
 _RACES = 10
@@ -29,34 +29,39 @@ _RACES = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """Who removes what, and why."""
+    """The days to delete, who deletes them, and why."""
 
-    log: Log
+    log: StreamKey
     before: date
-    """Whole UTC days before this one."""
+    """Delete whole UTC days before this one."""
     who: str
     why: str
 
 
 def rows(lake: Lake, removal: Removal) -> pl.DataFrame:
-    """The rows a removal would take away: seq and date."""
-    table = lakes.scan(lake, removal.log.table)
+    """Return seq and date of the rows that the removal would delete, by seq."""
+    table = tables.scan(lake, removal.log.table)
     if table is None:
-        raise LakeError(f"{removal.log.table}: there is no such table")
+        raise LakeError(f"{removal.log.table}: no such table: give one such as raw/okta/system_log")
     return table.filter(pl.col("date") < removal.before).select("seq", "date").collect().sort("seq")
 
 
 def remove(lake: Lake, removal: Removal, now: datetime) -> int:
-    """Record the act, then delete the rows and their events for good; how many rows."""
-    kept = ledger.of(lake, removal.log.app)
+    """Record and sign the removal, then permanently delete the rows and their events.
+
+    Return the number of deleted rows. Raises LakeError if signing is off.
+    """
+    kept = signer.of(lake, removal.log.app)
     if kept is None:
-        raise LakeError("retention is a recorded act: set integrity.sign = true")
-    signed = lakes.position(lake, removal.log).rows
-    ledger.sign(lake, removal.log, signed, now)
+        raise LakeError("retention must be recorded and signed: set integrity.sign = true")
+    # Sign first: rows without a checkpoint could otherwise never be proved to have existed.
+    signed = raw.position(lake, removal.log).rows
+    signer.sign(lake, removal.log, signed, now)
     gone = rows(lake, removal).filter(pl.col("seq") < signed)
     if gone.height:
         _record(lake, kept, removal, gone, now)
-    # Late records of these days may land at any moment: only what was recorded is deleted.
+    # Also if no row is left: a killed run may have left files or events behind.
+    # Late records of these days may land at any moment: only recorded rows are deleted.
     recorded = f"date < '{removal.before}' AND seq < {signed}"
     _delete(lake, removal.log.table, recorded, append_only=True)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
@@ -67,7 +72,7 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
 
 def _record(lake: Lake, kept: Ledger, removal: Removal, gone: pl.DataFrame, now: datetime) -> None:
     listed = json.dumps(_spans(gone["seq"].to_list())).encode()
-    digest, head = sha256(listed).hexdigest(), ledger.published(kept)
+    digest, head = sha256(listed).hexdigest(), signer.published(kept)
     kept.folder.put(f"removed/{digest}.json", listed)
     act = {
         "act": "retention",
@@ -80,7 +85,7 @@ def _record(lake: Lake, kept: Ledger, removal: Removal, gone: pl.DataFrame, now:
         "why": removal.why,
         "checkpoint": head.text if head else None,
     }
-    acts.record(lake, act, now)
+    operator_acts.record(lake, act, now)
 
 
 def _spans(seqs: list[int]) -> list[tuple[int, int]]:
@@ -94,8 +99,8 @@ def _spans(seqs: list[int]) -> list[tuple[int, int]]:
 
 
 def _delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None:
-    """Delete rows and the files that held them; raw tables refuse that at any other time."""
-    if lakes.open_table(lake, table) is None:
+    """Delete rows and their files; the append-only property of raw tables is lifted meanwhile."""
+    if tables.open_table(lake, table) is None:
         return
     handle = _append_only(lake, table, value="false")
     try:
@@ -107,25 +112,25 @@ def _delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> Non
 
 
 def _delete_rows(handle: DeltaTable, table: str, predicate: str) -> None:
-    """Raises LakeError where a compaction or other writers are first every time."""
+    """Raises LakeError if compaction or another writer commits first every time."""
     for _ in range(_RACES):
         with suppress(CommitFailedError):
             handle.delete(predicate)
             return
         handle.update_incremental()
-    raise LakeError(f"{table}: other writers won {_RACES} races in a row; run it again")
+    raise LakeError(f"{table}: lost {_RACES} races against other writers: run it again")
 
 
 def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:
     handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
-    # A change of properties makes every commit that is under way start again: only where needed.
+    # A change of properties makes every commit in progress start again, so only where needed.
     if handle.metadata().configuration.get(_APPEND_ONLY) != value:
         handle.alter.set_table_properties({_APPEND_ONLY: value})
     return handle
 
 
 def _prune(kept: Ledger, gone: list[int]) -> None:
-    """Bundles hold event ids; those that speak of removed rows only are of no use any more."""
+    """Delete the entry bundles that cover only removed rows, since they contain event ids."""
     for first, until in _spans(gone):
         for index in range(-(-first // WIDTH), until // WIDTH):
             kept.folder.delete([tiles.path("entries", index)])

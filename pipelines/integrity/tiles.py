@@ -1,4 +1,4 @@
-"""A log as a folder of tlog-tiles: its right edge, and any subtree, read back; new tiles written.
+"""A log stored as a folder of tlog-tiles: writes tiles and reads back the edge and subtrees.
 
 https://c2sp.org/tlog-tiles
 """
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from functools import cache
 
 from pipelines.integrity import merkle
+from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import WIDTH, Edge, Subtree, Tile
-from pipelines.integrity.store import Folder
 
 _HASH = 32
 _ENTRIES = "entries"
 
 
 def path(level: int | str, index: int, width: int = WIDTH) -> str:
-    """tile/0/x001/234.p/7 and the like."""
+    """Return the path of a tile, such as tile/0/x001/234.p/7."""
     digits = f"{index:0{-(-len(str(index)) // 3) * 3}}"
     parts = [digits[at : at + 3] for at in range(0, len(digits), 3)]
     name = "/".join(f"x{part}" for part in parts[:-1]) + "/" * (len(parts) > 1) + parts[-1]
@@ -25,7 +25,7 @@ def path(level: int | str, index: int, width: int = WIDTH) -> str:
 
 
 def edge(folder: Folder, size: int) -> Edge | None:
-    """The right edge of the tree of `size`, or None where a tile is missing or has another size."""
+    """Return the right edge of the tree of `size`, or None if a tile is missing or too short."""
     levels: list[tuple[bytes, ...]] = []
     while size:
         size, width = divmod(size, WIDTH)
@@ -39,18 +39,19 @@ def edge(folder: Folder, size: int) -> Edge | None:
 def write(folder: Folder, tiles: Sequence[Tile]) -> None:
     for tile in tiles:
         folder.put_once(path(tile.level, tile.index, len(tile.hashes)), b"".join(tile.hashes))
+    # Only after the full tiles are written: a kill in between must leave one of the two.
     superseded = [tile for tile in tiles if len(tile.hashes) == WIDTH]
     _drop_partial(folder, [path(tile.level, tile.index) for tile in superseded])
 
 
 def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
-    """The entries that come to a tree of `size`, in bundles beside the tiles."""
+    """Append `entries` to the entry bundles of a tree of `size`."""
     packed = [len(entry).to_bytes(2) + entry for entry in entries]
     index, width = divmod(size, WIDTH)
     held = folder.get(path(_ENTRIES, index, width)) if width else b""
     while packed:
         now, packed = packed[: WIDTH - width], packed[WIDTH - width :]
-        # Bundles are for people who look into the log; without the former one there is none.
+        # Bundles only serve readers; if the partial one was lost, it is not rebuilt.
         if held is not None:
             folder.put_once(path(_ENTRIES, index, width + len(now)), held + b"".join(now))
         if packed or width + len(now) == WIDTH:
@@ -59,7 +60,7 @@ def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
 
 
 def entries(folder: Folder, size: int, index: int) -> list[bytes]:
-    """The entries of bundle `index` in the tree of `size`; none where it was removed."""
+    """Return the entries of bundle `index` in the tree of `size`; empty if it was removed."""
     data = folder.get(path(_ENTRIES, index, min(WIDTH, size - index * WIDTH)))
     data = folder.get(path(_ENTRIES, index)) if data is None else data
     found, at = [], 0
@@ -71,7 +72,7 @@ def entries(folder: Folder, size: int, index: int) -> list[bytes]:
 
 
 def subtree(folder: Folder, size: int) -> Subtree:
-    """The hash of any subtree of the tree of `size`, from as few tiles as can be."""
+    """Return a function that hashes any subtree of the tree of `size`, reading few tiles."""
 
     @cache
     def tile(level: int, index: int) -> tuple[bytes, ...]:
@@ -83,7 +84,7 @@ def subtree(folder: Folder, size: int) -> Subtree:
         if width & (width - 1) or first % width:
             middle = first + (1 << (width - 1).bit_length() - 1)
             return merkle.node(over(first, middle), over(middle, until))
-        level = (width.bit_length() - 1) // 8
+        level = (width.bit_length() - 1) // 8  # a tile level spans eight tree levels
         start, count = first // WIDTH**level, width // WIDTH**level
         at = start % WIDTH
         return merkle.perfect(tile(level, start // WIDTH)[at : at + count])
@@ -92,14 +93,15 @@ def subtree(folder: Folder, size: int) -> Subtree:
 
 
 def _read(folder: Folder, level: int, index: int, width: int) -> tuple[bytes, ...]:
-    """The first `width` hashes of a tile; fewer where it is not there as it should be."""
+    """Return the first `width` hashes of a tile; fewer if it is missing or damaged."""
     data = folder.get(path(level, index, width))
+    # The tree may have grown since: then the full tile replaced the partial one.
     data = folder.get(path(level, index)) if data is None and width < WIDTH else data
     data = (data or b"")[: width * _HASH]
     return tuple(data[at : at + _HASH] for at in range(0, len(data), _HASH))
 
 
 def _drop_partial(folder: Folder, full: Sequence[str]) -> None:
-    """Partial tiles are of no use once the full one is there."""
+    """Delete the partial versions of these full tiles."""
     for name in full:
         folder.delete([f"{name}.p/{width}" for width in folder.names(f"{name}.p")])

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 import dagster as dg
 import polars as pl
 
-from pipelines import event, extract, reconciliation
-from pipelines import lake as lakes
+from pipelines import schemas
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extract import Report, Round, utc_now
-from pipelines.http import SignedIn
-from pipelines.integration import Source, Stream
-from pipelines.lake import Lake, Log
+from pipelines.extraction import derive, rounds
+from pipelines.extraction.client import ServiceClient
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
+from pipelines.lake import events, reconciliation
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
     EVENTS,
     Figures,
@@ -24,24 +26,25 @@ from pipelines.orchestration.naming import (
     table_figures,
     word,
 )
+from pipelines.sdk.contract import Source, Stream
 
-Connect = Callable[..., SignedIn]
+Connect = Callable[..., ServiceClient]
 
 
 def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinition:
-    log = Log(source.name, stream.name)
+    log = StreamKey(source.name, stream.name)
     spec = dg.AssetSpec(
         key_of(log),
         description=f"{source.integration.title}: {stream.name}, as the vendor wrote it.",
         group_name=word(source.name),
         kinds={"deltalake"},
         tags={"auditlake/kind": source.kind},
-        metadata=shape(lake, log.table, event.RAW),
+        metadata=shape(lake, log.table, schemas.RAW),
     )
 
     @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
     def extracted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        report = extract.extract(
+        report = rounds.extract(
             Round(
                 lake=lake,
                 source=source,
@@ -61,11 +64,13 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
 def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     spec = dg.AssetSpec(
         EVENTS,
-        deps=[key_of(Log(source.name, s.name)) for source in sources for s in source.streams()],
+        deps=[
+            key_of(StreamKey(source.name, s.name)) for source in sources for s in source.streams()
+        ],
         description="All events of all integrations in one schema; derived from raw.",
         group_name="events",
         kinds={"deltalake"},
-        metadata=shape(lake, "events", event.EVENTS),
+        metadata=shape(lake, "events", schemas.EVENTS),
     )
 
     @dg.multi_asset(name="events", specs=[spec])
@@ -74,7 +79,7 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         try:
             for source in sources:
                 for stream in source.streams():
-                    extract.catch_up(lake, source, stream, report)
+                    derive.catch_up(lake, source, stream, report)
         except AuditlakeError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         figures = {"rows caught up": report.events, **_records_by_integration(lake, sources)}
@@ -87,7 +92,7 @@ def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
     """How many raw records of each have their events; the fences know without reading a row."""
     return {
         f"records of {source.name}": sum(
-            lakes.derived(lake, Log(source.name, stream.name)) for stream in source.streams()
+            events.derived(lake, StreamKey(source.name, stream.name)) for stream in source.streams()
         )
         for source in sources
     }
@@ -97,7 +102,7 @@ def client_of(source: Source, connect: Connect) -> dg.ResourceDefinition:
     """One signed-in client for all streams of a run."""
 
     @dg.resource(description=f"{source.integration.title}, signed in")
-    def signed_in(_: dg.InitResourceContext) -> Iterator[SignedIn]:
+    def signed_in(_: dg.InitResourceContext) -> Iterator[ServiceClient]:
         with connect(source) as client:
             yield client
 
@@ -117,11 +122,11 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     ]
     spec = dg.AssetSpec(
         RECONCILIATION,
-        deps=[key_of(Log(source.name, stream.name)) for source, stream in streams],
+        deps=[key_of(StreamKey(source.name, stream.name)) for source, stream in streams],
         description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
         group_name="events",
         kinds={"deltalake"},
-        metadata=shape(lake, "reconciliation", event.RECONCILED),
+        metadata=shape(lake, "reconciliation", schemas.RECONCILED),
     )
     check = dg.AssetCheckSpec(
         CONFIRMED_CHECK,
@@ -133,7 +138,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     def reconciled() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         now = utc_now()
         found = [reconciliation.reconcile(lake, *each, now) for each in streams]
-        sums = pl.concat([pl.DataFrame(schema=event.RECONCILED), *found])
+        sums = pl.concat([pl.DataFrame(schema=schemas.RECONCILED), *found])
         yield dg.MaterializeResult(asset_key=RECONCILIATION, metadata=_shares(sums))
         missing = sums.filter(pl.col("unconfirmed") > 0)
         yield dg.AssetCheckResult(

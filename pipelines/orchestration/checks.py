@@ -8,14 +8,13 @@ import dagster as dg
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import lake as lakes
-from pipelines import renormalise
-from pipelines.extract import utc_now
-from pipelines.integration import Source, Stream
-from pipelines.integrity import anchors, ledger, verifications
+from pipelines.clock import utc_now
+from pipelines.extraction import renormalise
+from pipelines.integrity import anchors, reports, signer
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.verify import Crew
-from pipelines.lake import Lake, Log
+from pipelines.lake import raw, tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
     EVENTS,
     WHOLE,
@@ -27,6 +26,7 @@ from pipelines.orchestration.naming import (
     short,
     stamp,
 )
+from pipelines.sdk.contract import Source, Stream
 from pipelines.settings import IntegritySettings
 
 SAMPLE_CHECK = "follows_from_raw"
@@ -39,7 +39,7 @@ class Table:
     """A raw table to be judged, with the statistics of its files."""
 
     lake: Lake
-    log: Log
+    log: StreamKey
     stream: Stream
     handle: DeltaTable
     files: pl.DataFrame
@@ -57,8 +57,8 @@ class Verdict:
     figures: Figures
 
 
-def opened(lake: Lake, log: Log, stream: Stream, now: datetime, whole: bool) -> Table | None:
-    handle = lakes.open_table(lake, log.table)
+def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: bool) -> Table | None:
+    handle = tables.open_table(lake, log.table)
     if handle is None:
         return None
     return Table(
@@ -131,7 +131,7 @@ def _dense(table: Table) -> Verdict:
         distinct = seq.collect().item()
     found = (distinct, *ends)
     dense = found == _without(table.rows, []) or found == _without(
-        table.rows, ledger.removed(table.lake, table.log.app)
+        table.rows, signer.removed(table.lake, table.log.app)
     )
     return Verdict(
         passed=held == distinct and dense,
@@ -153,7 +153,7 @@ def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | Non
 
 
 def _none_rejected(table: Table) -> Verdict:
-    waiting = lakes.still_rejected(table.lake, table.log)
+    waiting = raw.still_rejected(table.lake, table.log)
     reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
     said = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
@@ -185,7 +185,7 @@ _CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]
 
 
 def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefinition:
-    log = Log(source.name, stream.name)
+    log = StreamKey(source.name, stream.name)
 
     @dg.multi_asset_check(
         name=f"check__{op(log)}",
@@ -256,7 +256,7 @@ def verification(
     specs = [
         dg.AssetCheckSpec(
             SIGNED_CHECK,
-            asset=key_of(Log(source.name, stream.name)),
+            asset=key_of(StreamKey(source.name, stream.name)),
             description="Every row is as it was signed, none is missing, none was slipped in.",
         )
         for source in sources
@@ -265,15 +265,15 @@ def verification(
 
     @dg.multi_asset_check(name="compare_with_signed", specs=specs, can_subset=True)
     def verification(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        where = verifications.place(lake, chosen)
+        where = reports.place(lake, chosen)
         for fault in anchors.deliver(where.memory, chosen):
             context.log.warning(f"anchor {fault}")
         full, begun = WHOLE in context.run.tags, verify.tables(where)
         for check in sorted(context.selected_asset_check_keys):
             table = "/".join(check.asset_key.path)
             known = [table] if table in begun else []
-            found = list(verifications.verdicts(where, known, kinds, Crew(1), full=full))
-            verifications.keep(lake, found)
+            found = list(reports.verdicts(where, known, kinds, Crew(1), full=full))
+            reports.keep(lake, found)
             yield _as_signed(check, found)
 
     return verification
@@ -293,7 +293,7 @@ def _as_signed(check: dg.AssetCheckKey, found: Sequence[verify.Verdict]) -> dg.A
         check_name=check.name,
         passed=verdict.ok,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=verifications.line(verdict),
+        description=reports.line(verdict),
         metadata={
             "rows signed": verdict.size,
             "rows read": verdict.read,

@@ -6,20 +6,23 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines import extract, maintenance, renormalise
-from pipelines.extract import Round, utc_now
-from pipelines.integration import Source, Span, Stream
-from pipelines.lake import Lake, Log
+from pipelines.clock import utc_now
+from pipelines.extraction import renormalise, rounds
+from pipelines.extraction.rounds import Round
+from pipelines.lake import maintenance
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
 from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, WHOLE, key_of, line, word
+from pipelines.sdk.contract import Source, Stream
+from pipelines.sdk.pages import Span
 
 _KEPT = timedelta(days=7)
 _FORGOTTEN_AT_ONCE = 1000
 
 
 def round_of(source: Source, *, signed: bool) -> Any:
-    keys = [key_of(Log(source.name, stream.name)) for stream in source.streams()]
+    keys = [key_of(StreamKey(source.name, stream.name)) for stream in source.streams()]
     checked = [dg.AssetCheckKey(key, SIGNED_CHECK) for key in keys if signed]
     later = dg.AssetSelection.checks(dg.AssetCheckKey(EVENTS, SAMPLE_CHECK), *checked)
     return dg.define_asset_job(
@@ -49,7 +52,7 @@ def whole_tables() -> dg.ScheduleDefinition:
 def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition:
     @dg.op
     def maintain(context: dg.OpExecutionContext) -> None:
-        logs = [Log(source.name, s.name) for source in sources for s in source.streams()]
+        logs = [StreamKey(source.name, s.name) for source in sources for s in source.streams()]
         for tidied in maintenance.maintain(lake, logs, utc_now().date()):
             context.log.info(
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
@@ -100,7 +103,7 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                     via="backfill",
                     progress=lambda report: context.log.info(line(report)),
                 )
-                report = extract.backfill(this, Span(since=since, until=until), again=config.again)
+                report = rounds.backfill(this, Span(since=since, until=until), again=config.again)
                 if report.error:
                     raise dg.Failure(report.error, allow_retries=False)
 
@@ -149,7 +152,7 @@ def reconciled_hourly() -> dg.ScheduleDefinition:
 
 
 def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefinition:
-    keys = [key_of(Log(source.name, stream.name)) for source, stream in streams]
+    keys = [key_of(StreamKey(source.name, stream.name)) for source, stream in streams]
     job = dg.define_asset_job(
         "verification",
         selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, SIGNED_CHECK) for k in keys)),

@@ -8,10 +8,11 @@ import dagster as dg
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines import lake as lakes
-from pipelines.extract import Report, utc_now
-from pipelines.integration import Source
-from pipelines.lake import Lake, Log
+from pipelines.clock import utc_now
+from pipelines.extraction.report import Report
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.contract import Source
 
 Figures = dict[str, Any]
 INTEGRATION = "auditlake/integration"
@@ -19,7 +20,7 @@ WHOLE = "auditlake/whole"
 EVENTS = dg.AssetKey("events")
 
 
-def key_of(log: Log) -> dg.AssetKey:
+def key_of(log: StreamKey) -> dg.AssetKey:
     return dg.AssetKey(["raw", log.integration, log.stream])
 
 
@@ -28,7 +29,7 @@ def word(name: str) -> str:
     return name.replace("-", "__")
 
 
-def op(log: Log) -> str:
+def op(log: StreamKey) -> str:
     return f"raw__{word(log.integration)}__{word(log.stream)}"
 
 
@@ -69,7 +70,7 @@ def round_figures(report: Report) -> Figures:
 
 
 def table_figures(lake: Lake, name: str) -> Figures:
-    handle = lakes.open_table(lake, name)
+    handle = tables.open_table(lake, name)
     if handle is None:
         return {}
     files = files_of(handle)

@@ -17,17 +17,20 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from pipelines import asked, normalise
-from pipelines import lake as lakes
-from pipelines.asked import Plan
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extract import Round, utc_now
-from pipelines.http import Patience, SignedIn
-from pipelines.integration import Page, Source
-from pipelines.lake import Lake, Log
+from pipelines.extraction import schedule
+from pipelines.extraction.client import RetryPolicy, ServiceClient
+from pipelines.extraction.rounds import Round
+from pipelines.extraction.schedule import NextPoll
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, opened
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Page
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -39,7 +42,7 @@ _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
 _TROUBLED = timedelta(minutes=15)
 _PAGES = 20
-_LOOK = Patience(attempts=2, longest_wait=5)
+_LOOK = RetryPolicy(attempts=2, longest_wait=5)
 _LOOK_TIMEOUT = 10.0
 _LOOK_BUDGET = 30.0  # Dagster gives a sensor 60 seconds
 
@@ -74,14 +77,14 @@ class Watch:
 def look(this: Round) -> Look:
     """Would a round land something? Reads what follows the stored position, writes nothing."""
     try:
-        place = lakes.position(this.lake, this.log)
+        place = raw.position(this.lake, this.log)
         return Look(news=_news(this, place), rows=place.rows)
     except AuditlakeError as error:
         return Look(error=str(error))
 
 
-def _news(this: Round, place: lakes.Position) -> bool:
-    if place.cursor is None or lakes.derived(this.lake, this.log) < place.rows:
+def _news(this: Round, place: raw.Position) -> bool:
+    if place.cursor is None or events.derived(this.lake, this.log) < place.rows:
         return True
     pages = this.stream.pages(this.client, place.cursor, this.clock())
     for _ in range(_PAGES):
@@ -109,7 +112,7 @@ def _unknown(this: Round, page: Page) -> bool:
 def _missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Expr) -> bool:
     if rows.is_empty():
         return False
-    found = lakes.scan(lake, table)
+    found = tables.scan(lake, table)
     if found is None:
         return True
     known = found.filter(among).select(key).collect()
@@ -148,7 +151,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
     """Looks for news of each stream that is due, and asks for one run of those worth it."""
 
     @cache
-    def client() -> SignedIn:
+    def client() -> ServiceClient:
         opened = connect(source, patience=_LOOK)
         opened.timeout = _LOOK_TIMEOUT
         return opened
@@ -181,7 +184,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
 class Sighting:
     """A look at a stream, and what follows from it."""
 
-    log: Log
+    log: StreamKey
     look: Look
     standing: Standing
     watch: Watch
@@ -192,7 +195,7 @@ def _sightings(
     instance: dg.DagsterInstance,
     lake: Lake,
     source: Source,
-    client: Callable[[], SignedIn],
+    client: Callable[[], ServiceClient],
     watches: Mapping[str, Watch],
 ) -> Iterator[Sighting]:
     """Of each stream that is due, as far as a tick's time allows."""
@@ -222,8 +225,8 @@ def _tell(lake: Lake, sightings: Sequence[Sighting]) -> None:
     """For `auditlake status` and the dashboard."""
     for seen in sightings:
         following = datetime.fromtimestamp(seen.watch.due, UTC)
-        plan = Plan(next=following, interval=seen.watch.wait, why=seen.watch.why)
-        asked.tell(lake, seen.log, plan)
+        plan = NextPoll(next=following, interval=seen.watch.wait, why=seen.watch.why)
+        schedule.save(lake, seen.log, plan)
 
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:

@@ -8,9 +8,10 @@ pytest.importorskip("cloudflare", reason="make test-clients installs it")
 
 from cloudflare import AuthenticationError, BadRequestError, Cloudflare
 
-from pipelines.sandbox import cloudflare, server
-from pipelines.sandbox.server import Options
-from tests.receivers import receiving
+from sandbox import server
+from sandbox.server import Options
+from sandbox.services import cloudflare
+from tests.sandbox.receivers import receiving
 
 pytestmark = pytest.mark.clients
 

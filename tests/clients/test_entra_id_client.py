@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 
-from pipelines.sandbox import entra_id, microsoft, server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running
-from pipelines.sandbox.service import Site
+from sandbox import microsoft, server
+from sandbox.faults import Fault
+from sandbox.server import Options, Running
+from sandbox.service import Site
+from sandbox.services import entra_id
 
 pytest.importorskip("msgraph", reason="make test-clients installs it")
 

@@ -11,10 +11,11 @@ from google.oauth2 import service_account
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 
-from pipelines.sandbox import google_workspace, server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
-from tests.receivers import receiving
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import google_workspace
+from tests.sandbox.receivers import receiving
 
 KIND = "google_workspace"
 SCOPE = "https://www.googleapis.com/auth/admin.reports.audit.readonly"

@@ -12,10 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 
-from pipelines.sandbox import okta, server, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running
-from tests.receivers import receiving
+from sandbox import server, tokens
+from sandbox.faults import Fault
+from sandbox.server import Options, Running
+from sandbox.services import okta
+from tests.sandbox.receivers import receiving
 
 pytest.importorskip("okta", reason="make test-clients installs it")
 

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.sandbox import opsgenie, server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, Running
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options, Running
+from sandbox.services import opsgenie
 
 pytest.importorskip("opsgenie_sdk", reason="make test-clients installs it")
 

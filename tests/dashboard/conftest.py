@@ -1,4 +1,4 @@
-"""A small lake, the app over it, and a server with a browser for the journeys."""
+"""Fixtures: a small lake, the app over it, and a server with a browser."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import small_lakes
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from pipelines import extract, registry
-from pipelines.lake import Lake
-from pipelines.sandbox.server import Options, running
+from pipelines import registry
+from pipelines.extraction import rounds
+from pipelines.lake.tables import Lake
+from sandbox.server import Options, running
+from tests.dashboard import small_lakes
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"
-SHELL = REPOSITORY / "dashboard" / "shell.py"
+SHELL = REPOSITORY / "dashboard" / "navigation.py"
 SHOTS = REPOSITORY / "test-artifacts" / "dashboard"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -39,13 +40,13 @@ EVENTS = 1200
 
 
 def fill(root: Path) -> None:
-    """Ordinary events of six days, the newest a minute old."""
+    """Append ordinary events of the last six days."""
     small_lakes.append(root, small_lakes.events(EVENTS, end=datetime.now(UTC)))
 
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake that nobody changes."""
+    """A lake that no test changes."""
     root = tmp_path_factory.mktemp("filled")
     fill(root)
     return root
@@ -66,25 +67,25 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], App
 
 @pytest.fixture(scope="session")
 def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two weeks of the sandbox's company, all vendors, attacks included; journeys may add to it."""
+    """Two weeks of sandbox events of all vendors, attacks included; browser tests append to it."""
     root = tmp_path_factory.mktemp("live")
     with running(Options(days=13, per_day=20, rate=0)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
-        reports = extract.poll(Lake(str(root)), sources)
+        reports = rounds.poll(Lake(str(root)), sources)
     assert not [report.error for report in reports if report.error]
     return root
 
 
 @pytest.fixture(scope="session")
 def server(live_lake: Path) -> Iterator[str]:
-    """The address of a real server over `live_lake`, which asks nobody to sign in."""
+    """The address of a real server over `live_lake`, without sign-in."""
     with serving(live_lake, live_lake, free_port()) as address:
         yield address
 
 
 @contextmanager
 def serving(root: Path, folder: Path, port: int) -> Iterator[str]:
-    """A server over the lake at `root`, started in `folder`, where its secrets may be."""
+    """Run a server over the lake at `root` in `folder`, which may contain its secrets."""
     environment = os.environ | {
         "AUDITLAKE_CONFIG": str(folder / "none.toml"),
         "AUDITLAKE_LAKE__ROOT": str(root),
@@ -102,7 +103,7 @@ def serving(root: Path, folder: Path, port: int) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """For one module: Playwright's event loop would be in the way of other tests'."""
+    """One per module: Playwright's event loop would interfere with that of other tests."""
     if not CHROMIUM:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     with sync_playwright() as playwright:
@@ -113,7 +114,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def foreign() -> list[str]:
-    """Addresses beyond this machine that a page of the test asked for: none, ever."""
+    """Addresses of other hosts that a page of the test requested; has to stay empty."""
     return []
 
 
@@ -159,11 +160,11 @@ def _await(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             _pause(process)
-    raise RuntimeError("the dashboard's server did not come up")
+    raise RuntimeError("the dashboard's server did not start")
 
 
 def _pause(process: subprocess.Popen[bytes]) -> None:
-    """A moment in which the process may also end."""
+    """Wait a moment, or until the process ends."""
     try:
         process.wait(0.2)
     except subprocess.TimeoutExpired:

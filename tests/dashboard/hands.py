@@ -1,4 +1,4 @@
-"""What a person does with the page: look, wait until it stands still, point and click."""
+"""User actions in the browser: open a page, wait until it is idle, click, drag."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
-from conftest import SHOTS
 from deltalake import DeltaTable
 from playwright.sync_api import Error, FloatRect, Locator, Page, expect
+
+from tests.dashboard.conftest import SHOTS
 
 # From the top of a grid to its first row, and the height of a row of events.
 HEAD, ROW = 31, 28
@@ -24,40 +25,40 @@ def visit(page: Page, address: str = "/") -> None:
 
 
 def settled(page: Page) -> None:
-    """Nothing is being made anew: a page that is swallows clicks.
+    """Wait until the script has finished: a page that is being rerun swallows clicks.
 
-    After a click this says nothing before something is seen that only the new page shows: until
-    the server has begun, the old one stands still.
+    After a click, first wait for something that only the new page shows: until the server has
+    begun to rerun it, the old page is idle too.
     """
     app = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(app).to_be_attached()
 
 
 def grid(page: Page, name: str = "events-") -> Locator:
-    """The grid whose key begins with that name."""
+    """Return the grid whose key begins with that name."""
     return page.locator(f'[class*="st-key-{name}"] [data-testid="stDataFrame"]')
 
 
 def cells(page: Page, name: str) -> Locator:
-    """What that grid shows, as a screen reader is told: only what is in sight."""
+    """Return the visible cells of that grid, as exposed to screen readers."""
     return grid(page, name).locator("[role=gridcell]")
 
 
 def choose(page: Page, name: str, parameter: str) -> None:
-    """One of a row of choices, which changes that parameter of the address."""
-    before = page.evaluate(said(parameter))
+    """Select a segmented control's option, which changes that parameter of the URL."""
+    before = page.evaluate(value_of(parameter))
     page.get_by_role("radio", name=name, exact=True).click()
-    page.wait_for_function(f"before => {said(parameter)} !== before", arg=before)
+    page.wait_for_function(f"before => {value_of(parameter)} !== before", arg=before)
     settled(page)
 
 
-def said(parameter: str) -> str:
-    """What the address says of it, in the browser's language."""
+def value_of(parameter: str) -> str:
+    """Return JavaScript for the value of that parameter of the URL."""
     return f"new URL(location.href).searchParams.getAll('{parameter}').join()"
 
 
 def turn_to(page: Page, tab: str, shown: Locator) -> None:
-    """A tab, of whose content `shown` is a part."""
+    """Open a tab and wait for `shown`, a part of its content."""
     page.get_by_role("tab", name=tab).click()
     expect(shown).to_be_visible()
     settled(page)
@@ -76,7 +77,7 @@ def button(page: Page, name: str) -> Locator:
 
 
 def click(page: Page, inside: Locator, x: float, y: float) -> None:
-    """As a hand does: the grid loses a click that no pointer has hovered before."""
+    """Click like a user: the grid loses a click without a pointer hovering before."""
     box = box_of(page, inside)
     page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
     page.wait_for_timeout(200)
@@ -85,7 +86,7 @@ def click(page: Page, inside: Locator, x: float, y: float) -> None:
 
 
 def box_of(page: Page, inside: Locator) -> FloatRect:
-    """Where the one element is; while Streamlit swaps it there are two of it, or none."""
+    """Return the element's box; while Streamlit replaces it there may be two of it, or none."""
     for _ in range(PATIENCE // 100):
         expect(inside).to_have_count(1)
         with suppress(Error):
@@ -93,16 +94,16 @@ def box_of(page: Page, inside: Locator) -> FloatRect:
             if box and box["height"] > HEAD:
                 return box
         page.wait_for_timeout(100)
-    raise AssertionError("the element never stood still")
+    raise AssertionError("the element never stopped moving")
 
 
 def click_row(page: Page, row: int, x: float = 400) -> None:
-    """Opens the event in that row."""
+    """Open the event in that row."""
     click_until_named(page, grid(page), "ev", x, HEAD + ROW * (row + 0.5))
 
 
 def click_value(page: Page, name: str, value: str, *, height: int, parameter: str) -> None:
-    """Clicks the row of a grid that says `value`, until that parameter of the address changes."""
+    """Click the row of a grid that contains `value`, until that parameter of the URL changes."""
     click_place(page, name, row_of(page, name, value), height=height, parameter=parameter)
 
 
@@ -117,9 +118,9 @@ def row_of(page: Page, name: str, value: str) -> int:
 
 
 def click_until_named(page: Page, inside: Locator, parameter: str, x: float, y: float) -> None:
-    """Until the address says something else: a grid that is being swapped loses a click."""
-    changed = f"before => {said(parameter)} !== before"
-    before = page.evaluate(said(parameter))
+    """Click until the URL changes: a grid that is being replaced loses clicks."""
+    changed = f"before => {value_of(parameter)} !== before"
+    before = page.evaluate(value_of(parameter))
     for _ in range(5):
         settled(page)
         click(page, inside, x, y)
@@ -130,23 +131,23 @@ def click_until_named(page: Page, inside: Locator, parameter: str, x: float, y: 
 
 
 def opened(page: Page) -> str:
-    """The event that the address names."""
+    """Return the uid of the open event in the URL."""
     return named(str(page.evaluate("location.href")))
 
 
 def named(address: str) -> str:
-    """However it is spelled: some names have slashes in them."""
+    """Return the uid of the open event in `address`; it may contain slashes."""
     return parse_qs(urlsplit(address).query).get("ev", [""])[0].partition("/")[2]
 
 
 def shows(page: Page, uid: str) -> None:
-    """The pane and the address agree on the event."""
+    """Wait until both the details and the URL have this event."""
     expect(details(page).get_by_text(uid, exact=True)).to_be_attached()
     page.wait_for_url(lambda url: named(url) == uid)
 
 
 def drag(page: Page, box: FloatRect) -> None:
-    """Over the graph, from one side of the box to the other; what lay over it is put away."""
+    """Drag over the graph, from one side of the box to the other, after closing any popover."""
     page.keyboard.press("Escape")
     expect(page.locator("[data-testid='stPopoverBody']")).to_have_count(0)
     middle = box["y"] + box["height"] / 2
@@ -159,14 +160,14 @@ def drag(page: Page, box: FloatRect) -> None:
 
 
 def newest(root: Path, count: int = 500) -> list[str]:
-    """Names of the events as the table must list them."""
+    """Return the uids of events in the order of the table."""
     events = pl.scan_delta(DeltaTable(root / "events"))
     ordered = events.sort("time", "event_uid", descending=True).select("event_uid").head(count)
     return ordered.collect()["event_uid"].to_list()
 
 
 def shoot(page: Page, name: str) -> None:
-    """Keep a picture, to be looked at."""
+    """Save a screenshot for review."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.wait_for_load_state("networkidle")
     page.screenshot(path=SHOTS / f"{name}.png")

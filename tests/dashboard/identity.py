@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider on loopback: whom to sign in as is a link to click."""
+"""A small OpenID Connect provider on loopback: its page has one link per user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
 
 
 class Provider:
-    """Authorization code flow with one client; codes are good once."""
+    """Authorization code flow with one client; codes are valid once."""
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
@@ -62,13 +62,13 @@ class Provider:
         )
 
     def _authorize(self, request: Request) -> Response:
-        asked = request.query_params
-        if (who := asked.get("who")) is None:
+        params = request.query_params
+        if (who := params.get("who")) is None:
             links = (f'<p><a href="{request.url}&who={name}">{name}</a></p>' for name in PEOPLE)
             return HTMLResponse("<h1>Who are you?</h1>" + "".join(links))
         code = secrets.token_urlsafe(16)
-        self._codes[code] = {"sub": who, "nonce": asked["nonce"], **PEOPLE[who]}
-        return RedirectResponse(f"{asked['redirect_uri']}?code={code}&state={asked['state']}")
+        self._codes[code] = {"sub": who, "nonce": params["nonce"], **PEOPLE[who]}
+        return RedirectResponse(f"{params['redirect_uri']}?code={code}&state={params['state']}")
 
     async def _token(self, request: Request) -> Response:
         form = await request.form()
@@ -87,7 +87,7 @@ class Provider:
 
 @contextmanager
 def providing() -> Iterator[Provider]:
-    """Serves from a thread, on a free port of the loopback interface."""
+    """Run a provider in a thread, on a free port of the loopback interface."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from deltalake import write_deltalake
 
-from pipelines.event import EVENTS, RAW
+from pipelines.schemas import EVENTS, RAW
 
 HOSTILE = (
     "=cmd|' /C calc'!A0 ![x](http://evil.example/beacon.png) [click](javascript:alert(1)) "
@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 
 def events(n: int, *, end: datetime, days: float = 6, seed: int = 7, first: int = 0) -> list[Row]:
-    """`n` ordinary events spread evenly over the `days` before `end`, numbered from `first`."""
+    """Return `n` ordinary events spread over the `days` before `end`, numbered from `first`."""
     dice = random.Random(seed)
     step = timedelta(days=days) / n
     return [event(first + i, end - step * (n - i), dice) for i in range(n)]
@@ -98,21 +98,21 @@ def event(number: int, time: datetime, dice: random.Random) -> Row:
 
 
 def hostile(number: int, time: datetime) -> Row:
-    """An event that says something nasty in every column that a stranger can write."""
+    """Return an event with hostile text in every column that an attacker can write."""
     ours = {"event_uid", "integration", "kind", "stream", "event_id", "outcome"}
     texts = {name: HOSTILE for name, dtype in EVENTS.items() if dtype == pl.String}
-    said = {name: text for name, text in texts.items() if name not in ours}
+    theirs = {name: text for name, text in texts.items() if name not in ours}
     return (
         event(number, time, random.Random(number))
-        | said
+        | theirs
         | {"targets": [{"id": HOSTILE, "name": HOSTILE, "type": HOSTILE}] * 2}
     )
 
 
 def judge(root: Path, at: datetime) -> None:
-    """As if a table had been signed and found tampered with, by someone who writes what he likes.
+    """Write a checkpoint and a verification report of a tampered table, with hostile text.
 
-    Nothing of it is proved on the page: whoever can write to the lake can write this too.
+    The page verifies neither: anyone who can write to the lake can write these too.
     """
     folder = root / "integrity" / "okta" / "system_log"
     (folder / "history").mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def blank() -> Row:
 
 
 def append(root: Path, rows: Iterable[Row]) -> None:
-    """Land the rows in `events` and their records in `raw`, as a round would."""
+    """Append the rows to `events` and their records to `raw`, as a round would."""
     landed = [_landed(row) for row in rows]
     write_deltalake(
         root / "events",
@@ -172,8 +172,8 @@ def _by_stream(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def _record(row: Row) -> Row:
-    said = {"uuid": row["event_id"], "eventType": row["action"], "actor": row["actor_email"]}
-    raw = json.dumps({**said, "displayMessage": row["message"], "published": str(row["time"])})
+    record = {"uuid": row["event_id"], "eventType": row["action"], "actor": row["actor_email"]}
+    raw = json.dumps({**record, "displayMessage": row["message"], "published": str(row["time"])})
     return {name: row.get(name) for name in RAW} | {
         "via": "poll",
         "raw": raw,

@@ -1,4 +1,4 @@
-"""Atlassian's own ways: a cursor that never ends, one that is lost, a stream that is refused."""
+"""Atlassian's peculiarities: a cursor that never ends, a lost cursor, a refused stream."""
 
 import json
 from dataclasses import replace
@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, registry
-from pipelines import lake as lakes
+from pipelines import registry
 from pipelines.errors import Unavailable
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
 from pipelines.integrations import atlassian
-from pipelines.lake import Log
-from pipelines.sandbox import atlassian as playing
-from pipelines.sandbox.faults import Fault
+from pipelines.lake import coverage, raw
+from pipelines.lake.tables import StreamKey
+from sandbox.faults import Fault
+from sandbox.services import atlassian as playing
 
-LOG = Log("atlassian", "events")
+LOG = StreamKey("atlassian", "events")
 
 
 def all_there(world):
@@ -23,11 +25,11 @@ def all_there(world):
     return sorted(stored["raw_sha256"]) == sorted(world.issued("atlassian", "events"))
 
 
-def test_the_newest_come_first_and_history_after(still_world):
+def test_new_events_come_first_and_history_after(still_world):
     source = still_world.source("atlassian")
     (stream,) = source.streams()
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         pages = list(stream.pages(client, stream.begin(now - stream.keeps, now), now))
     first = [json.loads(r)["attributes"]["time"] for r in pages[0].records]
     rest = [json.loads(r)["attributes"]["time"] for page in pages[1:] for r in page.records]
@@ -36,7 +38,7 @@ def test_the_newest_come_first_and_history_after(still_world):
     assert pages[-1].milestone
 
 
-def test_a_late_event_comes_with_the_next_round(still_world):
+def test_a_late_event_is_fetched_in_the_next_round(still_world):
     still_world.poll("atlassian")
     log = still_world.running.sandbox.log("atlassian", "events")
     late = json.loads(log.visible()[0].raw)
@@ -48,10 +50,12 @@ def test_a_late_event_comes_with_the_next_round(still_world):
     assert still_world.stored("atlassian", "events")["raw"].to_list()[-1] == raw.decode()
 
 
-def test_a_lost_cursor_is_no_lost_event(still_world):
+def test_a_lost_cursor_loses_no_event(still_world):
     still_world.poll("atlassian")
-    place = json.loads(lakes.position(still_world.lake, LOG).cursor)
-    lakes.note(still_world.lake, LOG, [_claim()], json.dumps({**place, "live": "bm9uc2Vuc2U="}))
+    place = json.loads(raw.position(still_world.lake, LOG).cursor)
+    coverage.record(
+        still_world.lake, LOG, [_claim()], json.dumps({**place, "live": "bm9uc2Vuc2U="})
+    )
     log = still_world.running.sandbox.log("atlassian", "events")
     record = json.loads(log.visible()[-1].raw)
     log.append(json.dumps({**record, "id": "after"}).encode())
@@ -62,13 +66,11 @@ def test_a_lost_cursor_is_no_lost_event(still_world):
 
 def _claim():
     now = datetime.now(UTC)
-    return lakes.Claim(since=now, until=now, asked_at=now)
+    return coverage.Entry(since=now, until=now, asked_at=now)
 
 
 @pytest.mark.parametrize("refused", ["nowhere", "events-stream"])
-def test_where_large_pages_are_refused_smaller_ones_are_asked_for(
-    still_world, monkeypatch, refused
-):
+def test_refused_large_pages_are_replaced_by_smaller_ones(still_world, monkeypatch, refused):
     monkeypatch.setattr(playing, "_MOST", 50)
     monkeypatch.setattr(atlassian, "_DOCUMENTED_LIMIT", 50)
     still_world.disorder(
@@ -80,7 +82,7 @@ def test_where_large_pages_are_refused_smaller_ones_are_asked_for(
     assert all_there(still_world)
 
 
-def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):
+def test_a_refused_stream_falls_back_to_the_query(still_world):
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=404, path="events-stream", every=True)
     )
@@ -92,13 +94,13 @@ def test_where_the_stream_is_refused_the_query_reads_it_all(still_world):
     assert again.requests <= 2
 
 
-def test_a_stream_that_comes_back_is_taken_up_again(still_world):
+def test_a_stream_that_comes_back_is_resumed(still_world):
     gone = Fault(kind="atlassian", fault="status", status=403, path="events-stream", every=True)
     still_world.disorder(gone)
     still_world.poll("atlassian")
     still_world.disorder()
     still_world.poll("atlassian")
-    place = json.loads(lakes.position(still_world.lake, LOG).cursor)
+    place = json.loads(raw.position(still_world.lake, LOG).cursor)
     log = still_world.running.sandbox.log("atlassian", "events")
     log.append(json.dumps({**json.loads(log.visible()[0].raw), "id": "late"}).encode())
     (report,) = still_world.poll("atlassian")
@@ -119,21 +121,21 @@ def test_a_stream_that_ends_later_is_replaced_by_the_query(still_world):
     assert (report.error, report.rows) == (None, 1)
 
 
-def test_what_is_refused_both_ways_is_an_error_that_changes_nothing(still_world):
+def test_a_refusal_of_both_apis_is_an_error_that_changes_nothing(still_world):
     still_world.poll("atlassian")
-    before = lakes.position(still_world.lake, LOG).cursor
+    before = raw.position(still_world.lake, LOG).cursor
     still_world.disorder(Fault(kind="atlassian", fault="status", status=403, every=True))
     (report,) = still_world.poll("atlassian")
     assert "read:events:admin" in report.error
-    assert lakes.position(still_world.lake, LOG).cursor == before
+    assert raw.position(still_world.lake, LOG).cursor == before
 
 
-def test_a_lost_cursor_of_history_begins_the_history_again(still_world, monkeypatch):
+def test_a_lost_history_cursor_restarts_the_history(still_world, monkeypatch):
     monkeypatch.setattr(atlassian, "_LIMIT", 20)
     source = still_world.source("atlassian")
     (stream,) = source.streams()
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         begun = stream.pages(client, stream.begin(now - stream.keeps, now), now)
         place = next(p for p in (json.loads(page.cursor) for page in begun) if p["back"])
         lost = json.dumps({**place, "back": "bm9uc2Vuc2U="})
@@ -163,13 +165,13 @@ def played(*pages):
     (stream,) = source.streams()
     now = datetime(2026, 5, 1, tzinfo=UTC)
     manners = replace(source.integration.manners, rate=None)
-    transport, pace = httpx.MockTransport(answer), http.Pace(manners)
-    with http.client(source, transport=transport, pace=pace) as client:
+    transport, pace = httpx.MockTransport(answer), rate_limit.RateLimiter(manners)
+    with service_client.connect(source, transport=transport, pace=pace) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
 
 
-def test_only_an_empty_page_ends_the_stream_whatever_a_page_holds():
+def test_only_an_empty_page_ends_the_stream():
     found, last = played((["a", "b"], "1"), (["c"], "2"), (["d", "e"], "3"), ([], "3"))
     assert found == ["a", "b", "c", "d", "e"]
     assert json.loads(last.cursor)["live"] == "3"
@@ -181,7 +183,7 @@ def test_a_cursor_that_does_not_move_ends_the_stream():
     assert found == ["a", "a"]
 
 
-def test_an_answer_without_data_is_no_empty_log():
+def test_a_response_without_data_is_not_an_empty_log():
     with pytest.raises(Unavailable, match="without data"):
         atlassian._answer(httpx.Response(200, json={"meta": {"next": "1"}}))
     assert atlassian._answer(httpx.Response(200, json={"data": None, "meta": None})) == ([], None)
@@ -190,7 +192,7 @@ def test_an_answer_without_data_is_no_empty_log():
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "API keys"), (403, "read:events:admin"), (404, "org_id")]
 )
-def test_a_refusal_says_what_to_do(still_world, status, said):
+def test_a_refusal_explains_what_to_do(still_world, status, said):
     still_world.disorder(Fault(kind="atlassian", fault="status", status=status, every=True))
     (report,) = still_world.poll("atlassian")
     assert said in report.error
@@ -199,18 +201,20 @@ def test_a_refusal_says_what_to_do(still_world, status, said):
 def test_a_limit_is_waited_out_until_the_reset(still_world):
     waited = []
     source = still_world.source("atlassian")
-    pace = http.Pace(source.integration.manners, sleep=waited.append, clock=lambda: sum(waited))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+    )
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=429, retry_after=45, at=[0])
     )
-    (report,) = extract.poll(
-        still_world.lake, [source], connect=lambda s: http.client(s, pace=pace)
+    (report,) = rounds.poll(
+        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
     )
     assert report.error is None
     assert 40 < max(waited) < 47
 
 
-def test_times_are_asked_in_milliseconds():
+def test_times_are_sent_in_milliseconds():
     stream = registry.kind("atlassian").streams(None)[0]
     now = datetime(2026, 3, 1, tzinfo=UTC)
     place = json.loads(stream.begin(now - timedelta(days=180), now))
@@ -222,7 +226,7 @@ def test_times_are_asked_in_milliseconds():
     ("reset", "seconds"),
     [("2026-05-01T00:00:42.5Z", 42.5), ("2026-05-01T00:00Z", 60), ("soon", 60), (None, 60)],
 )
-def test_a_reset_to_the_minute_is_waited_out_to_its_end(reset, seconds):
+def test_a_reset_cut_to_the_minute_is_waited_out_to_its_end(reset, seconds):
     headers = {"Date": "Fri, 01 May 2026 00:00:00 GMT", "X-RateLimit-Remaining": "0"}
     if reset:
         headers["X-RateLimit-Reset"] = reset

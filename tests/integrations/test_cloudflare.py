@@ -1,4 +1,4 @@
-"""Cloudflare's own ways: pages by number, cursors in two places, an envelope that may say no."""
+"""Cloudflare's peculiarities: numbered pages, cursors in two places, errors in the envelope."""
 
 import itertools
 import json
@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from pipelines import extract, http, normalise, registry
+from pipelines import registry
 from pipelines.errors import AuditlakeError
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import cloudflare
-from pipelines.sandbox import cloudflare as sandbox
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
+from pipelines.mapping import normalise
+from sandbox import server
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import cloudflare as sandbox
 
 STREAM = ("cloudflare", "audit_logs_v2")
 KEYS = {"account_id": "acc", "api_token": "t", "base_url": "https://cf.example/client/v4"}
@@ -26,8 +29,8 @@ def walk(stream, answer, days=5, **keys):
     (found,) = [s for s in source.streams() if s.name == stream]
     now = datetime(2026, 5, 1, tzinfo=UTC)
     transport = httpx.MockTransport(answer)
-    patience = Patience(attempts=2, first=0.001)
-    with http.client(source, transport=transport, patience=patience) as client:
+    patience = RetryPolicy(attempts=2, first=0.001)
+    with service_client.connect(source, transport=transport, patience=patience) as client:
         cursor = found.begin(now - timedelta(days=days), now)
         return [r for page in found.pages(client, cursor, now) for r in page.records]
 
@@ -62,7 +65,7 @@ def test_the_cursor_is_found_wherever_it_is(info):
     assert asked[:2] == [None, "abc"]
 
 
-def test_a_cursor_that_repeats_ends_the_walk():
+def test_a_repeated_cursor_is_the_end():
     def answer(_):
         body = {"success": True, "result": records(0, 1), "result_info": {"cursor": "same"}}
         return httpx.Response(200, json=body)
@@ -99,14 +102,14 @@ def test_every_page_of_a_window_has_the_same_bounds():
     assert all(len(set(asked[n : n + 3])) == 1 for n in range(0, len(asked), 3))
 
 
-def test_a_page_number_that_is_ignored_ends_the_walk():
+def test_an_ignored_page_number_is_the_end():
     def answer(_):
         return httpx.Response(200, json={"success": True, "result": records(0, 1000)})
 
     assert len(walk("audit_logs", answer)) <= 4000
 
 
-def test_a_window_is_asked_beyond_its_end():
+def test_a_window_is_queried_beyond_its_end():
     spans = []
 
     def answer(request):
@@ -119,7 +122,7 @@ def test_a_window_is_asked_beyond_its_end():
     assert all(a[1] > b[0] for a, b in itertools.pairwise(ordered))
 
 
-def test_an_answer_without_success_is_no_empty_log():
+def test_a_response_without_success_is_not_an_empty_log():
     with pytest.raises(AuditlakeError, match="without a result"):
         walk("audit_logs", lambda _: httpx.Response(200, json={"success": False, "result": []}))
 
@@ -128,7 +131,7 @@ def test_an_answer_without_success_is_no_empty_log():
     ("status", "said"),
     [(401, "API token is wrong"), (403, "Account Settings: Read"), (404, "account_id")],
 )
-def test_a_refusal_says_what_to_do(still_world, status, said):
+def test_a_refusal_explains_what_to_do(still_world, status, said):
     still_world.disorder(Fault(kind="cloudflare", fault="status", status=status, every=True))
     for report in still_world.poll("cloudflare"):
         assert said in report.error
@@ -147,24 +150,28 @@ def test_only_a_400_about_the_headers_is_about_the_token(code, said):
 def test_an_account_is_read_to_its_end_wherever_its_cursor_is(still_world, monkeypatch, account):
     monkeypatch.setattr(cloudflare, "_LIMIT", 10)
     source = still_world.source("cloudflare", account_id=account, streams=["audit_logs_v2"])
-    (report,) = extract.poll(still_world.lake, [source])
+    (report,) = rounds.poll(still_world.lake, [source])
     assert (report.error, report.rows) == (None, len(still_world.issued(*STREAM)))
     assert report.requests > report.rows / 10
 
 
-def test_a_block_is_waited_out_as_long_as_it_says(still_world):
+def test_a_block_is_waited_out_for_the_time_it_states(still_world):
     waited = []
     source = still_world.source("cloudflare", history="1d")
-    pace = http.Pace(source.integration.manners, sleep=waited.append, clock=lambda: sum(waited))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+    )
     still_world.disorder(
         Fault(kind="cloudflare", fault="status", status=429, retry_after=299, at=[0])
     )
-    reports = extract.poll(still_world.lake, [source], connect=lambda s: http.client(s, pace=pace))
+    reports = rounds.poll(
+        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
+    )
     assert [report.error for report in reports] == [None, None]
     assert 299 <= max(waited) < 301
 
 
-def test_an_allowance_that_is_used_up_is_waited_out():
+def test_a_used_up_limit_is_waited_out():
     headers = {
         "x-ratelimit-remaining": "0",
         "x-ratelimit-reset": "Fri, 01 May 2026 00:02:00 GMT",
@@ -177,7 +184,7 @@ def test_an_allowance_that_is_used_up_is_waited_out():
     assert manners.retry_after(httpx.Response(429)) == 300
 
 
-def test_whoever_exceeds_the_limit_is_shut_out_for_five_minutes():
+def test_exceeding_the_limit_blocks_for_five_minutes():
     now = datetime(2026, 5, 1, tzinfo=UTC)
     clock = [now]
     with server.running(Options(days=1, limits=True, anchor=now), lambda: clock[0]) as running:
@@ -194,7 +201,7 @@ def test_whoever_exceeds_the_limit_is_shut_out_for_five_minutes():
             assert client.get(url).status_code == 200
 
 
-def test_what_logpush_sends_has_the_identity_and_time_of_what_the_api_gives():
+def test_logpush_records_have_the_identity_and_time_of_api_records():
     api = {
         "audit_logs": {"id": "a", "when": "2026-04-10T11:09:00Z"},
         "audit_logs_v2": {"id": "a", "action": {"time": "2026-04-10T11:09:00Z"}},

@@ -1,4 +1,4 @@
-"""What is special about Entra ID: four kinds of sign-ins, changed records, page links, clouds."""
+"""Entra ID's peculiarities: four kinds of sign-ins, changed records, page links, clouds."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,15 +10,21 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, extract, http, normalise, registry, spans
+from pipelines import registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
-from pipelines.integration import Source, Span
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import entra_id
-from pipelines.sandbox import entra_id as sandbox
-from pipelines.sandbox import microsoft, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options, running
+from pipelines.lake import spans
+from pipelines.mapping import normalise
+from pipelines.sdk import auth
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
+from sandbox import microsoft, tokens
+from sandbox.faults import Fault
+from sandbox.server import Options, running
+from sandbox.services import entra_id as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 STREAMS = {stream.name: stream for stream in entra_id.STREAMS}
@@ -39,7 +45,9 @@ def played(answer, attempts=1, **keys):
     settings = entra_id.Settings(**{**KEYS, "client_id": uuid4().hex, **keys})
     source = Source(name="entra_id", integration=entra_id.INTEGRATION, settings=settings)
     transport = httpx.MockTransport(handle)
-    return http.client(source, transport=transport, patience=Patience(attempts=attempts))
+    return service_client.connect(
+        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+    )
 
 
 def logs(*times, link=None, field="activityDateTime"):
@@ -52,7 +60,7 @@ def asked(request):
 
 
 def walk(stream, answer, since=NOW - timedelta(hours=1)):
-    """The records' ids of a walk from `since`, and the requests."""
+    """Return the ids of the records read from `since`, and the requests."""
     seen = []
 
     def noting(request):
@@ -65,26 +73,26 @@ def walk(stream, answer, since=NOW - timedelta(hours=1)):
 
 
 def read_at(world, source, now):
-    """A round over each of the source's streams at a given time."""
-    with http.client(source) as client:
+    """Run one round of each of the source's streams at a given time."""
+    with service_client.connect(source) as client:
         for stream in source.streams():
-            this = extract.Round(
+            this = rounds.Round(
                 lake=world.lake, source=source, stream=stream, client=client, clock=lambda: now
             )
-            assert extract.extract(this).error is None
+            assert rounds.extract(this).error is None
 
 
 def test_a_certificate_signs_in(still_world):
     base_url = f"{still_world.running.base_url}/entra_id"
     source = registry.source("entra_id", sandbox.settings_with_certificate(base_url))
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/v1.0/auditLogs/directoryAudits?$top=1").status_code == 200
 
 
 def test_an_expired_token_at_any_request_is_renewed(still_world):
     fault = Fault(kind="entra_id", fault="expire_token", at=list(range(2, 60, 3)))
     still_world.disorder(fault)
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         for _ in range(10):
             assert client.get("/v1.0/auditLogs/signIns?$top=1").status_code == 200
 
@@ -93,23 +101,26 @@ def test_an_expired_token_at_any_request_is_renewed(still_world):
     ("keys", "advice"),
     [
         ({"client_secret": "wrong"}, "secret's value, not its ID"),
-        ({"client_id": "9a6b3c1e-0000-4000-8000-000000000000"}, "compare client_id and tenant_id"),
-        ({"tenant_id": "9a6b3c1e-0000-4000-8000-000000000000"}, "tenant_id is no tenant"),
+        ({"client_id": "9a6b3c1e-0000-4000-8000-000000000000"}, "check client_id and tenant_id"),
+        ({"tenant_id": "9a6b3c1e-0000-4000-8000-000000000000"}, "tenant_id does not exist"),
     ],
 )
-def test_a_refused_sign_in_says_what_to_correct(still_world, keys, advice):
+def test_a_refused_sign_in_explains_what_to_correct(still_world, keys, advice):
     with (
-        http.client(still_world.source("entra_id", **keys)) as client,
+        service_client.connect(still_world.source("entra_id", **keys)) as client,
         pytest.raises(Refused, match=advice),
     ):
         client.get("/v1.0/auditLogs/signIns")
 
 
-def test_a_certificate_that_is_not_registered_is_said_with_the_remedy(still_world):
+def test_an_unregistered_certificate_is_reported_with_a_fix(still_world):
     other = tokens.pem(tokens.rsa_key("somebody else"))
     shown = microsoft.certificate_pem().partition("-----BEGIN PRIVATE")[0]
     source = still_world.source("entra_id", client_secret=None, certificate=shown + other)
-    with http.client(source) as client, pytest.raises(Refused, match="does not know this cert"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match="does not know this cert"),
+    ):
         client.get("/v1.0/auditLogs/signIns")
 
 
@@ -163,7 +174,7 @@ def test_each_cloud_has_its_own_sign_in(base_url, login, scope):
         ("managed_identity_sign_ins", "/beta/auditLogs/signIns", "managedIdentity"),
     ],
 )
-def test_beta_is_asked_only_where_only_beta_knows(stream, path, kind):
+def test_beta_is_used_only_where_v1_lacks_the_records(stream, path, kind):
     _, requests = walk(stream, lambda _: logs())
     assert {request.url.path for request in requests} == {path}
     assert {request.headers["Prefer"] for request in requests} == {"include-unknown-enum-members"}
@@ -171,7 +182,7 @@ def test_beta_is_asked_only_where_only_beta_knows(stream, path, kind):
     assert all(asked(request)["$filter"].endswith(f"Z{chosen}") for request in requests)
 
 
-def test_provisioning_is_asked_for_with_the_operators_it_documents():
+def test_provisioning_is_queried_with_its_documented_operators():
     _, (request, *_) = walk("provisioning", lambda _: logs())
     assert asked(request) == {
         "$filter": "activityDateTime gt 2026-05-31T22:44:59Z and "
@@ -205,7 +216,7 @@ def test_a_page_link_to_another_host_is_refused(link):
         walk("directory_audits", lambda _: logs("2026-05-31T23:30:00Z", link=link))
 
 
-def test_a_page_link_that_is_refused_is_replaced_by_a_question_anew():
+def test_a_refused_page_link_is_replaced_by_a_new_query():
     link = "https://graph.microsoft.com/v1.0/auditLogs/directoryAudits?$skiptoken=stale_1"
     error = {"error": {"code": "BadRequest", "message": "Invalid Skip Token"}}
 
@@ -221,7 +232,7 @@ def test_a_page_link_that_is_refused_is_replaced_by_a_question_anew():
     assert found[0].startswith("2026-05-31T23:40") and found[-1] == "2026-05-31T23:10:00Z"
 
 
-def test_a_page_link_that_is_refused_again_and_again_ends_the_round():
+def test_a_repeatedly_refused_page_link_ends_the_round():
     link = "https://graph.microsoft.com/v1.0/auditLogs/directoryAudits?$skiptoken=stale_1"
 
     def answer(request):
@@ -233,7 +244,7 @@ def test_a_page_link_that_is_refused_again_and_again_ends_the_round():
         walk("directory_audits", answer)
 
 
-def test_what_graph_is_too_slow_for_is_asked_in_parts_the_newest_first():
+def test_a_query_that_times_out_is_split_into_parts_newest_first():
     here = {"base_url": "http://127.0.0.1:9", "authority_url": "http://127.0.0.1:9"}
     answered = []
 
@@ -252,7 +263,7 @@ def test_what_graph_is_too_slow_for_is_asked_in_parts_the_newest_first():
     assert spans.union(page.covers for page in pages if page.covers) == (day,)
 
 
-def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):
+def test_history_resumes_at_the_page_where_it_was_interrupted(still_world):
     stream = STREAMS["non_interactive_sign_ins"]
     small = entra_id._Query(
         path="/beta/auditLogs/signIns",
@@ -262,7 +273,7 @@ def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):
     )
     now = datetime.now(UTC)
     cursor, ends, seen, spans = stream.begin(now - timedelta(days=30), now), [], set(), []
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         for _ in range(60):
             for page in entra_id._resumable(small, client, cursor, now):
                 seen |= {normalise.digest(record) for record in page.records}
@@ -282,14 +293,14 @@ def test_history_goes_on_at_the_page_where_it_was_interrupted(still_world):
 
 def test_the_newest_events_come_first(still_world):
     stream, now = STREAMS["sign_ins"], datetime.now(UTC)
-    with http.client(still_world.source("entra_id")) as client:
+    with service_client.connect(still_world.source("entra_id")) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=30), now), now))
     times = [json.loads(r)["createdDateTime"] for page in pages for r in page.records]
     assert times[0] == max(times)
     assert times[-1] == min(times)
 
 
-def test_a_sign_in_that_changes_is_kept_in_both_versions_and_shown_in_the_newest(still_world):
+def test_both_versions_of_a_changed_sign_in_are_kept_and_the_newest_is_shown(still_world):
     source, now = still_world.source("entra_id", streams=["sign_ins"]), datetime.now(UTC)
     first = {"id": "changing", "createdDateTime": f"{now:%Y-%m-%dT%H:%M:%SZ}", "userId": "u"}
     changed = first | {"riskLevelDuringSignIn": "high", "riskState": "atRisk"}
@@ -303,9 +314,9 @@ def test_a_sign_in_that_changes_is_kept_in_both_versions_and_shown_in_the_newest
     assert still_world.events(*log).filter(ours)["severity"].to_list() == ["high"]
 
 
-def test_a_missing_licence_stops_the_sign_ins_alone(still_world):
+def test_a_missing_licence_stops_only_the_sign_ins(still_world):
     source = still_world.source("entra_id", client_id=sandbox.UNLICENSED_CLIENT_ID)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/v1.0/auditLogs/directoryAudits?$top=1").status_code == 200
         assert client.get("/v1.0/auditLogs/provisioning").status_code == 200
         with pytest.raises(Refused, match="P1 or P2"):
@@ -321,14 +332,14 @@ def test_a_missing_licence_stops_the_sign_ins_alone(still_world):
 )
 def test_a_missing_permission_is_named(still_world, path, permissions):
     source = still_world.source("entra_id", client_id=sandbox.NO_ROLES_CLIENT_ID)
-    with http.client(source) as client, pytest.raises(Refused, match=permissions):
+    with service_client.connect(source) as client, pytest.raises(Refused, match=permissions):
         client.get(path)
 
 
 def test_the_sixth_request_within_ten_seconds_is_throttled():
     with running(Options(days=1, per_day=10, rate=0, limits=True)) as server:
         source = registry.source("entra_id", server.settings()["entra_id"])
-        with http.client(source, patience=Patience(attempts=1)) as client:
+        with service_client.connect(source, patience=RetryPolicy(attempts=1)) as client:
             for _ in range(5):
                 client.get("/v1.0/auditLogs/provisioning")
             with pytest.raises(Unavailable, match="429"):
@@ -336,12 +347,12 @@ def test_the_sixth_request_within_ten_seconds_is_throttled():
 
 
 @pytest.mark.parametrize("body", [{}, {"value": None}, {"error": {"code": "UnknownError"}}])
-def test_an_answer_without_a_list_is_not_taken_for_no_events(body):
+def test_a_response_without_a_list_is_not_an_empty_log(body):
     with pytest.raises(Unavailable, match="without records"):
         walk("sign_ins", lambda _: httpx.Response(200, json=body))
 
 
-def test_records_that_come_oldest_first_move_no_end():
+def test_records_sorted_oldest_first_do_not_move_the_cursor():
     stream = STREAMS["sign_ins"]
     times = ["2026-05-10T00:00:00Z", "2026-05-20T00:00:00Z"]
     client = played(lambda _: logs(*times, field="createdDateTime"))
@@ -354,7 +365,7 @@ def test_records_that_come_oldest_first_move_no_end():
     assert ends == [(NOW - timedelta(days=1)).isoformat()] * 2
 
 
-def test_a_span_of_history_is_asked_for_alone():
+def test_a_span_of_history_is_fetched_alone():
     stream, seen = STREAMS["sign_ins"], []
 
     def answer(request):
@@ -378,7 +389,7 @@ def test_a_span_of_history_is_asked_for_alone():
         (None, None),
     ],
 )
-def test_a_guest_goes_by_the_address_at_home(upn, email):
+def test_a_guest_has_the_address_of_the_home_tenant(upn, email):
     assert entra_id._email(upn) == email
 
 

@@ -1,4 +1,4 @@
-"""Google's own ways: absent items, a 403 that means later, one activity with several events."""
+"""Google's peculiarities: absent items, throttling by 403, several events per activity."""
 
 import json
 from collections import Counter
@@ -11,23 +11,26 @@ import polars as pl
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines import extract, http, normalise, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, Refused, Unavailable
-from pipelines.http import Patience
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import google_workspace
-from pipelines.sandbox import google_workspace as sandbox
-from pipelines.sandbox import server, tokens
-from pipelines.sandbox.faults import Fault
-from pipelines.sandbox.server import Options
+from pipelines.mapping import normalise
+from sandbox import server, tokens
+from sandbox.faults import Fault
+from sandbox.server import Options
+from sandbox.services import google_workspace as sandbox
 
 KIND = "google_workspace"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BASE = "http://127.0.0.1:1/google_workspace"
-HASTY = Patience(attempts=3, first=0.001, ceiling=0.01)
+HASTY = RetryPolicy(attempts=3, first=0.001, ceiling=0.01)
 
 
 def played(answer, **keys):
-    """A source and a client whose every request but the sign-in is answered by `answer`."""
+    """Return a source, and a client whose requests other than sign-ins `answer` answers."""
 
     def handle(request):
         if request.method == "POST":
@@ -36,13 +39,15 @@ def played(answer, **keys):
 
     source = registry.source(KIND, {**sandbox.settings(BASE), **keys})
     ticks = iter(range(10**9))
-    pace = http.Pace(source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks))
+    pace = rate_limit.RateLimiter(
+        source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks)
+    )
     transport = httpx.MockTransport(handle)
-    return source, http.client(source, transport=transport, patience=HASTY, pace=pace)
+    return source, service_client.connect(source, transport=transport, patience=HASTY, pace=pace)
 
 
 def walked(*answers, application="login", days=5):
-    """The records of a walk and its requests; the last answer is given again and again."""
+    """Return the records read and the requests sent; the last answer is repeated."""
     asked = []
 
     def answer(request):
@@ -57,7 +62,7 @@ def walked(*answers, application="login", days=5):
 
 
 @pytest.mark.parametrize("body", [{"kind": "x"}, {"items": None}, {"items": []}])
-def test_an_answer_without_items_is_an_empty_page(body):
+def test_a_response_without_items_is_an_empty_page(body):
     found, asked = walked(body)
     assert (found, len(asked)) == ([], 1)
 
@@ -94,13 +99,13 @@ def test_the_cursor_moves_when_a_window_is_complete_and_holds_no_token():
     assert "A:1" not in last.cursor
 
 
-def test_a_page_that_names_itself_as_the_next_is_an_error_and_never_the_end():
-    with pytest.raises(Refused, match="names itself"):
+def test_a_page_that_links_to_itself_is_an_error_and_never_the_end():
+    with pytest.raises(Refused, match="links to itself"):
         walked({"nextPageToken": "A:1"})
 
 
-def test_a_token_that_google_forgot_says_that_the_window_is_read_anew():
-    with pytest.raises(Refused, match="the next round reads it anew"):
+def test_an_expired_page_token_restarts_the_window():
+    with pytest.raises(Refused, match="the next round restarts the window"):
         walked({"nextPageToken": "A:1"}, httpx.Response(400, json={"error": {"code": 400}}))
 
 
@@ -120,12 +125,12 @@ LATER = [
 
 
 @pytest.mark.parametrize("answer", LATER, ids=lambda answer: str(answer.status_code))
-def test_an_answer_that_means_later_is_asked_again(answer):
+def test_a_throttled_request_is_retried(answer):
     found, asked = walked(answer, answer, {"items": [{"id": {}}]})
     assert (len(found), len(asked)) == (1, 3)
 
 
-def test_a_quota_that_stays_spent_is_left_for_another_round():
+def test_an_exhausted_quota_is_left_to_the_next_round():
     with pytest.raises(Unavailable, match="403"):
         walked(refusal(403, "rateLimitExceeded"))
 
@@ -141,16 +146,16 @@ def test_a_quota_that_stays_spent_is_left_for_another_round():
         (refusal(400, "invalid"), "customer_id"),
     ],
 )
-def test_another_refusal_is_final_and_says_what_to_do(answer, said):
+def test_any_other_refusal_is_final_and_explains_what_to_do(answer, said):
     with pytest.raises(Refused, match=said):
         walked(answer)
 
 
-def test_the_simulated_quota_is_spent_by_a_403_that_means_later():
+def test_the_simulated_quota_answers_403_once_it_is_used_up():
     with server.running(Options(days=1, rate=0, limits=True)) as box:
         source = registry.source(KIND, box.settings()[KIND])
         path = "admin/reports/v1/activity/users/all/applications/tasks"
-        with http.client(source) as client:
+        with service_client.connect(source) as client:
             signed = client.get(path).request.headers
         with httpx.Client(headers=signed, base_url=source.settings.base_url) as client:
             answers = [client.get(path) for _ in range(2400)]
@@ -163,15 +168,15 @@ def test_a_refused_application_does_not_stop_the_others(still_world):
         Fault(kind=KIND, fault="status", status=403, path="applications/drive", every=True)
     )
     source = still_world.source(KIND, applications=["drive", "login"], history="5d")
-    drive, login = extract.poll(still_world.lake, [source])
+    drive, login = rounds.poll(still_world.lake, [source])
     assert "edition" in drive.error
     assert login.error is None
     assert login.rows
 
 
-def test_a_subject_without_the_privilege_is_told_so_without_endless_sign_ins(still_world):
+def test_a_subject_without_the_privilege_is_reported_without_endless_sign_ins(still_world):
     source = still_world.source(KIND, subject=sandbox.UNPRIVILEGED, applications=["login"])
-    (report,) = extract.poll(still_world.lake, [source])
+    (report,) = rounds.poll(still_world.lake, [source])
     assert "privilege Reports" in report.error
     _, asked = still_world.running.sandbox.requests(KIND)
     assert Counter(request.path.rpartition("/")[2] for request in asked) == {"token": 2, "login": 2}
@@ -181,25 +186,25 @@ def with_key(keys, **changes):
     return json.dumps({**json.loads(keys["credentials"]), **changes})
 
 
-def test_a_wrong_subject_a_wrong_key_and_a_wrong_account_are_told_apart(still_world):
+def test_a_wrong_subject_key_and_account_are_distinguished(still_world):
     keys = still_world.running.settings()[KIND]
     other = tokens.pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
     for changes, said in [
-        ({"subject": "nobody@else.example"}, "`subject` is no user"),
+        ({"subject": "nobody@else.example"}, "`subject` is not a user"),
         ({"credentials": with_key(keys, private_key=other)}, "has been deleted"),
-        ({"credentials": with_key(keys, client_email="x@y.example")}, "not good any longer"),
+        ({"credentials": with_key(keys, client_email="x@y.example")}, "no longer valid"),
     ]:
         source = still_world.source(KIND, applications=["login"], **changes)
-        (report,) = extract.poll(still_world.lake, [source])
+        (report,) = rounds.poll(still_world.lake, [source])
         assert said in report.error
 
 
 @pytest.mark.parametrize("error", ["unauthorized_client", "access_denied", "invalid_scope"])
-def test_a_missing_delegation_names_the_scope_and_the_place(error):
+def test_a_missing_delegation_is_reported_with_the_scope(error):
     answer = httpx.Response(401, json={"error": error, "error_description": "Client is ..."})
     source = registry.source(KIND, sandbox.settings(BASE))
     with (
-        http.client(source, transport=httpx.MockTransport(lambda _: answer)) as client,
+        service_client.connect(source, transport=httpx.MockTransport(lambda _: answer)) as client,
         pytest.raises(Refused, match=r"Domain-wide delegation.*admin\.reports\.audit\.readonly"),
     ):
         client.get("x")
@@ -215,7 +220,7 @@ def test_the_assertion_acts_for_the_subject_and_goes_to_the_token_uri():
         return httpx.Response(200, json={"access_token": "t", "expires_in": 3599})
 
     source = registry.source(KIND, {**keys, "credentials": credentials})
-    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+    with service_client.connect(source, transport=httpx.MockTransport(answer)) as client:
         client.get("x")
     sign_in, other = asked
     assert str(sign_in.url) == "https://oauth2.googleapis.com/token"
@@ -234,7 +239,7 @@ def test_the_assertion_acts_for_the_subject_and_goes_to_the_token_uri():
 def test_an_expired_token_is_renewed(still_world):
     still_world.disorder(Fault(kind=KIND, fault="expire_token", at=list(range(3, 40, 4))))
     source = still_world.source(KIND, history="5d")
-    assert {report.error for report in extract.poll(still_world.lake, [source])} == {None}
+    assert {report.error for report in rounds.poll(still_world.lake, [source])} == {None}
 
 
 def test_the_credentials_are_a_path_a_file_or_the_text_itself(tmp_path):
@@ -252,22 +257,22 @@ def test_the_credentials_are_a_path_a_file_or_the_text_itself(tmp_path):
     [
         ({"applications": ["logn"]}, "'logn' is not one of"),
         ({"streams": ["logn"]}, "'logn' is not one of"),
-        ({"credentials": '{"type": "service_account"}'}, "not the JSON key file"),
-        ({"credentials": "{"}, "not the JSON key file"),
+        ({"credentials": '{"type": "service_account"}'}, "not a JSON key file"),
+        ({"credentials": "{"}, "not a JSON key file"),
         ({"credentials": "/no/such/key.json"}, "cannot read /no/such/key.json"),
-        ({"token_uri": "http://elsewhere.example/token"}, "not an https address"),
-        ({"private_key": "no key"}, "not an unencrypted RSA or EC private key"),
+        ({"token_uri": "http://elsewhere.example/token"}, "must be an https address"),
+        ({"private_key": "no key"}, "not a valid key: give an unencrypted RSA or EC private key"),
     ],
 )
-def test_a_fault_in_the_settings_names_its_key(changes, said):
+def test_an_error_in_the_settings_names_its_key(changes, said):
     keys = sandbox.settings(BASE)
     if not changes.keys() <= google_workspace.Settings.model_fields.keys():
         changes = {"credentials": with_key(keys, **changes)}
     with pytest.raises(ConfigurationError, match=said):
-        http.client(registry.source(KIND, {**keys, **changes}))
+        service_client.connect(registry.source(KIND, {**keys, **changes}))
 
 
-def test_every_application_is_a_stream_and_some_are_read_unasked():
+def test_every_application_is_a_stream_and_some_are_read_by_default():
     keys = sandbox.settings(BASE)
     every = [stream.name for stream in registry.kind(KIND).streams(None)]
     assert len(every) == len(set(every)) == 42
@@ -280,7 +285,7 @@ def test_every_application_is_a_stream_and_some_are_read_unasked():
 
 
 @pytest.mark.parametrize("application", ["admin", "login", "token", "cloud_search"])
-def test_each_application_is_read_again_within_its_own_lag_and_swept_after(application):
+def test_each_application_is_re_read_within_its_own_lag_and_swept_after(application):
     asked = []
 
     def answer(request):
@@ -314,7 +319,7 @@ def test_lags_differ():
 
 def test_events_of_one_activity_are_rows_of_one_record(still_world):
     source = still_world.source(KIND, applications=["drive"], history="5d")
-    extract.poll(still_world.lake, [source])
+    rounds.poll(still_world.lake, [source])
     raw, events = still_world.stored(KIND, "drive"), still_world.events(KIND, "drive")
     held = [len(json.loads(record)["events"]) for record in raw["raw"]]
     assert max(held) > 2
@@ -322,7 +327,7 @@ def test_events_of_one_activity_are_rows_of_one_record(still_world):
     assert set(events["seq"]) == set(raw["seq"])
 
 
-def test_the_qualifier_is_no_identity_of_its_own():
+def test_the_qualifier_alone_is_not_an_identity():
     identity = google_workspace._identity
     assert identity("C", "login", "1", "7") != identity("C", "login", "2", "7")
     assert identity("C", "login", "1", "7") != identity("C", "login", "1", "8")
@@ -357,7 +362,7 @@ def activity(*events, **more):
         ({}, "unknown"),
     ],
 )
-def test_an_outcome_is_taken_from_the_status_or_the_name(event, outcome):
+def test_an_outcome_comes_from_the_status_or_the_name(event, outcome):
     assert rows_of(activity(event)).events["outcome"].to_list() == [outcome]
 
 
@@ -371,13 +376,13 @@ def test_an_outcome_is_taken_from_the_status_or_the_name(event, outcome):
         ("incorrect_answer_entered", "failure"),
     ],
 )
-def test_a_challenge_is_passed_or_not_in_whatever_words(said, outcome):
+def test_a_challenge_is_passed_or_failed_in_any_wording(said, outcome):
     parameters = [{"name": "login_challenge_status", "value": said}]
     found = rows_of(activity({"name": "login_challenge", "parameters": parameters})).events
     assert found.select("outcome", "outcome_reason").row(0) == (outcome, said)
 
 
-def test_odd_shapes_cost_a_column_and_never_a_row():
+def test_malformed_values_cost_a_column_and_never_a_row():
     odd = [
         activity({"name": "edit", "parameters": "none"}),
         activity(
@@ -403,7 +408,7 @@ def test_an_attack_shows_in_the_simulated_logs(still_world):
     assert "svc-backup-runner@larkfield.example" in undone["target_name"].to_list()
 
 
-def test_a_parameter_with_an_odd_name_costs_itself_alone():
+def test_a_parameter_with_a_malformed_name_costs_only_itself():
     parameters = [{"name": [], "value": "x"}, {"name": "USER_EMAIL", "value": "ann@acme.io"}]
     event = {"name": "CREATE_USER", "parameters": parameters}
     found = rows_of(activity(event, actor={"email": "bob@acme.io"}))

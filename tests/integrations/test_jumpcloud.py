@@ -1,4 +1,4 @@
-"""What is special about JumpCloud: places in headers, two ways in, records of many shapes."""
+"""JumpCloud's peculiarities: positions in headers, two kinds of credentials, varied records."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,13 +7,16 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import http, normalise, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, Refused
-from pipelines.http import Patience
-from pipelines.integration import Source, Span
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import jumpcloud
-from pipelines.sandbox import jumpcloud as sandbox
-from pipelines.sandbox.faults import Fault
+from pipelines.mapping import normalise
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
+from sandbox.faults import Fault
+from sandbox.services import jumpcloud as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DAY = Span(since=NOW - timedelta(days=1), until=NOW)
@@ -23,7 +26,9 @@ def played(answer):
     """A client whose every request is answered by `answer`."""
     settings = jumpcloud.Settings(api_key=SecretStr("key"), org_id="org")
     source = Source(name="jumpcloud", integration=jumpcloud.INTEGRATION, settings=settings)
-    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+    return service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+    )
 
 
 def page(*ids, limit=2, after=None):
@@ -33,7 +38,7 @@ def page(*ids, limit=2, after=None):
     return httpx.Response(200, json=[{"id": i} for i in ids], headers=headers)
 
 
-def test_the_same_query_is_repeated_with_the_place_of_the_latest_answer():
+def test_the_query_is_repeated_with_the_position_of_the_last_response():
     answers = [page("a", "b", after=[1, "x"]), page("c", "d", after=[2, "y"]), page(after=[3, "z"])]
     asked = []
 
@@ -52,24 +57,24 @@ def test_the_same_query_is_repeated_with_the_place_of_the_latest_answer():
     )
 
 
-def test_a_page_that_is_not_full_is_the_last_although_it_names_a_place():
+def test_a_page_that_is_not_full_is_the_last_despite_its_position():
     client = played(lambda request: page("a", limit=2, after=[1, "x"]))
     assert len(list(jumpcloud.read(client, DAY))) == 1
 
 
-def test_a_full_page_without_a_place_is_an_error_and_never_the_end():
+def test_a_full_page_without_a_position_is_an_error_and_never_the_end():
     client = played(lambda request: page("a", "b"))
     with pytest.raises(Refused, match="underscore"):
         list(jumpcloud.read(client, DAY))
 
 
-def test_no_question_starts_in_the_future_or_after_its_end(still_world):
+def test_no_query_starts_in_the_future_or_after_its_end(still_world):
     still_world.poll("jumpcloud")
     _, asked = still_world.running.sandbox.requests("jumpcloud")
     assert {request.status for request in asked} == {200}
 
 
-def test_the_sandbox_pages_by_places_that_change_and_stay_good(still_world):
+def test_the_sandbox_pages_by_positions_that_change_and_stay_valid(still_world):
     keys = sandbox.settings(f"{still_world.running.base_url}/jumpcloud")
     query = {"service": ["all"], "start_time": "2020-01-01T00:00:00Z", "limit": 50}
     headers = {"x-api-key": keys["api_key"]}
@@ -94,7 +99,7 @@ def test_a_service_account_signs_in_and_names_its_organisation(still_world):
     keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
     still_world.disorder(Fault(kind="jumpcloud", fault="expire_token", at=list(range(2, 30, 3))))
     source = registry.source("jumpcloud", keys)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         for _ in range(8):
             assert any(True for _ in jumpcloud.read(client, now_span()))
 
@@ -104,10 +109,13 @@ def now_span():
     return Span(since=now - timedelta(days=1), until=now)
 
 
-def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
+def test_a_wrong_client_secret_is_reported_with_a_fix(still_world):
     keys = sandbox.settings_of_service_account(f"{still_world.running.base_url}/jumpcloud")
     source = registry.source("jumpcloud", {**keys, "client_secret": "wrong"})
-    with http.client(source) as client, pytest.raises(Refused, match="client_secret") as error:
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match="client_secret") as error,
+    ):
         list(jumpcloud.read(client, now_span()))
     assert "wrong" not in str(error.value)
 
@@ -120,9 +128,9 @@ def test_a_wrong_client_secret_is_said_with_the_remedy(still_world):
         ({"org_id": "another"}, "org_id"),
     ],
 )
-def test_a_refusal_names_the_remedy(still_world, change, words):
+def test_a_refusal_explains_what_to_do(still_world, change, words):
     source = still_world.source("jumpcloud", **change)
-    with http.client(source) as client, pytest.raises(Refused, match=words):
+    with service_client.connect(source) as client, pytest.raises(Refused, match=words):
         list(jumpcloud.read(client, now_span()))
 
 
@@ -143,12 +151,12 @@ def test_other_regions_are_another_base_url():
         asked.append(str(request.url))
         return page()
 
-    with http.client(source, transport=httpx.MockTransport(answer)) as client:
+    with service_client.connect(source, transport=httpx.MockTransport(answer)) as client:
         list(jumpcloud.read(client, DAY))
     assert asked == ["https://api.eu.jumpcloud.com/insights/directory/v1/events"]
 
 
-def test_radius_records_of_one_hash_are_told_apart_by_time():
+def test_radius_records_with_the_same_hash_differ_by_time():
     radius = "4F0A9C11-7B52-3D0E-9A43-0C2E6D7781F2"
     records = [
         json.dumps({"id": i, "timestamp": t}).encode()
@@ -171,8 +179,8 @@ def test_times_of_any_precision_are_read():
     assert rows["time"].dt.microsecond().to_list() == [0, 162000, 343344]
 
 
-def test_what_a_device_tells_days_later_is_found():
-    """An offline laptop: the windows of three days ago are asked for again."""
+def test_events_that_a_device_reports_days_later_are_found():
+    """An offline laptop: the windows of three days ago are read again."""
     asked = []
 
     def answer(request):

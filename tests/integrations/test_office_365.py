@@ -1,4 +1,4 @@
-"""What is special about Office 365: subscriptions, windows of availability, blobs that go."""
+"""Office 365's peculiarities: subscriptions, windows of availability, blobs that disappear."""
 
 import json
 import threading
@@ -10,13 +10,15 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import http, registry
+from pipelines import registry
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
-from pipelines.integration import Source, Span
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import office_365
-from pipelines.sandbox import office_365 as sandbox
-from pipelines.sandbox.faults import Fault
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
+from sandbox.faults import Fault
+from sandbox.services import office_365 as sandbox
 
 NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
 ROOT = "https://manage.office.com"
@@ -39,7 +41,9 @@ def played(answer, attempts=1, **keys):
 
     source = Source(name="o", integration=office_365.INTEGRATION, settings=settings(**keys))
     transport = httpx.MockTransport(handle)
-    return http.client(source, transport=transport, patience=Patience(attempts=attempts))
+    return service_client.connect(
+        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+    )
 
 
 def stream(name="general", **keys):
@@ -140,7 +144,7 @@ def test_windows_start_and_end_with_the_hour_and_are_no_longer_than_a_day():
     assert all(until >= since for (_, until), (since, _) in pairwise(covered))
 
 
-def test_the_publisher_is_named_in_every_request_and_once():
+def test_every_request_names_the_publisher_once():
     tenant = Tenant(a=(ago(hours=1), events("1")), b=(ago(hours=2), events("2")))
     listings = iter([None, item("b", ago(hours=2))])
 
@@ -181,7 +185,7 @@ def test_a_subscription_is_started_on_demand_and_tolerated_when_it_is_on(started
     assert query(start)["contentType"] == "Audit.General"
 
 
-def test_a_subscription_that_cannot_be_started_says_why():
+def test_a_subscription_that_cannot_be_started_reports_why():
     tenant = Tenant()
     tenant.more |= {
         "content": lambda _: error(400, "AF20022"),
@@ -226,7 +230,7 @@ def test_content_that_becomes_available_later_in_the_same_second_is_not_missed()
     assert ids(pages) + ids(more) == ["1", "2"]
 
 
-def test_a_blob_that_fails_holds_its_window_open_and_those_beside_it_land():
+def test_a_failed_blob_keeps_its_window_open_and_the_others_land():
     tenant = Tenant(
         good=(ago(hours=1), events("1")),
         bad=(ago(hours=2), httpx.Response(500)),
@@ -252,7 +256,7 @@ def test_a_blob_that_fails_holds_its_window_open_and_those_beside_it_land():
         error(400, "AF20052", "Content ID is invalid."),
     ],
 )
-def test_a_blob_that_is_gone_is_a_gap_and_is_said_once(gone):
+def test_a_blob_that_is_gone_is_a_gap_and_reported_once(gone):
     tenant = Tenant(good=(ago(hours=1), events("1")), gone=(ago(hours=2), gone))
     pages, failure = walk(tenant)
     assert (failure, ids(pages)) == (None, ["1"])
@@ -264,7 +268,7 @@ def test_a_blob_that_is_gone_is_a_gap_and_is_said_once(gone):
     assert [gap for page in pages for gap in page.gaps] == []
 
 
-def test_a_gap_is_noted_in_the_lake(still_world):
+def test_a_gap_is_recorded_in_the_lake(still_world):
     fault = Fault(kind="office_365", fault="status", status=404, path="/audit/", count=1)
     still_world.disorder(fault)
     reports = still_world.poll("office_365")
@@ -272,7 +276,7 @@ def test_a_gap_is_noted_in_the_lake(still_world):
     assert sum(len(report.gaps) for report in reports) == 1
 
 
-def test_blobs_are_fetched_at_the_same_time():
+def test_blobs_are_fetched_in_parallel():
     together = threading.Barrier(4, timeout=20)
 
     def answer():
@@ -291,7 +295,7 @@ def test_the_newest_blobs_come_first():
     assert ids(pages) == ["1", "2", "3", "5"]
 
 
-def test_a_page_of_the_list_that_is_lost_restarts_its_window():
+def test_an_expired_page_of_the_list_restarts_its_window():
     tenant = Tenant(a=(ago(hours=1), events("1")))
     answers = iter(
         [
@@ -320,7 +324,7 @@ def test_a_link_to_another_host_is_refused(where):
     assert tenant.fetched() == []
 
 
-def test_content_that_cannot_be_read_is_asked_for_again_another_time():
+def test_malformed_content_is_retried_later():
     tenant = Tenant(a=(ago(hours=1), httpx.Response(200, text="<html>")))
     _, failure = walk(tenant)
     assert isinstance(failure, Unavailable)
@@ -348,7 +352,7 @@ def test_too_many_requests_may_come_as_403():
     assert ids(pages) == ["1"]
 
 
-def test_history_that_was_interrupted_fetches_no_blob_twice():
+def test_interrupted_history_fetches_no_blob_twice():
     content = {f"b{n}": (ago(days=4, minutes=n), events(str(n))) for n in range(30)}
     tenant = Tenant(**content)
     broken = {**content, "b20": (content["b20"][0], httpx.Response(503))}
@@ -365,14 +369,14 @@ def test_history_that_was_interrupted_fetches_no_blob_twice():
     assert not landed & set(ids(pages))
 
 
-def test_what_is_remembered_of_the_past_stays_small():
+def test_the_cursor_stays_small():
     tenant = Tenant(**{f"b{n}": (ago(hours=n), events(str(n))) for n in range(1, 150)})
     pages, failure = walk(tenant, since=NOW - timedelta(days=7))
     assert (failure, len(ids(pages))) == (None, 149)
     assert len(json.loads(pages[-1].cursor)["seen"]) <= 4
 
 
-def test_a_span_of_history_is_asked_for_alone():
+def test_a_span_of_history_is_fetched_alone():
     tenant = Tenant(a=(ago(days=3), events("1")), b=(ago(hours=1), events("2")))
     found, span = stream(), Span(since=ago(days=3, hours=2), until=ago(days=2))
     pages = list(found.pages(played(tenant), found.between(span, NOW), NOW))
@@ -387,7 +391,7 @@ def test_events_that_are_delivered_again_are_stored_once(still_world):
         assert stored["event_id"].is_unique().all()
 
 
-def test_a_match_and_its_undoing_are_two_events_and_parts_are_told_apart():
+def test_a_match_and_its_undo_are_two_events_and_parts_are_distinct():
     record = {"Id": "1", "CreationTime": "2026-06-01T10:00:00", "UserId": "DlpAgent"}
     match, undo = record | {"Operation": "DlpRuleMatch"}, record | {"Operation": "DlpRuleUndo"}
     identity = stream("dlp").id.derive
@@ -410,7 +414,7 @@ def test_a_match_and_its_undoing_are_two_events_and_parts_are_told_apart():
         ("Set-Mailbox", False, "failure"),
     ],
 )
-def test_the_outcome_is_not_taken_from_a_status_that_lies(operation, status, outcome):
+def test_a_misleading_status_does_not_decide_the_outcome(operation, status, outcome):
     assert office_365._outcome(operation, status) == outcome
 
 
@@ -424,7 +428,7 @@ def test_the_outcome_is_not_taken_from_a_status_that_lies(operation, status, out
         ((None, ""), None),
     ],
 )
-def test_the_first_address_there_is_counts(given, address):
+def test_the_first_address_that_is_present_counts(given, address):
     assert office_365._address(*given) == address
 
 
@@ -450,18 +454,21 @@ def test_a_person_has_the_same_id_in_mail_and_files(key, user_id):
         (error(400, "AF20013"), "GUID"),
         (error(400, "AF20055"), "clock"),
         (error(400, "AF20023"), "administrator"),
-        (httpx.Response(401, json={"Message": "Authorization has been denied"}), "one cloud"),
+        (httpx.Response(401, json={"Message": "Authorization has been denied"}), "same cloud"),
         (httpx.Response(404), "correct base_url"),
     ],
 )
-def test_a_refusal_says_what_to_do(answer, advice):
+def test_a_refusal_explains_what_to_do(answer, advice):
     assert advice in office_365.INTEGRATION.advice(answer)
 
 
 def test_a_missing_permission_is_named(still_world):
     source = still_world.source("office_365", client_id=sandbox.NO_ROLES_CLIENT_ID)
     found, now = source.streams()[0], datetime.now(UTC)
-    with http.client(source) as client, pytest.raises(Refused, match=r"ActivityFeed\.Read"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Refused, match=r"ActivityFeed\.Read"),
+    ):
         list(found.pages(client, found.begin(now - timedelta(days=1), now), now))
 
 
@@ -490,12 +497,12 @@ def test_a_certificate_signs_in(still_world):
     source = registry.source(
         "office_365", keys | {"certificate": sandbox.microsoft.certificate_pem()}
     )
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         feed = f"/api/v1.0/{keys['tenant_id']}/activity/feed/subscriptions/list"
         assert client.get(feed).json() == []
 
 
-def test_one_attack_is_told_across_services(still_world):
+def test_one_attack_shows_across_services(still_world):
     still_world.poll("entra_id", "office_365")
     grants = [
         still_world.events("entra_id", "directory_audits").filter(

@@ -1,4 +1,4 @@
-"""What is special about Okta: OAuth and DPoP, next links, lost positions, the newest first."""
+"""Okta's peculiarities: OAuth and DPoP, next links, refused cursors, newest first."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,13 +7,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import auth, http, records, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, CursorRefused, ForeignLink
-from pipelines.http import Patience
-from pipelines.integration import Source
+from pipelines.extraction import client as service_client
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import okta
-from pipelines.sandbox import okta as sandbox
-from pipelines.sandbox.faults import Fault
+from pipelines.sdk import auth, json_records
+from pipelines.sdk.contract import Source
+from sandbox.faults import Fault
+from sandbox.services import okta as sandbox
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -24,7 +26,9 @@ def played(answer, **keys):
         base_url="https://acme.okta.com", **(keys or {"api_token": SecretStr("token")})
     )
     source = Source(name="okta", integration=okta.INTEGRATION, settings=settings)
-    return http.client(source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1))
+    return service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+    )
 
 
 def logs(*published, link=None):
@@ -34,10 +38,10 @@ def logs(*published, link=None):
 
 
 @pytest.mark.parametrize("client_id", [sandbox.CLIENT_ID, sandbox.DPOP_CLIENT_ID])
-def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, client_id):
+def test_oauth_uses_a_private_key_and_dpop_if_required(still_world, client_id):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
     source = registry.source("okta", keys)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         assert client.get("/api/v1/logs").status_code == 200
 
 
@@ -45,19 +49,22 @@ def test_oauth_with_a_private_key_and_dpop_where_the_server_asks(still_world, cl
 def test_an_expired_token_at_any_request_is_renewed(still_world, client_id):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", client_id)
     still_world.disorder(Fault(kind="okta", fault="expire_token", at=list(range(2, 60, 3))))
-    with http.client(registry.source("okta", keys)) as client:
+    with service_client.connect(registry.source("okta", keys)) as client:
         for _ in range(10):
             assert client.get("/api/v1/logs?limit=1").status_code == 200
 
 
-def test_a_wrong_key_is_said_with_the_remedy(still_world):
+def test_a_wrong_key_is_reported_with_a_fix(still_world):
     keys = sandbox.settings_with_key(f"{still_world.running.base_url}/okta", sandbox.CLIENT_ID)
     source = registry.source("okta", {**keys, "client_id": "somebody-else"})
-    with http.client(source) as client, pytest.raises(Exception, match="client_id, private_key"):
+    with (
+        service_client.connect(source) as client,
+        pytest.raises(Exception, match="client_id, private_key"),
+    ):
         client.get("/api/v1/logs")
 
 
-def test_a_key_that_is_none_is_a_configuration_error():
+def test_an_invalid_key_is_a_configuration_error():
     with pytest.raises(ConfigurationError, match="private_key") as error:
         auth.private_key(SecretStr("-----BEGIN s3cret"), "okta: private_key")
     assert "s3cret" not in str(error.value)
@@ -82,11 +89,13 @@ def test_a_next_link_to_another_host_is_refused(link):
 def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still_world):
     source = still_world.source("okta")
     now = datetime.now(UTC)
-    with http.client(source) as client:
+    with service_client.connect(source) as client:
         cursor = okta.begin(now - timedelta(days=90), now)
         pages = list(okta.pages(client, cursor, now))
     newest = [
-        max(records.load(r)["published"] for r in page.records) for page in pages if page.records
+        max(json_records.load(r)["published"] for r in page.records)
+        for page in pages
+        if page.records
     ]
     assert newest[0] == max(newest)
     history = newest[1:]
@@ -96,7 +105,7 @@ def test_the_newest_events_come_first_and_history_reaches_back_ninety_days(still
     ) - timedelta(days=90)
 
 
-def test_a_live_position_the_vendor_forgot_is_told_apart():
+def test_a_refused_live_cursor_has_its_own_error():
     def answer(request):
         return httpx.Response(400) if "after=" in str(request.url) else logs()
 
@@ -105,7 +114,7 @@ def test_a_live_position_the_vendor_forgot_is_told_apart():
         list(okta.pages(played(answer), json.dumps(place), NOW))
 
 
-def test_a_history_position_the_vendor_forgot_is_taken_up_by_time():
+def test_a_refused_history_cursor_resumes_by_time():
     asked = []
 
     def answer(request):
@@ -124,7 +133,7 @@ def test_a_history_position_the_vendor_forgot_is_taken_up_by_time():
     assert pages[-2].milestone or pages[-1].milestone
 
 
-def test_a_lost_live_position_is_found_again(still_world):
+def test_a_lost_live_cursor_is_recovered(still_world):
     still_world.poll("okta")
     fault = Fault(kind="okta", fault="status", status=400, at=[0], count=1)
     still_world.disorder(fault)

@@ -1,4 +1,4 @@
-"""What is special about Opsgenie: files behind markers, signed addresses, lines of any shape."""
+"""Opsgenie's peculiarities: files listed by markers, signed addresses, lines of any shape."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,20 +7,24 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipelines import extract, http, normalise, registry
+from pipelines import registry
 from pipelines.errors import ConfigurationError, ForeignLink, Refused, Unavailable
-from pipelines.http import Patience
-from pipelines.integration import Source, Span
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rate_limit, rounds
+from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import opsgenie
-from pipelines.sandbox import opsgenie as sandbox
-from pipelines.sandbox.faults import Fault
+from pipelines.mapping import normalise
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
+from sandbox.faults import Fault
+from sandbox.services import opsgenie as sandbox
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 STORE = "https://store.example/"
 
 
 class Vendor:
-    """A played Opsgenie: `files` by name; notes what it is asked."""
+    """A simulated Opsgenie with `files` by name; it records the requests."""
 
     def __init__(self, files, inclusive=False):
         self.files = dict(files)
@@ -31,11 +35,13 @@ class Vendor:
     def client(self):
         settings = opsgenie.Settings(api_key=SecretStr("s3cret"))
         source = Source(name="opsgenie", integration=opsgenie.INTEGRATION, settings=settings)
-        return http.client(
+        return service_client.connect(
             source,
             transport=httpx.MockTransport(self),
-            patience=Patience(attempts=1),
-            pace=http.Pace(opsgenie.INTEGRATION.manners, sleep=lambda _: None, clock=Ticks()),
+            patience=RetryPolicy(attempts=1),
+            pace=rate_limit.RateLimiter(
+                opsgenie.INTEGRATION.manners, sleep=lambda _: None, clock=Ticks()
+            ),
         )
 
     def __call__(self, request):
@@ -106,13 +112,13 @@ def test_files_are_read_once_whether_the_marker_is_inclusive_or_not(inclusive):
     assert vendor.downloaded() == list(FILES)
 
 
-def test_the_store_never_sees_the_key_and_the_vendor_always_does():
+def test_the_key_is_sent_to_the_vendor_and_never_to_the_store():
     vendor = Vendor(FILES)  # asserts so at every request
     walk(vendor)
     assert {request.url.host for request in vendor.asked} == {"api.opsgenie.com", "store.example"}
 
 
-def test_a_file_that_appears_behind_the_marker_is_found_and_one_that_grew_is_read_again():
+def test_a_file_that_appears_before_the_marker_is_found_and_one_that_grew_is_re_read():
     vendor = Vendor(FILES)
     _, cursor = walk(vendor)
     vendor.files["2026-06-01-08-01-30_001.json"] = line("late")
@@ -122,7 +128,7 @@ def test_a_file_that_appears_behind_the_marker_is_found_and_one_that_grew_is_rea
     assert lines(walk(vendor, cursor)[0]) == []
 
 
-def test_history_comes_after_the_present_and_is_covered_when_it_has_ended():
+def test_history_comes_after_live_files_and_is_covered_at_its_end():
     vendor = Vendor({**FILES, "2026-05-30-13-00-00_001.json": line("old")})
     pages, _ = walk(vendor)
     assert [json.loads(r)["summary"] for r in lines(pages)] == ["a", "b", "c", "d", "old"]
@@ -146,7 +152,7 @@ def test_a_walk_resumes_after_any_file():
     assert [json.loads(r)["summary"] for r in lines(rest)] == ["c", "d"]
 
 
-def test_a_link_that_has_died_is_asked_for_again():
+def test_an_expired_link_is_fetched_again():
     vendor = Vendor(FILES)
     name = "2026-06-01-08-01-00.json"
     vendor.refuse["store.example", name] = [403, 403]
@@ -164,14 +170,14 @@ def test_a_file_that_is_gone_is_a_gap_and_stops_nothing(host):
     assert "2026-06-01-08-01-00.json is gone" in gap.reason
 
 
-def test_a_file_that_was_cut_short_is_asked_for_again():
+def test_a_truncated_file_is_downloaded_again():
     vendor = Vendor(FILES)
     name = "2026-06-01-08-00-00_123.json"
     vendor.refuse["store.example", name] = [httpx.Response(200, content=FILES[name][:20])]
     assert len(lines(walk(vendor)[0])) == 4
 
 
-def test_a_link_that_is_refused_for_ever_is_an_error_and_not_a_silent_skip():
+def test_a_permanently_refused_link_is_an_error_and_not_a_silent_skip():
     vendor = Vendor(FILES)
     vendor.refuse["store.example", "2026-06-01-08-01-00.json"] = [403] * 50
     with pytest.raises(Unavailable, match="2026-06-01-08-01-00"):
@@ -179,7 +185,7 @@ def test_a_link_that_is_refused_for_ever_is_an_error_and_not_a_silent_skip():
 
 
 @pytest.mark.parametrize("link", ["http://store.example/x", "no address", "/v2/logs", "ftp://a/b"])
-def test_an_address_that_is_not_private_is_refused(link):
+def test_an_address_without_encryption_is_refused(link):
     vendor = Vendor(FILES)
     answer = [httpx.Response(200, text=link)]
     vendor.refuse["api.opsgenie.com", "2026-06-01-08-00-00_123.json"] = answer
@@ -187,7 +193,7 @@ def test_an_address_that_is_not_private_is_refused(link):
         walk(vendor)
 
 
-def test_a_line_without_a_time_has_that_of_its_file():
+def test_a_line_without_a_time_has_the_time_of_its_file():
     pages, _ = walk(Vendor(FILES))
     page = pages[0]
     rows = normalise.read(opsgenie.LOGS, page.records, NOW, "poll", page.fallback_time)
@@ -202,7 +208,7 @@ def test_markers_are_in_utc_with_or_without_milliseconds(marker):
     assert time.replace(microsecond=0) == datetime(2018, 10, 24, 7, 52, 17, tzinfo=UTC)
 
 
-def test_a_file_of_another_name_is_read_by_the_time_it_became_visible():
+def test_a_file_with_another_name_has_the_time_it_became_visible():
     vendor = Vendor({"2026-06-01-something.json": line("odd")})
     pages, _ = walk(vendor)
     assert len(lines(pages)) == 1
@@ -217,9 +223,9 @@ def test_a_file_of_another_name_is_read_by_the_time_it_became_visible():
         (sandbox.STANDARD_PLAN_KEY, "Enterprise"),
     ],
 )
-def test_a_refusal_names_the_remedy_and_does_not_stop_the_successors(still_world, key, words):
+def test_a_refusal_explains_what_to_do_and_does_not_stop_the_successors(still_world, key, words):
     source = still_world.source("opsgenie", api_key=key)
-    logs, *successors = extract.poll(still_world.lake, [source])
+    logs, *successors = rounds.poll(still_world.lake, [source])
     assert words in logs.error
     assert [report.error for report in successors] == [None, None]
     assert all(report.rows for report in successors)
@@ -228,11 +234,11 @@ def test_a_refusal_names_the_remedy_and_does_not_stop_the_successors(still_world
 @pytest.mark.parametrize(
     ("change", "words"), [({"api_token": "x"}, "api_token"), ({"cloud_id": "x"}, "cloud_id")]
 )
-def test_a_successor_that_refuses_names_the_remedy(still_world, change, words):
+def test_a_refusal_by_a_successor_explains_what_to_do(still_world, change, words):
     source = still_world.source("opsgenie", **change)
     now = datetime.now(UTC)
     for stream in source.streams()[1:]:
-        with http.client(source) as client, pytest.raises(Refused, match=words):
+        with service_client.connect(source) as client, pytest.raises(Refused, match=words):
             list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
 
 
@@ -254,8 +260,8 @@ def test_half_a_credential_is_a_configuration_error(keys):
 def successor(answer):
     keys = {"cloud_id": "c1", "email": "e@x.example", "api_token": "t"}
     source = registry.source("opsgenie", keys)
-    client = http.client(
-        source, transport=httpx.MockTransport(answer), patience=Patience(attempts=1)
+    client = service_client.connect(
+        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
     )
     return client, source.streams()[0]
 
@@ -291,13 +297,13 @@ def test_a_successors_link_to_another_host_is_refused():
 
 
 @pytest.mark.parametrize("answer", [{"values": []}, {}, {"values": None, "links": None}])
-def test_an_answer_without_values_or_links_is_the_end(answer):
+def test_a_response_without_values_or_links_is_the_end(answer):
     client, stream = successor(lambda request: httpx.Response(200, json=answer))
     span = Span(since=NOW - timedelta(days=1), until=NOW)
     assert lines(stream.pages(client, stream.between(span, NOW), NOW)) == []
 
 
-def test_a_lost_file_in_the_sandbox_is_noted_and_the_rest_lands(still_world):
+def test_a_lost_file_in_the_sandbox_is_recorded_and_the_rest_lands(still_world):
     fault = Fault(kind="opsgenie", fault="status", status=404, path="/v2/logs/download", count=1)
     still_world.disorder(fault)
     report = next(r for r in still_world.poll("opsgenie") if r.stream == "logs")

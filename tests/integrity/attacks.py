@@ -1,4 +1,4 @@
-"""What somebody with full write access to the lake's files can do."""
+"""Attacks that need only write access to the lake's files."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from tests.integrity.worlds import LOG
 
 
 def rewrite(signed, rows, fence=None):
-    """The whole table written anew, as a proper Delta table with the right fence and settings."""
+    """Replace the whole table by a valid Delta table with the right fence and settings."""
     old = DeltaTable(str(signed.table))
     fence = fence or old.transaction_version(LOG.app)
     rows = rows.select(signed.rows().columns)
@@ -26,13 +26,13 @@ def rewrite(signed, rows, fence=None):
 
 
 def where(seq, column, value):
-    """An expression that changes one column of one row."""
+    """Return an expression that changes one column of one row."""
     changed = pl.when(pl.col("seq") == seq).then(value).otherwise(pl.col(column))
     return changed.alias(column)
 
 
 def modify(signed, seq=417):
-    """Another raw record, with the digest that fits it."""
+    """Replace a raw record and its digest."""
     import hashlib
 
     raw = signed.rows()["raw"][seq].replace("SUCCESS", "FAILURE")
@@ -72,7 +72,7 @@ def truncate(signed, left=600):
 
 
 def insert(signed):
-    """A made-up record at the end, with the fence that goes with it."""
+    """Append a made-up record, with the matching fence."""
     rows = signed.rows()
     rewrite(signed, pl.concat([rows, made_up(rows)]), fence=rows.height + 1)
 
@@ -108,14 +108,14 @@ def duplicate_and_renumber(signed):
 
 
 def reorder(signed):
-    """Rows 417 and 500 change places."""
+    """Exchange rows 417 and 500."""
     rows = signed.rows()
     rewrite(signed, renumbered(pl.concat([rows[:417], rows[500:501], rows[418:500],
                                           rows[417:418], rows[501:]])))  # fmt: skip
 
 
 def swap(signed):
-    """Rows 417 and 418 keep their place and identity, and change records."""
+    """Exchange the records of rows 417 and 418, but neither positions nor ids."""
     rows = signed.rows()
     pair = rows[417:419].with_columns(pl.col("raw", "raw_sha256").reverse())
     rewrite(signed, pl.concat([rows[:417], pair, rows[419:]]))
@@ -136,7 +136,7 @@ def lose_a_file(signed):
 
 
 def flip_bits(signed, seed=1):
-    """One bit in each data file, somewhere in the middle, as a disk might."""
+    """Flip one bit in the middle of each data file, as a failing disk might."""
     chance = random.Random(seed)
     for file in files(signed):
         data = bytearray(file.read_bytes())
@@ -157,7 +157,7 @@ def delete_the_last_commit(signed):
 
 
 def drop_an_added_file(signed):
-    """An edit of the Delta log: one line less in a commit."""
+    """Remove an `add` action from a commit of the Delta log."""
     commit = commits(signed)[3]
     lines = [line for line in commit.read_text().splitlines() if "add" not in json.loads(line)]
     commit.write_text("\n".join(lines))
@@ -168,7 +168,7 @@ def restore(signed):
 
 
 def edit_statistics(signed):
-    """A row hides in a file whose statistics say it holds others."""
+    """Hide a row in a file whose statistics do not include it."""
     rows = signed.rows()
     write_deltalake(
         str(signed.table), made_up(rows).with_columns(seq=pl.lit(-5, pl.Int64)), mode="append"

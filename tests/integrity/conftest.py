@@ -1,4 +1,4 @@
-"""Fixtures of the integrity tests."""
+"""Fixtures for the integrity tests."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from tests.integrity.worlds import Signed
 
 @pytest.fixture(autouse=True)
 def _nobody_is_landing(monkeypatch):
-    """Rows without a checkpoint stay so here: there is nothing to wait for."""
+    """Do not wait for checkpoints: no other process signs rows in these tests."""
     monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0)
 
 
@@ -20,14 +20,14 @@ def _filled(tmp_path_factory):
 
 @pytest.fixture
 def signed(_filled, tmp_path):
-    """A lake of 700 rows in seven commits over three days, for a test to do with what it likes."""
+    """A lake of 700 rows in seven commits over three days, which a test may change."""
     shutil.copytree(_filled.folder, tmp_path / "world")
     _move_memory(_filled, Signed(tmp_path / "world"))
     return Signed(tmp_path / "world")
 
 
 def _move_memory(old, new):
-    """What is remembered is remembered of a lake at its place."""
+    """Move the local state: its folder is named after the location of the lake."""
     shutil.move(
         new.folder / "state" / "lakes" / old.place.memory.name,
         new.folder / "state" / "lakes" / new.place.memory.name,

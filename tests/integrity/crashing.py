@@ -1,11 +1,11 @@
-"""A round in a process that kills itself at the n-th thing it does to a file."""
+"""A round in a process that kills itself at its n-th file operation."""
 
 import os
 import signal
 import sys
 
-from pipelines import lake as lakes
-from pipelines.integrity import ledger
+from pipelines.integrity import signer
+from pipelines.lake import raw
 from tests.integrity.worlds import LOG, NOON, Signed
 
 BATCH = 23
@@ -13,7 +13,7 @@ _TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir"}
 
 
 def round_until(folder, touches):
-    """Make up for what a kill prevented, then land a batch; die at touch number `touches`."""
+    """Sign leftover rows, then store a batch; kill this process at file operation `touches`."""
     signed, left = Signed(folder), touches
 
     def count(event, arguments):
@@ -23,13 +23,13 @@ def round_until(folder, touches):
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    # No row comes twice here, and to start Polars' readers takes longer than all the rest.
-    lakes._known = lambda *_: None
+    # No row is repeated here, and starting Polars' readers takes longer than everything else.
+    raw._known = lambda *_: None
     sys.addaudithook(count)
     one_round(signed)
 
 
 def one_round(signed):
-    rows = lakes.position(signed.lake, LOG).rows
-    ledger.sign(signed.lake, LOG, rows, NOON)
+    rows = raw.position(signed.lake, LOG).rows
+    signer.sign(signed.lake, LOG, rows, NOON)
     signed.land(*range(rows, rows + BATCH), derive=False)

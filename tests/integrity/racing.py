@@ -1,16 +1,16 @@
-"""Writers of one table in processes of their own, as a poll, a push and a backfill are."""
+"""A writer process, like a poll, a webhook worker or a backfill."""
 
-from pipelines import lake as lakes
-from pipelines.integrity import ledger
+from pipelines.integrity import signer
+from pipelines.lake import raw
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 BATCHES, BATCH = 6, 17
 
 
 def write(folder, via, first):
-    """Land and sign batches one after the other, whoever else does the same."""
+    """Store and sign batches in sequence, while other processes do the same."""
     signed = Signed(folder)
     for begin in range(first, first + BATCHES * BATCH, BATCH):
         batch = rows(range(begin, begin + BATCH), via=via)
-        landed = lakes.append_raw(signed.lake, LOG, batch, "cursor").frame
-        ledger.sign(signed.lake, LOG, landed["seq"][-1] + 1, NOON, landed)
+        landed = raw.append(signed.lake, LOG, batch, "cursor").frame
+        signer.sign(signed.lake, LOG, landed["seq"][-1] + 1, NOON, landed)

@@ -1,4 +1,4 @@
-"""Anchors: every checkpoint arrives in the end, once, and is read back."""
+"""Anchors: every checkpoint is delivered eventually, once, and read back."""
 
 import http.server
 import shutil
@@ -14,7 +14,7 @@ from tests.integrity.worlds import Signed
 
 
 def delivered(world):
-    anchors._postman.submit(lambda: None).result()  # what was begun in the background
+    anchors._background.submit(lambda: None).result()  # wait for background deliveries
     return anchors.deliver(world.place.memory, world.integrity)
 
 
@@ -24,7 +24,7 @@ def sizes(world, seen):
     return sum(seen in where for where in verdict.compared_with)
 
 
-def test_a_folder_gets_every_checkpoint(tmp_path):
+def test_a_directory_receives_every_checkpoint(tmp_path):
     (tmp_path / "worm").mkdir()
     world = Signed(tmp_path, {"anchors": (Anchor(directory=tmp_path / "worm"),)}).fill(300)
     assert delivered(world) == []
@@ -32,7 +32,7 @@ def test_a_folder_gets_every_checkpoint(tmp_path):
     assert len([path for path in (tmp_path / "worm").rglob("*") if path.is_file()]) == 3
 
 
-def test_what_cannot_be_told_waits_until_it_can(tmp_path):
+def test_undeliverable_checkpoints_wait_in_the_outbox(tmp_path):
     world = Signed(tmp_path, {"anchors": (Anchor(directory=tmp_path / "worm"),)}).fill(300)
     (fault,) = delivered(world)
     assert "mount it" in fault
@@ -43,7 +43,7 @@ def test_what_cannot_be_told_waits_until_it_can(tmp_path):
     assert sizes(world, "worm") == 3
 
 
-def test_an_anchor_that_says_otherwise_is_told_and_not_overwritten(tmp_path):
+def test_a_conflicting_checkpoint_at_an_anchor_is_reported_and_not_overwritten(tmp_path):
     (tmp_path / "worm").mkdir()
     world = Signed(tmp_path, {"anchors": (Anchor(directory=tmp_path / "worm"),)}).fill(100)
     delivered(world)
@@ -51,14 +51,14 @@ def test_an_anchor_that_says_otherwise_is_told_and_not_overwritten(tmp_path):
     note.write_text(note.read_text().replace("\n100\n", "\n101\n"))
     anchors.post(world.place.memory, world.integrity, *head_and_note(world))
     (fault,) = delivered(world)
-    assert "another root" in fault
+    assert "different root" in fault
 
 
 def head_and_note(world):
-    from pipelines.integrity import ledger
+    from pipelines.integrity import signer
 
-    kept = ledger.of(world.lake, "okta/system_log")
-    return ledger.published(kept), kept.folder.get("checkpoint")
+    kept = signer.of(world.lake, "okta/system_log")
+    return signer.published(kept), kept.folder.get("checkpoint")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def git(folder, *arguments):
     return done.stdout.decode()
 
 
-def test_a_repository_gets_every_checkpoint_and_forgets_none(tmp_path, clone):
+def test_a_repository_receives_every_checkpoint_and_loses_none(tmp_path, clone):
     world = Signed(tmp_path, {"anchors": (Anchor(git=clone),)}).fill(300)
     assert delivered(world) == []
     assert sizes(world, "clone") == 3
@@ -93,7 +93,7 @@ def test_a_repository_gets_every_checkpoint_and_forgets_none(tmp_path, clone):
 
 
 class Place(http.server.BaseHTTPRequestHandler):
-    """A service that takes what is PUT, and refuses to overwrite where it is asked to."""
+    """A service that stores PUT bodies and honours If-None-Match."""
 
     def do_PUT(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))
@@ -128,7 +128,7 @@ def service():
     server.server_close()
 
 
-def test_an_address_gets_every_checkpoint_and_a_pointer_to_the_last(tmp_path, service):
+def test_a_url_receives_every_checkpoint_and_the_latest_one(tmp_path, service):
     url = f"http://127.0.0.1:{service.server_port}/anchors"
     world = Signed(tmp_path, {"anchors": (Anchor(url=url),)})
     service.down = True
@@ -147,14 +147,14 @@ def test_an_address_gets_every_checkpoint_and_a_pointer_to_the_last(tmp_path, se
     assert world.verify().first_bad.kind == "rolled back"
 
 
-def test_a_bucket_gets_every_checkpoint(tmp_path):
+def test_a_bucket_receives_every_checkpoint(tmp_path):
     (tmp_path / "bucket").mkdir()
     world = Signed(tmp_path, {"anchors": (Anchor(bucket=f"file://{tmp_path}/bucket"),)}).fill(300)
     assert delivered(world) == []
     assert sizes(world, "bucket") == 3
 
 
-def test_an_anchor_is_one_kind_of_place(tmp_path):
+def test_an_anchor_has_exactly_one_destination(tmp_path):
     for anchor in ({}, {"directory": "x", "git": "y"}, {"url": "http://example.com"}):
         with pytest.raises(ConfigurationError, match="anchors"):
             validated(Settings, {"integrity": {"anchors": [anchor]}}, "auditlake.toml")

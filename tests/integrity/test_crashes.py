@@ -1,4 +1,4 @@
-"""SIGKILL between any two steps: what was signed is never contradicted, and signing goes on."""
+"""SIGKILL between any two steps: signatures never contradict each other, and signing resumes."""
 
 import json
 import multiprocessing
@@ -8,19 +8,19 @@ import signal
 
 import pytest
 
-from pipelines import lake as lakes
-from pipelines.integrity import ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit
+from pipelines.lake import raw
 from tests.integrity import attacks, crashing
 from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 KILLS = int(os.environ.get("AUDITLAKE_SIGNING_KILLS", "30"))  # `make soak`: 200
-ROUNDS = 14  # a lake; more would only make it slower
+ROUNDS = 14  # per lake; more would only be slower
 
 
 def killed_rounds(folder, first):
-    """Rounds that are each killed one step later than the one before; the step each died at."""
+    """Run rounds, each killed one step later than the one before; yield the step it died at."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.integrity.crashing"])
     finished, touches = 0, first
@@ -32,11 +32,11 @@ def killed_rounds(folder, first):
         if process.exitcode:
             yield touches
         touches = touches + 1 if process.exitcode else 1
-        finished = lakes.position(Signed(folder).lake, LOG).rows // crashing.BATCH
+        finished = raw.position(Signed(folder).lake, LOG).rows // crashing.BATCH
 
 
 def everything_signed(signed):
-    """Every note that can be found anywhere."""
+    """Return the notes of the checkpoint and the history."""
     checkpoint = signed.log / "checkpoint"
     notes = {checkpoint.read_text()} if checkpoint.exists() else set()
     for month in (signed.log / "history").glob("*"):
@@ -58,14 +58,14 @@ def test_kills_at_every_step_leave_consistent_logs(tmp_path):
 
 
 def survived(signed, first):
-    """The steps at which rounds of this lake were killed, all that was ever signed being sound."""
+    """Return the steps at which rounds were killed, after checking every signature ever made."""
     steps, seen = [], set()
     for step in killed_rounds(signed.folder, first):
         seen |= everything_signed(signed)
         steps.append(step)
-    ledger.sign(signed.lake, LOG, lakes.position(signed.lake, LOG).rows, NOON)
+    signer.sign(signed.lake, LOG, raw.position(signed.lake, LOG).rows, NOON)
     seen |= everything_signed(signed)
-    leaves = [audit.leaf_hash(entry) for entry in ledger.entries(signed.rows())]
+    leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
     heads = [audit.read_checkpoint(note, signed.vkeys()) for note in seen]
     assert len({head.origin for head in heads}) == 1
     assert all(head.root == audit.root_of(leaves[: head.size]) for head in heads)
@@ -74,57 +74,57 @@ def survived(signed, first):
 
 
 def head(signed):
-    """What the checkpoint says, but for the log's name."""
+    """Return size and root of the checkpoint."""
     return tuple((signed.log / "checkpoint").read_text().split("\n")[1:3])
 
 
 def test_a_commit_that_was_not_signed_is_signed_by_the_next_round(signed):
     signed.land(*range(700, 730), day=3, sign=False)
     assert signed.verify().first_bad.kind == "unsigned"
-    ledger.sign(signed.lake, LOG, 730, NOON)
+    signer.sign(signed.lake, LOG, 730, NOON)
     assert signed.verify().ok
 
 
-def test_the_slower_of_two_writers_finds_its_rows_signed_and_raises_no_alarm(signed):
-    one = lakes.append_raw(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
-    other = lakes.append_raw(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
-    ledger.sign(signed.lake, LOG, 720, NOON, other)
-    ledger.sign(signed.lake, LOG, 710, NOON, one)
-    ledger.sign(signed.lake, LOG, 700, NOON)
+def test_the_slower_of_two_writers_raises_no_alarm_if_its_rows_are_signed_already(signed):
+    one = raw.append(signed.lake, LOG, rows(range(700, 710), day=3), "c").frame
+    other = raw.append(signed.lake, LOG, rows(range(710, 720), day=3), "c").frame
+    signer.sign(signed.lake, LOG, 720, NOON, other)
+    signer.sign(signed.lake, LOG, 710, NOON, one)
+    signer.sign(signed.lake, LOG, 700, NOON)
     signed.derive(one)
     signed.derive(other)
     assert (signed.verify().ok, signed.verify().size) == (True, 720)
 
 
-def test_rows_cut_off_behind_a_writers_back_are_an_alarm(signed):
+def test_truncating_signed_rows_raises_an_alarm(signed):
     attacks.truncate(signed)
     with pytest.raises(Alarm, match="600 rows, but 700 were signed"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
-def test_lost_tiles_are_made_again_from_the_rows(signed):
+def test_lost_tiles_are_rebuilt_from_the_rows(signed):
     shutil.rmtree(signed.log / "tile")
     signed.land(*range(700, 730), day=3)
     assert signed.verify(full=True).ok
 
 
-def test_a_checkpoint_emptied_by_a_power_cut_is_made_again(signed):
+def test_a_checkpoint_emptied_by_a_power_cut_is_published_again(signed):
     for left in (b"", b"\0" * 190):
         before = (signed.log / "checkpoint").read_bytes()
         (signed.log / "checkpoint").write_bytes(left)
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
         assert (signed.log / "checkpoint").read_bytes() == before
 
 
-def test_half_a_line_of_memory_is_passed_over(signed):
+def test_a_truncated_line_in_the_local_record_is_skipped(signed):
     (memory,) = (signed.place.memory / "signed").glob("*.ndjson")
     memory.write_bytes(memory.read_bytes() + b'{"origin": "aud')
     signed.land(*range(700, 730), day=3)
     assert signed.verify().ok
-    assert ledger.memory.recall(signed.place.memory, LOG.table).size == 730
+    assert signer.last_signed.recall(signed.place.memory, LOG.table).size == 730
 
 
-def test_an_idle_round_signs_nothing_anew(signed):
+def test_an_idle_round_signs_nothing(signed):
     before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
-    ledger.sign(signed.lake, LOG, 700, NOON)
+    signer.sign(signed.lake, LOG, 700, NOON)
     assert {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")} == before

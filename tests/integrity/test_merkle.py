@@ -1,11 +1,11 @@
-"""The arithmetic: published vectors; proofs that fail as soon as anything in them is changed."""
+"""Merkle trees: published vectors, and proofs that fail after any change."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.integrity import merkle, tiles
-from pipelines.integrity.store import Disk
+from pipelines.integrity.files import Disk
 from pipelines.integrity.verifier import audit
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid
 
@@ -36,7 +36,7 @@ ROOTS = [
 
 
 @pytest.mark.parametrize("size", range(1, 9))
-def test_roots_are_those_the_rfc_publishes(size):
+def test_roots_match_the_published_vectors_of_rfc_6962(size):
     edge, _ = merkle.grown((), 0, [merkle.leaf(leaf) for leaf in LEAVES[:size]])
     assert merkle.root(edge).hex() == ROOTS[size - 1]
     assert audit.root_of([audit.leaf_hash(leaf) for leaf in LEAVES[:size]]).hex() == ROOTS[size - 1]
@@ -47,7 +47,7 @@ def leaves(count):
 
 
 def grow(folder, sizes):
-    """A log on disk that grew to each of these sizes in turn; its roots."""
+    """Grow a log on disk to each of these sizes in turn; return its root at each size."""
     edge, size, roots = (), 0, {0: merkle.EMPTY}
     for after in sizes:
         edge, changed = merkle.grown(edge, size, leaves(after)[size:])
@@ -62,7 +62,7 @@ SIZES = st.lists(st.integers(1, 2000), min_size=1, max_size=6, unique=True).map(
 
 
 @given(sizes=SIZES, at=st.data())
-def test_any_growth_gives_the_same_tree_and_true_proofs(tmp_path_factory, sizes, at):
+def test_any_growth_gives_the_same_tree_and_valid_proofs(tmp_path_factory, sizes, at):
     folder = Disk(tmp_path_factory.mktemp("log"))
     roots, size = grow(folder, sizes), sizes[-1]
     subtree = tiles.subtree(folder, size)
@@ -101,7 +101,7 @@ def leads_to(root, leaf, index, size, path):
 
 
 def mutated(path, at):
-    """The proof with one thing changed: a bit, a hash lost, added, doubled or swapped."""
+    """Yield the proof with one change: a flipped bit, or a hash lost, added, doubled or moved."""
     place = at.draw(st.integers(0, len(path) - 1))
     bit = at.draw(st.integers(0, 255))
     yield [*path[:place], flipped(path[place], bit), *path[place + 1 :]]
@@ -140,14 +140,14 @@ def agrees(old, new, path):
     return True
 
 
-def test_an_empty_proof_shows_nothing():
+def test_an_empty_proof_proves_nothing():
     old, new = checkpoint(3, b"a" * 32), checkpoint(5, b"b" * 32)
     assert not agrees(old, new, [])
     assert not agrees(old, checkpoint(3, b"b" * 32), [])
 
 
-def test_tiles_lie_where_the_specification_says(tmp_path):
-    """Its worked example: 70,000 leaves."""
+def test_tile_paths_follow_the_specification(tmp_path):
+    """The example in the specification: 70,000 leaves."""
     grow(Disk(tmp_path), [70_000])
     found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert len(found) == 273 + 1 + 1 + 1 + 1

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, no two checkpoints that were signed contradict each other."""
+"""No sequence of events leads to two signed checkpoints that contradict each other."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipelines.integrity import keys, ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import keys, signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit, diagnosis
 from tests.integrity.worlds import LOG, NOON, Signed
 
@@ -19,7 +19,7 @@ WORLDS = int(os.environ.get("AUDITLAKE_WORLDS", "8"))
 
 
 class Signing(RuleBasedStateMachine):
-    """A table that is written, signed, damaged, tidied, rolled back; all that was ever signed."""
+    """A table that is written, signed, damaged, compacted and rolled back, with all its notes."""
 
     def __init__(self):
         super().__init__()
@@ -34,13 +34,13 @@ class Signing(RuleBasedStateMachine):
 
     @rule(count=st.sampled_from([1, 7, 255, 300]), signs=st.booleans())
     def land(self, count, signs):
-        """A round, or one that is killed between its commit and its signature."""
+        """A complete round, or one killed between its commit and its signature."""
         numbers = range(self.landed, self.landed + count)
         self.landed = self.world.land(*numbers, sign=signs, derive=False)
 
     @rule()
     def idle_round(self):
-        ledger.sign(self.world.lake, LOG, self.landed, NOON)
+        signer.sign(self.world.lake, LOG, self.landed, NOON)
 
     @precondition(lambda self: self.seen)
     @rule(left=st.sampled_from([b"", b"\0" * 190]))
@@ -68,13 +68,13 @@ class Signing(RuleBasedStateMachine):
     @rule()
     def a_key_is_replaced(self):
         keys.rotate(self.world.integrity)
-        ledger.sign(self.world.lake, LOG, self.landed, NOON)
+        signer.sign(self.world.lake, LOG, self.landed, NOON)
         keys.retire(self.world.integrity)
 
     @precondition(lambda self: self.seen)
     @rule()
     def rolled_back_and_put_right(self):
-        """The lake of a round ago comes back; the signer refuses, and the true one returns."""
+        """Restore the lake of a round ago: the signer must refuse; then bring the real one back."""
         lake, before, true = (self.folder / name for name in ("lake", "before", "true"))
         shutil.copytree(lake, before)
         former = self.landed
@@ -82,8 +82,8 @@ class Signing(RuleBasedStateMachine):
         lake.rename(true)
         before.rename(lake)
         try:
-            ledger.sign(self.world.lake, LOG, former, NOON)
-            raise AssertionError("signed although rows that were signed are gone")
+            signer.sign(self.world.lake, LOG, former, NOON)
+            raise AssertionError("signed although signed rows are missing")
         except Alarm:
             shutil.rmtree(lake)
             true.rename(lake)
@@ -94,7 +94,7 @@ class Signing(RuleBasedStateMachine):
         for note in notes - self.seen:
             head = audit.read_checkpoint(note, self.world.vkeys())
             if head.size > len(self.leaves):
-                grown = [audit.leaf_hash(e) for e in ledger.entries(self.world.rows())]
+                grown = [audit.leaf_hash(e) for e in signer.entries(self.world.rows())]
                 assert grown[: len(self.leaves)] == self.leaves
                 self.leaves = grown[: head.size]
             assert head.root == audit.root_of(self.leaves[: head.size])

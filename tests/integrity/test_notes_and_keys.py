@@ -1,4 +1,4 @@
-"""Signatures against another implementation; keys: where they come from, who can read them."""
+"""Signatures, compared with another implementation; sources and permissions of keys."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigurationError
-from pipelines.integrity import keys, ledger, note
+from pipelines.integrity import keys, note, signer
 from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import audit
-from pipelines.lake import Lake
+from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from tests.integrity.worlds import Signed
 
@@ -20,7 +20,7 @@ HEAD = Head(origin="auditlake/okta/system_log/1", size=7, root=b"r" * 32)
 
 
 @given(message=st.binary(max_size=200), seed=st.binary(min_size=32, max_size=32), bit=st.data())
-def test_the_auditors_ed25519_agrees_with_the_librarys(message, seed, bit):
+def test_the_auditors_ed25519_agrees_with_cryptography(message, seed, bit):
     private = Ed25519PrivateKey.from_private_bytes(seed)
     public, signature = private.public_key().public_bytes_raw(), private.sign(message)
     assert audit.ed25519(public, message, signature)
@@ -32,7 +32,7 @@ def test_the_auditors_ed25519_agrees_with_the_librarys(message, seed, bit):
 
 
 def test_a_signature_is_accepted_in_one_form_only():
-    """S and S + L sign the same; RFC 8032 allows the smaller alone."""
+    """S and S + L both satisfy the equation; RFC 8032 accepts only the smaller."""
     private = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
     signature, order = private.sign(b"m"), 2**252 + 27742317777372353535851937790883648493
     scalar = int.from_bytes(signature[32:], "little") + order
@@ -61,7 +61,7 @@ def test_signer_and_auditor_read_the_same_note():
         lambda text: text.partition(b"\n\n")[0] + b"\n\n",
     ],
 )
-def test_a_changed_note_is_nobodys(change):
+def test_a_changed_note_is_rejected(change):
     key = note.new_key("k")
     text = change(note.signed(HEAD.text, [key]))
     assert note.opened(text, [key.vkey]) is None
@@ -69,7 +69,7 @@ def test_a_changed_note_is_nobodys(change):
         audit.read_checkpoint(text.decode(), [key.vkey])
 
 
-def test_a_key_survives_being_written_down():
+def test_a_key_survives_serialisation():
     key = note.new_key("example.com/log")
     assert note.read_key(key.secret).vkey == key.vkey
     for wrong in ("", "PRIVATE+KEY+a+b", key.vkey, key.secret[:-4]):
@@ -77,7 +77,7 @@ def test_a_key_survives_being_written_down():
             note.read_key(wrong)
 
 
-def test_a_key_is_made_on_first_use_and_is_the_owners_alone(tmp_path):
+def test_a_key_is_created_on_first_use_and_readable_only_by_its_owner(tmp_path):
     settings = IntegritySettings(folder=tmp_path / "state")
     (key,) = keys.signing(settings)
     (file,) = (tmp_path / "state/keys").glob("*.key")
@@ -110,14 +110,14 @@ def test_a_key_comes_from_the_environment_a_file_or_a_command(tmp_path, monkeypa
         assert key.secret not in repr(settings)
 
 
-def test_a_command_that_fails_is_said_without_its_output(tmp_path):
+def test_the_error_of_a_failing_key_command_omits_its_output(tmp_path):
     settings = IntegritySettings(folder=tmp_path, key_command=("sh", "-c", "echo secret; exit 3"))
     with pytest.raises(ConfigurationError) as error:
         keys.signing(settings)
     assert "secret" not in str(error.value)
 
 
-def test_while_a_key_is_replaced_both_sign_and_either_is_enough(tmp_path):
+def test_during_a_rotation_both_keys_sign_and_either_is_enough(tmp_path):
     settings = IntegritySettings(folder=tmp_path)
     (old,) = keys.signing(settings)
     keys.rotate(settings)
@@ -127,17 +127,17 @@ def test_while_a_key_is_replaced_both_sign_and_either_is_enough(tmp_path):
     assert keys.retire(settings) == "0001.key"
     assert [key.vkey for key in keys.signing(settings)] == [both[1].vkey]
     assert old.vkey in keys.trusted(settings), "what it signed stays valid"
-    with pytest.raises(ConfigurationError, match="one key is left"):
+    with pytest.raises(ConfigurationError, match="only one key is left"):
         keys.retire(settings)
 
 
-def test_keys_do_not_lie_in_the_lake(tmp_path):
+def test_a_key_folder_inside_the_lake_is_refused(tmp_path):
     lake = Lake(str(tmp_path), None, IntegritySettings(folder=tmp_path / "state"))
     with pytest.raises(ConfigurationError, match="move it out"):
-        ledger.of(lake, "okta/system_log")
+        signer.of(lake, "okta/system_log")
 
 
-def test_two_processes_that_come_first_make_one_key(tmp_path):
+def test_two_processes_that_race_create_one_key(tmp_path):
     settings = IntegritySettings(folder=tmp_path)
     keys.signing(settings)
     beaten = keys._add(settings, 1)
@@ -145,7 +145,7 @@ def test_two_processes_that_come_first_make_one_key(tmp_path):
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["0001.key"]
 
 
-def test_streams_that_begin_at_once_make_one_key(tmp_path):
+def test_streams_that_start_at_once_create_one_key(tmp_path):
     settings = IntegritySettings(folder=tmp_path)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: keys.signing(settings)[0].vkey, range(32)))
@@ -154,6 +154,6 @@ def test_streams_that_begin_at_once_make_one_key(tmp_path):
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["0001.key"]
 
 
-def test_what_is_beside_the_keys_is_the_owners_alone_too(tmp_path):
+def test_the_local_state_is_readable_only_by_its_owner(tmp_path):
     Signed(tmp_path).fill(10)
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""Retention: days go for good, on the record, and everything else still holds."""
+"""Retention: days are deleted permanently and recorded, and all else stays verifiable."""
 
 import json
 from datetime import date
@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from pipelines import lake as lakes
 from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import acts, audit
-from pipelines.lake import Lake
+from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.lake import commits, events, tables
+from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, STREAM
@@ -21,7 +21,7 @@ REMOVAL = retention.Removal(
 )
 
 
-def test_removed_days_are_gone_and_what_remains_is_verified(signed):
+def test_removed_days_are_gone_and_the_rest_is_verified(signed):
     proof = prove.prove(signed.lake, "raw/okta/system_log/10")
     raws = signed.rows()["raw"].to_list()
     assert retention.remove(signed.lake, REMOVAL, NOON) == 300
@@ -33,10 +33,10 @@ def test_removed_days_are_gone_and_what_remains_is_verified(signed):
     assert prove.prove(signed.lake, "raw/okta/system_log/300")
 
 
-def test_the_act_says_who_when_why_and_which_roots(signed):
+def test_the_act_records_who_when_why_and_the_checkpoint(signed):
     checkpoint = (signed.log / "checkpoint").read_text()
     retention.remove(signed.lake, REMOVAL, NOON)
-    (act,) = acts.read(signed.place.shelf("acts"), signed.vkeys())
+    (act,) = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
     assert (act["who"], act["why"], act["rows"]) == ("ada", REMOVAL.why, 300)
     assert (act["before"], act["since"], act["at"]) == (
         "2026-03-02",
@@ -46,7 +46,7 @@ def test_the_act_says_who_when_why_and_which_roots(signed):
     assert checkpoint.startswith(act["checkpoint"])
 
 
-def test_collecting_goes_on_after_a_removal(signed):
+def test_rows_are_still_stored_and_signed_after_a_removal(signed):
     assert signed.verify().ok
     retention.remove(signed.lake, REMOVAL, NOON)
     signed.land(*range(700, 760), day=3)
@@ -58,11 +58,11 @@ def test_collecting_goes_on_after_a_removal(signed):
 
 def test_events_can_still_be_replaced_after_a_removal(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
-    before = lakes.scan(signed.lake, "events").collect().sort("seq")
+    before = tables.scan(signed.lake, "events").collect().sort("seq")
     day, seqs = date(2026, 3, 2), range(300, 600)
     derived = before.filter(pl.col("date") == day)
-    assert lakes.replace_events(signed.lake, LOG, day, seqs, lambda _: derived).frame.height == 300
-    assert lakes.scan(signed.lake, "events").collect().sort("seq").equals(before)
+    assert events.replace(signed.lake, LOG, day, seqs, lambda _: derived).frame.height == 300
+    assert tables.scan(signed.lake, "events").collect().sort("seq").equals(before)
 
 
 def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkeypatch):
@@ -75,7 +75,7 @@ def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkey
     recorded = retention._record
     monkeypatch.setattr(retention, "_record", record)
     assert retention.remove(signed.lake, REMOVAL, NOON) == 300
-    retention.ledger.sign(signed.lake, LOG, 702, NOON)
+    retention.signer.sign(signed.lake, LOG, 702, NOON)
     assert signed.rows()["seq"].to_list() == list(range(300, 702))
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 402)
@@ -94,7 +94,7 @@ def test_polls_go_on_during_a_removal(signed, monkeypatch):
         write_deltalake(handle, frame, **options)
 
     removed = []
-    monkeypatch.setattr(lakes, "write_deltalake", a_removal_is_first)
+    monkeypatch.setattr(commits, "write_deltalake", a_removal_is_first)
     signed.land(*range(700, 760), day=3)
     assert removed == [None, 300]
     assert signed.rows()["seq"].to_list() == list(range(300, 760))
@@ -117,21 +117,21 @@ def test_a_compaction_during_a_removal_makes_it_try_again(signed, monkeypatch):
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
 
 
-def test_a_second_removal_is_recorded_beside_the_first(signed):
+def test_a_second_removal_is_recorded_after_the_first(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="bob", why="again")
     assert retention.remove(signed.lake, later, NOON) == 300
     assert (signed.verify().removed, retention.remove(signed.lake, later, NOON)) == (600, 0)
 
 
-def test_rows_deleted_without_an_act_are_not_excused_by_one(signed):
+def test_an_act_excuses_only_the_rows_it_lists(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     attacks.delete(signed)
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("deleted", 417)
 
 
-def test_an_act_that_was_altered_or_taken_away_excuses_nothing(signed):
+def test_an_altered_act_excuses_nothing(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     bundle = signed.folder / "lake/integrity/acts/tile/entries/000.p/1"
     bundle.write_bytes(bundle.read_bytes().replace(b"ada", b"eve"))
@@ -139,15 +139,15 @@ def test_an_act_that_was_altered_or_taken_away_excuses_nothing(signed):
     assert (first.kind, first.seq) == ("deleted", 0)
 
 
-def test_a_list_of_removed_rows_that_was_altered_excuses_nothing(signed):
+def test_an_altered_list_of_removed_rows_excuses_nothing(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     (listed,) = (signed.log / "removed").glob("*.json")
     listed.write_text(json.dumps([[0, 500]]))
     assert signed.verify(full=True).first_bad.seq == 0
 
 
-def test_a_removal_that_was_killed_after_the_act_is_taken_up_again(signed):
-    kept = retention.ledger.of(signed.lake, LOG.app)
+def test_a_removal_killed_after_its_act_can_be_resumed(signed):
+    kept = retention.signer.of(signed.lake, LOG.app)
     gone = retention.rows(signed.lake, REMOVAL)
     retention._record(signed.lake, kept, REMOVAL, gone, NOON)
     assert signed.verify(full=True).ok
@@ -156,16 +156,16 @@ def test_a_removal_that_was_killed_after_the_act_is_taken_up_again(signed):
     assert (verdict.ok, verdict.removed) == (True, 300)
 
 
-def test_nothing_is_removed_off_the_record(signed):
-    with pytest.raises(LakeError, match="recorded act"):
+def test_nothing_is_removed_without_a_record(signed):
+    with pytest.raises(LakeError, match="must be recorded and signed"):
         retention.remove(Lake(signed.lake.root), REMOVAL, NOON)
     assert signed.rows().height == 700
 
 
-def test_collecting_goes_on_after_everything_was_removed(signed):
+def test_rows_are_still_stored_and_signed_after_all_were_removed(signed):
     everything = retention.Removal(log=LOG, before=date(2027, 1, 1), who="ada", why="the end")
     assert retention.remove(signed.lake, everything, NOON) == 700
-    retention.ledger.sign(signed.lake, LOG, 700, NOON)
+    retention.signer.sign(signed.lake, LOG, 700, NOON)
     signed.land(*range(700, 760), day=3)
     assert signed.verify(full=True).ok
 

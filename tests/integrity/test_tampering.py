@@ -1,4 +1,4 @@
-"""Attacks with full write access to the lake's files: each is found, placed and named."""
+"""Attacks with full write access to the lake's files are detected, located and classified."""
 
 import shutil
 
@@ -6,16 +6,16 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.integrity import ledger
-from pipelines.integrity.ledger import Alarm
+from pipelines.integrity import signer
+from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Log
+from pipelines.lake.tables import StreamKey
 from pipelines.settings import Anchor
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, Signed
 
 FOUND = {
-    # attack: (kind, first bad row); found from the rows and the checkpoint alone
+    # attack: (kind, first bad row), detected with the rows and the checkpoint alone
     attacks.modify: ("changed", 417),
     attacks.modify_raw_only: ("changed", 417),
     attacks.modify_arrival: ("changed", 417),
@@ -43,7 +43,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("attack", FOUND, ids=lambda attack: attack.__name__)
-def test_an_attack_on_the_rows_is_named_with_its_first_row(signed, attack):
+def test_an_attack_on_the_rows_is_reported_with_its_kind_and_first_row(signed, attack):
     attack(signed)
     verdict = signed.verify()
     first = verdict.first_bad
@@ -51,14 +51,14 @@ def test_an_attack_on_the_rows_is_named_with_its_first_row(signed, attack):
 
 
 @pytest.mark.parametrize("attack", [attacks.modify, attacks.delete, attacks.reorder])
-def test_an_attack_on_what_was_verified_is_found_by_reading_all_again(signed, attack):
+def test_a_full_run_detects_attacks_on_rows_verified_before(signed, attack):
     assert signed.verify().ok
     attack(signed)
     assert not signed.verify(full=True).ok
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_flipped_bits_never_pass_where_they_change_a_row(signed, seed):
+def test_flipped_bits_are_detected_if_they_change_a_row(signed, seed):
     before = signed.rows()
     attacks.flip_bits(signed, seed)
     verdict = signed.verify()
@@ -69,42 +69,42 @@ def test_flipped_bits_never_pass_where_they_change_a_row(signed, seed):
     assert verdict.ok is not changed, verdict.findings
 
 
-def test_a_lost_data_file_is_named(signed):
+def test_a_lost_data_file_is_reported(signed):
     attacks.lose_a_file(signed)
     verdict = signed.verify()
     assert {finding.kind for finding in verdict.findings} >= {"unreadable", "deleted"}
 
 
-def test_of_a_changed_row_one_learns_which_column(signed):
+def test_the_changed_column_of_a_row_is_reported(signed):
     attacks.modify_arrival(signed)
     first = signed.verify().first_bad
     assert first.detail == "row 417 (event_id id-000417): ingested_at is not as signed"
 
 
-def test_of_a_deleted_row_one_learns_which_event_it_was(signed):
+def test_the_event_id_of_a_deleted_row_is_reported(signed):
     attacks.delete(signed)
     assert "id-000417" in signed.verify().first_bad.detail
 
 
-def test_tiles_altered_as_well_hide_the_row_but_not_its_batch(signed):
+def test_altering_the_tiles_too_hides_the_row_but_not_its_batch(signed):
     attacks.modify(signed)
     forge_tiles(signed)
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("changed", 400)
-    assert "400 to 499" in first.detail
+    assert "between 400 and 499" in first.detail
 
 
 def forge_tiles(signed):
-    """The tiles of the table as it is now, signed with a key of the attacker's."""
+    """Replace the tiles by those of the altered table, signed with the attacker's key."""
     forger = Signed(signed.folder / "forger")
     shutil.copytree(signed.table, forger.table)
-    ledger.sign(forger.lake, LOG, signed.rows().height, NOON)
+    signer.sign(forger.lake, LOG, signed.rows().height, NOON)
     shutil.rmtree(signed.log / "tile")
     shutil.copytree(forger.log / "tile", signed.log / "tile")
     return forger
 
 
-def test_signing_again_with_another_key_does_not_count(signed):
+def test_signatures_of_another_key_are_rejected(signed):
     attacks.modify(signed)
     forger = forge_tiles(signed)
     for name in ("checkpoint", "history"):
@@ -115,38 +115,38 @@ def test_signing_again_with_another_key_does_not_count(signed):
             shutil.copy(forger.log / name, signed.log / name)
     findings = signed.verify().findings
     assert [finding.kind for finding in findings] == ["checkpoint"]
-    with pytest.raises(Alarm, match="no key known"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+    with pytest.raises(Alarm, match="not signed by any trusted key"):
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
-def test_a_checkpoint_taken_away_is_told_and_the_rows_are_still_checked(signed):
+def test_a_missing_checkpoint_is_reported_and_rows_are_still_checked(signed):
     (signed.log / "checkpoint").unlink()
     attacks.replace_via(signed)
     assert {f.kind for f in signed.verify().findings} == {"checkpoint", "changed"}
 
 
-def test_a_checkpoint_of_another_table_does_not_count(signed):
-    other = Log("okta", "other_log")
+def test_a_checkpoint_of_another_table_is_rejected(signed):
+    other = StreamKey("okta", "other_log")
     signed.land(*range(50), log=other, derive=False)
     shutil.copy(signed.folder / "lake/integrity/okta/other_log/checkpoint", signed.log)
     (finding,) = signed.verify().findings
     assert "another log" in finding.detail
     with pytest.raises(Alarm):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
-def test_a_damaged_tile_is_told_although_the_rows_are_right(signed):
+def test_a_damaged_tile_is_reported_even_if_the_rows_are_right(signed):
     tile = signed.log / "tile/0/001"
     tile.write_bytes(tile.read_bytes()[::-1])
     (finding,) = signed.verify().findings
     assert finding.kind == "tiles"
 
 
-# What follows needs something outside the lake: the signer's memory, a kept checkpoint, an anchor.
+# The following need a record outside the lake: the signer's own, a kept checkpoint, an anchor.
 
 
 def rolled_back(signed, count):
-    """The lake as it was before `count` more rows were signed; the checkpoint that is gone."""
+    """Sign `count` more rows, then roll the lake back; return the lost checkpoint."""
     shutil.copytree(signed.folder / "lake", signed.folder / "copy")
     signed.land(*range(700, 700 + count), day=3)
     gone = (signed.log / "checkpoint").read_text()
@@ -156,29 +156,29 @@ def rolled_back(signed, count):
 
 
 def forget(signed):
-    """Another machine verifies: it has the public key, and remembers nothing."""
+    """Verify as another machine would, with the public keys but without local records."""
     shutil.rmtree(signed.place.memory)
 
 
-def test_rolling_back_lake_and_checkpoint_together_is_known_to_the_signer(signed):
+def test_the_signer_detects_a_rollback_of_lake_and_checkpoint(signed):
     rolled_back(signed, 50)
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("rolled back", 700)
     with pytest.raises(Alarm, match="700 rows, but 750 were signed"):
-        ledger.sign(signed.lake, LOG, 700, NOON)
+        signer.sign(signed.lake, LOG, 700, NOON)
 
 
-def test_rolling_back_is_known_to_whoever_kept_a_checkpoint(signed):
+def test_a_kept_checkpoint_reveals_a_rollback(signed):
     kept = rolled_back(signed, 50)
     forget(signed)
-    assert signed.verify().ok, "without the kept checkpoint nobody could know"
+    assert signed.verify().ok, "undetectable without the kept checkpoint"
     first = signed.verify(since=[kept]).first_bad
     assert (first.kind, first.seq) == ("rolled back", 700)
 
 
 @pytest.fixture
 def anchored(tmp_path):
-    """A lake with a directory as its anchor, which the attacker does not reach."""
+    """A lake whose anchor is a directory that the attacker cannot reach."""
     (tmp_path / "worm").mkdir()
     settings = {"anchors": (Anchor(directory=tmp_path / "worm"),)}
     world = Signed(tmp_path / "world", settings).fill(500)
@@ -192,7 +192,7 @@ def deliver(world):
     assert anchors.deliver(world.place.memory, world.integrity) == []
 
 
-def test_rolling_back_is_known_to_an_anchor(anchored):
+def test_an_anchor_reveals_a_rollback(anchored):
     shutil.copytree(anchored.folder / "lake", anchored.folder / "copy")
     anchored.land(*range(500, 550), day=3)
     deliver(anchored)
@@ -203,49 +203,49 @@ def test_rolling_back_is_known_to_an_anchor(anchored):
     assert (first.kind, first.seq) == ("rolled back", 500)
 
 
-def test_history_written_anew_with_the_stolen_key_is_known_to_an_anchor(anchored):
+def test_an_anchor_reveals_a_history_rewritten_with_the_stolen_key(anchored):
     attacks.replace_via(anchored)
     forget(anchored)
     origin = (anchored.log / "checkpoint").read_text().split("\n")[0]
     shutil.rmtree(anchored.log)
-    sign_anew(anchored, origin)
+    sign_again(anchored, origin)
     verdict = Signed(anchored.folder).verify()
-    assert verdict.ok, "without the anchor nobody could know"
+    assert verdict.ok, "undetectable without the anchor"
     kinds = {finding.kind for finding in anchored.verify().findings}
     assert kinds == {"rewritten"}
 
 
-def sign_anew(signed, origin):
-    """The thief signs the altered table under the log's own name."""
+def sign_again(signed, origin):
+    """Sign the altered table with the stolen key under the log's own origin."""
     thief = Signed(signed.folder)
-    kept = ledger.of(thief.lake, LOG.app)
-    head = ledger.new_head(kept).__class__(origin=origin, size=0, root=ledger.merkle.EMPTY)
-    head, _ = ledger.grow(kept, head, (), ledger.entries(signed.rows()))
+    kept = signer.of(thief.lake, LOG.app)
+    head = signer.new_head(kept).__class__(origin=origin, size=0, root=signer.merkle.EMPTY)
+    head, _ = signer.grow(kept, head, (), signer.entries(signed.rows()))
     kept.place.joinpath("signed").mkdir(parents=True)
-    ledger.announce(kept, head, NOON)
+    signer.announce(kept, head, NOON)
 
 
-def test_an_anchored_log_that_is_replaced_by_a_new_one_is_missed(anchored):
+def test_an_anchor_reveals_that_a_log_was_replaced(anchored):
     forget(anchored)
     shutil.rmtree(anchored.folder / "lake")
     Signed(anchored.folder).fill(300)
     assert "replaced" in {finding.kind for finding in anchored.verify().findings}
 
 
-def test_a_table_that_is_gone_with_its_log_is_missed_by_who_knew_it(anchored):
+def test_the_local_record_and_anchors_reveal_that_a_table_and_its_log_were_removed(anchored):
     shutil.rmtree(anchored.table)
     shutil.rmtree(anchored.log.parent)
     assert verify.tables(anchored.place) == ["raw/okta/system_log"]
     first = anchored.verify().first_bad
     assert (first.kind, first.seq) == ("deleted", 0)
-    assert "memory of what it signed knows 500 rows" in first.detail
+    assert "record of signed checkpoints covers 500 rows" in first.detail
     forget(anchored)
     assert verify.tables(anchored.place) == ["raw/okta/system_log"]
     assert "worm" in anchored.verify().first_bad.detail
-    assert verify.tables(Signed(anchored.folder).place) == [], "without the anchor nobody knows"
+    assert verify.tables(Signed(anchored.folder).place) == [], "undetectable without the anchor"
 
 
-# What is no attack raises no alarm.
+# Maintenance raises no alarm.
 
 
 def test_compaction_z_order_vacuum_and_clean_up_raise_no_alarm(signed):
@@ -262,20 +262,20 @@ def test_compaction_z_order_vacuum_and_clean_up_raise_no_alarm(signed):
     assert (verdict.ok, verdict.first, verdict.events) == (True, 512, 288)
 
 
-def test_the_same_lake_at_another_place_is_in_order(signed):
+def test_a_copied_lake_passes_verification(signed):
     shutil.copytree(signed.folder / "lake", signed.folder / "elsewhere/lake")
     shutil.copytree(signed.folder / "state", signed.folder / "elsewhere/state")
     assert Signed(signed.folder / "elsewhere").verify().ok
 
 
-def test_a_lake_begun_anew_is_told_and_is_no_alarm(signed):
+def test_a_recreated_lake_raises_no_alarm(signed):
     shutil.rmtree(signed.folder / "lake")
-    ledger.sign(signed.lake, LOG, 0, NOON)
+    signer.sign(signed.lake, LOG, 0, NOON)
     signed.land(*range(10))
     assert signed.verify().ok
 
 
-# Events are derived, so they are compared with what the mapping makes of raw.
+# Events are derived, so they are compared with the mapping of raw.
 
 
 def edit_events(signed, change):
@@ -295,7 +295,7 @@ def edit_events(signed, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         (lambda e: e.with_columns(attacks.where(417, "actor_email", pl.lit("x"))), "actor_email"),
         (lambda e: e.filter(pl.col("seq") != 417), "is missing"),
@@ -303,11 +303,11 @@ def edit_events(signed, change):
         (lambda e: e.with_columns(attacks.where(417, "event_uid", pl.lit("x"))), "is missing"),
     ],
 )
-def test_events_that_differ_from_raw_are_named(signed, change, said):
+def test_events_that_differ_from_raw_are_reported(signed, change, reason):
     edit_events(signed, change)
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("events", 417)
-    assert said in first.detail
+    assert reason in first.detail
 
 
 def test_events_without_a_raw_row_are_counted(signed):
@@ -319,4 +319,4 @@ def test_events_without_a_raw_row_are_counted(signed):
 
     edit_events(signed, invented)
     (finding,) = signed.verify().findings
-    assert finding.detail == "events: 1 rows belong to no row of this table"
+    assert finding.detail == "events: 1 events belong to no row of this table"

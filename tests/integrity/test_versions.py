@@ -5,14 +5,17 @@ import json
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import extract, normalise, registry
-from pipelines import lake as lakes
-from pipelines.integrity import ledger
-from pipelines.integrity.verifier import verify
-from pipelines.lake import Log
+from pipelines import registry
+from pipelines.extraction import derive
+from pipelines.extraction.report import Report
+from pipelines.integrity import signer
+from pipelines.integrity.verifier import table_reader, verify
+from pipelines.lake import raw
+from pipelines.lake.tables import StreamKey
+from pipelines.mapping import normalise
 from tests.integrity.worlds import NOON, Signed
 
-SIGN_INS = Log("entra_id", "sign_ins")
+SIGN_INS = StreamKey("entra_id", "sign_ins")
 SOURCE = registry.source(
     "entra_id",
     {"tenant_id": "t", "client_id": "c", "client_secret": "x" * 20, "streams": ["sign_ins"]},
@@ -27,10 +30,10 @@ def land(signed, *versions):
         for number, risk in versions
     ]
     read = normalise.read(stream, [json.dumps(r).encode() for r in records], NOON, "poll")
-    landed = lakes.append_raw(signed.lake, SIGN_INS, read.drop("fault", "bytes"), "c").frame
-    ledger.sign(signed.lake, SIGN_INS, landed["seq"][-1] + 1, NOON, landed)
-    report = extract.Report(integration="entra_id", stream="sign_ins")
-    extract.catch_up(signed.lake, SOURCE, stream, report)
+    landed = raw.append(signed.lake, SIGN_INS, read.drop("fault", "bytes"), "c").frame
+    signer.sign(signed.lake, SIGN_INS, landed["seq"][-1] + 1, NOON, landed)
+    report = Report(integration="entra_id", stream="sign_ins")
+    derive.catch_up(signed.lake, SOURCE, stream, report)
 
 
 def verified(signed, **options):
@@ -52,7 +55,7 @@ def signed(tmp_path):
 
 @pytest.mark.parametrize("rows_at_once", [1, 65_536])
 def test_an_older_version_is_no_missing_event(signed, monkeypatch, rows_at_once):
-    monkeypatch.setattr(verify, "_TASK_ROWS", rows_at_once)
+    monkeypatch.setattr(table_reader, "_TASK_ROWS", rows_at_once)
     assert verified(signed, full=True) == ([], 7)
     land(signed, (6, "atRisk"))
     assert verified(signed) == ([], 7)
@@ -66,10 +69,13 @@ def test_the_newest_version_must_be_shown(signed):
     assert first.detail.endswith(" is missing")
 
 
-@pytest.mark.parametrize("step", ["_events", "_by_day", "_count_events"])
-def test_a_newer_version_may_land_during_a_verification(signed, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(table_reader, "_event_files"), (table_reader, "_by_day"), (verify, "_count_events")],
+)
+def test_a_newer_version_may_land_during_a_verification(signed, monkeypatch, module, step):
     """Before and after the events are opened, and after they were compared."""
-    original = getattr(verify, step)
+    original = getattr(module, step)
 
     def late(*arguments):
         if not landed:
@@ -77,7 +83,7 @@ def test_a_newer_version_may_land_during_a_verification(signed, monkeypatch, ste
         return original(*arguments)
 
     landed = []
-    monkeypatch.setattr(verify, step, late)
+    monkeypatch.setattr(module, step, late)
     findings, events = verified(signed, full=True)
     assert ([each for each in findings if each.kind == "events"], events) == ([], 7)
     assert landed

@@ -1,4 +1,4 @@
-"""A small signed lake with rows and events, as the pipeline itself writes them."""
+"""A small signed lake with rows and events, written by the pipeline's own code."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import lake as lakes
-from pipelines import normalise, registry
-from pipelines.integrity import keys, ledger, verifications
+from pipelines import registry
+from pipelines.integrity import keys, reports, signer
 from pipelines.integrity.verifier import verify
-from pipelines.lake import Lake, Log
+from pipelines.lake import events, raw
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import normalise
 from pipelines.settings import IntegritySettings
 
-LOG = Log("okta", "system_log")
+LOG = StreamKey("okta", "system_log")
 OKTA = registry.kind("okta")
 STREAM = OKTA.streams(None)[0]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -40,7 +41,7 @@ def rows(numbers, *, day=0, now=NOON, via="poll"):
 
 @dataclass
 class Signed:
-    """A lake that is signed after every commit, its state folder beside it."""
+    """A lake that is signed after every commit, with its state folder next to it."""
 
     folder: Path
     settings: dict = field(default_factory=dict)
@@ -55,7 +56,7 @@ class Signed:
 
     @property
     def place(self):
-        return verifications.place(self.lake, self.integrity)
+        return reports.place(self.lake, self.integrity)
 
     @property
     def table(self):
@@ -66,11 +67,11 @@ class Signed:
         return self.folder / "lake" / "integrity" / LOG.app
 
     def land(self, *numbers, day=0, log=LOG, sign=True, derive=True):
-        """One round: rows, checkpoint, events; how many rows the table then has."""
-        landed = lakes.append_raw(self.lake, log, rows(numbers, day=day), "cursor").frame
+        """Run one round: rows, checkpoint, events; return the table's row count."""
+        landed = raw.append(self.lake, log, rows(numbers, day=day), "cursor").frame
         total = landed["seq"][-1] + 1
         if sign:
-            ledger.sign(self.lake, log, total, NOON, landed)
+            signer.sign(self.lake, log, total, NOON, landed)
         if derive:
             self.derive(landed, log)
         return total
@@ -78,10 +79,10 @@ class Signed:
     def derive(self, landed, log=LOG):
         made = normalise.normalise(log.integration, OKTA, STREAM, landed).events
         first, until = landed["seq"][0], landed["seq"][-1] + 1
-        lakes.append_events(self.lake, log, first, until, lambda: made)
+        events.append(self.lake, log, first, until, lambda: made)
 
     def fill(self, count=700, batch=100):
-        """Rounds over several days, so that there are some files and partial tiles."""
+        """Run rounds over several days, which gives several files and partial tiles."""
         for number, first in enumerate(range(0, count, batch)):
             self.land(*range(first, min(first + batch, count)), day=number // 3)
         return self

@@ -21,15 +21,20 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from dashboard import lake as reading
-from pipelines import extract, http, maintenance, reconciliation, registry, settings, toml
-from pipelines import lake as lakes
-from pipelines.cli import main
-from pipelines.extract import Report, Round
-from pipelines.integration import Page, Source, Span
-from pipelines.lake import Lake, Log
-from pipelines.maintenance import Keep
-from pipelines.sandbox.server import Options, Running, running
-from tests.ledgers import Clock, poll
+from pipelines import registry, settings
+from pipelines.cli import config_file
+from pipelines.cli.main import main
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
+from pipelines.lake import maintenance, reconciliation, tables
+from pipelines.lake.maintenance import Keep
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Page, Span
+from sandbox.server import Options, Running, running
+from tests.promises.ledgers import Clock, poll
 
 ANCHOR = datetime(2026, 3, 6, 12, tzinfo=UTC)
 OPTIONS = Options(seed=8, days=3, per_day=20, rate=0.03, anchor=ANCHOR)
@@ -38,10 +43,10 @@ NAMES = ("auditlake.toml", "data", "state", "vendor.ndjson")
 HOST = "http://127.0.0.1:8700"
 """Where the configuration says that the vendors are."""
 LOGS = [
-    Log("okta", "system_log"),
-    Log("entra_id", "sign_ins"),
-    Log("entra_id", "directory_audits"),
-    Log("jumpcloud", "directory_insights"),
+    StreamKey("okta", "system_log"),
+    StreamKey("entra_id", "sign_ins"),
+    StreamKey("entra_id", "directory_audits"),
+    StreamKey("jumpcloud", "directory_insights"),
 ]
 SMALL = Keep(files=timedelta(0))
 UNREADABLE = b'{"uuid": 7, "note": "its id is no text, and it has no time"}'
@@ -53,7 +58,7 @@ def make(folder: Path) -> None:
     with running(OPTIONS, clock) as vendors, chdir(folder):
         _configure(vendors)
         chosen = settings.load(Path("auditlake.toml"))
-        lake, sources = lakes.configured(chosen), registry.sources(chosen)
+        lake, sources = tables.configured(chosen), registry.sources(chosen)
         for _ in _days(lake, sources, vendors, clock):
             _unharmed(chain.from_iterable(poll(lake, source, clock) for source in sources))
         _backfill(lake, sources[0], clock)
@@ -63,8 +68,8 @@ def make(folder: Path) -> None:
         list(maintenance.maintain(lake, LOGS, clock().date(), SMALL))
         _look_around(lake, clock())
         # Not the sign-ins: 0.1.0 reported older versions of a record as missing events.
-        tables = ["--table", LOGS[0].table, "--table", LOGS[3].table]
-        done = CliRunner().invoke(main, ["verify", "--full", *tables], catch_exceptions=False)
+        signed = ["--table", LOGS[0].table, "--table", LOGS[3].table]
+        done = CliRunner().invoke(main, ["verify", "--full", *signed], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         Path("vendor.ndjson").write_bytes(b"".join(_shown(vendors)))
         text = Path("auditlake.toml").read_text(encoding="utf-8")
@@ -76,7 +81,7 @@ def _configure(vendors: Running) -> None:
     found["okta"]["history"] = "2d"  # the day before is for the backfill
     found["entra_id"]["streams"] = ["sign_ins", "directory_audits"]
     kinds = {kind: found[kind] for kind in ("okta", "entra_id", "jumpcloud")}
-    Path("auditlake.toml").write_text(toml.document(kinds, "data", integrity="state"))
+    Path("auditlake.toml").write_text(config_file.document(kinds, "data", integrity="state"))
 
 
 def _days(lake: Lake, sources: list[Source], vendors: Running, clock: Clock) -> Iterator[None]:
@@ -98,17 +103,17 @@ def _days(lake: Lake, sources: list[Source], vendors: Running, clock: Clock) -> 
 def _push(lake: Lake, okta: Source, vendors: Running, clock: Clock) -> None:
     """The newest records come by a webhook before they are polled."""
     records = [record.raw for record in vendors.sandbox.log(*LOGS[0]).visible()[-3:]]
-    with http.client(okta, clock=clock) as client:
+    with service_client.connect(okta, clock=clock) as client:
         this = Round(lake=lake, source=okta, stream=okta.streams()[0], client=client,
                      via="webhook", clock=clock)  # fmt: skip
-        _unharmed([extract.push(this, [Page(records=records, cursor="")])])
+        _unharmed([rounds.push(this, [Page(records=records, cursor="")])])
 
 
 def _backfill(lake: Lake, okta: Source, clock: Clock) -> None:
-    with http.client(okta, clock=clock) as client:
+    with service_client.connect(okta, clock=clock) as client:
         this = Round(lake=lake, source=okta, stream=okta.streams()[0], client=client,
                      via="backfill", clock=clock)  # fmt: skip
-        _unharmed([extract.backfill(this, Span(since=ANCHOR - timedelta(days=3), until=clock()))])
+        _unharmed([rounds.backfill(this, Span(since=ANCHOR - timedelta(days=3), until=clock()))])
 
 
 def _look_around(lake: Lake, now: datetime) -> None:

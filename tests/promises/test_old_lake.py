@@ -19,17 +19,21 @@ from streamlit.testing.v1 import AppTest
 from dashboard import lake as reading
 from dashboard import queries
 from dashboard.queries import Query
-from pipelines import extract, http, maintenance, registry, renormalise, settings
-from pipelines import lake as lakes
-from pipelines.cli import main
-from pipelines.extract import Report, Round
-from pipelines.integration import Source, Span
-from pipelines.integrity import memory
-from pipelines.lake import Lake, Log
-from pipelines.sandbox.server import Options, Running, running
-from pipelines.sandbox.service import moment
+from pipelines import registry, settings
+from pipelines.cli.main import main
+from pipelines.extraction import client as service_client
+from pipelines.extraction import renormalise, rounds
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
+from pipelines.integrity import last_signed
+from pipelines.lake import coverage, maintenance, raw, reconciliation, rollup_table, tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
+from sandbox.server import Options, Running, running
+from sandbox.service import moment
 from tests.conftest import World, raw_table
-from tests.ledgers import Clock, arrive, difference, poll, spread
+from tests.promises.ledgers import Clock, arrive, difference, poll, spread
 from tests.promises.old_lake import ANCHOR, HOST, LOGS, UNREADABLE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,13 +54,13 @@ class Old:
     def world(self) -> World:
         return World(running=self.vendors, lake=self.lake)
 
-    def rows(self) -> dict[Log, pl.DataFrame]:
+    def rows(self) -> dict[StreamKey, pl.DataFrame]:
         return {log: raw_table(self.lake, *log) for log in LOGS}
 
     def poll(self) -> list[Report]:
         return list(chain.from_iterable(poll(self.lake, s, self.clock) for s in self.sources))
 
-    def difference(self, log: Log) -> str:
+    def difference(self, log: StreamKey) -> str:
         return difference(self.world, *log, [UNREADABLE] if log == OKTA else [])
 
 
@@ -73,7 +77,7 @@ def old(
         text = Path("auditlake.toml").read_text(encoding="utf-8")
         Path("auditlake.toml").write_text(text.replace(HOST, vendors.base_url), encoding="utf-8")
         chosen = settings.load(Path("auditlake.toml"))
-        lake, sources = lakes.configured(chosen), registry.sources(chosen)
+        lake, sources = tables.configured(chosen), registry.sources(chosen)
         _move_memory(lake)
         yield Old(vendors=vendors, clock=clock, lake=lake, sources=sources)
 
@@ -91,7 +95,7 @@ def _move_memory(lake: Lake) -> None:
     """What was signed is remembered by the place of the lake."""
     assert lake.integrity
     (known,) = Path("state/lakes").iterdir()
-    known.rename(memory.folder(lake, lake.integrity))
+    known.rename(last_signed.folder(lake, lake.integrity))
 
 
 def _verified() -> dict[str, int]:
@@ -103,19 +107,19 @@ def _verified() -> dict[str, int]:
 
 def test_it_opens_with_all_that_an_older_version_wrote(old: Old) -> None:
     rows = old.rows()
-    assert {log: lakes.position(old.lake, log).rows for log in LOGS} == {
+    assert {log: raw.position(old.lake, log).rows for log in LOGS} == {
         log: table.height for log, table in rows.items()
     }
-    assert all(lakes.position(old.lake, log).cursor for log in LOGS)
+    assert all(raw.position(old.lake, log).cursor for log in LOGS)
     assert set(rows[OKTA]["via"]) == {"poll", "webhook", "backfill"}
     assert {old.difference(log) for log in LOGS} == {""}
     assert (
         rows[SIGN_INS].select(pl.col("event_id").str.split("@").list.first()).is_duplicated().any()
     )
-    assert lakes.still_rejected(old.lake, OKTA)["raw"].to_list() == [UNREADABLE]
-    assert not lakes.echoes(old.lake, OKTA, ANCHOR.date()).is_empty()
-    assert not any(lakes.claims(old.lake, log).is_empty() for log in LOGS)
-    reconciled = lakes.scan(old.lake, "reconciliation")
+    assert raw.still_rejected(old.lake, OKTA)["raw"].to_list() == [UNREADABLE]
+    assert not reconciliation.second_arrivals(old.lake, OKTA, ANCHOR.date()).is_empty()
+    assert not any(coverage.entries(old.lake, log).is_empty() for log in LOGS)
+    reconciled = tables.scan(old.lake, "reconciliation")
     assert reconciled is not None
     assert reconciled.select(pl.col("pushed").sum()).collect().item() > 0
 
@@ -138,12 +142,12 @@ def test_polling_goes_on_where_it_was(old: Old) -> None:
 def test_reading_its_days_again_finds_nothing_new(old: Old) -> None:
     before = old.rows()
     for source in old.sources:
-        with http.client(source, clock=old.clock) as client:
+        with service_client.connect(source, clock=old.clock) as client:
             for stream in source.streams():
                 this = Round(lake=old.lake, source=source, stream=stream, client=client,
                              via="backfill", clock=old.clock)  # fmt: skip
                 span = Span(since=ANCHOR - timedelta(days=3), until=old.clock())
-                report = extract.backfill(this, span, again=True)
+                report = rounds.backfill(this, span, again=True)
                 assert (report.error, report.rows) == (None, 0)
                 assert report.duplicates > 0
     assert all(table.equals(before[log]) for log, table in old.rows().items())
@@ -162,7 +166,7 @@ def test_it_is_verified_before_and_after_it_grows(old: Old) -> None:
 
 def test_housekeeping_and_a_new_derivation_change_no_event(old: Old) -> None:
     """Of the same mappings; newer ones give other events of the same records."""
-    table = lakes.scan(old.lake, "events")
+    table = tables.scan(old.lake, "events")
     assert table is not None
     before = table.collect().sort("event_uid")
     list(maintenance.maintain(old.lake, LOGS, old.clock().date()))
@@ -170,7 +174,7 @@ def test_housekeeping_and_a_new_derivation_change_no_event(old: Old) -> None:
         for history in renormalise.histories(old.lake, source):
             list(renormalise.renormalise(history, everything=True))
             assert renormalise.check(history, rows=1000, seed=1).sound
-    table = lakes.scan(old.lake, "events")
+    table = tables.scan(old.lake, "events")
     assert table is not None
     after = table.collect().sort("event_uid")
     assert after["event_uid"].equals(before["event_uid"])
@@ -186,7 +190,7 @@ def test_the_dashboard_shows_its_events(old: Old) -> None:
     events = {log: old.world.events(*log) for log in LOGS}
     total = sum(each.height for each in events.values())
     assert total == shown.rows == shown.ask(queries.summary, query).events
-    rolled, _ = lakes.rolled_up(old.lake)
+    rolled, _ = rollup_table.rolled_up(old.lake)
     assert rolled.height > 0
     newest = events[OKTA].tail(1).row(0, named=True)
     assert shown.ask(queries.event, newest["date"], newest["event_uid"])
@@ -201,7 +205,7 @@ def test_the_page_shows_its_events(old: Old, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AUDITLAKE_CONFIG", "none.toml")
     monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", old.lake.root)
     config.set_option("server.address", "127.0.0.1")
-    page = AppTest.from_file(str(REPOSITORY / "dashboard" / "shell.py"), default_timeout=120)
+    page = AppTest.from_file(str(REPOSITORY / "dashboard" / "navigation.py"), default_timeout=120)
     page.query_params["range"] = "2026-03-02T00:00:00Z..2026-03-07T00:00:00Z"
     page.run()
     assert not page.exception

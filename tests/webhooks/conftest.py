@@ -16,10 +16,11 @@ import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines import registry, webhooks
-from pipelines.integration import Source
-from pipelines.spool import Spool
-from pipelines.webhooks import Door, Limits, Receiver
+from pipelines import registry
+from pipelines.sdk.contract import Source
+from pipelines.webhooks import server as webhooks_server
+from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
+from pipelines.webhooks.spool import Spool
 
 SECRET = "a-secret-that-is-shared-0123456789"
 _KEYS = {
@@ -97,10 +98,10 @@ class Served:
 def served(root: Path, limits: Limits, *names: str, room: int = 2**26) -> Iterator[Served]:
     spool = Spool(root, limit=room)
     sources = [source(name) for name in names or KINDS]
-    doors = [Door(source=s, push=s.integration.push, secret=SECRET) for s in sources]
+    doors = [Endpoint(source=s, push=s.integration.push, secret=SECRET) for s in sources]
     taken: list[str] = []
     receiver = Receiver(doors, spool, taken.append, limits, lambda: datetime.now(UTC))
-    server = uvicorn.Server(webhooks.config(receiver, limits, host="127.0.0.1", port=0))
+    server = uvicorn.Server(webhooks_server.config(receiver, limits, host="127.0.0.1", port=0))
     with spool.open(), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()

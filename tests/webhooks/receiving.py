@@ -6,9 +6,10 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from pipelines import lake as lakes
-from pipelines import registry, settings, webhooks
+from pipelines import registry, settings
+from pipelines.lake import tables
 from pipelines.settings import Settings
+from pipelines.webhooks import server
 from tests.webhooks.conftest import SECRET
 
 registry.kinds()  # loaded once, before any is forked
@@ -32,4 +33,4 @@ def receive(folder: Path, port: int, largest: int | None = None) -> None:
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     chosen = configured(folder, port)
-    webhooks.serve(chosen, lakes.configured(chosen), registry.sources(chosen), lambda _: None)
+    server.serve(chosen, tables.configured(chosen), registry.sources(chosen), lambda _: None)

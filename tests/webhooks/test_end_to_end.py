@@ -15,28 +15,24 @@ import polars as pl
 import pytest
 import uvicorn
 
-from pipelines import (
-    drain,
-    extract,
-    http,
-    reconciliation,
-    registry,
-    settings,
-    subscriptions,
-    webhooks,
-)
-from pipelines.drain import Drain
-from pipelines.extract import Round
-from pipelines.integration import Source
-from pipelines.lake import Lake, Log
-from pipelines.sandbox import server
-from pipelines.sandbox.faults import Mishap
-from pipelines.sandbox.server import Options, Running, Sandbox
-from pipelines.sandbox.service import Webhook, webhook_secret
+from pipelines import registry, settings
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.rounds import Round
+from pipelines.lake import reconciliation
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
-from pipelines.webhooks import Door, Limits, Receiver
+from pipelines.webhooks import server as webhook_server
+from pipelines.webhooks import subscriptions, worker
+from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
+from pipelines.webhooks.worker import Worker
+from sandbox import server
+from sandbox.faults import Mishap
+from sandbox.server import Options, Running, Sandbox
+from sandbox.service import Webhook, webhook_secret
+from tests.cli.test_up import until
 from tests.conftest import raw_table
-from tests.test_up import until
 
 PUSHING = [k for k, each in server.services().items() if each.pushes or each.console]
 LANDING = ["okta", "cloudflare", "office_365"]
@@ -75,11 +71,11 @@ class World:
     def poll(self, *kinds: str, later: timedelta = timedelta(0)) -> None:
         """A round; `later`: as if that long had passed for us, so that what is to be is re-read."""
         for kind in kinds:
-            with http.client(self.sources[kind]) as client:
+            with service_client.connect(self.sources[kind]) as client:
                 for stream in self.sources[kind].streams():
                     this = Round(lake=self.lake, source=self.sources[kind], stream=stream,
                                  client=client, clock=lambda: self.clock() + later)  # fmt: skip
-                    report = extract.extract(this)
+                    report = rounds.extract(this)
                     assert report.error is None, (kind, stream.name)
 
     def rows(self, kind: str) -> dict[str, pl.DataFrame]:
@@ -142,20 +138,20 @@ def listening() -> Iterator[socket.socket]:
 @contextmanager
 def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
     """As `auditlake receive` does it, in threads."""
-    spool = webhooks.open_spool(chosen, world.lake)
+    spool = webhook_server.open_spool(chosen, world.lake)
     doors, drains = [], {}
     for name, source in world.sources.items():
         push = source.integration.push
         assert push
         secret = source.settings.webhook_secret.get_secret_value()
-        doors.append(Door(source=source, push=push, secret=secret))
-        drains[name] = Drain(
+        doors.append(Endpoint(source=source, push=push, secret=secret))
+        drains[name] = Worker(
             lake=world.lake, source=source, push=push, spool=spool, clock=world.clock
         )
     limits = Limits()
     receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits, world.clock)
-    served = uvicorn.Server(webhooks.config(receiver, limits, host="127.0.0.1", port=0))
-    with spool.open(), drain.working(list(drains.values())):
+    served = uvicorn.Server(webhook_server.config(receiver, limits, host="127.0.0.1", port=0))
+    with spool.open(), worker.working(list(drains.values())):
         thread = threading.Thread(target=served.run, args=([port],), daemon=True)
         thread.start()
         try:
@@ -167,7 +163,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
 
 def register(world: World, chosen: Settings) -> None:
     """By the vendors' own APIs, and where there is none as an administrator does."""
-    root = webhooks.open_spool(chosen, world.lake).root
+    root = webhook_server.open_spool(chosen, world.lake).root
     for kind, source in world.sources.items():
         at = subscriptions.endpoint(chosen, source)
         if server.services()[kind].console:
@@ -217,7 +213,7 @@ def reconciled(world: World, kind: str) -> None:
     """What was pushed is known to have been, however it came first, and all of it was polled."""
     told = {name: 0 for name, _ in world.told(kind, "delivered")}
     for stream in world.sources[kind].streams():
-        table, log = world.rows(kind)[stream.name], Log(kind, stream.name)
+        table, log = world.rows(kind)[stream.name], StreamKey(kind, stream.name)
         now = world.clock() + timedelta(days=1)
         found = reconciliation.compare(world.lake, log, (now - timedelta(days=9)).date(), now)
         told[stream.name] = found["pushed"].sum()

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from pipelines import lake as lakes
-from pipelines import webhooks
+from pipelines.lake import tables
+from pipelines.webhooks import server
+from tests.cli.test_up import free_ports, until
 from tests.conftest import raw_table
-from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET
 from tests.webhooks.receiving import configured
 from tests.webhooks.test_receiver import answers, hook, receiving
@@ -71,7 +71,7 @@ def well_put_off(refused):
 
 
 def nothing_half_written(chosen):
-    spool = webhooks.open_spool(chosen, lakes.configured(chosen))
+    spool = server.open_spool(chosen, tables.configured(chosen))
     assert list(spool.root.glob("*/.*.draft")) == []
     assert spool.odd("okta") == 0
     for path in spool.waiting("okta"):
@@ -81,8 +81,8 @@ def nothing_half_written(chosen):
 
 def all_landed(chosen, process, taken):
     """Once the spool is empty, and the receiver has ended as asked."""
-    lake = lakes.configured(chosen)
-    spool = webhooks.open_spool(chosen, lake)
+    lake = tables.configured(chosen)
+    spool = server.open_spool(chosen, lake)
     until(lambda: not spool.waiting("okta"), "the spool is empty")
     os.kill(process.pid, signal.SIGTERM)
     process.join(60)
@@ -91,7 +91,7 @@ def all_landed(chosen, process, taken):
     assert taken
     assert set(rows["event_id"]) == taken
     assert rows["event_id"].is_unique().all()
-    events = lakes.scan(lake, "events").collect()["seq"]
+    events = tables.scan(lake, "events").collect()["seq"]
     assert sorted(events) == rows["seq"].to_list() == list(range(rows.height))
 
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from pipelines.webhooks import Limits
-from tests.test_up import until
+from pipelines.webhooks.receiver import Limits
+from tests.cli.test_up import until
 from tests.webhooks.conftest import SECRET, served
 
 GOOD = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}

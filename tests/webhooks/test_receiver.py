@@ -14,14 +14,14 @@ import httpx
 import polars as pl
 import pytest
 
-from pipelines import extract, reconciliation
-from pipelines import lake as lakes
-from pipelines.drain import Drain
-from pipelines.integration import Page
-from pipelines.lake import Log
-from pipelines.spool import Spool
+from pipelines.extraction import report, rounds
+from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake.tables import StreamKey
+from pipelines.sdk.pages import Page
+from pipelines.webhooks.spool import Spool
+from pipelines.webhooks.worker import Worker
+from tests.cli.test_up import free_ports, until
 from tests.conftest import raw_table
-from tests.test_up import free_ports, until
 from tests.webhooks.conftest import SECRET, source
 from tests.webhooks.receiving import configured, receive
 
@@ -48,7 +48,7 @@ def ids(lake, integration="okta", stream="system_log"):
 
 
 def drained(lake, spool, kind="okta", **more):
-    drain = Drain(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
+    drain = Worker(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
     drain.once()
     return drain
 
@@ -71,7 +71,7 @@ def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     rows = raw_table(lake, "okta", "system_log")
     assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
     assert set(rows["via"]) == {"webhook"}
-    events = lakes.scan(lake, "events").collect()
+    events = tables.scan(lake, "events").collect()
     assert sorted(events["seq"]) == [0, 1, 2]
     assert set(events["source_ip"]) == {"192.0.2.1"}
 
@@ -82,10 +82,10 @@ def test_what_was_killed_between_commit_and_removal_changes_nothing_when_drained
     kept = path.read_bytes()
     drained(lake, spool)
     path.write_bytes(kept)
-    version = lakes.position(lake, Log("okta", "system_log")).version
+    version = raw.position(lake, StreamKey("okta", "system_log")).version
     assert drained(lake, spool).idle
     assert ids(lake) == ["id-1", "id-2"]
-    assert lakes.position(lake, Log("okta", "system_log")).version == version
+    assert raw.position(lake, StreamKey("okta", "system_log")).version == version
 
 
 def test_a_damaged_file_is_set_aside_and_holds_nothing_up(lake, spool):
@@ -108,14 +108,14 @@ def test_a_lake_that_cannot_be_written_keeps_deliveries_waiting(lake, spool, tmp
 
 def polled(lake, *numbers):
     """A round of polling that brings these."""
-    this = extract.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
+    this = rounds.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
                          client=None)  # fmt: skip
     bodies = [json.dumps({"uuid": f"id-{n}",
                           "published": (NOW - timedelta(seconds=n % 86400)).isoformat()}).encode()
               for n in numbers]  # fmt: skip
-    asked = extract.Asked(now=NOW, noted_at=NOW)
+    asked = rounds.PendingCoverage(now=NOW, noted_at=NOW)
     page = Page(records=bodies, cursor="next")
-    return extract._land(this, [page], asked, extract.Report(integration="okta", stream="x"))
+    return rounds._land(this, [page], asked, report.Report(integration="okta", stream="x"))
 
 
 def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
@@ -130,7 +130,9 @@ def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
     assert dict(zip(rows["event_id"], rows["via"], strict=True)) == {
         "id-1": "poll", "id-2": "poll", "id-3": "webhook", "id-4": "poll"
     }  # fmt: skip
-    echoes = lakes.echoes(lake, Log("okta", "system_log"), NOW.date() - timedelta(days=2))
+    echoes = reconciliation.second_arrivals(
+        lake, StreamKey("okta", "system_log"), NOW.date() - timedelta(days=2)
+    )
     assert sorted(zip(echoes["event_id"], echoes["way"], strict=True)) == [
         ("id-2", "webhook"), ("id-3", "poll")
     ]  # fmt: skip
@@ -142,12 +144,13 @@ def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
     lines = [b'{"ID":"1","When":%d}' % at, b'{"ID":"2","When":%d}' % (at * 10**9)]
     put(spool, b"\n".join(lines), "cloudflare")
     drained(lake, spool, "cloudflare")
-    this = extract.Round(lake=lake, source=source("cloudflare"),
+    this = rounds.Round(lake=lake, source=source("cloudflare"),
                          stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
     exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
     bodies = [json.dumps({"id": id_, "when": exact}).encode() for id_ in "12"]
-    extract._land(this, [Page(records=bodies, cursor="x")], extract.Asked(now=NOW, noted_at=NOW),
-                  extract.Report(integration="cloudflare", stream="x"))  # fmt: skip
+    pending = rounds.PendingCoverage(now=NOW, noted_at=NOW)
+    pages = [Page(records=bodies, cursor="x")]
+    rounds._land(this, pages, pending, report.Report(integration="cloudflare", stream="x"))
     assert ids(lake, "cloudflare", "audit_logs") == ["1", "2"]
 
 
@@ -155,7 +158,7 @@ def test_a_push_does_not_move_the_position(lake, spool):
     polled(lake, 1)
     put(spool, hook(2))
     drained(lake, spool)
-    assert lakes.position(lake, Log("okta", "system_log")).cursor == "next"
+    assert raw.position(lake, StreamKey("okta", "system_log")).cursor == "next"
 
 
 def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
@@ -169,15 +172,15 @@ def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
     assert found == [2, 2, 1, 1, 1]
     soon = reconciliation.reconcile(lake, source("okta"), stream, datetime.now(UTC))
     assert soon["unconfirmed"].sum() == 0
-    table = lakes.open_table(lake, "reconciliation")
+    table = tables.open_table(lake, "reconciliation")
     reconciliation.reconcile(lake, source("okta"), stream, datetime.now(UTC))
-    assert lakes.open_table(lake, "reconciliation").version() == table.version()
+    assert tables.open_table(lake, "reconciliation").version() == table.version()
 
 
 def test_what_is_no_record_is_kept_among_the_rejected(lake, spool):
     put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
     assert drained(lake, spool).idle
-    rejected = lakes.scan(lake, "rejected").collect()
+    rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
 
 
@@ -235,7 +238,7 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
             time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is what is tried
             os.kill(process.pid, signal.SIGKILL)
     chosen = configured(tmp_path, port)
-    lake, waiting = lakes.configured(chosen), tmp_path / "lake" / "spool" / "okta"
+    lake, waiting = tables.configured(chosen), tmp_path / "lake" / "spool" / "okta"
     with receiving(tmp_path, port) as process:
         until(lambda: all(sender.acknowledged for sender in senders), "something is taken")
         for sender in senders:
@@ -251,6 +254,6 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
     assert acknowledged <= set(rows["event_id"])
     assert rows["event_id"].is_unique().all()
     assert rows["seq"].to_list() == list(range(rows.height))
-    events = lakes.scan(lake, "events").select(pl.col("seq")).collect()["seq"]
+    events = tables.scan(lake, "events").select(pl.col("seq")).collect()["seq"]
     assert sorted(events) == rows["seq"].to_list()
     print(f"{KILLS} kills, {len(acknowledged):,} events acknowledged, {rows.height:,} in the lake")

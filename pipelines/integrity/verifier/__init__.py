@@ -1,1 +1,1 @@
-"""Checks what was signed, and shares no code with what signs."""
+"""Verifies signed logs, and shares no code with the modules that sign them."""

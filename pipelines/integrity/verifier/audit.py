@@ -1,8 +1,8 @@
-"""Checks proofs and evidence packs, with Python 3.11 and nothing else: `python3 audit.py FILE`.
+"""Checks proofs and evidence packs; needs only Python 3.11: `python3 audit.py FILE`.
 
-This file stands alone: it shares no line with the program that signs, so that an error in one is
-found by the other, and a copy of it travels in every evidence pack. Everything it needs is here:
-RFC 6962 (trees), RFC 8032 (Ed25519), https://c2sp.org/signed-note, /tlog-checkpoint, /tlog-proof.
+This file is self-contained: it shares no code with the program that signs, so neither can hide an
+error of the other. Every evidence pack contains a copy of it. It implements RFC 6962 (trees),
+RFC 8032 (Ed25519), https://c2sp.org/signed-note, /tlog-checkpoint and /tlog-proof.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SHOWN = 3
 
 
 class Invalid(Exception):
-    """What was handed in does not prove what it claims to."""
+    """The proof, signature or pack is not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a log has signed: at this size, it has this root."""
+    """The signed state of a log: its size and the root at that size."""
 
     origin: str
     size: int
@@ -51,7 +51,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root_of(hashes: Sequence[bytes]) -> bytes:
-    """The root over neighbours: level by level pairs are joined, an odd one moves up."""
+    """Return the Merkle root over leaf or node hashes."""
     if not hashes:
         return hashlib.sha256(b"").digest()
     level = list(hashes)
@@ -60,14 +60,14 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
             hashlib.sha256(b"\1" + level[i] + level[i + 1]).digest()
             for i in range(0, len(level) - 1, 2)
         ]
-        level = above + level[len(above) * 2 :]
+        level = above + level[len(above) * 2 :]  # an odd last hash moves up unchanged
     return level[0]
 
 
 def included(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root that a leaf and its audit path lead to; RFC 9162, section 2.1.3.2."""
+    """Return the root computed from a leaf and its audit path; RFC 9162, section 2.1.3.2."""
     if not 0 <= index < size:
-        raise Invalid(f"place {index} is not in a log of {size}")
+        raise Invalid(f"index {index} is outside a log of size {size}")
     here, last, found = index, size - 1, leaf
     for sibling in path:
         if last == 0:
@@ -85,24 +85,27 @@ def included(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes
 
 
 def check_consistency(old: Checkpoint, new: Checkpoint, path: Sequence[bytes]) -> None:
-    """Is the log of `old` a beginning of the log of `new`? RFC 9162, section 2.1.4.2."""
+    """Raise Invalid unless the log of `old` is a prefix of that of `new`.
+
+    RFC 9162, section 2.1.4.2.
+    """
     if old.origin != new.origin or old.size > new.size:
-        raise Invalid("the checkpoints are of different logs, or in the wrong order")
+        raise Invalid("the checkpoints belong to different logs or are in the wrong order")
     if old.size in (0, new.size):
         expected = root_of(()) if old.size == 0 else new.root
         if old.root != expected or path:
-            raise Invalid(f"two roots were signed for the size {old.size:,}")
+            raise Invalid(f"two different roots were signed for size {old.size:,}")
         return
     was, now = _both_roots(old, new, list(path))
     if (was, now) != (old.root, new.root):
-        raise Invalid(f"the log of {new.size:,} does not begin with the log of {old.size:,}")
+        raise Invalid(f"the log at size {new.size:,} does not extend the log at size {old.size:,}")
 
 
 def _both_roots(old: Checkpoint, new: Checkpoint, path: list[bytes]) -> tuple[bytes, bytes]:
     here, last = old.size - 1, new.size - 1
     while here & 1:
         here, last = here >> 1, last >> 1
-    if here == 0:
+    if here == 0:  # the old size is a power of two: the proof omits its root
         path.insert(0, old.root)
     if not path:
         raise Invalid("the proof is too short")
@@ -123,16 +126,16 @@ def _both_roots(old: Checkpoint, new: Checkpoint, path: list[bytes]) -> tuple[by
 
 
 def entry(record: Mapping[str, str]) -> bytes:
-    """What the log holds of a record: event_id, time, ingested_at, via, raw."""
+    """Return the log entry of a record with event_id, time, ingested_at, via and raw."""
     if "\n" in record["via"]:
-        raise Invalid("its `via` is none")
+        raise Invalid("`via` contains a newline")
     raw = hashlib.sha256(record["raw"].encode()).hexdigest()
     times = (str(microseconds(record[name])) for name in ("time", "ingested_at"))
     return bounded("\n".join(("auditlake/1", raw, *times, record["via"], record["event_id"])))
 
 
 def bounded(text: str) -> bytes:
-    """An entry has at most 65,535 bytes; of a longer one, the log holds the hash."""
+    """Encode an entry; one longer than 65,535 bytes is replaced by its hash."""
     data = text.encode()
     if len(data) <= 0xFFFF:
         return data
@@ -140,61 +143,63 @@ def bounded(text: str) -> bytes:
 
 
 def microseconds(text: str) -> int:
-    """Since 1970, of a time such as 2026-03-01T12:00:00.000000Z."""
+    """Return a time such as 2026-03-01T12:00:00.000000Z as microseconds since 1970."""
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
-        raise Invalid(f"{text}: a time without a zone")
+        raise Invalid(f"{text}: time without a time zone")
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def read_checkpoint(note: str, keys: Iterable[str]) -> Checkpoint:
-    """The checkpoint in a note. Raises Invalid unless one of the keys has signed it."""
+    """Return the checkpoint in a note. Raises Invalid unless one of the keys has signed it."""
     return _checkpoint(note, tuple(keys))
 
 
+# Cached, since many proofs in a pack share a checkpoint and Ed25519 in pure Python is slow.
 @lru_cache(maxsize=64)
 def _checkpoint(note: str, keys: tuple[str, ...]) -> Checkpoint:
-    """Many proofs of a pack lead to the same checkpoint, and a signature takes a while."""
     return checkpoint_in(*read_note(note, keys))
 
 
 def checkpoint_in(text: str, signer: str = "") -> Checkpoint:
-    """What a text says, whoever has signed it."""
+    """Parse the text of a checkpoint, without checking a signature. Raises Invalid."""
     found = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n", text)
     if not found:
-        raise Invalid("it is not a checkpoint")
+        raise Invalid("not a checkpoint")
     root = base64.b64decode(found[3])
     return Checkpoint(origin=found[1], size=int(found[2]), root=root, signer=signer)
 
 
 def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
-    """(text, name of the signer) of a note. Raises Invalid unless one of the keys has signed it."""
+    """Return (text, signer) of a note. Raises Invalid unless one of the keys has signed it."""
+    # A note's text may contain blank lines; the last one separates the signatures.
     text, blank, signatures = note.rpartition("\n\n")
     if not blank or not signatures.endswith("\n"):
-        raise Invalid("it is not a signed note")
+        raise Invalid("not a signed note")
     text, known, signer = text + "\n", [_key(key) for key in keys], ""
     for line in signatures.splitlines()[:_NOTE_SIGNATURES]:
         found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)", line)
         if not found:
-            raise Invalid("a line of its signatures is none")
+            raise Invalid("malformed signature line")
         blob = base64.b64decode(found[2])
+        # Signatures of unknown keys are skipped; one that claims a known key must be valid.
         for name, number, public in known:
             if (name, number) == (found[1], blob[:4]):
                 if not ed25519(public, text.encode(), blob[4:]):
-                    raise Invalid(f"the signature of {name} is false")
+                    raise Invalid(f"the signature of {name} is invalid")
                 signer = f"{name}+{number.hex()}"
     if not signer:
-        raise Invalid("no key that is known here has signed it")
+        raise Invalid("not signed by any of the given keys")
     return text, signer
 
 
 def _key(vkey: str) -> tuple[str, bytes, bytes]:
-    """(name, id, public key) of a verifier key: name+id+base64(1 || key)."""
+    """Return (name, id, public key) of a verifier key: name+id+base64(1 || key)."""
     found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", vkey.strip())
     public = base64.b64decode(found[3]) if found else b""
     expected = hashlib.sha256(found[1].encode() + b"\n" + public).hexdigest()[:8] if found else ""
     if not found or public[:1] != b"\1" or expected != found[2]:
-        raise Invalid(f"{vkey!r} is not a verifier key: it looks like name+1a2b3c4d+...")
+        raise Invalid(f"{vkey!r} is not a verifier key: expected name+1a2b3c4d+...")
     return found[1], bytes.fromhex(found[2]), public[1:]
 
 
@@ -206,11 +211,15 @@ _Point = tuple[int, int, int, int]
 
 
 def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
-    """Does the signature fit? RFC 8032, section 5.1.7; slow, and free of secrets."""
+    """Return True if the signature is valid; RFC 8032, section 5.1.7.
+
+    Slow, and not constant-time, which is harmless as no secret is involved.
+    """
     if len(signature) != 64 or len(public) != 32:
         return False
     key, commitment = _point(public), _point(signature[:32])
     scalar = int.from_bytes(signature[32:], "little")
+    # Without the bound on the scalar, every signature would have a second valid form.
     if key is None or commitment is None or scalar >= _L:
         return False
     digest = hashlib.sha512(signature[:32] + public + message).digest()
@@ -221,7 +230,7 @@ def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def _point(data: bytes) -> _Point | None:
-    """The point of an encoding; None where there is none, or where it is not the canonical one."""
+    """Decode a point; return None if the encoding is invalid or not canonical."""
     y = int.from_bytes(data, "little")
     sign, y = y >> 255, y & (1 << 255) - 1
     if y >= _P:
@@ -257,23 +266,26 @@ _BASE = _point((4 * pow(5, -1, _P) % _P).to_bytes(32, "little")) or (0, 1, 1, 0)
 
 
 def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
-    """Was this record in the log? The checkpoint that says so, and Invalid where none does."""
+    """Return the checkpoint that covers the record of a proof document.
+
+    Raises Invalid unless the proof holds and one of the keys has signed the checkpoint.
+    """
     head, blank, note = str(document["proof"]).partition("\n\n")
     first, index, *path = head.split("\n")
     if first != "c2sp.org/tlog-proof@v1" or not blank or not index.startswith("index "):
-        raise Invalid("it is not a c2sp.org/tlog-proof@v1")
+        raise Invalid("not a c2sp.org/tlog-proof@v1")
     checkpoint = read_checkpoint(note, keys)
     if not re.search(f"/{re.escape(document['table'].removeprefix('raw/'))}/", checkpoint.origin):
-        raise Invalid(f"the checkpoint is of {checkpoint.origin}, not of {document['table']}")
+        raise Invalid(f"the checkpoint belongs to {checkpoint.origin}, not to {document['table']}")
     siblings = [base64.b64decode(line, validate=True) for line in path]
     leaf = leaf_hash(entry(document["record"]))
     if included(leaf, int(index[6:]), checkpoint.size, siblings) != checkpoint.root:
-        raise Invalid(f"{document['table']}: this record is not at place {index[6:]} of the log")
+        raise Invalid(f"{document['table']}: the record is not at index {index[6:]} of the log")
     return checkpoint
 
 
 def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
-    """Is the old checkpoint's log a beginning of the new one's? The new one."""
+    """Return the new checkpoint of a consistency proof. Raises Invalid if the proof fails."""
     old, new = (read_checkpoint(document[name], keys) for name in ("old", "new"))
     check_consistency(
         old, new, [base64.b64decode(line, validate=True) for line in document["path"]]
@@ -282,31 +294,35 @@ def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint
 
 
 def check_pack(path: str, keys: Sequence[str]) -> list[str]:
-    """What an evidence pack proves, a line each. Raises Invalid at the first thing it does not."""
+    """Return one line per statement that an evidence pack proves.
+
+    Raises Invalid at the first part that is missing, altered or contradictory.
+    """
     with zipfile.ZipFile(path) as pack:
         files = {name: pack.read(name) for name in pack.namelist() if name != "manifest.txt"}
         manifest = pack.read("manifest.txt").decode()
-    said = [*_check_manifest(manifest, files, keys)]
+    proved = [*_check_manifest(manifest, files, keys)]
     proofs = [json.loads(line) for line in files["records.ndjson"].splitlines()]
     heads = [check_proof(proof, keys) for proof in proofs]
     for origin, size in sorted({(head.origin, head.size) for head in heads}):
         count = sum((head.origin, head.size) == (origin, size) for head in heads)
-        said.append(f"{count:,} records are in the log {origin}, as signed at size {size:,}")
+        proved.append(f"{count:,} records are in the log {origin}, as signed at size {size:,}")
     records = {(proof["table"], proof["record"]["event_id"]) for proof in proofs}
     if len(records) != len(proofs):
-        raise Invalid("a record is in the pack twice")
+        raise Invalid("the pack contains a record twice")
     events = [json.loads(line) for line in files["events.ndjson"].splitlines()]
     for event in events:
         if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
             raise Invalid(f"the event {event['event_uid']} has no record in the pack")
-    said.append(f"{len(events):,} events, each of a record in the pack")
+    proved.append(f"{len(events):,} events, each derived from a record in the pack")
     notes = {name: note.decode() for name, note in files.items() if name.startswith(_CHECKPOINTS)}
     for note in notes.values():
         head = read_checkpoint(note, keys)
-        said.append(f"the log {head.origin} had {head.size:,} records")
+        proved.append(f"the log {head.origin} had {head.size:,} records")
     query, rows = json.loads(files["query.json"]), files["coverage.ndjson"].splitlines()
+    # Named <integration>.<stream>.txt: only the first dot separates the two.
     logs = [name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1) for name in notes]
-    return [*said, *_coverage(logs, (query["since"], query["until"]), map(json.loads, rows))]
+    return [*proved, *_coverage(logs, (query["since"], query["until"]), map(json.loads, rows))]
 
 
 def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[str]) -> list[str]:
@@ -314,35 +330,35 @@ def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[st
     title, *lines = text.splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if title != MANIFEST:
-        raise Invalid("its manifest is of something else")
+        raise Invalid("manifest.txt is not that of an evidence pack")
     if changed := [n for n in files if listed.get(n) != hashlib.sha256(files[n]).hexdigest()]:
         raise Invalid(f"{changed[0]} is not as it was signed")
     if missing := sorted(set(listed) - set(files)):
         raise Invalid(f"{missing[0]} is missing")
-    return [f"{len(files)} files are as {signer} has signed them"]
+    return [f"{len(files)} files are as signed by {signer}"]
 
 
 def _coverage(
-    logs: Iterable[str], asked: tuple[str, str], rows: Iterable[Mapping[str, str]]
+    logs: Iterable[str], span: tuple[str, str], rows: Iterable[Mapping[str, str]]
 ) -> list[str]:
-    """Of each log, whether all of the span was asked for and answered; if not, what was not."""
-    since, until = map(datetime.fromisoformat, asked)
-    answered: dict[str, list[tuple[datetime, datetime]]] = {log: [] for log in logs}
+    """Return one line per log: whether the span was fetched completely, and if not, the gaps."""
+    since, until = map(datetime.fromisoformat, span)
+    fetched: dict[str, list[tuple[datetime, datetime]]] = {log: [] for log in logs}
     for row in rows:
-        spans = answered.setdefault(f"{row['integration']}/{row['stream']}", [])
+        spans = fetched.setdefault(f"{row['integration']}/{row['stream']}", [])
         if row["outcome"] == "complete":
             first, last = (datetime.fromisoformat(row[end]) for end in ("since", "until"))
             spans.append((first, last))
     return [
-        f"coverage of {log}: {_share(list(_missing(since, until, spans)))}"
-        for log, spans in sorted(answered.items())
+        f"coverage of {log}: {_summary(list(_missing(since, until, spans)))}"
+        for log, spans in sorted(fetched.items())
     ]
 
 
 def _missing(
     since: datetime, until: datetime, spans: Iterable[tuple[datetime, datetime]]
 ) -> Iterator[tuple[datetime, datetime]]:
-    """What of a time lies in none of these spans."""
+    """Yield the parts of [since, until) that none of the spans cover."""
     for first, last in sorted(spans):
         if first > since and since < until:
             yield since, min(first, until)
@@ -351,17 +367,17 @@ def _missing(
         yield since, until
 
 
-def _share(missing: Sequence[tuple[datetime, datetime]]) -> str:
+def _summary(missing: Sequence[tuple[datetime, datetime]]) -> str:
     if not missing:
-        return "all of the time in question was asked for and answered"
+        return "complete, the whole time range was fetched"
     moment = "%Y-%m-%d %H:%M:%S"
     spans = ", ".join(f"{a:{moment}} to {b:{moment}}" for a, b in missing[:_SHOWN])
     more = f" and {len(missing) - _SHOWN} more spans" if len(missing) > _SHOWN else ""
-    return f"NOT KNOWN: {spans}{more} UTC; see coverage.ndjson"
+    return f"GAPS: {spans}{more} UTC; see coverage.ndjson"
 
 
 def check_file(path: str, keys: Sequence[str]) -> list[str]:
-    """What a file proves, a line each."""
+    """Return one line per statement that a proof or pack proves. Raises Invalid if it fails."""
     if zipfile.is_zipfile(path):
         return check_pack(path, keys)
     document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -369,17 +385,17 @@ def check_file(path: str, keys: Sequence[str]) -> list[str]:
         head = check_growth(document, keys)
         return [f"{head.origin} has only grown, up to {head.size:,} records"]
     if document.get("what") != PROOF:
-        raise Invalid("it is neither a proof nor an evidence pack")
+        raise Invalid("neither a proof nor an evidence pack")
     head, record = check_proof(document, keys), document["record"]
     return [
-        f"{document['table']} {record['event_id']} of {record['time']} was in the log {head.origin}"
-        f" when it had {head.size:,} records",
+        f"{document['table']} {record['event_id']} of {record['time']} is in the log {head.origin}"
+        f" as signed at size {head.size:,}",
         f"signed by {head.signer}",
     ]
 
 
 def keys_in(path: str) -> list[str]:
-    """The keys a file brings along; they prove nothing unless compared with the published ones."""
+    """Return the keys inside a pack; they prove nothing unless compared with the published ones."""
     if not zipfile.is_zipfile(path):
         return []
     with zipfile.ZipFile(path) as pack:
@@ -390,17 +406,17 @@ def main() -> int:
     itself = sys.argv[0] if zipfile.is_zipfile(sys.argv[0]) else None
     options = argparse.ArgumentParser(description="Check an auditlake proof or evidence pack.")
     options.add_argument("file", nargs="?" if itself else None, default=itself)
-    options.add_argument("--key", action="append", help="the public key, as it was published")
+    options.add_argument("--key", action="append", help="the public key, as published")
     given = options.parse_args()
     keys = given.key or keys_in(given.file)
     try:
         for line in check_file(given.file, keys):
             print(f"ok    {line}")
     except (Invalid, KeyError, ValueError, zipfile.BadZipFile) as error:
-        print(f"FALSE {given.file}: {error}")
+        print(f"FAILED {given.file}: {error}")
         return 1
     if not given.key:
-        print("Compare this key with the one that was published, or give that one as --key:")
+        print("Compare this key with the published one, or pass that with --key:")
         print("\n".join(keys))
     return 0
 

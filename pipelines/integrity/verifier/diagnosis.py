@@ -1,7 +1,7 @@
-"""Where rows and signed tree part, and what was done to the row: told from the tiles.
+"""Locates the first row that differs from the signed tree, and determines how it was altered.
 
-The tiles say what every leaf was; they are believed only if they lead to the signed root. Where an
-attacker changed them too, the former checkpoints still bound the place.
+The tiles contain every signed leaf, but are used only if they lead to the signed root. If they were
+altered too, earlier checkpoints still narrow the change down to a range of rows.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
-from pipelines.integrity.verifier.shelf import HASH, WIDTH, Shelf, bundle, leaf_tiles, tile
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, bundle, leaf_tiles, tile
 from pipelines.integrity.verifier.tree import Board, Tree
 
 _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")
 
 Now = Callable[[int], list[str]]
-"""The fields of a row as it is now, in the same order."""
+"""Returns the current fields of a row, in the order of `_FIELDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,17 +36,17 @@ class Cause:
 
 
 def cause(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str], now: Now) -> Cause:
-    """What was done to the first row that is not as signed."""
+    """Return the first row that differs from the signed one, and how it was altered."""
     signed = b"".join(leaf_tiles(shelf, head.size))
     if len(signed) != head.size * HASH or _root(signed) != head.root:
-        return _between(shelf, head, tree, keys)
+        return _narrow_down(shelf, head, tree, keys)
     first = tree.board.start * HASH
     seq = _first_difference(bytes(tree.board.hashes), signed[first:]) + tree.board.start
-    return _named(seq, tree.board, signed, entry_of(shelf, head.size, seq), now)
+    return _classify(seq, tree.board, signed, entry_of(shelf, head.size, seq), now)
 
 
 def entry_of(shelf: Shelf, size: int, seq: int) -> list[str]:
-    """The fields of what was signed as row `seq`; none where its bundle is gone or damaged."""
+    """Return the fields signed as row `seq`; empty if its bundle is missing or damaged."""
     index, at = divmod(seq, WIDTH)
     entries = bundle(shelf, size, index)
     leaf = tile(shelf, 0, index, min(WIDTH, size - index * WIDTH))[at * HASH : (at + 1) * HASH]
@@ -56,49 +56,54 @@ def entry_of(shelf: Shelf, size: int, seq: int) -> list[str]:
     return fields[1:] if len(fields) == len(_FIELDS) + 1 else []
 
 
-def _named(seq: int, board: Board, signed: bytes, fields: list[str], now: Now) -> Cause:
+def _classify(seq: int, board: Board, signed: bytes, fields: list[str], now: Now) -> Cause:
     ours, theirs = board.leaf(seq), signed[seq * HASH : (seq + 1) * HASH]
-    stands, went = _place(signed, ours), _place(bytes(board.hashes), theirs)
-    went = None if went is None else went + board.start
+    # `was`: where the row now at seq was signed; `now_at`: where the row signed as seq is now.
+    was, now_at = _find(signed, ours), _find(bytes(board.hashes), theirs)
+    now_at = None if now_at is None else now_at + board.start
     who = f"row {seq:,} (event_id {fields[-1]})" if fields else f"row {seq:,}"
-    if stands is None and went is None:
-        kind, what = "changed", f"{who}: {_changed(fields, now(seq))} not as signed"
-    elif stands is None:
-        kind, what = "inserted", f"row {seq:,} was never signed; the signed one is row {went:,} now"
-    elif went is None:
-        kind, what = "deleted", f"{who} was deleted, and what stands there was row {stands:,}"
-    elif stands < seq:
-        kind, what = "duplicated", f"row {seq:,} is a copy of row {stands:,}, slipped in"
+    if was is None and now_at is None:
+        kind, detail = "changed", f"{who}: {_changed_fields(fields, now(seq))} not as signed"
+    elif was is None:
+        kind, detail = "inserted", f"row {seq:,} was never signed; the signed row is now {now_at:,}"
+    elif now_at is None:
+        kind, detail = "deleted", f"{who} was deleted; the row now in its place was row {was:,}"
+    elif was < seq:
+        kind, detail = "duplicated", f"row {seq:,} is an inserted copy of row {was:,}"
     else:
-        kind, what = "reordered", f"row {seq:,} was signed as row {stands:,}, and is {went:,} now"
-    return Cause(seq=seq, kind=kind, detail=what)
+        kind, detail = (
+            "reordered",
+            f"row {seq:,} was signed as row {was:,}; signed row {seq:,} is now {now_at:,}",
+        )
+    return Cause(seq=seq, kind=kind, detail=detail)
 
 
-def _changed(signed: list[str], present: list[str]) -> str:
+def _changed_fields(signed: list[str], present: list[str]) -> str:
     if not signed:
         return "is"
     pairs = zip(_FIELDS, signed, present, strict=True)
     return ", ".join(name for name, one, other in pairs if one != other) + " is"
 
 
-def _between(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str]) -> Cause:
-    """The tiles are not to be believed: between which former checkpoints do the rows part?"""
+def _narrow_down(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str]) -> Cause:
+    """Without usable tiles, find the two earlier checkpoints between which the rows differ."""
     first, until, notes = tree.board.start, head.size, _history(shelf, head, tree.board.start)
+    # Bisection: rows that match a checkpoint match all earlier ones.
     while notes:
         middle = len(notes) // 2
         former, note = notes[middle]
-        if not _signed(note, keys):
+        if not _is_signed(note, keys):
             del notes[middle]
         elif tree.root(former.size) == former.root:
             first, notes = former.size, notes[middle + 1 :]
         else:
             until, notes = former.size, notes[:middle]
-    detail = f"a row from {first:,} to {until - 1:,}; the tiles, which tell which, are altered too"
+    detail = f"a row between {first:,} and {until - 1:,}; altered tiles prevent locating it"
     return Cause(seq=first, kind="changed", detail=detail)
 
 
 def _history(shelf: Shelf, head: Checkpoint, first: int) -> list[tuple[Checkpoint, str]]:
-    """The checkpoints before `head`, smallest first; their signatures are still to be checked."""
+    """Return the checkpoints before `head` by size; their signatures are not checked yet."""
     found = {}
     for note in history(shelf):
         with suppress(Invalid):
@@ -109,7 +114,7 @@ def _history(shelf: Shelf, head: Checkpoint, first: int) -> list[tuple[Checkpoin
 
 
 def history(shelf: Shelf) -> list[str]:
-    """The notes of all checkpoints, as the lake holds them."""
+    """Return the notes of all checkpoints in the history of the log."""
     notes = []
     for file in shelf.files("history"):
         for line in (shelf.read(file) or b"").splitlines():
@@ -118,7 +123,7 @@ def history(shelf: Shelf) -> list[str]:
     return notes
 
 
-def _signed(note: str, keys: Sequence[str]) -> bool:
+def _is_signed(note: str, keys: Sequence[str]) -> bool:
     try:
         read_checkpoint(note, keys)
     except Invalid:
@@ -138,9 +143,9 @@ def _first_difference(ours: bytes, theirs: bytes) -> int:
     return next(at for at in leaves if ours[at : at + HASH] != theirs[at : at + HASH]) // HASH
 
 
-def _place(leaves: bytes, leaf: bytes) -> int | None:
-    """Where a leaf stands among others."""
+def _find(leaves: bytes, leaf: bytes) -> int | None:
+    """Return the index of `leaf` in concatenated hashes, or None."""
     at = leaves.find(leaf)
-    while at >= 0 and at % HASH:
+    while at >= 0 and at % HASH:  # skip matches that span two hashes
         at = leaves.find(leaf, at + 1)
     return None if at < 0 else at // HASH

@@ -1,6 +1,6 @@
-"""Reads data files and says what each row's leaf should be; runs in processes of its own.
+"""Computes the leaf hash of each row from the data files; runs in worker processes.
 
-Every file of the table is read whole, never through statistics, so a row cannot hide behind them.
+A full run reads every file whole and ignores its statistics, since forged ones could hide a row.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from datetime import date
 
 import polars as pl
 
-from pipelines import normalise, registry
+from pipelines import registry
 from pipelines.integrity.verifier.audit import bounded, root_of
-from pipelines.integrity.verifier.shelf import HASH, WIDTH
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH
+from pipelines.mapping import normalise
 
 _COLUMNS = {
     "seq": pl.Int64(),
@@ -30,7 +31,7 @@ _DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Some files of one day of one table."""
+    """Files of one day of one table, to be read by a worker."""
 
     table: str
     files: Sequence[str]
@@ -39,17 +40,17 @@ class Task:
     options: Mapping[str, str] | None
     day: date
     events: Sequence[str] | None
-    """The day's files of `events`; None: they are not to be compared."""
+    """The day's files of `events`; None: do not compare events."""
     kind: str
     first: int
-    """Rows before this one were verified already."""
+    """Skip rows before this one; they were verified earlier."""
     derived: int
-    """Up to this row, events are there."""
+    """Rows before this one have their events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd:
-    """What is wrong with a row by itself, whatever was signed."""
+    """An inconsistency found in the data files alone, without the signed tree."""
 
     seq: int | None
     kind: str
@@ -58,7 +59,7 @@ class Odd:
 
 @dataclass(slots=True, kw_only=True)
 class Leaves:
-    """The leaves of some rows: their places, ascending, and their hashes one after the other."""
+    """The leaves of some rows: their seqs, ascending, and their concatenated hashes."""
 
     seqs: Sequence[int] | range
     hashes: bytes
@@ -68,6 +69,7 @@ class Leaves:
 
 
 def leaves(task: Task) -> Leaves:
+    """Return the leaves of all rows in the task's files, with any inconsistencies found."""
     frame, odd = _read(task)
     digests = [hashlib.sha256(raw).hexdigest() for raw in frame["raw"].cast(pl.Binary)]
     odd += _odd_rows(frame.with_columns(digest=pl.Series(digests, dtype=pl.String)), task.day)
@@ -79,7 +81,7 @@ def leaves(task: Task) -> Leaves:
 
 
 def subtree(hashes: bytes) -> list[bytes]:
-    """The roots of each 256 leaves, as the tiles of level 1 hold them."""
+    """Return the root of every 256 leaves, as stored in the tiles of level 1."""
     return [
         root_of(
             [hashes[i : i + HASH] for i in range(at, min(at + WIDTH * HASH, len(hashes)), HASH)]
@@ -89,17 +91,17 @@ def subtree(hashes: bytes) -> list[bytes]:
 
 
 def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
-    """The rows in the order of seq; a file that cannot be read is odd, and its rows are not."""
+    """Return the rows by seq, and an Odd for each unreadable file, whose rows are then missing."""
     frames, odd = [], []
     for file in task.files:
         try:
             frames.append(_file(file, task.options, task.first))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            said = " ".join(str(error).split())[:120]
-            odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {said}"))
+            reason = " ".join(str(error).split())[:120]
+            odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {reason}"))
     rows = pl.concat(frames) if frames else pl.DataFrame(schema=_COLUMNS)
     if rows.null_count().sum_horizontal().item():
-        odd.append(Odd(seq=None, kind="changed", detail=f"empty values in rows of {task.day}"))
+        odd.append(Odd(seq=None, kind="changed", detail=f"rows of {task.day} contain nulls"))
         rows = rows.drop_nulls()
     return rows.sort("seq"), odd
 
@@ -107,11 +109,13 @@ def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
 def _file(file: str, options: Mapping[str, str] | None, first: int) -> pl.DataFrame:
     found = pl.scan_parquet(file, storage_options=dict(options) if options else None)
     rows = found.select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
+    # Null and negative seqs are kept: they are never valid, so they have to be reported.
     new = pl.col("seq").is_null() | (pl.col("seq") >= first) | (pl.col("seq") < 0)
     return (rows.filter(new) if first else rows).collect()
 
 
 def _hashes(frame: pl.DataFrame, digests: Sequence[str]) -> bytes:
+    # Local names: this loop runs once per row.
     sha256, made = hashlib.sha256, []
     times, arrivals = (frame[name].to_physical().to_list() for name in ("time", "ingested_at"))
     columns = zip(digests, times, arrivals, frame["via"], frame["event_id"], strict=True)
@@ -122,18 +126,18 @@ def _hashes(frame: pl.DataFrame, digests: Sequence[str]) -> bytes:
 
 
 def _compact(seqs: list[int]) -> list[int] | range:
-    """A range where there is no gap, which is nearly always."""
+    """Return a range if the seqs have no gap, which is nearly always so."""
     if seqs and len(seqs) == seqs[-1] - seqs[0] + 1 and len(set(seqs)) == len(seqs):
         return range(seqs[0], seqs[-1] + 1)
     return seqs
 
 
 def _odd_rows(frame: pl.DataFrame, day: date) -> list[Odd]:
-    """Rows that contradict themselves; the first of each sort."""
+    """Return the first row of each kind of contradiction within a row."""
     checks = {
-        "raw does not fit its raw_sha256": pl.col("digest") != pl.col("raw_sha256"),
-        "its date is not that of its time": pl.col("time").dt.date() != day,
-        "its `via` is none": pl.col("via").str.contains("\n", literal=True),
+        "raw_sha256 is not the hash of raw": pl.col("digest") != pl.col("raw_sha256"),
+        "date is not the date of time": pl.col("time").dt.date() != day,
+        "via contains a newline": pl.col("via").str.contains("\n", literal=True),
     }
     if frame.is_empty():
         return []
@@ -146,15 +150,18 @@ def _odd_rows(frame: pl.DataFrame, day: date) -> list[Odd]:
 
 
 def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
-    """Are the events what the mapping makes of these rows? An older mapping's are not re-made."""
+    """Compare stored events with those the current mapping derives from these rows.
+
+    Of events made by an older mapping version, only the columns taken from the row are compared.
+    """
     raw = raw.filter(pl.col("seq") < task.derived)
     if raw.is_empty():
         return
     try:
         expected, stored = _expected(task, raw), _stored(task, raw)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        said = " ".join(str(error).split())[:120]
-        found.odd.append(Odd(seq=None, kind="events", detail=f"events of {task.day}: {said}"))
+        reason = " ".join(str(error).split())[:120]
+        found.odd.append(Odd(seq=None, kind="events", detail=f"events of {task.day}: {reason}"))
         return
     found.events = stored.height
     for names in _comparable(expected, stored):
@@ -197,7 +204,10 @@ def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def _comparable(expected: pl.DataFrame, stored: pl.DataFrame) -> list[list[str]]:
-    """The columns to be compared: who and when first, since they name what differs best."""
+    """Return the groups of columns to compare, the identifying ones first.
+
+    A difference in event_uid or seq explains differences in all other columns.
+    """
     versions = set(stored["mapping_version"]) if "mapping_version" in stored.columns else set()
     same_mapping = versions == set(expected["mapping_version"])
     common = [name for name in expected.columns if name in stored.columns and name != "date"]
@@ -212,20 +222,22 @@ def _first_difference(expected: pl.DataFrame, stored: pl.DataFrame, names: list[
             differs = expected[name].ne_missing(stored[name])
             if differs.any():
                 row = stored.row(differs.arg_true()[0], named=True)
-                detail = f"events: {row['event_uid']}: {name} is not what raw gives"
+                detail = (
+                    f"events: {row['event_uid']}: {name} differs from the value derived from raw"
+                )
                 return Odd(seq=row["seq"], kind="events", detail=detail)
     lost = expected.join(stored, on="event_uid", how="anti")
     extra = stored.join(expected, on="event_uid", how="anti")
-    rows, what = (lost, "is missing") if lost.height else (extra, "comes from no row of raw")
+    rows, problem = (lost, "is missing") if lost.height else (extra, "comes from no row of raw")
     if rows.is_empty():
         rows = pl.concat([expected.select("event_uid", "seq"), stored.select("event_uid", "seq")])
-        rows, what = rows.filter(pl.len().over("event_uid", "seq") != 2), "is not there once"
+        rows, problem = rows.filter(pl.len().over("event_uid", "seq") != 2), "is not there once"
     row = rows.sort("seq").row(0, named=True)
-    return Odd(seq=row["seq"], kind="events", detail=f"events: {row['event_uid']} {what}")
+    return Odd(seq=row["seq"], kind="events", detail=f"events: {row['event_uid']} {problem}")
 
 
 def fields(frame: pl.DataFrame) -> list[str]:
-    """What a row's leaf is made of, a text each: raw's digest, time, ingested_at, via, event_id."""
+    """Return the parts of a row's leaf as text: digest of raw, time, ingested_at, via, event_id."""
     row = frame.with_columns(
         pl.col("time", "ingested_at").dt.epoch("us"),
     ).row(0, named=True)

@@ -1,4 +1,4 @@
-"""All leaves of a log as its rows give them, and the root of the log at any size."""
+"""The leaves of a log, computed from its rows, and the root of the log at any size."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.integrity.verifier.audit import node_hash, root_of
-from pipelines.integrity.verifier.shelf import HASH, WIDTH
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH
 
 Span = tuple[int, int]
-"""(first, until): rows from `first` up to, not including, `until`."""
+"""(first, until): rows from `first` up to but not including `until`."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Board:
-    """The places from `start` up to `size`, to be filled with leaves in any order."""
+    """Leaf hashes of the rows [start, size), filled in any order."""
 
     start: int
     size: int
     hashes: bytearray = field(init=False)
     taken: bytearray = field(init=False)
+    """One byte per row: 1 if a row with this seq was read."""
     twice: list[int] = field(default_factory=list)
+    """Each seq read again, once per extra row."""
     beyond: list[int] = field(default_factory=list)
-    """Rows with a place that no checkpoint speaks of."""
+    """Each seq outside [0, size), which no checkpoint covers."""
 
     def __post_init__(self) -> None:
         self.hashes = bytearray((self.size - self.start) * HASH)
@@ -30,6 +32,7 @@ class Board:
 
     def put(self, seqs: Sequence[int], hashes: bytes) -> None:
         first, until = seqs[0] - self.start, seqs[-1] - self.start + 1
+        # Nearly every batch is a gapless range: one slice copy instead of a loop over rows.
         dense = isinstance(seqs, range) and first >= 0 and until <= self.size - self.start
         if dense and not any(self.taken[first:until]):
             self.hashes[first * HASH : until * HASH] = hashes
@@ -53,11 +56,12 @@ class Board:
         return bytes(self.hashes[at : at + HASH])
 
     def fill(self, seq: int, leaf: bytes) -> None:
-        """A leaf whose row is gone."""
+        """Set the leaf of a missing row without marking the row as read."""
         at = (seq - self.start) * HASH
         self.hashes[at : at + HASH] = leaf.ljust(HASH, b"\0")
 
     def gaps(self) -> Iterator[Span]:
+        """Yield the spans of rows that were not read, ascending."""
         at = self.taken.find(0)
         while at >= 0:
             until = self.taken.find(1, at)
@@ -68,19 +72,21 @@ class Board:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """Roots of the leaves of a board, and of what was verified before it."""
+    """A Merkle tree over the leaves of a board and the rows verified before it."""
 
     board: Board
     blocks: Sequence[bytes]
-    """The root of each 256 leaves from the board's start; the last may span fewer."""
+    """The root of every 256 leaves from the board's start; the last may cover fewer."""
     before: Mapping[Span, bytes]
-    """The perfect subtrees over what lies before the board."""
+    """The perfect subtrees over the rows before the board."""
     _known: dict[Span, bytes] = field(default_factory=dict)
 
     def root(self, size: int) -> bytes:
+        """Return the root over the first `size` leaves."""
         return self.over(0, size) if size else root_of(())
 
     def over(self, first: int, until: int) -> bytes:
+        """Return the hash of the subtree over leaves [first, until)."""
         if (first, until) not in self._known:
             self._known[first, until] = self._over(first, until)
         return self._known[first, until]
@@ -95,11 +101,12 @@ class Tree:
         if width < WIDTH:
             leaves = (self.board.leaf(seq) for seq in range(first, until))
             return root_of(list(leaves))
+        # RFC 6962 splits at the largest power of two below the width.
         middle = first + (1 << (width - 1).bit_length() - 1)
         return node_hash(self.over(first, middle), self.over(middle, until))
 
     def peaks(self, size: int) -> dict[Span, bytes]:
-        """The perfect subtrees that make up the first `size` leaves."""
+        """Return the perfect subtrees that make up the first `size` leaves."""
         found, first = {}, 0
         for bit in reversed(range(size.bit_length())):
             if size >> bit & 1:
@@ -109,7 +116,7 @@ class Tree:
 
 
 def minus(gaps: Iterable[Span], allowed: Sequence[Span]) -> list[Span]:
-    """What of `gaps` is not `allowed`; both ascending and without overlap."""
+    """Return the parts of `gaps` outside `allowed`; both must be ascending and not overlap."""
     left: list[Span] = []
     for first, until in gaps:
         at = first

@@ -1,0 +1,238 @@
+"""Exact counts over one version of `events`, from rollups where possible.
+
+Data files that lie within a query's range are summed from the table `rollups`; the others, above
+all today's, are counted. For a query that rollups cannot answer, such as a text search, one scan of
+the events counts everything that a page shows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from dashboard import fields, queries, search
+from dashboard.queries import Query
+from dashboard.search import Word
+from pipelines.lake import rollup
+
+_SHOWN = ("what", "who", "where")
+"""The parts of `rollups` that Explore needs, whichever panels are open."""
+_SHORT = timedelta(days=3)
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
+_QUARTER = timedelta(minutes=15)
+"""In every time zone, days and hours begin on a quarter of an hour."""
+_MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+# Searches whose scans stay cached; the panels of a page share one.
+_REMEMBERED = 4
+_PORTION = timedelta(days=60)
+_READINGS = 8
+"""Scans per query, at most; more of them would cost more than their cheaper conditions save."""
+_ByFile = Mapping[int, frozenset[str]]
+"""Per number of a data file, names of columns or fields."""
+_Key = tuple[frozenset[str], ...]
+
+Read = Callable[[Sequence[str]], pl.LazyFrame]
+"""Return the events in these data files of `events`."""
+
+
+class Counts:
+    """Counts over the data files `files`: path, date, file, since, until and held.
+
+    The last four come from the part "files" of `rollups`, null for files not rolled up yet.
+    """
+
+    def __init__(
+        self, files: pl.DataFrame, read: Read, rollups: pl.LazyFrame, known: Collection[int]
+    ) -> None:
+        self._files = files
+        self._read = read
+        self._rollups = rollups
+        self._known = known
+        self._tally = functools.lru_cache(maxsize=_REMEMBERED)(self._count)
+
+    def rows(self, query: Query, *columns: str, tick: timedelta = _SECOND) -> pl.LazyFrame:
+        """Return date, `columns` and `n`, the number of events; a combination may occur repeatedly.
+
+        `time`, if among the columns, is exact to within the same `tick`.
+        """
+        # Ticks of whole days, always of UTC, need no `time`: midnight of the date will do.
+        if "time" in columns and not tick % _DAY:
+            others = tuple(name for name in columns if name != "time")
+            rows = self._rows(query, others, tick).with_columns(time=_MIDNIGHT)
+        else:
+            rows = self._rows(query, columns, tick)
+        return rows.select("date", *columns, "n")
+
+    def sums(self, query: Query, value: pl.Expr, *columns: str) -> pl.LazyFrame:
+        """Return (value, n), where `value` is an expression over `columns`.
+
+        A value may occur repeatedly: portions of time are summed one by one, since all at once
+        would take gigabytes of memory.
+        """
+        # Only rollups come in portions: a scan is cached for the whole range.
+        portions = _portions(query) if _answering(query, columns) else [(query.since, query.until)]
+        sums = [
+            self.rows(replace(query, since=since, until=until), *columns)
+            .group_by(value=value)
+            .agg(pl.col("n").sum())
+            .collect(engine="streaming")
+            for since, until in portions
+        ]
+        return pl.concat(sums).lazy()
+
+    def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
+        """Return the events of `query`, only those of `days` if given."""
+        files, plain = self._candidates(query)
+        if days is not None:
+            files = files.filter(pl.col("date").is_in(days))
+        terms = search.parse(query.text)
+        lacking = {word: self._nowhere(word, query) for word in search.free(terms)}
+        read = []
+        # Files with the same shortcuts share a scan; those that cannot match are not opened.
+        for (plainly, *rest), paths in _grouped(files, [plain, *lacking.values()]).items():
+            nowhere = dict(zip(lacking, rest, strict=True))
+            if not search.in_vain(terms, nowhere):
+                conditions = [
+                    *queries.kept(query.filters, plainly),
+                    *search.expressions(terms, nowhere),
+                ]
+                read.append(queries.matching(self._read(paths), query, conditions))
+        return pl.concat(read) if read else self._read([])
+
+    def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
+        exact = "time" in columns
+        part = _answering(query, columns)
+        # Rollups have `time` by the hour: they serve whole hours of UTC, not every zone's.
+        if part and (not exact or not tick % rollup.GRAIN):
+            return self._from_rollups(query, part)
+        part = rollup.part_of(columns or ("time",))
+        if part and (not exact or not tick % _grain(query)):
+            # One cached scan for this panel and all others that rollups cannot serve.
+            others = tuple(name for name in _SHOWN if not _answering(query, rollup.PARTS[name]))
+            return self._tally(query, others if part in others else (part,))[part].lazy()
+        return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
+
+    def _from_rollups(self, query: Query, part: str) -> pl.LazyFrame:
+        files = self._files.filter(queries.dated(query))
+        whole = files.filter(_inside(query))
+        # Files that reach beyond the range, or are not rolled up yet, are counted event by event.
+        rest = files.join(whole, on="path", how="anti")["path"].to_list()
+        columns = ["date", *rollup.PARTS.get(part, ()), "n"]
+        rows = [self._of(part, whole["file"].to_list()).filter(*queries.kept(query.filters))]
+        if rest:
+            events = queries.matching(self._read(rest), query)
+            rows.append(events.with_columns(n=pl.lit(1, pl.Int64)))
+        return pl.concat(some.select(columns) for some in rows)
+
+    def _of(self, part: str, files: list[int]) -> pl.LazyFrame:
+        """Return the rows of `part` that belong to these files."""
+        rows = self._rollups.filter(pl.col("part") == part)
+        if not files:
+            return rows.filter(pl.lit(False))
+        # A range of numbers prunes better than a list, which only has to exclude others within it.
+        first, last = min(files), max(files)
+        rows = rows.filter(pl.col("file").is_between(first, last))
+        every = sum(first <= file <= last for file in self._known) == len(files)
+        return rows if every else rows.filter(pl.col("file").is_in(files))
+
+    def _count(self, query: Query, parts: tuple[str, ...]) -> dict[str, pl.DataFrame]:
+        """Return these parts over the query's events alone, from one scan of them."""
+        events = self.events(query)
+        read = [rollup.counted(events, part, grain=_grain(query)) for part in parts]
+        return dict(zip(parts, pl.collect_all(read, engine="streaming"), strict=True))
+
+    def _candidates(self, query: Query) -> tuple[pl.DataFrame, _ByFile]:
+        """Return the files of the query's days that may match, and per file its plain fields.
+
+        A field such as `actor` is the first non-empty of several columns. It is plain in a file
+        where every wanted value is in the first of them, so that a filter reads no other.
+        """
+        files = self._files.filter(queries.dated(query))
+        plain: dict[int, frozenset[str]] = {}
+        for field in sorted({wanted.field for wanted in query.filters if not wanted.negated}):
+            part = rollup.part_of(fields.columns(field))
+            if part:
+                found = self._with(query, field, part)
+                # A file that is not rolled up yet may contain anything.
+                unknown = pl.col("file").is_null()
+                files = files.filter(unknown | pl.col("file").is_in(list(found)))
+                for file, first in found.items():
+                    if first:
+                        plain[file] = plain.get(file, frozenset()) | {field}
+        return files, plain
+
+    def _with(self, query: Query, field: str, part: str) -> dict[int, bool]:
+        """Return the files with wanted values of `field`: are all of them in its first column?"""
+        wanted = [one for one in query.filters if one.field == field and not one.negated]
+        first = pl.col(fields.columns(field)[0]).is_in([one.value for one in wanted if one.value])
+        rows = self._rollups.filter(pl.col("part") == part, queries.dated(query))
+        found = (
+            rows.filter(*queries.kept(wanted))
+            .group_by("file")
+            # Null or another text there: the value came from a later column.
+            .agg(first.fill_null(False).all().alias("first"))
+        )
+        return dict(found.collect(engine="streaming").iter_rows())
+
+    def _nowhere(self, word: Word, query: Query) -> _ByFile:
+        """Return per file the columns that cannot contain `word`, by their sets of trigrams."""
+        # Wildcards, short words and non-ASCII text have no trigrams: nothing can be ruled out.
+        grams = () if "*" in word.text and not word.quoted else sorted(rollup.grams(word.text))
+        if not grams:
+            return {}
+        # A column with too many trigrams has null, which rules nothing out.
+        lacking = pl.any_horizontal(
+            pl.col("grams").str.contains(gram, literal=True).not_() for gram in grams
+        )
+        rows = self._rollups.filter(pl.col("part") == rollup.TEXTS, queries.dated(query))
+        found = rows.filter(lacking).group_by("file").agg("field").collect(engine="streaming")
+        return {file: frozenset(names) for file, names in found.iter_rows()}
+
+
+def _grouped(files: pl.DataFrame, known: Sequence[_ByFile]) -> dict[_Key, list[str]]:
+    """Group the paths of files by what is known of each; the smallest groups are merged."""
+    groups: dict[_Key, list[str]] = {}
+    for path, file in files.select("path", "file").iter_rows():
+        key = tuple(one.get(file, frozenset()) for one in known)
+        groups.setdefault(key, []).append(path)
+    many = sorted(groups, key=lambda key: len(groups[key]), reverse=True)
+    rare = many[_READINGS - 1 :] if len(many) > _READINGS else []
+    if rare:
+        # Only knowledge common to all of the merged files holds for each of them.
+        shared = tuple(frozenset.intersection(*sets) for sets in zip(*rare, strict=True))
+        paths = [path for key in rare for path in groups.pop(key)]
+        groups.setdefault(shared, []).extend(paths)
+    return groups
+
+
+def _portions(query: Query) -> Iterator[tuple[datetime, datetime]]:
+    """Split the query's range at midnights: a data file never spans two days."""
+    since = query.since
+    while since < query.until:
+        midnight = (since + _PORTION).replace(hour=0, minute=0, second=0, microsecond=0)
+        until = min(max(midnight, since + _SECOND), query.until)
+        yield since, until
+        since = until
+
+
+def _answering(query: Query, columns: Collection[str]) -> str | None:
+    """Return the part of `rollups` with `columns` and those of the query's filters, if any."""
+    if query.text:
+        return None
+    filtered = (fields.columns(wanted.field) for wanted in query.filters)
+    return rollup.part_of({*columns}.union(*filtered))
+
+
+def _inside(query: Query) -> pl.Expr:
+    """Select the files whose events all lie in the query's range."""
+    inside = (pl.col("since") >= query.since) & (pl.col("until") < query.until)
+    # Files that are not rolled up have no bounds: null, which counts as no.
+    return (inside & (pl.col("held") < query.held) if query.held else inside).fill_null(False)
+
+
+def _grain(query: Query) -> timedelta:
+    return _SECOND if query.until - query.since <= _SHORT else _QUARTER

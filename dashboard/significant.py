@@ -1,0 +1,136 @@
+"""Outliers: values that are much more frequent in a selection than in its baseline.
+
+Ordered by share, they describe the bulk of a selection; ordered by lift, its values that are rare
+elsewhere, such as the one account taken over among many that were attacked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from dashboard import fields, queries
+from dashboard.queries import Query
+
+FIELDS = (
+    "source_ip",
+    "country",
+    "city",
+    "actor",
+    "actor_type",
+    "action",
+    "outcome",
+    "outcome_reason",
+    "integration",
+    "target",
+    "user_agent",
+    "severity",
+)
+ORDERS = {"share": "By share", "lift": "By lift"}
+_MOST = 20
+_OF_A_FIELD = 4
+_FEW = 5  # events; the lift of a rarer value is noise
+_MORE = 0.03  # the gain in share, or
+_LIFT = 3.0  # the lift that makes a value an outlier
+_BEFORE = timedelta(days=7)
+
+
+def baseline(query: Query) -> Query:
+    """Return the same range without filters; for an unfiltered query, the seven days before."""
+    if query.text or query.filters:
+        return replace(query, text="", filters=())
+    return replace(query, since=query.since - _BEFORE, until=query.since)
+
+
+def found(events: pl.LazyFrame, query: Query, order: str) -> pl.DataFrame:
+    """Return the outliers, strongest first: field, value, n, share, before, usual, more, lift.
+
+    `share` is of the selection's events, `usual` of the baseline's, where `before` have the value.
+    """
+    compared = [_compared(events, query, field) for field in FIELDS]
+    ranked = pl.concat(_ranked(one, order) for one in pl.collect_all(compared))
+    return ranked.sort(_KEYS[order], "field", "value", descending=[True, False, False]).head(_MOST)
+
+
+def first_seen(
+    events: pl.LazyFrame, values: tuple[tuple[str, str], ...]
+) -> dict[tuple[str, str], datetime]:
+    """Return the time of the first event with each (field, value), regardless of the selection."""
+    wanted: dict[str, list[str]] = {}
+    for field, value in values:
+        wanted.setdefault(field, []).append(value)
+    frames = pl.collect_all(
+        events.select("time", value=fields.value(field).fill_null(""))
+        .filter(pl.col("value").is_in(texts))
+        .group_by("value")
+        .agg(pl.col("time").min())
+        for field, texts in wanted.items()
+    )
+    return {
+        (field, value): time
+        for field, frame in zip(wanted, frames, strict=True)
+        for value, time in frame.iter_rows()
+    }
+
+
+def begins(events: pl.LazyFrame, query: Query) -> tuple[datetime, datetime] | None:
+    """Return the times of the first event selected and of all; None for an empty selection."""
+    first = pl.collect_all(
+        [
+            queries.matching(events, query).select(pl.col("time").min()),
+            events.select(pl.col("time").min()),
+        ]
+    )
+    selected, ever = (frame.item() for frame in first)
+    return (selected, ever) if selected else None
+
+
+def is_new(first: datetime, began: tuple[datetime, datetime] | None) -> bool:
+    """Return True if the value is new in the selection and the lake reaches back further."""
+    return began is not None and began[1] < began[0] <= first
+
+
+_KEYS = {"share": "more", "lift": "lift"}
+
+
+def _compared(events: pl.LazyFrame, query: Query, field: str) -> pl.LazyFrame:
+    here, usual = (
+        queries.matching(events, one)
+        .group_by(value=fields.value(field).fill_null(""))
+        .agg(n=pl.len())
+        for one in (query, baseline(query))
+    )
+    usual = usual.select("value", before="n", all_before=pl.col("n").sum())
+    return (
+        here.with_columns(share=pl.col("n") / pl.col("n").sum(), kinds=pl.len())
+        .sort("n", "value", descending=[True, False])
+        .join(usual, on="value", how="left")
+        .with_columns(
+            pl.col("before").fill_null(0),
+            field=pl.lit(field),
+        )
+    )
+
+
+def _ranked(counted: pl.DataFrame, order: str) -> pl.DataFrame:
+    """Return the outliers of one field."""
+    total = counted["all_before"].max()
+    of = float(total) if isinstance(total, int) else 0.0
+    return (
+        counted.with_columns(usual=pl.col("before") / max(of, 1.0))
+        .with_columns(
+            more=pl.col("share") - pl.col("usual"),
+            # Half an event more on both sides: a value absent from the baseline needs a lift too.
+            lift=pl.col("share") / ((pl.col("before") + 0.5) / (of + 1.0)),
+        )
+        .filter(
+            (pl.col("n") >= _FEW)
+            & (pl.col("more") > 0)
+            & ((pl.col("more") > _MORE) | (pl.col("lift") >= _LIFT))
+        )
+        .sort(_KEYS[order], "value", descending=[True, False])
+        .head(_OF_A_FIELD)
+        .select("field", "value", "n", "share", "before", "usual", "more", "lift")
+    )

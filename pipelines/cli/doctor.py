@@ -1,0 +1,68 @@
+"""Tries every credential and every stream, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from pipelines.errors import AuditlakeError
+from pipelines.extraction import client
+from pipelines.extraction.client import ServiceClient
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
+from pipelines.sdk.contract import Source, Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was tried."""
+
+    subject: str
+    fault: str | None = None
+
+
+Connect = Callable[[Source], ServiceClient]
+_hasty = partial(client.connect, patience=client.RetryPolicy(attempts=2))
+
+
+def examine(
+    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _hasty
+) -> Iterator[Finding]:
+    """A finding for the lake and for each stream, as they come."""
+    yield Finding(subject="lake", fault=_lake(lake))
+    for source in sources:
+        try:
+            client = connect(source)
+        except AuditlakeError as error:
+            yield Finding(subject=source.name, fault=str(error))
+            continue
+        with client:
+            for stream in source.streams():
+                subject = f"{source.name} {stream.name}"
+                yield Finding(subject=subject, fault=_stream(client, stream, now))
+
+
+def _lake(lake: Lake) -> str | None:
+    try:
+        tables.open_table(lake, "events")
+        if lake.local is not None:
+            lake.local.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=lake.local):
+                pass
+    except (AuditlakeError, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{lake.root}: {said}: set lake.root to a folder this user may write to"
+    return None
+
+
+def _stream(client: ServiceClient, stream: Stream, now: datetime) -> str | None:
+    """Ask for the first page of the last hour."""
+    cursor = stream.begin(now - timedelta(hours=1), now)
+    try:
+        next(stream.pages(client, cursor, now), None)
+    except AuditlakeError as error:
+        return str(error)
+    return None

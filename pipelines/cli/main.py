@@ -1,0 +1,441 @@
+"""`auditlake`: what people and cron jobs type.
+
+Exit 0: all is well; 1: something failed, the rest was done; 2: the configuration is at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+from rich.console import Console
+
+from pipelines import registry, settings
+from pipelines.cli import config_file, doctor, events, integrity, progress, status, webhooks
+from pipelines.cli.options import Time
+from pipelines.errors import AuditlakeError, ConfigurationError
+from pipelines.extraction import client as service_client
+from pipelines.extraction import report, rounds, schedule
+from pipelines.lake import maintenance, tables
+from pipelines.lake.spans import Known
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import lineage, normalise
+from pipelines.sdk.contract import Integration, Stream
+from pipelines.sdk.pages import Span
+from pipelines.settings import Settings
+
+_FAILED, _CONFIGURATION = 1, 2
+_LINES = 10_000
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+
+
+class Told(click.Group):
+    """Commands whose errors are one clear line each, with an exit code and no traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ConfigurationError as error:
+            _complain(error)
+            context.exit(_CONFIGURATION)
+        except AuditlakeError as error:
+            _complain(error)
+            context.exit(_FAILED)
+
+
+@click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=settings.path_from_environment,
+    show_default="auditlake.toml, or AUDITLAKE_CONFIG",
+    help="The configuration file.",
+)
+@click.version_option(package_name="auditlake")
+@click.pass_context
+def main(context: click.Context, config: Path) -> None:
+    """Audit logs of SaaS services in append-only Delta tables: complete, searchable, provable."""
+    context.obj = config
+
+
+def configured(context: click.Context) -> tuple[Settings, Lake]:
+    chosen = settings.load(context.obj)
+    return chosen, open_lake(chosen)
+
+
+def open_lake(chosen: Settings) -> Lake:
+    return tables.configured(chosen)
+
+
+@main.command()
+@names
+@as_json
+@click.pass_context
+def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """One round: fetch all that is new, bring `events` up to date, print a line a stream."""
+    chosen, lake = configured(context)
+    sources = _some(registry.sources(chosen, names))
+    with _progress(show=not as_json) as progress:
+        due = partial(schedule.claim_turn, lake)
+        reports = rounds.poll(lake, sources, progress=progress, due=due)
+    if as_json:
+        click.echo(json.dumps([_report(r) for r in reports], indent=2))
+    else:
+        for report in reports:
+            click.echo(_line(report))
+    if any(report.error for report in reports):
+        context.exit(_FAILED)
+
+
+@main.command(name="normalise")
+@click.argument("kind")
+@click.argument("stream")
+@click.option("--explain", is_flag=True, help="Say from which paths each column came instead.")
+def normalise_(kind: str, stream: str, explain: bool) -> None:
+    """Raw vendor records as NDJSON on stdin -> their event rows as NDJSON on stdout.
+
+    `seq` is the number of the input line, from 0. Reads no configuration and no lake.
+    """
+    integration = registry.kind(kind)
+    found = _stream(integration, stream)
+    write = _explain_rows if explain else _write_rows
+    batch: list[tuple[int, bytes]] = []
+    for number, line in enumerate(sys.stdin.buffer):
+        if line.strip():
+            batch.append((number, line.strip()))
+        if len(batch) >= _LINES:
+            write(integration, found, batch)
+            batch = []
+    write(integration, found, batch)
+
+
+@main.command(name="status")
+@as_json
+@click.pass_context
+def status_(context: click.Context, as_json: bool) -> None:
+    """What is in the lake: rows, newest event and last arrival of each stream, how late its records
+    are, and when it is asked next and why."""
+    chosen, lake = configured(context)
+    found = status.states(lake, registry.sources(chosen))
+    if as_json:
+        lines = [{**asdict(s), "state": s.state, "late": _seconds(s.late)} for s in found]
+        click.echo(json.dumps(lines, default=_plain))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            f"{s.integration} {s.stream}",
+            s.state,
+            f"{s.rows:,}",
+            status.age(s.newest_event, now),
+            status.age(s.last_arrival, now),
+            f"{s.rejected:,}",
+            status.length(s.late) if s.late is not None else "",
+            status.ahead(s.plan, now),
+        )
+        for s in found
+    ]
+    header = "stream, state, rows, newest event, last arrival, rejected, 99 % within, next poll"
+    _table(header.split(", "), rows)
+    for line in webhooks.remembered(chosen, lake):
+        click.echo(line)
+
+
+@main.command(name="coverage")
+@names
+@as_json
+@click.pass_context
+def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Which spans of time were asked for completely, which may still get late events, which are
+    missing and why."""
+    chosen, lake = configured(context)
+    now = datetime.now(UTC)
+    known = [
+        (source.name, stream.name, status.coverage(lake, source, stream, now))
+        for source in registry.sources(chosen, names)
+        for stream in source.streams()
+    ]
+    if as_json:
+        lines = [{"integration": i, "stream": s, **asdict(k)} for i, s, k in known]
+        click.echo(json.dumps(lines, default=_plain, indent=2))
+        return
+    for integration, stream, found in known:
+        click.echo(f"{integration} {stream}")
+        for line in _covered(found):
+            click.echo(f"  {line}")
+
+
+@main.command(name="backfill")
+@click.argument("name", metavar="INTEGRATION")
+@click.option("--since", type=Time(), required=True, help="From this time on, such as 2026-03-01.")
+@click.option("--until", type=Time(), default=None, help="Up to this time.  [default: now]")
+@click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
+@click.option("--again", is_flag=True, help="Also what was read completely in the last day.")
+@click.pass_context
+def backfill_(
+    context: click.Context,
+    *,
+    name: str,
+    since: datetime,
+    until: datetime | None,
+    streams: tuple[str, ...],
+    again: bool,
+) -> None:
+    """Read a span of history again, beside live polling. Run it again after a fault: it goes on
+    where it was, and no event is stored twice."""
+    chosen, lake = configured(context)
+    (source,) = registry.sources(chosen, (name,))
+    picked = [_stream(source.integration, s) for s in streams] or source.streams()
+    span = Span(since=since, until=until or datetime.now(UTC))
+    if span.since >= span.until:
+        raise ConfigurationError("--since must be before --until")
+    with _progress(show=True) as progress, service_client.connect(source) as client:
+        reports = [
+            rounds.backfill(
+                rounds.Round(
+                    lake=lake,
+                    source=source,
+                    stream=stream,
+                    client=client,
+                    via="backfill",
+                    progress=progress,
+                ),
+                span,
+                again=again,
+            )
+            for stream in picked
+        ]
+    for each in reports:
+        click.echo(_line(each))
+    if any(each.error for each in reports):
+        context.exit(_FAILED)
+
+
+@main.command()
+@names
+@click.pass_context
+def replay(context: click.Context, names: tuple[str, ...]) -> None:
+    """Try rejected records again, after a fix. What can be read now lands, each once."""
+    chosen, lake = configured(context)
+    for source in registry.sources(chosen, names):
+        for stream in source.streams():
+            report = rounds.replay(lake, source, stream, datetime.now(UTC))
+            if report.rows or report.rejected:
+                where = f"{report.integration} {report.stream}"
+                click.echo(f"{where}: {report.rows:,} landed, {report.rejected:,} still rejected")
+
+
+@main.command()
+@as_json
+@click.pass_context
+def maintain(context: click.Context, as_json: bool) -> None:
+    """Keep the lake fast and small: few files, a short log, no leftovers. Changes no row."""
+    chosen, lake = configured(context)
+    logs = [StreamKey(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
+    done = []
+    for tidied in maintenance.maintain(lake, logs, datetime.now(UTC).date()):
+        done.append(tidied)
+        if not as_json:
+            click.echo(
+                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+                f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
+                + (f"; {tidied.busy}" if tidied.busy else "")
+            )
+    if as_json:
+        click.echo(json.dumps([asdict(tidied) for tidied in done], indent=2))
+
+
+@main.command(name="doctor")
+@as_json
+@click.pass_context
+def doctor_(context: click.Context, as_json: bool) -> None:
+    """Try the lake and every credential and stream; say what is wrong and what to do."""
+    chosen, lake = configured(context)
+    findings = []
+    for found in doctor.examine(lake, registry.sources(chosen), datetime.now(UTC)):
+        findings.append(found)
+        if not as_json:
+            click.echo(f"{'ok  ' if found.fault is None else 'FAIL'}  {found.subject}"
+                       + (f": {found.fault}" if found.fault else ""))  # fmt: skip
+    if as_json:
+        click.echo(json.dumps([asdict(found) for found in findings], indent=2))
+    if any(found.fault for found in findings):
+        context.exit(_FAILED)
+
+
+@main.command(name="up")
+@click.pass_context
+def up_(context: click.Context) -> None:
+    """Everything: extraction, Dagster and the dashboard. Ctrl-C stops it.
+
+    Without auditlake.toml it starts the sandbox, which simulates the vendors, and reads that.
+    """
+    from pipelines.cli import up  # noqa: PLC0415 most commands do without it
+
+    up.up(context.obj, click.echo, Console(stderr=True))
+
+
+@main.command(name="sandbox")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback, unless you must.")
+@click.option("--port", default=8700, show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Same seed, same company, same events.")
+@click.option("--days", default=90, show_default=True, help="Length of the history.")
+@click.option("--per-day", default=400.0, show_default=True, help="Records a day of a busy stream.")
+@click.option("--rate", default=0.5, show_default=True, help="New records a second, all streams.")
+@click.option(
+    "--events",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve recorded records instead: DIR/KIND.ndjson or DIR/KIND/STREAM.ndjson.",
+)
+@click.option("--limits/--no-limits", default=False, help="The vendors' rate limits.")
+@click.option("--push-to", metavar="URL", help="Push to a receiver what only consoles register.")
+@click.option("--lost", default=0.0, show_default=True, help="Share of pushes never sent.")
+@click.option("--twice", default=0.0, show_default=True, help="Share of pushes sent twice.")
+@click.option("--late", default=0.0, show_default=True, help="Share of pushes held back.")
+@click.option("--settings", "show", is_flag=True, help="Print the auditlake.toml that reads it.")
+def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any) -> None:
+    """Simulate the vendors' APIs, to try auditlake without an account anywhere."""
+    from sandbox import server  # noqa: PLC0415 most commands do without it
+
+    base_url = f"http://{options['host']}:{options['port']}"
+    if show:
+        click.echo(config_file.document(server.settings(base_url)))
+        return
+    click.echo(f"sandbox on {base_url}; Ctrl-C stops it")
+    mishaps = server.mishaps(lost, twice, late, options["seed"])
+    server.serve(server.Options(**options, mishaps=mishaps))
+
+
+main.add_command(integrity.verify_)
+main.add_command(integrity.prove_)
+main.add_command(integrity.verify_proof)
+main.add_command(integrity.evidence_)
+main.add_command(integrity.retain)
+main.add_command(integrity.keys_)
+main.add_command(events.renormalise_)
+main.add_command(events.export_)
+main.add_command(events.columns_)
+main.add_command(webhooks.receive)
+main.add_command(webhooks.webhooks_)
+
+
+def _some(sources: list[Any]) -> list[Any]:
+    if not sources:
+        raise ConfigurationError(
+            "no integration is configured: add an [integrations.NAME] section, "
+            "see auditlake.example.toml"
+        )
+    return sources
+
+
+def _stream(integration: Integration, name: str) -> Stream:
+    streams = {stream.name: stream for stream in integration.streams(None)}
+    if name not in streams:
+        raise ConfigurationError(f"{integration.kind} has no stream {name!r}: {', '.join(streams)}")
+    return streams[name]
+
+
+def _write_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    raw = _raw(stream, batch)
+    rows = normalise.normalise(integration.kind, integration, stream, raw).events
+    sys.stdout.write(rows.write_ndjson())
+
+
+def _explain_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    for origins in lineage.explain(integration, stream, _raw(stream, batch)):
+        for origin in origins:
+            said = json.dumps(origin.value, ensure_ascii=False, default=_plain)
+            click.echo(f"{origin.column:16}{said}  <-  {', '.join(origin.sources)}")
+        click.echo()
+
+
+def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
+    """Raw rows of numbered lines, whatever they hold."""
+    raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
+    return raw.with_columns(
+        pl.col("event_id").fill_null(pl.col("raw_sha256")),
+        pl.col("raw").fill_null("null"),
+        seq=pl.Series([number for number, _ in batch], dtype=pl.Int64),
+    )
+
+
+def _report(report: report.Report) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(report), default=_plain))  # type: ignore[no-any-return]
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return span.total_seconds() if span is not None else None
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def _line(report: report.Report) -> str:
+    where = f"{report.integration} {report.stream}"
+    if report.error:
+        landed = f" ({report.rows:,} new before that)" if report.rows else ""
+        return f"{where}: FAILED: {report.error}{landed}"
+    newest = f", newest {_plain(report.newest)}" if report.newest else ""
+    rejected = f", {report.rejected:,} rejected" if report.rejected else ""
+    odd = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
+    asked_for = f"{report.requests} request{'s' if report.requests != 1 else ''}"
+    rows = f"{report.rows:,} new of {report.total:,} rows"
+    return f"{where}: {rows}{newest}{rejected}{odd}, {asked_for}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _covered(known: Known) -> Iterator[str]:
+    """A line a span, newest last; what is missing says why."""
+    if known == Known():
+        yield "never asked"
+    for span in known.complete:
+        yield f"complete  {_span(span)}"
+    for span in known.settling:
+        yield f"settling  {_span(span)}  late events may still come"
+    for gap in known.gaps:
+        yield f"GAP       {_span(gap.span)}  {gap.reason}; will be asked for again"
+    for gap in known.lost:
+        yield f"LOST      {_span(gap.span)}  {gap.reason}"
+
+
+def _span(span: Span) -> str:
+    length = status.length(span.until - span.since)
+    return f"{span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC  ({length})"
+
+
+def _complain(error: Exception) -> None:
+    for line in str(error).splitlines():
+        click.echo(f"auditlake: {line}", err=True)
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[report.Progress]:
+    """A bar a stream on a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield lambda _: None
+        return
+    with progress.bars(console) as update:
+        yield update

@@ -1,0 +1,165 @@
+"""Child processes of `auditlake up`: start, wait until ready, stop the whole process group."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from pipelines.errors import ConfigurationError, Unavailable
+from pipelines.settings import Listen
+
+HOME = Path(".dagster")
+_START_SECONDS = 120.0
+_STOP_SECONDS = 15.0
+_LAST_LINES = 15
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A child that listens, or one that does not and has no address."""
+
+    name: str
+    command: Sequence[str]
+    listen: Listen | None = None
+    key: str = ""
+    """Where its port is set."""
+    health: str = "/"
+    """What of it answers without ado."""
+
+    @property
+    def address(self) -> str | None:
+        return address(self.listen) if self.listen else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    server: Server
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raises Unavailable with the end of its log where it has died."""
+        code = self.process.poll()
+        if code is not None:
+            text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            end = "\n".join(f"  {line}" for line in text[-_LAST_LINES:])
+            raise Unavailable(f"{self.server.name} ended with code {code}; {self.log} ends:\n{end}")
+
+
+class Stopped(Exception):
+    """Ctrl-C, or SIGTERM."""
+
+
+def address(listen: Listen) -> str:
+    return f"http://{listen.host}:{listen.port}"
+
+
+def refuse_taken_ports(servers: Sequence[Server]) -> None:
+    for server in servers:
+        if server.listen is None:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((server.listen.host, server.listen.port))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{server.name} cannot listen on {server.listen.host}:{server.listen.port} "
+                    f"({error.strerror}): stop what does, or set {server.key} in auditlake.toml "
+                    f"(AUDITLAKE_{server.key.upper().replace('.', '__')} in the environment)"
+                ) from None
+
+
+def start(server: Server, environment: dict[str, str]) -> Child:
+    log = HOME / "logs" / f"{server.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            server.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 no thread of ours runs by then
+        )
+    return Child(server=server, process=process, log=log)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
+
+
+def wait_until_ready(child: Child) -> None:
+    """Wait until the child answers requests. Raises Unavailable where it dies or is too slow."""
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        child.check()
+        with suppress(httpx.TransportError):
+            httpx.get(f"{child.server.address}{child.server.health}", timeout=5, trust_env=False)
+            return
+        time.sleep(0.1)
+    raise Unavailable(f"{child.server.name} did not answer in {_START_SECONDS:.0f} s: {child.log}")
+
+
+def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:
+    while not ready():
+        time.sleep(0.1)
+        for child in children:
+            child.check()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM raise Stopped, once."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Stopped:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stopping(children: list[Child], say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever happens, no child outlives this; the last started is stopped first."""
+    try:
+        yield
+    finally:
+        say("stopping")
+        for child in reversed(children):
+            _signal(child, signal.SIGTERM)
+        until = time.monotonic() + _STOP_SECONDS
+        for child in reversed(children):
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, until - time.monotonic()))
+            _signal(child, signal.SIGKILL)
+            child.process.wait()
+
+
+def _signal(child: Child, number: int) -> None:
+    """To the whole family: Dagster's code servers are children of its servers."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.process.pid, number)

@@ -1,0 +1,224 @@
+"""`auditlake up`: everything at once, and nothing left behind when it ends.
+
+Without a configuration it plays the vendors itself. Children run in sessions of their own, so that
+a whole family can be stopped, and die with this process even where that is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines import registry, settings
+from pipelines.cli import config_file, processes, progress
+from pipelines.cli.processes import HOME, Child, Server
+from pipelines.errors import AuditlakeError
+from pipelines.extraction import report as extraction_report
+from pipelines.extraction import rounds
+from pipelines.extraction.report import Report
+from pipelines.lake import tables
+from pipelines.settings import Listen, Settings
+from pipelines.webhooks import server as webhook_server
+from pipelines.webhooks import subscriptions
+
+PROJECT = Path(__file__).parents[2]
+_MISHAPS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
+"""Pushes are lossy, doubled and unordered, by the vendors' own words."""
+
+
+def up(config: Path, say: Callable[[str], None], console: Console) -> None:
+    """Run everything until somebody stops it. Raises AuditlakeError where it cannot go on."""
+    played = not config.exists()
+    chosen = _sandbox_settings_only() if played else settings.load(config)
+    registry.sources(chosen)  # what is wrong with them is told before anything starts
+    servers = _servers(chosen, played=played)
+    processes.refuse_taken_ports(servers)
+    if played:
+        say(f"there is no {config}, so the sandbox plays the vendors: all events are simulated")
+        config = _sandbox_settings(chosen)
+    children: list[Child] = []
+    with processes.stoppable(), processes.stopping(children, say):
+        environment = _environment(config)
+        for server in servers:
+            children.append(processes.start(server, environment))
+            if server.name == "sandbox":
+                processes.wait_until_ready(children[-1])
+        configured = settings.load(config)
+        _first_round(configured, children, say, console)
+        if played:
+            _register(configured, say)
+        children.append(processes.start(_dagster_daemon(), environment))
+        say("Dagster's daemon looks for news from now on; Ctrl-C stops everything")
+        while True:
+            time.sleep(0.5)
+            for child in children:
+                child.check()
+
+
+def _sandbox_settings_only() -> Settings:
+    """The settings of the environment alone; what they read is the sandbox."""
+    return settings.validated(Settings, {}, "environment")
+
+
+def _sandbox_settings(chosen: Settings) -> Path:
+    """The configuration that reads the sandbox, for all children.
+
+    What was signed is remembered beside it, and forgotten with a lake that is gone: whoever throws
+    simulated events away rolls nothing back.
+    """
+    from sandbox import server  # noqa: PLC0415 not needed with a configuration
+
+    path = HOME.absolute() / "sandbox.toml"
+    path.parent.mkdir(exist_ok=True)
+    base_url = f"http://{chosen.sandbox.host}:{chosen.sandbox.port}"
+    path.touch(mode=0o600)
+    integrations = server.settings(base_url)
+    signed = HOME.absolute() / "integrity"
+    if _is_empty(Path(chosen.lake.root)):
+        shutil.rmtree(signed / "lakes", ignore_errors=True)
+    pushed_to = processes.address(chosen.webhooks)
+    text = config_file.document(integrations, chosen.lake.root, pushed_to, str(signed))
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _is_empty(root: Path) -> bool:
+    """Return True if the lake's folder holds at most its README and hidden files, such as locks."""
+    found = root.iterdir() if root.is_dir() else ()
+    return all(path.name == "README.md" or path.name.startswith(".") for path in found)
+
+
+def _servers(chosen: Settings, *, played: bool) -> list[Server]:
+    pushing = ["--push-to", processes.address(chosen.webhooks), *_MISHAPS]
+    sandbox = Server(
+        name="sandbox",
+        command=[*_module("pipelines"), "sandbox", *_at(chosen.sandbox), *pushing],
+        listen=chosen.sandbox,
+        key="sandbox.port",
+    )
+    dagster = Server(
+        name="dagster",
+        command=[
+            *_module("dagster_webserver"),
+            *("-w", str(PROJECT / "workspace.yaml")),
+            *_at(chosen.dagster),
+        ],
+        listen=chosen.dagster,
+        key="dagster.port",
+    )
+    dashboard = Server(
+        name="dashboard",
+        command=[
+            *_module("streamlit"),
+            *("run", str(PROJECT / "dashboard" / "app.py")),
+            f"--server.address={chosen.dashboard.host}",
+            f"--server.port={chosen.dashboard.port}",
+            "--server.headless=true",
+        ],
+        listen=chosen.dashboard,
+        key="dashboard.port",
+    )
+    receiver = Server(
+        name="webhooks",
+        command=[*_module("pipelines"), "receive"],
+        listen=chosen.webhooks,
+        key="webhooks.port",
+        health="/-/health",
+    )
+    received = played or any(keys.get("webhook_secret") for keys in chosen.integrations.values())
+    return [
+        *([sandbox] if played else []),
+        *([receiver] if received else []),
+        dagster,
+        dashboard,
+    ]
+
+
+def _dagster_daemon() -> Server:
+    command = [*_module("dagster._daemon"), "run", "-w", str(PROJECT / "workspace.yaml")]
+    return Server(name="dagster-daemon", command=command)
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def _at(listen: Listen) -> list[str]:
+    return ["--host", listen.host, "--port", str(listen.port)]
+
+
+def _environment(config: Path) -> dict[str, str]:
+    home = HOME.absolute() / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", home / "dagster.yaml")
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    return {
+        **os.environ,
+        "AUDITLAKE_CONFIG": str(config.absolute()),
+        "DAGSTER_HOME": str(home),
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _first_round(
+    chosen: Settings, children: Sequence[Child], say: Callable[[str], None], console: Console
+) -> None:
+    """Extract in this process; tell the addresses once there is something to see."""
+    lake, sources = tables.configured(chosen), registry.sources(chosen)
+    seen, reports = threading.Event(), []
+
+    def extracted(shown: extraction_report.Progress) -> None:
+        def progress(report: Report) -> None:
+            shown(report)
+            if report.events:
+                seen.set()
+
+        reports.extend(rounds.poll(lake, sources, progress=progress))
+        seen.set()
+
+    say(f"reading {', '.join(source.name for source in sources)} into {chosen.lake.root}")
+    with progress.bars(console) if console.is_terminal else _plain(say) as shown:
+        worker = threading.Thread(target=extracted, args=(shown,), daemon=True)
+        worker.start()
+        processes.wait(seen.is_set, children)
+        for child in children:
+            if child.server.name != "sandbox":
+                processes.wait_until_ready(child)
+        _tell_addresses(children, say)
+        processes.wait(lambda: not worker.is_alive(), children)
+    for report in reports:
+        say(f"  {report.error}" if report.error else f"  {progress.line(report)}")
+
+
+def _register(chosen: Settings, say: Callable[[str], None]) -> None:
+    """The played vendors push from now on, those whose API can be told to."""
+    root = webhook_server.open_spool(chosen, tables.configured(chosen)).root
+    for source in registry.sources(chosen):
+        if source.integration.push and source.integration.push.enrolment:
+            try:
+                at = subscriptions.endpoint(chosen, source)
+                subscriptions.register(source, at, root, datetime.now(UTC))
+            except AuditlakeError as error:
+                say(f"  {source.name} does not push: {error}")
+    say("the vendors push what happens from now on")
+
+
+@contextmanager
+def _plain(say: Callable[[str], None]) -> Iterator[extraction_report.Progress]:
+    yield progress.lines(say)
+
+
+def _tell_addresses(children: Sequence[Child], say: Callable[[str], None]) -> None:
+    say("the first events can be seen:")
+    for child in reversed(children):
+        say(f"  {child.server.name:<10} {child.server.address}")

@@ -1,0 +1,1 @@
+"""From the vendors to the lake: rounds of polling, and what they need."""

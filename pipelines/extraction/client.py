@@ -1,0 +1,243 @@
+"""The HTTP client of all connectors: timeouts, retries and rate limits.
+
+All of it happens in the transport, so requests of an auth flow get the same treatment. A response
+is read completely before it is returned, so a truncated body is retried; at most one page is in
+memory at a time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from pipelines.errors import Refused, TooSlow, Unavailable
+from pipelines.extraction import rate_limit
+from pipelines.extraction.rate_limit import RateLimiter
+from pipelines.sdk import json_records
+from pipelines.sdk.contract import Integration, Source
+from pipelines.sdk.headers import retry_after, sent_at
+
+# 520 to 530 are Cloudflare's errors about the server behind it.
+_RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
+_BROKEN = (httpx.TransportError, httpx.DecodingError)
+_TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
+_SAME_TIME = timedelta(seconds=30)
+_ABSURD = timedelta(days=1)
+_LONG = 60.0
+_USER_AGENT = "auditlake/0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When to retry and when to give up: bounded exponential backoff with jitter."""
+
+    attempts: int = 7
+    first: float = 0.25
+    ceiling: float = 30.0
+    longest_wait: float = 900.0
+    """Seconds to wait for a throttled vendor at most; beyond that the next round retries."""
+    longest_answer: float = 600.0
+    """Seconds a body may take at most; a read timeout alone would let it trickle forever."""
+
+    def pause(self, attempt: int) -> float:
+        """Return the seconds to wait before the retry after `attempt`, counted from 0."""
+        bound: float = min(self.ceiling, self.first * 2**attempt)
+        return bound * random.uniform(0.5, 1.0)  # noqa: S311 spreads requests, hides nothing
+
+
+class _DeadlineStream(httpx.SyncByteStream):
+    """A response body with a deadline."""
+
+    def __init__(self, inner: httpx.SyncByteStream, seconds: float) -> None:
+        self._inner = inner
+        self._until = time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._inner:
+            yield part
+            if time.monotonic() > self._until:
+                raise httpx.ReadTimeout("the response body exceeded its deadline")
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class RetryTransport(httpx.BaseTransport):
+    """A transport that observes the rate limit and retries failed requests."""
+
+    def __init__(
+        self,
+        inner: httpx.BaseTransport,
+        pace: RateLimiter,
+        patience: RetryPolicy,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._inner = inner
+        self._pace = pace
+        self._patience = patience
+        self._clock = clock
+        self.requests = 0
+        self.ahead = timedelta(0)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        attempt = 0
+        while True:
+            self._pace.wait()
+            self.requests += 1
+            answer = self._send(request)
+            if isinstance(answer, httpx.Response) and not self._retried(answer):
+                if answer.is_success:
+                    self._pace.hold(self._pace.policy.pause(answer))
+                return answer
+            wait = self._wait(answer, attempt)
+            attempt += 1
+            if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
+                raise _gave_up(request, answer)
+            # Throttling concerns every request of the credential, a failure only this one.
+            if isinstance(answer, httpx.Response) and self._pace.policy.throttled(answer):
+                self._pace.hold(wait)
+            else:
+                self._pace.sleep(wait)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _send(self, request: httpx.Request) -> httpx.Response | Exception:
+        """Return the response, read completely, or the error that is worth a retry."""
+        try:
+            response = self._inner.handle_request(request)
+            response.request = request
+            self._compare_clocks(response)
+            if isinstance(response.stream, httpx.SyncByteStream):
+                response.stream = _DeadlineStream(response.stream, self._patience.longest_answer)
+            response.read()
+        except _BROKEN as error:
+            return error
+        # A proxy may end a truncated body cleanly: only its JSON shows that something is missing.
+        if response.is_success and _is_json(response) and not json_records.whole(response.content):
+            return httpx.RemoteProtocolError("the JSON of the response is truncated")
+        return response
+
+    def _compare_clocks(self, response: httpx.Response) -> None:
+        """Update `ahead`, ignoring small and absurd differences."""
+        # A cached response has an old Date; the only effect is that we fetch up to an earlier time.
+        if sent := sent_at(response):
+            ahead = self._clock() - sent
+            self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
+
+    def _retried(self, response: httpx.Response) -> bool:
+        return response.status_code in _RETRIED or self._pace.policy.throttled(response)
+
+    def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
+        """Return the seconds until the next attempt: as the service demands, else our backoff."""
+        pause = self._patience.pause(attempt)
+        if isinstance(answer, Exception):
+            return pause
+        demanded, manners = retry_after(answer), self._pace.policy
+        if demanded is None and manners.throttled(answer):
+            demanded = manners.retry_after(answer)
+            pause = max(pause, min(_LONG, manners.first_pause * 2**attempt))
+        jitter = random.uniform(0, self._patience.first)  # noqa: S311 spreads requests
+        return pause if demanded is None else demanded + jitter
+
+
+class ServiceClient(httpx.Client):
+    """A client of one service; refusals become errors that explain how to fix them."""
+
+    def __init__(self, integration: Integration, patient: RetryTransport, **options: Any) -> None:
+        super().__init__(transport=patient, **options)
+        self._integration = integration
+        self._patient = patient
+
+    @property
+    def requests_sent(self) -> int:
+        """Return the number of requests sent so far, including sign-ins and retries."""
+        return self._patient.requests
+
+    @property
+    def ahead(self) -> timedelta:
+        """Return how far our clock is ahead of the service's, or 0 if they agree."""
+        return self._patient.ahead
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Return a successful response.
+
+        Raises Refused for a redirect or a final error status, and Unavailable once all retries
+        have failed.
+        """
+        response = super().send(request, **options)
+        if response.is_redirect:
+            raise Refused(
+                f"{_place(request)} answered with a redirect, which is not followed "
+                "because the credential would be sent along: correct base_url"
+            )
+        if response.is_error:
+            raise _refusal(self._integration, response)
+        return response
+
+
+def connect(
+    source: Source,
+    *,
+    patience: RetryPolicy | None = None,
+    transport: httpx.BaseTransport | None = None,
+    pace: RateLimiter | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> ServiceClient:
+    """Return a client that authenticates as `source`; URLs are relative to its base_url."""
+    integration = source.integration
+    patient = RetryTransport(
+        transport or httpx.HTTPTransport(retries=0),
+        pace
+        or RateLimiter(
+            rate_limit.policy(source), path=rate_limit.state_file(source.kind, source.settings)
+        ),
+        patience or RetryPolicy(),
+        clock,
+    )
+    return ServiceClient(
+        integration,
+        patient,
+        base_url=source.settings.base_url,
+        auth=integration.auth(source.settings),
+        timeout=_TIMEOUT,
+        headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+    )
+
+
+def _refusal(integration: Integration, response: httpx.Response) -> Refused:
+    """Return the error for a 4xx, with advice; its text has no URL query, header or body."""
+    failure = f"{_place(response.request)} answered {response.status_code}"
+    advice = integration.advice(response)
+    message = f"{failure}: {advice}" if advice else f"{failure} {response.reason_phrase}"
+    return Refused(message, status=response.status_code, body=response.content)
+
+
+def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
+    if isinstance(answer, httpx.ConnectError):
+        why = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
+    elif isinstance(answer, Exception):
+        why = f"still failing after all retries ({_first_line(answer)}); the next round retries"
+    else:
+        status = f"{answer.status_code} {answer.reason_phrase}"
+        why = f"still answering {status} after all retries; the next round retries"
+    slow = isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.GATEWAY_TIMEOUT
+    return (TooSlow if slow else Unavailable)(f"{_place(request)}: {why}")
+
+
+def _place(request: httpx.Request) -> str:
+    return f"{request.method} {request.url.copy_with(query=None, fragment=None)}"
+
+
+def _is_json(response: httpx.Response) -> bool:
+    return "json" in response.headers.get("Content-Type", "") and bool(response.content)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["no response"])[0]

@@ -1,0 +1,144 @@
+"""Rate-limit state of a credential, shared by all processes on this machine.
+
+It is a locked file in the temporary directory. If it is lost, the only cost is a few throttled
+requests. Neither the file nor its name contains a secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel
+
+from pipelines.sdk.contract import Manners, Source
+
+_LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
+
+
+@dataclass(slots=True)
+class State:
+    """Recent requests and the earliest next one, as Unix times where processes share them."""
+
+    not_before: float = 0.0
+    sent: deque[float] = field(default_factory=deque)
+    """Times of the requests that still count against the rate limit."""
+
+
+def folder() -> Path:
+    """Return the directory for state that this user's processes share on this machine."""
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"auditlake-{user}"
+
+
+def state_file(kind: str, settings: BaseModel) -> Path | None:
+    """Return the file for a credential, named by a hash of the settings that are not secret.
+
+    None if the directory is not writable: each process then limits only its own requests.
+    """
+    # Secrets are SecretStr, so they never enter the name.
+    public = {name: value for name, value in sorted(settings) if isinstance(value, str)}
+    text = json.dumps([kind, public]).encode()
+    path = folder() / "turns" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return path if os.access(path.parent, os.W_OK) else None
+
+
+@contextmanager
+def locked(path: Path, now: float) -> Iterator[State]:
+    """Lock and yield the state at `path`; changes are written back at the end."""
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        turns = _read(file.read(), now)
+        before = (turns.not_before, list(turns.sent))
+        yield turns
+        if before != (turns.not_before, list(turns.sent)):
+            file.truncate(0)
+            file.write(json.dumps([turns.not_before, *turns.sent]))
+
+
+def _read(text: str, now: float) -> State:
+    with suppress(ValueError, TypeError):
+        not_before, *sent = map(float, json.loads(text))
+        if not_before <= now + _LONGEST:
+            return State(not_before, deque(time for time in sent if time <= now))
+    return State()
+
+
+@dataclass(slots=True)
+class RateLimiter:
+    """The rate limiter of a credential, shared by all clients that use it."""
+
+    policy: Manners
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    path: Path | None = None
+    """The file that shares it with other processes, if any."""
+    _own: State = field(default_factory=State)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        """Block until a request may be sent, and count it as sent."""
+        # Another process may claim the slot while we sleep, so claim again until it is ours.
+        while (seconds := self._claim()) > 0:
+            self.sleep(seconds)
+
+    def hold(self, seconds: float) -> None:
+        """Send no request with this credential for so many seconds."""
+        if seconds > 0:
+            with self._turns() as known:
+                known.not_before = max(known.not_before, self.clock() + seconds)
+
+    @contextmanager
+    def _turns(self) -> Iterator[State]:
+        with self._lock:
+            if self.path is None:
+                yield self._own
+            else:
+                with locked(self.path, self.clock()) as shared:
+                    yield shared
+
+    def _claim(self) -> float:
+        """Count a request as sent and return 0, or return the seconds until one may be sent."""
+        # Without a rate and without a file nobody holds requests back: skip the lock.
+        if self.policy.rate is None and self.path and not self.path.exists():
+            return 0.0
+        with self._turns() as known:
+            now = self.clock()
+            ready = known.not_before
+            if self.policy.rate:
+                count, seconds = self.policy.rate
+                while known.sent and known.sent[0] <= now - seconds:
+                    known.sent.popleft()
+                if len(known.sent) >= count:
+                    ready = max(ready, known.sent[-count] + seconds)
+            if ready > now:
+                return ready - now
+            if self.policy.rate:
+                known.sent.append(now)
+            return 0.0
+
+
+def policy(source: Source) -> Manners:
+    """Return the rate limits of `source`; a simulated service has no assumed rate.
+
+    Its rate-limit headers and 429 responses still apply.
+    """
+    published = source.integration.manners
+    simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
+    return replace(published, rate=None) if simulated else published

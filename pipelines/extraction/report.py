@@ -1,0 +1,69 @@
+"""What a round did: the counts shown on the command line and in Dagster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from pipelines.lake import commits
+from pipelines.sdk.pages import Gap, Span
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a round of one stream did; the figures a person wants to see."""
+
+    integration: str
+    stream: str
+    rows: int = 0
+    """New rows in raw."""
+    duplicates: int = 0
+    """Records that were already there."""
+    rejected: int = 0
+    events: int = 0
+    """New rows in events."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """Column -> values that no mapping could make out, and that are null in those rows."""
+    requests: int = 0
+    bytes: int = 0
+    newest: datetime | None = None
+    """Time of the newest event that came."""
+    oldest: datetime | None = None
+    version: int = -1
+    total: int = 0
+    """Rows in raw afterwards."""
+    covered: list[Span] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Where the time went; steps overlap, so the sum is more than the round took."""
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+
+
+Progress = Callable[[Report], None]
+
+
+def count(report: Report, landed: commits.Appended, offered: int) -> None:
+    fresh = landed.frame
+    report.rows += fresh.height
+    report.duplicates += offered - fresh.height
+    report.version = landed.version
+    if fresh.is_empty():
+        return
+    report.total = fresh["seq"][-1] + 1
+    report.bytes += int(fresh["raw"].str.len_bytes().sum())
+    times: list[datetime] = [t for t in (report.newest, report.oldest) if t]
+    times += fresh.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
+    report.oldest, report.newest = min(times), max(times)

@@ -1,0 +1,82 @@
+"""When each stream was last polled, and when and why it is polled next.
+
+`poll_every` and the status displays use it. It is kept in the temporary directory and not in the
+lake, because losing it costs one early poll at most. Each stream has an empty file
+INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.STREAM.next with
+{"next": "2026-03-01T09:00:00+00:00", "interval": 20.0, "why": "nothing new"}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from pipelines.extraction import rate_limit
+from pipelines.lake.tables import Lake, StreamKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextPoll:
+    """The next poll of a stream."""
+
+    next: datetime
+    interval: float
+    """Seconds from the last poll to the next."""
+    why: str
+    """The reason for this interval, in a few words."""
+
+
+def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
+    """Return whether `log` may be polled now, at least `floor` after its last poll.
+
+    If so, this is recorded as a poll. Always True where nothing can be recorded.
+    """
+    mark = _mark(lake, log)
+    with suppress(OSError):
+        if floor and mark.exists() and time.time() - mark.stat().st_mtime < floor.total_seconds():
+            return False
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch()
+    return True
+
+
+def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
+    """Save the plan for all processes of this machine; does nothing if it cannot be written."""
+    path = _plan(lake, log)
+    # Written aside and renamed, so that no reader sees half a plan.
+    draft = path.with_suffix(".draft")
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.write_bytes(msgspec.json.encode(plan))
+        draft.replace(path)
+
+
+def load(lake: Lake, log: StreamKey) -> NextPoll | None:
+    """Return the latest plan, or None if no process on this machine polls the stream."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(_plan(lake, log).read_bytes(), type=NextPoll)
+    return None
+
+
+def last_polled(lake: Lake, log: StreamKey) -> datetime | None:
+    """Return the time of the last poll that `claim_turn` allowed, or None."""
+    with suppress(OSError):
+        return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
+    return None
+
+
+def _plan(lake: Lake, log: StreamKey) -> Path:
+    mark = _mark(lake, log)
+    return mark.with_name(f"{mark.name}.next")
+
+
+def _mark(lake: Lake, log: StreamKey) -> Path:
+    root = str(lake.local.resolve()) if lake.local else lake.root
+    folder = hashlib.sha256(root.encode()).hexdigest()[:16]
+    return rate_limit.folder() / folder / log.app.replace("/", ".")

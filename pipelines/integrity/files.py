@@ -1,0 +1,169 @@
+"""Folders of small files, on disk or in an object store, for the signed logs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipelines.errors import ConfigurationError, LakeError
+from pipelines.integrity import last_signed
+from pipelines.lake.tables import Lake
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class Folder(Protocol):
+    """A folder; paths in it are relative and use slashes."""
+
+    def get(self, path: str) -> bytes | None: ...
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file atomically, replacing an existing one."""
+
+    def put_once(self, path: str, data: bytes) -> None:
+        """Write a file that never changes and that nothing refers to before this returns."""
+
+    def add(self, path: str, line: bytes) -> None:
+        """Append a line that `lines` will return for this path."""
+
+    def lines(self, path: str) -> Iterator[bytes]: ...
+    def names(self, path: str) -> list[str]:
+        """Return the names directly below `path`, sorted."""
+
+    def delete(self, paths: Iterable[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A local folder. Nothing is fsynced: everything in it can be rebuilt from the rows."""
+
+    root: Path
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            return (self.root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def put(self, path: str, data: bytes) -> None:
+        final = self.root / path
+        draft = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}")
+        with _explain_errors(final):
+            _write(draft, data)
+            draft.replace(final)
+
+    def put_once(self, path: str, data: bytes) -> None:
+        final = self.root / path
+        if final.exists() and final.read_bytes() == data:
+            return  # rewriting it in place could truncate it if killed
+        with _explain_errors(final):
+            _write(final, data)
+
+    def add(self, path: str, line: bytes) -> None:
+        with _explain_errors(self.root / path):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            last_signed.add_line(self.root / path, line)
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        yield from (self.get(path) or b"").splitlines()
+
+    def names(self, path: str) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(p.name for p in (self.root / path).iterdir() if p.name[0] != ".")
+        return []
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with _explain_errors(self.root / path):
+                (self.root / path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A prefix of an object store; each appended line is a separate object."""
+
+    store: ObjectStore
+
+    def get(self, path: str) -> bytes | None:
+        import obstore  # noqa: PLC0415 only where the lake is in an object store
+
+        try:
+            return bytes(obstore.get(self.store, path).bytes())
+        except FileNotFoundError:
+            return None
+
+    def put(self, path: str, data: bytes) -> None:
+        import obstore  # noqa: PLC0415
+
+        obstore.put(self.store, path, data)
+
+    def put_once(self, path: str, data: bytes) -> None:
+        self.put(path, data)
+
+    def add(self, path: str, line: bytes) -> None:
+        # Object stores cannot append; zero-padded nanoseconds sort in the order of writing.
+        self.put(f"{path}/{time.time_ns():020}", line)
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        for name in self.names(path):
+            yield (self.get(f"{path}/{name}") or b"").strip()
+
+    def names(self, path: str) -> list[str]:
+        import obstore  # noqa: PLC0415
+
+        found = obstore.list_with_delimiter(self.store, path)
+        below = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in below)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        import obstore  # noqa: PLC0415
+
+        # A local store raises an error if the object is missing.
+        if found := [path for path in paths if self.get(path) is not None]:
+            obstore.delete(self.store, found)
+
+
+def of(lake: Lake, path: str) -> Folder:
+    """Return the folder `path` of the lake, on disk or in its object store."""
+    if lake.local is not None:
+        return Disk(lake.local / path)
+    return bucket(f"{lake.root.rstrip('/')}/{path}", lake.storage_options or {})
+
+
+def bucket(url: str, options: Mapping[str, str]) -> Bucket:
+    """Return the object store at `url`. Raises ConfigurationError if obstore is not installed."""
+    try:
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+    except ImportError:
+        raise ConfigurationError(
+            f"{url}: signing in an object store requires obstore: pip install 'auditlake[objects]'"
+        ) from None
+    if url.startswith("file://"):
+        return Bucket(LocalStore(url.removeprefix("file://"), mkdir=True))
+    settings: Any = dict(options)
+    return Bucket(from_url(url, config=settings))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+@contextmanager
+def _explain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LakeError(
+            f"{path}: {error.strerror}: free disk space or grant this user write access, then "
+            "retry; no stored rows are lost"
+        ) from error

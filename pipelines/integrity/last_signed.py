@@ -1,0 +1,84 @@
+"""The last signed head of each log, stored outside the lake to detect rollbacks.
+
+A head is stored before its checkpoint is published, so no two different trees are ever signed for
+the same size. A power cut may lose the newest entry; its rows are already on disk by then and lead
+to the same tree.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipelines.integrity.note import Head
+from pipelines.lake.tables import Lake
+from pipelines.settings import IntegritySettings
+
+_MAX_BYTES = 64 * 1024
+
+
+def folder(lake: Lake, settings: IntegritySettings) -> Path:
+    """Return the local state directory of this lake; it need not exist."""
+    root = str(lake.local.resolve()) if lake.local else lake.root
+    return settings.folder.expanduser() / "lakes" / hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
+def recall(place: Path, table: str) -> Head | None:
+    """Return the last head signed for `table`, or None if none is stored."""
+    path = _path(place, table)
+    for line in reversed(path.read_bytes().splitlines() if path.exists() else ()):
+        with suppress(ValueError, KeyError):  # a power cut may leave half a line
+            held = json.loads(line)
+            return Head(origin=held["origin"], size=held["size"], root=b64decode(held["root"]))
+    return None
+
+
+def remember(place: Path, table: str, head: Head) -> None:
+    path = _path(place, table)
+    held = {"origin": head.origin, "size": head.size, "root": b64encode(head.root).decode()}
+    line = b"%s\n" % json.dumps(held).encode()
+    if path.exists() and path.stat().st_size > _MAX_BYTES:
+        replace(path, line)  # only the last line counts, so a long file is cut to it
+        return
+    add_line(path, line)
+
+
+def add_line(path: Path, line: bytes) -> None:
+    """Append `line`, after a newline if a power cut left an unfinished line before it."""
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 1))
+        whole = file.read() in (b"", b"\n")
+        file.write(line if whole else b"\n" + line)
+
+
+def forget(place: Path, table: str) -> None:
+    _path(place, table).unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(place: Path, table: str) -> Iterator[None]:
+    """Hold the lock that allows one process at a time to sign `table`."""
+    path = _path(place, table).with_suffix(".lock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _path(place: Path, table: str) -> Path:
+    return place / "signed" / f"{table.replace('/', '.')}.ndjson"

@@ -1,0 +1,122 @@
+"""Runs verifications, and stores the last report on each table in the lake.
+
+The stored reports are for the dashboard and prove nothing: anyone who can write to the lake can
+forge them. To be sure, run a verification.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import AuditlakeError
+from pipelines.integrity import files, keys, last_signed
+from pipelines.integrity.verifier import audit, verify
+from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
+from pipelines.lake.tables import Lake
+from pipelines.settings import IntegritySettings
+
+Document = dict[str, Any]
+
+_REPORTS = "verification.json"
+_MAX_BYTES = 16_384
+
+
+def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> Place:
+    """Return the verifier's view of the lake; `vkeys` replace the trusted keys if given."""
+    return Place(
+        root=lake.root,
+        options=lake.storage_options,
+        memory=last_signed.folder(lake, chosen),
+        keys=list(vkeys) or keys.trusted(chosen),
+        name=chosen.name,
+        anchors=chosen.anchors,
+    )
+
+
+def verdicts(
+    where: Place,
+    tables: Iterable[str],
+    kinds: Mapping[str, str],
+    crew: Crew,
+    *,
+    since: Mapping[str, Sequence[str]] | None = None,
+    full: bool = False,
+    progress: verify.Progress = lambda _table, _read, _all: None,
+) -> Iterator[Verdict]:
+    """Verify the tables and yield one report per table.
+
+    `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
+    """
+    for table in tables:
+        kept = (since or {}).get(table, ())
+        if table == verify.ACTS:
+            yield verify.verify_acts(where, kept)
+            continue
+        kind = kinds.get(table.split("/")[1])
+        case = Case(place=where, table=table, kind=kind, since=kept, full=full, progress=progress)
+        yield verify.verify(case, crew)
+
+
+def kept_checkpoints(where: Place, paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return the checkpoints found in these files and folders, by table.
+
+    Raises AuditlakeError if a path contains none.
+    """
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        notes = [note for file in files if (note := _note(file))]
+        if not notes:
+            raise AuditlakeError(f"{path}: contains no checkpoint")
+        for note in notes:
+            found.setdefault(verify.table_of(where, note), []).append(note)
+    return found
+
+
+def _note(file: Path) -> str | None:
+    """Return the checkpoint in a file, or None if it contains something else."""
+    with suppress(audit.Invalid, UnicodeDecodeError):
+        text = file.read_text(encoding="utf-8") if file.stat().st_size < _MAX_BYTES else ""
+        audit.checkpoint_in(text.partition("\n\n")[0] + "\n")
+        return text
+    return None
+
+
+def line(verdict: Verdict) -> str:
+    """Return the report on a table as one line of text."""
+    if verdict.first_bad:
+        first = verdict.first_bad
+        others = f" (and {len(verdict.findings) - 1} more findings)" * (len(verdict.findings) > 1)
+        return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
+    since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
+    removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
+    seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
+    return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
+
+
+def document(verdict: Verdict) -> Document:
+    """Return the report on a table as a JSON document."""
+    return {"ok": verdict.ok, **asdict(verdict), "at": verdict.at.isoformat()}
+
+
+def kept(lake: Lake) -> list[Document]:
+    """Return the stored report of the last verification of each table."""
+    found: list[Document] = json.loads(files.of(lake, "integrity").get(_REPORTS) or "[]")
+    return found
+
+
+def keep(lake: Lake, found: Iterable[Verdict]) -> None:
+    """Store these reports in the lake, replacing earlier ones on the same tables."""
+    before = {held["table"]: held for held in kept(lake)}
+    for verdict in found:
+        fresh, former = document(verdict), before.get(verdict.table, {})
+        all_read = not verdict.first  # an incremental run keeps the time of the last full one
+        fresh["full_at"] = fresh["at"] if all_read else former.get("full_at")
+        before[verdict.table] = fresh
+    held = [before[table] for table in sorted(before)]
+    files.of(lake, "integrity").put(_REPORTS, json.dumps(held, indent=2).encode())

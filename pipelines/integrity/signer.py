@@ -1,0 +1,286 @@
+"""Signs raw tables: after each commit, extends the table's Merkle tree and signs a checkpoint.
+
+The order is commit, tiles, signature, local record, history, checkpoint. If the process is killed
+in between, the next call completes the work, and nothing half done was published. A tree is only
+extended from a signed state, so no two checkpoints contradict each other.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+import polars as pl
+
+from pipelines.errors import ConfigurationError, LakeError
+from pipelines.integrity import anchors, files, keys, merkle, note, removals, tiles
+from pipelines.integrity import last_signed as integrity_last_signed
+from pipelines.integrity.files import Folder
+from pipelines.integrity.merkle import Edge
+from pipelines.integrity.note import Head
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.settings import IntegritySettings
+
+ACTS = "acts"
+"""The name of the log of operator actions, such as retention."""
+
+_CHUNK = 65_536
+_MAX_ENTRY = 65_535
+
+
+class Alarm(LakeError):
+    """The table is not as it was signed; its stream stops until an operator has investigated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """The tree, the signing settings and the local record of one log."""
+
+    settings: IntegritySettings
+    name: str
+    """Such as okta/system_log."""
+    folder: Folder
+    """The tree, history and checkpoint, in the lake."""
+    place: Path
+    """The local state directory of this lake."""
+
+    @property
+    def table(self) -> str:
+        return f"raw/{self.name}"
+
+
+def of(lake: Lake, name: str) -> Ledger | None:
+    """Return the ledger of the log `name`, or None if this lake is not signed.
+
+    Raises ConfigurationError if the keys would lie inside the lake.
+    """
+    settings = lake.integrity
+    if settings is None or not settings.sign:
+        return None
+    folder = settings.folder.expanduser().resolve()
+    if lake.local is not None and folder.is_relative_to(lake.local.resolve()):
+        raise ConfigurationError("integrity.folder is inside the lake and holds keys: move it out")
+    keys.folder(settings)
+    return Ledger(
+        settings=settings,
+        name=name,
+        folder=files.of(lake, f"integrity/{name}"),
+        place=integrity_last_signed.folder(lake, settings),
+    )
+
+
+def sign(
+    lake: Lake, log: StreamKey, rows: int, now: datetime, fresh: pl.DataFrame | None = None
+) -> None:
+    """Sign the first `rows` rows of `log`; `fresh` holds the newest of them.
+
+    Without `fresh`, sign rows whose signing was interrupted by a kill. Raises Alarm if the table
+    has fewer or other rows than were signed.
+    """
+    kept = of(lake, log.app)
+    if kept is None or (rows == 0 and _may_start_over(lake, log, kept)):
+        return
+    with integrity_last_signed.alone(kept.place, kept.table):
+        signed = last_signed(kept)
+        # Fewer rows than signed: some were lost, or another writer has signed more meanwhile.
+        if signed and (fresh is None or rows < signed.size):
+            _check_end(lake, log, kept, signed)
+        if rows and (signed is None or rows > signed.size or published(kept) != signed):
+            head, edge = _load_tree(lake, log, kept, signed)
+            for frame in _rows(lake, log, head.size, rows, fresh):
+                head, edge = grow(kept, head, edge, entries(frame))
+            announce(kept, head, now)
+    anchors.deliver_soon(kept.place, kept.settings)
+
+
+def published(kept: Ledger) -> Head | None:
+    """Return the checkpoint in the lake, or None if there is none.
+
+    Raises Alarm if no known key has signed it.
+    """
+    return _read_note(kept, kept.folder.get("checkpoint") or b"")
+
+
+def last_signed(kept: Ledger) -> Head | None:
+    """Return the newest signed head, from the local record or the lake; None if there is none.
+
+    Raises Alarm if the two contradict each other.
+    """
+    known = integrity_last_signed.recall(kept.place, kept.table)
+    # A kill can come after the note is in the history and before it is the checkpoint.
+    held = published(kept) or _read_note(kept, _newest_note(kept.folder))
+    if known is None or held is None:
+        return known or held
+    same = known.origin == held.origin
+    if not same or (known.size == held.size and known.root != held.root):
+        raise _alarm(kept.table, "has a checkpoint that contradicts the one signed here")
+    return max(known, held, key=lambda head: head.size)
+
+
+def _read_note(kept: Ledger, text: bytes) -> Head | None:
+    text = text.strip(b"\0")  # a power cut may leave a file of zeros
+    head = note.opened(text, keys.trusted(kept.settings))
+    if text and (head is None or not head.origin.rpartition("/")[0].endswith(kept.name)):
+        raise _alarm(kept.table, "has a checkpoint that is not signed by any trusted key")
+    return head
+
+
+def _newest_note(folder: Folder) -> bytes:
+    months = folder.names("history")
+    lines = list(folder.lines(f"history/{months[-1]}")) if months else []
+    for line in reversed(lines):
+        with suppress(ValueError, KeyError):  # a power cut may truncate a line
+            return str(json.loads(line)["note"]).encode()
+    return b""
+
+
+def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
+    """Return the rows removed from the log `name` by recorded acts, as in `removals.spans`."""
+    kept, done = of(lake, name), of(lake, ACTS)
+    signed = done and last_signed(done)
+    if not kept or not done or not signed:
+        return []
+    return removals.spans(done.folder, signed, kept.folder, kept.table)
+
+
+def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
+    """Append the entries `fresh` to the tree and write its tiles, without signing.
+
+    Return the new head and edge.
+    """
+    edge, changed = merkle.grown(edge, head.size, [merkle.leaf(entry) for entry in fresh])
+    tiles.write(kept.folder, changed)
+    tiles.write_entries(kept.folder, head.size, fresh)
+    return replace(head, size=head.size + len(fresh), root=merkle.root(edge)), edge
+
+
+def announce(kept: Ledger, head: Head, now: datetime) -> None:
+    """Sign `head`, store it locally, queue it for the anchors and publish it as the checkpoint."""
+    text = note.signed(head.text, keys.signing(kept.settings))
+    # Stored before anything is published: a rollback of the lake must not go unnoticed.
+    integrity_last_signed.remember(kept.place, kept.table, head)
+    line = json.dumps({"at": now.isoformat(), "size": head.size, "note": text.decode()})
+    kept.folder.add(f"history/{now:%Y-%m}", line.encode() + b"\n")
+    anchors.post(kept.place, kept.settings, head, text)
+    kept.folder.put("checkpoint", text)
+
+
+def new_head(kept: Ledger) -> Head:
+    """Return the head of a new, empty log.
+
+    Its name has a random suffix, so a recreated lake never contradicts checkpoints of the old one.
+    """
+    origin = f"{kept.settings.name}/{kept.name}/{secrets.token_hex(4)}"
+    return Head(origin=origin, size=0, root=merkle.EMPTY)
+
+
+def entries(rows: pl.DataFrame) -> list[bytes]:
+    """Return the log entry of each row: all its signed columns as text; see docs/integrity.md.
+
+    The event_id comes last, since only it may contain newlines.
+    """
+    times, arrivals = (rows[name].to_physical().to_list() for name in ("time", "ingested_at"))
+    texts = (rows[name].to_list() for name in ("raw_sha256", "via", "event_id"))
+    made = [
+        f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}".encode()
+        for digest, via, identity, time, arrival in zip(*texts, times, arrivals, strict=True)
+    ]
+    return [entry if len(entry) <= _MAX_ENTRY else _shorten(entry) for entry in made]
+
+
+def _shorten(entry: bytes) -> bytes:
+    """Replace an entry by its hash: bundles store the length of an entry in two bytes."""
+    return b"auditlake/1 long\n" + sha256(entry).hexdigest().encode()
+
+
+def _may_start_over(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
+    """Return True if nothing of this log is left in the lake, so that a new one may begin.
+
+    That is the case after an operator deleted the lake; the local record is then deleted too.
+    """
+    if kept.folder.names("") or tables.open_table(lake, log.table) or events.derived(lake, log):
+        return False
+    integrity_last_signed.forget(kept.place, kept.table)
+    return True
+
+
+def _check_end(lake: Lake, log: StreamKey, kept: Ledger, signed: Head) -> None:
+    """Raise Alarm if rows are missing at the end that no act of retention removed.
+
+    Counts the rows in the table, since a slow writer's own count may be out of date.
+    """
+    held = _rows_in_table(lake, log)
+    if held < signed.size and not _removed(lake, kept, range(held, signed.size)):
+        raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
+
+
+def _rows_in_table(lake: Lake, log: StreamKey) -> int:
+    """Return the highest seq in the table plus one.
+
+    The fence would not do: unlike the rows, it survives a Delta `restore`.
+    """
+    with tables.borrowed(lake, log.table) as table:
+        files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
+    if "max.seq" not in files.columns:
+        return 0
+    newest = files["max.seq"].max()
+    return newest + 1 if isinstance(newest, int) else 0
+
+
+def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
+    """Return True if recorded acts of retention removed all of `rows`."""
+    done = of(lake, ACTS)
+    signed = done and last_signed(done)
+    if not done or not signed:
+        return False
+    return removals.cover(done.folder, signed, kept.folder, kept.table, rows)
+
+
+def _load_tree(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
+    """Return the signed head and edge, from the tiles or, if they are damaged, from the rows.
+
+    Raises Alarm if neither leads to the signed root.
+    """
+    if signed is None:
+        return new_head(kept), ()
+    edge = tiles.edge(kept.folder, signed.size)
+    if edge is not None and merkle.root(edge) == signed.root:
+        return signed, edge
+    head, edge = replace(signed, size=0, root=merkle.EMPTY), ()
+    for frame in _rows(lake, log, 0, signed.size, None):
+        head, edge = grow(kept, head, edge, entries(frame))
+    if head != signed:
+        raise _alarm(kept.table, "has damaged tiles, and its rows differ from the signed ones")
+    return head, edge
+
+
+def _rows(
+    lake: Lake, log: StreamKey, first: int, until: int, fresh: pl.DataFrame | None
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows [first, until) by seq; only those not in `fresh` are read back.
+
+    Raises Alarm if rows are missing from the table.
+    """
+    begun = until if fresh is None or fresh.is_empty() else int(fresh["seq"][0])
+    for start in range(first, begun, _CHUNK):
+        end = min(start + _CHUNK, begun)
+        rows = raw.rows(lake, log, start, end)
+        if rows["seq"].to_list() != list(range(start, end)):
+            raise _alarm(log.table, f"is missing rows between {start:,} and {end:,}")
+        yield rows
+    if fresh is not None:
+        yield fresh[max(0, first - begun) :]
+
+
+def _alarm(table: str, problem: str) -> Alarm:
+    return Alarm(
+        f"{table}: {problem}: its stream is stopped; run `auditlake verify`, "
+        "then follow 'When an alarm is raised' in docs/integrity.md"
+    )

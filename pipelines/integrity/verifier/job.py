@@ -1,0 +1,147 @@
+"""The values of a verification: the lake, the table to verify, the workers and the report."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.settings import Anchor
+
+ACTS = "acts"
+"""The name of the log of operator actions, used like a table name."""
+
+_MIN_ROWS_FOR_PROCESSES = 200_000  # fewer rows are read faster in-process
+
+T = TypeVar("T")
+R = TypeVar("R")
+Progress = Callable[[str, int, int], None]
+"""Called with (table, rows read so far, rows to read)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A lake as a verifier sees it, with the keys and records kept outside it."""
+
+    root: str
+    options: Mapping[str, str] | None = field(default=None, repr=False)
+    memory: Path
+    """The local state directory of signer and verifier; it need not exist."""
+    keys: Sequence[str]
+    """The trusted public keys."""
+    name: str = "auditlake"
+    """The first part of the origins of this lake's logs."""
+    anchors: Sequence[Anchor] = ()
+
+    def uri(self, table: str) -> str:
+        return f"{self.root.rstrip('/')}/{table}"
+
+    def shelf(self, name: str) -> Shelf:
+        return Shelf(root=self.uri(f"integrity/{name}"), options=self.options or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A difference between the lake and its signed state."""
+
+    kind: str
+    seq: int | None
+    """The first row affected; None if it is unknown."""
+    detail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """The report on one table."""
+
+    table: str
+    at: datetime
+    origin: str = ""
+    size: int = 0
+    """Rows covered by the checkpoint."""
+    root: str = ""
+    signed_by: str = ""
+    first: int = 0
+    """Rows before this one were verified by an earlier run."""
+    read: int = 0
+    events: int = 0
+    removed: int = 0
+    """Rows deleted by recorded acts of retention."""
+    compared_with: list[str] = field(default_factory=list)
+    """Places outside the lake with checkpoints that agree with the log."""
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    @property
+    def first_bad(self) -> Finding | None:
+        """Return the finding on the lowest row, raw before events; None if all is well."""
+
+        def order(found: Finding) -> tuple[bool, int, bool]:
+            return found.seq is None, found.seq or 0, found.kind == "events"
+
+        return min(self.findings, key=order, default=None)
+
+    def found(self, kind: str, seq: int | None, detail: str) -> None:
+        self.findings.append(Finding(kind=kind, seq=seq, detail=detail))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A table to verify, and how."""
+
+    place: Place
+    table: str
+    kind: str | None = None
+    """The integration's kind, needed to compare events; None: skip them."""
+    since: Sequence[str] = ()
+    """Checkpoints the auditor kept; the log must be an extension of each."""
+    full: bool = False
+    """Read all rows, including those verified earlier."""
+    progress: Progress = lambda _table, _read, _all: None
+
+    @property
+    def name(self) -> str:
+        return self.table.removeprefix("raw/")
+
+    @property
+    def shelf(self) -> Shelf:
+        return self.place.shelf(self.name)
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        return dict(self.place.options) if self.place.options else None
+
+
+class Crew:
+    """A pool of worker processes, started only if there is enough work."""
+
+    def __init__(self, processes: int | None = None) -> None:
+        self._processes = processes or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown()
+
+    def map(self, work: Callable[[T], R], tasks: Sequence[T], count: int) -> Iterable[R]:
+        """Return the results of `work` on all tasks, in order; `count` is the rows they cover."""
+        if count < _MIN_ROWS_FOR_PROCESSES or self._processes == 1:
+            return map(work, tasks)
+        if self._pool is None:
+            spawn = multiprocessing.get_context("spawn")  # Polars' threads do not survive a fork
+            self._pool = ProcessPoolExecutor(self._processes, mp_context=spawn)
+        return self._pool.map(work, tasks)

@@ -1,0 +1,188 @@
+"""Reads the data files of a raw table and builds the Merkle tree over its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from pipelines.integrity.verifier import diagnosis, operator_acts, rows
+from pipelines.integrity.verifier.job import ACTS, Case, Crew, Verdict
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
+from pipelines.integrity.verifier.rows import Leaves, Task
+from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
+
+_TASK_ROWS = 65_536
+_TASK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFiles:
+    """The data files of `events` at one version."""
+
+    by_day: Mapping[date, list[str]] = field(default_factory=dict)
+    derived: int = 0
+    """Rows of the raw table that have been mapped to events."""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFiles:
+    """The data files of a table, as listed in its Delta log."""
+
+    tasks: Sequence[Task]
+    count: int
+    """Rows in all files, by the statistics in the Delta log."""
+    events: EventFiles
+
+
+def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
+    """Read all rows, put their leaves on the board, and report problems in the verdict.
+
+    Return the files of the table; none if the table is missing or its Delta log unreadable.
+    """
+    try:
+        held = _list_files(case, verdict)
+    except (DeltaError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        gone = isinstance(error, TableNotFoundError)
+        detail = "the table is missing" if gone else f"cannot read the table's Delta log: {reason}"
+        verdict.found("deleted" if gone else "unreadable", 0, detail)
+        return TableFiles(tasks=(), count=0, events=EventFiles())
+    for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
+        verdict.read += len(found.seqs)
+        verdict.events += found.events
+        _put(board, found)
+        for odd in found.odd:
+            verdict.found(odd.kind, odd.seq, odd.detail)
+        case.progress(case.table, verdict.read, board.size - board.start)
+    return held
+
+
+def _put(board: Board, found: Leaves) -> None:
+    if found.seqs:
+        board.put(found.seqs, found.hashes)
+
+
+def _list_files(case: Case, verdict: Verdict) -> TableFiles:
+    # Events first: rows that land meanwhile lie beyond `derived`, and replace no older version yet.
+    events = _event_files(case)
+    handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
+    # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
+    if handle.protocol().min_reader_version > 1:
+        detail = "the Delta log requires features the writer never uses, such as deletion vectors"
+        verdict.found("log", None, detail)
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    if files.is_empty():
+        return TableFiles(tasks=(), count=0, events=events)
+    wanted = files
+    # Statistics can be forged: a full run ignores them, and this one compares row counts later.
+    if verdict.first and "max.seq" in files.columns:
+        wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
+    by_day = _by_day(handle, wanted)
+    base = handle.table_uri.rstrip("/").removeprefix("file://")
+    tasks = [
+        Task(
+            table=case.table,
+            files=[f"{base}/{path}" for path in batch["path"]],
+            day_files=by_day[day],
+            options=case.place.options,
+            day=day,
+            events=events.by_day.get(day, ()) if case.kind else None,
+            kind=case.kind or "",
+            first=verdict.first,
+            derived=events.derived,
+        )
+        for batch in _batches(wanted)
+        for day in [_day(batch["partition.date"][0])]
+    ]
+    return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), events=events)
+
+
+def _event_files(case: Case) -> EventFiles:
+    if case.kind is None:
+        return EventFiles()
+    try:
+        handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
+    except TableNotFoundError:
+        return EventFiles()
+    return EventFiles(
+        by_day=_by_day(handle, pl.DataFrame(handle.get_add_actions(flatten=True))),
+        derived=handle.transaction_version(case.name) or 0,
+        version=handle.version(),
+    )
+
+
+def _by_day(handle: DeltaTable, files: pl.DataFrame) -> dict[date, list[str]]:
+    base = handle.table_uri.rstrip("/").removeprefix("file://")
+    found: dict[date, list[str]] = {}
+    if files.height:
+        for path, day in files.select("path", "partition.date").iter_rows():
+            found.setdefault(_day(day), []).append(f"{base}/{path}")
+    return found
+
+
+def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield groups of files of one day, about 65,000 rows or 64 MiB each."""
+    for day in files.sort("path").partition_by("partition.date"):
+        rows_before = day["num_records"].fill_null(_TASK_ROWS).cum_sum() // _TASK_ROWS
+        bytes_before = day["size_bytes"].cum_sum() // _TASK_BYTES
+        yield from day.with_columns(batch=rows_before + bytes_before).partition_by("batch")
+
+
+def _day(value: Any) -> date:
+    return value if isinstance(value, date) else date.fromisoformat(str(value))
+
+
+def build_tree(
+    case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
+) -> Tree:
+    """Report missing and duplicate rows, and return the tree over the leaves of all others."""
+    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
+    verdict.removed = sum(until - first for first, until in removed)
+    gaps = list(board.gaps())
+    _report_gaps(case, verdict, board, minus(gaps, removed))
+    for seq in sorted(board.twice)[:1]:
+        verdict.found("duplicated", seq, f"row {seq:,} is present {_times(board.twice.count(seq))}")
+    _fill_from_tiles(case, board, gaps)
+    step = _TASK_ROWS * HASH
+    chunks = [bytes(board.hashes[at : at + step]) for at in range(0, len(board.hashes), step)]
+    blocks = [
+        root for part in crew.map(rows.subtree, chunks, board.size - board.start) for root in part
+    ]
+    return Tree(board=board, blocks=blocks, before=before)
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 1 else f"{count + 1} times"
+
+
+def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span]) -> None:
+    for first, until in gaps[:1]:
+        fields = diagnosis.entry_of(case.shelf, board.size, first)
+        who = f" (event_id {fields[-1]})" if fields else ""
+        count = sum(end - begin for begin, end in gaps)
+        if until == board.size:
+            detail = f"the newest {count:,} rows, from {first:,}{who}, are missing"
+            detail += ": deleted, rolled back, or lost with a commit"
+            verdict.found("truncated", first, detail)
+        else:
+            more = f" and {count - 1:,} others" if count > 1 else ""
+            verdict.found("deleted", first, f"row {first:,}{who}{more} missing")
+
+
+def _fill_from_tiles(case: Case, board: Board, gaps: Sequence[Span]) -> None:
+    """Take the leaves of missing rows from the tiles; the root check shows if they are genuine."""
+    if not gaps:
+        return
+    for index, hashes in enumerate(leaf_tiles(case.shelf, board.size)):
+        for first, until in gaps:
+            low, high = max(first, index * WIDTH), min(until, (index + 1) * WIDTH)
+            for seq in range(low, high):
+                at = (seq - index * WIDTH) * HASH
+                board.fill(seq, hashes[at : at + HASH])

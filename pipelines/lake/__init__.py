@@ -1,0 +1,1 @@
+"""The Delta tables: all that is written to them and read from them goes through here."""

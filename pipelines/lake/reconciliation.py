@@ -1,0 +1,154 @@
+"""What was pushed against what was polled: how much, how late each way, and what never came true.
+
+An event that came both ways is one row of raw, which says how it came first, and one of `echoes`,
+which says when it came the other way. Polling is the truth: what only a push has told, long after
+polling should have shown it, was forged or is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines.lake import commits, tables
+from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.schemas import ECHOES, RECONCILED
+from pipelines.sdk.contract import Source, Stream
+
+_DAYS = timedelta(days=7)
+_PATIENCE = timedelta(hours=1)
+
+
+def reconcile(lake: Lake, source: Source, stream: Stream, now: datetime) -> pl.DataFrame:
+    """Compare the newest days of a stream (schemas.RECONCILED), and store and return the result."""
+    log = StreamKey(source.name, stream.name)
+    since = (now - _DAYS - stream.lag).date()
+    found = compare(lake, log, since, now - stream.lag - _PATIENCE)
+    write(lake, log, found)
+    return found
+
+
+def compare(lake: Lake, log: StreamKey, since: date, due: datetime) -> pl.DataFrame:
+    """Day by day from `since` on; what was pushed before `due` should have been polled by now."""
+    raw = tables.scan(lake, log.table)
+    if raw is None:
+        return pl.DataFrame(schema=RECONCILED)
+    rows = (
+        raw.filter(pl.col("date") >= since)
+        .select("event_id", "date", "via", "ingested_at")
+        .collect()
+        .join(_echoes(lake, log, since), on="event_id", how="full", coalesce=True)
+    )
+    pushed = pl.col("via") == "webhook"
+    ours = pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream")
+    return (
+        rows.select(
+            pl.coalesce("date", "told_date").alias("date"),
+            pl.when(pushed).then("ingested_at").otherwise("webhook").alias("pushed_at"),
+            pl.when(pushed).then("poll").otherwise("ingested_at").alias("polled_at"),
+        )
+        .group_by("date")
+        .agg(**_figures(due))
+        .with_columns(*ours)
+        .select(pl.col(name).cast(dtype) for name, dtype in RECONCILED.items())
+        .sort("date")
+    )
+
+
+def _echoes(lake: Lake, log: StreamKey, since: date) -> pl.DataFrame:
+    """(event_id, day, when it was pushed or polled the other time), a row an event."""
+    found = second_arrivals(lake, log, since)
+    return found.group_by("event_id").agg(
+        pl.col("date").first().alias("told_date"),
+        *(pl.col("seen_at").filter(pl.col("way") == way).min().alias(way)
+          for way in ("webhook", "poll")),
+    )  # fmt: skip
+
+
+def _figures(due: datetime) -> dict[str, pl.Expr]:
+    pushed, polled = pl.col("pushed_at"), pl.col("polled_at")
+    lead = (polled - pushed).dt.total_milliseconds()
+    first = lead > 0
+    return {
+        "polled": polled.count(),
+        "pushed": pushed.count(),
+        "both": lead.count(),
+        "pushed_first": first.sum(),
+        "lead_ms": lead.filter(first).median(),
+        "late_ms": (-lead).filter(~first).median(),
+        "unconfirmed": (polled.is_null() & (pushed < due)).sum(),
+    }
+
+
+ECHOES_TABLE = Table(name="echoes", schema=ECHOES, about="How an event came another time")
+RECONCILED_TABLE = Table(
+    name="reconciliation",
+    schema=RECONCILED,
+    about="What was pushed and what was polled, a row a stream and day",
+    partitions=(),
+    settings=DERIVED_PLAIN,
+)
+
+
+def seen_both_ways(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The records that have been pushed and polled, this time the other way (ECHOES)."""
+    pushed = pl.col("via") == "webhook"
+    mine = batch.select("event_id", "time", "date", way=_way(pushed), seen_at="ingested_at")
+    theirs = known.select("event_id", first=_way(pushed))
+    return mine.join(theirs, on="event_id").filter(pl.col("way") != pl.col("first")).drop("first")
+
+
+def _way(pushed: pl.Expr) -> pl.Expr:
+    return pl.when(pushed).then(pl.lit("webhook")).otherwise(pl.lit("poll"))
+
+
+def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
+    """Note by which other way events came (schemas.ECHOES without the log), each once."""
+    key = ["integration", "stream", "event_id", "way"]
+    named = [
+        rows.with_columns(integration=pl.lit(log.integration), stream=pl.lit(log.stream))
+        for log, rows in found.items()
+    ]
+    rows = pl.concat(named).unique(key, keep="first", maintain_order=True) if named else None
+    if rows is None or rows.is_empty():
+        return
+    app = StreamKey(*rows.select("integration", "stream").row(0)).app
+
+    def decide(handle: DeltaTable, done: int) -> Decision | None:
+        known = pl.scan_delta(handle).filter(tables.same_times(rows)).select(key).collect()
+        fresh = rows.join(known, on=key, how="anti", maintain_order="left")
+        counts = fresh.group_by("integration", "stream").len()
+        apps = [(StreamKey(*names).app, count) for *names, count in counts.iter_rows()]
+        after = {each: commits.fence(handle, each) + count for each, count in apps}
+        return Decision(fresh, after.get(app, done), beside=after) if after else None
+
+    commits.write(lake, ECHOES_TABLE, app, decide, {})
+
+
+def second_arrivals(lake: Lake, log: StreamKey, since: date) -> pl.DataFrame:
+    """By which other way events came (schemas.ECHOES), of the days from `since` on."""
+    found = tables.scan(lake, ECHOES_TABLE.name)
+    if found is None:
+        return pl.DataFrame(schema=ECHOES)
+    with tables.store_errors(ECHOES_TABLE.name):
+        return found.filter(tables.of_stream(log), pl.col("date") >= since).collect()
+
+
+def write(lake: Lake, log: StreamKey, rows: pl.DataFrame) -> None:
+    """Put these days (schemas.RECONCILED) in the place of what was said of them before."""
+    if rows.is_empty():
+        return
+
+    def decide(handle: DeltaTable, done: int) -> Decision | None:
+        wanted = rows.select(*RECONCILED).sort("date")
+        same = tables.of_stream(log) & pl.col("date").is_in(wanted["date"].to_list())
+        said = pl.scan_delta(handle).filter(same).select(*RECONCILED).sort("date")
+        if said.collect().equals(wanted):
+            return None
+        return Decision(rows, done + 1, tables.replace_predicate(log, rows["date"], "1 = 1"))
+
+    commits.write(lake, RECONCILED_TABLE, log.app, decide, {})

@@ -1,0 +1,114 @@
+"""The table `rollups`: per-file aggregates of `events`, kept up to date by maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from urllib.parse import unquote
+
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines.errors import LakeError
+from pipelines.lake import commits, events, rollup, tables
+from pipelines.lake.commits import DERIVED, Appended, Decision, Table
+from pipelines.lake.tables import Lake
+from pipelines.schemas import EVENTS, ROLLUPS
+
+TABLE = Table(
+    name="rollups",
+    schema=ROLLUPS,
+    about="What the data files of events add up to",
+    partitions=("part",),
+    settings={**DERIVED, "delta.dataSkippingStatsColumns": "file,date"},
+)
+
+
+def event_files(lake: Lake) -> pl.DataFrame:
+    """The data files of `events`: path, date, rows."""
+    schema = pl.Schema({"path": pl.String(), "date": pl.Date(), "rows": pl.Int64()})
+    handle = tables.open_table(lake, events.TABLE.name)
+    if handle is None:
+        return pl.DataFrame(schema=schema)
+    actions = pl.DataFrame(handle.get_add_actions(flatten=True))
+    return actions.select("path", date="partition.date", rows="num_records").cast(schema)
+
+
+def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
+    """The rows of these data files (path, file), each with the `path` and `file` it lies in."""
+    root = lake.uri(events.TABLE.name)
+    places = files.select("path", "file").with_columns(
+        uri=pl.Series([f"{root}/{unquote(path)}" for path in files["path"]], dtype=pl.String)
+    )
+    rows = pl.scan_parquet(
+        places["uri"].to_list(),
+        schema={
+            name: dtype for name, dtype in EVENTS.items() if name not in events.TABLE.partitions
+        },
+        hive_schema={name: EVENTS[name] for name in events.TABLE.partitions},
+        hive_partitioning=True,
+        include_file_paths="uri",
+        storage_options=lake.storage_options,
+    )
+    return rows.join(places.lazy(), on="uri")
+
+
+def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
+    """The data files that `rollups` tells of (file, path), and the next file's number."""
+    handle = tables.open_table(lake, TABLE.name)
+    if handle is None:
+        return pl.DataFrame(schema={name: ROLLUPS[name] for name in ("file", "path")}), 0
+    known = pl.scan_delta(handle).filter(pl.col("part") == "files").select("file", "path")
+    return known.collect(), commits.fence(handle, TABLE.name)
+
+
+def append(
+    lake: Lake, first: int, until: int, rows: pl.DataFrame, gone: Sequence[int] = ()
+) -> Appended:
+    """Commit what the files numbered from `first` up to `until` add up to, in place of `gone`."""
+
+    def decide(_: DeltaTable, done: int) -> Decision | None:
+        if done != first:
+            return None
+        among = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
+        return Decision(rows, until, among)
+
+    commits.add_missing_columns(lake, TABLE)
+    return commits.write(lake, TABLE, TABLE.name, decide, {})
+
+
+_ROLLED_AT_ONCE = 500_000  # rows
+
+
+def roll_up(lake: Lake, today: date) -> None:
+    """Add up the files of past days that `rollups` does not know; forget those that are gone."""
+    known, first = rolled_up(lake)
+    files = event_files(lake).sort("date", "path")
+    gone = known.join(files, on="path", how="anti")["file"].to_list()
+    fresh = files.filter(pl.col("date") < today).join(
+        known, on="path", how="anti", maintain_order="left"
+    )
+    numbered = fresh.with_row_index("file", first).with_columns(
+        pl.col("file").cast(pl.Int64),
+        batch=(pl.col("rows").cum_sum() - pl.col("rows")) // _ROLLED_AT_ONCE,
+    )
+    for batch in numbered.partition_by("batch", maintain_order=True):
+        rows = rollup.rolled(rows_of_files(lake, batch), _texts(lake, batch))
+        if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
+            raise LakeError("events: the log says another number of rows than its files hold")
+        append(lake, first, first + batch.height, rows, gone)
+        first, gone = first + batch.height, []
+    if gone:
+        append(lake, first, first, pl.DataFrame(schema=ROLLUPS), gone)
+
+
+def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
+    """What the texts of each of these files are made of, one file in memory at a time."""
+    columns = [*rollup.SEARCHED, rollup.TARGETS]
+    told = []
+    for file in batch.iter_slices(1):
+        rows = rows_of_files(lake, file).select(columns).collect(engine="streaming")
+        row = file.row(0, named=True)
+        said = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
+        told.append(rollup.texts(rows).with_columns(**said))
+    return pl.concat(told)

@@ -1,0 +1,1 @@
+"""From the vendors' records to rows of `events`, and from those to OCSF."""

@@ -1,0 +1,383 @@
+"""Raw records -> identities and events. Pure: the same bytes give the same rows, for ever."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from pipelines.mapping import messages, ocsf
+from pipelines.mapping.field_reader import Reader
+from pipelines.schemas import EVENTS, TARGET, Timestamp
+from pipelines.sdk import geo
+from pipelines.sdk.contract import Integration, Stream
+from pipelines.sdk.json_records import canonical, load
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+_CHUNK = 1000
+_NO_ID = "no id"
+
+_TEXTS = [
+    name
+    for name, dtype in EVENTS.items()
+    if dtype == pl.String()
+    and name
+    not in {
+        "event_uid",
+        "integration",
+        "kind",
+        "stream",
+        "event_id",
+        "activity_type",
+        "action_type",
+        "target_id",
+        "target_name",
+        "target_type",
+    }
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalised:
+    events: pl.DataFrame
+    """Columns of schemas.EVENTS, in the order of `seq`."""
+    faults: Counter[str]
+    """Column -> values that could not be derived and are null."""
+
+
+def read(
+    stream: Stream,
+    records: Sequence[bytes],
+    now: datetime,
+    via: str,
+    fallback: datetime | None = None,
+) -> pl.DataFrame:
+    """Raw rows of records: schemas.RAW without `seq`, and `fault`, why one cannot take its place.
+
+    `bytes` holds each record as it came; `raw` is null where that is no UTF-8.
+    """
+    reader = _identity_reader(stream)
+    rows = [found[0] for found in reader.rows(records)]
+    hashes = pl.Series([digest(record) for record in records], dtype=pl.String)
+    ids = _texts("event_id", [row[0] for row in rows]) if stream.id else hashes
+    if stream.latest_of:
+        ids = ids + "@" + pl.Series([digest(canonical(r))[:16] for r in records], dtype=pl.String)
+    frame = pl.DataFrame(
+        {
+            "event_id": ids,
+            "time": _times([row[1] for row in rows]),
+            "bytes": pl.Series(records, dtype=pl.Binary),
+            "raw_sha256": hashes,
+        }
+    )
+    read_ = frame.with_columns(
+        pl.col("time").fill_null(pl.lit(fallback, dtype=Timestamp)),
+        _decoded(frame["bytes"]).alias("raw"),
+        pl.lit(now, dtype=Timestamp).alias("ingested_at"),
+        pl.lit(via).alias("via"),
+    ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
+    return read_ if read_["fault"].null_count() == read_.height else _explained(read_)
+
+
+def _explained(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of a record that cannot be read at all this is said, rather than that it has no id."""
+    said = [
+        _unreadable(record) or fault if fault == _NO_ID else fault
+        for record, fault in zip(rows["bytes"], rows["fault"], strict=True)
+    ]
+    return rows.with_columns(pl.Series("fault", said, pl.String))
+
+
+def _unreadable(record: bytes) -> str | None:
+    try:
+        load(record)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _decoded(records: pl.Series) -> pl.Series:
+    """As text; null where it is none. A cast raises for all of them, strict or not."""
+    try:
+        return records.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([_utf_8(record) for record in records], dtype=pl.String)
+
+
+def _utf_8(record: bytes) -> str | None:
+    try:
+        return record.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def version_of(stream: Stream) -> pl.Expr | None:
+    """What all versions of a record have in common, where the vendor re-publishes it changed."""
+    return pl.col("event_id").str.replace("@[^@]*$", "") if stream.latest_of else None
+
+
+def _fault(now: datetime) -> pl.Expr:
+    """The first reason why a row cannot be in the lake, or null."""
+    time = pl.col("time")
+    return (
+        pl.when(pl.col("raw").is_null())
+        .then(pl.lit("not UTF-8"))
+        .when(pl.col("event_id").fill_null("").str.strip_chars() == "")
+        .then(pl.lit(_NO_ID))
+        .when(time.is_null())
+        .then(pl.lit("no time that can be read"))
+        .when(~time.is_between(_EARLIEST, now + _AHEAD))
+        .then(pl.format("time out of range: {}", time.dt.date()))
+    )
+
+
+def _times(values: Sequence[Any]) -> pl.Series:
+    """Times in UTC, microseconds, of RFC 3339 texts and datetimes; digits beyond are cut off."""
+    texts = pl.Series([v if isinstance(v, str) else None for v in values], dtype=pl.String)
+    times = texts.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    if times.null_count():
+        slow = [None if t else _time(v) for t, v in zip(times.is_not_null(), values, strict=True)]
+        times = times.fill_null(
+            pl.Series(slow, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
+        )
+    return times
+
+
+def _time(value: Any) -> datetime | None:
+    """One time that is written in a way of its own; naive, in UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    except OverflowError:
+        return None
+
+
+def digest(record: bytes) -> str:
+    """SHA-256 of a record's bytes, lower-case hex."""
+    return hashlib.sha256(record).hexdigest()
+
+
+def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataFrame) -> Normalised:
+    """Event rows of raw rows (event_id, time, ingested_at, seq, raw), several for some."""
+    reader = _event_reader(stream)
+    before = Counter(reader.faults)
+    found = _Found(reader, stream.target_rank)
+    records = raw["raw"].cast(pl.Binary)
+    with _undisturbed():
+        for start in range(0, raw.height, _CHUNK):
+            found.add(records[start : start + _CHUNK])
+    parent, place = found.origin()
+    origin = raw.select(pl.col("event_id", "time", "ingested_at", "seq").gather(parent))
+    events = pl.concat([origin, found.frame()], how="horizontal")
+    return Normalised(
+        events=_complete(events, name, integration, stream, place),
+        faults=reader.faults - before,
+    )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the cyclic garbage collector: values of JSON hold no cycles, and it costs a tenth."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+class _Found:
+    """The values gathered column by column: so many rows would keep the garbage collector busy."""
+
+    def __init__(self, reader: Reader, rank: Mapping[Any, int]) -> None:
+        self._reader = reader
+        self._columns: dict[str, list[Any]] = {name: [] for name in reader.columns}
+        self._targets = _Targets(rank)
+        self._events: list[int] = []
+
+    def add(self, records: Iterable[bytes]) -> None:
+        rows: list[list[Any]] = []
+        for found in self._reader.rows(records):
+            rows += found
+            self._events.append(len(found))
+        for name, values in zip(self._columns, zip(*rows, strict=True), strict=True):
+            if name == "targets":
+                self._targets.add(values)
+            else:
+                self._columns[name] += values
+
+    def origin(self) -> tuple[pl.Series, pl.Series]:
+        """For each event the number of its record, and its own in that record."""
+        found = (
+            pl.DataFrame({"events": pl.Series(self._events, dtype=pl.Int64)})
+            .with_row_index("record")
+            .select("record", pl.int_ranges("events").alias("place"))
+            .explode("place")
+        )
+        return found["record"], found["place"]
+
+    def frame(self) -> pl.DataFrame:
+        """The columns that come from the record itself, clean and typed."""
+        height = sum(self._events)
+        nothing: list[None] = [None] * height
+        texts = pl.DataFrame([_texts(name, self._columns.get(name, nothing)) for name in _TEXTS])
+        targets = self._targets.frame(height)
+        frame = pl.concat([texts, targets], how="horizontal").with_columns(
+            pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)),
+        )
+        return frame.with_columns(
+            pl.col("actor_email").str.to_lowercase(),
+            pl.col("severity").str.to_lowercase(),
+            pl.col("outcome").fill_null("unknown"),
+        )
+
+
+class _Targets:
+    """Lists of targets, kept flat, and of each the one a person would name first."""
+
+    def __init__(self, rank: Mapping[Any, int]) -> None:
+        self._rank = rank
+        self._row: list[int] = []
+        self._flat: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
+        self._first: list[int | None] = []
+
+    def add(self, values: Sequence[Any]) -> None:
+        flat: list[Mapping[str, Any]] = []
+        before = len(self._row)
+        for row, value in enumerate(values, len(self._first)):
+            found = _known_targets(value)
+            self._first.append(before + len(flat) + self._foremost(found) if found else None)
+            flat += found
+            self._row += [row] * len(found)
+        for key in _TARGET_KEYS:
+            self._flat[key] += [target.get(key) for target in flat]
+
+    def frame(self, height: int) -> pl.DataFrame:
+        """`targets`, target_id, target_name, target_type; a row for each of `height` events."""
+        row = pl.Series("row", self._row, pl.UInt32)
+        flat = pl.DataFrame([row, *(_texts(key, values) for key, values in self._flat.items())])
+        lists = flat.group_by("row", maintain_order=True).agg(
+            pl.struct(_TARGET_KEYS).alias("targets")
+        )
+        first = pl.Series(self._first or [None] * height, dtype=pl.UInt32)
+        return (
+            flat.select(pl.col(key).gather(first).alias(f"target_{key}") for key in _TARGET_KEYS)
+            .with_row_index("row")
+            .join(lists, on="row", how="left", maintain_order="left")
+            .with_columns(pl.col("targets").fill_null(pl.lit([], dtype=pl.List(TARGET))))
+            .drop("row")
+        )
+
+    def _foremost(self, found: Sequence[Mapping[str, Any]]) -> int:
+        if len(found) == 1:
+            return 0
+        ranks = [self._by_rank(target) for target in found]
+        return ranks.index(min(ranks))
+
+    def _by_rank(self, target: Mapping[str, Any]) -> int:
+        kind = target.get("type")
+        return self._rank.get(kind, 99) if isinstance(kind, str) else 99
+
+
+_CLEAN: dict[str, Callable[[str | None], str | None]] = {
+    "source_ip": geo.address,
+    "country": geo.country,
+}
+
+
+def _texts(name: str, values: Sequence[Any]) -> pl.Series:
+    try:
+        series = pl.Series(name, values, pl.String, strict=True)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        series = pl.Series(name, [text(value) for value in values], pl.String)
+    clean = _CLEAN.get(name)
+    return _replaced(series, clean) if clean else series
+
+
+def _replaced(texts: pl.Series, clean: Callable[[str | None], str | None]) -> pl.Series:
+    known = texts.drop_nulls().unique()
+    if known.is_empty():
+        return texts
+    return texts.replace_strict(known, pl.Series([clean(text) for text in known], dtype=pl.String))
+
+
+def text(value: Any) -> str | None:
+    """A value as one would write it: text as it is, else as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+_TARGET_KEYS = ("id", "name", "type")
+
+
+def _known_targets(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        return []
+    return [t for t in value if isinstance(t, dict) and (t.get("id") or t.get("name"))]
+
+
+def _complete(
+    frame: pl.DataFrame,
+    name: str,
+    integration: Integration,
+    stream: Stream,
+    place: pl.Series,
+) -> pl.DataFrame:
+    """The columns that follow from others, in the schema's order."""
+    classify = ocsf.classifier(integration.kind)
+    classes = [classify(stream.name, action) for action in frame["action"]]
+    uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
+    if stream.explode:
+        uid = pl.concat_str(uid, pl.lit("#"), place.cast(pl.String))
+    complete = frame.with_columns(
+        uid.alias("event_uid"),
+        pl.col("time").dt.date().alias("date"),
+        pl.lit(name).alias("integration"),
+        pl.lit(integration.kind).alias("kind"),
+        pl.lit(stream.name).alias("stream"),
+        pl.Series("class_uid", [c for c, _ in classes], pl.Int32),
+        pl.Series("activity_id", [a for _, a in classes], pl.Int32),
+        pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
+        pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
+        pl.lit(integration.mapping_version, dtype=pl.Int32).alias("mapping_version"),
+        _messages(frame, classes),
+    )
+    return complete.select(pl.col(column).cast(dtype) for column, dtype in EVENTS.items())
+
+
+def _messages(frame: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
+    """The vendor's sentences, and ours where it gives none."""
+    given = frame["message"]
+    silent = given.is_null().arg_true()
+    if silent.is_empty():
+        return given
+    ours = messages.sentences(frame[silent], [classes[row] for row in silent])
+    return given.scatter(silent, ours)
+
+
+@cache
+def _identity_reader(stream: Stream) -> Reader:
+    return Reader({"event_id": stream.latest_of or stream.id or "id", "time": stream.time})
+
+
+@cache
+def _event_reader(stream: Stream) -> Reader:
+    return Reader(dict(stream.columns), stream.explode)

@@ -1,0 +1,1 @@
+"""The parts that connectors are built from."""

@@ -1,0 +1,426 @@
+"""All simulated services on one port, with a ledger of what they serve and faults on order.
+
+Each service is at /<kind>; /_sandbox/ is for tests: the ledger tells what a complete reader must
+have, and faults make the vendor misbehave.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import importlib
+import pkgutil
+import secrets
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from sandbox import pushes, replay
+from sandbox import services as simulated
+from sandbox.company import Company
+from sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
+from sandbox.pushes import Attempt, Courier, Subscription
+from sandbox.service import (
+    Clock,
+    Log,
+    Service,
+    Site,
+    Span,
+    Stream,
+    Webhook,
+    at,
+    decoded,
+    generated,
+    identity,
+    moment,
+    webhook_secret,
+)
+
+Ordered = TypeVar("Ordered")
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is simulated, and where it listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    seed: int = 1
+    days: int = 90
+    """The length of the history before `anchor`."""
+    per_day: float = 400
+    """Records a day of a stream whose share is 1, such as Okta's system log."""
+    rate: float = 0.5
+    """New records a second after `anchor`, over all streams."""
+    anchor: datetime | None = None
+    """Where history ends and new records begin; when the server starts, if not given."""
+    until: datetime | None = None
+    """When new records cease: with the minute before it."""
+    events: Path | None = None
+    """A folder of recorded vendor records to serve instead of the company's: see replay."""
+    limits: bool = False
+    """Whether the vendors' rate limits apply."""
+    mishaps: Sequence[Mishap] = ()
+    """What goes wrong with pushes from the start."""
+    pace: float = 1.0
+    """The vendors' pauses before they push again are multiplied by this."""
+    push_to: str | None = None
+    """A receiver's address: webhooks that only a console registers push to its /<kind> at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record that has become visible."""
+
+    id: str
+    time: str
+    arrival: str
+    sha256: str
+    """Of the exact bytes."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@cache
+def services() -> dict[str, Service]:
+    """All simulated services, by kind."""
+    modules = (
+        importlib.import_module(f"{simulated.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(simulated.__path__)
+    )
+    found = [module.SERVICE for module in modules if hasattr(module, "SERVICE")]
+    return {service.kind: service for service in found}
+
+
+def settings(base_url: str) -> dict[str, dict[str, Any]]:
+    """The [integrations] of a configuration that reads the whole sandbox at `base_url`."""
+    found = {}
+    for kind, service in services().items():
+        found[kind] = service.settings(f"{base_url}/{kind}")
+        if service.pushes or service.console:
+            found[kind]["webhook_secret"] = webhook_secret(kind)
+    return found
+
+
+def mishaps(lost: float, twice: float, late: float, seed: int) -> list[Mishap]:
+    """The same shares for all that push."""
+    if not lost + twice + late:
+        return []
+    return [
+        Mishap(kind=kind, lost=lost, twice=twice, late=late, seconds=10.0, seed=seed)
+        for kind in services()
+    ]
+
+
+class Sandbox:
+    """Every service with its logs and its troubles; `app` serves them."""
+
+    def __init__(self, options: Options, clock: Clock = _now) -> None:
+        self._clock = clock
+        self._logs = _logs(options, clock)
+        self._troubles: dict[str, Trouble] = {}
+        self._sites: dict[str, Site] = {}
+        self._webhooks: dict[str, dict[str, Subscription]] = {kind: {} for kind in services()}
+        self.courier = Courier(clock=clock, pace=options.pace)
+        self.mishap(options.mishaps)
+        mounts = [self._mount(service, options) for service in services().values()]
+        if options.push_to:
+            self._push_to(options.push_to)
+        self._app = Starlette(routes=[Mount("/_sandbox", routes=self._control()), *mounts])
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application; answers are dated by the sandbox's own clock."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = email.utils.format_datetime(self._clock(), usegmt=True)
+                message["headers"] = [*message["headers"], (b"date", date.encode())]
+            await send(message)
+
+        # uvicorn's send belongs to the request's cycle, which knows the transport to break off.
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        await self._app({**scope, "transport": transport}, receive, dated)
+
+    def log(self, kind: str, stream: str) -> Log:
+        """Raises KeyError."""
+        return self._logs[kind, stream]
+
+    def ledger(self, kind: str, stream: str) -> list[Entry]:
+        """Every record visible so far, in order of arrival. Raises KeyError."""
+        identify = _stream(kind, stream).identify
+        return [
+            Entry(
+                id=identity(identify, record.raw),
+                time=moment(record.time).isoformat(),
+                arrival=moment(record.arrival).isoformat(),
+                sha256=hashlib.sha256(record.raw).hexdigest(),
+            )
+            for record in self.log(kind, stream).visible()
+        ]
+
+    def append(self, kind: str, stream: str, records: Iterable[bytes], time: str = "") -> int:
+        """Records that arrive now; how many. Their time is `time`, their own, or now."""
+        log, pick = self.log(kind, stream), at(_stream(kind, stream).time)
+        arriving = list(records)
+        with self.courier.held():
+            for raw in arriving:
+                log.append(raw, replay.time_of(time or pick(decoded(raw))))
+        return len(arriving)
+
+    def order(self, faults: Iterable[Fault]) -> None:
+        """These faults and no others from now on."""
+        ordered = list(faults)
+        for kind, trouble in self._troubles.items():
+            trouble.order([fault for fault in ordered if fault.kind == kind])
+
+    def mishap(self, mishaps: Iterable[Mishap]) -> None:
+        """These mishaps of pushes and no others from now on."""
+        self.courier.mishaps = {mishap.kind: mishap for mishap in mishaps}
+
+    def attempts(self, kind: str) -> list[Attempt]:
+        """What was pushed, and what became of it, oldest first."""
+        return self.courier.attempts(kind)
+
+    def register(self, kind: str, webhook: Webhook) -> str:
+        """As an administrator does in a vendor's console; the webhook's id. Raises ValueError."""
+        console, hooks = services()[kind].console, self._webhooks[kind]
+        if console is None:
+            raise ValueError(f"{kind} has an API for it, or no webhooks at all")
+        if len(hooks) >= console.webhooks:
+            raise ValueError(f"{kind} allows {console.webhooks} webhooks")
+        pushes.check(webhook.address)
+        id_ = secrets.token_hex(8)
+        hooks[id_] = console.subscription(self._sites[kind], webhook)
+        self.courier.subscribe(hooks[id_])
+        return id_
+
+    def unregister(self, kind: str, id_: str) -> None:
+        """Raises KeyError."""
+        self.courier.unsubscribe(self._webhooks[kind].pop(id_))
+
+    def _push_to(self, address: str) -> None:
+        for kind, service in services().items():
+            if service.console:
+                headers = {"Authorization": f"Bearer {webhook_secret(kind)}"}
+                self.register(kind, Webhook(address=f"{address}/{kind}", headers=headers))
+
+    def close(self) -> None:
+        """Nothing is pushed any more."""
+        self.courier.close()
+
+    def requests(self, kind: str) -> tuple[int, list[Asked]]:
+        """How many requests a service has seen, and the latest. Raises KeyError."""
+        trouble = self._troubles[kind]
+        return trouble.requests, list(trouble.asked)
+
+    def _mount(self, service: Service, options: Options) -> Mount:
+        site = Site(
+            logs={stream.name: self.log(service.kind, stream.name) for stream in service.streams},
+            clock=self._clock,
+            limits=options.limits,
+            courier=self.courier,
+            streams={stream.name: stream for stream in service.streams},
+        )
+        self._sites[service.kind] = site
+        self._troubles[service.kind] = trouble = Trouble(
+            refuse=lambda status, wait: service.refusal(status, self._clock(), wait),
+            expire=site.tokens.expire,
+        )
+        return Mount(f"/{service.kind}", app=troubled(Router(service.routes(site)), trouble))
+
+    def _control(self) -> list[Route]:
+        return [
+            Route("/ledger/{kind}/{stream}", self._get_ledger),
+            Route("/records/{kind}/{stream}", self._post_records, methods=["POST"]),
+            Route("/faults", self._post_faults, methods=["POST"]),
+            Route("/faults", self._delete_faults, methods=["DELETE"]),
+            Route("/requests/{kind}", self._get_requests),
+            Route("/mishaps", self._post_mishaps, methods=["POST"]),
+            Route("/mishaps", self._delete_mishaps, methods=["DELETE"]),
+            Route("/pushes/{kind}", self._get_pushes),
+            Route("/webhooks/{kind}", self._post_webhook, methods=["POST"]),
+            Route("/webhooks/{kind}/{id}", self._delete_webhook, methods=["DELETE"]),
+        ]
+
+    def _get_ledger(self, request: Request) -> Response:
+        with _known(request):
+            lines = [_encode(entry) for entry in self.ledger(**request.path_params)]
+        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    async def _post_records(self, request: Request) -> Response:
+        lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
+        time = request.query_params.get("time", "")
+        with _known(request):
+            count = await run_in_threadpool(
+                self.append, records=lines, time=time, **request.path_params
+            )
+        return JSONResponse({"appended": count}, status_code=201)
+
+    async def _post_faults(self, request: Request) -> Response:
+        faults = await _read(request, list[Fault])
+        self._kinds_are_known(faults)
+        self.order(faults)
+        return Response(status_code=204)
+
+    async def _post_mishaps(self, request: Request) -> Response:
+        mishaps = await _read(request, list[Mishap])
+        self._kinds_are_known(mishaps)
+        self.mishap(mishaps)
+        return Response(status_code=204)
+
+    def _delete_mishaps(self, _request: Request) -> Response:
+        self.mishap([])
+        return Response(status_code=204)
+
+    def _get_pushes(self, request: Request) -> Response:
+        lines = [_encode(attempt) for attempt in self.attempts(request.path_params["kind"])]
+        return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    async def _post_webhook(self, request: Request) -> Response:
+        webhook = await _read(request, Webhook)
+        with _known(request):
+            try:
+                id_ = self.register(request.path_params["kind"], webhook)
+            except ValueError as error:
+                raise HTTPException(400, str(error)) from None
+        return JSONResponse({"id": id_}, status_code=201)
+
+    def _delete_webhook(self, request: Request) -> Response:
+        with _known(request):
+            self.unregister(request.path_params["kind"], request.path_params["id"])
+        return Response(status_code=204)
+
+    def _kinds_are_known(self, ordered: Iterable[Fault | Mishap]) -> None:
+        for each in ordered:
+            if each.kind not in self._troubles:
+                raise HTTPException(400, f"{each.kind}: no such kind")
+
+    def _delete_faults(self, _request: Request) -> Response:
+        self.order([])
+        return Response(status_code=204)
+
+    def _get_requests(self, request: Request) -> Response:
+        with _known(request):
+            count, asked = self.requests(**request.path_params)
+        body = _encode({"count": count, "requests": asked})
+        return Response(body, media_type="application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A sandbox that is being served."""
+
+    base_url: str
+    sandbox: Sandbox
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The [integrations] of a configuration that reads it."""
+        return settings(self.base_url)
+
+
+def serve(options: Options) -> None:
+    """Serves until interrupted."""
+    with closing(Sandbox(options)) as sandbox, suppress(KeyboardInterrupt):
+        uvicorn.Server(_config(sandbox, options)).run()
+
+
+@contextmanager
+def running(options: Options | None = None, clock: Clock = _now) -> Iterator[Running]:
+    """Serves from a thread, on a free port of the loopback interface."""
+    options = options or Options()
+    sandbox = Sandbox(options, clock)
+    server = uvicorn.Server(_config(sandbox, options))
+    # Only where the protocol is named does asyncio switch off Nagle's 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            host, port = listening.getsockname()
+            yield Running(base_url=f"http://{host}:{port}", sandbox=sandbox)
+        finally:
+            sandbox.close()
+            server.should_exit = True
+            thread.join()
+
+
+def _config(sandbox: Sandbox, options: Options) -> uvicorn.Config:
+    return uvicorn.Config(
+        sandbox.app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        http="h11",
+        loop="asyncio",
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _logs(options: Options, clock: Clock) -> dict[tuple[str, str], Log]:
+    streams = [(kind, each) for kind, service in services().items() for each in service.streams]
+    anchor, shares = options.anchor or clock(), sum(stream.share for _, stream in streams)
+    company = Company(options.seed)
+    logs = {}
+    for kind, stream in streams:
+        if options.events is not None:
+            chunks = replay.recorded(services()[kind], stream, options.events, anchor)
+        else:
+            span = Span(
+                anchor=anchor,
+                days=options.days,
+                per_day=options.per_day * stream.share,
+                per_second=options.rate * stream.share / shares,
+                until=options.until,
+            )
+            chunks = generated(stream, f"{kind}/{stream.name}", company, span)
+        logs[kind, stream.name] = Log(chunks, clock)
+    return logs
+
+
+def _stream(kind: str, name: str) -> Stream:
+    return {stream.name: stream for stream in services()[kind].streams}[name]
+
+
+async def _read(request: Request, type_: type[Ordered]) -> Ordered:
+    """Raises HTTPException."""
+    try:
+        return msgspec.json.decode(await request.body(), type=type_)
+    except msgspec.DecodeError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+@contextmanager
+def _known(request: Request) -> Iterator[None]:
+    try:
+        yield
+    except KeyError:
+        raise HTTPException(404, f"{request.url.path}: no such kind or stream") from None

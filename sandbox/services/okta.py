@@ -1,0 +1,450 @@
+"""Okta's System Log API, simulated: `GET /api/v1/logs`, polling and bounded, and its sign-in.
+
+https://developer.okta.com/docs/reference/system-log-query/
+Pages link to the next by an opaque `after`: <ms>_<n> is the n-th record that arrived in that
+millisecond, so a polling cursor survives a restart; bounded queries use a UUID that hides the last
+record's place by event time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from sandbox import scim, tokens
+from sandbox.service import (
+    Key,
+    Limiter,
+    Log,
+    Record,
+    Service,
+    Site,
+    Stream,
+    decoded,
+    form,
+    micros,
+    page,
+    secret,
+)
+from sandbox.services import okta_events, okta_hooks
+from sandbox.services.okta_refusals import Refusal
+from sandbox.tokens import Grant, Rejected
+
+API_TOKEN = f"00{secret('okta/api_token')}"
+CLIENT_ID = "0oasandboxservice1d7"
+DPOP_CLIENT_ID = "0oasandboxdpopapp1d7"
+KEY_ID = "sandbox-key-1"
+
+_RETENTION = timedelta(days=90)
+_FURTHEST = timedelta(days=180)
+_DEFAULT_SPAN = timedelta(days=7)
+_TOKEN_LIFE = timedelta(hours=1)
+_PER_MINUTE, _PLENTY = 60, 100_000  # one client's half of an org's 120; and when limits are off
+_READ_LOGS = "okta.logs.read"
+_SCOPES = frozenset({_READ_LOGS, "okta.users.read"}) | okta_hooks.SCOPES
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_NOT_SEARCHABLE = ("debugContext.debugData.url", "debugContext.debugData.requestUri")
+_TOO_MANY = "API call exceeded rate limit due to too many requests."
+_WRONG_METHOD = "The endpoint does not support the provided HTTP method"
+_MASK = int(hashlib.sha256(b"after").hexdigest()[:32], 16)
+
+
+def settings(base_url: str) -> dict[str, Any]:
+    return {"base_url": base_url, "api_token": API_TOKEN}
+
+
+def settings_with_key(base_url: str, client_id: str = CLIENT_ID) -> dict[str, Any]:
+    """To sign in as a service app instead; DPOP_CLIENT_ID demands DPoP, too."""
+    key = tokens.pem(tokens.rsa_key("okta"))
+    return {"base_url": base_url, "client_id": client_id, "private_key": key, "key_id": KEY_ID}
+
+
+def routes(site: Site) -> Sequence[BaseRoute]:
+    limiter = Limiter(count=_PER_MINUTE if site.limits else _PLENTY, seconds=60)
+
+    def logs(request: Request) -> Response:
+        now = site.clock()
+        headers = {"X-Okta-Request-Id": uuid.uuid4().hex}
+        try:
+            headers |= _admitted(limiter, _client(site, request, now, _READ_LOGS), now)
+            return _events(site.logs["system_log"], request, now, headers)
+        except Refusal as refusal:
+            return refusal.response(headers)
+
+    def admit(request: Request, scope: str) -> dict[str, str]:
+        now = site.clock()
+        return _admitted(limiter, _client(site, request, now, scope), now)
+
+    async def token(request: Request) -> Response:
+        now = site.clock()
+        try:
+            return JSONResponse(_grant(site, request, await form(request), now))
+        except _OAuthRefusal as refusal:
+            return refusal.response(now)
+
+    def unknown(request: Request) -> Response:
+        if request.url.path.endswith(("/api/v1/logs", "/oauth2/v1/token")):
+            return Refusal(405, "E0000022", _WRONG_METHOD).response({})
+        return Refusal(404, "E0000008", "The requested path was not found").response({})
+
+    return [
+        Route("/api/v1/logs", logs, methods=["GET"]),
+        Route("/oauth2/v1/token", token, methods=["POST"]),
+        *okta_hooks.routes(site, admit),
+        Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
+    ]
+
+
+class _OAuthRefusal(Exception):
+    """An error in the words of OAuth."""
+
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(description)
+        self._status, self._error, self._description = status, error, description
+
+    def response(self, now: datetime) -> Response:
+        headers = {"dpop-nonce": _nonce(now)} if self._error == "use_dpop_nonce" else {}
+        body = {"error": self._error, "error_description": self._description}
+        return JSONResponse(body, self._status, headers)
+
+
+def refusal(status: int, now: datetime, retry_after: float) -> Response:
+    """Any status as Okta words it, for faults. It has no Retry-After but a reset."""
+    code, summary = {
+        401: ("E0000011", "Invalid token provided"),
+        403: ("E0000006", "You do not have permission to perform the requested action"),
+        404: ("E0000007", "Not found: Resource not found"),
+        429: ("E0000047", _TOO_MANY),
+    }.get(status, ("E0000009", "Internal Server Error"))
+    headers = {"X-Okta-Request-Id": uuid.uuid4().hex}
+    if status == 429:
+        headers |= _rate_headers(_PER_MINUTE, 0, now + timedelta(seconds=retry_after))
+    return Refusal(status, code, summary).response(headers)
+
+
+def _rate_headers(limit: int, remaining: int, reset: datetime) -> dict[str, str]:
+    return {
+        "X-Rate-Limit-Limit": str(limit),
+        "X-Rate-Limit-Remaining": str(remaining),
+        "X-Rate-Limit-Reset": str(int(reset.timestamp())),
+    }
+
+
+def _admitted(limiter: Limiter, client: str, now: datetime) -> dict[str, str]:
+    """The rate limit headers of an answer. Raises Refusal."""
+    allowance = limiter.take(client, now)
+    headers = _rate_headers(allowance.limit, allowance.remaining, allowance.reset)
+    if not allowance.allowed:
+        raise Refusal(429, "E0000047", _TOO_MANY, headers=headers)
+    return headers
+
+
+def _client(site: Site, request: Request, now: datetime, scope: str) -> str:
+    """Who asks. Raises Refusal."""
+    authorization = request.headers.get("Authorization", "")
+    # Okta's own Python client leaves the space out.
+    if authorization in (f"SSWS {API_TOKEN}", f"SSWS{API_TOKEN}"):
+        return "api_token"
+    scheme, _, credential = authorization.partition(" ")
+    grant = site.tokens.find(credential, now) if scheme in ("Bearer", "DPoP") else None
+    if grant is None or (scheme == "DPoP") != (grant.key is not None):
+        raise Refusal(401, "E0000011", "Invalid token provided")
+    if grant.key is not None:
+        _check_proof(site, request, grant, credential, now)
+    if scope not in grant.scopes:
+        raise Refusal(403, "E0000006", "You do not have permission to perform the requested action")
+    return grant.client
+
+
+def _check_proof(site: Site, request: Request, grant: Grant, token: str, now: datetime) -> None:
+    """The token is used by whoever holds its key, for this request, once. Raises Refusal."""
+    url = str(request.url.replace(query=""))
+    try:
+        claims, key = tokens.proof(
+            request.headers.get("DPoP", ""), method=request.method, url=url, now=now
+        )
+    except Rejected as error:
+        raise Refusal(401, "E0000011", f"Invalid token provided: {error}") from None
+    expected = tokens.base64url(hashlib.sha256(token.encode()).digest())
+    if key != grant.key or claims.get("ath") != expected or not _fresh(site, claims):
+        raise Refusal(401, "E0000011", "Invalid token provided: the DPoP proof is not for it")
+
+
+def _fresh(site: Site, claims: dict[str, Any]) -> bool:
+    return bool(claims.get("jti")) and site.tokens.first_use(f"dpop/{claims['jti']}")
+
+
+def _grant(site: Site, request: Request, fields: dict[str, str], now: datetime) -> dict[str, Any]:
+    """A new access token. Raises _OAuthRefusal."""
+    if fields.get("grant_type") != "client_credentials":
+        raise _OAuthRefusal(400, "unsupported_grant_type", "The grant type is not supported.")
+    client = _asserted(request, fields, now)
+    key = _proven(site, request, client, now)
+    if (jti := client.get("jti")) and not site.tokens.first_use(f"assertion/{jti}"):
+        raise _OAuthRefusal(
+            401, "invalid_client", "The client_assertion token has already been used."
+        )
+    scopes = frozenset(fields.get("scope", "").split())
+    if not scopes or scopes - _SCOPES:
+        raise _OAuthRefusal(
+            400, "invalid_scope", "One or more scopes are not configured for the application."
+        )
+    grant = Grant(client=client["iss"], scopes=scopes, expires=now + _TOKEN_LIFE, key=key)
+    return {
+        "token_type": "DPoP" if key else "Bearer",
+        "expires_in": int(_TOKEN_LIFE.total_seconds()),
+        "access_token": site.tokens.issue(grant),
+        "scope": " ".join(sorted(scopes)),
+    }
+
+
+def _asserted(request: Request, fields: dict[str, str], now: datetime) -> dict[str, Any]:
+    """The claims of the client's assertion. Raises _OAuthRefusal."""
+    assertion = fields.get("client_assertion", "")
+    try:
+        client = _issuer(assertion, fields.get("client_assertion_type"))
+        return tokens.verified(
+            assertion,
+            tokens.rsa_key("okta").public_key(),
+            issuer=client,
+            subject=client,
+            audiences=[str(request.url)],
+            now=now,
+            longest=3600,
+        )
+    except Rejected as error:
+        raise _OAuthRefusal(401, "invalid_client", str(error)) from None
+
+
+def _issuer(assertion: str, assertion_type: str | None) -> str:
+    """The client that is said to have signed. Raises Rejected."""
+    if assertion_type != _ASSERTION_TYPE:
+        raise Rejected("Client authentication with a signed client_assertion is required.")
+    if tokens.header(assertion).get("kid", KEY_ID) != KEY_ID:
+        raise Rejected("The client_assertion's key id is not known.")
+    client = str(tokens.unverified(assertion).get("iss"))
+    if client not in (CLIENT_ID, DPOP_CLIENT_ID):
+        raise Rejected("Invalid value for 'client_id' parameter.")
+    return client
+
+
+def _proven(site: Site, request: Request, client: dict[str, Any], now: datetime) -> str | None:
+    """The thumbprint of the key a token is to be bound to, if it is. Raises _OAuthRefusal."""
+    text = request.headers.get("DPoP")
+    if text is None:
+        if client["iss"] == DPOP_CLIENT_ID:
+            raise _OAuthRefusal(400, "invalid_dpop_proof", "The DPoP proof JWT header is missing.")
+        return None
+    try:
+        claims, key = tokens.proof(text, method="POST", url=str(request.url), now=now)
+    except Rejected as error:
+        raise _OAuthRefusal(400, "invalid_dpop_proof", str(error)) from None
+    if claims.get("nonce") not in [_nonce(now - timedelta(days=age)) for age in range(4)]:
+        raise _OAuthRefusal(
+            400, "use_dpop_nonce", "Authorization server requires nonce in DPoP proof."
+        )
+    if not _fresh(site, claims):
+        raise _OAuthRefusal(
+            400, "invalid_dpop_proof", "The DPoP proof JWT has no jti or was used before."
+        )
+    return key
+
+
+def _nonce(now: datetime) -> str:
+    """A new one every day; those of the last three are still good."""
+    return secret(f"okta/nonce/{now:%Y-%m-%d}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Query:
+    """What is asked for."""
+
+    since: datetime
+    until: datetime | None
+    after: str | None
+    limit: int
+    descending: bool
+    keep: Callable[[bytes], bool] | None
+
+    @property
+    def polling(self) -> bool:
+        return self.until is None and not self.descending
+
+
+def _events(log: Log, request: Request, now: datetime, headers: dict[str, str]) -> Response:
+    query = _read(request.query_params, now)
+    records, after = _poll(log, query, now) if query.polling else _search(log, query, now)
+    response = Response(page(records), media_type="application/json", headers=headers)
+    response.headers.append("Link", f'<{request.url}>; rel="self"')
+    if after is not None:
+        url = request.url.replace(query=_following(request.query_params, query, after))
+        response.headers.append("Link", f'<{url}>; rel="next"')
+    return response
+
+
+def _following(params: QueryParams, query: _Query, after: str) -> str:
+    """A polling query goes on without its `since`."""
+    dropped = {"after", "since"} if query.polling else {"after"}
+    kept = [(name, value) for name, value in params.multi_items() if name not in dropped]
+    return urlencode([*kept, ("after", after)])
+
+
+def _poll(log: Log, query: _Query, now: datetime) -> tuple[list[Record], str]:
+    """In order of arrival; there is always a next page."""
+    oldest = now - _RETENTION
+    start = log.position(micros(max(oldest, query.since) if query.after is None else oldest))
+    if query.after is not None:
+        start = max(start, _position(log, query.after))
+    records, position = log.follow(start, query.limit, query.keep)
+    if position == start:
+        return records, query.after or f"{micros(query.since) // 1000}_0"
+    return records, _place(log, position)
+
+
+def _place(log: Log, position: int) -> str:
+    """The `after` of the records before a position."""
+    millisecond = log.arrival(position - 1) // 1000
+    return f"{millisecond}_{position - log.position(millisecond * 1000)}"
+
+
+def _position(log: Log, after: str) -> int:
+    millisecond, _, number = after.partition("_")
+    if not (millisecond.isdecimal() and number.isdecimal()):
+        raise _invalid("after", "The after parameter is not valid.")
+    start = int(millisecond) * 1000
+    return min(log.position(start) + int(number), log.position(start + 1000))
+
+
+def _search(log: Log, query: _Query, now: datetime) -> tuple[list[Record], str | None]:
+    """By event time, to an end."""
+    found = log.window(
+        micros(max(query.since, now - _RETENTION)),
+        micros(query.until or now),
+        query.limit,
+        after=None if query.after is None else _key(query.after),
+        newest_first=query.descending,
+        keep=query.keep,
+    )
+    return found.records, _hidden(found.keys[-1]) if found.more and found.keys else None
+
+
+def _hidden(key: Key) -> str:
+    return str(uuid.UUID(int=(key[0] << 64 | key[1]) ^ _MASK))
+
+
+def _key(after: str) -> Key:
+    try:
+        hidden = uuid.UUID(after).int ^ _MASK
+    except ValueError:
+        raise _invalid("after", "The after parameter is not valid.") from None
+    return hidden >> 64, hidden & (1 << 64) - 1
+
+
+def _read(params: QueryParams, now: datetime) -> _Query:
+    """Raises Refusal."""
+    until = _time(params, "until")
+    since = _time(params, "since") or (until or now) - _DEFAULT_SPAN
+    if since < now - _FURTHEST:
+        raise Refusal(
+            400,
+            "E0000053",
+            "Invalid parameter: The since parameter is over 180 days prior to the current day.",
+        )
+    order = params.get("sortOrder", "ASCENDING")
+    if order not in ("ASCENDING", "DESCENDING"):
+        raise _invalid("sortOrder", "must be ASCENDING or DESCENDING.")
+    return _Query(
+        since=since,
+        until=until,
+        after=params.get("after"),
+        limit=_limit(params.get("limit", "100")),
+        descending=order == "DESCENDING",
+        keep=_keep(params.get("filter", ""), params.get("q", "")),
+    )
+
+
+def _time(params: QueryParams, name: str) -> datetime | None:
+    if name not in params:
+        return None
+    try:
+        time = datetime.fromisoformat(params[name])
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise _invalid(name, "must be a valid date-time or empty.") from None
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1000:
+        raise _invalid("limit", "must be an integer between 0 and 1000.")
+    return int(text)
+
+
+def _invalid(name: str, cause: str) -> Refusal:
+    summary = f"Api validation failed: '{name}': {cause}"
+    return Refusal(400, "E0000001", summary, causes=[f"{name}: {cause}"])
+
+
+def _keep(expression: str, text: str) -> Callable[[bytes], bool] | None:
+    """What tells whether a record passes `filter` and `q`."""
+    words = text.lower().split()
+    if len(words) > 10 or any(len(word) > 40 for word in words):
+        raise _invalid("q", "must be at most 10 keywords of at most 40 characters.")
+    passes = _filter(expression) if expression else None
+    if not words and passes is None:
+        return None
+
+    def keep(raw: bytes) -> bool:
+        lowered = raw.decode().lower() if words else ""
+        return all(word in lowered for word in words) and (passes is None or passes(decoded(raw)))
+
+    return keep
+
+
+def _filter(expression: str) -> scim.Predicate:
+    try:
+        predicate, comparisons = scim.parse(expression)
+    except scim.Malformed as error:
+        raise Refusal(400, "E0000053", f"Invalid filter '{expression}': {error}") from None
+    for used in comparisons:
+        if used.attribute == "published":
+            raise Refusal(
+                400, "E0000053", f"Invalid filter '{expression}': published is not supported"
+            )
+        if used.operator == "co" and used.attribute in _NOT_SEARCHABLE:
+            raise Refusal(
+                400,
+                "E0000031",
+                "The supplied combination of operator and field is not currently supported. "
+                f"Operator: co, Field: {used.attribute}",
+            )
+    return predicate
+
+
+SERVICE = Service(
+    kind="okta",
+    streams=(
+        Stream(
+            name="system_log",
+            habits=okta_events.HABITS,
+            render=okta_events.render,
+            identify=itemgetter("uuid"),
+            time="published",
+            keeps=_RETENTION,
+        ),
+    ),
+    routes=routes,
+    settings=settings,
+    refusal=refusal,
+    pushes=True,
+)

@@ -1,0 +1,98 @@
+"""The integrity commands, end to end, on a lake filled from the sandbox."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.cli import config_file
+from pipelines.cli.main import main
+from pipelines.lake import tables
+from sandbox.server import Options, running
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A function that runs a command in a deployment after one round."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with running(Options(days=3, per_day=100, rate=0)) as server:
+        okta = {"okta": server.settings()["okta"]}
+        text = config_file.document(okta, f"{folder}/data", integrity=f"{folder}/state")
+        (folder / "auditlake.toml").write_text(text)
+
+        def run(*arguments, code=0):
+            command = ["--config", str(folder / "auditlake.toml"), *map(str, arguments)]
+            done = CliRunner().invoke(main, command, catch_exceptions=False)
+            assert done.exit_code == code, done.output
+            return done.stdout
+
+        run.folder = folder
+        run("poll", "okta")
+        yield run
+
+
+def test_a_round_is_signed_and_verified(run):
+    (verdict,) = json.loads(run("verify", "--json"))
+    assert (verdict["ok"], verdict["table"]) == (True, "raw/okta/system_log")
+    assert verdict["size"] == verdict["events"] > 100
+    assert json.loads((run.folder / "data/integrity/verification.json").read_text())[0]["ok"]
+    assert "ok," in run("verify", "--table", "raw/okta/system_log", "--full")
+
+
+def test_an_auditor_verifies_with_the_public_key_and_a_kept_checkpoint(run):
+    vkey = run("keys").strip()
+    kept = run.folder / "data/integrity/okta/system_log/checkpoint"
+    assert "ok," in run("verify", "--key", vkey, "--since", kept)
+    assert "CHECKPOINT" in run("verify", "--key", other_key(), code=1)
+
+
+def other_key():
+    return "auditlake+434c14df+AYEDF44S1PxmqMtVPqpOLSVHFbVtEs9yC0oKyTMaNQpX"
+
+
+def test_a_proof_is_written_and_checked(run, tmp_path):
+    run("prove", "raw/okta/system_log/17", "--out", tmp_path / "proof.json")
+    vkey = run("keys").strip()
+    assert "is in the log" in run("verify-proof", tmp_path / "proof.json", "--key", vkey)
+    uid = json.loads((tmp_path / "proof.json").read_text())["record"]["event_id"]
+    assert json.loads(run("prove", f"okta:system_log:{uid}"))["record"]["event_id"] == uid
+    text = (tmp_path / "proof.json").read_text()
+    (tmp_path / "proof.json").write_text(text.replace(uid, uid[::-1]))
+    run("verify-proof", tmp_path / "proof.json", code=1)
+
+
+def test_growth_since_a_kept_checkpoint_is_proved(run, tmp_path):
+    kept = run.folder / "data/integrity/okta/system_log/checkpoint"
+    run("prove", "--since", kept, "--out", tmp_path / "growth.json")
+    assert "has only grown" in run("verify-proof", tmp_path / "growth.json")
+    run("prove", code=2)
+
+
+def test_evidence_is_packed_and_checked(run, tmp_path):
+    query = ("--query", "outcome = 'success'", "--since", "2020-01-01")
+    assert "events from" in run("evidence", *query, "--out", tmp_path / "pack.zip")
+    output = run("verify-proof", tmp_path / "pack.zip")
+    assert "records are in the log" in output
+    assert "coverage of okta/system_log: GAPS: 2020-01-01" in output
+
+
+def test_keys_are_shown_rotated_and_retired(run):
+    (old,) = run("keys").split()
+    assert len(run("keys", "rotate").split()) == 2
+    assert "no longer signs" in run("keys", "retire")
+    assert old in run("keys")
+    assert run("keys", "new", "--name", "vault").startswith("PRIVATE+KEY+vault+")
+
+
+def test_old_days_are_deleted_and_recorded(run):
+    command = ("retain", "raw/okta/system_log", "--before", "2000-01-01", "--why", "a rule")
+    assert "0 rows" in run(*command, "--who", "ada", "--yes")
+
+
+def test_a_rolled_back_table_stops_its_stream_with_an_alarm(run):
+    lake = tables.Lake(str(run.folder / "data"))
+    tables.open_table(lake, "raw/okta/system_log").restore(0)
+    output = run("poll", "okta", code=1)
+    assert "raw/okta/system_log: has 0 rows, but" in output
+    assert "docs/integrity.md" in output
+    assert "TRUNCATED" in run("verify", code=1)

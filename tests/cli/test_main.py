@@ -1,0 +1,130 @@
+"""The command line as people and cron jobs use it: a clear line a fault, exit codes, no secret."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from pipelines.cli import config_file
+
+
+def auditlake(cwd, *arguments, stdin=b"", **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": PROJECT, "HOME": str(cwd), **environment},
+        check=False,
+    )
+
+
+PROJECT = __file__.rpartition("/tests/")[0]
+
+
+def configure(world, path, **keys):
+    okta = {**world.running.settings()["okta"], **keys}
+    (path / "auditlake.toml").write_text(config_file.document({"okta": okta}))
+    return okta
+
+
+def test_a_round_status_and_doctor(still_world, tmp_path):
+    configure(still_world, tmp_path)
+    done = auditlake(tmp_path, "poll")
+    assert (done.returncode, done.stderr) == (0, b"")
+    issued = len(still_world.issued("okta", "system_log"))
+    assert f"okta system_log: {issued:,} new of {issued:,} rows" in done.stdout.decode()
+    again = json.loads(auditlake(tmp_path, "poll", "okta", "--json").stdout)
+    assert (again[0]["rows"], again[0]["total"], again[0]["error"]) == (0, issued, None)
+    (state,) = json.loads(auditlake(tmp_path, "status", "--json").stdout)
+    assert (state["rows"], state["events"], state["state"]) == (issued, issued, "up to date")
+    assert "okta system_log" in auditlake(tmp_path, "status").stdout.decode()
+    assert auditlake(tmp_path, "doctor").stdout.decode().count("ok  ") == 2
+
+
+def test_normalise_needs_neither_lake_nor_configuration(tmp_path):
+    lines = b'{"uuid":"1","published":"2026-01-01T00:00:00.5Z","eventType":"x"}\n\n{}\nnot json\n'
+    done = auditlake(tmp_path, "normalise", "okta", "system_log", stdin=lines)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["seq"], row["action"]) for row in rows] == [(0, "x"), (2, None), (3, None)]
+    assert rows[0]["time"].startswith("2026-01-01T00:00:00.5")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [
+        ({"api_tokn": "s3cret"}, 2, "api_tokn: unknown key"),
+        ({"api_token": {"env": "MISSING_TOKEN"}}, 2, "MISSING_TOKEN is not set"),
+        ({"api_token": "s3cret-wrong"}, 1, "create a new API token"),
+        ({"base_url": "http://127.0.0.1:9/okta"}, 1, "cannot connect"),
+    ],
+)
+def test_bad_input_is_one_clear_line(still_world, tmp_path, keys, code, said):
+    configure(still_world, tmp_path, **keys)
+    for command in ("poll", "doctor"):
+        done = auditlake(tmp_path, command)
+        told = (done.stdout + done.stderr).decode()
+        assert done.returncode == code
+        assert said in told
+        assert "Traceback" not in told
+        assert "s3cret" not in told
+
+
+def test_an_unwritable_lake_is_one_clear_line_and_nothing_is_lost(still_world, tmp_path):
+    configure(still_world, tmp_path)
+    (tmp_path / "data").write_text("in the way")
+    done = auditlake(tmp_path, "poll")
+    assert done.returncode == 1
+    assert "lake.root" in done.stdout.decode()
+    assert "Traceback" not in done.stderr.decode()
+    (tmp_path / "data").unlink()
+    assert auditlake(tmp_path, "poll").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("poll",), ("poll", "--config", "x"), ("status",), ("normalise", "octa", "x")],
+)
+def test_a_missing_configuration_exits_with_two(tmp_path, arguments):
+    done = auditlake(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+
+
+def test_every_command_has_help(tmp_path):
+    listed = auditlake(tmp_path, "--help").stdout.decode().split("Commands:")[1].splitlines()
+    commands = [line.split()[0] for line in listed if line.strip()]
+    assert {"poll", "normalise", "status", "doctor", "sandbox"} <= set(commands)
+    for command in ("poll", "normalise", "sandbox"):
+        assert b"Usage:" in auditlake(tmp_path, command, "--help").stdout
+
+
+def test_poll_every_is_a_floor(still_world, tmp_path):
+    configure(still_world, tmp_path, poll_every="1h")
+    assert len(json.loads(auditlake(tmp_path, "poll", "--json").stdout)) == 1
+    assert json.loads(auditlake(tmp_path, "poll", "--json").stdout) == []
+
+
+def test_the_sandbox_ends_quietly_with_ctrl_c(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipelines", "sandbox", "--port", str(port), "--days", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/_sandbox/requests/okta", trust_env=False)
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"Aborted" not in said

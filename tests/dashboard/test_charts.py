@@ -1,0 +1,87 @@
+"""The graph's colours, and hostile names in its specification."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import charts, times
+from dashboard.queries import OTHER
+from tests.dashboard.small_lakes import HOSTILE
+
+SINCE = datetime(2026, 11, 20, tzinfo=UTC)
+SPAN = SINCE, SINCE + timedelta(days=2)
+names = st.lists(st.text(max_size=5), unique=True, max_size=8)
+
+
+def specification(tops: list[tuple[str, int]], total: int) -> str:
+    places = charts.coloured({}, [value for value, _ in tops])
+    stacked = charts.series(tops, total, "actor", places)
+    edges = times.edges(*SPAN, times.zone("UTC"))
+    rows = [(edges[3], one.place, one.n) for one in stacked]
+    schema = {"start": pl.Datetime("us", "UTC"), "series": pl.Int8, "n": pl.UInt32}
+    counts = pl.DataFrame(rows, schema=schema, orient="row")
+    return str(charts.activity(counts, stacked, edges, SPAN, times.zone("UTC")).to_json())
+
+
+@given(before=names, after=names)
+def test_a_known_value_keeps_its_colour_unless_it_is_taken(
+    before: list[str], after: list[str]
+) -> None:
+    first = charts.coloured({}, before)
+    second = charts.coloured(first, after)
+    assert len({second[value] for value in after}) == len(after)
+    if len(set(before) | set(after)) <= len(charts.PALETTE):
+        assert {value: second[value] for value in before} == first
+
+
+@given(st.text(max_size=8))
+def test_a_single_value_gets_a_hue_not_a_tint(value: str) -> None:
+    assert charts.coloured({}, [value])[value] < 8
+
+
+def test_other_counts_all_values_below_the_top() -> None:
+    stacked = charts.series([("ada", 5), ("", 2)], 9, "actor", {"ada": 0, "": 1})
+    assert [(one.place, one.name, one.n) for one in stacked] == [
+        (0, "ada", 5),
+        (1, "(none)", 2),
+        (OTHER, "Other", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "arn:aws:iam::4711:role/deploy", 'a\\"+alert(1)+\\"', ""]
+)
+def test_no_value_becomes_code_or_a_field_name(name: str) -> None:
+    text = specification([(name, 3)], 3)
+    titles = [
+        tip["title"]
+        for layer in json.loads(text)["layer"]
+        for tip in layer["encoding"].get("tooltip", [])
+    ]
+    assert titles[:2] == ["Time", "Events"]
+    assert not set(titles[2]) & set("\\\"'`")
+    assert len(titles[2]) <= 40
+    assert "evil.example/x.png" not in text
+
+
+def test_names_with_equal_abbreviations_get_distinct_titles() -> None:
+    text = specification([("x" * 50 + "1", 3), ("x" * 50 + "2", 3)], 6)
+    layers = json.loads(text)["layer"]
+    titles = [tip["title"] for tip in layers[1]["encoding"]["tooltip"]]
+    assert len(set(titles)) == 4
+
+
+def test_only_a_drag_zooms() -> None:
+    start = SINCE.timestamp() * 1000
+    assert charts.brushed({}) is None
+    assert charts.brushed({"brush": {"start": [start, start + 20]}}) is None
+    assert charts.brushed({"brush": {"start": [start, start + 3600_000]}}) == (
+        SINCE,
+        SINCE + timedelta(hours=1),
+    )

@@ -1,0 +1,91 @@
+"""One person across services that each record different identifiers."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from dashboard import entities
+from dashboard.entities import Entity
+from pipelines.schemas import EVENTS
+from tests.dashboard import small_lakes
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)  # a Monday
+ADA = Entity(kind="actor", value="ada@acme.example")
+
+
+def row(number: int, **columns: object) -> small_lakes.Row:
+    event = small_lakes.event(number, NOW - timedelta(hours=number), random.Random(number))
+    return event | {"actor_email": None, "actor_name": None, "actor_id": None} | columns
+
+
+ROWS = [
+    row(0, integration="okta", actor_email="ada@acme.example", actor_id="00u1", actor_name="Ada L"),
+    row(1, integration="okta", actor_id="00u1"),
+    row(2, integration="atlassian", actor_id="00u1", actor_name="Somebody else"),
+    row(3, integration="entra", actor_email="ada@acme.example", actor_id="9-9", outcome="failure"),
+    row(4, integration="entra", actor_id="9-9", source_ip="198.51.100.7"),
+    row(5, integration="entra", actor_name="Grace", target_name="ada@acme.example"),
+]
+TABLE = pl.DataFrame(ROWS, schema=EVENTS).lazy()
+
+
+def test_a_person_is_an_address_and_its_accounts() -> None:
+    known = entities.accounts(TABLE, ADA)
+    assert known == (("entra", "9-9"), ("okta", "00u1"))
+    profile = entities.profile(TABLE, ADA, known)
+    assert (profile.events, profile.failed, profile.integrations) == (4, 1, 2)
+    assert (profile.first, profile.last) == (NOW - timedelta(hours=4), NOW)
+
+
+def test_an_equal_account_id_of_another_service_is_another_account() -> None:
+    known = entities.accounts(TABLE, ADA)
+    found = entities.of(TABLE, ADA, known).collect()
+    assert "atlassian" not in set(found["integration"])
+
+
+@pytest.mark.parametrize("kind", entities.KINDS)
+def test_only_people_have_accounts(kind: str) -> None:
+    assert entities.accounts(TABLE, Entity(kind=kind, value="00u1")) == ()
+
+
+def test_a_week_has_every_hour_of_the_given_zone() -> None:
+    known = entities.accounts(TABLE, ADA)
+    hours = entities.hours(TABLE, ADA, known, "Asia/Tokyo")
+    assert hours.height == 7 * 24
+    assert hours["n"].sum() == 4
+    at_nine = hours.filter(pl.col("weekday") == 1, pl.col("hour") == 21)
+    assert at_nine["n"].item() == 1
+
+
+def test_related_values_are_counted_with_their_failures() -> None:
+    known = entities.accounts(TABLE, ADA)
+    rows = entities.related(TABLE, ADA, known, "source_ip")
+    assert "198.51.100.7" in rows["value"].to_list()
+    assert (rows["n"].sum(), rows["failed"].sum()) == (4, 1)
+    names = entities.names(TABLE, ADA, known)
+    assert set(names.select("integration", "account").iter_rows()) == set(known)
+
+
+def test_actions_on_a_person_are_listed_separately() -> None:
+    done = entities.done_to(TABLE, ADA)
+    assert done["actor"].to_list() == ["Grace"]
+    recent = entities.recent(TABLE, ADA, entities.accounts(TABLE, ADA))
+    assert recent.height == 4
+    assert recent["time"].is_sorted(descending=True)
+
+
+def test_part_of_a_name_is_found_in_any_case() -> None:
+    assert entities.suggestions(TABLE, "actor", "ADA@") == ["ada@acme.example"]
+    assert "Grace" in entities.suggestions(TABLE, "actor", "")
+
+
+def test_a_bare_name_resolves_to_the_address_of_its_account() -> None:
+    named = [row(9, integration="okta", actor_id="00u1", actor_name="ada.l"), *ROWS]
+    table = pl.DataFrame(named, schema=EVENTS).lazy()
+    assert entities.known_as(table, Entity(kind="actor", value="ada.l")) == ("ada@acme.example",)
+    assert entities.known_as(table, Entity(kind="actor", value="Grace")) == ()
+    assert entities.known_as(table, ADA) == ()

@@ -1,0 +1,75 @@
+"""The dashboard page Integrity, on a lake signed by the pipeline."""
+
+import pytest
+from deltalake import write_deltalake
+from streamlit import config
+from streamlit.testing.v1 import AppTest
+
+from dashboard import integrity
+from pipelines.integrity import reports
+from pipelines.integrity.verifier.log_reader import Shelf
+from tests.integrity import attacks
+from tests.integrity.worlds import NOON
+
+PAGE = "from dashboard.pages import integrity\nintegrity.show()"
+
+
+@pytest.fixture
+def page(signed, monkeypatch):
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(signed.folder / "none.toml"))
+    monkeypatch.setenv("AUDITLAKE_LAKE__ROOT", str(signed.folder / "lake"))
+    config.set_option("server.address", "127.0.0.1")
+
+    def run():
+        shown = AppTest.from_string(PAGE, default_timeout=60).run()
+        assert not shown.exception
+        return shown
+
+    return run
+
+
+def texts(page):
+    return "\n".join(text.value for text in (*page.markdown, *page.caption))
+
+
+def test_the_page_shows_the_last_verification_and_the_rows_signed_since(signed, page):
+    assert "not verified yet" in texts(page())
+    reports.keep(signed.lake, [signed.verify()])
+    signed.land(*range(700, 750), day=3)
+    shown = page()
+    assert "All verified rows are as they were signed" in texts(shown)
+    assert "750 rows signed, 50 of them since the last verification" in texts(shown)
+    row = shown.dataframe[0].value.iloc[0]
+    assert (row["table"], list(row["state"]), row["signed"]) == (
+        "raw/okta/system_log",
+        ["verified"],
+        750,
+    )
+    history = shown.dataframe[1].value
+    assert history["size"].tolist() == [750, 700, 600, 500, 400, 300, 200, 100]
+    assert history["by"][0] == "auditlake"
+
+
+def test_the_page_shows_the_findings(signed, page):
+    attacks.delete(signed)
+    reports.keep(signed.lake, [signed.verify()])
+    shown = page()
+    assert "Tampering detected: rows differ from what was signed" in texts(shown)
+    assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
+
+
+def test_the_page_warns_of_unsigned_tables(signed, page):
+    write_deltalake(str(signed.folder / "lake/raw/okta/extra"), signed.rows().head(3))
+    assert "Some tables are not signed" in texts(page())
+
+
+def test_an_incremental_verification_keeps_the_time_of_the_last_full_one(signed):
+    reports.keep(signed.lake, [signed.verify()])
+    signed.land(*range(700, 750), day=3)
+    reports.keep(signed.lake, [signed.verify()])
+    (table,) = integrity.tables(Shelf(root=str(signed.folder / "lake")))
+    assert table.all_read_at < table.verified_at
+    assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "verified")
+    assert (
+        integrity.checkpoints(Shelf(root=str(signed.folder / "lake")), table.name, 1)[0].at == NOON
+    )

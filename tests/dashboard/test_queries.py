@@ -1,0 +1,172 @@
+"""Queries on a small real table, compared with plain results."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dashboard import fields, queries, times
+from dashboard.lake import Lake, Snapshot
+from dashboard.queries import OTHER, Filter, Pushes, Query
+from pipelines.schemas import RECONCILED
+from tests.dashboard import small_lakes
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+QUERY = Query(since=NOW - timedelta(days=7), until=NOW + timedelta(minutes=1))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("queried")
+    small_lakes.append(root, small_lakes.events(1300, end=NOW))
+    return root
+
+
+@pytest.fixture(scope="module")
+def snapshot(root: Path) -> Snapshot:
+    found = Lake(str(root), {}).look()
+    assert found
+    return found
+
+
+@pytest.fixture(scope="module")
+def everything(snapshot: Snapshot) -> pl.DataFrame:
+    return snapshot.events.sort("time", "event_uid", descending=True).collect()
+
+
+def test_pages_have_no_gaps_and_no_repetitions(
+    snapshot: Snapshot, everything: pl.DataFrame
+) -> None:
+    counted = snapshot.ask(queries.days, QUERY)
+    pages = [snapshot.ask(queries.page, QUERY, number, counted) for number in (1, 2, 3, 4)]
+    assert [page.height for page in pages] == [500, 500, 300, 0]
+    assert pl.concat(pages)["event_uid"].to_list() == everything["event_uid"].to_list()
+
+
+def test_the_end_of_a_range_belongs_to_the_next(
+    snapshot: Snapshot, everything: pl.DataFrame
+) -> None:
+    middle = everything["time"][600]
+    halves = Query(since=QUERY.since, until=middle), Query(since=middle, until=QUERY.until)
+    counts = [sum(n for _, n in snapshot.ask(queries.days, half)) for half in halves]
+    assert counts == [699, 601]
+
+
+def test_only_the_days_of_the_range_are_read(tmp_path: Path, root: Path) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    for folder in (copy / "events").glob("date=2026-11-1*"):
+        shutil.rmtree(folder)
+    opened = Lake(str(copy), {}).look()
+    assert opened
+    late = Query(since=datetime(2026, 11, 20, 1, tzinfo=UTC), until=QUERY.until)
+    counted = opened.ask(queries.days, late)
+    assert opened.ask(queries.page, late, 1, counted).height == 500
+    with pytest.raises(OSError):
+        opened.ask(queries.days, QUERY)
+
+
+def test_counts_of_values_are_exact(snapshot: Snapshot, everything: pl.DataFrame) -> None:
+    counted = dict(snapshot.ask(queries.values, QUERY, "country", 500).iter_rows())
+    assert counted[""] == everything["country"].null_count()
+    assert sum(counted.values()) == everything.height
+
+
+@pytest.mark.parametrize("value", ["GB", ""])
+def test_a_filter_and_its_opposite_split_the_result(snapshot: Snapshot, value: str) -> None:
+    parts = [
+        Query(
+            since=QUERY.since,
+            until=QUERY.until,
+            filters=(Filter(field="country", value=value, negated=negated),),
+        )
+        for negated in (False, True)
+    ]
+    counts = [sum(n for _, n in snapshot.ask(queries.days, part)) for part in parts]
+    assert sum(counts) == 1300
+    assert all(counts)
+
+
+def test_filters_on_one_field_widen_and_on_two_narrow(
+    snapshot: Snapshot, everything: pl.DataFrame
+) -> None:
+    wanted = [("country", "GB"), ("country", "DE"), ("outcome", "failure")]
+    filters = tuple(Filter(field=field, value=value) for field, value in wanted)
+    query = Query(since=QUERY.since, until=QUERY.until, filters=filters)
+    plain = everything.filter(pl.col("country").is_in(["GB", "DE"]), outcome="failure")
+    assert snapshot.ask(queries.summary, query).events == plain.height
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+def test_the_graph_counts_every_event_once(snapshot: Snapshot, zone: str) -> None:
+    edges = times.edges(QUERY.since, QUERY.until, times.zone(zone))
+    top = tuple(snapshot.ask(queries.values, QUERY, "actor", 8)["value"])
+    counts = snapshot.ask(queries.activity, QUERY, "actor", top, edges)
+    assert counts["n"].sum() == 1300
+    assert set(counts["series"]) == {*range(8), OTHER}
+    assert set(counts["start"]) <= set(edges)
+    assert counts.select("start", "series").is_unique().all()
+
+
+def test_an_actor_has_the_best_available_name() -> None:
+    rows = [
+        {"actor_email": "ada@acme.example", "actor_name": "Ada"},
+        {"actor_email": "", "actor_name": "Grace"},
+        {"actor_id": "7"},
+        {},
+    ]
+    frame = pl.DataFrame([small_lakes.blank() | row for row in rows], schema=small_lakes.EVENTS)
+    named = frame.select(fields.value("actor"))["actor"].to_list()
+    assert named == ["ada@acme.example", "Grace", "7", None]
+
+
+def test_sources_count_days_without_events(snapshot: Snapshot) -> None:
+    streams = snapshot.ask(queries.sources, NOW)
+    assert streams["events"].sum() == 1300
+    assert all(len(daily) == 14 and daily[0] == 0 and daily[-1] > 0 for daily in streams["daily"])
+    assert set(streams["delay"]) == {timedelta(seconds=2)}
+
+
+def test_an_event_is_found_by_day_and_uid(snapshot: Snapshot, everything: pl.DataFrame) -> None:
+    row = everything.row(700, named=True)
+    assert snapshot.ask(queries.event, row["date"], row["event_uid"]) == row
+    assert snapshot.ask(queries.event, row["date"], "another") is None
+
+
+def test_backfilled_events_do_not_count_as_late(everything: pl.DataFrame) -> None:
+    arrived = NOW - timedelta(days=1)
+    backfilled = everything.with_columns(
+        ingested_at=pl.max_horizontal("ingested_at", pl.lit(arrived))
+    )
+    streams = queries.sources(backfilled.lazy(), NOW)
+    assert set(streams["delay"]) == {timedelta(seconds=2)}
+
+
+def test_events_around_an_instant_are_the_nearest(snapshot: Snapshot) -> None:
+    instant = NOW - timedelta(days=2)
+    found = snapshot.ask(queries.nearest, QUERY, instant, 9)
+    assert found.height == 9
+    assert found["time"].is_sorted(descending=True)
+    furthest = max(abs(time - instant) for time in found["time"])
+    assert furthest <= timedelta(minutes=35)  # an event in seven minutes, on both sides
+
+
+def test_pushed_events_are_compared_with_polled_ones() -> None:
+    def day(on: int, stream: str, **counts: int) -> dict[str, object]:
+        nothing = dict.fromkeys(("polled", "pushed", "both", "pushed_first", "unconfirmed"), 0)
+        when = (NOW - timedelta(days=on)).date()
+        return {"integration": "okta", "stream": stream, "date": when, **nothing, **counts}
+
+    rows = [
+        day(1, "a", polled=10, pushed=9, both=8, unconfirmed=1),
+        day(2, "a", polled=10, pushed=10, both=10),
+        day(30, "a", polled=99, pushed=0),
+        day(1, "b", polled=10),
+    ]
+    table = pl.DataFrame(rows, schema=RECONCILED).lazy()
+    assert queries.pushes(table, (NOW - timedelta(days=14)).date()) == {
+        ("okta", "a"): Pushes(polled=20, both=18, unconfirmed=1)
+    }

@@ -1,0 +1,114 @@
+"""Only signed-in, authorised users see events: the real sign-in flow in a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from dashboard.lake import Lake
+from tests.dashboard import identity
+from tests.dashboard.conftest import APP, free_port, serving
+from tests.dashboard.hands import grid, settled, shoot
+from tests.dashboard.identity import Provider
+
+pytestmark = pytest.mark.browser
+DEEP = "/?range=30d&f=integration%3Aokta&by=actor"
+SECRETS = """
+[auth]
+redirect_uri = "http://127.0.0.1:{port}/oauth2callback"
+cookie_secret = "a long secret that only the tests know, and nobody else"
+client_id = "{client}"
+client_secret = "{secret}"
+server_metadata_url = "{metadata}"
+
+[auditlake]
+allowed_groups = ["security"]
+allowed_domains = ["acme.example"]
+"""
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with identity.providing() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    live_lake: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a server that admits members of `security` and verified addresses."""
+    folder, port = tmp_path_factory.mktemp("guarded"), free_port()
+    secrets = folder / ".streamlit" / "secrets.toml"
+    secrets.parent.mkdir()
+    secrets.write_text(
+        SECRETS.format(
+            port=port,
+            client=identity.CLIENT,
+            secret=identity.SECRET,
+            metadata=provider.metadata_url,
+        )
+    )
+    with serving(live_lake, folder, port) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(browser: Browser, guarded: str) -> Iterator[Page]:
+    context = browser.new_context(base_url=guarded, viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()
+
+
+def sign_in(page: Page, who: str) -> None:
+    expect(page.get_by_text("Sign in to see the audit log")).to_be_visible()
+    settled(page)
+    expect(page.locator("[data-testid='stDataFrame']")).to_have_count(0)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name=who).click()
+
+
+def test_a_member_signs_in_and_returns_to_the_same_view(visitor: Page, live_lake: Path) -> None:
+    visitor.goto(DEEP)
+    sign_in(visitor, "Ada")
+    expect(visitor.get_by_role("button", name="Integration is okta")).to_be_visible()
+    expect(grid(visitor)).to_be_visible()
+    visitor.wait_for_url(f"**{DEEP}")
+    seen = Lake(str(live_lake), {}).access.newest(1).row(0, named=True)
+    assert (seen["who"], seen["what"]) == ("ada@acme.example", "searched")
+    visitor.goto("/sources")
+    expect(visitor.get_by_role("heading", name="Sources")).to_be_visible()
+
+
+@pytest.mark.parametrize("who", ["Eve", "Mallory"])
+def test_an_unauthorised_user_sees_nothing_and_is_recorded(
+    visitor: Page, live_lake: Path, who: str
+) -> None:
+    visitor.goto("/entities?kind=actor&v=theo.vanderberg@larkfield.example")
+    sign_in(visitor, who)
+    expect(visitor.get_by_text("This account has no access to the audit log")).to_be_visible()
+    settled(visitor)
+    shoot(visitor, "refused")
+    expect(visitor.locator("[data-testid='stDataFrame']")).to_have_count(0)
+    expect(visitor.get_by_text("theo.vanderberg")).to_have_count(0)
+    seen = Lake(str(live_lake), {}).access.newest(1).row(0, named=True)
+    assert (seen["who"], seen["what"]) == (identity.PEOPLE[who]["email"], "refused")
+    visitor.get_by_role("button", name="Sign out").click()
+    expect(visitor.get_by_text("Sign in to see the audit log")).to_be_visible()
+
+
+def test_it_does_not_listen_beyond_loopback_without_sign_in(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.headless=true"]
+    options = ["--server.address=0.0.0.0", f"--server.port={free_port()}"]
+    ended = subprocess.run(
+        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 1
+    assert "without sign-in: set dashboard.host" in ended.stderr

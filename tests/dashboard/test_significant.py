@@ -1,0 +1,112 @@
+"""Outliers: a planted attack stands out, ordinary traffic does not."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from dashboard import queries, significant
+from dashboard.lake import Lake, Snapshot
+from dashboard.queries import Filter, Query
+from tests.dashboard import small_lakes
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ATTACK = NOW - timedelta(hours=2)
+HOUR = Query(since=ATTACK, until=NOW)
+
+
+def attack() -> list[small_lakes.Row]:
+    """Eighty failed sign-ins from one new address, and events of the compromised account."""
+    dice = random.Random(1)
+    tries = [
+        small_lakes.event(5000 + n, ATTACK + timedelta(seconds=n), dice)
+        | {"source_ip": "198.51.100.7", "country": "RU", "outcome": "failure"}
+        for n in range(80)
+    ]
+    taken = [
+        small_lakes.event(5100 + n, ATTACK + timedelta(minutes=5, seconds=n), dice)
+        | {"actor_email": "victim@acme.example", "source_ip": "198.51.100.7"}
+        for n in range(8)
+    ]
+    return [*tries, *taken]
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    root: Path = tmp_path_factory.mktemp("attacked")
+    small_lakes.append(root, [*small_lakes.events(3000, end=NOW), *attack()])
+    found = Lake(str(root), {}).look()
+    assert found
+    return found
+
+
+def outliers(snapshot: Snapshot, query: Query, order: str) -> list[tuple[str, str]]:
+    found = snapshot.ask(significant.found, query, order)
+    return list(found.select("field", "value").iter_rows())
+
+
+def test_an_attack_stands_out_by_address_country_and_outcome(snapshot: Snapshot) -> None:
+    assert {
+        ("source_ip", "198.51.100.7"),
+        ("country", "RU"),
+        ("outcome", "failure"),
+    } <= set(outliers(snapshot, HOUR, "share")[:5])
+
+
+def test_by_lift_the_compromised_account_comes_first(snapshot: Snapshot) -> None:
+    ranked = outliers(snapshot, HOUR, "lift")
+    assert ranked.index(("actor", "victim@acme.example")) < ranked.index(("outcome", "failure"))
+
+
+def test_shares_and_lift_are_exact(snapshot: Snapshot) -> None:
+    found = snapshot.ask(significant.found, HOUR, "share")
+    row = found.row(by_predicate=pl.col("value") == "RU", named=True)
+    selected = snapshot.ask(queries.summary, HOUR).events
+    compared = snapshot.ask(queries.summary, significant.baseline(HOUR)).events
+    assert row["n"] == 80
+    assert row["share"] == pytest.approx(80 / selected)
+    assert (row["before"], row["usual"]) == (0, 0)
+    assert row["lift"] == pytest.approx((80 / selected) / (0.5 / (compared + 1)))
+
+
+def test_ordinary_traffic_has_no_outliers_among_actors_and_addresses(snapshot: Snapshot) -> None:
+    day = Query(since=NOW - timedelta(days=3), until=NOW - timedelta(days=1))
+    everything = significant.baseline(day)
+    assert everything.until == day.since
+    assert not {field for field, _ in outliers(snapshot, day, "share")} & {"actor", "source_ip"}
+
+
+def test_a_filtered_search_is_compared_with_its_whole_range() -> None:
+    filtered = Query(since=ATTACK, until=NOW, filters=(Filter(field="outcome", value="failure"),))
+    assert significant.baseline(filtered) == HOUR
+
+
+def test_first_seen_is_the_first_event_in_the_whole_lake(
+    snapshot: Snapshot,
+) -> None:
+    values = (("source_ip", "198.51.100.7"), ("actor", "ada@acme.example"), ("country", ""))
+    first = snapshot.ask(significant.first_seen, values)
+    assert first["source_ip", "198.51.100.7"] == ATTACK
+    assert first["actor", "ada@acme.example"] < NOW - timedelta(days=5)
+    assert first["country", ""] < ATTACK
+
+
+def test_a_handful_of_events_has_no_outliers(snapshot: Snapshot) -> None:
+    few = Query(since=ATTACK - timedelta(minutes=8), until=ATTACK)
+    assert outliers(snapshot, few, "share") == []
+    assert outliers(snapshot, few, "lift") == []
+
+
+def test_a_value_is_new_only_if_the_lake_reaches_back_further(snapshot: Snapshot) -> None:
+    began = snapshot.ask(significant.begins, HOUR)
+    assert began
+    assert significant.is_new(ATTACK, began)
+    assert not significant.is_new(ATTACK - timedelta(days=3), began)
+    everything = Query(since=NOW - timedelta(days=30), until=NOW)
+    assert not significant.is_new(ATTACK, snapshot.ask(significant.begins, everything))
+    nothing = Query(since=NOW + timedelta(days=1), until=NOW + timedelta(days=2))
+    assert snapshot.ask(significant.begins, nothing) is None

@@ -1,0 +1,71 @@
+"""A view and its URL are equivalent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlencode
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard import fields, state, times
+from dashboard.queries import Filter
+from dashboard.state import Opened, View
+from dashboard.times import Last
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+uids = texts.filter(bool)
+filters = st.builds(Filter, field=st.sampled_from(fields.NAMES), value=texts, negated=st.booleans())
+moments = st.integers(0, 4 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+ranges = st.builds(Last, count=st.integers(1, 9999), unit=st.sampled_from("mhd")) | st.builds(
+    lambda since, seconds: times.between(since, since + timedelta(seconds=seconds)),
+    moments,
+    st.integers(1, 10**8),
+)
+views = st.builds(
+    View,
+    range=ranges,
+    text=texts,
+    filters=st.lists(filters, max_size=4).map(tuple),
+    by=st.sampled_from(fields.GROUPS),
+    tab=st.sampled_from(list(state.TABS)),
+    page=st.integers(1, 999_999),
+    held=st.none() | moments,
+    zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
+    opened=st.none() | st.builds(Opened, date=st.dates(), uid=uids),
+)
+
+
+@given(views)
+def test_a_url_restores_the_same_view(view: View) -> None:
+    query = urlencode(state.params(view), doseq=True)
+    assert state.from_params(parse_qs(query, keep_blank_values=True)) == view
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev"]),
+        st.lists(texts),
+    )
+)
+def test_no_url_breaks_the_page(params: dict[str, list[str]]) -> None:
+    view = state.from_params(params)
+    view.query(datetime(2026, 11, 23, tzinfo=UTC))
+    assert state.from_params(state.params(view)) == view
+
+
+def test_the_default_view_has_no_parameters() -> None:
+    assert state.params(View()) == {}
+
+
+def test_a_filter_replaces_its_opposite() -> None:
+    wanted = Filter(field="actor", value="ada")
+    excluded = Filter(field="actor", value="ada", negated=True)
+    assert View().adding(wanted).adding(excluded).filters == (excluded,)
+
+
+def test_choosing_values_keeps_those_of_the_other_sense() -> None:
+    excluded = Filter(field="actor", value="ada", negated=True)
+    view = View(filters=(excluded,)).choosing("actor", ["grace"], negated=False)
+    assert view.chosen("actor", negated=False) == ["grace"]
+    assert view.chosen("actor", negated=True) == ["ada"]

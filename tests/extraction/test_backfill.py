@@ -1,0 +1,142 @@
+"""Spans of history on demand, and what the lake knows it has asked for."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipelines import definitions, registry
+from pipelines.cli import status
+from pipelines.extraction import client, rounds
+from pipelines.lake import raw
+from pipelines.lake.tables import StreamKey
+from pipelines.sdk.pages import Span
+from sandbox.faults import Fault
+
+STREAMS = [
+    (kind, stream.name)
+    for kind, integration in registry.kinds().items()
+    for stream in integration.streams(None)[:6]  # Google has 42 of one make
+    if stream.between
+]
+HASTY = client.RetryPolicy(attempts=2, first=0.001)
+
+
+def connect(source):
+    return client.connect(source, patience=HASTY)
+
+
+def backfill(world, kind, stream, span, **options):
+    source = world.source(kind, streams=[stream])
+    with connect(source) as client:
+        return rounds.backfill(
+            rounds.Round(
+                lake=world.lake,
+                source=source,
+                stream=source.streams()[0],
+                client=client,
+                via="backfill",
+            ),
+            span,
+            **options,
+        )
+
+
+def last_days(days):
+    now = datetime.now(UTC)
+    return Span(since=now - timedelta(days=days), until=now)
+
+
+@pytest.mark.parametrize(("kind", "stream"), STREAMS)
+def test_a_backfill_brings_what_was_not_asked_for_and_leaves_the_live_position(
+    still_world, kind, stream
+):
+    world, log = still_world, StreamKey(kind, stream)
+    source = world.source(kind, streams=[stream], history="1d")
+    (first,) = rounds.poll(world.lake, [source], connect=connect)
+    assert first.error is None
+    before = raw.position(world.lake, log)
+    recent = world.stored(kind, stream)
+    span = last_days(30)
+    issued = world.issued(kind, stream)  # late records go on arriving
+    report = backfill(world, kind, stream, span)
+    assert report.error is None
+    stored = world.stored(kind, stream)
+    assert set(issued) <= set(stored["raw_sha256"])
+    assert stored["event_id"].is_unique().all()
+    assert set(stored["via"][recent.height :]) <= {"backfill"}
+    assert raw.position(world.lake, log).cursor == before.cursor
+    known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
+    # What the vendor keeps shrinks while the test runs.
+    moments = [gap for gap in known.lost if gap.span.until - gap.span.since < timedelta(minutes=1)]
+    assert (known.gaps, known.lost) == ((), tuple(moments))
+    assert known.complete[0].since <= span.since + timedelta(seconds=1) or known.complete[
+        0
+    ].since <= datetime.now(UTC) - source.streams()[0].keeps + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("kind", "stream"), STREAMS)
+def test_a_backfill_that_was_cut_short_goes_on_where_it_was(still_world, kind, stream):
+    world, span = still_world, last_days(60)
+    world.disorder(Fault(kind=kind, fault="status", at=list(range(3, 500))))
+    cut = backfill(world, kind, stream, span)
+    world.disorder()
+    issued = world.issued(kind, stream)  # late records go on arriving
+    rest = backfill(world, kind, stream, span)
+    assert rest.error is None
+    stored = world.stored(kind, stream)
+    assert set(issued) <= set(stored["raw_sha256"])
+    assert stored["event_id"].is_unique().all()
+    assert rest.rows + cut.rows == stored.height
+    idle = backfill(world, kind, stream, span)
+    assert idle.error is None
+    assert idle.requests <= rest.requests + cut.requests
+
+
+def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_world):
+    world = still_world
+    source = world.source("okta")
+    later = datetime.now(UTC) + timedelta(hours=3)
+
+    def one(at, error):
+        with connect(source) as client:
+            (stream,) = source.streams()
+            report = rounds.extract(
+                rounds.Round(
+                    lake=world.lake, source=source, stream=stream, client=client, clock=lambda: at
+                )
+            )
+        assert bool(report.error) is error
+        return status.coverage(world.lake, source, stream, at)
+
+    known = one(datetime.now(UTC), error=False)
+    assert (known.gaps, known.lost, len(known.complete)) == ((), (), 1)
+    world.disorder(Fault(kind="okta", fault="status", every=True))
+    known = one(later, error=True)
+    (gap,) = known.gaps
+    assert gap.span.until == later.replace(microsecond=0)
+    assert "503" in gap.reason
+    world.disorder()
+    known = one(later + timedelta(minutes=20), error=False)
+    assert known.gaps == ()
+
+
+def test_dagster_backfills_a_span_that_its_form_asks_for(still_world):
+    world, span = still_world, last_days(3)
+    made = definitions.definitions(world.lake, [world.source("okta")])
+    job = made.resolve_job_def("backfill_of_a_span")
+    asked = {"since": span.since.isoformat(), "until": f"{span.until:%Y-%m-%dT%H:%M:%S}"}
+
+    def run(integration):
+        form = {"ops": {"backfill": {"config": {"integration": integration, **asked}}}}
+        return job.execute_in_process(run_config=form, raise_on_error=False)
+
+    assert not run("octa").success
+    issued = world.issued("okta", "system_log")
+    assert run("okta").success
+    stored = world.stored("okta", "system_log")
+    assert set(stored["via"]) == {"backfill"}
+    assert stored.height > 100
+    assert set(stored["raw_sha256"]) <= set(issued)
+    progress = run("okta")
+    assert progress.success
+    assert world.stored("okta", "system_log").height == stored.height

@@ -1,0 +1,129 @@
+"""Rate limits are shared by all processes of a machine, and so is the time of the next poll."""
+
+import stat
+import time
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+
+import dagster as dg
+import pytest
+
+from pipelines import definitions
+from pipelines.extraction import client, rate_limit, schedule
+from pipelines.extraction.rate_limit import RateLimiter
+from pipelines.extraction.schedule import NextPoll
+from pipelines.lake.tables import StreamKey
+from pipelines.sdk.contract import Manners
+
+LOG = StreamKey("okta", "system_log")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def pace(path, clock, rate=(4, 10.0)):
+    return RateLimiter(Manners(rate=rate), clock, clock.sleep, path)
+
+
+def test_requests_of_one_client_count_for_another(tmp_path):
+    clock, started = Clock(), Clock().now
+    both = [pace(tmp_path / "turns", clock) for _ in range(2)]
+    for number in range(9):
+        both[number % 2].wait()
+    assert clock.now - started >= 20
+
+
+def test_throttling_of_one_client_holds_for_another(tmp_path):
+    clock, started = Clock(), Clock().now
+    one, other = (pace(tmp_path / "turns", clock, rate=None) for _ in range(2))
+    other.wait()
+    one.hold(30)
+    other.wait()
+    assert clock.now - started >= 30
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1e99]", "{}", "[5, null]"])
+def test_an_invalid_state_file_keeps_nobody_waiting(tmp_path, text):
+    (tmp_path / "turns").write_text(text)
+    clock = Clock()
+    pace(tmp_path / "turns", clock).wait()
+    assert clock.now == Clock().now
+
+
+def send(path, count):
+    mine = RateLimiter(Manners(rate=(20, 0.5)), path=path)
+    for _ in range(count):
+        mine.wait()
+
+
+def test_processes_share_a_rate_limit(tmp_path):
+    context, path, started = get_context("spawn"), tmp_path / "turns", time.time()
+    senders = [context.Process(target=send, args=(path, 30)) for _ in range(2)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    with rate_limit.locked(path, time.time()) as known:
+        assert len(known.sent) <= 20
+    assert [sender.exitcode for sender in senders] == [0, 0]
+    assert time.time() - started >= 1.0  # sixty, twenty at a time
+
+
+def test_a_state_file_is_named_by_the_credential_and_contains_no_secret(still_world):
+    source, other = still_world.source("okta"), still_world.source("okta", base_url="http://[::1]")
+    path = rate_limit.state_file("okta", source.settings)
+    assert path == rate_limit.state_file("okta", still_world.source("okta", api_token="x").settings)
+    assert path != rate_limit.state_file("okta", other.settings)
+    client.connect(source)._patient._pace.hold(0.01)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_next_poll_of_a_stream_is_shared(lake):
+    assert schedule.load(lake, LOG) is None
+    plan = NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
+    schedule.save(lake, LOG, plan)
+    assert schedule.load(lake, LOG) == plan
+
+
+def test_the_sensor_records_when_it_polls_next_and_why(still_world):
+    world = still_world
+    world.poll("okta")
+    made = definitions.definitions(world.lake, [world.source("okta")])
+    sensor = next(s for s in made.sensors if s.name == "news_of_okta")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(
+            instance, cursor=None, repository_def=made.get_repository_def()
+        )
+        result = sensor.evaluate_tick(context)
+        plan = schedule.load(world.lake, LOG)
+        assert plan.interval == 10
+        assert "nothing new" in plan.why
+        assert plan.next > datetime.now(UTC) + timedelta(seconds=1)
+        context = dg.build_sensor_context(
+            instance, cursor=result.cursor, repository_def=made.get_repository_def()
+        )
+        again = sensor.evaluate_tick(context)
+    assert "next is system_log in" in again.skip_message
+    assert plan.why in again.skip_message
+
+
+def test_without_a_temporary_folder_each_process_limits_itself(
+    still_world, lake, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(rate_limit.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    source = still_world.source("okta")
+    assert rate_limit.state_file("okta", source.settings) is None
+    schedule.save(lake, LOG, NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
+    assert all(schedule.claim_turn(lake, LOG, timedelta(hours=1)) for _ in range(2))
+    assert (schedule.load(lake, LOG), schedule.last_polled(lake, LOG)) == (None, None)
+    (report,) = still_world.poll("okta")
+    assert report.error is None

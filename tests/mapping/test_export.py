@@ -1,0 +1,152 @@
+"""Exports: whole, newest first, piece by piece, harmless to a spreadsheet, valid as OCSF."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.cli import main
+from pipelines.errors import ConfigurationError
+from pipelines.mapping import export, ocsf_export
+from pipelines.mapping.export import Wanted
+from pipelines.schemas import EVENTS
+from tests.extraction.test_renormalise import land, made, record
+from tests.mapping.test_ocsf_export import faults, rows
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def table(drawn):
+    """Events at distinct minutes of some days, so that their order is one."""
+    times = [NOON + timedelta(minutes=7 * n, hours=5 * (n % 9)) for n in range(len(drawn))]
+    return pl.DataFrame(
+        [
+            {**row, "event_uid": str(n), "time": time, "date": time.date()}
+            for n, (row, time) in enumerate(zip(drawn, times, strict=True))
+        ],
+        schema=EVENTS,
+    )
+
+
+def whole(frame, form):
+    return b"".join(export.chunks(frame.lazy(), form))
+
+
+def newest_first(frame):
+    return frame.sort("time", descending=True)
+
+
+@settings(max_examples=30)
+@given(st.lists(rows(), min_size=1, max_size=12))
+def test_every_format_holds_every_row_newest_first(drawn):
+    frame = table(drawn)
+    expected = newest_first(frame)
+    assert pl.read_parquet(io.BytesIO(whole(frame, "parquet"))).equals(expected)
+    events = [json.loads(line) for line in whole(frame, "ocsf").splitlines()]
+    assert [fault for event in events for fault in faults(event)] == []
+    assert ocsf_export.from_ocsf(events).to_dicts() == expected.to_dicts()
+    uids = expected["event_uid"].to_list()
+    assert [json.loads(line)["event_uid"] for line in whole(frame, "ndjson").split(b"\n")[:-1]] == (
+        uids
+    )
+    cells = csv.DictReader(io.StringIO(whole(frame, "csv").decode(), newline=""))
+    assert [row["event_uid"] for row in cells] == uids
+
+
+@pytest.fixture
+def many():
+    """Some hundred plain events."""
+    row = dict.fromkeys(EVENTS) | {"ingested_at": NOON, "class_uid": 3002, "activity_id": 1}
+    row |= {"activity_type": "Authentication", "action_type": "Logon", "targets": []}
+    row |= {"outcome": "success", "kind": "okta", "integration": "okta", "action": "sign-in"}
+    return table([{**row, "actor_name": f"person {n}"} for n in range(150)])
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_result_goes_out_in_pieces(many, form, monkeypatch):
+    monkeypatch.setattr(export, "_SPAN", 10)
+    assert max(frame.height for frame in export._frames(many.lazy())) <= 11
+    in_pieces = whole(many, form)
+    monkeypatch.undo()
+    if form == "parquet":
+        assert pl.read_parquet(io.BytesIO(in_pieces)).equals(newest_first(many))
+    else:
+        assert in_pieces == whole(many, form)
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_no_events_are_a_file_all_the_same(many, form):
+    empty = whole(many.head(0), form)
+    if form == "parquet":
+        assert pl.read_parquet(io.BytesIO(empty)).schema == EVENTS
+    else:
+        assert empty.decode().strip() == (",".join(EVENTS) if form == "csv" else "")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r", "  =", "\n@", "|", "%"])
+def test_no_cell_is_computed_by_a_spreadsheet(many, start):
+    frame = many.head(2).with_columns(message=pl.Series([f"{start}cmd()", "a=b"]))
+    cells = csv.DictReader(io.StringIO(whole(frame, "csv").decode(), newline=""))
+    assert sorted(row["message"] for row in cells) == sorted([f"'{start}cmd()", "a=b"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Wanted(where=["actor_name:Person 7"]), 1),
+        (Wanted(where=["actor_name:person 1*"]), 61),
+        (Wanted(where=["-actor_name:person 1*"]), 89),
+        (Wanted(where=["class_uid:3002", "actor_name:*9"]), 15),
+        (Wanted(where=["city:*"]), 0),
+        (Wanted(where=["-city:*"]), 150),
+        (Wanted(where=["actor_name:person.7"]), 0),
+        (Wanted(text="ON 14"), 11),
+        (Wanted(integrations=["okta"], until=NOON), 0),
+        (Wanted(since=NOON, until=NOON + timedelta(minutes=1)), 1),
+        (Wanted(since=NOON + timedelta(days=1)), 89),
+    ],
+)
+def test_the_filters(many, wanted, found):
+    assert export.matching(many.lazy(), wanted).collect().height == found
+
+
+@pytest.mark.parametrize("term", ["city", "town:x", "targets:x", ""])
+def test_a_filter_on_no_column_is_refused(many, term):
+    with pytest.raises(ConfigurationError, match="COLUMN:VALUE"):
+        export.matching(many.lazy(), Wanted(where=[term]))
+
+
+@pytest.fixture
+def auditlake(lake, tmp_path):
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{lake.root}"\n')
+
+    def run(*arguments):
+        config = str(tmp_path / "auditlake.toml")
+        return CliRunner().invoke(main.main, ["--config", config, *arguments])
+
+    return run
+
+
+def test_the_command_writes_a_file_or_to_standard_output(lake, auditlake, tmp_path):
+    land(made()(lake), *(record(n, verb=f"v{n}") for n in range(5)))
+    shown = auditlake("export", "--format", "ndjson", "--where", "action:v3")
+    assert json.loads(shown.stdout)["action"] == "v3"
+    out = tmp_path / "events.parquet"
+    assert auditlake("export", "--format", "parquet", "--out", str(out)).exit_code == 0
+    assert pl.read_parquet(out).height == 5
+    assert [path.name for path in tmp_path.glob("events*")] == ["events.parquet"]
+
+
+def test_the_command_says_what_is_wrong_in_one_line(lake, auditlake, tmp_path):
+    empty = auditlake("export", "--format", "csv")
+    assert (empty.exit_code, empty.stderr.count("\n")) == (1, 1)
+    land(made()(lake), record(1, verb="x"))
+    nowhere = auditlake("export", "--format", "csv", "--out", str(tmp_path / "no" / "x.csv"))
+    assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
+    assert "No such file" in nowhere.stderr

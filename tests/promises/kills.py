@@ -1,0 +1,176 @@
+"""Rounds that are killed, at random and at named points, and what is left of them.
+
+`python -c "from tests import kills; kills.main(1000)"` kills a thousand times, half of them at
+random, and prints what the two ledgers disagree in; `make soak` does that. (Not -m: a forked
+process would import it anew.)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from pipelines import registry
+from pipelines.extraction import derive, rounds
+from pipelines.lake import commits, maintenance
+from pipelines.lake.tables import Lake
+from pipelines.settings import IntegritySettings
+from sandbox.server import Options, Running, running, settings
+from tests.conftest import World
+from tests.promises.ledgers import difference
+
+BATCH = 300
+KIND, STREAM = "okta", "system_log"
+FAR = date(2100, 1, 1)
+Trap = tuple[Any, str, bool]
+"""A function by module and name, and whether it ends with the kill rather than begins."""
+POINTS: dict[str, Trap | None] = {
+    "at random": None,
+    "after fetch": (rounds, "_land", False),
+    "before commit": (commits, "_write_once", False),
+    "after commit": (commits, "_write_once", True),
+    "before events": (derive, "derive", False),
+    "in maintenance": (maintenance, "_compact", True),
+    "before vacuum": (maintenance, "_vacuum", False),
+}
+HOUSEKEEPING = ("in maintenance", "before vacuum")
+# A server that has imported all of this forks a process in some milliseconds.
+processes = get_context("forkserver")
+processes.set_forkserver_preload(["tests.promises.kills"])
+
+
+def history() -> Options:
+    """Some pages of records, and nothing new."""
+    return Options(days=3, per_day=800, rate=0)
+
+
+def lake_in(folder: Path, name: str) -> Lake:
+    """A signed lake; its keys lie beside it."""
+    return Lake(str(folder / name), integrity=IntegritySettings(folder=folder / f"{name}-keys"))
+
+
+def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
+    """A round in small commits, with maintenance before it; killed at the `turn`-th time."""
+    rounds._BATCH_RECORDS = BATCH
+    maintenance._FILES_CLOSED = 0
+    if trap := POINTS[point]:
+        _set(trap, turn)
+    if point in HOUSEKEEPING:
+        list(maintenance.maintain(lake, [], FAR))
+    for report in rounds.poll(lake, [registry.source(KIND, keys)]):
+        if report.error:
+            sys.exit(report.error)
+
+
+def tidy(lake: Lake, stop: Any) -> None:
+    """Maintenance without a pause."""
+    while not stop.is_set():
+        list(maintenance.maintain(lake, [], FAR))
+
+
+def _set(trap: Trap, turn: int) -> None:
+    module, name, afterwards = trap
+    real: Callable[..., Any] = getattr(module, name)
+    calls = 0
+
+    def deadly(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == turn and not afterwards:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **options)
+        if calls == turn and afterwards:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, deadly)
+
+
+def start(lake: Lake, keys: dict[str, Any], point: str = "at random", turn: int = 0) -> BaseProcess:
+    process = processes.Process(target=work, args=(lake, keys, point, turn))
+    process.start()
+    return process
+
+
+def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) -> bool:
+    """Whether a round was killed, rather than that it came to its end."""
+    process = start(lake, keys, point, chance.randint(1, 3))
+    process.join(chance.uniform(0.0, 0.6) if point == "at random" else 60)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise AssertionError(f"{point}: a round ended with {process.exitcode}")
+    return process.exitcode != 0
+
+
+def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> Iterator[str]:
+    """Kill so often at each point; what the ledgers disagree in, for each lake that was done.
+
+    A lake is filled before its housekeeping is killed: an empty one has nothing to tidy.
+    """
+    chance, keys = random.Random(seed), server.settings()[KIND]
+    left, number = Counter(counts), 0
+    while left.total():
+        number += 1
+        world = World(running=server, lake=lake_in(folder, str(number)))
+        for among in (set(POINTS) - set(HOUSEKEEPING), set(HOUSEKEEPING)):
+            _kill(world.lake, keys, left, among, chance)
+            last = start(world.lake, keys)
+            last.join()
+        yield difference(world, KIND, STREAM) or (f"exit {last.exitcode}" if last.exitcode else "")
+        shutil.rmtree(world.lake.root)
+
+
+def _kill(
+    lake: Lake, keys: dict[str, Any], left: Counter[str], among: set[str], chance: random.Random
+) -> None:
+    """Until a round comes to its end, or none of these kills is left to be done."""
+    while points := sorted(point for point in left.elements() if point in among):
+        point = chance.choice(points)
+        if not killed(lake, keys, point, chance):
+            return
+        left[point] -= 1
+
+
+def race(folder: str, pollers: int, base_url: str) -> None:
+    """So many rounds of one stream at once, while maintenance never ends."""
+    lake, stop = Lake(f"{folder}/race"), processes.Event()
+    keys = settings(base_url)[KIND]
+    tidier = processes.Process(target=tidy, args=(lake, stop))
+    tidier.start()
+    racers = [start(lake, keys) for _ in range(pollers)]
+    for racer in racers:
+        racer.join()
+    stop.set()
+    tidier.join()
+    ended = [process.exitcode for process in (*racers, tidier)]
+    sys.exit(f"exit codes {ended}" if any(ended) else 0)
+
+
+def main(kills: int) -> None:
+    seed, started = int(time.time()), datetime.now(UTC)
+    print(f"{kills:,} kills, seed {seed}")
+    each = {point: kills // 2 // (len(POINTS) - 1) for point in POINTS}
+    each["at random"] = kills - sum(each[point] for point in POINTS if POINTS[point])
+    wrong = lakes_done = 0
+    with running(history()) as server, tempfile.TemporaryDirectory() as folder:
+        for said in many(server, Path(folder), each, seed):
+            lakes_done, wrong = lakes_done + 1, wrong + bool(said)
+            print(f"lake {lakes_done}: {said or 'issued and stored agree'}", flush=True)
+    took = datetime.now(UTC) - started
+    print(f"{sum(each.values()):,} kills over {lakes_done:,} lakes in {took}: ", end="")
+    print(f"{wrong:,} differ" if wrong else "0 lost, 0 twice, bytes equal")
+    sys.exit(bool(wrong))

@@ -1,0 +1,112 @@
+"""A vendor that tells what a test wants when it wants it, and two ledgers to compare."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import msgspec
+import polars as pl
+
+from pipelines import registry
+from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
+from pipelines.extraction.client import RetryPolicy
+from pipelines.extraction.report import Report
+from pipelines.lake import events
+from pipelines.lake.tables import Lake
+from pipelines.mapping import normalise
+from pipelines.sdk.contract import Source
+from sandbox import server
+from sandbox.company import Company
+from sandbox.server import Running
+from sandbox.service import micros
+from tests.conftest import World, raw_table
+
+COMPANY = Company(1)
+HASTY = RetryPolicy(attempts=1, longest_answer=0.3)
+STUBBORN = RetryPolicy(first=0.001, ceiling=0.01, longest_answer=0.3)
+_numbers = itertools.count()
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+def written(kind: str, stream: str, times: Sequence[datetime]) -> list[bytes]:
+    """Records of their own for these times, as the vendor writes them."""
+    found = next(each for each in server.services()[kind].streams if each.name == stream)
+    rng = Random(f"{kind}/{next(_numbers)}")
+    day = times[0].replace(hour=12)
+    known = list(COMPANY.while_passing(found.habits, day, day + timedelta(hours=1), 50, rng))
+    return [
+        msgspec.json.encode(found.render(replace(rng.choice(known), time=time), rng))
+        for time in times
+    ]
+
+
+def arrive(running: Running, kind: str, stream: str, times: Sequence[datetime]) -> list[bytes]:
+    """Records of these times that become visible now, by the vendor's clock."""
+    log, records = running.sandbox.log(kind, stream), written(kind, stream, times)
+    for record, time in zip(records, times, strict=True):
+        log.append(record, micros(time))
+    return records
+
+
+def spread(since: datetime, until: datetime, count: int) -> list[datetime]:
+    """So many times, evenly; whole milliseconds, as no vendor is finer than that."""
+    step = (until - since) / count
+    return [
+        (since + step * n).replace(microsecond=(since + step * n).microsecond // 1000 * 1000)
+        for n in range(count)
+    ]
+
+
+def poll(
+    lake: Lake, source: Source, clock: Clock, patience: RetryPolicy = STUBBORN, timeout: float = 5.0
+) -> list[Report]:
+    def connect(source: Source) -> service_client.ServiceClient:
+        client = service_client.connect(source, patience=patience, clock=clock)
+        client.timeout = timeout
+        return client
+
+    return rounds.poll(lake, [source], connect=connect, clock=clock)
+
+
+def difference(world: World, kind: str, stream: str, gone: Sequence[bytes] = ()) -> str:
+    """What the ledger of what was issued and the one of what is stored disagree in; or ""."""
+    issued = set(world.issued(kind, stream)) - {normalise.digest(record) for record in gone}
+    stored = raw_table(world.lake, kind, stream)
+    bytes_of = [normalise.digest(raw.encode()) for raw in stored["raw"]]
+    events = world.events(kind, stream)
+    told = {
+        "lost": len(issued - set(bytes_of)),
+        "twice": sum(count - 1 for count in Counter(bytes_of).values()),
+        "never issued": len(set(bytes_of) - issued),
+        "other bytes": sum(a != b for a, b in zip(bytes_of, stored["raw_sha256"], strict=True)),
+        "seq": int(stored["seq"].to_list() != list(range(stored.height))),
+        "events lost": len(set(_shown(kind, stream, stored)) - set(events["seq"])),
+        "events twice": events.height - events["event_uid"].n_unique(),
+    }
+    return ", ".join(f"{name}: {count}" for name, count in told.items() if count)
+
+
+def _shown(kind: str, stream: str, stored: pl.DataFrame) -> list[int]:
+    """The raw rows that have events: of a record that was re-published changed the newest."""
+    found = next(s for s in registry.kind(kind).streams(None) if s.name == stream)
+    record = normalise.version_of(found)
+    rows = stored if record is None else stored.filter(events.newest_version(record))
+    return rows["seq"].to_list()

@@ -1,0 +1,303 @@
+"""Kills, two of everything at once, odd records: nothing lost, nothing twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from deltalake import DeltaTable
+
+from pipelines import registry
+from pipelines.extraction import client, derive, rounds
+from pipelines.extraction import report as reports
+from pipelines.extraction.client import RetryPolicy
+from pipelines.lake import events, tables
+from pipelines.lake import raw as raw_rows
+from pipelines.lake.tables import Lake, StreamKey
+from sandbox.faults import Fault
+from sandbox.server import running
+from tests.conftest import World, raw_table
+from tests.promises import kills
+from tests.promises.ledgers import difference
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(world):
+    stored, events = world.stored("okta", "system_log"), world.events("okta", "system_log")
+    assert sorted(stored["raw_sha256"]) == sorted(world.issued("okta", "system_log"))
+    assert stored["seq"].to_list() == list(range(stored.height))
+    assert events["seq"].to_list() == list(range(stored.height))
+
+
+@pytest.fixture(scope="module")
+def busy():
+    """A sandbox with some records that stands still."""
+    with running(kills.history()) as server:
+        yield server
+
+
+def test_kills_at_random_and_at_every_named_point_lose_and_double_nothing():
+    """`make soak` does the same a thousand times."""
+    killing = [sys.executable, "-c", "from tests import kills; kills.main(100)"]
+    done = subprocess.run(killing, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, "0 lost, 0 twice, bytes equal" in done.stdout) == (0, True), done
+
+
+@pytest.mark.parametrize("pollers", [2, 4])
+def test_so_many_pollers_at_once_while_maintenance_never_ends(busy, tmp_path, pollers):
+    arguments = f"{str(tmp_path)!r}, {pollers}, {busy.base_url!r}"
+    racing = [sys.executable, "-c", f"from tests import kills; kills.race({arguments})"]
+    done = subprocess.run(racing, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    world = World(running=busy, lake=Lake(str(tmp_path / "race")))
+    assert difference(world, "okta", "system_log") == ""
+
+
+@pytest.fixture(params=["a full disk", "a file too large"])
+def small_disk(request, tmp_path):
+    """A folder that takes little, and what makes it take more."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if request.param == "a file too large":
+        yield folder, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))", []
+        return
+    mount, umount = (shutil.which(name) or "false" for name in ("mount", "umount"))
+    mounting = [mount, "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if subprocess.run(mounting, check=False, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield folder, "", [mount, "-o", "remount,size=100m", str(folder)]
+    finally:
+        subprocess.run([umount, str(folder)], check=True)
+
+
+FULL = """
+import sys
+from pipelines import extract, registry
+from pipelines.lake.tables import Lake
+extract._BATCH_RECORDS = 100
+{limit}
+keys = {{"base_url": sys.argv[2], "api_token": sys.argv[3]}}
+(report,) = extract.poll(Lake(sys.argv[1]), [registry.source("okta", keys)])
+print(report.error)
+"""
+
+
+def test_a_full_disk_is_said_and_space_again_is_enough(busy, small_disk):
+    folder, limit, more_space = small_disk
+    world = World(running=busy, lake=Lake(str(folder / "lake")))
+    keys = busy.settings()["okta"]
+    program = [sys.executable, "-c", FULL.format(limit=limit), world.lake.root, keys["base_url"]]
+    for _ in range(2):
+        done = subprocess.run(
+            [*program, keys["api_token"]], check=True, capture_output=True, text=True
+        )
+        assert "free some space; nothing acknowledged is lost" in done.stdout
+        assert done.stdout.count("\n") == 1
+    if more_space:
+        subprocess.run(more_space, check=True)
+    (report,) = world.poll("okta")
+    assert (report.error, difference(world, "okta", "system_log")) == (None, "")
+
+
+@pytest.mark.parametrize("table", ["raw/okta/system_log", "events", "coverage"])
+@pytest.mark.parametrize("left", [b"", bytes(512)], ids=["empty", "zeros"])
+def test_a_last_commit_that_a_power_cut_emptied_is_said_and_mended_as_documented(
+    still_world, table, left
+):
+    still_world.poll("okta")
+    records = [record(f"more-{number}") for number in range(5)]
+    still_world.running.sandbox.append("okta", "system_log", records)
+    still_world.poll("okta")
+    log = still_world.lake.local / table / "_delta_log"
+    newest = max(log.glob("*.json"))
+    newest.write_bytes(left)
+    for _ in range(2):
+        (report,) = still_world.poll("okta")
+        assert f"{table}: its newest commit is empty" in report.error
+        assert f"remove the file {newest} and poll again" in report.error
+        assert "\n" not in report.error
+    newest.unlink()
+    (report,) = still_world.poll("okta")
+    assert report.error is None
+    check(still_world)
+
+
+def test_a_503_on_every_page_in_turn(still_world):
+    still_world.poll("okta")
+    total, hasty = still_world.running.sandbox.requests("okta")[0], RetryPolicy(attempts=1)
+    for index in range(total):
+        lake = Lake(f"{still_world.lake.root}-{index}")
+        world = World(running=still_world.running, lake=lake)
+        world.disorder(Fault(kind="okta", fault="status", status=503, at=[index], count=1))
+        report, *_ = world.poll("okta", connect=partial(client.connect, patience=hasty))
+        assert "503" in report.error
+        world.poll("okta")
+        check(world)
+
+
+@pytest.mark.parametrize("kind", sorted(registry.kinds()))
+def test_ten_idle_rounds_write_nothing_to_raw_and_ask_little(still_world, kind):
+    source = still_world.source(kind, history="2d")
+    rounds.poll(still_world.lake, [source])
+    before = files_of(still_world.lake.local / "raw" / kind)
+    for _ in range(10):
+        for report in rounds.poll(still_world.lake, [source]):
+            assert (report.rows, report.error) == (0, None)
+            assert report.requests <= 3
+    assert files_of(still_world.lake.local / "raw" / kind) == before
+
+
+def files_of(folder):
+    """Path -> size and time of change of all files below."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
+def test_odd_records_land_or_are_set_aside_and_are_counted(still_world):
+    good = record("good-1")
+    odd = {
+        "no id": b'{"published":"%s"}' % now(),
+        "no time": b'{"uuid":"no-time"}',
+        "far time": b'{"uuid":"far","published":"9999-01-01T00:00:00.000Z"}',
+        "empty": b"{}",
+        "not an object": b"17",
+        "deep": b'{"uuid":"deep","debugContext":%s1%s}' % (b'{"a":[' * 999, b"]}" * 999),
+    }
+    strange = [
+        b'{"uuid":"surrogate","published":"%s","eventType":"\\ud800"}' % now(),
+        b'{"uuid":"wrong-types","published":"%s","actor":[1],"target":{"a":1},"client":"x"}'
+        % now(),
+        b'{"uuid":"twice","uuid":"twice-2","published":"%s"}' % now(),
+        b'{"uuid":"nul","published":"%s","eventType":"a\\u0000b"}' % now(),
+        b'{"uuid":"large","published":"%s","displayMessage":"%s"}' % (now(), b"x" * 1_000_000),
+        b'{"uuid":"number","published":"%s","severity":1e999}' % now(),
+        b'{"uuid":"numbers","published":"%s","severity":%s}' % (now(), b"9" * 5000),
+    ]
+    sandbox = still_world.running.sandbox
+    sandbox.append("okta", "system_log", [good, *odd.values(), *strange, record("good-2")])
+    for _ in range(2):
+        still_world.poll("okta")
+    stored = still_world.stored("okta", "system_log")
+    raws = set(stored["raw"])
+    assert {good.decode(), record("good-2").decode(), *(s.decode() for s in strange)} <= raws
+    rejected = tables.scan(still_world.lake, "rejected").collect()
+    assert sorted(rejected["raw"]) == sorted(odd.values())
+    reasons = dict(rejected.select("raw", "reason").iter_rows())
+    assert {name: reasons[raw] for name, raw in odd.items()} == {
+        "no id": "no id",
+        "no time": "no time that can be read",
+        "far time": "time out of range: 9999-01-01",
+        "empty": "no id",
+        "not an object": "no id",
+        "deep": "nested too deeply",
+    }
+    events = still_world.events("okta", "system_log")
+    assert set(events["seq"]) == set(stored["seq"])
+
+
+def record(uuid):
+    return b'{"uuid":"%s","published":"%s","eventType":"user.session.start"}' % (
+        uuid.encode(),
+        b"2026-11-22T08:00:00.000Z",
+    )
+
+
+def now():
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z").encode()
+
+
+def test_a_lost_position_costs_requests_and_no_rows(still_world):
+    still_world.poll("okta")
+    log = f"{still_world.lake.root}/raw/okta/system_log/_delta_log"
+    handle = tables.open_table(still_world.lake, "raw/okta/system_log")
+    handle.create_checkpoint()
+    for version in range(handle.version() + 1):
+        path = tables.Path(log) / f"{version:020}.json"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line.get("commitInfo", {}).pop("auditlake.cursor", None)
+        path.write_text("\n".join(map(json.dumps, lines)))
+    assert raw_rows.position(still_world.lake, StreamKey("okta", "system_log")).cursor is None
+    (report,) = still_world.poll("okta")
+    assert (report.error, report.rows) == (None, 0)
+    check(still_world)
+
+
+def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(derive, "derive", lambda *_, **__: True)
+        patched.setattr(derive, "catch_up", lambda *_: None)
+        still_world.poll("okta")
+    assert tables.scan(still_world.lake, "events") is None
+    still_world.poll("okta")
+    check(still_world)
+
+
+def test_two_that_catch_up_at_once_leave_no_row_behind(still_world, monkeypatch):
+    monkeypatch.setattr(derive, "_DERIVE_ROWS", 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(derive, "derive", lambda *_, **__: True)
+        patched.setattr(derive, "catch_up", lambda *_: None)
+        still_world.poll("okta")
+    source = still_world.source("okta")
+    (stream,) = source.streams()
+    real, others = raw_rows.rows, iter([150, 270])
+
+    def overtaken(lake, log, first, until):
+        """Another writer derives on from here, in batches of its own."""
+        rows = real(lake, log, first, until)
+        if further := next(others, None):
+            report = reports.Report(integration="okta", stream=stream.name)
+            theirs = real(lake, log, first, further)
+            derive.derive(lake, source, stream, theirs, report)
+        return rows
+
+    monkeypatch.setattr(raw_rows, "rows", overtaken)
+    report = reports.Report(integration="okta", stream=stream.name)
+    derive.catch_up(still_world.lake, source, stream, report)
+    check(still_world)
+
+
+def test_rows_that_retention_removed_hold_up_no_others(still_world):
+    still_world.poll("okta")
+    oldest = raw_rows.days(still_world.lake, StreamKey("okta", "system_log"))[0]
+    shutil.rmtree(Path(still_world.lake.root) / "events")
+    raw = DeltaTable(still_world.lake.uri("raw/okta/system_log"))
+    raw.alter.set_table_properties({"delta.appendOnly": "false"})
+    raw.delete(f"date = '{oldest}'")
+    source = still_world.source("okta")
+    (stream,) = source.streams()
+    report = reports.Report(integration="okta", stream=stream.name)
+    derive.catch_up(still_world.lake, source, stream, report)
+    kept = still_world.stored("okta", "system_log")["seq"].to_list()
+    assert 0 < len(kept) < events.derived(still_world.lake, StreamKey("okta", "system_log"))
+    assert still_world.events("okta", "system_log")["seq"].to_list() == kept
+
+
+def test_simulated_and_real_events_do_not_meet(still_world):
+    still_world.poll("okta")
+    real = rounds.Round(
+        lake=still_world.lake,
+        source=still_world.source("okta", base_url="https://acme.okta.com"),
+        stream=still_world.source("okta").streams()[0],
+        client=client.connect(still_world.source("okta")),
+    )
+    assert "another origin" in rounds.extract(real).error
+    assert raw_table(still_world.lake, "okta", "system_log").height
+
+
+def test_an_answer_of_another_shape_fails_its_stream_and_says_so(still_world):
+    def connect(source):
+        answer = httpx.Response(200, json={"a": 1})
+        return client.connect(source, transport=httpx.MockTransport(lambda _: answer))
+
+    (report,) = still_world.poll("okta", connect=connect)
+    assert "unexpected shape" in report.error
+    assert still_world.stored("okta", "system_log").is_empty()

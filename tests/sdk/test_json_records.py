@@ -1,0 +1,70 @@
+"""Splitting responses into records: every byte is kept, malformed records cost only themselves."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.sdk import json_records
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(st.lists(values, max_size=6), st.sampled_from([None, 2]))
+def test_elements_are_the_documents_own_bytes(items, indent):
+    body = json.dumps(items, indent=indent).encode()
+    found = json_records.elements(body)
+    assert [json.loads(f) for f in found] == items
+    assert all(f in body and f == f.strip() for f in found)
+
+
+@given(st.dictionaries(st.text(), values, max_size=6))
+def test_members_are_the_documents_own_bytes(document):
+    body = json.dumps(document).encode()
+    assert {k: json.loads(v) for k, v in json_records.members(body).items()} == document
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=3), min_size=1, max_size=4))
+def test_a_truncated_document_is_never_complete(items):
+    body = json.dumps(items).encode()
+    assert json_records.whole(body)
+    for end in range(1, len(body)):
+        assert not json_records.whole(body[:end])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"id":"\\ud800"}',
+        b'{"id":"a\x00b"}',
+        b'{"deep":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"n":01}',
+        b'{"n":1e999}',
+        b'{"same":1,"same":2}',
+        b'{"id":"\xff\xfe"}',
+    ],
+    ids=["lone surrogate", "NUL", "deep", "leading zero", "huge", "duplicate key", "not UTF-8"],
+)
+def test_one_malformed_record_does_not_cost_its_neighbours(odd):
+    body = b'[{"id":"1"}, ' + odd + b' ,{"id":"3"}]'
+    assert json_records.whole(body)
+    assert json_records.elements(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
+    wrapped = b'{"value":' + body + b',"next":"x"}'
+    assert json_records.members(wrapped) == {"value": body, "next": b'"x"'}
+
+
+def test_lone_surrogates_are_replaced_and_excessive_depth_is_reported():
+    assert json_records.load(b'{"a":"x\\ud800y"}') == {"a": "x\ufffdy"}
+    with pytest.raises(ValueError, match="deep"):
+        json_records.load(b"[" * 200_000 + b"]" * 200_000)
+    with pytest.raises(ValueError, match="UTF-8"):
+        json_records.load(b'{"a":"\xff"}')
+
+
+def test_lines_of_ndjson():
+    assert json_records.lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']

@@ -1,0 +1,222 @@
+"""Planning windows: nothing within the published lag is missed, and idle rounds are cheap."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.lake import spans
+from pipelines.sdk import windows
+from pipelines.sdk.pages import Span
+
+START = datetime(2026, 1, 10, tzinfo=UTC)
+LAG = timedelta(hours=12)
+STEPS = windows.ladder(window=timedelta(hours=6), settle=timedelta(minutes=5), lag=LAG)
+HISTORY = timedelta(days=3)
+
+events = st.lists(
+    st.tuples(
+        st.integers(0, 48 * 3600),  # seconds after START it happened
+        st.integers(0, int(LAG.total_seconds())),  # seconds until it was visible
+    ),
+    max_size=30,
+)
+rounds = st.lists(st.integers(1, 8 * 3600), min_size=1, max_size=12)
+
+
+class Vendor:
+    """Returns the events that have arrived, and counts queries."""
+
+    def __init__(self, arrivals: list[tuple[datetime, datetime]]) -> None:
+        self.arrivals = arrivals
+        self.now = START
+        self.asked: list[Span] = []
+
+    def read(self, _client, span):
+        self.asked.append(span)
+        found = [
+            f"{happened.isoformat()}#{index}".encode()
+            for index, (happened, arrived) in enumerate(self.arrivals)
+            if arrived <= self.now and span.since <= happened < span.until
+        ]
+        yield found
+
+
+def walk(vendor, cursor, now, found):
+    vendor.now = now
+    for page in windows.pages(STEPS, vendor.read)(None, cursor, now):
+        found.update(page.records)
+        cursor = page.cursor
+    return cursor
+
+
+@settings(max_examples=150, deadline=None)
+@given(events, rounds)
+def test_every_event_within_the_published_lag_is_found(happenings, pauses):
+    arrivals = [
+        (START + timedelta(seconds=at), START + timedelta(seconds=at + late))
+        for at, late in happenings
+    ]
+    vendor, found = Vendor(arrivals), set()
+    cursor = windows.begin(STEPS)(START - HISTORY, START)
+    now = START
+    for pause in pauses:
+        now += timedelta(seconds=pause)
+        cursor = walk(vendor, cursor, now, found)
+    last = max((arrived for _, arrived in arrivals), default=now)
+    end = max(now, last + LAG * 2)
+    walk(vendor, cursor, end, found)
+    assert len(found) == len(arrivals)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=40))
+def test_frequent_rounds_send_few_queries(pauses):
+    vendor, now = Vendor([]), START
+    cursor = walk(vendor, windows.begin(STEPS)(START - HISTORY, START), now, set())
+    vendor.asked.clear()
+    for pause in pauses:
+        now += timedelta(seconds=pause)
+        cursor = walk(vendor, cursor, now, set())
+    elapsed = now - START
+    again = sum(elapsed / STEPS.step(age) + 1 for age in STEPS.ages)
+    assert len(vendor.asked) <= len(pauses) + again
+
+
+def test_history_is_read_newest_first_and_completely():
+    vendor = Vendor([])
+    walk(vendor, windows.begin(STEPS)(START - HISTORY, START), START, set())
+    assert vendor.asked[0].until == START
+    spans = sorted(vendor.asked, key=lambda span: span.since)
+    assert spans[0].since == START - HISTORY
+    assert all(a.until >= b.since for a, b in pairwise(spans))
+    assert [s.until for s in vendor.asked] == sorted((s.until for s in vendor.asked), reverse=True)
+
+
+def test_an_interrupted_window_is_read_again():
+    class Broken(Vendor):
+        def read(self, client, span):
+            yield from super().read(client, span)
+            raise ConnectionError
+
+    vendor, seen = Broken([]), []
+    cursor = windows.begin(STEPS)(START - HISTORY, START)
+    try:
+        for page in windows.pages(STEPS, vendor.read)(None, cursor, START):
+            seen.append(page.cursor)
+    except ConnectionError:
+        pass
+    assert seen == [cursor]
+
+
+lags = st.lists(st.integers(0, 20 * 3600), max_size=4).map(
+    lambda found: [timedelta(seconds=seconds) for seconds in sorted(found)]
+)
+
+
+@given(lags)
+def test_measured_lags_never_remove_the_published_lag_and_stay_within_the_budget(late):
+    ages = windows.climb(STEPS, late)
+    assert set(STEPS.always) <= set(ages)
+    assert STEPS.cost(ages) <= STEPS.per_day + STEPS.cost(STEPS.always)
+    assert list(ages) == sorted(set(ages))
+
+
+def test_re_reads_follow_the_measured_lag():
+    hour = timedelta(hours=1)
+    assert windows.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
+    assert windows.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
+    assert windows.climb(STEPS, [16 * hour]) == (LAG, 20 * hour)
+    assert windows.climb(replace(STEPS, per_day=0), [hour]) == (LAG,)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events, rounds, st.lists(lags, min_size=1, max_size=4))
+def test_nothing_within_the_published_lag_is_missed_whatever_was_measured(
+    happenings, pauses, measured
+):
+    arrivals = [
+        (START + timedelta(seconds=at), START + timedelta(seconds=at + late))
+        for at, late in happenings
+    ]
+    vendor, found = Vendor(arrivals), set()
+    cursor, now = windows.begin(STEPS)(START - HISTORY, START), START
+    walk(vendor, cursor, now, set())
+    vendor.asked.clear()
+    for number, pause in enumerate(pauses):
+        cursor = windows.learn(STEPS)(cursor, measured[number % len(measured)])
+        now += timedelta(seconds=pause)
+        cursor = walk(vendor, cursor, now, found)
+    again = [span for span in vendor.asked if span.until < now - STEPS.settle * 2]
+    days = (now - START + HISTORY) / timedelta(days=1)
+    allowed = STEPS.per_day + STEPS.cost(STEPS.always) + STEPS.cost(STEPS.ages)
+    assert len(again) <= (days + 2) * allowed + len(pauses) * 8
+    last = max((arrived for _, arrived in arrivals), default=now)
+    walk(vendor, cursor, max(now, last + LAG * 2), found)
+    assert len(found) == len(arrivals)
+
+
+class Paged(Vendor):
+    """Yields responses of ten records, in either order; may break off."""
+
+    def __init__(self, arrivals, *, newest_first):
+        super().__init__(arrivals)
+        self.newest_first, self.left = newest_first, None
+
+    def read(self, _client, span):
+        self.asked.append(span)
+        found = sorted(
+            (happened, b'{"time":"%s","n":%d}' % (happened.isoformat().encode(), index))
+            for index, (happened, _) in enumerate(self.arrivals)
+            if span.since <= happened < span.until
+        )
+        found = [record for _, record in (found[::-1] if self.newest_first else found)]
+        for start in range(0, max(1, len(found)), 10):
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise ConnectionError
+            yield found[start : start + 10]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.booleans(), st.lists(st.integers(0, 3 * 3600), min_size=1, max_size=80), st.data())
+def test_an_interrupted_burst_resumes_in_the_middle_and_loses_nothing(newest_first, seconds, data):
+    arrivals = [(START + timedelta(seconds=s // 60 * 60), START) for s in seconds]
+    vendor, found, answers = Paged(arrivals, newest_first=newest_first), set(), 0
+    now = START + timedelta(hours=4)
+    cursor = windows.begin(STEPS)(START - timedelta(hours=1), START - timedelta(minutes=30))
+    for _ in range(200):
+        vendor.left, before = data.draw(st.integers(1, 4)), cursor
+        try:
+            for page in windows.pages(STEPS, vendor.read, "time")(None, cursor, now):
+                found.update(page.records)
+                cursor, answers = page.cursor, answers + 1
+            break
+        except ConnectionError:
+            if cursor == before:
+                vendor.left = None
+    assert len(found) == len(arrivals)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_after_a_failure_a_window_resumes_after_its_last_response(newest_first):
+    arrivals = [(START + timedelta(minutes=minute), START) for minute in range(100)]
+    vendor, now = Paged(arrivals, newest_first=newest_first), START + timedelta(minutes=100)
+    cursor, pages = windows.begin(STEPS)(START - timedelta(hours=1), START), []
+    vendor.left = 3
+    try:
+        for page in windows.pages(STEPS, vendor.read, "time")(None, cursor, now):
+            pages.append(page)
+    except ConnectionError:
+        vendor.left = None
+    pages += windows.pages(STEPS, vendor.read, "time")(None, pages[-1].cursor, now)
+    whole, again, *_ = vendor.asked
+    border = START + timedelta(minutes=70 if newest_first else 29)
+    assert border in (again.since, again.until.replace(microsecond=0))
+    assert again.until - again.since < whole.until - whole.since
+    assert len({record for page in pages for record in page.records}) == 100
+    assert spans.minus([whole], filter(None, (page.covers for page in pages))) == ()

@@ -1,0 +1,222 @@
+"""Vendors are made to push, looked at, renewed and told to stop; and each shows itself its way."""
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from pipelines import settings
+from pipelines.cli import config_file
+from pipelines.cli.main import main
+from pipelines.sdk.push import Delivery
+from pipelines.webhooks import subscriptions
+from pipelines.webhooks.receiver import Limits
+from sandbox.server import Options, running
+from tests.conftest import World
+from tests.webhooks.conftest import SECRET, served, source
+
+APIS = ["okta", "cloudflare", "office_365", "google_workspace"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with running(Options(days=1, per_day=20, rate=0)) as server:
+        yield World(running=server, lake=None)
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("spool"), Limits()) as server:
+        yield server
+
+
+def chosen(receiver):
+    return settings.Settings(webhooks={"public_url": receiver.url})
+
+
+@pytest.mark.parametrize("kind", APIS)
+def test_a_subscription_is_made_seen_renewed_and_ended(world, receiver, tmp_path, kind):
+    ours, now = world.source(kind, webhook_secret=SECRET), datetime.now(UTC)
+    at = subscriptions.endpoint(chosen(receiver), ours)
+    assert subscriptions.renew(ours, at, tmp_path, now) is None  # nobody has asked for it
+    made = subscriptions.register(ours, at, tmp_path, now)
+    assert made.known
+    assert all(each.active for each in made.known)
+    assert {each.stream for each in subscriptions.look(ours, at, tmp_path, now).known} == {
+        each.stream for each in made.known
+    }
+    again = subscriptions.register(ours, at, tmp_path, now)
+    assert len(again.known) == len(made.known)
+    assert subscriptions.renew(ours, at, tmp_path, now) == again
+    subscriptions.remove(ours, at, tmp_path)
+    assert subscriptions.recall(tmp_path, kind) is None
+    assert list(subscriptions.look(ours, at, tmp_path, now).known) == []
+    assert SECRET not in repr(at) + repr(made)
+
+
+def test_channels_that_are_about_to_end_are_replaced(world, receiver, tmp_path):
+    ours, now = (
+        world.source("google_workspace", webhook_secret=SECRET, streams=["admin"]),
+        datetime.now(UTC),
+    )
+    at = subscriptions.endpoint(chosen(receiver), ours)
+    (first,) = subscriptions.register(ours, at, tmp_path, now).known
+    assert timedelta(hours=5) < first.expires - now <= timedelta(hours=6)
+    (same,) = subscriptions.renew(ours, at, tmp_path, now + timedelta(hours=4)).known
+    (other,) = subscriptions.renew(ours, at, tmp_path, now + timedelta(hours=5, minutes=5)).known
+    assert (same.id, other.id == first.id) == (first.id, False)
+
+
+def test_what_was_switched_off_is_switched_on_again(world, receiver, tmp_path):
+    ours, now = world.source("okta", webhook_secret=SECRET), datetime.now(UTC)
+    at = subscriptions.endpoint(chosen(receiver), ours)
+    (hook,) = subscriptions.register(ours, at, tmp_path, now).known
+    with subscriptions.manager(ours) as client:
+        client.post(f"/api/v1/eventHooks/{hook.id}/lifecycle/deactivate")
+    later = now + timedelta(hours=1)
+    (again,) = subscriptions.renew(ours, at, tmp_path, later).known
+    assert (again.id, again.active) == (hook.id, True)
+    subscriptions.remove(ours, at, tmp_path)
+
+
+def test_an_address_that_does_not_answer_is_told_with_what_to_do(world, tmp_path):
+    ours = world.source("office_365", webhook_secret=SECRET)
+    nobody = settings.Settings(webhooks={"public_url": "http://127.0.0.1:9"})
+    with pytest.raises(subscriptions.AuditlakeError, match="auditlake receive"):
+        subscriptions.register(
+            ours, subscriptions.endpoint(nobody, ours), tmp_path, datetime.now(UTC)
+        )
+
+
+def run(folder, *arguments):
+    config = str(folder / "auditlake.toml")
+    return CliRunner().invoke(main, ["--config", config, *arguments], catch_exceptions=False)
+
+
+def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
+    keys = {**world.running.settings()["okta"], "webhook_secret": SECRET}
+    console = {**world.running.settings()["atlassian"], "webhook_secret": SECRET}
+    document = {"okta": keys, "atlassian": console,
+                "entra_id": world.running.settings()["entra_id"]}  # fmt: skip
+    text = config_file.document(document, str(tmp_path / "data"), receiver.url)
+    (tmp_path / "auditlake.toml").write_text(text)
+    assert "okta system_log: pushed, active" in run(tmp_path, "webhooks", "register", "okta").output
+    assert "okta system_log: pushed, active" in run(tmp_path, "status").output
+    told = json.loads(run(tmp_path, "webhooks", "status", "--json").output)
+    assert [(t["integration"], len(t["subscriptions"])) for t in told] == [
+        ("okta", 1), ("atlassian", 0)
+    ]  # fmt: skip
+    steps = run(tmp_path, "webhooks", "register", "atlassian").output
+    assert f"URL: {receiver.url}/atlassian" in steps
+    assert f"Bearer {SECRET}" in steps
+    none = run(tmp_path, "webhooks", "register", "entra_id")
+    assert (none.exit_code, "pushes nothing" in none.output) == (2, True)
+    assert run(tmp_path, "webhooks", "remove", "okta").exit_code == 0
+    assert "pushed" not in run(tmp_path, "status").output
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "said"),
+    [
+        ([], "0.0.0.0", "jumpcloud would take pushes without a secret"),
+        (["jumpcloud"], "127.0.0.1", "no integration has a webhook_secret"),
+    ],
+)
+def test_it_does_not_listen_where_a_secret_is_missing(tmp_path, names, host, said):
+    document = {"okta": {"base_url": "https://acme.okta.com", "api_token": "x" * 20,
+                         "webhook_secret": SECRET}, "jumpcloud": {"api_key": "x" * 20}}  # fmt: skip
+    (tmp_path / "auditlake.toml").write_text(config_file.document(document))
+    told = run(tmp_path, "receive", *names, "--host", host, "--port", "0")
+    assert (told.exit_code, said in told.output) == (2, True)
+
+
+def test_a_secret_is_long_and_an_integration_without_pushes_has_none():
+    with pytest.raises(subscriptions.ConfigurationError, match="16 to 128"):
+        source("okta", webhook_secret="short")
+    with pytest.raises(subscriptions.ConfigurationError, match="has no webhooks"):
+        source_of_entra()
+
+
+def source_of_entra():
+    from pipelines import registry
+
+    keys = {"tenant_id": "t", "client_id": "c", "client_secret": "x" * 20}
+    registry.source("entra_id", {**keys, "webhook_secret": SECRET})
+
+
+@pytest.mark.parametrize(
+    "given", [SECRET, f"Bearer {SECRET}", f"bearer {SECRET}",
+              "Basic " + base64.b64encode(f"auditlake:{SECRET}".encode()).decode()],
+)  # fmt: skip
+def test_the_secret_may_stand_in_the_header_as_vendors_let_one_write_it(receiver, given):
+    headers = {"Authorization": given, "Content-Type": "application/json"}
+    body = b'{"data":{"events":[]}}'
+    assert httpx.post(f"{receiver.url}/okta", content=body, headers=headers).status_code == 200
+
+
+def google(application, token_of, state="CREATE_USER", secret=SECRET):
+    uri = f"https://admin.googleapis.com/admin/reports/v1/activity/users/all/applications/{application}?alt=json"
+    token = hmac.new(secret.encode(), token_of.encode(), hashlib.sha256).hexdigest()
+    return {"X-Goog-Resource-URI": uri, "X-Goog-Channel-Token": token,
+            "X-Goog-Resource-State": state, "Content-Type": "application/json; utf-8"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "kept"),
+    [
+        (google("admin", "admin"), 200, 1),
+        (google("admin", "admin", state="sync"), 200, 0),
+        (google("drive", "admin"), 401, 0),  # a channel vouches for its application alone
+        (google("admin", "admin", secret="x" * 32), 401, 0),
+    ],
+)
+def test_a_message_of_google_is_known_by_its_channel_s_token(receiver, headers, status, kept):
+    answer = httpx.post(f"{receiver.url}/google_workspace", content=b"{}", headers=headers)
+    assert answer.status_code == status
+    waiting = receiver.spool.waiting("google_workspace")
+    assert len(waiting) == kept
+    receiver.spool.remove(waiting)
+
+
+@pytest.mark.parametrize(
+    ("authid", "status"), [(SECRET, 200), ("", 401), (SECRET.upper(), 401), (f"{SECRET}0", 401)]
+)
+def test_office_365_is_known_by_its_webhook_authid(receiver, authid, status):
+    headers = {"Webhook-AuthID": authid, "Webhook-ValidationCode": "c",
+               "Content-Type": "application/json; charset=utf-8"}  # fmt: skip
+    body = b'{"validationCode":"c"}'
+    answer = httpx.post(f"{receiver.url}/office_365", content=body, headers=headers)
+    assert (answer.status_code, receiver.spool.waiting("office_365")) == (status, [])
+
+
+def test_a_notification_of_another_tenant_or_kind_is_nothing_of_ours():
+    ours = source("office_365")
+    items = [{"tenantId": "other", "contentType": "Audit.Exchange"},
+             {"tenantId": "TENANT", "contentType": "Audit.Unheard"},
+             {"tenantId": "TENANT", "contentType": "Audit.Exchange"}]  # fmt: skip
+    delivery = Delivery(headers={}, body=json.dumps(items).encode())
+    held = ours.integration.push.read(ours.settings, delivery)
+    assert [each.stream for each in held] == ["exchange"]
+
+
+def test_the_first_upload_of_logpush_is_a_test_and_the_datasets_are_told_apart():
+    ours = source("cloudflare")
+    body = b'{"content":"tests"}\n{"ID":"1"}\n{"AuditLogID":"2"}\n{"ID":"3"}\n'
+    held = ours.integration.push.read(ours.settings, Delivery(headers={}, body=body))
+    assert [(each.stream, len(each.records)) for each in held] == [
+        ("audit_logs", 2), ("audit_logs_v2", 1)
+    ]  # fmt: skip
+
+
+def test_the_help_says_what_the_commands_do():
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "webhooks", "--help"], capture_output=True, check=True
+    )
+    assert all(word in done.stdout.decode() for word in ("register", "status", "remove"))

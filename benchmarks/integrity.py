@@ -33,6 +33,7 @@ from pipelines import registry
 from pipelines.integrity import prove, reports
 from pipelines.integrity import signer as integrity_signer
 from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier.job import Job, TableReport, WorkerPool
 from pipelines.lake import events as events_table
 from pipelines.lake import raw
 from pipelines.lake.tables import Lake, StreamKey
@@ -150,12 +151,12 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
     return reader.get_inclusion_proof(index, reader.get_checkpoint().size).node_hashes
 
 
-def verified(lake: Lake, kind: str | None = None) -> tuple[verify.Verdict, float]:
+def verified(lake: Lake, kind: str | None = None) -> tuple[TableReport, float]:
     """The verdict and how long it took, processes started and all."""
     place = reports.place(lake, lake.integrity or IntegritySettings())
-    case = verify.Case(place=place, table=LOG.table, kind=kind)
+    case = Job(place=place, table=LOG.table, kind=kind)
     started = time.perf_counter()
-    with verify.Crew() as crew:
+    with WorkerPool() as crew:
         verdict = verify.verify(case, crew)
     assert verdict.ok, verdict.findings
     return verdict, time.perf_counter() - started

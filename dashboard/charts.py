@@ -19,7 +19,7 @@ import altair as alt
 import polars as pl
 
 from dashboard import fields, times
-from dashboard.coverage import Blind
+from dashboard.coverage import Gap
 from dashboard.queries import OTHER
 
 HEIGHT = 178
@@ -86,7 +86,7 @@ def activity(
     span: tuple[datetime, datetime],
     zone: ZoneInfo,
     *,
-    blind: Sequence[Blind] = (),
+    blind: Sequence[Gap] = (),
     streams: int = 0,
 ) -> alt.LayerChart | alt.FacetChart:
     """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
@@ -236,7 +236,7 @@ def _clamped(
 
 
 _T = pl.Datetime("us", "UTC")
-_Part = tuple[datetime, datetime, list[Blind]]
+_Part = tuple[datetime, datetime, list[Gap]]
 _DOTS = 2000  # across the widest graph
 
 
@@ -272,7 +272,7 @@ def _bands(parts: Sequence[_Part], top: str, opacity: float, zone: ZoneInfo) -> 
     return chart
 
 
-def _parts(blind: Sequence[Blind], span: tuple[datetime, datetime]) -> list[_Part]:
+def _parts(blind: Sequence[Gap], span: tuple[datetime, datetime]) -> list[_Part]:
     """Cut the range at the ends of all gaps; return the visible parts, each with its gaps."""
     least = (span[1] - span[0]) / _DOTS
     ends = sorted({end for one in blind for end in (one.since, one.until)})
@@ -283,7 +283,7 @@ def _parts(blind: Sequence[Blind], span: tuple[datetime, datetime]) -> list[_Par
     return [part for part in parts if part[2] and part[1] - part[0] >= least]
 
 
-def _described(blind: Sequence[Blind]) -> str:
+def _described(blind: Sequence[Gap]) -> str:
     gaps = [f"{one.log[0]} {one.log[1]}: {one.reason}" for one in blind]
     more = f" and {len(gaps) - _LISTED} more" if len(gaps) > _LISTED else ""
     return _plain("; ".join(gaps[:_LISTED]) + more)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blind:
+class Gap:
     """A span that one stream does not show wholly, and why."""
 
     since: datetime
@@ -46,16 +46,16 @@ class Known:
     every: dict[Log, timedelta]
     """How long it usually is between two questions of the newest hundred."""
 
-    def blind(self, log: Log, since: datetime, until: datetime) -> list[Blind]:
+    def blind(self, log: Log, since: datetime, until: datetime) -> list[Gap]:
         """The spans from `since` to `until` in which the stream does not show all."""
         unseen = spans.minus([Span(since=since, until=until)], self.seen.get(log, ()))
         return [
-            Blind(since=span.since, until=span.until, log=log, reason=self._why(log, span))
+            Gap(since=span.since, until=span.until, log=log, reason=self._why(log, span))
             for span in unseen
             if span.until - span.since >= _LEAST
         ]
 
-    def gaps(self, log: Log, since: datetime, until: datetime) -> list[Blind]:
+    def gaps(self, log: Log, since: datetime, until: datetime) -> list[Gap]:
         """Those up to the last question: what is younger is not missing yet."""
         asked = self.asked_at.get(log, since)
         return self.blind(log, since, min(until, asked)) if asked > since else []

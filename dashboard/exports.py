@@ -29,7 +29,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ExportRequest:
     """A search result that one user may download."""
 
     lake: Lake
@@ -46,9 +46,9 @@ class Tickets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wishes: dict[str, tuple[Wish, datetime]] = {}
+        self._wishes: dict[str, tuple[ExportRequest, datetime]] = {}
 
-    def issue(self, wish: Wish, now: datetime) -> str:
+    def issue(self, wish: ExportRequest, now: datetime) -> str:
         """Return a new ticket for `wish`, valid for an hour."""
         ticket = secrets.token_urlsafe(32)
         with self._lock:
@@ -56,7 +56,7 @@ class Tickets:
             self._wishes = {**dict(kept), ticket: (wish, now + _LASTS)}
         return ticket
 
-    def wish(self, ticket: str, now: datetime) -> Wish | None:
+    def wish(self, ticket: str, now: datetime) -> ExportRequest | None:
         """Return the download behind `ticket`; None if it is unknown or has expired."""
         found = self._wishes.get(ticket)
         return found[0] if found and found[1] > now else None
@@ -65,7 +65,7 @@ class Tickets:
 TICKETS = Tickets()
 
 
-def name(wish: Wish, form: str) -> str:
+def name(wish: ExportRequest, form: str) -> str:
     """Return the download's file name, which contains the version of `events`."""
     return f"audit-events-v{wish.snapshot.version}.{_ENDING.get(form, form)}"
 
@@ -88,11 +88,11 @@ def serve(request: Request) -> Response:
     )
 
 
-def chunks(wish: Wish, form: str) -> Iterator[bytes]:
+def chunks(wish: ExportRequest, form: str) -> Iterator[bytes]:
     return export.chunks(queries.matching(wish.snapshot.events, wish.query), form)
 
 
-def _record(wish: Wish, form: str) -> None:
+def _record(wish: ExportRequest, form: str) -> None:
     seen = Seen(
         who=wish.who,
         what="exported",

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 
 STATES = ("verified", "overdue", "not verified", "not signed", "tampered")
 """From best to worst."""
@@ -71,7 +71,7 @@ class Past:
     signers: str
 
 
-def tables(lake: Shelf) -> list[Table]:
+def tables(lake: LogFiles) -> list[Table]:
     """Return all tables that exist in raw, are signed, or were verified, by name."""
     verdicts = {one["table"]: one for one in json.loads(_text(lake, "verification.json") or "[]")}
     signed = {f"raw/{name}": name for name in lake.below("integrity").pairs() if _log(name)}
@@ -85,13 +85,13 @@ def tables(lake: Shelf) -> list[Table]:
     ]
 
 
-def checkpoints(lake: Shelf, table: str, most: int) -> list[Past]:
+def checkpoints(lake: LogFiles, table: str, most: int) -> list[Past]:
     """Return at most `most` checkpoints of a table, newest first."""
     log = lake.below("integrity").below(table.removeprefix("raw/"))
     return [past for _, past in zip(range(most), _newest(log), strict=False)]
 
 
-def _newest(log: Shelf) -> Iterator[Past]:
+def _newest(log: LogFiles) -> Iterator[Past]:
     for file in reversed(log.files("history")):
         for line in reversed((log.read(file) or b"").splitlines()):
             with suppress(ValueError, KeyError, Invalid):  # a kill may truncate a line
@@ -106,13 +106,13 @@ def _past(line: dict[str, Any]) -> Past:
     return Past(at=at, size=head.size, root=head.root.hex(), signers=", ".join(signers))
 
 
-def _signed(lake: Shelf, log: str) -> Checkpoint | None:
+def _signed(lake: LogFiles, log: str) -> Checkpoint | None:
     with suppress(Invalid):  # shown as not signed; verification reports the reason
         return checkpoint_in(_text(lake, f"{log}/checkpoint").partition("\n\n")[0] + "\n")
     return None
 
 
-def _text(lake: Shelf, path: str) -> str:
+def _text(lake: LogFiles, path: str) -> str:
     return (lake.below("integrity").read(path) or b"").decode(errors="replace")
 
 

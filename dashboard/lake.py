@@ -22,7 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from dashboard import queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import rollup
 from pipelines.schemas import EVENTS, ROLLUPS
 
@@ -104,9 +104,9 @@ class Lake:
         self.views = Notes(f"{self.root}/views", options, VIEWS)
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> LogFiles:
         """The lake's files outside its Delta tables, such as checkpoints."""
-        return Shelf(root=self.root, options=self._options)
+        return LogFiles(root=self.root, options=self._options)
 
     def look(self) -> Snapshot | None:
         """Return the newest version of `events`; None if the table does not exist yet."""

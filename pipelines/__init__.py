@@ -1,1 +1,1 @@
-"""auditlake's extraction side: from the vendors' APIs to Delta tables."""
+"""auditlake's pipelines: from the vendors' APIs to Delta tables."""

@@ -1,4 +1,4 @@
-"""`python -m pipelines` is `auditlake`."""
+"""Run `auditlake` as `python -m pipelines`."""
 
 from pipelines.cli.main import main
 

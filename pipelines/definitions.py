@@ -1,4 +1,4 @@
-"""Dagster: an asset a stream, a job and a sensor an integration, checks; all from the registry."""
+"""Dagster's definitions: one asset per stream, one job and sensor per integration, checks."""
 
 import logging
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from pipelines.orchestration.checks import checks_of, follows_from_raw, verifica
 from pipelines.orchestration.jobs import (
     backfill_job,
     forget_old_runs,
+    full_table_checks,
     housekeeping,
     reconciled_hourly,
     renormalise_job,
     round_of,
     verified_hourly,
-    whole_tables,
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
@@ -37,7 +37,7 @@ from pipelines.sdk.contract import Source
 def definitions(
     lake: Lake, sources: Sequence[Source], connect: Connect = client.connect
 ) -> dg.Definitions:
-    """Everything Dagster has to know about these sources."""
+    """Return all assets, checks, jobs, schedules and sensors for these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
@@ -58,7 +58,7 @@ def definitions(
             renormalise_job(lake, sources),
         ],
         schedules=[
-            whole_tables(),
+            full_table_checks(),
             forget_old_runs(),
             housekeeping(lake, sources),
             reconciled_hourly(),
@@ -71,12 +71,12 @@ def definitions(
 
 
 def _configured() -> dg.Definitions:
-    """What auditlake.toml asks for; where it is at fault, an asset that says so."""
+    """Return the definitions for auditlake.toml; if it is invalid, one asset with the error."""
     try:
         chosen = settings.load(settings.path_from_environment())
         return definitions(tables.configured(chosen), registry.sources(chosen))
     except ConfigurationError as error:
-        logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 it says all
+        logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])
 
 

@@ -1,4 +1,4 @@
-"""Schemas of the lake's tables, with one comment per column.
+"""The schemas of the lake's tables, and the meaning of each column.
 
 `raw` contains the vendor's record, and when and where it landed; `events` contains the mapped
 columns and can be derived again from raw at any time.
@@ -23,41 +23,47 @@ RAW: dict[str, pl.DataType] = {
 
 TARGET = pl.Struct({"id": pl.String(), "name": pl.String(), "type": pl.String()})
 
-EVENTS: dict[str, pl.DataType] = {
-    "event_uid": pl.String(),  # integration:stream:event_id, and #n where a record holds several
-    "time": Timestamp,  # when it happened
-    "date": pl.Date(),  # UTC day of `time`; the partition
-    "ingested_at": Timestamp,  # when its record landed in raw
-    "integration": pl.String(),  # the instance's name in auditlake.toml
-    "kind": pl.String(),  # the service: okta, google_workspace, ...
-    "stream": pl.String(),  # the service's log it came from
-    "event_id": pl.String(),  # the vendor's identity of the record
-    "seq": pl.Int64(),  # the record's row in raw/<integration>/<stream>
-    "activity_type": pl.String(),  # OCSF class: "Authentication"
-    "action_type": pl.String(),  # OCSF activity: "Logon"
-    "action": pl.String(),  # the vendor's own name of the event, verbatim
-    "class_uid": pl.Int32(),  # OCSF 1.8 class
-    "activity_id": pl.Int32(),  # OCSF 1.8 activity in that class
-    "actor_id": pl.String(),  # who did it: the vendor's id
-    "actor_name": pl.String(),  # who did it: a name people know
-    "actor_email": pl.String(),  # who did it: lower-case; the same person across vendors
-    "actor_type": pl.String(),  # user, service, api_key, application, system, anonymous
-    "target_id": pl.String(),  # whom or what it was done to: the first meaningful target
-    "target_name": pl.String(),  # a name people know it by
-    "target_type": pl.String(),  # the vendor's word for the kind of thing
-    "targets": pl.List(TARGET),  # all of them, in the vendor's order
-    "outcome": pl.String(),  # "success", "failure" or "unknown"
-    "outcome_reason": pl.String(),  # the vendor's words for why
-    "source_ip": pl.String(),  # where from: one spelling, no port
-    "user_agent": pl.String(),  # the program used, as it names itself
-    "city": pl.String(),  # where from, by the vendor's geography
-    "country": pl.String(),  # ISO 3166 alpha-2 where the vendor's text allows, else that text
-    "severity": pl.String(),  # the vendor's word, lower-case
-    "message": pl.String(),  # a sentence a person can read
-    "session_id": pl.String(),  # the vendor's session of the actor
-    "correlation_id": pl.String(),  # what ties events of one request or transaction together
-    "mapping_version": pl.Int32(),  # which mapping made this row
+_EVENT_COLUMNS: dict[str, tuple[pl.DataType, str]] = {
+    "event_uid": (
+        pl.String(),
+        "integration:stream:event_id, plus #n where a record holds several events",
+    ),
+    "time": (Timestamp, "when it happened"),
+    "date": (pl.Date(), "UTC day of `time`; the partition"),
+    "ingested_at": (Timestamp, "when its record was written to raw"),
+    "integration": (pl.String(), "the instance's name in auditlake.toml"),
+    "kind": (pl.String(), "the service: okta, google_workspace, ..."),
+    "stream": (pl.String(), "the service's log it came from"),
+    "event_id": (pl.String(), "the vendor's id of the record"),
+    "seq": (pl.Int64(), "the record's row number in raw/<integration>/<stream>"),
+    "activity_type": (pl.String(), 'OCSF class, such as "Authentication"'),
+    "action_type": (pl.String(), 'OCSF activity, such as "Logon"'),
+    "action": (pl.String(), "the vendor's own name of the event, verbatim"),
+    "class_uid": (pl.Int32(), "id of the OCSF 1.8 class"),
+    "activity_id": (pl.Int32(), "id of the OCSF 1.8 activity in that class"),
+    "actor_id": (pl.String(), "who did it: the vendor's id"),
+    "actor_name": (pl.String(), "who did it: a name people know"),
+    "actor_email": (pl.String(), "who did it: lower-case; the same person across vendors"),
+    "actor_type": (pl.String(), "user, service, api_key, application, system, anonymous"),
+    "target_id": (pl.String(), "the object or person acted on: the first meaningful target"),
+    "target_name": (pl.String(), "a name people know it by"),
+    "target_type": (pl.String(), "the vendor's word for the type of target"),
+    "targets": (pl.List(TARGET), "all targets, in the vendor's order"),
+    "outcome": (pl.String(), '"success", "failure" or "unknown"'),
+    "outcome_reason": (pl.String(), "the reason for the outcome, in the vendor's words"),
+    "source_ip": (pl.String(), "address of the client: normalised, without port"),
+    "user_agent": (pl.String(), "the client program, as it identifies itself"),
+    "city": (pl.String(), "city of the client, by the vendor's geolocation"),
+    "country": (pl.String(), "ISO 3166 alpha-2 where the vendor's text allows, else that text"),
+    "severity": (pl.String(), "the vendor's word, lower-case"),
+    "message": (pl.String(), "one human-readable sentence"),
+    "session_id": (pl.String(), "the vendor's id of the actor's session"),
+    "correlation_id": (pl.String(), "shared by the events of one request or transaction"),
+    "mapping_version": (pl.Int32(), "version of the mapping that produced this row"),
 }
+"""Type and meaning of each column of `events`; docs/columns.md shows both."""
+EVENTS: dict[str, pl.DataType] = {name: dtype for name, (dtype, _) in _EVENT_COLUMNS.items()}
+MEANINGS: dict[str, str] = {name: meaning for name, (_, meaning) in _EVENT_COLUMNS.items()}
 
 REJECTED: dict[str, pl.DataType] = {
     "integration": pl.String(),

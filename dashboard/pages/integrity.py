@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 
 _MOMENT = "DD MMM YYYY HH:mm:ss"
 _MOST = 500
@@ -106,7 +106,7 @@ def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
     )
 
 
-def _checkpoints(lake: Shelf, names: Sequence[str]) -> None:
+def _checkpoints(lake: LogFiles, names: Sequence[str]) -> None:
     if not names:
         return
     st.markdown("### Checkpoints")

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import charts, coverage, fields, open_lake, queries, session, times
 from dashboard.charts import Series
-from dashboard.coverage import Blind
+from dashboard.coverage import Gap
 from dashboard.lake import Snapshot
 from dashboard.queries import Filter, Query, Summary
 
@@ -22,7 +22,7 @@ _TOP = 8
 class _Coverage:
     """Gaps in the streams that a search concerns, within its time range."""
 
-    blind: tuple[Blind, ...] = ()
+    blind: tuple[Gap, ...] = ()
     streams: int = 0
     missing: int = 0
     """How many of them have gaps before their last poll."""

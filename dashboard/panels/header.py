@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 import streamlit as st
 
 from dashboard import access_log, escaping, exports, open_lake, session, state, times
-from dashboard.exports import Wish
+from dashboard.exports import ExportRequest
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
 
@@ -206,7 +206,7 @@ def _export(snapshot: Snapshot, query: Query, total: int) -> None:
 
 def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
     """Show plain links, so that the browser itself saves the file, whatever its size."""
-    wish = Wish(
+    wish = ExportRequest(
         lake=open_lake.configured(),
         snapshot=snapshot,
         query=query,

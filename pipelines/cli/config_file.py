@@ -1,4 +1,4 @@
-"""Writing the little TOML that a generated configuration needs; Python itself only reads it."""
+"""Write the TOML of a generated configuration; the standard library only reads TOML."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def document(
     public_url: str | None = None,
     integrity: str | None = None,
 ) -> str:
-    """An auditlake.toml with these integrations, which are pushed to at `public_url`.
+    """Return the text of an auditlake.toml with these integrations.
 
-    `integrity` is the folder of the signing keys, where it is not the user's own.
+    `public_url` is the address that vendors send webhooks to; `integrity` is the folder of the
+    signing keys, by default the user's own.
     """
     parts = [f"[lake]\nroot = {_value(root)}\n"]
     if integrity:
@@ -29,10 +30,11 @@ def document(
 
 
 def _value(value: Any) -> str:
-    """JSON's texts, numbers, booleans and lists are TOML's; its objects become inline tables."""
+    """Return a value as TOML: JSON syntax is valid, except that objects become inline tables."""
     match value:
         case dict():
             return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
         case list() | tuple():
             return "[" + ", ".join(map(_value, value)) + "]"
+    # TOML forbids a bare DEL in strings, which JSON allows.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

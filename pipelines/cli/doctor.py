@@ -1,4 +1,4 @@
-"""Tries every credential and every stream, and says what is wrong and what to do."""
+"""Check the lake, every credential and every stream, and report how to fix what fails."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pipelines.sdk.contract import Source, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was tried."""
+class Problem:
+    """The result of one check; `fault` is None where it passed."""
 
     subject: str
     fault: str | None = None
 
 
 Connect = Callable[[Source], ServiceClient]
-_hasty = partial(client.connect, patience=client.RetryPolicy(attempts=2))
+_few_retries = partial(client.connect, patience=client.RetryPolicy(attempts=2))
 
 
 def examine(
-    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _hasty
-) -> Iterator[Finding]:
-    """A finding for the lake and for each stream, as they come."""
-    yield Finding(subject="lake", fault=_lake(lake))
+    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _few_retries
+) -> Iterator[Problem]:
+    """Yield a finding for the lake and for each stream, as soon as it is known."""
+    yield Problem(subject="lake", fault=_lake(lake))
     for source in sources:
         try:
             client = connect(source)
         except AuditlakeError as error:
-            yield Finding(subject=source.name, fault=str(error))
+            yield Problem(subject=source.name, fault=str(error))
             continue
         with client:
             for stream in source.streams():
                 subject = f"{source.name} {stream.name}"
-                yield Finding(subject=subject, fault=_stream(client, stream, now))
+                yield Problem(subject=subject, fault=_stream(client, stream, now))
 
 
 def _lake(lake: Lake) -> str | None:
@@ -53,13 +53,13 @@ def _lake(lake: Lake) -> str | None:
             with tempfile.TemporaryFile(dir=lake.local):
                 pass
     except (AuditlakeError, OSError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        return f"{lake.root}: {said}: set lake.root to a folder this user may write to"
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{lake.root}: {reason}: set lake.root to a folder this user may write to"
     return None
 
 
 def _stream(client: ServiceClient, stream: Stream, now: datetime) -> str | None:
-    """Ask for the first page of the last hour."""
+    """Fetch the first page of the last hour; return the error message, or None."""
     cursor = stream.begin(now - timedelta(hours=1), now)
     try:
         next(stream.pages(client, cursor, now), None)

@@ -20,13 +20,15 @@ from pipelines.mapping.export import Wanted
 
 @click.command(name="renormalise")
 @click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
-@click.option("--all", "everything", is_flag=True, help="Also what the present mapping made.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also events produced by the current mapping version."
+)
 @click.pass_context
 def renormalise_(context: click.Context, names: tuple[str, ...], everything: bool) -> None:
-    """Derive `events` again from raw, after a new version with a better mapping.
+    """Derive `events` from raw again, after an upgrade that improves a mapping.
 
-    Asks no vendor and disturbs no reader. May be stopped at any time and run again: without --all
-    it takes up where it stopped.
+    Sends no request to a vendor and blocks no reader. Can be stopped at any time: the next run
+    without --all resumes where this one stopped.
     """
     chosen = settings.load(context.obj)
     lake = tables.configured(chosen)
@@ -36,7 +38,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
             for done in renormalise.renormalise(history, everything=everything):
                 rows += done.part.rows
                 where = f"{source.name} {history.stream.name}"
-                click.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} to do")
+                click.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} left")
 
 
 @click.command(name="export")
@@ -45,26 +47,28 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
     "form",
     type=click.Choice(list(export.FORMATS)),
     required=True,
-    help="ocsf is one OCSF 1.8 event a line.",
+    help="ocsf writes one OCSF 1.8 event per line.",
 )
-@click.option("--since", type=Time(), help="From this time on, such as 2026-03-01.")
-@click.option("--until", type=Time(), help="Up to this time.")
-@click.option("--integration", "integrations", multiple=True, help="This one; may be repeated.")
+@click.option("--since", type=Time(), help="Start of the range, such as 2026-03-01.")
+@click.option("--until", type=Time(), help="End of the range, exclusive.")
+@click.option(
+    "--integration", "integrations", multiple=True, help="Only this integration; repeatable."
+)
 @click.option(
     "--where",
     multiple=True,
     metavar="COLUMN:VALUE",
-    help="VALUE may hold *; -COLUMN:VALUE is all but these; may be repeated.",
+    help="VALUE may contain *; -COLUMN:VALUE excludes matches; repeatable.",
 )
-@click.option("--text", default="", help="A part of any column.")
-@click.option("--out", default="-", help="The file to write, or - for standard output.")
+@click.option("--text", default="", help="Text to find in any column.")
+@click.option("--out", default="-", help="File to write, or - for standard output.")
 @click.pass_context
 def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:
-    """Events as a file to take away, newest first, however many there are."""
+    """Export matching events, newest first, without a limit on their number."""
     lake = tables.configured(settings.load(context.obj))
     events = tables.scan(lake, "events")
     if events is None:
-        raise LakeError("there are no events yet: run auditlake poll")
+        raise LakeError("there are no events yet: run `auditlake poll` first")
     pieces = export.chunks(export.matching(events, Wanted(**wanted)), form)
     if out == "-":
         _to_standard_output(pieces)
@@ -74,7 +78,7 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
 
 @click.command(name="columns")
 def columns_() -> None:
-    """What every column of `events` means, and where it comes from in each vendor's records."""
+    """Print the meaning of each column of `events` and its source in each vendor's records."""
     click.echo(lineage.page(registry.kinds().values()))
 
 
@@ -84,7 +88,7 @@ def _to_standard_output(pieces: Iterator[bytes]) -> None:
 
 
 def _to_file(pieces: Iterator[bytes], path: Path) -> None:
-    """Write beside the file and put it in place when it is whole."""
+    """Write to a temporary file next to `path` and rename it once it is complete."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The commands for integrity: verify, prove, verify-proof, evidence, retain and keys."""
+"""The commands that verify and prove the lake; registered in pipelines/cli/main.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines import settings
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
-from pipelines.integrity.verifier.verify import Crew, Place
+from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
@@ -25,28 +25,29 @@ from pipelines.settings import Settings
 _FAILED = 1
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-_out = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write."
-)
+_out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command(name="verify")
 @_as_json
 @click.option(
-    "--table", "tables", multiple=True, help="A table such as raw/okta/system_log. Default: all."
+    "--table",
+    "tables",
+    multiple=True,
+    help="Table such as raw/okta/system_log; repeatable. Default: all.",
 )
 @click.option(
     "--since",
     type=click.Path(path_type=Path, exists=True),
     multiple=True,
-    help="A checkpoint you kept, or a folder of them: the log must be an extension of each.",
+    help="A checkpoint you kept, or a folder of them, that the log must extend.",
 )
 @click.option("--key", "vkeys", multiple=True, help="Trust only these public keys.")
-@click.option("--full", is_flag=True, help="Read all rows, including those verified before.")
 @click.option(
-    "--processes", type=int, help="Number of worker processes. Default: the number of CPUs."
+    "--full", is_flag=True, help="Also re-read rows that an earlier verification covered."
 )
+@click.option("--processes", type=int, help="Number of worker processes. Default: one per CPU.")
 @click.pass_context
 def verify_(
     context: click.Context,
@@ -58,14 +59,14 @@ def verify_(
     full: bool,
     processes: int | None,
 ) -> None:
-    """Check all rows against the signed checkpoints; report the first bad row of each table."""
+    """Check every row against the signed log, and report the first bad row of each table."""
     chosen, lake = _configured(context)
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
     wanted = _existing(where, tables) or list(kept) or verify.tables(where)
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
-    with _bars(show=not as_json) as progress, Crew(processes) as crew:
+    with _bars(show=not as_json) as progress, WorkerPool(processes) as crew:
         for verdict in reports.verdicts(
             where, wanted, kinds, crew, since=kept, full=full, progress=progress
         ):
@@ -75,39 +76,39 @@ def verify_(
     if as_json:
         click.echo(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     if not vkeys:
-        with suppress(Exception):  # only for the dashboard; an auditor may have read access only
+        with suppress(Exception):  # for the dashboard; an auditor may lack write access
             reports.keep(lake, found)
     if not all(verdict.ok for verdict in found):
         context.exit(_FAILED)
 
 
-def _existing(where: Place, tables: tuple[str, ...]) -> list[str]:
-    known = [*verify.tables(where), verify.ACTS]
-    if strangers := [table for table in tables if table not in known]:
-        raise AuditlakeError(f"{strangers[0]}: no such table: choose from {', '.join(known)}")
+def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:
+    known = [*verify.tables(where), ACTS]
+    if unknown := [table for table in tables if table not in known]:
+        raise AuditlakeError(f"{unknown[0]}: no such table; the tables are {', '.join(known)}")
     return list(tables)
 
 
 @click.command(name="prove")
 @click.argument("event", required=False)
 @click.option(
-    "--since", type=_file, help="A checkpoint you kept: prove that the log has only grown since."
+    "--since", type=_file, help="A checkpoint you kept: prove that the log only grew since."
 )
 @_out
 @click.pass_context
 def prove_(context: click.Context, event: str | None, since: Path | None, out: Path | None) -> None:
-    """Write a proof, which can be checked offline, that EVENT is in the log.
+    """Write a small file that proves, offline, that EVENT is in the log.
 
     EVENT is an event_uid, or a row such as raw/okta/system_log/417.
     """
     _, lake = _configured(context)
     if (event is None) == (since is None):
-        raise click.UsageError("give either an EVENT or --since CHECKPOINT")
+        raise click.UsageError("give either EVENT or --since CHECKPOINT")
     document = prove.prove(lake, event) if event else _growth(lake, since)
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     if out:
         out.write_text(text, encoding="utf-8")
-        click.echo(f"{out}: check it with: auditlake verify-proof {out} --key KEY")
+        click.echo(f"{out}: anyone can check it with: auditlake verify-proof {out} --key KEY")
     else:
         click.echo(text, nl=False)
 
@@ -116,7 +117,7 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
     old = since.read_text(encoding="utf-8") if since else ""
     parts = old.split("\n")[0].split("/")
     if len(parts) < 3:
-        raise AuditlakeError(f"{since}: not an auditlake checkpoint")
+        raise AuditlakeError(f"{since}: not a checkpoint of auditlake")
     return prove.prover(lake, "/".join(parts[-3:-1])).growth(old)
 
 
@@ -125,7 +126,7 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
 @click.option("--key", "vkeys", multiple=True, help="The public key, as published.")
 @click.pass_context
 def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
-    """Check a proof or an evidence pack; needs no lake and, with --key, no configuration."""
+    """Check a proof or an evidence pack. Needs no lake and, with --key, no configuration."""
     known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
     try:
         for line in audit.check_file(str(file), known):
@@ -143,47 +144,42 @@ def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> 
 def evidence_(
     context: click.Context, query: str, since: datetime, until: datetime | None, out: Path
 ) -> None:
-    """Write the events a query finds, with proofs, to a zip file that checks itself offline."""
+    """Write a zip that proves a query's result to an outsider; it verifies itself offline."""
     _, lake = _configured(context)
     now = datetime.now(UTC)
     until = until.replace(tzinfo=UTC) if until else now
     question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
     count = evidence.pack(lake, question, out, now)
-    click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
-    click.echo(f"check it with: python3 {out} --key KEY (printed by `auditlake keys`)")
+    click.echo(f"{out}: {count['events']:,} events of {count['records']:,} records")
+    click.echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
 
 
 @click.command(name="retain")
 @click.argument("table")
-@click.option(
-    "--before",
-    type=click.DateTime(["%Y-%m-%d"]),
-    required=True,
-    help="A UTC date; this day is kept.",
-)
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A UTC day.")
 @click.option("--why", required=True, help="The rule that requires it; recorded permanently.")
 @click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
-@click.option("--yes", is_flag=True, help="Delete without confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
 def retain(
-    context: click.Context, /, table: str, before: datetime, yes: bool, **recorded: str
+    context: click.Context, /, table: str, before: datetime, yes: bool, **record: str
 ) -> None:
     """Permanently delete the days of TABLE before a date; the deletion is recorded and signed."""
     _, lake = _configured(context)
     integration, _, stream = table.removeprefix("raw/").partition("/")
     day: date = before.date()
-    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **recorded)
+    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **record)
     count = retention.rows(lake, removal).height
     if not yes:
         click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
     removed = retention.remove(lake, removal, datetime.now(UTC))
-    click.echo(f"{removal.log.table}: {removed:,} rows before {day} deleted and recorded")
+    click.echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
 
 
 @click.group(name="keys", invoke_without_command=True)
 @click.pass_context
 def keys_(context: click.Context) -> None:
-    """Print the public keys to publish; auditors verify signatures with them."""
+    """Print the public keys to publish; they verify everything that was signed."""
     if context.invoked_subcommand is None:
         chosen, _ = _configured(context)
         keys.signing(chosen.integrity)
@@ -194,20 +190,18 @@ def keys_(context: click.Context) -> None:
 @keys_.command(name="rotate")
 @click.pass_context
 def rotate(context: click.Context) -> None:
-    """Add a key; from now on it signs in addition to the current one."""
+    """Add a key, which signs alongside the current one from now on."""
     chosen, _ = _configured(context)
     keys.rotate(chosen.integrity)
     for key in keys.signing(chosen.integrity):
         click.echo(key.vkey)
-    click.echo(
-        "publish the new key; once every auditor has it, run: auditlake keys retire", err=True
-    )
+    click.echo("publish the new key; once everyone has it, run: auditlake keys retire", err=True)
 
 
 @keys_.command(name="retire")
 @click.pass_context
 def retire(context: click.Context) -> None:
-    """Stop signing with the oldest key; its earlier signatures stay valid."""
+    """Stop signing with the oldest key; its signatures stay valid."""
     chosen, _ = _configured(context)
     click.echo(f"{keys.retire(chosen.integrity)} no longer signs")
 
@@ -215,7 +209,7 @@ def retire(context: click.Context) -> None:
 @keys_.command(name="new")
 @click.option("--name", default="auditlake", show_default=True)
 def new(name: str) -> None:
-    """Print a new private key to store in a vault; see integrity.keys and key_command."""
+    """Print a new private key for a vault; refer to it in integrity.keys or .key_command."""
     click.echo(note.new_key(name).secret)
 
 
@@ -226,7 +220,7 @@ def _configured(context: click.Context) -> tuple[Settings, Lake]:
 
 @contextmanager
 def _bars(*, show: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a callback that draws one progress bar per table, if stderr is a terminal."""
+    """Show one bar per table on a terminal; nothing elsewhere."""
     console = Console(stderr=True)
     if not (show and console.is_terminal):
         yield lambda _table, _read, _all: None

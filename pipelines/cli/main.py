@@ -1,6 +1,6 @@
-"""`auditlake`: what people and cron jobs type.
+"""The command `auditlake`.
 
-Exit 0: all is well; 1: something failed, the rest was done; 2: the configuration is at fault.
+Exit codes: 0 success; 1 something failed, everything else was done; 2 invalid configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import report, rounds, schedule
 from pipelines.lake import maintenance, tables
-from pipelines.lake.spans import Known
+from pipelines.lake.spans import Coverage
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import lineage, normalise
 from pipelines.sdk.contract import Integration, Stream
@@ -40,21 +40,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
 
 
-class Told(click.Group):
-    """Commands whose errors are one clear line each, with an exit code and no traceback."""
+class _Group(click.Group):
+    """Commands that report errors in one line, with an exit code and without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except ConfigurationError as error:
-            _complain(error)
+            _print_error(error)
             context.exit(_CONFIGURATION)
         except AuditlakeError as error:
-            _complain(error)
+            _print_error(error)
             context.exit(_FAILED)
 
 
-@click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -83,7 +83,7 @@ def open_lake(chosen: Settings) -> Lake:
 @as_json
 @click.pass_context
 def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """One round: fetch all that is new, bring `events` up to date, print a line a stream."""
+    """Fetch everything new once, update `events` and print one line per stream."""
     chosen, lake = configured(context)
     sources = _some(registry.sources(chosen, names))
     with _progress(show=not as_json) as progress:
@@ -101,11 +101,13 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
 @main.command(name="normalise")
 @click.argument("kind")
 @click.argument("stream")
-@click.option("--explain", is_flag=True, help="Say from which paths each column came instead.")
+@click.option(
+    "--explain", is_flag=True, help="Print the paths that each column was read from instead."
+)
 def normalise_(kind: str, stream: str, explain: bool) -> None:
-    """Raw vendor records as NDJSON on stdin -> their event rows as NDJSON on stdout.
+    """Map raw vendor records, NDJSON on stdin, to event rows, NDJSON on stdout.
 
-    `seq` is the number of the input line, from 0. Reads no configuration and no lake.
+    `seq` is the number of the input line, from 0. Needs neither a configuration nor a lake.
     """
     integration = registry.kind(kind)
     found = _stream(integration, stream)
@@ -124,8 +126,8 @@ def normalise_(kind: str, stream: str, explain: bool) -> None:
 @as_json
 @click.pass_context
 def status_(context: click.Context, as_json: bool) -> None:
-    """What is in the lake: rows, newest event and last arrival of each stream, how late its records
-    are, and when it is asked next and why."""
+    """Show each stream's rows, newest event, last arrival and delay, and when it is polled next
+    and why."""
     chosen, lake = configured(context)
     found = status.states(lake, registry.sources(chosen))
     if as_json:
@@ -146,7 +148,7 @@ def status_(context: click.Context, as_json: bool) -> None:
         )
         for s in found
     ]
-    header = "stream, state, rows, newest event, last arrival, rejected, 99 % within, next poll"
+    header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     _table(header.split(", "), rows)
     for line in webhooks.remembered(chosen, lake):
         click.echo(line)
@@ -157,8 +159,7 @@ def status_(context: click.Context, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Which spans of time were asked for completely, which may still get late events, which are
-    missing and why."""
+    """Show which time ranges are complete, still settling, missing or lost, and why."""
     chosen, lake = configured(context)
     now = datetime.now(UTC)
     known = [
@@ -178,10 +179,10 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
 
 @main.command(name="backfill")
 @click.argument("name", metavar="INTEGRATION")
-@click.option("--since", type=Time(), required=True, help="From this time on, such as 2026-03-01.")
-@click.option("--until", type=Time(), default=None, help="Up to this time.  [default: now]")
-@click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
-@click.option("--again", is_flag=True, help="Also what was read completely in the last day.")
+@click.option("--since", type=Time(), required=True, help="Start of the range, such as 2026-03-01.")
+@click.option("--until", type=Time(), default=None, help="End of the range.  [default: now]")
+@click.option("--stream", "streams", multiple=True, help="Only this stream; repeatable.")
+@click.option("--again", is_flag=True, help="Also re-fetch ranges completed within the last day.")
 @click.pass_context
 def backfill_(
     context: click.Context,
@@ -192,8 +193,7 @@ def backfill_(
     streams: tuple[str, ...],
     again: bool,
 ) -> None:
-    """Read a span of history again, beside live polling. Run it again after a fault: it goes on
-    where it was, and no event is stored twice."""
+    """Re-fetch a time range alongside live polling. Resumable; never stores an event twice."""
     chosen, lake = configured(context)
     (source,) = registry.sources(chosen, (name,))
     picked = [_stream(source.integration, s) for s in streams] or source.streams()
@@ -226,21 +226,21 @@ def backfill_(
 @names
 @click.pass_context
 def replay(context: click.Context, names: tuple[str, ...]) -> None:
-    """Try rejected records again, after a fix. What can be read now lands, each once."""
+    """Retry rejected records after a fix. Those that can be read now are stored, each once."""
     chosen, lake = configured(context)
     for source in registry.sources(chosen, names):
         for stream in source.streams():
             report = rounds.replay(lake, source, stream, datetime.now(UTC))
             if report.rows or report.rejected:
                 where = f"{report.integration} {report.stream}"
-                click.echo(f"{where}: {report.rows:,} landed, {report.rejected:,} still rejected")
+                click.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")
 
 
 @main.command()
 @as_json
 @click.pass_context
 def maintain(context: click.Context, as_json: bool) -> None:
-    """Keep the lake fast and small: few files, a short log, no leftovers. Changes no row."""
+    """Compact files, trim Delta logs and delete orphans. Never changes a row."""
     chosen, lake = configured(context)
     logs = [StreamKey(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
     done = []
@@ -260,7 +260,7 @@ def maintain(context: click.Context, as_json: bool) -> None:
 @as_json
 @click.pass_context
 def doctor_(context: click.Context, as_json: bool) -> None:
-    """Try the lake and every credential and stream; say what is wrong and what to do."""
+    """Check the lake, every credential and every stream, and report how to fix what fails."""
     chosen, lake = configured(context)
     findings = []
     for found in doctor.examine(lake, registry.sources(chosen), datetime.now(UTC)):
@@ -277,9 +277,9 @@ def doctor_(context: click.Context, as_json: bool) -> None:
 @main.command(name="up")
 @click.pass_context
 def up_(context: click.Context) -> None:
-    """Everything: extraction, Dagster and the dashboard. Ctrl-C stops it.
+    """Run extraction, Dagster and the dashboard. Ctrl-C stops everything.
 
-    Without auditlake.toml it starts the sandbox, which simulates the vendors, and reads that.
+    Without auditlake.toml it starts the sandbox, which simulates the vendors, and polls it.
     """
     from pipelines.cli import up  # noqa: PLC0415 most commands do without it
 
@@ -287,23 +287,31 @@ def up_(context: click.Context) -> None:
 
 
 @main.command(name="sandbox")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback, unless you must.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on loopback.")
 @click.option("--port", default=8700, show_default=True)
-@click.option("--seed", default=1, show_default=True, help="Same seed, same company, same events.")
-@click.option("--days", default=90, show_default=True, help="Length of the history.")
-@click.option("--per-day", default=400.0, show_default=True, help="Records a day of a busy stream.")
-@click.option("--rate", default=0.5, show_default=True, help="New records a second, all streams.")
+@click.option(
+    "--seed", default=1, show_default=True, help="The same seed gives the same company and events."
+)
+@click.option("--days", default=90, show_default=True, help="Days of history.")
+@click.option(
+    "--per-day", default=400.0, show_default=True, help="Records per day of a busy stream."
+)
+@click.option(
+    "--rate", default=0.5, show_default=True, help="New records per second, over all streams."
+)
 @click.option(
     "--events",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Serve recorded records instead: DIR/KIND.ndjson or DIR/KIND/STREAM.ndjson.",
 )
-@click.option("--limits/--no-limits", default=False, help="The vendors' rate limits.")
-@click.option("--push-to", metavar="URL", help="Push to a receiver what only consoles register.")
+@click.option("--limits/--no-limits", default=False, help="Apply the vendors' rate limits.")
+@click.option(
+    "--push-to", metavar="URL", help="Receiver for webhooks that have no registration API."
+)
 @click.option("--lost", default=0.0, show_default=True, help="Share of pushes never sent.")
 @click.option("--twice", default=0.0, show_default=True, help="Share of pushes sent twice.")
 @click.option("--late", default=0.0, show_default=True, help="Share of pushes held back.")
-@click.option("--settings", "show", is_flag=True, help="Print the auditlake.toml that reads it.")
+@click.option("--settings", "show", is_flag=True, help="Print an auditlake.toml for it and exit.")
 def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any) -> None:
     """Simulate the vendors' APIs, to try auditlake without an account anywhere."""
     from sandbox import server  # noqa: PLC0415 most commands do without it
@@ -312,7 +320,7 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
     if show:
         click.echo(config_file.document(server.settings(base_url)))
         return
-    click.echo(f"sandbox on {base_url}; Ctrl-C stops it")
+    click.echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
     mishaps = server.mishaps(lost, twice, late, options["seed"])
     server.serve(server.Options(**options, mishaps=mishaps))
 
@@ -359,13 +367,13 @@ def _explain_rows(
 ) -> None:
     for origins in lineage.explain(integration, stream, _raw(stream, batch)):
         for origin in origins:
-            said = json.dumps(origin.value, ensure_ascii=False, default=_plain)
-            click.echo(f"{origin.column:16}{said}  <-  {', '.join(origin.sources)}")
+            value = json.dumps(origin.value, ensure_ascii=False, default=_plain)
+            click.echo(f"{origin.column:16}{value}  <-  {', '.join(origin.sources)}")
         click.echo()
 
 
 def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
-    """Raw rows of numbered lines, whatever they hold."""
+    """Return raw rows for numbered lines, valid or not."""
     raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
     return raw.with_columns(
         pl.col("event_id").fill_null(pl.col("raw_sha256")),
@@ -389,14 +397,14 @@ def _plain(value: Any) -> str:
 def _line(report: report.Report) -> str:
     where = f"{report.integration} {report.stream}"
     if report.error:
-        landed = f" ({report.rows:,} new before that)" if report.rows else ""
-        return f"{where}: FAILED: {report.error}{landed}"
+        stored = f" ({report.rows:,} new before that)" if report.rows else ""
+        return f"{where}: FAILED: {report.error}{stored}"
     newest = f", newest {_plain(report.newest)}" if report.newest else ""
     rejected = f", {report.rejected:,} rejected" if report.rejected else ""
-    odd = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
-    asked_for = f"{report.requests} request{'s' if report.requests != 1 else ''}"
+    faults = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
+    requests = f"{report.requests} request{'s' if report.requests != 1 else ''}"
     rows = f"{report.rows:,} new of {report.total:,} rows"
-    return f"{where}: {rows}{newest}{rejected}{odd}, {asked_for}"
+    return f"{where}: {rows}{newest}{rejected}{faults}, {requests}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -406,16 +414,16 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _covered(known: Known) -> Iterator[str]:
-    """A line a span, newest last; what is missing says why."""
-    if known == Known():
-        yield "never asked"
+def _covered(known: Coverage) -> Iterator[str]:
+    """Yield one line per time range; gaps and losses with their reason."""
+    if known == Coverage():
+        yield "never polled"
     for span in known.complete:
         yield f"complete  {_span(span)}"
     for span in known.settling:
         yield f"settling  {_span(span)}  late events may still come"
     for gap in known.gaps:
-        yield f"GAP       {_span(gap.span)}  {gap.reason}; will be asked for again"
+        yield f"GAP       {_span(gap.span)}  {gap.reason}; will be fetched again"
     for gap in known.lost:
         yield f"LOST      {_span(gap.span)}  {gap.reason}"
 
@@ -425,14 +433,14 @@ def _span(span: Span) -> str:
     return f"{span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC  ({length})"
 
 
-def _complain(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     for line in str(error).splitlines():
         click.echo(f"auditlake: {line}", err=True)
 
 
 @contextmanager
 def _progress(*, show: bool) -> Iterator[report.Progress]:
-    """A bar a stream on a terminal; nothing otherwise."""
+    """Show one bar per stream on a terminal; nothing elsewhere."""
     console = Console(stderr=True)
     if not (show and console.is_terminal):
         yield lambda _: None

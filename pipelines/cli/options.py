@@ -1,4 +1,4 @@
-"""What options of several commands have in common."""
+"""Types of options that several commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class Time(click.ParamType[datetime]):
-    """ISO 8601; without an offset it is UTC."""
+    """An ISO 8601 time, returned in UTC; without an offset it is taken as UTC."""
 
     name = "time"
 
@@ -17,5 +17,5 @@ class Time(click.ParamType[datetime]):
         try:
             time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time such as 2026-03-01 or 2026-03-01T12:00Z")
+            self.fail(f"{value!r} is not a valid time; use e.g. 2026-03-01 or 2026-03-01T12:00Z")
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -29,15 +29,15 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A child that listens, or one that does not and has no address."""
+    """A child process to start; `listen` is None where it has no port."""
 
     name: str
     command: Sequence[str]
     listen: Listen | None = None
     key: str = ""
-    """Where its port is set."""
+    """The setting of its port."""
     health: str = "/"
-    """What of it answers without ado."""
+    """A path that answers quickly, to see whether it is up."""
 
     @property
     def address(self) -> str | None:
@@ -51,12 +51,14 @@ class Child:
     log: Path
 
     def check(self) -> None:
-        """Raises Unavailable with the end of its log where it has died."""
+        """Raise Unavailable with the end of its log if it has died."""
         code = self.process.poll()
         if code is not None:
             text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
             end = "\n".join(f"  {line}" for line in text[-_LAST_LINES:])
-            raise Unavailable(f"{self.server.name} ended with code {code}; {self.log} ends:\n{end}")
+            raise Unavailable(
+                f"{self.server.name} exited with code {code}; last lines of {self.log}:\n{end}"
+            )
 
 
 class Stopped(Exception):
@@ -72,13 +74,15 @@ def refuse_taken_ports(servers: Sequence[Server]) -> None:
         if server.listen is None:
             continue
         with socket.socket() as probe:
+            # As the servers do: a port in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((server.listen.host, server.listen.port))
             except OSError as error:
                 raise ConfigurationError(
                     f"{server.name} cannot listen on {server.listen.host}:{server.listen.port} "
-                    f"({error.strerror}): stop what does, or set {server.key} in auditlake.toml "
+                    f"({error.strerror}): stop the process that uses the port, or set {server.key} "
+                    "in auditlake.toml "
                     f"(AUDITLAKE_{server.key.upper().replace('.', '__')} in the environment)"
                 ) from None
 
@@ -94,18 +98,19 @@ def start(server: Server, environment: dict[str, str]) -> Child:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 no thread of ours runs by then
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 no other thread runs yet
         )
     return Child(server=server, process=process, log=log)
 
 
 def _die_with_parent() -> None:
+    # Without it a SIGKILL of this process would leave the children running.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
 
 def wait_until_ready(child: Child) -> None:
-    """Wait until the child answers requests. Raises Unavailable where it dies or is too slow."""
+    """Wait until the child answers requests. Raises Unavailable if it dies or takes too long."""
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         child.check()
@@ -113,7 +118,9 @@ def wait_until_ready(child: Child) -> None:
             httpx.get(f"{child.server.address}{child.server.health}", timeout=5, trust_env=False)
             return
         time.sleep(0.1)
-    raise Unavailable(f"{child.server.name} did not answer in {_START_SECONDS:.0f} s: {child.log}")
+    raise Unavailable(
+        f"{child.server.name} did not respond within {_START_SECONDS:.0f} s: see {child.log}"
+    )
 
 
 def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:
@@ -125,7 +132,7 @@ def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Stopped, once."""
+    """Raise Stopped on the first SIGINT or SIGTERM; ignore further ones."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -144,7 +151,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def stopping(children: list[Child], say: Callable[[str], None]) -> Iterator[None]:
-    """Whatever happens, no child outlives this; the last started is stopped first."""
+    """Stop all children on exit, whatever the reason; the last one started is stopped first."""
     try:
         yield
     finally:
@@ -160,6 +167,6 @@ def stopping(children: list[Child], say: Callable[[str], None]) -> Iterator[None
 
 
 def _signal(child: Child, number: int) -> None:
-    """To the whole family: Dagster's code servers are children of its servers."""
+    """Signal the child's process group: Dagster's code servers are children of its servers."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.process.pid, number)

@@ -1,4 +1,4 @@
-"""How a long extraction shows its progress: bars on a terminal, a line now and then elsewhere."""
+"""Progress of a long extraction: bars on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EVERY = 5.0
 
 @contextmanager
 def bars(console: Console) -> Iterator[Told]:
-    """A line a stream that is at work; all vanish in the end."""
+    """Show one line per active stream; all disappear at the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
         tasks: dict[tuple[str, str], TaskID] = {}
@@ -35,13 +35,13 @@ def bars(console: Console) -> Iterator[Told]:
 
 
 def lines(say: Callable[[str], None]) -> Told:
-    """A line a stream every few seconds."""
-    said: dict[tuple[str, str], float] = {}
+    """Return a callback that prints at most one line per stream every few seconds."""
+    printed: dict[tuple[str, str], float] = {}
 
     def update(report: Report) -> None:
         key, now = (report.integration, report.stream), time.monotonic()
-        if now - said.setdefault(key, now) >= _EVERY:
-            said[key] = now
+        if now - printed.setdefault(key, now) >= _EVERY:
+            printed[key] = now
             say(line(report))
 
     return update

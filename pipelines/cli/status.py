@@ -1,4 +1,4 @@
-"""What is in the lake, stream by stream, read from the tables' own statistics."""
+"""The state of each stream in the lake, read from the tables' own statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import coverage as coverage_table
 from pipelines.lake import events, raw, spans, tables
-from pipelines.lake.spans import Known
+from pipelines.lake.spans import Coverage
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source, Stream
 
@@ -21,23 +21,23 @@ _WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One stream as the lake knows it."""
+    """The state of one stream, as stored in the lake."""
 
     integration: str
     kind: str
     stream: str
     rows: int = 0
     events: int = 0
-    """How many raw rows have their events in `events`."""
+    """Number of raw rows whose events are in `events`."""
     rejected: int = 0
     newest_event: datetime | None = None
     last_arrival: datetime | None = None
     version: int = -1
     bytes: int = 0
     late: timedelta | None = None
-    """How late 99 of 100 live records of the last week were, at most."""
+    """99th percentile of the delay from event to arrival, over the last week's live records."""
     plan: NextPoll | None = None
-    """When it is asked next, where something on this machine watches it."""
+    """When it is polled next; None where no process of this machine polls it."""
 
     @property
     def state(self) -> str:
@@ -86,7 +86,7 @@ def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, st
 
 
 def _newest(files: pl.DataFrame, column: str) -> datetime | None:
-    """The greatest statistic; Delta keeps milliseconds and rounds down."""
+    """Return the greatest statistic. Delta keeps milliseconds and rounds down."""
     if column not in files.columns or files[column].is_null().all():
         return None
     newest = files[column].max()
@@ -101,20 +101,21 @@ def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
     return {(i, s): raw.still_rejected(lake, StreamKey(i, s)).height for i, s in logs.iter_rows()}
 
 
-def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Known:
-    """Which spans of a stream's time are complete, settling, missing or lost."""
+def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Coverage:
+    """Return which time ranges of a stream are complete, settling, missing or lost."""
+    # Commits of the raw table may hold coverage that the table `coverage` lacks so far.
     coverage_table.record(lake, StreamKey(source.name, stream.name))
     claims = coverage_table.entries(lake, StreamKey(source.name, stream.name))
-    return spans.known(claims, lag=stream.lag, keeps=stream.keeps, now=now)
+    return spans.coverage(claims, lag=stream.lag, keeps=stream.keeps, now=now)
 
 
 def age(time: datetime | None, now: datetime) -> str:
-    """How long ago, as people say it."""
+    """Return how long ago `time` was, such as "3 hours ago"."""
     return "never" if time is None else f"{length(max(timedelta(0), now - time))} ago"
 
 
 def ahead(plan: NextPoll | None, now: datetime) -> str:
-    """When a stream is asked next, and why then."""
+    """Return when a stream is polled next and why, or "" where that is unknown."""
     if plan is None:
         return ""
     when = f"in {length(plan.next - now)}" if plan.next > now else "due"
@@ -122,7 +123,7 @@ def ahead(plan: NextPoll | None, now: datetime) -> str:
 
 
 def length(span: timedelta) -> str:
-    """A span of time, as people say it."""
+    """Return a duration in its largest whole unit, such as "3 hours"."""
     seconds = span.total_seconds()
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:

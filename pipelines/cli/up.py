@@ -1,7 +1,7 @@
-"""`auditlake up`: everything at once, and nothing left behind when it ends.
+"""`auditlake up`: run everything, and leave no process behind when it ends.
 
-Without a configuration it plays the vendors itself. Children run in sessions of their own, so that
-a whole family can be stopped, and die with this process even where that is killed.
+Without a configuration it polls the built-in sandbox. Each child runs in its own session, so that
+it can be stopped with its children, and is terminated when this process dies, even by SIGKILL.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from pipelines.webhooks import subscriptions
 
 PROJECT = Path(__file__).parents[2]
 _MISHAPS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
-"""Pushes are lossy, doubled and unordered, by the vendors' own words."""
+"""Vendors document that webhooks may be lost, duplicated and out of order."""
 
 
 def up(config: Path, say: Callable[[str], None], console: Console) -> None:
-    """Run everything until somebody stops it. Raises AuditlakeError where it cannot go on."""
+    """Run everything until Ctrl-C or SIGTERM. Raises AuditlakeError if it cannot."""
     played = not config.exists()
     chosen = _sandbox_settings_only() if played else settings.load(config)
-    registry.sources(chosen)  # what is wrong with them is told before anything starts
+    registry.sources(chosen)  # reports invalid settings before anything starts
     servers = _servers(chosen, played=played)
     processes.refuse_taken_ports(servers)
     if played:
-        say(f"there is no {config}, so the sandbox plays the vendors: all events are simulated")
+        say(f"no {config}: using the built-in sandbox, all events are simulated")
         config = _sandbox_settings(chosen)
     children: list[Child] = []
     with processes.stoppable(), processes.stopping(children, say):
@@ -56,8 +56,9 @@ def up(config: Path, say: Callable[[str], None], console: Console) -> None:
         _first_round(configured, children, say, console)
         if played:
             _register(configured, say)
+        # The daemon starts only now, so that no sensor repeats the first round.
         children.append(processes.start(_dagster_daemon(), environment))
-        say("Dagster's daemon looks for news from now on; Ctrl-C stops everything")
+        say("polling started; press Ctrl-C to stop everything")
         while True:
             time.sleep(0.5)
             for child in children:
@@ -65,15 +66,15 @@ def up(config: Path, say: Callable[[str], None], console: Console) -> None:
 
 
 def _sandbox_settings_only() -> Settings:
-    """The settings of the environment alone; what they read is the sandbox."""
+    """Return settings from the environment alone, for the sandbox."""
     return settings.validated(Settings, {}, "environment")
 
 
 def _sandbox_settings(chosen: Settings) -> Path:
-    """The configuration that reads the sandbox, for all children.
+    """Write the configuration for the sandbox, which all children use, and return its path.
 
-    What was signed is remembered beside it, and forgotten with a lake that is gone: whoever throws
-    simulated events away rolls nothing back.
+    The record of what was signed lies next to it and is deleted if the lake is gone, since deleting
+    simulated events is not a rollback attack.
     """
     from sandbox import server  # noqa: PLC0415 not needed with a configuration
 
@@ -173,7 +174,7 @@ def _environment(config: Path) -> dict[str, str]:
 def _first_round(
     chosen: Settings, children: Sequence[Child], say: Callable[[str], None], console: Console
 ) -> None:
-    """Extract in this process; tell the addresses once there is something to see."""
+    """Poll once in this process; print the addresses as soon as there are events to see."""
     lake, sources = tables.configured(chosen), registry.sources(chosen)
     seen, reports = threading.Event(), []
 
@@ -186,7 +187,7 @@ def _first_round(
         reports.extend(rounds.poll(lake, sources, progress=progress))
         seen.set()
 
-    say(f"reading {', '.join(source.name for source in sources)} into {chosen.lake.root}")
+    say(f"fetching {', '.join(source.name for source in sources)} into {chosen.lake.root}")
     with progress.bars(console) if console.is_terminal else _plain(say) as shown:
         worker = threading.Thread(target=extracted, args=(shown,), daemon=True)
         worker.start()
@@ -194,23 +195,23 @@ def _first_round(
         for child in children:
             if child.server.name != "sandbox":
                 processes.wait_until_ready(child)
-        _tell_addresses(children, say)
+        _print_addresses(children, say)
         processes.wait(lambda: not worker.is_alive(), children)
     for report in reports:
         say(f"  {report.error}" if report.error else f"  {progress.line(report)}")
 
 
 def _register(chosen: Settings, say: Callable[[str], None]) -> None:
-    """The played vendors push from now on, those whose API can be told to."""
+    """Register webhooks with the simulated vendors that have an API for it."""
     root = webhook_server.open_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
-        if source.integration.push and source.integration.push.enrolment:
+        if source.integration.push and source.integration.push.subscription_api:
             try:
                 at = subscriptions.endpoint(chosen, source)
                 subscriptions.register(source, at, root, datetime.now(UTC))
             except AuditlakeError as error:
-                say(f"  {source.name} does not push: {error}")
-    say("the vendors push what happens from now on")
+                say(f"  {source.name}: webhook not registered: {error}")
+    say("webhooks registered: new events are now pushed")
 
 
 @contextmanager
@@ -218,7 +219,7 @@ def _plain(say: Callable[[str], None]) -> Iterator[extraction_report.Progress]:
     yield progress.lines(say)
 
 
-def _tell_addresses(children: Sequence[Child], say: Callable[[str], None]) -> None:
-    say("the first events can be seen:")
+def _print_addresses(children: Sequence[Child], say: Callable[[str], None]) -> None:
+    say("the first events are available:")
     for child in reversed(children):
         say(f"  {child.server.name:<10} {child.server.address}")

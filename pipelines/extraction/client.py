@@ -93,14 +93,14 @@ class RetryTransport(httpx.BaseTransport):
             answer = self._send(request)
             if isinstance(answer, httpx.Response) and not self._retried(answer):
                 if answer.is_success:
-                    self._pace.hold(self._pace.policy.pause(answer))
+                    self._pace.hold(self._pace.policy.delay_after(answer))
                 return answer
             wait = self._wait(answer, attempt)
             attempt += 1
             if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
                 raise _gave_up(request, answer)
             # Throttling concerns every request of the credential, a failure only this one.
-            if isinstance(answer, httpx.Response) and self._pace.policy.throttled(answer):
+            if isinstance(answer, httpx.Response) and self._pace.policy.is_throttled(answer):
                 self._pace.hold(wait)
             else:
                 self._pace.sleep(wait)
@@ -120,7 +120,11 @@ class RetryTransport(httpx.BaseTransport):
         except _BROKEN as error:
             return error
         # A proxy may end a truncated body cleanly: only its JSON shows that something is missing.
-        if response.is_success and _is_json(response) and not json_records.whole(response.content):
+        if (
+            response.is_success
+            and _is_json(response)
+            and not json_records.is_complete(response.content)
+        ):
             return httpx.RemoteProtocolError("the JSON of the response is truncated")
         return response
 
@@ -132,17 +136,17 @@ class RetryTransport(httpx.BaseTransport):
             self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
     def _retried(self, response: httpx.Response) -> bool:
-        return response.status_code in _RETRIED or self._pace.policy.throttled(response)
+        return response.status_code in _RETRIED or self._pace.policy.is_throttled(response)
 
     def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
         """Return the seconds until the next attempt: as the service demands, else our backoff."""
         pause = self._patience.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        demanded, manners = retry_after(answer), self._pace.policy
-        if demanded is None and manners.throttled(answer):
-            demanded = manners.retry_after(answer)
-            pause = max(pause, min(_LONG, manners.first_pause * 2**attempt))
+        demanded, request_policy = retry_after(answer), self._pace.policy
+        if demanded is None and request_policy.is_throttled(answer):
+            demanded = request_policy.retry_after(answer)
+            pause = max(pause, min(_LONG, request_policy.first_delay * 2**attempt))
         jitter = random.uniform(0, self._patience.first)  # noqa: S311 spreads requests
         return pause if demanded is None else demanded + jitter
 

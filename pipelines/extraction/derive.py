@@ -56,7 +56,7 @@ def derive(
     seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
     with report.timed("write events"):
         if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = events_table.Part(log, seqs.start, seqs.stop, events)
+            part = events_table.Batch(log, seqs.start, seqs.stop, events)
             landed = events.height if group_commit.append(lake, part) else 0
         else:
             landed = events_table.append(

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel
 
-from pipelines.sdk.contract import Manners, Source
+from pipelines.sdk.contract import RequestPolicy, Source
 
 _LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
 
@@ -84,7 +84,7 @@ def _read(text: str, now: float) -> State:
 class RateLimiter:
     """The rate limiter of a credential, shared by all clients that use it."""
 
-    policy: Manners
+    policy: RequestPolicy
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     path: Path | None = None
@@ -134,11 +134,11 @@ class RateLimiter:
             return 0.0
 
 
-def policy(source: Source) -> Manners:
+def policy(source: Source) -> RequestPolicy:
     """Return the rate limits of `source`; a simulated service has no assumed rate.
 
     Its rate-limit headers and 429 responses still apply.
     """
-    published = source.integration.manners
+    published = source.integration.request_policy
     simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
     return replace(published, rate=None) if simulated else published

@@ -28,7 +28,7 @@ _SAMPLED_DAYS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class DayPart:
     """Raw rows of one stream and day whose events are derived together."""
 
     day: date
@@ -41,14 +41,14 @@ class Part:
 class Done:
     """A part that has been committed."""
 
-    part: Part
+    part: DayPart
     events: int
     left: int
     """Raw rows that are still to be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Comparison:
     """What stored events say beside what a fresh derivation says."""
 
     events: int
@@ -109,7 +109,7 @@ def renormalise(history: History, *, everything: bool = False) -> Iterator[Done]
         yield Done(part=part, events=_replace(history, part), left=left)
 
 
-def parts(history: History, *, everything: bool = False) -> list[Part]:
+def parts(history: History, *, everything: bool = False) -> list[DayPart]:
     """What there is to derive anew, newest day first."""
     wanted = pl.lit(everything) | pl.col("mapping_version").ne_missing(history.version)
     stored, _ = events.snapshot(history.lake, history.log)
@@ -125,12 +125,12 @@ def parts(history: History, *, everything: bool = False) -> list[Part]:
         .collect()
     )
     return [
-        Part(day=day, seqs=range(first, last + 1), rows=rows)
+        DayPart(day=day, seqs=range(first, last + 1), rows=rows)
         for day, _, first, last, rows in found.iter_rows()
     ]
 
 
-def _replace(history: History, part: Part) -> int:
+def _replace(history: History, part: DayPart) -> int:
     among = pl.col("seq").is_between(part.seqs.start, part.seqs.stop, "left")
 
     def derive(done: int) -> pl.DataFrame:
@@ -142,7 +142,7 @@ def _replace(history: History, part: Part) -> int:
     return events.replace(history.lake, history.log, part.day, part.seqs, derive).frame.height
 
 
-def check(history: History, *, rows: int, seed: int) -> Verdict:
+def check(history: History, *, rows: int, seed: int) -> Comparison:
     """Compare the events of some raw rows, picked by `seed` from some days, with what is stored."""
     stored, done = events.snapshot(history.lake, history.log)
     days = raw_table.days(history.lake, history.log)
@@ -154,7 +154,7 @@ def check(history: History, *, rows: int, seed: int) -> Verdict:
     return compare(some, history.derive(raw.filter(picked)), history.version)
 
 
-def compare(stored: pl.DataFrame, fresh: pl.DataFrame, version: int) -> Verdict:
+def compare(stored: pl.DataFrame, fresh: pl.DataFrame, version: int) -> Comparison:
     """The verdict over events of the same raw rows, `fresh` being made by mapping `version`."""
     stale = stored.filter(pl.col("mapping_version").ne_missing(version))
     current = stored.join(stale, on="seq", how="anti")
@@ -165,7 +165,7 @@ def compare(stored: pl.DataFrame, fresh: pl.DataFrame, version: int) -> Verdict:
         for name in EVENTS
         if name != "event_uid"
     }
-    return Verdict(
+    return Comparison(
         events=both.height,
         stale=stale.height,
         missing=expected.height - both.height,

@@ -32,7 +32,7 @@ from pipelines.lake.coverage import Entry
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
-from pipelines.sdk.json_records import Malformed
+from pipelines.sdk.json_records import MalformedJson
 from pipelines.sdk.pages import Page, Span
 from pipelines.settings import Via
 
@@ -139,7 +139,7 @@ def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
 
 def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
     recent = coverage.entries(this.lake, this.log).filter(pl.col("asked_at") > since)
-    known = spans.known(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
+    known = spans.coverage(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
     return spans.minus([span], known.complete)
 
 
@@ -253,7 +253,7 @@ def _shaped_as_expected(this: Round) -> Iterator[None]:
     """An answer that no connector can read fails its stream, and nothing else."""
     try:
         yield
-    except (Malformed, MsgspecError) as error:
+    except (MalformedJson, MsgspecError) as error:
         raise Unavailable(
             f"{this.source.kind} gave an answer of an unexpected shape "
             f"({type(error).__name__}); will be asked again"

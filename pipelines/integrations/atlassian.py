@@ -21,10 +21,10 @@ import msgspec
 from pipelines.errors import Refused, Unavailable
 from pipelines.sdk import auth, geo, json_records, webhook_auth
 from pipelines.sdk import windows as sdk_windows
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
-from pipelines.sdk.push import Delivery, Look, Push
+from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
@@ -34,7 +34,7 @@ _LAG = timedelta(days=1)
 _OVERLAP = timedelta(days=2)
 _GONE = (400, 404, 410)
 _NOT_OFFERED = (403, 404, 405, 410)
-_STEPS = sdk_windows.ladder(
+_STEPS = sdk_windows.reread_plan(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -194,10 +194,10 @@ class _Processed(msgspec.Struct):
 
 def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
     """Return the records and the cursor after them. Raises Unavailable if there is no data."""
-    answer = json_records.members(response.content)
+    answer = json_records.split_object(response.content)
     if "data" not in answer:
         raise Unavailable("atlassian answered 200 without data; the next round retries")
-    found = [] if answer["data"] == b"null" else json_records.elements(answer["data"])
+    found = [] if answer["data"] == b"null" else json_records.split_array(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
     return found, meta.next if meta else None
 
@@ -347,13 +347,13 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
-def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+def _hints(_: Settings, delivery: Delivery) -> list[Hint]:
     """Return a hint and no records, because the body (one event or a list) is not documented."""
     several = delivery.body.lstrip().startswith(b"[")
-    events = json_records.elements(delivery.body) if several else [delivery.body]
+    events = json_records.split_array(delivery.body) if several else [delivery.body]
     if not several:
-        json_records.members(delivery.body)
-    return [Look(stream="events", told=events)]
+        json_records.split_object(delivery.body)
+    return [Hint(stream="events", records=events)]
 
 
 PUSH = Push(
@@ -374,10 +374,10 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
-    manners=Manners(rate=(10, _MINUTE), pause=_pause, retry_after=_until_reset),
+    request_policy=RequestPolicy(rate=(10, _MINUTE), delay_after=_pause, retry_after=_until_reset),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="Organization API key",
         permissions="scope `read:events:admin`; Guard Standard or Premium, or Cloud Enterprise",
         history="180 days",

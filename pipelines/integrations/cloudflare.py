@@ -21,10 +21,18 @@ import msgspec
 
 from pipelines.errors import Unavailable
 from pipelines.sdk import auth, geo, json_records, webhook_auth, windows
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
-from pipelines.sdk.push import Delivery, Endpoint, Enrolment, Known, Push, Pushed, Subscription
+from pipelines.sdk.push import (
+    Delivery,
+    Endpoint,
+    Push,
+    Records,
+    Subscription,
+    SubscriptionApi,
+    Subscriptions,
+)
 from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -34,7 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)
-_STEPS = windows.ladder(
+_STEPS = windows.reread_plan(
     window=timedelta(days=7), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -101,10 +109,10 @@ def _rfc_3339(time: datetime) -> str:
 
 def _result(response: httpx.Response) -> tuple[list[bytes], _Info]:
     """Return the records and the paging info. Raises Unavailable if there is no result."""
-    answer = json_records.members(response.content)
+    answer = json_records.split_object(response.content)
     if answer.get("success") == b"false" or "result" not in answer:
         raise Unavailable("cloudflare answered 200 without a result; the next round retries")
-    found = [] if answer["result"] == b"null" else json_records.elements(answer["result"])
+    found = [] if answer["result"] == b"null" else json_records.split_array(answer["result"])
     info = answer.get("result_info", b"null")
     return found, msgspec.json.decode(info, type=_Info | None, strict=False) or _Info()
 
@@ -327,16 +335,16 @@ class _Pushed(msgspec.Struct):
     id_2: str | None = msgspec.field(default=None, name="AuditLogID")
 
 
-def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
+def _pushed(_: Settings, delivery: Delivery) -> list[Records]:
     """Return the pushed records by stream, without the test upload of a new job."""
     found: dict[str, list[bytes]] = {"audit_logs": [], "audit_logs_v2": []}
-    for line in json_records.lines(delivery.body):
-        if not json_records.whole(line):
-            raise json_records.Malformed("a line is truncated")
+    for line in json_records.split_lines(delivery.body):
+        if not json_records.is_complete(line):
+            raise json_records.MalformedJson("a line is truncated")
         # The length is checked first, to avoid parsing every record.
         if len(line) > 64 or json_records.load(line) != _TEST:
             found["audit_logs_v2" if _is_second(line) else "audit_logs"].append(line)
-    return [Pushed(stream=name, records=lines) for name, lines in found.items() if lines]
+    return [Records(stream=name, records=lines) for name, lines in found.items() if lines]
 
 
 def _is_second(line: bytes) -> bool:
@@ -351,14 +359,14 @@ def _jobs(settings: Settings) -> str:
 
 
 def _register(
-    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
-) -> Known:
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions, _: datetime
+) -> Subscriptions:
     """Create one job per dataset, replacing existing ones."""
     # A new job makes Cloudflare test the destination again.
     _remove(settings, client, endpoint, known)
     for stream in endpoint.streams:
         client.post(_jobs(settings), json=_job(endpoint, stream))
-    return _look(settings, client, endpoint, known)
+    return _subscriptions(settings, client, endpoint, known)
 
 
 def _job(endpoint: Endpoint, dataset: str) -> dict[str, Any]:
@@ -378,7 +386,9 @@ def _job(endpoint: Endpoint, dataset: str) -> dict[str, Any]:
     }
 
 
-def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known) -> Known:
+def _subscriptions(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Subscriptions
+) -> Subscriptions:
     """Return the jobs that push to this address."""
     # The query of a destination contains the secret: compare only the part before it.
     return [
@@ -393,8 +403,10 @@ def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known
     ]
 
 
-def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
-    for job in _look(settings, client, endpoint, known):
+def _remove(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions
+) -> None:
+    for job in _subscriptions(settings, client, endpoint, known):
         client.delete(f"{_jobs(settings)}/{job.id}")
 
 
@@ -414,7 +426,7 @@ PUSH = Push(
         }
     ),
     packed=True,
-    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+    subscription_api=SubscriptionApi(register=_register, current=_subscriptions, remove=_remove),
 )
 
 INTEGRATION = Integration(
@@ -423,10 +435,12 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_token),
-    manners=Manners(rate=(1100, _BLOCKED), pause=_pause, retry_after=_until_reset),
+    request_policy=RequestPolicy(
+        rate=(1100, _BLOCKED), delay_after=_pause, retry_after=_until_reset
+    ),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="API token",
         permissions="Account Settings: Read",
         history="18 months (v2: since March 2026)",

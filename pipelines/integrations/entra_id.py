@@ -22,14 +22,14 @@ from pydantic import model_validator
 
 from pipelines.errors import Refused, TooSlow, Unavailable
 from pipelines.sdk import auth, json_records, links, windows
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _KEEPS = timedelta(days=30)
 _LAG = timedelta(days=1)
 _SETTLE = timedelta(minutes=15)
-_FIRST = windows.ladder(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
+_FIRST = windows.reread_plan(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS)
 # The whole history is one query, which resumes at the page where it was interrupted.
 _THEN = replace(_FIRST, window=_KEEPS)
 _NONE = timedelta(0)
@@ -123,7 +123,7 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
                 yield from _read(query, client, part)
             return
         answer = _answer(response, query.path)
-        found = json_records.elements(answer["value"])
+        found = json_records.split_array(answer["value"])
         reached = _oldest(found, query.time) or reached
         following = json_records.load(answer.get("@odata.nextLink", b"null"))
         link = links.own_link(client, following) if following else None
@@ -143,8 +143,8 @@ def _parts(span: Span) -> Iterator[Span]:
 def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
     """Return the members of a response. Raises Unavailable if it has no list of records."""
     # Graph may answer 200 without a list, which does not mean that there are no records.
-    with suppress(json_records.Malformed):
-        answer = json_records.members(response.content)
+    with suppress(json_records.MalformedJson):
+        answer = json_records.split_object(response.content)
         if answer.get("value", b"").startswith(b"["):
             return answer
     raise Unavailable(f"{path} answered 200 without records; the next round retries")
@@ -522,10 +522,10 @@ INTEGRATION = Integration(
     streams=lambda _: STREAMS,
     auth=_auth,
     # Reports are throttled in windows of ten seconds, at times without a Retry-After.
-    manners=Manners(rate=(5, 10.0), first_pause=10.0),
+    request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(
             "application permissions `AuditLog.Read.All`, `Directory.Read.All` and "

@@ -27,19 +27,19 @@ from pydantic import BeforeValidator, SecretStr, field_validator
 
 from pipelines.errors import Refused
 from pipelines.sdk import auth, json_records, webhook_auth, windows
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
-    Enrolment,
     Headers,
-    Known,
-    Look,
+    Hint,
     Push,
     Subscription,
+    SubscriptionApi,
+    Subscriptions,
 )
-from pipelines.sdk.windows import Ladder, Read
+from pipelines.sdk.windows import Read, RereadPlan
 from pipelines.settings import Address, IntegrationSettings, SecretFile
 
 _LIMIT = 1000
@@ -196,7 +196,7 @@ def _read(application: str, customer_id: str) -> Read:
             "customerId": customer_id,
         }
         while True:
-            answer = json_records.members(client.get(path, params=query).content)
+            answer = json_records.split_object(client.get(path, params=query).content)
             yield _items(answer)
             token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
             if not token:
@@ -211,7 +211,7 @@ def _read(application: str, customer_id: str) -> Read:
 def _items(answer: dict[str, bytes]) -> list[bytes]:
     """Return the activities; Google omits `items` if there are none."""
     found = answer.get("items", b"null")
-    return [] if found == b"null" else json_records.elements(found)
+    return [] if found == b"null" else json_records.split_array(found)
 
 
 def _text(time: datetime) -> str:
@@ -502,8 +502,8 @@ COLUMNS: Columns = {
 }
 
 
-def _ladder(lag: timedelta) -> Ladder:
-    steps = windows.ladder(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
+def _ladder(lag: timedelta) -> RereadPlan:
+    steps = windows.reread_plan(window=_WINDOW, settle=_SETTLE, lag=lag, keeps=_KEEPS)
     return replace(steps, ages=(*steps.ages, *_SWEEPS), always=(lag, *_SWEEPS))
 
 
@@ -634,19 +634,23 @@ def _authentic(headers: Headers, secret: str) -> bool:
     return webhook_auth.same(headers.get("x-goog-channel-token", ""), expected)
 
 
-def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+def _hints(_: Settings, delivery: Delivery) -> list[Hint]:
     """Return a hint; the message is not a record, as it has only one event of the activity."""
     if delivery.headers.get("x-goog-resource-state") == "sync":  # the channel was created
         return []
     if delivery.body:
-        json_records.members(delivery.body)
+        json_records.split_object(delivery.body)
     activities = [delivery.body] if delivery.body else []
-    return [Look(stream=_application(delivery.headers), told=activities)]
+    return [Hint(stream=_application(delivery.headers), records=activities)]
 
 
 def _register(
-    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, now: datetime
-) -> Known:
+    settings: Settings,
+    client: httpx.Client,
+    endpoint: Endpoint,
+    known: Subscriptions,
+    now: datetime,
+) -> Subscriptions:
     """Create channels, then stop the old ones."""
     # Channels cannot be renewed; this order leaves no time without one.
     fresh = [
@@ -683,12 +687,14 @@ def _watch(
     )
 
 
-def _look(_: Settings, _client: httpx.Client, _endpoint: Endpoint, known: Known) -> Known:
+def _subscriptions(
+    _: Settings, _client: httpx.Client, _endpoint: Endpoint, known: Subscriptions
+) -> Subscriptions:
     """Return the known channels, because Google cannot list them."""
     return known
 
 
-def _remove(_: Settings, client: httpx.Client, _endpoint: Endpoint, known: Known) -> None:
+def _remove(_: Settings, client: httpx.Client, _endpoint: Endpoint, known: Subscriptions) -> None:
     for each in known:
         with suppress(Refused):  # an expired channel is unknown to Google
             client.post(
@@ -701,7 +707,7 @@ PUSH = Push(
     read=_hints,
     keeps=("x-goog-resource-state", "x-goog-resource-uri"),
     media_types=frozenset({"application/json", ""}),
-    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+    subscription_api=SubscriptionApi(register=_register, current=_subscriptions, remove=_remove),
 )
 
 INTEGRATION = Integration(
@@ -710,10 +716,10 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=_auth,
-    manners=Manners(rate=(5, 1.0), throttled=_throttled, first_pause=5.0),
+    request_policy=RequestPolicy(rate=(5, 1.0), is_throttled=_throttled, first_delay=5.0),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",
         history="180 days",

@@ -20,15 +20,15 @@ from pydantic import model_validator
 from pipelines.errors import Refused
 from pipelines.sdk import auth, json_records, webhook_auth, windows
 from pipelines.sdk.auth import Flow
-from pipelines.sdk.contract import Field, Guide, Integration, Stream
+from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
-from pipelines.sdk.push import Delivery, Look, Push
+from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 10_000
 _KEEPS = timedelta(days=90)
 _LAG = timedelta(days=3)  # no figure is published; a laptop may be closed for a weekend
-_LADDER = windows.ladder(
+_LADDER = windows.reread_plan(
     window=timedelta(days=1), settle=timedelta(minutes=15), lag=_LAG, keeps=_KEEPS
 )
 
@@ -61,7 +61,7 @@ def read(client: httpx.Client, span: Span) -> Iterator[list[bytes]]:
     }
     while True:
         response = client.post("/events", json=query)
-        found = json_records.elements(response.content)
+        found = json_records.split_array(response.content)
         yield found
         # X-Limit is the page size in effect, which may be less than requested.
         if not found or len(found) < int(response.headers.get("X-Limit", _LIMIT)):
@@ -402,10 +402,10 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
-def _hints(_: Settings, delivery: Delivery) -> list[Look]:
+def _hints(_: Settings, delivery: Delivery) -> list[Hint]:
     """Return a hint and no record, because JumpCloud masks values in its pushes."""
-    json_records.members(delivery.body)
-    return [Look(stream="directory_insights", told=[delivery.body])]
+    json_records.split_object(delivery.body)
+    return [Hint(stream="directory_insights", records=[delivery.body])]
 
 
 PUSH = Push(
@@ -428,7 +428,7 @@ INTEGRATION = Integration(
     auth=_auth,
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="API key of an administrator, or a service account's client ID and secret",
         permissions="a role that reads Directory Insights, such as Read Only; Enable API access",
         history="90 days; 15 in the lowest plan",

@@ -25,24 +25,24 @@ from pydantic import model_validator
 
 from pipelines.errors import AuditlakeError, Refused, Unavailable
 from pipelines.sdk import auth, json_records, links, webhook_auth, windows
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
-    Enrolment,
     Headers,
-    Known,
-    Named,
     Push,
+    Reference,
     Subscription,
+    SubscriptionApi,
+    Subscriptions,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 # Five minutes less than the service's retention: it refuses a window that starts too early.
 _KEEPS = timedelta(days=7) - timedelta(minutes=5)
 # 24 hours are the most per listing: 21, an hour to settle, and both ends rounded to full hours.
-_WALK = windows.Ladder(
+_WALK = windows.RereadPlan(
     window=timedelta(hours=21),
     settle=timedelta(hours=1),
     ages=(timedelta(hours=6), timedelta(days=1)),
@@ -206,13 +206,13 @@ def _falls_into(created: datetime, span: Span) -> bool:
 def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap | AuditlakeError:
     """Return the blob's records, a gap if it is gone, or the error."""
     try:
-        return json_records.elements(client.get(feed.published(blob.uri)).content)
+        return json_records.split_array(client.get(feed.published(blob.uri)).content)
     except Refused as error:
         if error.status not in (404, 410) and _code(error.body) not in _GONE:
             return error
         span = Span(since=blob.created, until=blob.created + timedelta(seconds=1))
         return Gap(span=span, reason=f"listed content is gone: {error}")
-    except json_records.Malformed as error:
+    except json_records.MalformedJson as error:
         return Unavailable(
             f"office_365 answered 200 with malformed content ({error}); the next round retries"
         )
@@ -240,7 +240,7 @@ def _list(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> li
     link: str | None = feed.url("content", startTime=_text(since), endTime=_text(until))
     while link:
         response = client.get(link)
-        found += [_blob(client, item) for item in json_records.elements(response.content)]
+        found += [_blob(client, item) for item in json_records.split_array(response.content)]
         following = response.headers.get("NextPageUri") or response.headers.get("NextPageUrl")
         link = feed.published(links.own_link(client, following)) if following else None
     return found
@@ -642,13 +642,13 @@ def _authentic(headers: Headers, secret: str) -> bool:
     return webhook_auth.same(headers.get("webhook-authid", ""), secret)
 
 
-def _notified(settings: Settings, delivery: Delivery) -> list[Named]:
+def _notified(settings: Settings, delivery: Delivery) -> list[Reference]:
     """Return the content that has become available; none if the service validates the address."""
     if "webhook-validationcode" in delivery.headers:
         return []
-    items = [(item, json_records.load(item)) for item in json_records.elements(delivery.body)]
+    items = [(item, json_records.load(item)) for item in json_records.split_array(delivery.body)]
     return [
-        Named(stream=_NAMES[content["contentType"]], item=item)
+        Reference(stream=_NAMES[content["contentType"]], item=item)
         for item, content in items
         if isinstance(content, dict)
         and str(content.get("tenantId")).lower() == settings.tenant_id.lower()
@@ -677,13 +677,13 @@ def _feed(settings: Settings, content_type: str) -> _Feed:
 
 
 def _register(
-    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
-) -> Known:
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions, _: datetime
+) -> Subscriptions:
     """Start the subscriptions again with a webhook, which the service validates at once."""
     webhook = {"address": endpoint.address, "authId": endpoint.secret.get_secret_value()}
     for stream in endpoint.streams:
         _set_webhook(settings, client, stream, {"webhook": webhook})
-    return _look(settings, client, endpoint, known)
+    return _subscriptions(settings, client, endpoint, known)
 
 
 def _set_webhook(
@@ -697,7 +697,9 @@ def _set_webhook(
             raise
 
 
-def _look(settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Known) -> Known:
+def _subscriptions(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Subscriptions
+) -> Subscriptions:
     root = f"/api/v1.0/{settings.tenant_id}/activity/feed/subscriptions/list"
     found = client.get(f"{root}?PublisherIdentifier={settings.publisher_id}").json()
     return [
@@ -722,9 +724,11 @@ def _expiration(text: Any) -> datetime | None:
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
+def _remove(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions
+) -> None:
     """Start the subscriptions again without a webhook; polling still needs them."""
-    for each in _look(settings, client, endpoint, known):
+    for each in _subscriptions(settings, client, endpoint, known):
         _set_webhook(settings, client, each.stream, None)
 
 
@@ -733,7 +737,7 @@ PUSH = Push(
     read=_notified,
     keeps=("webhook-validationcode",),
     fetch=_content,
-    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+    subscription_api=SubscriptionApi(register=_register, current=_subscriptions, remove=_remove),
 )
 
 
@@ -750,10 +754,10 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_configured,
     auth=_auth,
-    manners=Manners(rate=(2000, 60.0), throttled=_throttled, first_pause=30.0),
+    request_policy=RequestPolicy(rate=(2000, 60.0), is_throttled=_throttled, first_delay=30.0),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(
             "`ActivityFeed.Read` (and `ActivityFeed.ReadDlp`) of Office 365 Management APIs, "

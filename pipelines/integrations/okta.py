@@ -23,18 +23,18 @@ from pydantic import model_validator
 
 from pipelines.errors import CursorRefused, Refused
 from pipelines.sdk import auth, json_records, links, webhook_auth
-from pipelines.sdk.contract import Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
-    Enrolment,
     Headers,
-    Known,
     Push,
-    Pushed,
+    Records,
     Subscription,
+    SubscriptionApi,
+    Subscriptions,
 )
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -109,7 +109,7 @@ def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page
     full = bool(place.live)
     while full:
         response = _get(client, place.live)
-        found = json_records.elements(response.content)
+        found = json_records.split_array(response.content)
         full = len(found) >= _LIMIT
         place = replace(place, live=links.next_link(client, response) or place.live)
         # Only the last page proves that nothing is missing up to now.
@@ -129,7 +129,7 @@ def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Plac
             # The link has expired: restart the query at the oldest record that has landed.
             place = _history(place, place.history_since, place.history_until)
             response = _get(client, place.history or "")
-        found = json_records.elements(response.content)
+        found = json_records.split_array(response.content)
         link = links.next_link(client, response) if found else None
         until = place.history_until
         reached = _oldest(found, until) if link else place.history_since
@@ -362,18 +362,18 @@ def _challenge(headers: Headers) -> bytes | None:
     return json.dumps({"verification": given}).encode() if given else None
 
 
-def _pushed(_: Settings, delivery: Delivery) -> list[Pushed]:
+def _pushed(_: Settings, delivery: Delivery) -> list[Records]:
     """Return the pushed records; they differ slightly from polled ones, but their ids match."""
-    data = json_records.members(json_records.members(delivery.body).get("data", b""))
-    return [Pushed(stream="system_log", records=json_records.elements(data.get("events", b"")))]
+    data = json_records.split_object(json_records.split_object(delivery.body).get("data", b""))
+    return [Records(stream="system_log", records=json_records.split_array(data.get("events", b"")))]
 
 
 def _register(
-    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known, _: datetime
-) -> Known:
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions, _: datetime
+) -> Subscriptions:
     """Create the hook, or update an existing one; then verify and activate it."""
     body = _hook(settings, endpoint)
-    found = _look(settings, client, endpoint, known)
+    found = _subscriptions(settings, client, endpoint, known)
     if found:
         client.put(f"{_HOOKS}/{found[0].id}", json=body)
         hook = found[0].id
@@ -381,7 +381,7 @@ def _register(
         hook = str(client.post(_HOOKS, json=body).json()["id"])
     client.post(f"{_HOOKS}/{hook}/lifecycle/verify")
     client.post(f"{_HOOKS}/{hook}/lifecycle/activate")
-    return _look(settings, client, endpoint, known)
+    return _subscriptions(settings, client, endpoint, known)
 
 
 def _hook(settings: Settings, endpoint: Endpoint) -> dict[str, Any]:
@@ -399,7 +399,9 @@ def _hook(settings: Settings, endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _look(_: Settings, client: httpx.Client, endpoint: Endpoint, _known: Known) -> Known:
+def _subscriptions(
+    _: Settings, client: httpx.Client, endpoint: Endpoint, _known: Subscriptions
+) -> Subscriptions:
     """Return the hooks that call this address."""
     return [
         Subscription(
@@ -413,8 +415,10 @@ def _look(_: Settings, client: httpx.Client, endpoint: Endpoint, _known: Known) 
     ]
 
 
-def _remove(settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Known) -> None:
-    for hook in _look(settings, client, endpoint, known):
+def _remove(
+    settings: Settings, client: httpx.Client, endpoint: Endpoint, known: Subscriptions
+) -> None:
+    for hook in _subscriptions(settings, client, endpoint, known):
         # Okta refuses to delete an active hook.
         client.post(f"{_HOOKS}/{hook.id}/lifecycle/deactivate")
         client.delete(f"{_HOOKS}/{hook.id}")
@@ -424,7 +428,7 @@ PUSH = Push(
     authentic=webhook_auth.authorised,
     read=_pushed,
     challenge=_challenge,
-    enrolment=Enrolment(register=_register, look=_look, remove=_remove),
+    subscription_api=SubscriptionApi(register=_register, current=_subscriptions, remove=_remove),
     auth=partial(_auth, scope="okta.eventHooks.manage"),
 )
 
@@ -434,10 +438,10 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=lambda _: (SYSTEM_LOG,),
     auth=_auth,
-    manners=Manners(pause=_pause, retry_after=_retry_after),
+    request_policy=RequestPolicy(delay_after=_pause, retry_after=_retry_after),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
         permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",
         history="90 days",

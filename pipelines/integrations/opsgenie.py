@@ -26,9 +26,9 @@ from pydantic import model_validator
 from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.sdk import auth, json_records, webhook_auth, windows
 from pipelines.sdk.auth import Flow
-from pipelines.sdk.contract import Columns, Field, Guide, Integration, Manners, Stream
+from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
-from pipelines.sdk.push import Delivery, Look, Push
+from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -42,7 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _OPERATIONS_KEEP = timedelta(days=180)
 _OPERATIONS_LAG = timedelta(hours=1)
-_LADDER = windows.ladder(
+_LADDER = windows.reread_plan(
     window=timedelta(days=7),
     settle=timedelta(minutes=15),
     lag=_OPERATIONS_LAG,
@@ -213,7 +213,7 @@ def _read(client: httpx.Client, file: _File) -> Page:
         span = Span(since=file.time, until=file.time + _MINUTE)
         gap = Gap(span=span, reason=f"{file.filename} is gone")
         return Page(records=(), cursor="", gaps=(gap,))
-    return Page(records=json_records.lines(body), cursor="", fallback_time=file.time)
+    return Page(records=json_records.split_lines(body), cursor="", fallback_time=file.time)
 
 
 def _download(client: httpx.Client, file: _File) -> bytes:
@@ -287,9 +287,9 @@ def _operations_read(url: str) -> windows.Read:
             endTime=_rfc3339(span.until),
         )
         while True:
-            answer = json_records.members(client.get(url, params=query).content)
+            answer = json_records.split_object(client.get(url, params=query).content)
             values = answer.get("values", b"null")
-            found = [] if values == b"null" else json_records.elements(values)
+            found = [] if values == b"null" else json_records.split_array(values)
             yield found
             # Only the query of the link is used, because its path lacks the API's prefix.
             link = _next(url, answer.get("links"))
@@ -660,10 +660,10 @@ def _period(response: httpx.Response) -> float | None:
         return None
 
 
-def _hints(settings: Settings, delivery: Delivery) -> list[Look]:
+def _hints(settings: Settings, delivery: Delivery) -> list[Hint]:
     """Return a hint for every stream; an alert has no identity to be found in the logs by."""
-    json_records.members(delivery.body)
-    return [Look(stream=stream.name) for stream in _streams(settings)]
+    json_records.split_object(delivery.body)
+    return [Hint(stream=stream.name) for stream in _streams(settings)]
 
 
 PUSH = Push(
@@ -685,10 +685,10 @@ INTEGRATION = Integration(
     streams=_streams,
     auth=_auth,
     # Two files per second, each with a request for its address, like the vendor's own tool.
-    manners=Manners(rate=(4, 1.0), pause=_pause, retry_after=_period),
+    request_policy=RequestPolicy(rate=(4, 1.0), delay_after=_pause, retry_after=_period),
     advice=_advice,
     mapping_version=3,
-    guide=Guide(
+    docs=Docs(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
         "account's e-mail and API token, and the cloud ID",
         permissions="key of a global API integration with Configuration Access, Enterprise plan; "

@@ -21,7 +21,7 @@ import polars as pl
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, note, prove
 from pipelines.integrity.verifier import audit, operator_acts
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 
@@ -108,7 +108,7 @@ def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
 
 def _checkpoints(lake: Lake) -> dict[str, bytes]:
     """Return the checkpoints of all logs; that the query found nothing in a log is evidence too."""
-    shelf = Shelf(root=lake.uri("integrity"), options=lake.storage_options or {})
+    shelf = LogFiles(root=lake.uri("integrity"), options=lake.storage_options or {})
     return {
         f"checkpoints/{name.replace('/', '.')}.txt": note
         for name in shelf.pairs()
@@ -127,7 +127,7 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
     options = lake.storage_options or {}
-    return operator_acts.read(Shelf(root=lake.uri("integrity/acts"), options=options), trusted)
+    return operator_acts.read(LogFiles(root=lake.uri("integrity/acts"), options=options), trusted)
 
 
 def _about(

@@ -11,7 +11,7 @@ from pipelines.errors import LakeError
 from pipelines.integrity import anchors, last_signed, merkle, signer, tiles
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.integrity.signer import Ledger
+from pipelines.integrity.signer import SignedLog
 from pipelines.lake.tables import Lake
 
 
@@ -31,7 +31,7 @@ def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
     anchors.deliver_soon(kept.place, kept.settings)
 
 
-def _load_tree(kept: Ledger) -> tuple[Head, Edge]:
+def _load_tree(kept: SignedLog) -> tuple[Head, Edge]:
     signed = signer.last_signed(kept)
     if signed is None:
         return signer.new_head(kept), ()

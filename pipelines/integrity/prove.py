@@ -17,7 +17,7 @@ import polars as pl
 from pipelines.errors import LakeError
 from pipelines.integrity import keys, merkle, signer, tiles
 from pipelines.integrity.note import Head
-from pipelines.integrity.signer import Ledger
+from pipelines.integrity.signer import SignedLog
 from pipelines.integrity.verifier import audit
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -31,7 +31,7 @@ _RECORD = ("seq", "event_id", "time", "ingested_at", "via", "raw")
 class Prover:
     """Makes proofs from a log at its current checkpoint."""
 
-    kept: Ledger
+    kept: SignedLog
     head: Head
     note: str
     subtree: merkle.Subtree

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import audit, verify
-from pipelines.integrity.verifier.verify import Case, Crew, Place, Verdict
+from pipelines.integrity.verifier.job import ACTS, Job, LakeView, Progress, TableReport, WorkerPool
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
@@ -26,9 +26,9 @@ _REPORTS = "verification.json"
 _MAX_BYTES = 16_384
 
 
-def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> Place:
+def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> LakeView:
     """Return the verifier's view of the lake; `vkeys` replace the trusted keys if given."""
-    return Place(
+    return LakeView(
         root=lake.root,
         options=lake.storage_options,
         memory=last_signed.folder(lake, chosen),
@@ -39,30 +39,30 @@ def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> P
 
 
 def verdicts(
-    where: Place,
+    where: LakeView,
     tables: Iterable[str],
     kinds: Mapping[str, str],
-    crew: Crew,
+    crew: WorkerPool,
     *,
     since: Mapping[str, Sequence[str]] | None = None,
     full: bool = False,
-    progress: verify.Progress = lambda _table, _read, _all: None,
-) -> Iterator[Verdict]:
+    progress: Progress = lambda _table, _read, _all: None,
+) -> Iterator[TableReport]:
     """Verify the tables and yield one report per table.
 
     `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
     """
     for table in tables:
         kept = (since or {}).get(table, ())
-        if table == verify.ACTS:
+        if table == ACTS:
             yield verify.verify_acts(where, kept)
             continue
         kind = kinds.get(table.split("/")[1])
-        case = Case(place=where, table=table, kind=kind, since=kept, full=full, progress=progress)
+        case = Job(place=where, table=table, kind=kind, since=kept, full=full, progress=progress)
         yield verify.verify(case, crew)
 
 
-def kept_checkpoints(where: Place, paths: Iterable[Path]) -> dict[str, list[str]]:
+def kept_checkpoints(where: LakeView, paths: Iterable[Path]) -> dict[str, list[str]]:
     """Return the checkpoints found in these files and folders, by table.
 
     Raises AuditlakeError if a path contains none.
@@ -87,7 +87,7 @@ def _note(file: Path) -> str | None:
     return None
 
 
-def line(verdict: Verdict) -> str:
+def line(verdict: TableReport) -> str:
     """Return the report on a table as one line of text."""
     if verdict.first_bad:
         first = verdict.first_bad
@@ -99,7 +99,7 @@ def line(verdict: Verdict) -> str:
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
 
 
-def document(verdict: Verdict) -> Document:
+def document(verdict: TableReport) -> Document:
     """Return the report on a table as a JSON document."""
     return {"ok": verdict.ok, **asdict(verdict), "at": verdict.at.isoformat()}
 
@@ -110,7 +110,7 @@ def kept(lake: Lake) -> list[Document]:
     return found
 
 
-def keep(lake: Lake, found: Iterable[Verdict]) -> None:
+def keep(lake: Lake, found: Iterable[TableReport]) -> None:
     """Store these reports in the lake, replacing earlier ones on the same tables."""
     before = {held["table"]: held for held in kept(lake)}
     for verdict in found:

@@ -19,7 +19,7 @@ from deltalake.exceptions import CommitFailedError
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
-from pipelines.integrity.signer import Ledger
+from pipelines.integrity.signer import SignedLog
 from pipelines.lake import raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 
@@ -70,7 +70,9 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     return gone.height
 
 
-def _record(lake: Lake, kept: Ledger, removal: Removal, gone: pl.DataFrame, now: datetime) -> None:
+def _record(
+    lake: Lake, kept: SignedLog, removal: Removal, gone: pl.DataFrame, now: datetime
+) -> None:
     listed = json.dumps(_spans(gone["seq"].to_list())).encode()
     digest, head = sha256(listed).hexdigest(), signer.published(kept)
     kept.folder.put(f"removed/{digest}.json", listed)
@@ -129,7 +131,7 @@ def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:
     return handle
 
 
-def _prune(kept: Ledger, gone: list[int]) -> None:
+def _prune(kept: SignedLog, gone: list[int]) -> None:
     """Delete the entry bundles that cover only removed rows, since they contain event ids."""
     for first, until in _spans(gone):
         for index in range(-(-first // WIDTH), until // WIDTH):

@@ -40,7 +40,7 @@ class Alarm(LakeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class SignedLog:
     """The tree, the signing settings and the local record of one log."""
 
     settings: IntegritySettings
@@ -56,7 +56,7 @@ class Ledger:
         return f"raw/{self.name}"
 
 
-def of(lake: Lake, name: str) -> Ledger | None:
+def of(lake: Lake, name: str) -> SignedLog | None:
     """Return the ledger of the log `name`, or None if this lake is not signed.
 
     Raises ConfigurationError if the keys would lie inside the lake.
@@ -68,7 +68,7 @@ def of(lake: Lake, name: str) -> Ledger | None:
     if lake.local is not None and folder.is_relative_to(lake.local.resolve()):
         raise ConfigurationError("integrity.folder is inside the lake and holds keys: move it out")
     keys.folder(settings)
-    return Ledger(
+    return SignedLog(
         settings=settings,
         name=name,
         folder=files.of(lake, f"integrity/{name}"),
@@ -100,7 +100,7 @@ def sign(
     anchors.deliver_soon(kept.place, kept.settings)
 
 
-def published(kept: Ledger) -> Head | None:
+def published(kept: SignedLog) -> Head | None:
     """Return the checkpoint in the lake, or None if there is none.
 
     Raises Alarm if no known key has signed it.
@@ -108,7 +108,7 @@ def published(kept: Ledger) -> Head | None:
     return _read_note(kept, kept.folder.get("checkpoint") or b"")
 
 
-def last_signed(kept: Ledger) -> Head | None:
+def last_signed(kept: SignedLog) -> Head | None:
     """Return the newest signed head, from the local record or the lake; None if there is none.
 
     Raises Alarm if the two contradict each other.
@@ -124,7 +124,7 @@ def last_signed(kept: Ledger) -> Head | None:
     return max(known, held, key=lambda head: head.size)
 
 
-def _read_note(kept: Ledger, text: bytes) -> Head | None:
+def _read_note(kept: SignedLog, text: bytes) -> Head | None:
     text = text.strip(b"\0")  # a power cut may leave a file of zeros
     head = note.opened(text, keys.trusted(kept.settings))
     if text and (head is None or not head.origin.rpartition("/")[0].endswith(kept.name)):
@@ -150,7 +150,7 @@ def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
     return removals.spans(done.folder, signed, kept.folder, kept.table)
 
 
-def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
+def grow(kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
     """Append the entries `fresh` to the tree and write its tiles, without signing.
 
     Return the new head and edge.
@@ -161,7 +161,7 @@ def grow(kept: Ledger, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[
     return replace(head, size=head.size + len(fresh), root=merkle.root(edge)), edge
 
 
-def announce(kept: Ledger, head: Head, now: datetime) -> None:
+def announce(kept: SignedLog, head: Head, now: datetime) -> None:
     """Sign `head`, store it locally, queue it for the anchors and publish it as the checkpoint."""
     text = note.signed(head.text, keys.signing(kept.settings))
     # Stored before anything is published: a rollback of the lake must not go unnoticed.
@@ -172,7 +172,7 @@ def announce(kept: Ledger, head: Head, now: datetime) -> None:
     kept.folder.put("checkpoint", text)
 
 
-def new_head(kept: Ledger) -> Head:
+def new_head(kept: SignedLog) -> Head:
     """Return the head of a new, empty log.
 
     Its name has a random suffix, so a recreated lake never contradicts checkpoints of the old one.
@@ -200,7 +200,7 @@ def _shorten(entry: bytes) -> bytes:
     return b"auditlake/1 long\n" + sha256(entry).hexdigest().encode()
 
 
-def _may_start_over(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
+def _may_start_over(lake: Lake, log: StreamKey, kept: SignedLog) -> bool:
     """Return True if nothing of this log is left in the lake, so that a new one may begin.
 
     That is the case after an operator deleted the lake; the local record is then deleted too.
@@ -211,7 +211,7 @@ def _may_start_over(lake: Lake, log: StreamKey, kept: Ledger) -> bool:
     return True
 
 
-def _check_end(lake: Lake, log: StreamKey, kept: Ledger, signed: Head) -> None:
+def _check_end(lake: Lake, log: StreamKey, kept: SignedLog, signed: Head) -> None:
     """Raise Alarm if rows are missing at the end that no act of retention removed.
 
     Counts the rows in the table, since a slow writer's own count may be out of date.
@@ -234,7 +234,7 @@ def _rows_in_table(lake: Lake, log: StreamKey) -> int:
     return newest + 1 if isinstance(newest, int) else 0
 
 
-def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
+def _removed(lake: Lake, kept: SignedLog, rows: range) -> bool:
     """Return True if recorded acts of retention removed all of `rows`."""
     done = of(lake, ACTS)
     signed = done and last_signed(done)
@@ -243,7 +243,9 @@ def _removed(lake: Lake, kept: Ledger, rows: range) -> bool:
     return removals.cover(done.folder, signed, kept.folder, kept.table, rows)
 
 
-def _load_tree(lake: Lake, log: StreamKey, kept: Ledger, signed: Head | None) -> tuple[Head, Edge]:
+def _load_tree(
+    lake: Lake, log: StreamKey, kept: SignedLog, signed: Head | None
+) -> tuple[Head, Edge]:
     """Return the signed head and edge, from the tiles or, if they are damaged, from the rows.
 
     Raises Alarm if neither leads to the signed root.

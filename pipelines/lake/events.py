@@ -50,7 +50,7 @@ def append(
     return commits.write(lake, TABLE, log.app, decide, {})
 
 
-class Part(NamedTuple):
+class Batch(NamedTuple):
     """The events of the raw rows of `log` from `first` up to `until`."""
 
     log: StreamKey
@@ -59,7 +59,7 @@ class Part(NamedTuple):
     events: pl.DataFrame
 
 
-def append_parts(lake: Lake, parts: Sequence[Part]) -> set[StreamKey]:
+def append_batches(lake: Lake, parts: Sequence[Batch]) -> set[StreamKey]:
     """Commit events of different logs at once; those whose turn it was not are left out."""
     landed = set[StreamKey]()
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.lake import events
-from pipelines.lake.events import Part
+from pipelines.lake.events import Batch
 from pipelines.lake.tables import Lake
 
 _MOST = 5000  # rows
@@ -20,7 +20,7 @@ _MOST = 5000  # rows
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Pending:
     lake: Lake
-    part: Part
+    part: Batch
     landed: bool | None = None
     error: BaseException | None = None
 
@@ -29,7 +29,7 @@ _waiting: list[_Pending] = []
 _lock, _writer = threading.Lock(), threading.Lock()
 
 
-def append(lake: Lake, part: Part) -> bool:
+def append(lake: Lake, part: Batch) -> bool:
     """Commit these events, perhaps with others'; False where it was not their turn in their log.
 
     Raises LakeError.
@@ -64,7 +64,7 @@ def _next() -> list[_Pending]:
 def _write(some: Sequence[_Pending]) -> None:
     """What fails together is tried one by one: nobody fails for another."""
     try:
-        landed = events.append_parts(some[0].lake, [each.part for each in some])
+        landed = events.append_batches(some[0].lake, [each.part for each in some])
     except BaseException as error:
         if len(some) == 1 or not isinstance(error, Exception):
             for each in some:

@@ -77,7 +77,7 @@ def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN)
 
 
 def rolled(events: pl.LazyFrame, told: pl.DataFrame) -> pl.DataFrame:
-    """Rows of event.ROLLUPS; `events` says in `file` and `path` where each lies.
+    """Rows of schemas.ROLLUPS; `events` says in `file` and `path` where each lies.
 
     `told` is what `texts` says of each of the files, with its `file` and `date`.
     """
@@ -132,7 +132,7 @@ def _grams(column: pl.Series) -> str | None:
 
 
 def _whole(part: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """With every column of event.ROLLUPS, null where the part says nothing of it."""
+    """With every column of schemas.ROLLUPS, null where the part says nothing of it."""
     said = {"part": pl.lit(part), **{name: pl.col(name) for name in rows.columns}}
     return rows.select(
         said.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROLLUPS.items()

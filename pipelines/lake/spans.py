@@ -24,7 +24,7 @@ _Row = tuple[str, datetime, datetime, datetime, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Coverage:
     """A stream's event time, from the first that was wanted until what was noted last."""
 
     complete: tuple[Span, ...] = ()
@@ -35,7 +35,7 @@ class Known:
     """Will never be filled."""
 
 
-def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: datetime) -> Known:
+def coverage(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: datetime) -> Coverage:
     """What schemas.COVERAGE rows of one stream say; `lag` and `keeps` are the stream's own."""
     rows = claims.select("outcome", "since", "until", "asked_at", "reason").rows()
     asked = union(span for span, _, _ in _of(rows, "complete"))
@@ -47,7 +47,7 @@ def known(claims: pl.DataFrame, *, lag: timedelta, keeps: timedelta, now: dateti
     missing = [gap.span for gap in gone]
     unasked = [gap for gap in minus(_whole(rows), asked) if gap.until - gap.since >= _SECOND]
     kept = minus(unasked, [Span(since=_EVER, until=now - keeps)])
-    return Known(
+    return Coverage(
         complete=minus(final, missing),
         settling=minus(minus(asked, final), missing),
         gaps=tuple(Gap(span=span, reason=_why(rows, span)) for span in kept),

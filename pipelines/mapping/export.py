@@ -1,7 +1,7 @@
-"""Events as files to take away, newest first, however many there are.
+"""Export events to files, newest first, without a limit on their number.
 
-A result is read in spans of time that hold some ten thousand events, each sorted and written
-before the next is read: memory holds a span, never the result.
+A result is read in time ranges of about 50,000 events, each sorted and written before the next one
+is read, so memory use doesn't grow with the result.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipelines.schemas import EVENTS
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
+# OWASP's list of characters that make a spreadsheet evaluate a cell, and some more.
 _FORMULA = r"^\s*[=+\-@\t\r\n|%]"
 
 Frames = Iterator[pl.DataFrame]
@@ -29,22 +30,23 @@ Frames = Iterator[pl.DataFrame]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which events."""
+    """The events to export."""
 
     since: datetime | None = None
     until: datetime | None = None
     integrations: Sequence[str] = ()
     where: Sequence[str] = ()
-    """Each "column:value", or "-column:value" for all but these; "*" stands for any text."""
+    """Each "column:value", or "-column:value" to exclude; "*" matches any text."""
     text: str = ""
-    """A part of any text column; case is ignored."""
+    """Text to find in any text column, ignoring case."""
 
 
 def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
-    """Raises ConfigurationError where `wanted` names no column."""
+    """Return the matching events. Raises ConfigurationError if a term names no column."""
     time, date = pl.col("time"), pl.col("date")
     conditions = [_where(term) for term in wanted.where]
     if wanted.since:
+        # `date` is the partition: with it, files of other days are not opened.
         conditions += [date >= wanted.since.date(), time >= wanted.since]
     if wanted.until:
         conditions += [date <= wanted.until.date(), time < wanted.until]
@@ -59,19 +61,22 @@ def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
 def _where(term: str) -> pl.Expr:
     column, colon, value = term.removeprefix("-").partition(":")
     if not colon or column not in EVENTS or column == "targets":
-        raise ConfigurationError(f"{term!r} is no COLUMN:VALUE of {', '.join(EVENTS)}")
+        columns = ", ".join(name for name in EVENTS if name != "targets")
+        raise ConfigurationError(
+            f"{term!r}: expected COLUMN:VALUE, where COLUMN is one of {columns}"
+        )
     pattern = ".*".join(re.escape(part) for part in value.split("*"))
     found = pl.col(column).cast(pl.String).str.contains(f"(?is)^{pattern}$").fill_null(False)
     return ~found if term.startswith("-") else found
 
 
 def chunks(events: pl.LazyFrame, form: str) -> Iterator[bytes]:
-    """The bytes of a file in one of FORMATS, piece by piece."""
+    """Yield the bytes of a file in one of FORMATS, piece by piece."""
     return FORMATS[form](_frames(events))
 
 
 def _frames(events: pl.LazyFrame) -> Frames:
-    """The events newest first; first a frame without any, for its columns."""
+    """Yield the events newest first, after one empty frame that has the columns."""
     yield events.head(0).collect()
     for since, until in _spans(events):
         found = events.filter(
@@ -82,7 +87,10 @@ def _frames(events: pl.LazyFrame) -> Frames:
 
 
 def _spans(events: pl.LazyFrame) -> Iterator[tuple[datetime, datetime]]:
-    """(first time, last time) of groups of about _SPAN events, newest first; no minute is split."""
+    """Yield (first time, last time) of about _SPAN events each, newest first.
+
+    No minute is split, so that no event belongs to two ranges.
+    """
     minutes = (
         events.group_by(pl.col("time").dt.truncate("1m").alias("minute"))
         .agg(pl.len(), first=pl.col("time").min(), last=pl.col("time").max())
@@ -95,7 +103,7 @@ def _spans(events: pl.LazyFrame) -> Iterator[tuple[datetime, datetime]]:
 
 
 def _ocsf(frames: Frames) -> Iterator[bytes]:
-    """A line an event."""
+    """Yield OCSF events, one JSON object per line."""
     encoder = msgspec.json.Encoder()
     for frame in frames:
         for part in frame.iter_slices(_EVENTS_AT_ONCE):
@@ -108,12 +116,14 @@ def _ndjson(frames: Frames) -> Iterator[bytes]:
 
 
 def _csv(frames: Frames) -> Iterator[bytes]:
-    """UTF-8 with a header; no cell that a spreadsheet would compute."""
+    """Yield UTF-8 with a header, and no cell that a spreadsheet would evaluate."""
     for number, frame in enumerate(frames):
         flat = frame.with_columns(
             _as_json(name) for name, dtype in frame.schema.items() if dtype.is_nested()
         )
-        safe = flat.with_columns(_harmless(name) for name in flat.select(pl.col(pl.String)).columns)
+        safe = flat.with_columns(
+            _without_formulas(name) for name in flat.select(pl.col(pl.String)).columns
+        )
         text = safe.write_csv(include_header=number == 0, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
         yield text.encode()
 
@@ -123,15 +133,15 @@ def _as_json(column: str) -> pl.Expr:
     return wrapped.str.strip_prefix(f'{{"{column}":').str.strip_suffix("}").alias(column)
 
 
-def _harmless(column: str) -> pl.Expr:
-    """An apostrophe before what a spreadsheet would take for a formula."""
+def _without_formulas(column: str) -> pl.Expr:
+    """Return a column with an apostrophe before texts that a spreadsheet takes for a formula."""
     text = pl.col(column)
     quoted = pl.concat_str(pl.lit("'"), text)
     return pl.when(text.str.contains(_FORMULA)).then(quoted).otherwise(text).alias(column)
 
 
 def _parquet(frames: Frames) -> Iterator[bytes]:
-    file = _Drained()
+    file = _DrainableFile()
     schema = next(frames).to_arrow().schema
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for frame in frames:
@@ -140,8 +150,8 @@ def _parquet(frames: Frames) -> Iterator[bytes]:
     yield file.drain()
 
 
-class _Drained(io.RawIOBase):
-    """A file that hands on what was written since it was last asked."""
+class _DrainableFile(io.RawIOBase):
+    """A file whose `drain` returns the bytes written since it was last called."""
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []

@@ -1,7 +1,7 @@
-"""A sentence for events whose vendor gives none: "Ada Lovelace added Bob to group Admins".
+"""Messages for events that have none from the vendor: "Ada Lovelace added Bob to group Admins".
 
-Where the class says enough, the sentence is made of actor and targets; else of the words of the
-vendor's own name of the event.
+If class and activity are specific enough, the message is built from actor and targets, otherwise
+from the words of the vendor's name of the event.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _ANY, _PERSON, _THING, _ITEM = _KINDS = ("any", "person", "thing", "item")
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What was done, in words: `done` object, and `joint` the other one where it is named."""
+class _Phrase:
+    """The words for an activity: `done` or `undone`, then `object`, then `joint` and `other`."""
 
     done: str
     undone: str
@@ -27,40 +27,40 @@ class _Said:
     other: str | None = None
 
 
-_SAID = {
-    (3001, 1): _Said("created", "create"),
-    (3001, 2): _Said("enabled", "enable"),
-    (3001, 3): _Said("changed the password of", "change the password of"),
-    (3001, 4): _Said("reset the password of", "reset the password of"),
-    (3001, 5): _Said("disabled", "disable"),
-    (3001, 6): _Said("deleted", "delete"),
-    (3001, 9): _Said("locked", "lock"),
-    (3001, 10): _Said("added a second factor to", "add a second factor to"),
-    (3001, 11): _Said("removed a second factor from", "remove a second factor from"),
-    (3001, 12): _Said("unlocked", "unlock"),
-    (3002, 1): _Said("signed in", "sign in", None, " to ", _THING),
-    (3002, 2): _Said("signed out", "sign out", None, " ", _PERSON),
-    (3002, 7): _Said("switched to", "switch to"),
-    (3005, 1): _Said("assigned", "assign", _PERSON, " to ", _THING),
-    (3005, 2): _Said("removed", "remove", _PERSON, " from ", _THING),
-    (3006, 3): _Said("added", "add", _PERSON, " to ", _THING),
-    (3006, 4): _Said("removed", "remove", _PERSON, " from ", _THING),
-    (3006, 5): _Said("deleted", "delete", _THING),
-    (3006, 6): _Said("created", "create", _THING),
-    (6002, 1): _Said("installed", "install", _ITEM),
-    (6002, 2): _Said("removed", "remove", _ITEM),
-    (6006, 1): _Said("uploaded", "upload", _ITEM),
-    (6006, 2): _Said("downloaded", "download", _ITEM),
-    (6006, 3): _Said("changed", "change", _ITEM),
-    (6006, 4): _Said("deleted", "delete", _ITEM),
-    (6006, 5): _Said("renamed", "rename", _ITEM),
-    (6006, 6): _Said("copied", "copy", _ITEM),
-    (6006, 7): _Said("moved", "move", _ITEM),
-    (6006, 8): _Said("restored", "restore", _ITEM),
-    (6006, 9): _Said("previewed", "preview", _ITEM),
-    (6006, 12): _Said("shared", "share", _ITEM, " with ", _PERSON),
-    (6006, 13): _Said("stopped sharing", "stop sharing", _ITEM, " with ", _PERSON),
-    (6006, 14): _Said("opened", "open", _ITEM),
+_PHRASES = {
+    (3001, 1): _Phrase("created", "create"),
+    (3001, 2): _Phrase("enabled", "enable"),
+    (3001, 3): _Phrase("changed the password of", "change the password of"),
+    (3001, 4): _Phrase("reset the password of", "reset the password of"),
+    (3001, 5): _Phrase("disabled", "disable"),
+    (3001, 6): _Phrase("deleted", "delete"),
+    (3001, 9): _Phrase("locked", "lock"),
+    (3001, 10): _Phrase("added a second factor to", "add a second factor to"),
+    (3001, 11): _Phrase("removed a second factor from", "remove a second factor from"),
+    (3001, 12): _Phrase("unlocked", "unlock"),
+    (3002, 1): _Phrase("signed in", "sign in", None, " to ", _THING),
+    (3002, 2): _Phrase("signed out", "sign out", None, " ", _PERSON),
+    (3002, 7): _Phrase("switched to", "switch to"),
+    (3005, 1): _Phrase("assigned", "assign", _PERSON, " to ", _THING),
+    (3005, 2): _Phrase("removed", "remove", _PERSON, " from ", _THING),
+    (3006, 3): _Phrase("added", "add", _PERSON, " to ", _THING),
+    (3006, 4): _Phrase("removed", "remove", _PERSON, " from ", _THING),
+    (3006, 5): _Phrase("deleted", "delete", _THING),
+    (3006, 6): _Phrase("created", "create", _THING),
+    (6002, 1): _Phrase("installed", "install", _ITEM),
+    (6002, 2): _Phrase("removed", "remove", _ITEM),
+    (6006, 1): _Phrase("uploaded", "upload", _ITEM),
+    (6006, 2): _Phrase("downloaded", "download", _ITEM),
+    (6006, 3): _Phrase("changed", "change", _ITEM),
+    (6006, 4): _Phrase("deleted", "delete", _ITEM),
+    (6006, 5): _Phrase("renamed", "rename", _ITEM),
+    (6006, 6): _Phrase("copied", "copy", _ITEM),
+    (6006, 7): _Phrase("moved", "move", _ITEM),
+    (6006, 8): _Phrase("restored", "restore", _ITEM),
+    (6006, 9): _Phrase("previewed", "preview", _ITEM),
+    (6006, 12): _Phrase("shared", "share", _ITEM, " with ", _PERSON),
+    (6006, 13): _Phrase("stopped sharing", "stop sharing", _ITEM, " with ", _PERSON),
+    (6006, 14): _Phrase("opened", "open", _ITEM),
 }
 
 _PEOPLE = "(?i)^(users?|systemuser|person|member|admin|invited-user|guest|worker)$"
@@ -85,8 +85,10 @@ _IRREGULAR = {
     "set": "set", "submit": "submitted", "stop": "stopped", "transfer": "transferred",
     "wipe": "wiped", "write": "wrote",
 }  # fmt: skip
-_NOUNS = frozenset({"access", "invite", "log", "print", "report", "request"})  # before another verb
-_PHASES = frozenset({"end", "success"})  # `outcome` says it
+_NOUNS = frozenset(
+    {"access", "invite", "log", "print", "report", "request"}
+)  # if another verb follows
+_PHASES = frozenset({"end", "success"})  # already in `outcome`
 _FAILED = re.compile(" fail(ed|ure)?$")
 _SHORT = {"new": "create", "del": "delete"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -108,34 +110,34 @@ _BARE = {past: verb for verb, past in _PAST.items()} | {"scheduled": "schedule"}
 
 @lru_cache(maxsize=65536)
 def words(action: str) -> str:
-    """`CHANGE_USER_ACCESS`, `ChangeUserAccess` and `change.user.access` -> change user access"""
+    """Return the words of an action; `ChangeUserAccess` and `change.user.access` read alike."""
     spaced = _CAMEL.sub(" ", action[:_LONGEST])
     return _BETWEEN.sub(" ", spaced).strip().lower()
 
 
 @lru_cache(maxsize=65536)
 def verbal(action: str) -> tuple[str, str] | None:
-    """An action as something done and as something to do; `user_added` -> added user, add user."""
-    said = [_SHORT.get(word, word) for word in words(action).split(" ")]
-    if said[1:] and said[-1] in _PHASES:
-        said.pop()
-    if said[1:] and said[-1] == "begin":
-        inner = verbal(" ".join(said[:-1]))
+    """Return an action in past tense and infinitive: `user_added` -> added user, add user."""
+    parts = [_SHORT.get(word, word) for word in words(action).split(" ")]
+    if parts[1:] and parts[-1] in _PHASES:
+        parts.pop()
+    if parts[1:] and parts[-1] == "begin":
+        inner = verbal(" ".join(parts[:-1]))
         return inner and (f"began to {inner[1]}", f"begin to {inner[1]}")
-    noun = said[0] in _NOUNS and not _VERBS.isdisjoint(said[1:2])
-    if said[0] in _VERBS and not noun:
-        return " ".join([_PAST[said[0]], *said[1:]]), " ".join(said)
-    place = next((i for i, word in enumerate(said) if word in _BARE), None)
-    if place is None and said[-1] in _VERBS:
-        place, said[-1] = len(said) - 1, _PAST[said[-1]]
+    noun = parts[0] in _NOUNS and not _VERBS.isdisjoint(parts[1:2])
+    if parts[0] in _VERBS and not noun:
+        return " ".join([_PAST[parts[0]], *parts[1:]]), " ".join(parts)
+    place = next((i for i, word in enumerate(parts) if word in _BARE), None)
+    if place is None and parts[-1] in _VERBS:
+        place, parts[-1] = len(parts) - 1, _PAST[parts[-1]]
     if place is None:
         return None
-    rest = [*said[:place], *said[place + 1 :]]
-    return " ".join([said[place], *rest]), " ".join([_BARE[said[place]], *rest])
+    rest = [*parts[:place], *parts[place + 1 :]]
+    return " ".join([parts[place], *rest]), " ".join([_BARE[parts[place]], *rest])
 
 
 def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
-    """One for each event; `classes` are their (class_uid, activity_id)."""
+    """Return one message per event; `classes` are their (class_uid, activity_id)."""
     by_class = _by_class(classes)
     by_action = _by_action(events)
     return (
@@ -150,10 +152,11 @@ def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Se
 
 
 def _by_class(classes: Sequence[tuple[int, int]]) -> list[pl.Series]:
-    said = [_SAID.get(kind) for kind in classes]
+    phrases = [_PHRASES.get(kind) for kind in classes]
     names = ("done", "undone", "object", "joint", "other")
     return [
-        pl.Series(name, [s and getattr(s, name) for s in said], dtype=pl.String) for name in names
+        pl.Series(name, [p and getattr(p, name) for p in phrases], dtype=pl.String)
+        for name in names
     ]
 
 
@@ -173,7 +176,7 @@ def _actor() -> pl.Expr:
 
 
 def _named(events: pl.DataFrame) -> pl.DataFrame:
-    """For each event the first target of each of _KINDS, and `about`, the names of two."""
+    """Return, for each event, the first target of each of _KINDS and two names as `about`."""
     targets = (
         events.select(pl.col("targets"))
         .with_row_index("row")
@@ -198,7 +201,7 @@ def _named(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _types(types: pl.Series) -> pl.DataFrame:
-    """Types of targets: whether a person or a place, and the word for them where it says more."""
+    """Return, per target type, whether it is a person or a place, and its word unless vague."""
     kind = pl.col("type")
     plain = kind.str.contains(_PEOPLE) | kind.str.contains(_VAGUE)
     word = (
@@ -231,7 +234,7 @@ def _pick(column: str) -> pl.Expr:
 
 
 def _of_class() -> pl.Expr:
-    """Null where the class says too little, or what it is about is not named."""
+    """Build messages by class; null if the class is too general or its target is not named."""
     failed = pl.col("outcome") == "failure"
     unsure = (pl.col("outcome") == "unknown") & (pl.col("done") == "signed in")
     verb = (
@@ -249,6 +252,7 @@ def _of_class() -> pl.Expr:
 
 
 def _of_action() -> pl.Expr:
+    """Build messages from the action: "Ada deleted file: x"; without a verb, "Ada: thing, x"."""
     failed = pl.col("outcome") == "failure"
     verb = pl.when(failed).then("could not " + pl.col("do")).otherwise("did")
     colon = (": " + pl.col("about")).fill_null("")

@@ -1,4 +1,7 @@
-"""Raw records -> identities and events. Pure: the same bytes give the same rows, for ever."""
+"""Read ids and times from raw records, and map them to events.
+
+Pure functions: the same bytes always return the same rows.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Normalised:
     events: pl.DataFrame
     """Columns of schemas.EVENTS, in the order of `seq`."""
     faults: Counter[str]
-    """Column -> values that could not be derived and are null."""
+    """Column -> number of values that could not be derived and are null."""
 
 
 def read(
@@ -62,9 +65,10 @@ def read(
     via: str,
     fallback: datetime | None = None,
 ) -> pl.DataFrame:
-    """Raw rows of records: schemas.RAW without `seq`, and `fault`, why one cannot take its place.
+    """Return raw rows for records: schemas.RAW without `seq`, plus `bytes` and `fault`.
 
-    `bytes` holds each record as it came; `raw` is null where that is no UTF-8.
+    `bytes` is the record as received; `raw` is null where it is not UTF-8. `fault` is the reason to
+    reject the record, or null. `fallback` is the time of records without one.
     """
     reader = _identity_reader(stream)
     rows = [found[0] for found in reader.rows(records)]
@@ -86,16 +90,16 @@ def read(
         pl.lit(now, dtype=Timestamp).alias("ingested_at"),
         pl.lit(via).alias("via"),
     ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
-    return read_ if read_["fault"].null_count() == read_.height else _explained(read_)
+    return read_ if read_["fault"].null_count() == read_.height else _with_parse_errors(read_)
 
 
-def _explained(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of a record that cannot be read at all this is said, rather than that it has no id."""
-    said = [
+def _with_parse_errors(rows: pl.DataFrame) -> pl.DataFrame:
+    """Replace the fault "no id" by the parse error where the record is not valid JSON."""
+    faults = [
         _unreadable(record) or fault if fault == _NO_ID else fault
         for record, fault in zip(rows["bytes"], rows["fault"], strict=True)
     ]
-    return rows.with_columns(pl.Series("fault", said, pl.String))
+    return rows.with_columns(pl.Series("fault", faults, pl.String))
 
 
 def _unreadable(record: bytes) -> str | None:
@@ -107,7 +111,8 @@ def _unreadable(record: bytes) -> str | None:
 
 
 def _decoded(records: pl.Series) -> pl.Series:
-    """As text; null where it is none. A cast raises for all of them, strict or not."""
+    """Return records as text, null where one is not UTF-8."""
+    # A cast fails as a whole if one record is not UTF-8, even with strict=False.
     try:
         return records.cast(pl.String)
     except pl.exceptions.ComputeError:
@@ -122,12 +127,12 @@ def _utf_8(record: bytes) -> str | None:
 
 
 def version_of(stream: Stream) -> pl.Expr | None:
-    """What all versions of a record have in common, where the vendor re-publishes it changed."""
+    """Return the id without its version, for streams whose vendor re-publishes changed records."""
     return pl.col("event_id").str.replace("@[^@]*$", "") if stream.latest_of else None
 
 
 def _fault(now: datetime) -> pl.Expr:
-    """The first reason why a row cannot be in the lake, or null."""
+    """Return the first reason to reject a row, or null."""
     time = pl.col("time")
     return (
         pl.when(pl.col("raw").is_null())
@@ -142,9 +147,10 @@ def _fault(now: datetime) -> pl.Expr:
 
 
 def _times(values: Sequence[Any]) -> pl.Series:
-    """Times in UTC, microseconds, of RFC 3339 texts and datetimes; digits beyond are cut off."""
+    """Parse RFC 3339 texts and datetimes to UTC; digits beyond microseconds are cut off."""
     texts = pl.Series([v if isinstance(v, str) else None for v in values], dtype=pl.String)
     times = texts.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    # Polars parses RFC 3339 only; the few other spellings take the slow way.
     if times.null_count():
         slow = [None if t else _time(v) for t, v in zip(times.is_not_null(), values, strict=True)]
         times = times.fill_null(
@@ -154,7 +160,7 @@ def _times(values: Sequence[Any]) -> pl.Series:
 
 
 def _time(value: Any) -> datetime | None:
-    """One time that is written in a way of its own; naive, in UTC."""
+    """Parse one time that Polars could not; return it naive, in UTC."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -169,17 +175,20 @@ def _time(value: Any) -> datetime | None:
 
 
 def digest(record: bytes) -> str:
-    """SHA-256 of a record's bytes, lower-case hex."""
+    """Return the SHA-256 of a record's bytes, in lower-case hex."""
     return hashlib.sha256(record).hexdigest()
 
 
 def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataFrame) -> Normalised:
-    """Event rows of raw rows (event_id, time, ingested_at, seq, raw), several for some."""
+    """Map raw rows (event_id, time, ingested_at, seq, raw) to event rows.
+
+    A record may give several events. `name` is the integration's name in auditlake.toml.
+    """
     reader = _event_reader(stream)
     before = Counter(reader.faults)
-    found = _Found(reader, stream.target_rank)
+    found = _Collected(reader, stream.target_rank)
     records = raw["raw"].cast(pl.Binary)
-    with _undisturbed():
+    with _gc_paused():
         for start in range(0, raw.height, _CHUNK):
             found.add(records[start : start + _CHUNK])
     parent, place = found.origin()
@@ -192,8 +201,8 @@ def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataF
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without the cyclic garbage collector: values of JSON hold no cycles, and it costs a tenth."""
+def _gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: it takes 10 % of the time, and JSON has no cycles."""
     on = gc.isenabled()
     gc.disable()
     try:
@@ -203,8 +212,8 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-class _Found:
-    """The values gathered column by column: so many rows would keep the garbage collector busy."""
+class _Collected:
+    """Values collected by column: many small lists would slow down the garbage collector."""
 
     def __init__(self, reader: Reader, rank: Mapping[Any, int]) -> None:
         self._reader = reader
@@ -224,7 +233,7 @@ class _Found:
                 self._columns[name] += values
 
     def origin(self) -> tuple[pl.Series, pl.Series]:
-        """For each event the number of its record, and its own in that record."""
+        """Return, for each event, the index of its record and its own index in that record."""
         found = (
             pl.DataFrame({"events": pl.Series(self._events, dtype=pl.Int64)})
             .with_row_index("record")
@@ -234,7 +243,7 @@ class _Found:
         return found["record"], found["place"]
 
     def frame(self) -> pl.DataFrame:
-        """The columns that come from the record itself, clean and typed."""
+        """Return the columns read from the record itself, cleaned and typed."""
         height = sum(self._events)
         nothing: list[None] = [None] * height
         texts = pl.DataFrame([_texts(name, self._columns.get(name, nothing)) for name in _TEXTS])
@@ -250,7 +259,7 @@ class _Found:
 
 
 class _Targets:
-    """Lists of targets, kept flat, and of each the one a person would name first."""
+    """Lists of targets, stored flat, and the index of each list's most important target."""
 
     def __init__(self, rank: Mapping[Any, int]) -> None:
         self._rank = rank
@@ -263,14 +272,14 @@ class _Targets:
         before = len(self._row)
         for row, value in enumerate(values, len(self._first)):
             found = _known_targets(value)
-            self._first.append(before + len(flat) + self._foremost(found) if found else None)
+            self._first.append(before + len(flat) + self._most_important(found) if found else None)
             flat += found
             self._row += [row] * len(found)
         for key in _TARGET_KEYS:
             self._flat[key] += [target.get(key) for target in flat]
 
     def frame(self, height: int) -> pl.DataFrame:
-        """`targets`, target_id, target_name, target_type; a row for each of `height` events."""
+        """Return `targets`, target_id, target_name and target_type, one row per event."""
         row = pl.Series("row", self._row, pl.UInt32)
         flat = pl.DataFrame([row, *(_texts(key, values) for key, values in self._flat.items())])
         lists = flat.group_by("row", maintain_order=True).agg(
@@ -285,7 +294,7 @@ class _Targets:
             .drop("row")
         )
 
-    def _foremost(self, found: Sequence[Mapping[str, Any]]) -> int:
+    def _most_important(self, found: Sequence[Mapping[str, Any]]) -> int:
         if len(found) == 1:
             return 0
         ranks = [self._by_rank(target) for target in found]
@@ -303,6 +312,7 @@ _CLEAN: dict[str, Callable[[str | None], str | None]] = {
 
 
 def _texts(name: str, values: Sequence[Any]) -> pl.Series:
+    # Nearly all values are text already; only mixed columns take the slow way.
     try:
         series = pl.Series(name, values, pl.String, strict=True)
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
@@ -315,11 +325,12 @@ def _replaced(texts: pl.Series, clean: Callable[[str | None], str | None]) -> pl
     known = texts.drop_nulls().unique()
     if known.is_empty():
         return texts
+    # Cleaning each distinct value once: a column holds few distinct ones.
     return texts.replace_strict(known, pl.Series([clean(text) for text in known], dtype=pl.String))
 
 
 def text(value: Any) -> str | None:
-    """A value as one would write it: text as it is, else as JSON."""
+    """Return text unchanged, any other value as JSON."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
@@ -341,7 +352,7 @@ def _complete(
     stream: Stream,
     place: pl.Series,
 ) -> pl.DataFrame:
-    """The columns that follow from others, in the schema's order."""
+    """Add the columns derived from others; return all in the schema's order."""
     classify = ocsf.classifier(integration.kind)
     classes = [classify(stream.name, action) for action in frame["action"]]
     uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
@@ -364,13 +375,13 @@ def _complete(
 
 
 def _messages(frame: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
-    """The vendor's sentences, and ours where it gives none."""
+    """Return the vendor's messages, with generated ones where it gives none."""
     given = frame["message"]
-    silent = given.is_null().arg_true()
-    if silent.is_empty():
+    missing = given.is_null().arg_true()
+    if missing.is_empty():
         return given
-    ours = messages.sentences(frame[silent], [classes[row] for row in silent])
-    return given.scatter(silent, ours)
+    generated = messages.sentences(frame[missing], [classes[row] for row in missing])
+    return given.scatter(missing, generated)
 
 
 @cache

@@ -1,8 +1,8 @@
-"""The part of OCSF 1.8 that audit logs need, and which vendor event belongs to which class.
+"""The part of OCSF 1.8 that audit logs need, and the classification of vendor events.
 
-The mapping is data: integrations/<kind>.csv, a row a pattern (stream, action, class_uid,
-activity_id). A row without wildcards wins, then the first pattern that matches. What is not listed
-is API Activity, the catch-all.
+The classification is data: integrations/<kind>.csv has one row per pattern (stream, action,
+class_uid, activity_id). A row without wildcards wins, then the first matching pattern. Events that
+match none are API Activity, the catch-all.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ Classify = Callable[[str, str | None], tuple[int, int]]
 
 @cache
 def classifier(kind: str) -> Classify:
-    """(stream, action) -> (class_uid, activity_id), by integrations/<kind>.csv."""
+    """Return a function (stream, action) -> (class_uid, activity_id), from the kind's CSV."""
+    # Most rules have no wildcard: a dictionary finds them without trying patterns one by one.
     exact: dict[tuple[str, str], tuple[int, int]] = {}
     patterns: list[tuple[str, str, tuple[int, int]]] = []
     for stream, action, answer in rules(kind):
@@ -146,7 +147,7 @@ def classifier(kind: str) -> Classify:
 
 
 def rules(kind: str) -> list[tuple[str, str, tuple[int, int]]]:
-    """The table of a kind: stream pattern, action pattern, (class_uid, activity_id)."""
+    """Return the rules of a kind: stream pattern, action pattern, (class_uid, activity_id)."""
     path = resources.files("pipelines.integrations") / f"{kind}.csv"
     if not path.is_file():
         return []

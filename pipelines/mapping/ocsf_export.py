@@ -1,9 +1,9 @@
-"""Rows of `events` as OCSF 1.8.0 events, and back without loss.
+"""Convert rows of `events` to OCSF 1.8.0 events, and back without loss.
 
-An event is written for readers that know OCSF and nothing of us: who acted, on whom, from where are
-objects of its class. What the class has no place for, or its rules forbid, is in `unmapped` under
-the name of our column. What the class demands and the record does not say is "Unknown", and
-`unmapped.filled` lists where. https://schema.ocsf.io/1.8.0/
+Consumers need to know only OCSF: actor, targets and source are objects of the event's class. Values
+that the class has no attribute for, or that break its rules, are in `unmapped` under the name of
+our column. Attributes that the class requires and the record lacks are "Unknown", and listed in
+`unmapped.filled`. https://schema.ocsf.io/1.8.0/
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipelines.schemas import EVENTS
 Event = dict[str, Any]
 Row = Mapping[str, Any]
 Make = Callable[[Row, Sequence[Row]], Any]
-"""(row, its targets that have an id or a name) -> an object of the event."""
+"""Takes a row and its targets that have an id or a name; returns an object of the event."""
 
 _UNKNOWN = "Unknown"
 _CATEGORIES = {2: "Findings", 3: "Identity & Access Management", 6: "Application Activity"}
@@ -40,7 +40,7 @@ _SEVERITY = {word: (n, name) for n, (name, words) in _SEVERITIES.items() for wor
 _USER_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (4, "Service")}
 _PERSONS = {number: ours for ours, (number, _) in _USER_TYPES.items()}
 
-# The schema's own rules; an address that breaks them stays in `unmapped`.
+# The schema's own pattern; an address that doesn't match stays in `unmapped`.
 _EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
 
 _METADATA = {
@@ -56,13 +56,13 @@ _WITHOUT_SOURCE = {2004, 6002, 6008}
 
 
 def to_ocsf(events: pl.DataFrame) -> Iterator[Event]:
-    """Each row as an event of its class."""
+    """Return each row as an event of its class."""
     exact = events.with_columns(pl.col("time", "ingested_at").dt.epoch("us"))
     return map(_event, exact.iter_rows(named=True))
 
 
 def from_ocsf(events: Iterable[Event]) -> pl.DataFrame:
-    """The rows that `to_ocsf` made these events of."""
+    """Return the rows that `to_ocsf` made these events from."""
     frame = pl.DataFrame(
         [_row(event) for event in events],
         schema={**EVENTS, "time": pl.Int64(), "ingested_at": pl.Int64()},
@@ -103,7 +103,7 @@ def _event(row: Row) -> Event:
 
 
 def _aside(row: Row) -> Event:
-    """What no class has a place for."""
+    """Return the values that no class has an attribute for."""
     targets = [{k: v for k, v in t.items() if v is not None} for t in row["targets"] or ()]
     found = {
         "time_us": row["time"] % 1000 or None,
@@ -125,13 +125,13 @@ def _target(row: Row) -> dict[str, str]:
 
 
 def _metadata(row: Row) -> Event:
-    said = {name: row[ours] for name, ours in _METADATA.items() if row[ours] is not None}
+    known = {name: row[ours] for name, ours in _METADATA.items() if row[ours] is not None}
     return {
         "version": ocsf.VERSION,
         "profiles": ["host"],
         "product": {"name": row["kind"]},
         "logged_time": row["ingested_at"] // 1000,
-        **said,
+        **known,
     }
 
 
@@ -163,7 +163,7 @@ def _user_type(ours: str | None) -> Event:
 
 
 def _source(row: Row, aside: Event) -> Event | None:
-    """The endpoint of the source; a place without an address is none."""
+    """Return the source endpoint; a location without an address is not one."""
     place = {name: row[name] for name in ("city", "country") if row[name] is not None}
     ip = row["source_ip"]
     if row["class_uid"] in _WITHOUT_SOURCE or not _is_address(ip):
@@ -181,7 +181,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def _by_class(row: Row, aside: Event) -> Event:
-    """The objects that differ from class to class."""
+    """Return the objects that are specific to the class."""
     targets = [t for t in row["targets"] or () if _named(t)]
     class_uid, agent = row["class_uid"], row["user_agent"]
     found = {name: make(row, targets) for name, make in _OBJECTS[class_uid].items()}
@@ -198,7 +198,7 @@ def _named(target: Row) -> bool:
 
 
 def _first(targets: Sequence[Row], *words: str) -> Row | None:
-    """The first target of a type that holds one of `words`."""
+    """Return the first target whose type contains one of `words`."""
     return next((t for t in targets if any(w in (t["type"] or "").lower() for w in words)), None)
 
 
@@ -218,17 +218,17 @@ def _any(_: Row, targets: Sequence[Row]) -> Event | None:
 
 
 def _of_type(*words: str) -> Make:
-    """The first target of such a type."""
+    """Make an object of the first target of such a type."""
     return lambda _, targets: _entity(_first(targets, *words))
 
 
-def _rather(*words: str) -> Make:
-    """The first target of such a type, or else the first."""
+def _preferably(*words: str) -> Make:
+    """Make an object of the first target of such a type, or else of the first target."""
     return lambda row, targets: _entity(_first(targets, *words)) or _any(row, targets)
 
 
 def _service(row: Row, targets: Sequence[Row]) -> Event:
-    """What was signed in to: the application, or the vendor itself."""
+    """Return the service that was signed in to: the application, or the vendor itself."""
     return _untyped(_first(targets, "app", "service", "resource")) or {"name": row["kind"]}
 
 
@@ -241,7 +241,7 @@ def _untyped(target: Row | None) -> Event | None:
 
 
 def _file(_: Row, targets: Sequence[Row]) -> Event | None:
-    """A file has to have a name and a type; 99 says that `type` holds the vendor's word."""
+    """Return the file; OCSF requires name and type. 99 means that `type` is the vendor's word."""
     if not targets:
         return None
     target = targets[0]
@@ -250,7 +250,7 @@ def _file(_: Row, targets: Sequence[Row]) -> Event | None:
 
 
 def _privileges(row: Row, targets: Sequence[Row]) -> list[str]:
-    """What was granted or taken: the other things named, else what the vendor calls it."""
+    """Return the privileges granted or revoked: the other targets, else the vendor's action."""
     user = _first(targets, *_PEOPLE)
     names = [t["name"] or t["id"] for t in targets if t is not user]
     return [name for name in names if name] or [row["action"] or _UNKNOWN]
@@ -267,19 +267,19 @@ def _api(row: Row, _: Sequence[Row]) -> Event:
 _PEOPLE = ("user", "account", "person", "member")
 _OBJECTS: dict[int, dict[str, Make]] = {
     2004: {"finding_info": _finding, "resources": _all},
-    3001: {"user": _rather(*_PEOPLE)},
+    3001: {"user": _preferably(*_PEOPLE)},
     3002: {"service": _service},
-    3003: {"user": _rather(*_PEOPLE), "privileges": _privileges},
+    3003: {"user": _preferably(*_PEOPLE), "privileges": _privileges},
     3004: {"entity": _any},
-    3005: {"user": _rather(*_PEOPLE), "privileges": _privileges},
-    3006: {"group": _rather("group"), "user": _of_type(*_PEOPLE)},
+    3005: {"user": _preferably(*_PEOPLE), "privileges": _privileges},
+    3006: {"group": _preferably("group"), "user": _of_type(*_PEOPLE)},
     6001: {"web_resources": _all},
     6002: {"app": _product},
     6003: {"api": _api, "resources": _all},
     6006: {"file": _file},
     6008: {},
 }
-_DEMANDS: dict[int, tuple[str, ...]] = {
+_REQUIRED: dict[int, tuple[str, ...]] = {
     3001: ("user",),
     3002: ("user",),
     3003: ("user",),
@@ -294,9 +294,9 @@ _DEMANDS: dict[int, tuple[str, ...]] = {
 
 
 def _complete(event: Event, aside: Event) -> None:
-    """Fill what the class demands: by the actor where a user is asked for, else as "Unknown"."""
+    """Fill attributes that the class requires: a user with the actor, the rest with "Unknown"."""
     nobody = {"name": _UNKNOWN}
-    for name in _DEMANDS.get(event["class_uid"], ()):
+    for name in _REQUIRED.get(event["class_uid"], ()):
         if event.get(name) is not None:
             continue
         known = (event["actor"] or {}).get("user") if name == "user" else None

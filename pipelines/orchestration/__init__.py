@@ -1,1 +1,1 @@
-"""The lake in Dagster's terms: assets, checks, jobs, sensors."""
+"""The lake as Dagster assets, checks, jobs and sensors."""

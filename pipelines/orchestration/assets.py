@@ -1,4 +1,4 @@
-"""An asset a stream, `events` after them, and what the receiver reports."""
+"""Assets: one per stream, `events` downstream of them, and those that the receiver reports."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -35,7 +35,7 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
     log = StreamKey(source.name, stream.name)
     spec = dg.AssetSpec(
         key_of(log),
-        description=f"{source.integration.title}: {stream.name}, as the vendor wrote it.",
+        description=f"{source.integration.title}: {stream.name}, unchanged from the vendor.",
         group_name=word(source.name),
         kinds={"deltalake"},
         tags={"auditlake/kind": source.kind},
@@ -67,7 +67,7 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         deps=[
             key_of(StreamKey(source.name, s.name)) for source in sources for s in source.streams()
         ],
-        description="All events of all integrations in one schema; derived from raw.",
+        description="Events of all integrations in one schema, derived from raw.",
         group_name="events",
         kinds={"deltalake"},
         metadata=shape(lake, "events", schemas.EVENTS),
@@ -89,7 +89,10 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
 
 
 def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
-    """How many raw records of each have their events; the fences know without reading a row."""
+    """Return how many raw records of each integration have their events.
+
+    The transaction ids in the commit logs have these counts, so no row is read.
+    """
     return {
         f"records of {source.name}": sum(
             events.derived(lake, StreamKey(source.name, stream.name)) for stream in source.streams()
@@ -99,9 +102,9 @@ def _records_by_integration(lake: Lake, sources: Sequence[Source]) -> Figures:
 
 
 def client_of(source: Source, connect: Connect) -> dg.ResourceDefinition:
-    """One signed-in client for all streams of a run."""
+    """Return a resource: one signed-in client for all streams of a run."""
 
-    @dg.resource(description=f"{source.integration.title}, signed in")
+    @dg.resource(description=f"Signed-in client of {source.integration.title}")
     def signed_in(_: dg.InitResourceContext) -> Iterator[ServiceClient]:
         with connect(source) as client:
             yield client
@@ -123,7 +126,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     spec = dg.AssetSpec(
         RECONCILIATION,
         deps=[key_of(StreamKey(source.name, stream.name)) for source, stream in streams],
-        description="What was pushed and what was polled: shares, delays, pushes never confirmed.",
+        description="Pushed compared with polled events: shares, delays, pushes never confirmed.",
         group_name="events",
         kinds={"deltalake"},
         metadata=shape(lake, "reconciliation", schemas.RECONCILED),
@@ -131,7 +134,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     check = dg.AssetCheckSpec(
         CONFIRMED_CHECK,
         asset=RECONCILIATION,
-        description="Polling has shown all that was pushed; else it was forged, or is gone.",
+        description="Every pushed event was also polled; otherwise it is forged or deleted.",
     )
 
     @dg.multi_asset(name="reconciliation", specs=[spec], check_specs=[check])
@@ -154,7 +157,7 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
 
 
 def _shares(sums: pl.DataFrame) -> Figures:
-    """Of each integration: how much of what was polled had been pushed, and what came first."""
+    """Return, per integration, the share of polled events also pushed, and the pushed events."""
     by_name = sums.group_by("integration").agg(pl.col("polled", "pushed", "both").sum())
     return {
         f"share pushed of {name}": round(both / polled, 4) if polled else 0.0
@@ -173,17 +176,17 @@ def _never_polled(missing: pl.DataFrame) -> str:
         .iter_rows()
     )
     return (
-        f"pushed and never polled: {where}; see whether polling goes on, then compare with the "
-        "vendor's console: who else knows the webhook_secret?"
+        f"pushed but never polled: {where}; check that polling works, then compare with the "
+        "vendor's console: somebody else may know the webhook_secret"
     )
 
 
 def subscribed(sources: Sequence[Source]) -> list[dg.AssetSpec]:
-    """What the receiver reports of subscriptions: each time they are made or renewed."""
+    """Return assets for webhook subscriptions, which the receiver reports at each renewal."""
     return [
         dg.AssetSpec(
             dg.AssetKey(["push", source.name]),
-            description=f"How {source.integration.title} is told to push: when that ends.",
+            description=f"Webhook subscriptions of {source.integration.title} and their expiry.",
             group_name=word(source.name),
         )
         for source in sources

@@ -1,4 +1,4 @@
-"""What is asked of the tables after each round, and of all their rows every night."""
+"""Asset checks: quick ones after each round, over all rows every night."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipelines.clock import utc_now
 from pipelines.extraction import renormalise
 from pipelines.integrity import anchors, reports, signer
 from pipelines.integrity.verifier import verify
-from pipelines.integrity.verifier.verify import Crew
+from pipelines.integrity.verifier.job import TableReport, WorkerPool
 from pipelines.lake import raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.naming import (
@@ -31,12 +31,12 @@ from pipelines.settings import IntegritySettings
 
 SAMPLE_CHECK = "follows_from_raw"
 SIGNED_CHECK = "as_signed"
-_SAMPLED = 200  # records of a stream that are derived again and compared
+_SAMPLED = 200  # records per stream that are derived again and compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A raw table to be judged, with the statistics of its files."""
+    """A raw table to check, with the statistics of its files."""
 
     lake: Lake
     log: StreamKey
@@ -44,14 +44,14 @@ class Table:
     handle: DeltaTable
     files: pl.DataFrame
     rows: int
-    """What the fence says."""
+    """The row count recorded by the last commit."""
     now: datetime
     whole: bool = False
-    """Whether to read all of it rather than its statistics and its newest days."""
+    """Whether to read all rows rather than only statistics and the newest days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Outcome:
     passed: bool
     description: str
     figures: Figures
@@ -73,11 +73,14 @@ def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: boo
     )
 
 
-def fresh(table: Table) -> Verdict:
-    """Has something arrived within twice the longest silence this stream is known for?"""
+def fresh(table: Table) -> Outcome:
+    """Check that the silence is at most twice the longest gap between recent records.
+
+    An hour plus the stream's lag is always allowed.
+    """
     arrived = greatest(table.files, "max.ingested_at")
     if arrived is None:
-        return Verdict(passed=True, description="nothing has come yet", figures={})
+        return Outcome(passed=True, description="no records yet", figures={})
     times = (
         pl.scan_delta(table.handle)
         .filter(pl.col("seq") >= table.rows - 20_000)
@@ -87,7 +90,7 @@ def fresh(table: Table) -> Verdict:
     )
     allowed = max(timedelta(hours=1), 2 * (times or timedelta(0))) + table.stream.lag
     silence = table.now - arrived
-    return Verdict(
+    return Outcome(
         passed=silence <= allowed,
         description=f"last arrival {short(silence)} ago; expected within {short(allowed)}",
         figures={
@@ -98,34 +101,37 @@ def fresh(table: Table) -> Verdict:
     )
 
 
-def _unique(table: Table) -> Verdict:
-    """The same id has the same time, so duplicates can only be in the same day."""
+def _unique(table: Table) -> Outcome:
+    """Check that no event_id occurs twice.
+
+    The same id always has the same time, so duplicates can only be in the same day.
+    """
     dates = table.files["partition.date"].unique().sort(descending=True)
-    looked_at = dates if table.whole else dates.head(2)
+    checked = dates if table.whole else dates.head(2)
     counted = (
         pl.scan_delta(table.handle)
-        .filter(pl.col("date").is_in(looked_at.to_list()))
+        .filter(pl.col("date").is_in(checked.to_list()))
         .group_by("date")
         .agg(rows=pl.len(), ids=pl.col("event_id").n_unique())
         .sum()
         .collect()
     )
     rows, ids = counted["rows"].item(), counted["ids"].item()
-    return Verdict(
+    return Outcome(
         passed=rows == ids,
-        description=f"{rows - ids:,} of {rows:,} rows in {looked_at.len()} days are duplicates",
-        figures={"rows looked at": rows, "duplicates": rows - ids, "days": looked_at.len()},
+        description=f"{rows - ids:,} of {rows:,} rows in {checked.len()} days are duplicates",
+        figures={"rows checked": rows, "duplicates": rows - ids, "days": checked.len()},
     )
 
 
-def _dense(table: Table) -> Verdict:
-    """seq goes from 0 to rows - 1: by count, least and greatest; in whole by every value.
+def _dense(table: Table) -> Outcome:
+    """Check that seq runs from 0 to rows - 1, except for rows that recorded acts removed.
 
-    What recorded acts of retention removed may be missing.
+    Compares count, minimum and maximum; with `whole`, also counts the distinct values.
     """
-    held = int(table.files["num_records"].sum())
-    ends = (table.files["min.seq"].min(), table.files["max.seq"].max()) if held else (None, None)
-    distinct = held
+    stored = int(table.files["num_records"].sum())
+    ends = (table.files["min.seq"].min(), table.files["max.seq"].max()) if stored else (None, None)
+    distinct = stored
     if table.whole:
         seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
@@ -133,16 +139,16 @@ def _dense(table: Table) -> Verdict:
     dense = found == _without(table.rows, []) or found == _without(
         table.rows, signer.removed(table.lake, table.log.app)
     )
-    return Verdict(
-        passed=held == distinct and dense,
-        description=f"{held:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
-        f"the fence says {table.rows:,}",
-        figures={"rows": held, "rows by the fence": table.rows},
+    return Outcome(
+        passed=stored == distinct and dense,
+        description=f"{stored:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
+        f"{table.rows:,} committed",
+        figures={"rows": stored, "rows committed": table.rows},
     )
 
 
 def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | None, int | None]:
-    """(count, least, greatest) of the values of seq below `rows` that are in none of the spans."""
+    """Return (count, minimum, maximum) of the seqs below `rows` that are in none of the spans."""
     left, at = list[tuple[int, int]](), 0
     for first, until in [*gone, (rows, rows)]:
         if first > at:
@@ -152,34 +158,34 @@ def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | Non
     return (count, left[0][0], left[-1][1] - 1) if left else (0, None, None)
 
 
-def _none_rejected(table: Table) -> Verdict:
+def _none_rejected(table: Table) -> Outcome:
     waiting = raw.still_rejected(table.lake, table.log)
     reasons = waiting.group_by("reason").len().sort("len", descending=True)
     count = int(reasons["len"].sum())
-    said = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
-    return Verdict(passed=count == 0, description=said or "none", figures={"rejected": count})
+    summary = ", ".join(f"{number:,} x {reason}" for reason, number in reasons.head(3).iter_rows())
+    return Outcome(passed=count == 0, description=summary or "none", figures={"rejected": count})
 
 
-_CHECKS: dict[str, tuple[Callable[[Table], Verdict], dg.AssetCheckSeverity, str]] = {
+_CHECKS: dict[str, tuple[Callable[[Table], Outcome], dg.AssetCheckSeverity, str]] = {
     "freshness": (
         fresh,
         dg.AssetCheckSeverity.WARN,
-        "Something arrived within twice the longest silence the stream is known for.",
+        "The stream has been silent for at most twice its longest recent gap.",
     ),
     "unique_event_id": (
         _unique,
         dg.AssetCheckSeverity.ERROR,
-        "No event_id twice: in the newest two days; in all days in the job whole_tables.",
+        "No event_id occurs twice: in the newest two days; the job full_table_checks covers all.",
     ),
     "dense_seq": (
         _dense,
         dg.AssetCheckSeverity.ERROR,
-        "seq has no gap: by statistics; by every value in the job whole_tables.",
+        "seq has no gap, by statistics; the job full_table_checks reads every value.",
     ),
     "nothing_rejected": (
         _none_rejected,
         dg.AssetCheckSeverity.WARN,
-        "All that came could be read as a record; the rest is in the table `rejected`.",
+        "Every record received could be read; those that could not are in the table `rejected`.",
     ),
 }
 
@@ -212,14 +218,14 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
     return checked
 
 
-_NOTHING = Verdict(passed=True, description="there is no table yet", figures={})
+_NOTHING = Outcome(passed=True, description="no table yet", figures={})
 
 
 def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=EVENTS,
         name=SAMPLE_CHECK,
-        description="Sampled rows are what raw gives when they are derived again.",
+        description="Sampled events equal those derived again from raw.",
     )
     def follows_from_raw() -> dg.AssetCheckResult:
         seed = utc_now().toordinal()
@@ -244,20 +250,20 @@ def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDef
 
 def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:
     if wrong:
-        return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything"
-    return f"of an older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
+        return f"differ from raw: {', '.join(wrong)}; run renormalise_events with everything: true"
+    return f"older mapping: {', '.join(stale)}; run renormalise_events" if stale else "sound"
 
 
 def verification(
     lake: Lake, chosen: IntegritySettings, sources: Sequence[Source]
 ) -> dg.AssetChecksDefinition:
-    """Reads what came since the last time; all of it in the job whole_tables."""
+    """Return a check of the rows since its last run; in the job full_table_checks, of all rows."""
     kinds = {source.name: source.kind for source in sources}
     specs = [
         dg.AssetCheckSpec(
             SIGNED_CHECK,
             asset=key_of(StreamKey(source.name, stream.name)),
-            description="Every row is as it was signed, none is missing, none was slipped in.",
+            description="No row was changed, removed or inserted since it was signed.",
         )
         for source in sources
         for stream in source.streams()
@@ -272,14 +278,14 @@ def verification(
         for check in sorted(context.selected_asset_check_keys):
             table = "/".join(check.asset_key.path)
             known = [table] if table in begun else []
-            found = list(reports.verdicts(where, known, kinds, Crew(1), full=full))
+            found = list(reports.verdicts(where, known, kinds, WorkerPool(1), full=full))
             reports.keep(lake, found)
             yield _as_signed(check, found)
 
     return verification
 
 
-def _as_signed(check: dg.AssetCheckKey, found: Sequence[verify.Verdict]) -> dg.AssetCheckResult:
+def _as_signed(check: dg.AssetCheckKey, found: Sequence[TableReport]) -> dg.AssetCheckResult:
     if not found:
         return dg.AssetCheckResult(
             asset_key=check.asset_key,

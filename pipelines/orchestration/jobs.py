@@ -1,4 +1,4 @@
-"""What runs: a round an integration, backfill, renormalising, and housekeeping by the clock."""
+"""Jobs and schedules: rounds per integration, backfill, renormalising and hourly housekeeping."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,19 +28,19 @@ def round_of(source: Source, *, signed: bool) -> Any:
     return dg.define_asset_job(
         word(source.name),
         selection=dg.AssetSelection.assets(*keys, EVENTS) - later,
-        description=f"A round of {source.name}: its streams one after the other, then events.",
+        description=f"Polls the streams of {source.name} one after the other, then updates events.",
         tags={INTEGRATION: source.name},
         executor_def=dg.in_process_executor,
     )
 
 
-def whole_tables() -> dg.ScheduleDefinition:
-    # This one is made together with its table, every hour.
+def full_table_checks() -> dg.ScheduleDefinition:
+    # push_reconciliation runs this check every hour, together with the table it belongs to.
     confirmed = dg.AssetSelection.checks(dg.AssetCheckKey(RECONCILIATION, CONFIRMED_CHECK))
     job = dg.define_asset_job(
-        "whole_tables",
+        "full_table_checks",
         selection=dg.AssetSelection.all_asset_checks() - confirmed,
-        description="All checks, over every row.",
+        description="Runs all checks over every row.",
         tags={WHOLE: "true"},
         executor_def=dg.in_process_executor,
     )
@@ -59,19 +59,21 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
                 f"{tidied.removed:,} removed"
             )
 
-    @dg.job(description="Keeps the lake fast and small; changes no row.")
-    def maintenance_of_the_lake() -> None:
+    @dg.job(
+        description="Compacts files, trims Delta logs and deletes orphans; never changes a row."
+    )
+    def lake_maintenance() -> None:
         maintain()
 
     return dg.ScheduleDefinition(
-        job=maintenance_of_the_lake,
+        job=lake_maintenance,
         cron_schedule="23 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
 
 
 class BackfillConfig(dg.Config):
-    """A span of one integration to be read again; times in ISO 8601, UTC where none is said."""
+    """A time range of one integration to fetch again; ISO 8601, UTC unless an offset is given."""
 
     integration: str
     since: str
@@ -82,11 +84,11 @@ class BackfillConfig(dg.Config):
 
 def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.JobDefinition:
     @dg.op
-    def backfill(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
+    def fetch_range(context: dg.OpExecutionContext, config: BackfillConfig) -> None:
         source = next((s for s in sources if s.name == config.integration), None)
         if source is None:
             known = ", ".join(s.name for s in sources)
-            raise dg.Failure(f"{config.integration!r} is not configured: {known}")
+            raise dg.Failure(f"{config.integration!r} is not configured; configured are: {known}")
         since, until = (
             time if time.tzinfo else time.replace(tzinfo=UTC)
             for time in map(datetime.fromisoformat, (config.since, config.until))
@@ -107,15 +109,15 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                 if report.error:
                     raise dg.Failure(report.error, allow_retries=False)
 
-    @dg.job(description="Reads a span of history again, beside live polling.")
-    def backfill_of_a_span() -> None:
-        backfill()
+    @dg.job(description="Re-fetches a time range alongside live polling.")
+    def backfill() -> None:
+        fetch_range()
 
-    return backfill_of_a_span
+    return backfill
 
 
 class RenormaliseConfig(dg.Config):
-    """What to derive again: what another mapping made, or everything."""
+    """Which events to derive again: those of other mapping versions, or all."""
 
     integrations: list[str] = []  # noqa: RUF012 Dagster copies it
     everything: bool = False
@@ -130,9 +132,9 @@ def renormalise_job(lake: Lake, sources: Sequence[Source]) -> dg.JobDefinition:
             for history in renormalise.histories(lake, source):
                 for done in renormalise.renormalise(history, everything=config.everything):
                     where = f"{source.name} {history.stream.name}"
-                    context.log.info(f"{where}: {done.part.day}, {done.left:,} rows to do")
+                    context.log.info(f"{where}: {done.part.day}, {done.left:,} rows left")
 
-    @dg.job(description="Derives events again from raw, after a new mapping; asks no vendor.")
+    @dg.job(description="Derives events from raw again after a mapping changed; sends no request.")
     def renormalise_events() -> None:
         renormalised()
 
@@ -141,9 +143,9 @@ def renormalise_job(lake: Lake, sources: Sequence[Source]) -> dg.JobDefinition:
 
 def reconciled_hourly() -> dg.ScheduleDefinition:
     job = dg.define_asset_job(
-        "reconciliation_of_pushes",
+        "push_reconciliation",
         selection=dg.AssetSelection.assets(RECONCILIATION),
-        description="Compares what was pushed with what was polled.",
+        description="Compares pushed with polled events.",
         executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(
@@ -156,7 +158,7 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
     job = dg.define_asset_job(
         "verification",
         selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, SIGNED_CHECK) for k in keys)),
-        description="Compares every new row with what was signed; tells anchors what waits.",
+        description="Compares new rows with the signed log; sends pending checkpoints to anchors.",
         executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(
@@ -165,7 +167,7 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
 
 
 def forget_old_runs() -> dg.ScheduleDefinition:
-    """Dagster itself keeps every run for ever, a file each."""
+    """Delete old successful runs, which Dagster itself keeps for ever, in one file each."""
 
     @dg.op
     def forget(context: dg.OpExecutionContext) -> None:
@@ -177,7 +179,7 @@ def forget_old_runs() -> dg.ScheduleDefinition:
         for run in context.instance.get_runs(finished, limit=_FORGOTTEN_AT_ONCE):
             context.instance.delete_run(run.run_id)
 
-    @dg.job(description=f"Forgets successful runs older than {_KEPT.days} days.")
+    @dg.job(description=f"Deletes successful and canceled runs older than {_KEPT.days} days.")
     def forget_old_runs() -> None:
         forget()
 

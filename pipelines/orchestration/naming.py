@@ -1,4 +1,4 @@
-"""What the lake holds, in Dagster's names and with the figures it shows."""
+"""Names of assets, jobs and resources in Dagster, and the figures shown with them."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ def key_of(log: StreamKey) -> dg.AssetKey:
 
 
 def word(name: str) -> str:
-    """A name as Dagster wants the names of jobs, groups and sensors."""
+    """Return `name` in the form Dagster requires of jobs, groups and sensors: without hyphens."""
     return name.replace("-", "__")
 
 
@@ -87,7 +87,7 @@ def table_figures(lake: Lake, name: str) -> Figures:
 
 
 def short(time: timedelta) -> str:
-    """To the minute."""
+    """Return a duration in hours and minutes."""
     return f"{int(time.total_seconds() // 3600)} h {int(time.total_seconds() // 60) % 60} min"
 
 
@@ -96,7 +96,7 @@ def stamp(time: datetime) -> dg.TimestampMetadataValue:
 
 
 def files_of(handle: DeltaTable) -> pl.DataFrame:
-    """The files of a table with their statistics, a row each."""
+    """Return the files of a table with their statistics, one row per file."""
     return pl.DataFrame(handle.get_add_actions(flatten=True))
 
 

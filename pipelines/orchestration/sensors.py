@@ -1,7 +1,7 @@
-"""A sensor an integration, which looks for news and writes nothing.
+"""One sensor per integration, which polls for new records and writes nothing to the lake.
 
-A run costs seconds of process start, so the sensor looks first: it reads the pages that follow the
-stored position, and asks for a run only where a run would change something.
+Starting a run costs seconds, so the sensor peeks first: it fetches the pages after the stored
+position, and requests a run only if a run would change something.
 """
 
 import json
@@ -40,50 +40,54 @@ _UNFINISHED = [
 ]
 _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
-_TROUBLED = timedelta(minutes=15)
+_FAILING_CEILING = timedelta(minutes=15)
 _PAGES = 20
-_LOOK = RetryPolicy(attempts=2, longest_wait=5)
-_LOOK_TIMEOUT = 10.0
-_LOOK_BUDGET = 30.0  # Dagster gives a sensor 60 seconds
+_RETRIES = RetryPolicy(attempts=2, longest_wait=5)
+_TIMEOUT = 10.0
+_BUDGET = 30.0  # Dagster gives a sensor 60 seconds
 
-Standing = Literal["new", "made", "failed"]
-"""Of an asset in this Dagster instance: never run, made by its last run, not made by it."""
+LastRun = Literal["none", "succeeded", "failed"]
+"""How the last run of an asset in this Dagster instance ended; "none" if it never ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What a glance at a stream showed."""
+class Peek:
+    """The result of peeking at a stream."""
 
-    news: bool = False
+    new_records: bool = False
     rows: int = -1
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """What a sensor remembers of a stream; politeness only, nothing is lost with it."""
+class PollState:
+    """The state of polling a stream, kept in the sensor's cursor.
+
+    Losing it is harmless: the next polls only come earlier.
+    """
 
     due: float = 0.0
-    """When to look next, in seconds since 1970."""
+    """When to poll next, in seconds since 1970."""
     wait: float = 0.0
-    """Seconds between the last look and the next."""
+    """Seconds between the last poll and the next."""
     rows: int = -1
-    """Rows when there was news last."""
+    """Rows stored when new records were last found."""
     fresh: bool = True
+    """Whether the freshness check passed when it was last evaluated."""
     why: str = ""
-    """Why so many seconds."""
+    """The reason for this interval."""
 
 
-def look(this: Round) -> Look:
-    """Would a round land something? Reads what follows the stored position, writes nothing."""
+def peek(this: Round) -> Peek:
+    """Return whether a round would store anything, by fetching the pages it would fetch first."""
     try:
         place = raw.position(this.lake, this.log)
-        return Look(news=_news(this, place), rows=place.rows)
+        return Peek(new_records=_has_new_records(this, place), rows=place.rows)
     except AuditlakeError as error:
-        return Look(error=str(error))
+        return Peek(error=str(error))
 
 
-def _news(this: Round, place: raw.Position) -> bool:
+def _has_new_records(this: Round, place: raw.Position) -> bool:
     if place.cursor is None or events.derived(this.lake, this.log) < place.rows:
         return True
     pages = this.stream.pages(this.client, place.cursor, this.clock())
@@ -91,25 +95,25 @@ def _news(this: Round, place: raw.Position) -> bool:
         page = next(pages, None)
         if page is None:
             return False
-        if page.milestone or _unknown(this, page):
+        if page.milestone or _has_unstored(this, page):
             return True
-    return True  # more than a glance can take in
+    return True  # more pages than a peek reads
 
 
-def _unknown(this: Round, page: Page) -> bool:
-    """Does the page hold a record that is neither in raw nor among the rejected?"""
+def _has_unstored(this: Round, page: Page) -> bool:
+    """Return True if the page has a record that is neither in raw nor in `rejected`."""
     if not page.records:
         return False
     rows = normalise.read(this.stream, page.records, this.clock(), this.via, page.fallback_time)
     fault = pl.col("fault")
     good, bad = rows.filter(fault.is_null()), rows.filter(fault.is_not_null())
     days = pl.col("date").is_in(good["date"].unique().to_list())
-    return _missing(this.lake, this.log.table, good, "event_id", days) or _missing(
+    return _any_missing(this.lake, this.log.table, good, "event_id", days) or _any_missing(
         this.lake, "rejected", bad, "raw_sha256", pl.lit(value=True)
     )
 
 
-def _missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Expr) -> bool:
+def _any_missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Expr) -> bool:
     if rows.is_empty():
         return False
     found = tables.scan(lake, table)
@@ -119,118 +123,129 @@ def _missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Exp
     return not rows.join(known, on=key, how="anti").is_empty()
 
 
-def worth_a_run(look: Look, standing: Standing) -> bool:
-    """Would a run change something: the lake, or what Dagster says about the asset?"""
-    match standing:
-        case "new":
+def worth_a_run(peek: Peek, last_run: LastRun) -> bool:
+    """Return True if a run would change the lake, or the state that Dagster shows of the asset."""
+    match last_run:
+        case "none":
             return True
         case "failed":
-            return look.error is None
-    return look.news or look.error is not None
+            return peek.error is None
+    return peek.new_records or peek.error is not None
 
 
-def watched(watch: Watch, look: Look, standing: Standing, now: float, floor: float) -> Watch:
-    """When to look next: after `floor` while news lands, else ever later, up to a ceiling."""
-    landing = look.news and look.rows != watch.rows
-    ceiling = _TROUBLED if standing == "failed" else _CEILING
+def next_poll(
+    state: PollState, peek: Peek, last_run: LastRun, now: float, floor: float
+) -> PollState:
+    """Return the state with the time of the next poll.
+
+    That is `floor` seconds later while new records are being stored; otherwise the wait doubles
+    up to a ceiling.
+    """
+    # New records while no row was added since the last ones: runs do not store them, so back off.
+    landing = peek.new_records and peek.rows != state.rows
+    ceiling = _FAILING_CEILING if last_run == "failed" else _CEILING
     longest = max(floor, ceiling.total_seconds())
-    wait = floor if landing else min(longest, max(floor, 2 * watch.wait))
-    rows = look.rows if look.news else watch.rows
-    return replace(watch, due=now + wait, wait=wait, rows=rows, why=_why(look, landing, longest))
+    wait = floor if landing else min(longest, max(floor, 2 * state.wait))
+    rows = peek.rows if peek.new_records else state.rows
+    return replace(
+        state, due=now + wait, wait=wait, rows=rows, why=_why(peek, landing, floor, longest)
+    )
 
 
-def _why(look: Look, landing: bool, longest: float) -> str:
+def _why(peek: Peek, landing: bool, floor: float, longest: float) -> str:
     if landing:
-        return "news came: as soon as poll_every allows"
-    if look.error:
-        return f"it fails: ever later, up to {longest:.0f} s"
-    return f"nothing new: ever later, up to {longest:.0f} s"
+        return f"new records: polling every {floor:.0f} s (poll_every)"
+    if peek.error:
+        return f"failing: backing off, at most {longest:.0f} s between polls"
+    return f"no new records: backing off, at most {longest:.0f} s between polls"
 
 
 def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
-    """Looks for news of each stream that is due, and asks for one run of those worth it."""
+    """Return a sensor that polls each due stream and requests one run of those that need it."""
 
     @cache
     def client() -> ServiceClient:
-        opened = connect(source, patience=_LOOK)
-        opened.timeout = _LOOK_TIMEOUT
+        opened = connect(source, patience=_RETRIES)
+        opened.timeout = _TIMEOUT
         return opened
 
     @dg.sensor(
-        name=f"news_of_{word(source.name)}",
+        name=f"poll_{word(source.name)}",
         job_name=word(source.name),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Looks whether {source.name} has something the lake does not.",
+        description=f"Polls {source.name} for records that the lake does not have yet.",
     )
-    def news(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         if run := _unfinished_run(context.instance, source.name):
-            return dg.SensorResult(skip_reason=f"run {run} is not finished", cursor=context.cursor)
-        watches = _remembered(context.cursor)
-        sightings = list(_sightings(context.instance, lake, source, client, watches))
-        requests = _requests(context.instance, source, sightings)
-        _tell(lake, sightings)
+            return dg.SensorResult(
+                skip_reason=f"run {run} is still in progress", cursor=context.cursor
+            )
+        states = _states(context.cursor)
+        observations = list(_observe(context.instance, lake, source, client, states))
+        requests = _requests(context.instance, source, observations)
+        _save_plans(lake, observations)
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _quiet(sightings, watches),
-            cursor=_cursor(watches, sightings),
-            asset_events=[seen.freshness for seen in sightings if seen.freshness],
+            skip_reason=None if requests else _skip_reason(observations, states),
+            cursor=_cursor(states, observations),
+            asset_events=[seen.freshness for seen in observations if seen.freshness],
         )
 
-    return news
+    return poll
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """A look at a stream, and what follows from it."""
+class Observation:
+    """A peek at a stream and the resulting poll state."""
 
     log: StreamKey
-    look: Look
-    standing: Standing
-    watch: Watch
+    peek: Peek
+    last_run: LastRun
+    state: PollState
     freshness: dg.AssetCheckEvaluation | None = None
 
 
-def _sightings(
+def _observe(
     instance: dg.DagsterInstance,
     lake: Lake,
     source: Source,
     client: Callable[[], ServiceClient],
-    watches: Mapping[str, Watch],
-) -> Iterator[Sighting]:
-    """Of each stream that is due, as far as a tick's time allows."""
-    until = time.monotonic() + _LOOK_BUDGET
+    states: Mapping[str, PollState],
+) -> Iterator[Observation]:
+    """Yield an observation of each due stream, as far as the time of one tick allows."""
+    until = time.monotonic() + _BUDGET
     floor = (source.settings.poll_every or _FLOOR).total_seconds()
     for stream in source.streams():
-        watch = watches.get(stream.name, Watch())
+        state = states.get(stream.name, PollState())
         now = utc_now()
-        if watch.due > now.timestamp() or time.monotonic() > until:
+        if state.due > now.timestamp() or time.monotonic() > until:
             continue
         this = Round(lake=lake, source=source, stream=stream, client=client())
-        seen, standing = look(this), _standing(instance, key_of(this.log))
-        verdict = None if seen.news or standing != "made" else _freshness(this, now)
-        yield Sighting(
+        seen, last_run = peek(this), _last_run(instance, key_of(this.log))
+        verdict = None if seen.new_records or last_run != "succeeded" else _freshness(this, now)
+        yield Observation(
             log=this.log,
-            look=seen,
-            standing=standing,
-            watch=replace(
-                watched(watch, seen, standing, now.timestamp(), floor),
-                fresh=verdict.passed if verdict else watch.fresh,
+            peek=seen,
+            last_run=last_run,
+            state=replace(
+                next_poll(state, seen, last_run, now.timestamp(), floor),
+                fresh=verdict.passed if verdict else state.fresh,
             ),
-            freshness=verdict if verdict and verdict.passed != watch.fresh else None,
+            freshness=verdict if verdict and verdict.passed != state.fresh else None,
         )
 
 
-def _tell(lake: Lake, sightings: Sequence[Sighting]) -> None:
-    """For `auditlake status` and the dashboard."""
-    for seen in sightings:
-        following = datetime.fromtimestamp(seen.watch.due, UTC)
-        plan = NextPoll(next=following, interval=seen.watch.wait, why=seen.watch.why)
+def _save_plans(lake: Lake, observations: Sequence[Observation]) -> None:
+    """Save the next poll of each stream for `auditlake status` and the dashboard."""
+    for seen in observations:
+        following = datetime.fromtimestamp(seen.state.due, UTC)
+        plan = NextPoll(next=following, interval=seen.state.wait, why=seen.state.why)
         schedule.save(lake, seen.log, plan)
 
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
-    """Silence makes no run, so the sensor says when it lasts too long."""
+    """Evaluate freshness: a silent stream gets no runs, so no run would report the silence."""
     table = opened(this.lake, this.log, this.stream, now, whole=False)
     if table is None:
         return None
@@ -246,15 +261,16 @@ def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
 
 
 def _requests(
-    instance: dg.DagsterInstance, source: Source, sightings: Sequence[Sighting]
+    instance: dg.DagsterInstance, source: Source, observations: Sequence[Observation]
 ) -> list[dg.RunRequest]:
-    """One run of what is worth it; `events` again where the last run failed before it.
+    """Return at most one request, for the streams that need a run.
 
-    The key names the run before, so no two runs can follow the same one.
+    If the last run failed before `events`, that is requested again. The key contains the id of the
+    last run, so that two ticks cannot both start a run after it.
     """
     runs = instance.get_runs(dg.RunsFilter(tags={INTEGRATION: source.name}), limit=1)
     last = runs[0] if runs else None
-    keys = [key_of(seen.log) for seen in sightings if worth_a_run(seen.look, seen.standing)]
+    keys = [key_of(seen.log) for seen in observations if worth_a_run(seen.peek, seen.last_run)]
     if not (keys or (last and _owes_events(instance, last))):
         return []
     return [
@@ -267,31 +283,33 @@ def _requests(
 
 
 def _owes_events(instance: dg.DagsterInstance, last: dg.DagsterRun) -> bool:
-    """Did a stream of this run fail, and `events` with it?"""
+    """Return True if the last run failed before it could update `events`."""
     record = _record(instance, EVENTS)
     return (
         record is not None
         and record.asset_entry.last_run_id == last.run_id
         and last.asset_selection != {EVENTS}
-        and _standing(instance, EVENTS) == "failed"
+        and _last_run(instance, EVENTS) == "failed"
     )
 
 
-def _standing(instance: dg.DagsterInstance, key: dg.AssetKey) -> Standing:
+def _last_run(instance: dg.DagsterInstance, key: dg.AssetKey) -> LastRun:
     record = _record(instance, key)
     if record is None or record.asset_entry.last_run_id is None:
-        return "new"
+        return "none"
     made, last = record.asset_entry.last_materialization, record.asset_entry.last_run_id
     if not last and (planned := instance.get_latest_planned_materialization_info(key)):
-        return _made_by(instance, key, planned.run_id)  # the receiver has reported since
-    return "made" if made and made.run_id == last else "failed"
+        return _succeeded(
+            instance, key, planned.run_id
+        )  # reported by the receiver since, without a run
+    return "succeeded" if made and made.run_id == last else "failed"
 
 
-def _made_by(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> Standing:
+def _succeeded(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> LastRun:
     made = instance.get_records_for_run(
         run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
     ).records
-    return "made" if any(record.asset_key == key for record in made) else "failed"
+    return "succeeded" if any(record.asset_key == key for record in made) else "failed"
 
 
 def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:
@@ -299,17 +317,17 @@ def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:
 
 
 def _unfinished_run(instance: dg.DagsterInstance, name: str) -> str | None:
-    """The id of a run of this integration that is queued or in progress."""
+    """Return the id of a queued or running run of this integration; fail abandoned ones."""
     unfinished = dg.RunsFilter(tags={INTEGRATION: name}, statuses=_UNFINISHED)
     for run in instance.get_runs(unfinished):
         if not _abandoned(run):
             return run.run_id
-        instance.report_run_failed(run, "The process that ran this was killed.")
+        instance.report_run_failed(run, "The process of this run was killed.")
     return None
 
 
 def _abandoned(run: dg.DagsterRun) -> bool:
-    """Is the server that started the run's process gone, as after a kill or a power cut?"""
+    """Return True if the server that started the run is gone, as after a kill or a power cut."""
     path = json.loads(run.tags.get(".dagster/grpc_info", "{}")).get("socket")
     if path is None:
         return False
@@ -317,28 +335,28 @@ def _abandoned(run: dg.DagsterRun) -> bool:
         return probe.connect_ex(path) != 0
 
 
-def _quiet(sightings: Sequence[Sighting], watches: Mapping[str, Watch]) -> str:
-    if sightings:
-        return "; ".join(_seen(sighting) for sighting in sightings)
-    waiting = min(watches.items(), key=lambda item: item[1].due, default=None)
+def _skip_reason(observations: Sequence[Observation], states: Mapping[str, PollState]) -> str:
+    if observations:
+        return "; ".join(_summary(observation) for observation in observations)
+    waiting = min(states.items(), key=lambda item: item[1].due, default=None)
     if waiting is None:
         return "no stream is due"
-    (stream, watch), now = waiting, utc_now().timestamp()
-    return f"no stream is due; next is {stream} in {max(0.0, watch.due - now):.0f} s ({watch.why})"
+    (stream, state), now = waiting, utc_now().timestamp()
+    return f"no stream is due; next is {stream} in {max(0.0, state.due - now):.0f} s ({state.why})"
 
 
-def _seen(sighting: Sighting) -> str:
-    watch = sighting.watch
-    said = sighting.look.error or "nothing new"
-    return f"{sighting.log.stream}: {said}; again in {watch.wait:.0f} s ({watch.why})"
+def _summary(observation: Observation) -> str:
+    state = observation.state
+    found = observation.peek.error or "no new records"
+    return f"{observation.log.stream}: {found}; next poll in {state.wait:.0f} s ({state.why})"
 
 
-def _remembered(cursor: str | None) -> dict[str, Watch]:
+def _states(cursor: str | None) -> dict[str, PollState]:
     try:
-        return msgspec.json.decode(cursor or "{}", type=dict[str, Watch])
+        return msgspec.json.decode(cursor or "{}", type=dict[str, PollState])
     except msgspec.DecodeError:
         return {}
 
 
-def _cursor(watches: Mapping[str, Watch], sightings: Sequence[Sighting]) -> str:
-    return msgspec.json.encode({**watches, **{s.log.stream: s.watch for s in sightings}}).decode()
+def _cursor(states: Mapping[str, PollState], observations: Sequence[Observation]) -> str:
+    return msgspec.json.encode({**states, **{s.log.stream: s.state for s in observations}}).decode()

@@ -88,23 +88,23 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
+class RequestPolicy:
     """Rate limits and throttling of a service; shared by all requests of one credential."""
 
     rate: tuple[int, float] | None = None
     """(count, seconds): at most `count` requests in any `seconds`."""
-    pause: Callable[[httpx.Response], float] = lambda _: 0.0
+    delay_after: Callable[[httpx.Response], float] = lambda _: 0.0
     """Seconds to wait after a successful response before the next request."""
-    throttled: Callable[[httpx.Response], bool] = lambda response: response.status_code == 429
+    is_throttled: Callable[[httpx.Response], bool] = lambda response: response.status_code == 429
     """Whether the response means "try later"; the request is retried after `retry_after`."""
     retry_after: Callable[[httpx.Response], float | None] = lambda _: None
     """Seconds to wait after a throttled response that has no Retry-After header."""
-    first_pause: float = 0.0
+    first_delay: float = 0.0
     """Initial backoff after a throttled response that gives no time; doubles with each retry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guide:
+class Docs:
     """The facts an operator needs to connect the service: one row of the README's table."""
 
     credentials: str
@@ -124,10 +124,10 @@ class Integration:
     streams: Callable[[Any], Sequence[Stream]]
     """settings -> the streams available with them, before `settings.streams`; None -> all."""
     auth: Callable[[Any], httpx.Auth]
-    manners: Manners = field(default_factory=Manners)
+    request_policy: RequestPolicy = field(default_factory=RequestPolicy)
     advice: Callable[[httpx.Response], str | None] = lambda _: None
     """Refused response -> how to fix it, naming the permission, privilege or plan."""
-    guide: Guide
+    docs: Docs
     push: Push | None = None
     """None: the vendor has no webhooks for these streams."""
     mapping_version: int = 1

@@ -25,11 +25,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSES = {b"[": b"]", b"{": b"}"}
 
 
-class Malformed(ValueError):
+class MalformedJson(ValueError):
     """The bytes are not a complete JSON document: truncated, or not JSON at all."""
 
 
-def elements(body: bytes) -> list[bytes]:
+def split_array(body: bytes) -> list[bytes]:
     """Return the elements of a JSON array, each byte for byte. Raises Malformed."""
     try:
         return [bytes(raw) for raw in _elements.decode(body)]
@@ -37,7 +37,7 @@ def elements(body: bytes) -> list[bytes]:
         return [value for _, value in _cut(body, b"[")]
 
 
-def members(body: bytes) -> dict[str, bytes]:
+def split_object(body: bytes) -> dict[str, bytes]:
     """Return the members of a JSON object, each value byte for byte. Raises Malformed."""
     try:
         return {name: bytes(raw) for name, raw in _members.decode(body).items()}
@@ -45,12 +45,12 @@ def members(body: bytes) -> dict[str, bytes]:
         return {_name(name): value for name, value in _cut(body, b"{")}
 
 
-def lines(body: bytes) -> list[bytes]:
+def split_lines(body: bytes) -> list[bytes]:
     """Return the lines of an NDJSON text, without line ends and empty lines."""
     return [line for line in (line.rstrip(b"\r") for line in body.split(b"\n")) if line.strip()]
 
 
-def whole(body: bytes) -> bool:
+def is_complete(body: bytes) -> bool:
     """Return whether this is a complete JSON document; single members may still be malformed."""
     try:
         _whole.decode(body)
@@ -107,7 +107,7 @@ def _balanced(body: bytes) -> bool:
             return False
         for _ in _cut(body, start):
             pass
-    except Malformed:
+    except MalformedJson:
         return False
     return True
 
@@ -115,7 +115,7 @@ def _balanced(body: bytes) -> bool:
 def _cut(body: bytes, opening: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (name, value) for each member of the outermost object, or (b"", value) for an array."""
     if not body.lstrip().startswith(opening):
-        raise Malformed("not the expected JSON")
+        raise MalformedJson("not the expected JSON")
     open_brackets: list[bytes] = []
     start, name = 0, b""
     # Brackets inside strings do not count: the pattern consumes a string as one token.
@@ -126,12 +126,12 @@ def _cut(body: bytes, opening: bytes) -> Iterator[tuple[bytes, bytes]]:
                 start = token.end() if len(open_brackets) == 1 else start
             case b"]" | b"}":
                 if not open_brackets or open_brackets.pop() != token[0]:
-                    raise Malformed("brackets do not match")
+                    raise MalformedJson("brackets do not match")
                 if not open_brackets:
                     if last := body[start : token.start()].strip():
                         yield name, last
                     if body[token.end() :].strip():
-                        raise Malformed("something follows the document")
+                        raise MalformedJson("something follows the document")
                     return
             case b"," if len(open_brackets) == 1:
                 yield name, body[start : token.start()].strip()
@@ -139,5 +139,5 @@ def _cut(body: bytes, opening: bytes) -> Iterator[tuple[bytes, bytes]]:
             case b":" if len(open_brackets) == 1 and opening == b"{" and not name:
                 name, start = body[start : token.start()].strip(), token.end()
             case b'"':  # a quote that opens no complete string
-                raise Malformed("truncated inside a string")
-    raise Malformed("truncated")
+                raise MalformedJson("truncated inside a string")
+    raise MalformedJson("truncated")

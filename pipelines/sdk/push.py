@@ -27,7 +27,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
+class Records:
     """Records contained in the delivery, byte for byte as sent."""
 
     stream: str
@@ -35,7 +35,7 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class Reference:
     """A reference to content that `Push.fetch` fetches now."""
 
     stream: str
@@ -43,15 +43,15 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Hint:
     """A hint that a stream has new events: it triggers an immediate poll."""
 
     stream: str
-    told: Sequence[bytes] = ()
+    records: Sequence[bytes] = ()
     """Records whose identity shows whether polling has stored the events already."""
 
 
-Held = Pushed | Named | Look
+Content = Records | Reference | Hint
 """One item of a delivery."""
 
 
@@ -80,18 +80,18 @@ class Subscription:
     note: str = ""
 
 
-Known = Sequence[Subscription]
+Subscriptions = Sequence[Subscription]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
+class SubscriptionApi:
     """Manages subscriptions through the vendor's API; each call receives those known so far."""
 
-    register: Callable[[Any, httpx.Client, Endpoint, Known, datetime], Known]
+    register: Callable[[Any, httpx.Client, Endpoint, Subscriptions, datetime], Subscriptions]
     """(settings, client, endpoint, known, now) -> the current ones; creates or renews them."""
-    look: Callable[[Any, httpx.Client, Endpoint, Known], Known]
+    current: Callable[[Any, httpx.Client, Endpoint, Subscriptions], Subscriptions]
     """(settings, client, endpoint, known) -> the current ones with their state."""
-    remove: Callable[[Any, httpx.Client, Endpoint, Known], None]
+    remove: Callable[[Any, httpx.Client, Endpoint, Subscriptions], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +100,7 @@ class Push:
 
     authentic: Callable[[Headers, str], bool]
     """(headers, secret) -> is it genuine? Runs in constant time, before the body is read."""
-    read: Callable[[Any, Delivery], Sequence[Held]]
+    read: Callable[[Any, Delivery], Sequence[Content]]
     """(settings, delivery) -> its items; none for a handshake. Raises Malformed."""
     keeps: tuple[str, ...] = ()
     """Headers that `read` needs."""
@@ -112,9 +112,9 @@ class Push:
     """The JSON response to the GET by which a vendor verifies the address; carries no secret."""
     fetch: Callable[[Any, httpx.Client, bytes], Page] | None = None
     """(settings, client, item) -> the page that a Named refers to."""
-    enrolment: Enrolment | None = None
+    subscription_api: SubscriptionApi | None = None
     """None: webhooks are set up in the vendor's console only, following `steps`."""
     steps: Sequence[str] = ()
     """Instructions for the console; {address} and {secret} are filled in."""
     auth: Callable[[Any], httpx.Auth] | None = None
-    """Authentication for the enrolment, where it needs permissions beyond reading."""
+    """Authentication for the subscription_api, where it needs permissions beyond reading."""

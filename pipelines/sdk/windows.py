@@ -31,7 +31,7 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
+class RereadPlan:
     """The plan of a stream: its windows, and the ages at which they are re-read."""
 
     window: timedelta
@@ -56,7 +56,7 @@ class Ladder:
         return sum(_DAY / self.step(age) for age in ages)
 
 
-class Rung(NamedTuple):
+class Reread(NamedTuple):
     """Everything before `reached` has been read when it was at least this old."""
 
     age: timedelta
@@ -69,24 +69,24 @@ class Progress:
 
     live: datetime
     """Read up to here."""
-    again: tuple[Rung, ...]
+    again: tuple[Reread, ...]
     history: Span | None = None
     """The range still to be read, from its end to its beginning."""
-    rest: Ask | None = None
+    rest: Query | None = None
     """The rest of a query that was interrupted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Query:
     """A span to query, and the progress once it has landed."""
 
     span: Span
     then: Progress
 
 
-def ladder(
+def reread_plan(
     *, window: timedelta, settle: timedelta, lag: timedelta, keeps: timedelta | None = None
-) -> Ladder:
+) -> RereadPlan:
     """Return a plan whose ages grow by a factor of four, from `settle` to `lag`."""
     ages: list[timedelta] = []
     age = settle * 4
@@ -95,10 +95,10 @@ def ladder(
         age *= 4
     ages = [*ages, lag] if lag > settle else []
     always = tuple(ages[-1:])
-    return Ladder(window=window, settle=settle, ages=tuple(ages), keeps=keeps, always=always)
+    return RereadPlan(window=window, settle=settle, ages=tuple(ages), keeps=keeps, always=always)
 
 
-def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
+def tune(steps: RereadPlan, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
     """Return the ages for re-reads: just beyond each measured lag, and the vendor's own lag last.
 
     `late` holds quantiles of the measured lag. If the queries would exceed the daily budget, the
@@ -117,18 +117,18 @@ def climb(steps: Ladder, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
     return tuple(sorted(ages))
 
 
-def start(steps: Ladder, since: datetime, now: datetime) -> Progress:
+def start(steps: RereadPlan, since: datetime, now: datetime) -> Progress:
     """Return the first progress: the latest window is live, everything before it is history."""
     now, since = now.replace(microsecond=0), since.replace(microsecond=0)
     recent = max(since, now - steps.window)
     return Progress(
         live=recent,
-        again=tuple(Rung(age, max(since, now - age)) for age in steps.ages),
+        again=tuple(Reread(age, max(since, now - age)) for age in steps.ages),
         history=Span(since=since, until=recent) if since < recent else None,
     )
 
 
-def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
+def next_query(steps: RereadPlan, progress: Progress, now: datetime) -> Query | None:
     """Return the next query: an interrupted one, then live, then re-reads, then history.
 
     None if everything is done.
@@ -141,14 +141,14 @@ def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
     if progress.live < now:
         until = min(progress.live + steps.window, now)
         span = Span(since=max(progress.live - steps.settle, oldest), until=until)
-        return Ask(span=span, then=replace(progress, live=until))
+        return Query(span=span, then=replace(progress, live=until))
     for number, (age, reached) in enumerate(progress.again):
         if now - age - reached >= steps.step(age):
             until = min(reached + steps.window, now - age)
             again = list(progress.again)
-            again[number] = Rung(age, until)
+            again[number] = Reread(age, until)
             then = replace(progress, again=tuple(again))
-            return Ask(span=Span(since=reached, until=until), then=then)
+            return Query(span=Span(since=reached, until=until), then=then)
     if progress.history is None:
         return None
     since = max(progress.history.since, progress.history.until - steps.window)
@@ -156,7 +156,7 @@ def next_ask(steps: Ladder, progress: Progress, now: datetime) -> Ask | None:
         Span(since=progress.history.since, until=since) if since > progress.history.since else None
     )
     span = Span(since=since, until=progress.history.until)
-    return Ask(span=span, then=replace(progress, history=left))
+    return Query(span=span, then=replace(progress, history=left))
 
 
 def _still_kept(progress: Progress, oldest: datetime) -> Progress:
@@ -169,7 +169,7 @@ def _still_kept(progress: Progress, oldest: datetime) -> Progress:
         rest = replace(rest, span=span)
     return Progress(
         live=max(progress.live, oldest),
-        again=tuple(Rung(age, max(reached, oldest)) for age, reached in progress.again),
+        again=tuple(Reread(age, max(reached, oldest)) for age, reached in progress.again),
         history=history,
         rest=rest,
     )
@@ -181,24 +181,24 @@ def _kept(span: Span | None, oldest: datetime) -> Span | None:
     return Span(since=max(span.since, oldest), until=span.until)
 
 
-def begin(steps: Ladder) -> Callable[[datetime, datetime], Cursor]:
+def begin(steps: RereadPlan) -> Callable[[datetime, datetime], Cursor]:
     """Return the `begin` of a stream that is read in windows."""
     return lambda since, now: _dump(start(steps, since, now))
 
 
-def between(steps: Ladder) -> Callable[[Span, datetime], Cursor]:
+def between(steps: RereadPlan) -> Callable[[Span, datetime], Cursor]:
     """Return the `between` of a stream that is read in windows: one span, as history only."""
 
     def cursor(span: Span, now: datetime) -> Cursor:
         # Ahead of the clock, so that nothing is live and nothing is due for a re-read.
         ahead = now.replace(microsecond=0) + timedelta(days=1)
-        again = tuple(Rung(age, ahead) for age in steps.ages)
+        again = tuple(Reread(age, ahead) for age in steps.ages)
         return _dump(Progress(live=ahead, again=again, history=span))
 
     return cursor
 
 
-def learn(steps: Ladder) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
+def learn(steps: RereadPlan) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
     """Return the `learn` of a stream that is read in windows: re-reads move to measured lags."""
 
     def learned(cursor: Cursor, late: Sequence[timedelta]) -> Cursor:
@@ -206,16 +206,16 @@ def learn(steps: Ladder) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
         # `rest.then` has the ages of the interrupted query; change them after it has landed.
         if progress.rest:
             return cursor
-        return _dump(replace(progress, again=_moved(progress, climb(steps, late))))
+        return _dump(replace(progress, again=_moved(progress, tune(steps, late))))
 
     return learned
 
 
-def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Rung, ...]:
+def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Reread, ...]:
     """Return the re-reads at new ages, as far as the old ones have covered them."""
     # A range that was read at some age needs no re-read at a lesser age.
     return tuple(
-        Rung(
+        Reread(
             age,
             max(
                 (rung.reached for rung in progress.again if rung.age >= age),
@@ -227,7 +227,7 @@ def _moved(progress: Progress, ages: Sequence[timedelta]) -> tuple[Rung, ...]:
 
 
 def pages(
-    steps: Ladder, read: Read, time: str | None = None
+    steps: RereadPlan, read: Read, time: str | None = None
 ) -> Callable[[httpx.Client, Cursor, datetime], Iterator[Page]]:
     """Return the `pages` of a stream that is read in windows; `read` fetches one window.
 
@@ -238,7 +238,7 @@ def pages(
 
     def walk(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
         progress = kept = _load(cursor, steps)
-        while ask := next_ask(steps, progress, now):
+        while ask := next_query(steps, progress, now):
             left = ask.span
             for answer in read(client, ask.span):
                 if isinstance(answer, Gap):
@@ -313,7 +313,7 @@ def _ends(span: Span) -> list[str]:
     return [span.since.isoformat(), span.until.isoformat()]
 
 
-def _load(cursor: Cursor, steps: Ladder) -> Progress:
+def _load(cursor: Cursor, steps: RereadPlan) -> Progress:
     """Return the progress in a cursor, with new ages if the vendor's lag has changed since."""
     progress = _read(json.loads(cursor), steps)
     if not {*steps.always} <= {rung.age for rung in progress.again}:
@@ -321,15 +321,15 @@ def _load(cursor: Cursor, steps: Ladder) -> Progress:
     return progress
 
 
-def _read(stored: dict[str, Any], steps: Ladder) -> Progress:
+def _read(stored: dict[str, Any], steps: RereadPlan) -> Progress:
     ages = [timedelta(seconds=age) for age in stored.get("ages", ())]
     times = map(datetime.fromisoformat, stored["again"])
     history, rest = stored["history"], stored.get("rest")
     return Progress(
         live=datetime.fromisoformat(stored["live"]),
-        again=tuple(map(Rung, ages or steps.ages, times)),
+        again=tuple(map(Reread, ages or steps.ages, times)),
         history=_span(*history) if history else None,
-        rest=Ask(span=_span(*rest[:2]), then=_read(rest[2], steps)) if rest else None,
+        rest=Query(span=_span(*rest[:2]), then=_read(rest[2], steps)) if rest else None,
     )
 
 

@@ -1,7 +1,7 @@
-"""Telling Dagster what was received: external materialisations, by its web server's own API.
+"""Report received webhooks to Dagster, as external materialisations through its REST API.
 
-A stream is told of at most twice a minute, with the sums since then. Where no Dagster answers,
-nothing is told: the lake itself holds all of it.
+Each stream is reported at most twice per minute, with the sums since the last report. Reports that
+Dagster does not accept are dropped: the lake itself has the data.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _Asset = tuple[str, ...]
 
 @dataclass(slots=True, kw_only=True)
 class DagsterReporter:
-    """What is to be told; `tell` sends it."""
+    """Collects reports per asset until `tell` sends them."""
 
     address: str
     _sums: dict[_Asset, dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def report(self, report: Report) -> None:
-        """A batch of a stream has landed."""
+        """Add a batch that was stored."""
         if not report.rows:
             return
         asset = ("raw", report.integration, report.stream)
@@ -43,7 +43,7 @@ class DagsterReporter:
             known |= {"dagster/row_count": report.total, "table version": report.version}
 
     def subscribed(self, name: str, known: Sequence[Subscription]) -> None:
-        """The subscriptions of an integration, after they were made or looked at."""
+        """Replace the figures of an integration's subscriptions."""
         ends = [each.expires for each in known if each.expires]
         with self._lock:
             self._sums["push", name] = {
@@ -53,7 +53,8 @@ class DagsterReporter:
             }
 
     def tell(self) -> None:
-        """All that has come together."""
+        """Send the collected reports; those that fail are dropped."""
+        # Swap under the lock, send without it: a slow Dagster must not delay the receiver.
         with self._lock:
             sums, self._sums = self._sums, {}
         for asset, figures in sums.items():
@@ -67,9 +68,9 @@ class DagsterReporter:
 
 
 @contextmanager
-def announcer(dagster: Listen) -> Iterator[DagsterReporter]:
-    """Tells now and then, and a last time at the end."""
-    host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 asked for
+def reporter(dagster: Listen) -> Iterator[DagsterReporter]:
+    """Send reports every 30 seconds in a thread, and once more at the end."""
+    host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
     made = DagsterReporter(address=f"http://{host}:{dagster.port}")
     stop = threading.Event()
 

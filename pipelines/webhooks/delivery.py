@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping
 
 from pipelines.sdk.contract import Source
-from pipelines.sdk.push import Delivery, Held, Push
+from pipelines.sdk.push import Content, Delivery, Push
 
 INFLATED = 64 * 2**20
 """The most bytes a packed body may have."""
@@ -39,7 +39,7 @@ def unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
     return b"".join(parts)
 
 
-def content(source: Source, push: Push, headers: Mapping[str, str], body: bytes) -> list[Held]:
+def content(source: Source, push: Push, headers: Mapping[str, str], body: bytes) -> list[Content]:
     """What a delivery holds of the streams that are wanted. Raises ValueError."""
     delivery = Delivery(headers=headers, body=unpacked(headers, body))
     wanted = {stream.name for stream in source.streams()}

@@ -19,7 +19,7 @@ from pipelines.settings import LOOPBACK, Settings, WebhookSettings
 from pipelines.webhooks import dagster_reports, worker
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
 from pipelines.webhooks.spool import Spool
-from pipelines.webhooks.subscriptions import Renewals
+from pipelines.webhooks.subscriptions import Renewer
 from pipelines.webhooks.worker import Worker
 
 
@@ -87,7 +87,7 @@ def serve(
     limits = Limits(per_second=listen.per_second)
     doors = _endpoints(sources, listen, say)
     spool = open_spool(chosen, lake)
-    with spool.open(), dagster_reports.announcer(chosen.dagster) as told:
+    with spool.open(), dagster_reports.reporter(chosen.dagster) as told:
         drains = {
             door.source.name: Worker(
                 lake=lake, source=door.source, push=door.push, spool=spool, told=told.report
@@ -96,7 +96,7 @@ def serve(
         }
         receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits)
         server = uvicorn.Server(config(receiver, limits, host=listen.host, port=listen.port))
-        renewals = Renewals(chosen=chosen, root=spool.root, sources=sources, told=told.subscribed)
+        renewals = Renewer(chosen=chosen, root=spool.root, sources=sources, told=told.subscribed)
         with worker.working(list(drains.values())), renewals.going_on():
             say(f"receiving on http://{listen.host}:{listen.port} for {', '.join(drains)}")
             with suppress(KeyboardInterrupt):

@@ -23,7 +23,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client
 from pipelines.extraction.client import ServiceClient
 from pipelines.sdk.contract import Source
-from pipelines.sdk.push import Endpoint, Enrolment, Known, Push, Subscription
+from pipelines.sdk.push import Endpoint, Push, Subscription, SubscriptionApi, Subscriptions
 from pipelines.settings import Settings
 
 _EARLY = timedelta(hours=1)
@@ -34,7 +34,7 @@ _STOP_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """What was registered for an integration."""
 
     address: str
@@ -87,35 +87,35 @@ def endpoint(chosen: Settings, source: Source) -> Endpoint:
 
 def register(
     source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
-) -> Enrolled:
+) -> Registration:
     """Make the vendor push, or renew it. Raises AuditlakeError."""
-    enrolment = _enrolment(source)
-    before = recall(root, source.name)
+    api = _subscription_api(source)
+    before = load(root, source.name)
     with connect(source) as client:
-        known = enrolment.register(source.settings, client, at, before.known if before else (), now)
+        known = api.register(source.settings, client, at, before.known if before else (), now)
     return _remember(root, source.name, at.address, known, now)
 
 
-def look(
+def refresh(
     source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
-) -> Enrolled:
+) -> Registration:
     """What the vendor says of it now. Raises AuditlakeError."""
-    enrolment = _enrolment(source)
-    before = recall(root, source.name)
+    api = _subscription_api(source)
+    before = load(root, source.name)
     with connect(source) as client:
-        known = enrolment.look(source.settings, client, at, before.known if before else ())
+        known = api.current(source.settings, client, at, before.known if before else ())
     if before is None:
-        return Enrolled(address=at.address, known=list(known), looked_at=now)
+        return Registration(address=at.address, known=list(known), looked_at=now)
     lost = [replace(each, active=False, note="gone") for each in _missing(before.known, known)]
     return _remember(root, source.name, at.address, [*known, *lost], now)
 
 
 def remove(source: Source, at: Endpoint, root: Path, connect: Connect = manager) -> None:
     """End it. Raises AuditlakeError."""
-    enrolment = _enrolment(source)
-    before = recall(root, source.name)
+    api = _subscription_api(source)
+    before = load(root, source.name)
     with connect(source) as client:
-        enrolment.remove(source.settings, client, at, before.known if before else ())
+        api.remove(source.settings, client, at, before.known if before else ())
     _file(root, source.name).unlink(missing_ok=True)
 
 
@@ -125,24 +125,24 @@ def steps(source: Source, at: Endpoint) -> list[str]:
     return [step.format(address=at.address, secret=secret) for step in _push(source).steps]
 
 
-def recall(root: Path, name: str) -> Enrolled | None:
+def load(root: Path, name: str) -> Registration | None:
     """What was registered, as far as this machine knows."""
     try:
-        return msgspec.json.decode(_file(root, name).read_bytes(), type=Enrolled)
+        return msgspec.json.decode(_file(root, name).read_bytes(), type=Registration)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 
 def renew(
     source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
-) -> Enrolled | None:
+) -> Registration | None:
     """Look at what was registered, and register again what is about to end or was switched off."""
-    enrolled = recall(root, source.name)
-    if enrolled is None or not _push(source).enrolment:
+    enrolled = load(root, source.name)
+    if enrolled is None or not _push(source).subscription_api:
         return None
     try:
         if now - enrolled.looked_at >= _LOOK_EVERY:
-            enrolled = look(source, at, root, now, connect)
+            enrolled = refresh(source, at, root, now, connect)
         if not enrolled.due(now) and enrolled.address == at.address:
             return enrolled
         return register(source, at, root, now, connect)
@@ -154,17 +154,17 @@ def renew(
 
 
 @dataclass(slots=True, kw_only=True)
-class Renewals:
+class Renewer:
     """Renews what was registered, in a thread of its own."""
 
     chosen: Settings
     root: Path
     sources: Sequence[Source]
-    told: Callable[[str, Known], None] = lambda _name, _known: None
+    told: Callable[[str, Subscriptions], None] = lambda _name, _known: None
     """Told of the subscriptions of an integration where they have changed."""
     connect: Connect = manager
     clock: Clock = utc_now
-    _seen: dict[str, Known] = field(default_factory=dict)
+    _seen: dict[str, Subscriptions] = field(default_factory=dict)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
@@ -186,7 +186,7 @@ class Renewals:
     def once(self) -> None:
         """All that are registered; a fault is told, and the others go on."""
         for source in self.sources:
-            if recall(self.root, source.name) is None:
+            if load(self.root, source.name) is None:
                 continue
             try:
                 at = endpoint(self.chosen, source)
@@ -209,23 +209,25 @@ def _push(source: Source) -> Push:
     return push
 
 
-def _enrolment(source: Source) -> Enrolment:
-    enrolment = _push(source).enrolment
-    if enrolment is None:
+def _subscription_api(source: Source) -> SubscriptionApi:
+    subscription_api = _push(source).subscription_api
+    if subscription_api is None:
         raise ConfigurationError(
             f"{source.name}: only {source.integration.title}'s console does this: "
             "`auditlake webhooks register` prints the steps"
         )
-    return enrolment
+    return subscription_api
 
 
-def _missing(before: Known, now: Known) -> list[Subscription]:
+def _missing(before: Subscriptions, now: Subscriptions) -> list[Subscription]:
     known = {each.id for each in now}
     return [each for each in before if each.id not in known]
 
 
-def _remember(root: Path, name: str, address: str, known: Known, now: datetime) -> Enrolled:
-    enrolled = Enrolled(address=address, known=list(known), looked_at=now.astimezone(UTC))
+def _remember(
+    root: Path, name: str, address: str, known: Subscriptions, now: datetime
+) -> Registration:
+    enrolled = Registration(address=address, known=list(known), looked_at=now.astimezone(UTC))
     _write(_file(root, name), enrolled)
     return enrolled
 
@@ -234,7 +236,7 @@ def _file(root: Path, name: str) -> Path:
     return root / ".subscriptions" / f"{name}.json"
 
 
-def _write(path: Path, enrolled: Enrolled) -> None:
+def _write(path: Path, enrolled: Registration) -> None:
     """All of it or nothing: without a channel's id it cannot be ended."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")

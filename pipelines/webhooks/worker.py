@@ -35,7 +35,7 @@ from pipelines.mapping import normalise
 from pipelines.schemas import Timestamp
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Page
-from pipelines.sdk.push import Held, Look, Named, Push, Pushed
+from pipelines.sdk.push import Content, Hint, Push, Records, Reference
 from pipelines.settings import Via
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Damaged, Spool
@@ -59,7 +59,7 @@ class _Pending:
     """What a delivery holds of one stream, while it is being dealt with."""
 
     received_at: datetime
-    held: list[Held]
+    held: list[Content]
     tries: int = 0
     due: float = 0.0
     """When to look (again) for what a hint told; monotonic."""
@@ -68,7 +68,7 @@ class _Pending:
     @property
     def records(self) -> bool:
         """Is there more than hints in it?"""
-        return any(not isinstance(each, Look) for each in self.held)
+        return any(not isinstance(each, Hint) for each in self.held)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,8 +172,8 @@ class Worker:
 
     def _land(self, stream: Stream, parcels: Sequence[_Pending]) -> None:
         found = [each for parcel in parcels for each in parcel.held]
-        pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Pushed)]
-        named = [each for each in found if isinstance(each, Named)]
+        pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Records)]
+        named = [each for each in found if isinstance(each, Reference)]
         if named:
             self._connected()
             with ThreadPoolExecutor(_FETCHES) as pool:
@@ -183,7 +183,7 @@ class Worker:
         for parcel in parcels:
             parcel.done = True
 
-    def _fetch(self, item: Named) -> Page | None:
+    def _fetch(self, item: Reference) -> Page | None:
         """None: the vendor refuses it for good; polling will say why where it matters."""
         assert self.push.fetch  # noqa: S101 who names something can fetch it
         try:
@@ -213,8 +213,8 @@ class Worker:
             (number, record)
             for number, parcel in enumerate(parcels)
             for each in parcel.held
-            if isinstance(each, Look)
-            for record in each.told
+            if isinstance(each, Hint)
+            for record in each.records
         ]
         if not pairs:
             return {}
@@ -262,7 +262,7 @@ class Worker:
 
     def _over(self, parcel: _Pending) -> bool:
         old = self.clock() - parcel.received_at > _HINTS_LIVE
-        return parcel.done or (old and not any(isinstance(each, Pushed) for each in parcel.held))
+        return parcel.done or (old and not any(isinstance(each, Records) for each in parcel.held))
 
     def _round(self, stream: Stream, via: Via) -> Round:
         return Round(
@@ -338,7 +338,7 @@ def working(drains: Sequence[Worker]) -> Iterator[None]:
             thread.join()
 
 
-def _of(held: Iterable[Held], stream: str) -> list[Held]:
+def _of(held: Iterable[Content], stream: str) -> list[Content]:
     return [each for each in held if each.stream == stream]
 
 

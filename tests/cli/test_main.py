@@ -1,4 +1,4 @@
-"""The command line as people and cron jobs use it: a clear line a fault, exit codes, no secret."""
+"""The command line: one clear line per error, exit codes, no secrets in the output."""
 
 import contextlib
 import json

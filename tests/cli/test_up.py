@@ -1,4 +1,4 @@
-"""`auditlake up` as a person uses it: real servers, Dagster's own API, Ctrl-C, kill -9."""
+"""`auditlake up` as a user runs it: real servers, Dagster's own API, Ctrl-C, kill -9."""
 
 import json
 import os
@@ -101,7 +101,7 @@ def materialised(port):
 
 
 def pushed(tmp_path):
-    """Rows of those whose pushes land that came by a webhook."""
+    """The number of rows that came by a webhook, in tables that webhooks write to."""
     lake = Lake(str(tmp_path / "data"))
     tables = ["raw/okta/system_log", "raw/office_365/exchange", "raw/office_365/sharepoint"]
     found = [lake_tables.scan(lake, table) for table in tables]
@@ -112,9 +112,9 @@ def pushed(tmp_path):
     )
 
 
-def test_everything_comes_up_is_seen_and_ends_with_ctrl_c(tmp_path):
+def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
     with started(tmp_path) as (process, ports, out):
-        until(lambda: "the first events can be seen" in out.read_text(), "addresses")
+        until(lambda: "the first events are available" in out.read_text(), "addresses")
         health = httpx.get(f"http://127.0.0.1:{ports['DASHBOARD']}/_stcore/health", timeout=30)
         assert health.text == "ok"
         made = until(lambda: materialised(ports["DAGSTER"]), "assets in Dagster")
@@ -135,7 +135,7 @@ def test_everything_comes_up_is_seen_and_ends_with_ctrl_c(tmp_path):
         assert process.wait(SECONDS) == 0
     assert children(tmp_path) == []
     told = out.read_text()
-    assert "the sandbox plays the vendors" in told
+    assert "using the built-in sandbox" in told
     assert "Traceback" not in told
     assert all(str(port) in told for port in ports.values())
 
@@ -163,7 +163,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path):
     assert not (tmp_path / ".dagster").exists()
 
 
-def test_a_fault_in_the_configuration_is_told_before_anything_starts(tmp_path):
+def test_an_invalid_configuration_is_reported_before_anything_starts(tmp_path):
     (tmp_path / "auditlake.toml").write_text("[integrations.okta]\nbase_ulr = 'x'\n")
     with started(tmp_path) as (process, _, out):
         assert process.wait(SECONDS) == 2
@@ -179,7 +179,7 @@ def test_a_child_that_dies_is_named_with_the_end_of_its_log(tmp_path):
         pid = until(lambda: _pid_of(tmp_path, b"dagster_webserver"), "Dagster")
         os.killpg(pid, signal.SIGKILL)
         assert process.wait(SECONDS) == 1
-    assert "auditlake: dagster ended with code -9" in out.read_text()
+    assert "auditlake: dagster exited with code -9" in out.read_text()
     until(lambda: not children(tmp_path), "no child")
 
 
@@ -196,7 +196,7 @@ def _pid_of(tmp_path, word):
     return None
 
 
-def test_simulated_events_that_were_thrown_away_are_not_missed(tmp_path, monkeypatch):
+def test_deleting_simulated_events_raises_no_alarm(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lake = tmp_path / "data"
     (lake / "raw").mkdir(parents=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import coverage
-from dashboard.coverage import Blind, Known
+from dashboard.coverage import Gap, Known
 from pipelines.schemas import COVERAGE
 
 T0 = datetime(2026, 11, 20, tzinfo=UTC)
@@ -40,8 +40,8 @@ def known(*claims: dict[str, object]) -> Known:
     return coverage.known(pl.DataFrame(claims, schema=COVERAGE).lazy())
 
 
-def blind(since: float, until: float, reason: str) -> Blind:
-    return Blind(since=at(since), until=at(until), log=OKTA, reason=reason)
+def blind(since: float, until: float, reason: str) -> Gap:
+    return Gap(since=at(since), until=at(until), log=OKTA, reason=reason)
 
 
 def test_what_lies_between_two_answers_is_not_seen() -> None:

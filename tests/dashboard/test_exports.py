@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from dashboard import escaping, exports
-from dashboard.exports import Tickets, Wish
+from dashboard.exports import ExportRequest, Tickets
 from dashboard.lake import Lake
 from dashboard.queries import Filter, Query
 from dashboard.security_headers import Policy
@@ -29,7 +29,7 @@ ROWS = [*small_lakes.events(300, end=NOW), small_lakes.hostile(999, NOW)]
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> Wish:
+def wish(tmp_path: Path) -> ExportRequest:
     small_lakes.append(tmp_path, ROWS)
     lake = Lake(str(tmp_path), {})
     snapshot = lake.look()
@@ -39,7 +39,9 @@ def wish(tmp_path: Path) -> Wish:
         until=NOW + timedelta(seconds=1),
         filters=(Filter(field="integration", value="okta"),),
     )
-    return Wish(lake=lake, snapshot=snapshot, query=query, who="ada", address="f=okta", total=9)
+    return ExportRequest(
+        lake=lake, snapshot=snapshot, query=query, who="ada", address="f=okta", total=9
+    )
 
 
 def fetched(path: str) -> httpx.Response:
@@ -55,7 +57,9 @@ def fetched(path: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("form", exports.FORMS)
-def test_a_download_contains_the_whole_result_and_is_recorded(wish: Wish, form: str) -> None:
+def test_a_download_contains_the_whole_result_and_is_recorded(
+    wish: ExportRequest, form: str
+) -> None:
     ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
     answer = fetched(f"/{exports.FOLDER}/{ticket}.{form}")
     expected = sum(row["integration"] == "okta" for row in ROWS)
@@ -75,13 +79,13 @@ def rows(data: bytes, form: str) -> int:
 
 
 @pytest.mark.parametrize("path", ["guessed.csv", "guessed.parquet", "{}.exe"])
-def test_nothing_is_sent_without_a_ticket(wish: Wish, path: str) -> None:
+def test_nothing_is_sent_without_a_ticket(wish: ExportRequest, path: str) -> None:
     ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
     assert fetched(f"/{exports.FOLDER}/{path.format(ticket)}").status_code == 404
     assert wish.lake.access.newest(1).is_empty()
 
 
-def test_a_ticket_expires(wish: Wish) -> None:
+def test_a_ticket_expires(wish: ExportRequest) -> None:
     tickets = Tickets()
     ticket = tickets.issue(wish, NOW)
     assert tickets.wish(ticket, NOW + timedelta(minutes=59)) == wish

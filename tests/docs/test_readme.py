@@ -23,15 +23,15 @@ def row(found: Integration) -> str:
     streams = [stream.name for stream in found.streams(None)]
     shown = ", ".join(f"`{name}`" for name in streams[:MANY])
     more = f" and {len(streams) - MANY} more" if len(streams) > MANY else ""
-    guide = found.guide
+    docs = found.docs
     cells = (
         f"{found.title} (`{found.kind}`)",
         shown + more,
-        guide.credentials,
-        guide.permissions,
-        guide.history,
-        guide.delay,
-        guide.push,
+        docs.credentials,
+        docs.permissions,
+        docs.history,
+        docs.delay,
+        docs.push,
     )
     return f"| {' | '.join(cells)} |"
 

@@ -120,14 +120,14 @@ def test_a_round_that_fails_leaves_a_gap_with_its_reason_until_the_next(still_wo
     assert known.gaps == ()
 
 
-def test_dagster_backfills_a_span_that_its_form_asks_for(still_world):
+def test_dagster_backfills_the_range_given_in_its_form(still_world):
     world, span = still_world, last_days(3)
     made = definitions.definitions(world.lake, [world.source("okta")])
-    job = made.resolve_job_def("backfill_of_a_span")
+    job = made.resolve_job_def("backfill")
     asked = {"since": span.since.isoformat(), "until": f"{span.until:%Y-%m-%dT%H:%M:%S}"}
 
     def run(integration):
-        form = {"ops": {"backfill": {"config": {"integration": integration, **asked}}}}
+        form = {"ops": {"fetch_range": {"config": {"integration": integration, **asked}}}}
         return job.execute_in_process(run_config=form, raise_on_error=False)
 
     assert not run("octa").success

@@ -10,7 +10,7 @@ from pipelines.extraction import client as service_client
 from pipelines.extraction.client import RetryPolicy
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.integrations import okta
-from pipelines.sdk.contract import Manners, Source
+from pipelines.sdk.contract import RequestPolicy, Source
 
 OK = httpx.Response(200, json=[])
 
@@ -43,7 +43,7 @@ class Vendor:
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
 
-def client(vendor, clock, manners=None):
+def client(vendor, clock, request_policy=None):
     source = Source(
         name="okta",
         integration=okta.INTEGRATION,
@@ -52,7 +52,7 @@ def client(vendor, clock, manners=None):
     return service_client.connect(
         source,
         transport=httpx.MockTransport(vendor),
-        pace=RateLimiter(manners or okta.INTEGRATION.manners, clock, clock.sleep),
+        pace=RateLimiter(request_policy or okta.INTEGRATION.request_policy, clock, clock.sleep),
         patience=RetryPolicy(),
     )
 
@@ -101,7 +101,7 @@ def test_retry_after_is_measured_by_the_vendors_clock():
 )
 def test_throttling_without_a_time_backs_off_exponentially(kind, first):
     vendor, clock = Vendor(httpx.Response(429), httpx.Response(429), OK), Clock()
-    client(vendor, clock, registry.kind(kind).manners).get("/x")
+    client(vendor, clock, registry.kind(kind).request_policy).get("/x")
     assert clock.slept == [first, min(60, 2 * first)]
 
 
@@ -121,7 +121,7 @@ def test_requests_slow_down_before_the_limit():
 
 def test_a_rate_limit_is_kept():
     clock = Clock()
-    pace = RateLimiter(Manners(rate=(5, 10.0)), clock, clock.sleep)
+    pace = RateLimiter(RequestPolicy(rate=(5, 10.0)), clock, clock.sleep)
     times = []
     for _ in range(12):
         pace.wait()

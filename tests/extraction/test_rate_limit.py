@@ -13,7 +13,7 @@ from pipelines.extraction import client, rate_limit, schedule
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake.tables import StreamKey
-from pipelines.sdk.contract import Manners
+from pipelines.sdk.contract import RequestPolicy
 
 LOG = StreamKey("okta", "system_log")
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 def pace(path, clock, rate=(4, 10.0)):
-    return RateLimiter(Manners(rate=rate), clock, clock.sleep, path)
+    return RateLimiter(RequestPolicy(rate=rate), clock, clock.sleep, path)
 
 
 def test_requests_of_one_client_count_for_another(tmp_path):
@@ -59,7 +59,7 @@ def test_an_invalid_state_file_keeps_nobody_waiting(tmp_path, text):
 
 
 def send(path, count):
-    mine = RateLimiter(Manners(rate=(20, 0.5)), path=path)
+    mine = RateLimiter(RequestPolicy(rate=(20, 0.5)), path=path)
     for _ in range(count):
         mine.wait()
 
@@ -93,11 +93,11 @@ def test_the_next_poll_of_a_stream_is_shared(lake):
     assert schedule.load(lake, LOG) == plan
 
 
-def test_the_sensor_records_when_it_polls_next_and_why(still_world):
+def test_the_sensor_reports_when_it_polls_next_and_why(still_world):
     world = still_world
     world.poll("okta")
     made = definitions.definitions(world.lake, [world.source("okta")])
-    sensor = next(s for s in made.sensors if s.name == "news_of_okta")
+    sensor = next(s for s in made.sensors if s.name == "poll_okta")
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(
             instance, cursor=None, repository_def=made.get_repository_def()
@@ -105,7 +105,7 @@ def test_the_sensor_records_when_it_polls_next_and_why(still_world):
         result = sensor.evaluate_tick(context)
         plan = schedule.load(world.lake, LOG)
         assert plan.interval == 10
-        assert "nothing new" in plan.why
+        assert "no new records" in plan.why
         assert plan.next > datetime.now(UTC) + timedelta(seconds=1)
         context = dg.build_sensor_context(
             instance, cursor=result.cursor, repository_def=made.get_repository_def()

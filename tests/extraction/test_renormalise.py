@@ -28,7 +28,7 @@ from pipelines.lake import raw as raw_table
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
-from pipelines.sdk.contract import Guide, Integration, Source, Stream
+from pipelines.sdk.contract import Docs, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ def made(columns=PLAIN, *, version=1, name="log", latest_of=None, explode=None):
         settings=IntegrationSettings,
         streams=lambda _: (stream,),
         auth=lambda _: httpx.Auth(),
-        guide=Guide(credentials="", permissions="", history="", delay="", push=""),
+        docs=Docs(credentials="", permissions="", history="", delay="", push=""),
         mapping_version=version,
     )
     source = Source(name="it's", integration=integration, settings=SimpleNamespace(streams=()))
@@ -332,7 +332,7 @@ def test_dagster_has_a_job_and_a_check_for_it(lake):
         return replace(history, source=source), definitions.definitions(lake, [source])
 
     def follows(defs):
-        done = defs.resolve_job_def("whole_tables").execute_in_process(instance=instance)
+        done = defs.resolve_job_def("full_table_checks").execute_in_process(instance=instance)
         found = [c for c in done.get_asset_check_evaluations() if c.check_name.startswith("follow")]
         return found[0].passed, found[0].description
 

@@ -164,8 +164,8 @@ def played(*pages):
     source = registry.source("atlassian", {"org_id": "o", "api_key": "k"})
     (stream,) = source.streams()
     now = datetime(2026, 5, 1, tzinfo=UTC)
-    manners = replace(source.integration.manners, rate=None)
-    transport, pace = httpx.MockTransport(answer), rate_limit.RateLimiter(manners)
+    request_policy = replace(source.integration.request_policy, rate=None)
+    transport, pace = httpx.MockTransport(answer), rate_limit.RateLimiter(request_policy)
     with service_client.connect(source, transport=transport, pace=pace) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
@@ -202,7 +202,7 @@ def test_a_limit_is_waited_out_until_the_reset(still_world):
     waited = []
     source = still_world.source("atlassian")
     pace = rate_limit.RateLimiter(
-        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+        source.integration.request_policy, sleep=waited.append, clock=lambda: sum(waited)
     )
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=429, retry_after=45, at=[0])
@@ -230,7 +230,7 @@ def test_a_reset_cut_to_the_minute_is_waited_out_to_its_end(reset, seconds):
     headers = {"Date": "Fri, 01 May 2026 00:00:00 GMT", "X-RateLimit-Remaining": "0"}
     if reset:
         headers["X-RateLimit-Reset"] = reset
-    manners = atlassian.INTEGRATION.manners
-    assert manners.retry_after(httpx.Response(429, headers=headers)) == seconds
-    assert manners.pause(httpx.Response(200, headers=headers)) == seconds
-    assert manners.pause(httpx.Response(200)) == 0
+    request_policy = atlassian.INTEGRATION.request_policy
+    assert request_policy.retry_after(httpx.Response(429, headers=headers)) == seconds
+    assert request_policy.delay_after(httpx.Response(200, headers=headers)) == seconds
+    assert request_policy.delay_after(httpx.Response(200)) == 0

@@ -159,7 +159,7 @@ def test_a_block_is_waited_out_for_the_time_it_states(still_world):
     waited = []
     source = still_world.source("cloudflare", history="1d")
     pace = rate_limit.RateLimiter(
-        source.integration.manners, sleep=waited.append, clock=lambda: sum(waited)
+        source.integration.request_policy, sleep=waited.append, clock=lambda: sum(waited)
     )
     still_world.disorder(
         Fault(kind="cloudflare", fault="status", status=429, retry_after=299, at=[0])
@@ -177,11 +177,14 @@ def test_a_used_up_limit_is_waited_out():
         "x-ratelimit-reset": "Fri, 01 May 2026 00:02:00 GMT",
         "date": "Fri, 01 May 2026 00:00:00 GMT",
     }
-    manners = cloudflare.INTEGRATION.manners
-    assert manners.pause(httpx.Response(200, headers=headers)) == 120
-    assert manners.pause(httpx.Response(200, headers={**headers, "x-ratelimit-reset": "?"})) == 300
-    assert manners.pause(httpx.Response(200, headers={"x-ratelimit-remaining": "1"})) == 0
-    assert manners.retry_after(httpx.Response(429)) == 300
+    policy = cloudflare.INTEGRATION.request_policy
+    assert policy.delay_after(httpx.Response(200, headers=headers)) == 120
+    assert (
+        policy.delay_after(httpx.Response(200, headers={**headers, "x-ratelimit-reset": "?"}))
+        == 300
+    )
+    assert policy.delay_after(httpx.Response(200, headers={"x-ratelimit-remaining": "1"})) == 0
+    assert policy.retry_after(httpx.Response(429)) == 300
 
 
 def test_exceeding_the_limit_blocks_for_five_minutes():

@@ -40,7 +40,7 @@ def played(answer, **keys):
     source = registry.source(KIND, {**sandbox.settings(BASE), **keys})
     ticks = iter(range(10**9))
     pace = rate_limit.RateLimiter(
-        source.integration.manners, sleep=lambda _: None, clock=lambda: next(ticks)
+        source.integration.request_policy, sleep=lambda _: None, clock=lambda: next(ticks)
     )
     transport = httpx.MockTransport(handle)
     return source, service_client.connect(source, transport=transport, patience=HASTY, pace=pace)
@@ -160,7 +160,7 @@ def test_the_simulated_quota_answers_403_once_it_is_used_up():
         with httpx.Client(headers=signed, base_url=source.settings.base_url) as client:
             answers = [client.get(path) for _ in range(2400)]
     assert Counter(answer.status_code for answer in answers) == {200: 2399, 403: 1}
-    assert source.integration.manners.throttled(answers[-1])
+    assert source.integration.request_policy.is_throttled(answers[-1])
 
 
 def test_a_refused_application_does_not_stop_the_others(still_world):

@@ -337,8 +337,8 @@ def test_malformed_content_is_retried_later():
 def test_too_many_requests_may_come_as_403():
     answers = iter([error(403, "AF429", "Too many requests."), error(429, "AF429"), events("1")])
     for answer in (error(403, "AF429"), error(429, "AF429")):
-        assert office_365.INTEGRATION.manners.throttled(answer)
-    assert not office_365.INTEGRATION.manners.throttled(error(403, "AF10001"))
+        assert office_365.INTEGRATION.request_policy.is_throttled(answer)
+    assert not office_365.INTEGRATION.request_policy.is_throttled(error(403, "AF10001"))
 
     def answer():
         response = next(answers)

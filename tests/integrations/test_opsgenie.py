@@ -40,7 +40,7 @@ class Vendor:
             transport=httpx.MockTransport(self),
             patience=RetryPolicy(attempts=1),
             pace=rate_limit.RateLimiter(
-                opsgenie.INTEGRATION.manners, sleep=lambda _: None, clock=Ticks()
+                opsgenie.INTEGRATION.request_policy, sleep=lambda _: None, clock=Ticks()
             ),
         )
 

@@ -10,6 +10,7 @@ from pipelines.extraction import derive
 from pipelines.extraction.report import Report
 from pipelines.integrity import signer
 from pipelines.integrity.verifier import table_reader, verify
+from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.lake import raw
 from pipelines.lake.tables import StreamKey
 from pipelines.mapping import normalise
@@ -37,8 +38,8 @@ def land(signed, *versions):
 
 
 def verified(signed, **options):
-    case = verify.Case(place=signed.place, table=SIGN_INS.table, kind="entra_id", **options)
-    with verify.Crew(1) as crew:
+    case = Job(place=signed.place, table=SIGN_INS.table, kind="entra_id", **options)
+    with WorkerPool(1) as crew:
         verdict = verify.verify(case, crew)
     return verdict.findings, verdict.events
 

@@ -10,6 +10,7 @@ import polars as pl
 from pipelines import registry
 from pipelines.integrity import keys, reports, signer
 from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.lake import events, raw
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -89,8 +90,8 @@ class Signed:
 
     def verify(self, log=LOG, *, events=True, **options):
         kind = "okta" if events else None
-        case = verify.Case(place=self.place, table=log.table, kind=kind, **options)
-        with verify.Crew(1) as crew:
+        case = Job(place=self.place, table=log.table, kind=kind, **options)
+        with WorkerPool(1) as crew:
             return verify.verify(case, crew)
 
     def rows(self):

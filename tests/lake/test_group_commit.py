@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from pipelines.errors import LakeError
 from pipelines.lake import events as events_table
 from pipelines.lake import group_commit, handles, raw, tables
-from pipelines.lake.events import Part
+from pipelines.lake.events import Batch
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import EVENTS
 from tests.lake.test_raw import LOG, batch
@@ -25,7 +25,7 @@ def part(log, first, until):
         pl.lit(None).cast(dtype).alias(name) for name, dtype in EVENTS.items() if name != "seq"
     )
     ours = {"integration": pl.lit(log.integration), "stream": pl.lit(log.stream)}
-    return Part(log, first, until, made.with_columns(**ours).select(*EVENTS))
+    return Batch(log, first, until, made.with_columns(**ours).select(*EVENTS))
 
 
 def write(root):
@@ -55,25 +55,27 @@ def test_processes_that_gather_the_same_events_commit_each_once(lake):
 
 
 def test_a_commit_holds_what_fits_and_says_what_did_not(lake):
-    assert events_table.append_parts(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {LOGS[1]}
-    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
+    assert events_table.append_batches(lake, [part(LOGS[0], 3, 6), part(LOGS[1], 0, 2)]) == {
+        LOGS[1]
+    }
+    assert events_table.append_batches(lake, [part(LOGS[0], 0, 3), part(LOGS[1], 2, 3)]) == set(
         LOGS[:2]
     )
     assert tables.open_table(lake, "events").version() == 2
     assert [events_table.derived(lake, log) for log in LOGS[:3]] == [3, 3, 0]
-    assert events_table.append_parts(lake, [part(LOGS[0], 0, 3)]) == set()
+    assert events_table.append_batches(lake, [part(LOGS[0], 0, 3)]) == set()
     assert tables.open_table(lake, "events").version() == 2
 
 
 def test_a_writer_whose_log_was_written_beside_others_decides_anew(lake):
     """The fences of all logs in a commit hold, not only that of the first."""
-    events_table.append_parts(lake, [part(LOGS[0], 0, 1)])
+    events_table.append_batches(lake, [part(LOGS[0], 0, 1)])
     again = []
 
     def derive():
         if not again:
             again.append(
-                events_table.append_parts(lake, [part(LOGS[2], 0, 1), part(LOGS[1], 0, 1)])
+                events_table.append_batches(lake, [part(LOGS[2], 0, 1), part(LOGS[1], 0, 1)])
             )
         return part(LOGS[1], 0, 1).events
 

@@ -40,7 +40,7 @@ def test_union_and_minus_are_those_of_sets(some, others):
 
 
 def claims(*rows):
-    """(outcome, since, until, asked_at, reason) in minutes -> rows of event.COVERAGE."""
+    """(outcome, since, until, asked_at, reason) in minutes -> rows of schemas.COVERAGE."""
     return pl.DataFrame(
         [(o, at(s), at(u), at(a), r) for o, s, u, a, r in rows],
         {k: COVERAGE[k] for k in ("outcome", "since", "until", "asked_at", "reason")},
@@ -50,7 +50,7 @@ def claims(*rows):
 
 def known(*rows, lag=0, keeps=600, now=59):
     lag, keeps = timedelta(minutes=lag), timedelta(minutes=keeps)
-    return spans.known(claims(*rows), lag=lag, keeps=keeps, now=at(now))
+    return spans.coverage(claims(*rows), lag=lag, keeps=keeps, now=at(now))
 
 
 asks = st.lists(
@@ -101,7 +101,7 @@ def test_what_is_gone_is_gone_for_ever():
 
 
 def test_nothing_is_known_of_a_stream_that_was_never_asked():
-    assert known() == spans.Known()
+    assert known() == spans.Coverage()
 
 
 @given(asks, st.integers(0, 20))
@@ -113,7 +113,7 @@ def test_condensed_claims_say_the_same(asked, lag):
     options = {"lag": timedelta(minutes=lag), "keeps": timedelta(days=1), "now": at(59)}
     condensed = pl.DataFrame(short, table.schema)
     assert len(short) <= table.height
-    assert spans.known(condensed, **options) == spans.known(table, **options)
+    assert spans.coverage(condensed, **options) == spans.coverage(table, **options)
 
 
 def test_an_hour_of_rounds_is_few_rows():

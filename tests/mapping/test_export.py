@@ -1,4 +1,4 @@
-"""Exports: whole, newest first, piece by piece, harmless to a spreadsheet, valid as OCSF."""
+"""Exports are complete, newest first, streamed, safe in a spreadsheet and valid OCSF."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def newest_first(frame):
 
 @settings(max_examples=30)
 @given(st.lists(rows(), min_size=1, max_size=12))
-def test_every_format_holds_every_row_newest_first(drawn):
+def test_every_format_has_every_row_newest_first(drawn):
     frame = table(drawn)
     expected = newest_first(frame)
     assert pl.read_parquet(io.BytesIO(whole(frame, "parquet"))).equals(expected)
@@ -69,7 +69,7 @@ def many():
 
 
 @pytest.mark.parametrize("form", export.FORMATS)
-def test_a_result_goes_out_in_pieces(many, form, monkeypatch):
+def test_a_result_is_written_in_pieces(many, form, monkeypatch):
     monkeypatch.setattr(export, "_SPAN", 10)
     assert max(frame.height for frame in export._frames(many.lazy())) <= 11
     in_pieces = whole(many, form)
@@ -81,7 +81,7 @@ def test_a_result_goes_out_in_pieces(many, form, monkeypatch):
 
 
 @pytest.mark.parametrize("form", export.FORMATS)
-def test_no_events_are_a_file_all_the_same(many, form):
+def test_no_events_still_give_a_valid_file(many, form):
     empty = whole(many.head(0), form)
     if form == "parquet":
         assert pl.read_parquet(io.BytesIO(empty)).schema == EVENTS
@@ -90,7 +90,7 @@ def test_no_events_are_a_file_all_the_same(many, form):
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r", "  =", "\n@", "|", "%"])
-def test_no_cell_is_computed_by_a_spreadsheet(many, start):
+def test_no_cell_is_evaluated_by_a_spreadsheet(many, start):
     frame = many.head(2).with_columns(message=pl.Series([f"{start}cmd()", "a=b"]))
     cells = csv.DictReader(io.StringIO(whole(frame, "csv").decode(), newline=""))
     assert sorted(row["message"] for row in cells) == sorted([f"'{start}cmd()", "a=b"])
@@ -117,8 +117,8 @@ def test_the_filters(many, wanted, found):
 
 
 @pytest.mark.parametrize("term", ["city", "town:x", "targets:x", ""])
-def test_a_filter_on_no_column_is_refused(many, term):
-    with pytest.raises(ConfigurationError, match="COLUMN:VALUE"):
+def test_a_filter_without_a_column_is_refused(many, term):
+    with pytest.raises(ConfigurationError, match="expected COLUMN:VALUE"):
         export.matching(many.lazy(), Wanted(where=[term]))
 
 
@@ -143,7 +143,7 @@ def test_the_command_writes_a_file_or_to_standard_output(lake, auditlake, tmp_pa
     assert [path.name for path in tmp_path.glob("events*")] == ["events.parquet"]
 
 
-def test_the_command_says_what_is_wrong_in_one_line(lake, auditlake, tmp_path):
+def test_the_command_reports_errors_in_one_line(lake, auditlake, tmp_path):
     empty = auditlake("export", "--format", "csv")
     assert (empty.exit_code, empty.stderr.count("\n")) == (1, 1)
     land(made()(lake), record(1, verb="x"))

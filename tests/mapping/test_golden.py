@@ -30,7 +30,7 @@ STREAMS = [
 def test_records_become_exactly_the_expected_rows(kind, stream):
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.split_lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll")
     assert raw["fault"].is_null().all()
     raw = raw.with_columns(seq=pl.int_range(pl.len(), dtype=pl.Int64))

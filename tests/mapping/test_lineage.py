@@ -1,4 +1,4 @@
-"""docs/columns.md and `normalise --explain` say what the code does."""
+"""docs/columns.md and `normalise --explain` match the code."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def explained(kind, stream, *records):
     return done.stdout
 
 
-def test_explain_names_the_paths_that_say_something():
+def test_explain_names_the_paths_that_have_a_value():
     record = {"uuid": "1", "published": "2026-01-01T00:00:00Z", "eventType": "user.session.start"}
     said = explained("okta", "system_log", {**record, "actor": {"alternateId": "Ada@acme.io"}})
     lines = {line.split()[0]: line for line in said.splitlines() if line}
@@ -59,5 +59,5 @@ def test_explain_reads_the_event_inside_its_list(lake):
     assert [o.value for o in first if o.column == "action"] == ["a"]
 
 
-def test_explain_survives_what_is_no_record():
+def test_explain_survives_lines_that_are_not_records():
     assert "API Activity" in explained("okta", "system_log", 17, {})

@@ -1,4 +1,4 @@
-"""Messages of events whose vendor gives none read as sentences."""
+"""Generated messages read as sentences."""
 
 import polars as pl
 import pytest
@@ -54,9 +54,9 @@ def said(class_uid, activity_id, **columns):
          "Ada: unknown"),
     ],
 )  # fmt: skip
-def test_a_sentence_is_made_of_who_what_and_whom(kind, columns, message):
+def test_a_message_names_actor_activity_and_target(kind, columns, message):
     assert said(*kind, **columns) == message
 
 
-def test_a_very_long_name_of_an_event_is_cut():
+def test_a_very_long_event_name_is_cut():
     assert len(said(6003, 99, action="x" * 10_000)) < 200

@@ -1,4 +1,4 @@
-"""OCSF 1.8.0: every event is valid by the published schema, and nothing is lost on the way."""
+"""OCSF 1.8.0: every event is valid by the published schema, and nothing is lost in conversion."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ classes = st.sampled_from(
 
 @st.composite
 def rows(draw):
-    """A row as normalise makes them, whatever a vendor wrote."""
+    """A row as `normalise` returns it, for any record."""
     class_uid, activity_id = draw(classes)
     row = {name: draw(texts) for name, dtype in EVENTS.items() if dtype == pl.String()}
     found = draw(st.lists(targets, max_size=3))
@@ -62,7 +62,7 @@ def rows(draw):
 
 @settings(max_examples=200)
 @given(st.lists(rows(), min_size=1, max_size=4))
-def test_any_row_is_a_valid_event_and_comes_back_as_it_was(drawn):
+def test_any_row_is_a_valid_event_and_converts_back_unchanged(drawn):
     frame = pl.DataFrame(drawn, schema=EVENTS)
     events = [json.loads(json.dumps(event)) for event in ocsf_export.to_ocsf(frame)]
     assert [fault for event in events for fault in faults(event)] == []
@@ -70,7 +70,7 @@ def test_any_row_is_a_valid_event_and_comes_back_as_it_was(drawn):
 
 
 def faults(event):
-    """What the published schema and its unwritten rules have against an event."""
+    """The violations of the published schema and its unwritten rules in an event."""
     found = [error.message for error in validator(event["class_uid"]).iter_errors(event)]
     name, activities = ocsf.CLASSES[event["class_uid"]]
     rules = {
@@ -126,20 +126,20 @@ USER = {"id": "u2", "name": "Bob", "type": "User"}
 GROUP = {"id": "g1", "name": "Admins", "type": "UserGroup"}
 
 
-def test_who_is_added_to_which_group_can_be_told_apart():
+def test_group_and_added_user_are_distinguished():
     found = event(class_uid=3006, activity_id=3, actor_id="u1", targets=[USER, GROUP])
     assert found["group"] == {"uid": "g1", "name": "Admins", "type": "UserGroup"}
     assert found["user"]["name"] == "Bob"
     assert found["actor"]["user"]["uid"] == "u1"
 
 
-def test_who_changes_his_own_password_is_the_user():
+def test_changing_ones_own_password_makes_the_actor_the_user():
     found = event(class_uid=3001, activity_id=3, actor_id="u1", actor_email="ada@acme.io")
     assert found["user"] == {"uid": "u1", "email_addr": "ada@acme.io"}
     assert "filled" not in found["unmapped"]
 
 
-def test_what_a_class_demands_and_nobody_said_is_named():
+def test_required_attributes_missing_from_the_record_are_listed():
     found = event(class_uid=6003, activity_id=99)
     assert found["unmapped"]["filled"] == ["actor", "src_endpoint"]
     assert found["src_endpoint"] == {"name": "Unknown"}
@@ -152,17 +152,17 @@ def test_a_sign_in_names_the_application():
     assert event(class_uid=3002, activity_id=1)["service"] == {"name": "okta"}
 
 
-def test_a_privilege_is_what_was_granted():
+def test_a_granted_role_is_the_privilege():
     role = {"id": "r1", "name": "Super Administrator", "type": "ROLE"}
     found = event(class_uid=3005, activity_id=1, targets=[USER, role])
     assert (found["user"]["name"], found["privileges"]) == ("Bob", ["Super Administrator"])
 
 
 @pytest.mark.parametrize(("kind", "stream"), STREAMS)
-def test_every_vendors_events_are_valid_and_come_back(kind, stream):
+def test_every_vendors_events_are_valid_and_convert_back(kind, stream):
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.split_lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     raw = normalise.read(found, lines, NOW, "poll").with_row_index("seq")
     frame = normalise.normalise(kind, integration, found, raw).events
     events = list(ocsf_export.to_ocsf(frame))

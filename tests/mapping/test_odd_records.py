@@ -78,7 +78,7 @@ def read_and_derived(kind, stream, chance):
     """A batch of spoilt records between two good ones."""
     integration = registry.kind(kind)
     found = next(s for s in integration.streams(None) if s.name == stream)
-    lines = json_records.lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
+    lines = json_records.split_lines((FIXTURES / kind / f"{stream}.ndjson").read_bytes())
     values = [json.loads(line) for line in lines]
     bad = [spoilt(chance, chance.choice(values)) for _ in range(40)]
     batch = [lines[0], *bad, chance.choice(NO_RECORDS), lines[0]]

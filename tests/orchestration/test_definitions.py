@@ -1,4 +1,4 @@
-"""Dagster accepts what is made of every service at once, of several instances of one too."""
+"""Dagster loads the definitions of all services at once, and of several instances of one."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""Sensors ask for a run only where it changes something; checks find what is wrong with a table."""
+"""Sensors request a run only if it changes something; checks find faults in tables."""
 
 import json
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from pipelines.extraction import client
 from pipelines.extraction.client import RetryPolicy
 from pipelines.lake import tables
 from pipelines.lake.tables import StreamKey
-from pipelines.orchestration.sensors import Look, Watch, watched, worth_a_run
+from pipelines.orchestration.sensors import Peek, PollState, next_poll, worth_a_run
 from sandbox.faults import Fault
 
 LOG = StreamKey("okta", "system_log")
@@ -21,7 +21,7 @@ RAW, EVENTS = dg.AssetKey(["raw", *LOG]), dg.AssetKey("events")
 
 
 class Operator:
-    """Ticks the sensor and runs what it asks for, as the daemon does."""
+    """Ticks the sensor and runs what it requests, as the daemon does."""
 
     def __init__(self, world, instance):
         def connect(source, patience=None):
@@ -29,10 +29,10 @@ class Operator:
 
         self.instance = instance
         self.made = definitions.definitions(world.lake, [world.source("okta")], connect)
-        self.sensor = next(s for s in self.made.sensors if s.name == "news_of_okta")
+        self.sensor = next(s for s in self.made.sensors if s.name == "poll_okta")
 
     def tick(self):
-        """The runs asked for and what is said; all streams are due."""
+        """The requested runs and the skip message; all streams are due."""
         context = dg.build_sensor_context(
             self.instance, repository_def=self.made.get_repository_def()
         )
@@ -60,13 +60,16 @@ def arrives(world):
     log.append(json.dumps({**record, "uuid": f"new at {now}", "published": now}).encode())
 
 
-def test_news_is_a_run_and_silence_is_none(still_world, operator):
+def test_new_records_start_a_run_and_silence_starts_none(still_world, operator):
     (first,), _ = operator.tick()
     assert set(first.asset_selection) == {RAW, EVENTS}
     assert operator.run(first).success
     rows = still_world.stored(*LOG).height
-    assert operator.tick() == ([], "system_log: nothing new; again in 10 s (" +
-                               "nothing new: ever later, up to 60 s)")  # fmt: skip
+    assert operator.tick() == (
+        [],
+        "system_log: no new records; next poll in 10 s "
+        "(no new records: backing off, at most 60 s between polls)",
+    )
     arrives(still_world)
     (second,), _ = operator.tick()
     assert operator.run(second).success
@@ -74,7 +77,7 @@ def test_news_is_a_run_and_silence_is_none(still_world, operator):
     assert first.run_key != second.run_key
 
 
-def test_two_ticks_that_follow_the_same_run_ask_for_one(operator):
+def test_two_ticks_after_the_same_run_request_one(operator):
     ((first,), _), ((again,), _) = operator.tick(), operator.tick()
     assert first.run_key == again.run_key
 
@@ -104,10 +107,10 @@ def test_a_run_that_is_not_finished_is_waited_for(operator):
         status=dg.DagsterRunStatus.STARTED,
         tags=asked.tags,
     )
-    assert operator.tick() == ([], f"run {run.run_id} is not finished")
+    assert operator.tick() == ([], f"run {run.run_id} is still in progress")
 
 
-def test_a_run_whose_server_is_gone_is_failed_and_followed_by_another(operator, tmp_path):
+def test_a_run_whose_server_is_gone_fails_and_another_follows(operator, tmp_path):
     (asked,), _ = operator.tick()
     gone = {".dagster/grpc_info": json.dumps({"socket": str(tmp_path / "no-such-socket")})}
     run = operator.instance.create_run_for_job(
@@ -120,33 +123,33 @@ def test_a_run_whose_server_is_gone_is_failed_and_followed_by_another(operator, 
 
 
 @pytest.mark.parametrize(
-    ("look", "standing", "worth"),
+    ("peek", "last_run", "worth"),
     [
-        (Look(), "new", True),
-        (Look(), "made", False),
-        (Look(news=True), "made", True),
-        (Look(error="down"), "made", True),
-        (Look(error="down"), "failed", False),
-        (Look(), "failed", True),
+        (Peek(), "none", True),
+        (Peek(), "succeeded", False),
+        (Peek(new_records=True), "succeeded", True),
+        (Peek(error="down"), "succeeded", True),
+        (Peek(error="down"), "failed", False),
+        (Peek(), "failed", True),
     ],
 )
-def test_what_is_worth_a_run(look, standing, worth):
-    assert worth_a_run(look, standing) is worth
+def test_a_run_starts_only_if_it_changes_something(peek, last_run, worth):
+    assert worth_a_run(peek, last_run) is worth
 
 
-def test_pauses_grow_up_to_a_ceiling_and_news_end_them():
-    watch, now, waits = Watch(), 0.0, []
-    for look in [Look(rows=5)] * 5 + [Look(news=True, rows=6), Look(news=True, rows=6)]:
-        watch = watched(watch, look, "made", now, floor=10.0)
-        waits.append(watch.wait)
-    assert waits == [10, 20, 40, 60, 60, 10, 20]  # news that do not land are no news
-    failed = watched(Watch(wait=600.0), Look(error="down"), "failed", now, floor=10.0)
+def test_waits_grow_up_to_a_ceiling_until_new_records_are_stored():
+    state, now, waits = PollState(), 0.0, []
+    for peek in [Peek(rows=5)] * 5 + [Peek(new_records=True, rows=6)] * 2:
+        state = next_poll(state, peek, "succeeded", now, floor=10.0)
+        waits.append(state.wait)
+    assert waits == [10, 20, 40, 60, 60, 10, 20]  # new records that no run stores don't count
+    failed = next_poll(PollState(wait=600.0), Peek(error="down"), "failed", now, floor=10.0)
     assert failed.wait == 900
 
 
 def checked(operator):
-    """Which checks of a run over all tables fail, with what they say."""
-    job = operator.made.resolve_job_def("whole_tables")
+    """The checks that fail in a run over all tables, with their descriptions."""
+    job = operator.made.resolve_job_def("full_table_checks")
     done = job.execute_in_process(instance=operator.instance)
     return {
         verdict.check_name: verdict.description
@@ -156,20 +159,20 @@ def checked(operator):
 
 
 def doctored(world, change):
-    """The raw table with other rows, as whoever has the disk can make it."""
+    """Change rows of the raw table, as anyone with access to the disk can."""
     uri = world.lake.uri(LOG.table)
     table = DeltaTable(uri)
     table.alter.set_table_properties({"delta.appendOnly": "false"})
     write_deltalake(uri, change(tables.scan(world.lake, LOG.table).collect()), mode="overwrite")
 
 
-def test_checks_pass_over_what_a_round_left(operator):
+def test_checks_pass_after_a_round(operator):
     (asked,), _ = operator.tick()
     assert operator.run(asked).success
     assert checked(operator) == {}
 
 
-def test_a_row_twice_is_found(still_world, operator):
+def test_a_duplicate_row_is_found(still_world, operator):
     still_world.poll("okta")
     doctored(still_world, lambda rows: pl.concat([rows, rows.head(1)]))
     found = checked(operator)
@@ -177,15 +180,15 @@ def test_a_row_twice_is_found(still_world, operator):
     assert "dense_seq" in found
 
 
-def test_a_row_that_is_missing_is_found(still_world, operator):
+def test_a_missing_row_is_found(still_world, operator):
     still_world.poll("okta")
     doctored(still_world, lambda rows: rows.filter(pl.col("seq") != 7))
     found = checked(operator)
-    assert "the fence says" in found["dense_seq"]
+    assert "committed" in found["dense_seq"]
     assert "unique_event_id" not in found
 
 
-def test_what_was_rejected_is_warned_of(still_world, operator):
+def test_rejected_records_raise_a_warning(still_world, operator):
     still_world.running.sandbox.append(*LOG, [b'{"uuid": 7}'], time=datetime.now(UTC).isoformat())
     still_world.poll("okta")
     assert checked(operator)["nothing_rejected"].startswith("1 x ")

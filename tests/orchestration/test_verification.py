@@ -49,7 +49,7 @@ def test_new_rows_are_verified_hourly_and_all_rows_nightly(signed):
     assert verified(signed).passed
     attacks.modify(signed, seq=10)
     assert verified(signed).passed, "row 10 was verified before"
-    assert "CHANGED: row 10" in verified(signed, "whole_tables").description
+    assert "CHANGED: row 10" in verified(signed, "full_table_checks").description
 
 
 def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_verification(signed):

@@ -12,7 +12,7 @@ from pipelines.extraction.report import Report
 from pipelines.orchestration import assets, sensors
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
-from pipelines.webhooks.dagster_reports import announcer
+from pipelines.webhooks.dagster_reports import reporter
 from tests.webhooks.conftest import source
 from tests.webhooks.test_receiver import drained, hook, polled, put, spool
 
@@ -46,7 +46,7 @@ def dagster():
 
 def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
     listen, told = dagster
-    with announcer(listen) as announced:
+    with reporter(listen) as announced:
         for rows in (2, 3, 0):
             announced.report(Report(integration="okta", stream="system_log", rows=rows, events=rows,
                                     total=10, version=4))  # fmt: skip
@@ -62,7 +62,7 @@ def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
 
 
 def test_without_a_dagster_nothing_is_told_and_nothing_fails():
-    with announcer(Listen(port=1)) as announced:
+    with reporter(Listen(port=1)) as announced:
         announced.report(Report(integration="okta", stream="system_log", rows=1, total=1))
 
 
@@ -76,13 +76,13 @@ def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
                 raise dg.Failure("the vendor is down", allow_retries=False)
             yield dg.MaterializeResult(asset_key=KEY)
 
-        assert sensors._standing(instance, KEY) == "new"
-        for failed, standing in ((False, "made"), (True, "failed"), (False, "made")):
+        assert sensors._last_run(instance, KEY) == "none"
+        for failed, last_run in ((False, "succeeded"), (True, "failed"), (False, "succeeded")):
             fails[0] = failed
             dg.materialize([one], instance=instance, raise_on_error=False)
-            assert sensors._standing(instance, KEY) == standing
+            assert sensors._last_run(instance, KEY) == last_run
             instance.report_runless_asset_event(dg.AssetMaterialization(KEY))
-            assert sensors._standing(instance, KEY) == standing
+            assert sensors._last_run(instance, KEY) == last_run
 
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):

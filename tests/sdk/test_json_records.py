@@ -18,7 +18,7 @@ values = st.recursive(
 @given(st.lists(values, max_size=6), st.sampled_from([None, 2]))
 def test_elements_are_the_documents_own_bytes(items, indent):
     body = json.dumps(items, indent=indent).encode()
-    found = json_records.elements(body)
+    found = json_records.split_array(body)
     assert [json.loads(f) for f in found] == items
     assert all(f in body and f == f.strip() for f in found)
 
@@ -26,15 +26,15 @@ def test_elements_are_the_documents_own_bytes(items, indent):
 @given(st.dictionaries(st.text(), values, max_size=6))
 def test_members_are_the_documents_own_bytes(document):
     body = json.dumps(document).encode()
-    assert {k: json.loads(v) for k, v in json_records.members(body).items()} == document
+    assert {k: json.loads(v) for k, v in json_records.split_object(body).items()} == document
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=3), min_size=1, max_size=4))
 def test_a_truncated_document_is_never_complete(items):
     body = json.dumps(items).encode()
-    assert json_records.whole(body)
+    assert json_records.is_complete(body)
     for end in range(1, len(body)):
-        assert not json_records.whole(body[:end])
+        assert not json_records.is_complete(body[:end])
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_a_truncated_document_is_never_complete(items):
 )
 def test_one_malformed_record_does_not_cost_its_neighbours(odd):
     body = b'[{"id":"1"}, ' + odd + b' ,{"id":"3"}]'
-    assert json_records.whole(body)
-    assert json_records.elements(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
+    assert json_records.is_complete(body)
+    assert json_records.split_array(body) == [b'{"id":"1"}', odd, b'{"id":"3"}']
     wrapped = b'{"value":' + body + b',"next":"x"}'
-    assert json_records.members(wrapped) == {"value": body, "next": b'"x"'}
+    assert json_records.split_object(wrapped) == {"value": body, "next": b'"x"'}
 
 
 def test_lone_surrogates_are_replaced_and_excessive_depth_is_reported():
@@ -67,4 +67,4 @@ def test_lone_surrogates_are_replaced_and_excessive_depth_is_reported():
 
 
 def test_lines_of_ndjson():
-    assert json_records.lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']
+    assert json_records.split_lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']

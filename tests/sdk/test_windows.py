@@ -14,7 +14,7 @@ from pipelines.sdk.pages import Span
 
 START = datetime(2026, 1, 10, tzinfo=UTC)
 LAG = timedelta(hours=12)
-STEPS = windows.ladder(window=timedelta(hours=6), settle=timedelta(minutes=5), lag=LAG)
+STEPS = windows.reread_plan(window=timedelta(hours=6), settle=timedelta(minutes=5), lag=LAG)
 HISTORY = timedelta(days=3)
 
 events = st.lists(
@@ -119,7 +119,7 @@ lags = st.lists(st.integers(0, 20 * 3600), max_size=4).map(
 
 @given(lags)
 def test_measured_lags_never_remove_the_published_lag_and_stay_within_the_budget(late):
-    ages = windows.climb(STEPS, late)
+    ages = windows.tune(STEPS, late)
     assert set(STEPS.always) <= set(ages)
     assert STEPS.cost(ages) <= STEPS.per_day + STEPS.cost(STEPS.always)
     assert list(ages) == sorted(set(ages))
@@ -127,10 +127,10 @@ def test_measured_lags_never_remove_the_published_lag_and_stay_within_the_budget
 
 def test_re_reads_follow_the_measured_lag():
     hour = timedelta(hours=1)
-    assert windows.climb(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
-    assert windows.climb(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
-    assert windows.climb(STEPS, [16 * hour]) == (LAG, 20 * hour)
-    assert windows.climb(replace(STEPS, per_day=0), [hour]) == (LAG,)
+    assert windows.tune(STEPS, [timedelta(seconds=2)] * 3) == (LAG,)
+    assert windows.tune(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
+    assert windows.tune(STEPS, [16 * hour]) == (LAG, 20 * hour)
+    assert windows.tune(replace(STEPS, per_day=0), [hour]) == (LAG,)
 
 
 @settings(max_examples=150, deadline=None)

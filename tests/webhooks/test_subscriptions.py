@@ -49,15 +49,15 @@ def test_a_subscription_is_made_seen_renewed_and_ended(world, receiver, tmp_path
     made = subscriptions.register(ours, at, tmp_path, now)
     assert made.known
     assert all(each.active for each in made.known)
-    assert {each.stream for each in subscriptions.look(ours, at, tmp_path, now).known} == {
+    assert {each.stream for each in subscriptions.refresh(ours, at, tmp_path, now).known} == {
         each.stream for each in made.known
     }
     again = subscriptions.register(ours, at, tmp_path, now)
     assert len(again.known) == len(made.known)
     assert subscriptions.renew(ours, at, tmp_path, now) == again
     subscriptions.remove(ours, at, tmp_path)
-    assert subscriptions.recall(tmp_path, kind) is None
-    assert list(subscriptions.look(ours, at, tmp_path, now).known) == []
+    assert subscriptions.load(tmp_path, kind) is None
+    assert list(subscriptions.refresh(ours, at, tmp_path, now).known) == []
     assert SECRET not in repr(at) + repr(made)
 
 
@@ -107,8 +107,9 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
                 "entra_id": world.running.settings()["entra_id"]}  # fmt: skip
     text = config_file.document(document, str(tmp_path / "data"), receiver.url)
     (tmp_path / "auditlake.toml").write_text(text)
-    assert "okta system_log: pushed, active" in run(tmp_path, "webhooks", "register", "okta").output
-    assert "okta system_log: pushed, active" in run(tmp_path, "status").output
+    active = "okta system_log: webhook active"
+    assert active in run(tmp_path, "webhooks", "register", "okta").output
+    assert active in run(tmp_path, "status").output
     told = json.loads(run(tmp_path, "webhooks", "status", "--json").output)
     assert [(t["integration"], len(t["subscriptions"])) for t in told] == [
         ("okta", 1), ("atlassian", 0)
@@ -119,7 +120,7 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
     none = run(tmp_path, "webhooks", "register", "entra_id")
     assert (none.exit_code, "pushes nothing" in none.output) == (2, True)
     assert run(tmp_path, "webhooks", "remove", "okta").exit_code == 0
-    assert "pushed" not in run(tmp_path, "status").output
+    assert "webhook" not in run(tmp_path, "status").output
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
-from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, bundle, leaf_tiles, tile
-from pipelines.integrity.verifier.tree import Board, Tree
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, bundle, leaf_tiles, tile
+from pipelines.integrity.verifier.tree import LeafBuffer, Tree
 
 _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")
 
@@ -35,7 +35,7 @@ class Cause:
     detail: str
 
 
-def cause(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str], now: Now) -> Cause:
+def cause(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str], now: Now) -> Cause:
     """Return the first row that differs from the signed one, and how it was altered."""
     signed = b"".join(leaf_tiles(shelf, head.size))
     if len(signed) != head.size * HASH or _root(signed) != head.root:
@@ -45,7 +45,7 @@ def cause(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str], now: 
     return _classify(seq, tree.board, signed, entry_of(shelf, head.size, seq), now)
 
 
-def entry_of(shelf: Shelf, size: int, seq: int) -> list[str]:
+def entry_of(shelf: LogFiles, size: int, seq: int) -> list[str]:
     """Return the fields signed as row `seq`; empty if its bundle is missing or damaged."""
     index, at = divmod(seq, WIDTH)
     entries = bundle(shelf, size, index)
@@ -56,7 +56,7 @@ def entry_of(shelf: Shelf, size: int, seq: int) -> list[str]:
     return fields[1:] if len(fields) == len(_FIELDS) + 1 else []
 
 
-def _classify(seq: int, board: Board, signed: bytes, fields: list[str], now: Now) -> Cause:
+def _classify(seq: int, board: LeafBuffer, signed: bytes, fields: list[str], now: Now) -> Cause:
     ours, theirs = board.leaf(seq), signed[seq * HASH : (seq + 1) * HASH]
     # `was`: where the row now at seq was signed; `now_at`: where the row signed as seq is now.
     was, now_at = _find(signed, ours), _find(bytes(board.hashes), theirs)
@@ -85,7 +85,7 @@ def _changed_fields(signed: list[str], present: list[str]) -> str:
     return ", ".join(name for name, one, other in pairs if one != other) + " is"
 
 
-def _narrow_down(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str]) -> Cause:
+def _narrow_down(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str]) -> Cause:
     """Without usable tiles, find the two earlier checkpoints between which the rows differ."""
     first, until, notes = tree.board.start, head.size, _history(shelf, head, tree.board.start)
     # Bisection: rows that match a checkpoint match all earlier ones.
@@ -102,7 +102,7 @@ def _narrow_down(shelf: Shelf, head: Checkpoint, tree: Tree, keys: Sequence[str]
     return Cause(seq=first, kind="changed", detail=detail)
 
 
-def _history(shelf: Shelf, head: Checkpoint, first: int) -> list[tuple[Checkpoint, str]]:
+def _history(shelf: LogFiles, head: Checkpoint, first: int) -> list[tuple[Checkpoint, str]]:
     """Return the checkpoints before `head` by size; their signatures are not checked yet."""
     found = {}
     for note in history(shelf):
@@ -113,7 +113,7 @@ def _history(shelf: Shelf, head: Checkpoint, first: int) -> list[tuple[Checkpoin
     return [found[size] for size in sorted(found)]
 
 
-def history(shelf: Shelf) -> list[str]:
+def history(shelf: LogFiles) -> list[str]:
     """Return the notes of all checkpoints in the history of the log."""
     notes = []
     for file in shelf.files("history"):

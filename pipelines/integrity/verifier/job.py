@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.settings import Anchor
 
 ACTS = "acts"
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class LakeView:
     """A lake as a verifier sees it, with the keys and records kept outside it."""
 
     root: str
@@ -42,12 +42,12 @@ class Place:
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
-    def shelf(self, name: str) -> Shelf:
-        return Shelf(root=self.uri(f"integrity/{name}"), options=self.options or {})
+    def shelf(self, name: str) -> LogFiles:
+        return LogFiles(root=self.uri(f"integrity/{name}"), options=self.options or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Discrepancy:
     """A difference between the lake and its signed state."""
 
     kind: str
@@ -57,7 +57,7 @@ class Finding:
 
 
 @dataclass(slots=True, kw_only=True)
-class Verdict:
+class TableReport:
     """The report on one table."""
 
     table: str
@@ -75,7 +75,7 @@ class Verdict:
     """Rows deleted by recorded acts of retention."""
     compared_with: list[str] = field(default_factory=list)
     """Places outside the lake with checkpoints that agree with the log."""
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Discrepancy] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -84,23 +84,23 @@ class Verdict:
         return not self.findings
 
     @property
-    def first_bad(self) -> Finding | None:
+    def first_bad(self) -> Discrepancy | None:
         """Return the finding on the lowest row, raw before events; None if all is well."""
 
-        def order(found: Finding) -> tuple[bool, int, bool]:
+        def order(found: Discrepancy) -> tuple[bool, int, bool]:
             return found.seq is None, found.seq or 0, found.kind == "events"
 
         return min(self.findings, key=order, default=None)
 
     def found(self, kind: str, seq: int | None, detail: str) -> None:
-        self.findings.append(Finding(kind=kind, seq=seq, detail=detail))
+        self.findings.append(Discrepancy(kind=kind, seq=seq, detail=detail))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Job:
     """A table to verify, and how."""
 
-    place: Place
+    place: LakeView
     table: str
     kind: str | None = None
     """The integration's kind, needed to compare events; None: skip them."""
@@ -115,7 +115,7 @@ class Case:
         return self.table.removeprefix("raw/")
 
     @property
-    def shelf(self) -> Shelf:
+    def shelf(self) -> LogFiles:
         return self.place.shelf(self.name)
 
     @property
@@ -123,14 +123,14 @@ class Case:
         return dict(self.place.options) if self.place.options else None
 
 
-class Crew:
+class WorkerPool:
     """A pool of worker processes, started only if there is enough work."""
 
     def __init__(self, processes: int | None = None) -> None:
         self._processes = processes or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:

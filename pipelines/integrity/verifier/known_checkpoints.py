@@ -14,14 +14,14 @@ from pathlib import Path
 import httpx
 
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
-from pipelines.integrity.verifier.log_reader import Shelf
+from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.settings import Anchor
 
 _TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class KnownCheckpoint:
     """A checkpoint found outside the lake, and where."""
 
     head: Checkpoint
@@ -31,14 +31,14 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unseen:
+class Unavailable:
     """A place that could not be read, or whose content is not a checkpoint."""
 
     where: str
     reason: str
 
 
-def remembered(place: Path, table: str) -> list[Sighting]:
+def remembered(place: Path, table: str) -> list[KnownCheckpoint]:
     """Return the last checkpoint of `table` in the signing machine's record: one or none."""
     path = place / "signed" / f"{table.replace('/', '.')}.ndjson"
     lines = path.read_bytes().splitlines() if path.exists() else []
@@ -49,7 +49,11 @@ def remembered(place: Path, table: str) -> list[Sighting]:
             head = Checkpoint(origin=held["origin"], size=held["size"], root=root, signer="memory")
         except (ValueError, KeyError):
             continue  # a power cut may truncate a line
-        return [Sighting(head=head, where="this machine's record of signed checkpoints", note=None)]
+        return [
+            KnownCheckpoint(
+                head=head, where="this machine's record of signed checkpoints", note=None
+            )
+        ]
     return []
 
 
@@ -67,30 +71,30 @@ def logs(place: Path, name: str, anchors: Iterable[Anchor]) -> set[str]:
 
 def anchored(
     anchor: Anchor, folders: Iterable[str], origin: str | None, first: int = 0
-) -> list[Sighting | Unseen]:
+) -> list[KnownCheckpoint | Unavailable]:
     """Return the checkpoints an anchor has in `folders`, each of the form <name>/<log>.
 
     For the log `origin`, these are all checkpoints of `first` rows or more; for any other log only
     the newest, which is enough to show that it existed. Signatures are not checked here.
     """
-    seen: list[Sighting | Unseen] = []
+    seen: list[KnownCheckpoint | Unavailable] = []
     try:
         for path, note in _notes(anchor, set(folders), origin, first):
             seen.append(sighting(note, f"{anchor.name}/{path}"))
     except (OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
-        seen.append(Unseen(where=anchor.name, reason=f"{type(error).__name__}: {error}"))
+        seen.append(Unavailable(where=anchor.name, reason=f"{type(error).__name__}: {error}"))
     return seen
 
 
-def sighting(note: bytes, where: str) -> Sighting | Unseen:
+def sighting(note: bytes, where: str) -> KnownCheckpoint | Unavailable:
     """Parse a note without checking its signatures; return Unseen if it is not a checkpoint."""
     try:
         text = note.decode()
-        return Sighting(
+        return KnownCheckpoint(
             head=checkpoint_in(text.partition("\n\n")[0] + "\n"), where=where, note=text
         )
     except (Invalid, ValueError) as error:
-        return Unseen(where=where, reason=str(error))
+        return Unavailable(where=where, reason=str(error))
 
 
 def _notes(
@@ -131,12 +135,12 @@ def _can_list(anchor: Anchor) -> bool:
     return anchor.directory is not None or anchor.bucket is not None
 
 
-def _shelf(anchor: Anchor) -> Shelf:
+def _shelf(anchor: Anchor) -> LogFiles:
     options = {key: secret.get_secret_value() for key, secret in anchor.storage_options.items()}
     root = str(anchor.directory.expanduser()) if anchor.directory else str(anchor.bucket)
     if anchor.directory and not Path(root).is_dir():
         raise FileNotFoundError(root)
-    return Shelf(root=root, options=options)
+    return LogFiles(root=root, options=options)
 
 
 def _git_logs(anchor: Anchor, name: str) -> set[str]:

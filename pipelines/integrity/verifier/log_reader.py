@@ -12,14 +12,14 @@ HASH = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
+class LogFiles:
     """A folder on disk, or a prefix of an object store."""
 
     root: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def below(self, path: str) -> Shelf:
-        return Shelf(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
+    def below(self, path: str) -> LogFiles:
+        return LogFiles(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
 
     def read(self, path: str) -> bytes | None:
         """Return the content of a file, or None if it does not exist."""
@@ -69,7 +69,7 @@ class Shelf:
         return from_url(self.root, config=config)
 
 
-def tile(shelf: Shelf, level: int | str, index: int, width: int) -> bytes:
+def tile(shelf: LogFiles, level: int | str, index: int, width: int) -> bytes:
     """Return a tile of at least `width` hashes, or b"" if there is none.
 
     Its path is defined by https://c2sp.org/tlog-tiles.
@@ -82,14 +82,14 @@ def tile(shelf: Shelf, level: int | str, index: int, width: int) -> bytes:
     return shelf.read(full) or b""  # the log may have grown: full tiles replace partial ones
 
 
-def leaf_tiles(shelf: Shelf, size: int) -> Iterator[bytes]:
+def leaf_tiles(shelf: LogFiles, size: int) -> Iterator[bytes]:
     """Yield the leaf hashes in the tiles, 256 at a time; fewer where a tile is damaged."""
     for index in range(-(-size // WIDTH)):
         width = min(WIDTH, size - index * WIDTH)
         yield tile(shelf, 0, index, width)[: width * HASH]
 
 
-def bundle(shelf: Shelf, size: int, index: int) -> list[bytes]:
+def bundle(shelf: LogFiles, size: int, index: int) -> list[bytes]:
     """Return the entries of a bundle; empty if it was removed."""
     data = tile(shelf, "entries", index, min(WIDTH, size - index * WIDTH))
     found, at = [], 0

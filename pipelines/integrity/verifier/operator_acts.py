@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Invalid, leaf_hash, read_checkpoint, root_of
-from pipelines.integrity.verifier.log_reader import WIDTH, Shelf, bundle
+from pipelines.integrity.verifier.log_reader import WIDTH, LogFiles, bundle
 from pipelines.integrity.verifier.tree import Span
 
 
-def read(shelf: Shelf, keys: Sequence[str]) -> list[dict[str, Any]]:
+def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return all acts, oldest first. Raises Invalid if they are not as signed."""
     return [json.loads(entry) for entry in entries(shelf, keys)]
 
 
-def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
+def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
     """Return the entries of all acts as signed, oldest first. Raises Invalid like `read`."""
     note = shelf.read("checkpoint")
     if note is None:
@@ -30,7 +30,7 @@ def entries(shelf: Shelf, keys: Sequence[str]) -> list[bytes]:
     return found
 
 
-def removed(shelf: Shelf, log: Shelf, table: str, keys: Sequence[str]) -> list[Span]:
+def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> list[Span]:
     """Return the rows of `table` removed by retention; acts that fail verification are ignored."""
     try:
         done = [act for act in read(shelf, keys) if act["table"] == table]

@@ -12,10 +12,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, operator_acts, rows
-from pipelines.integrity.verifier.job import ACTS, Case, Crew, Verdict
+from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
 from pipelines.integrity.verifier.rows import Leaves, Task
-from pipelines.integrity.verifier.tree import Board, Span, Tree, minus
+from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, minus
 
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
@@ -41,7 +41,7 @@ class TableFiles:
     events: EventFiles
 
 
-def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
+def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:
     """Read all rows, put their leaves on the board, and report problems in the verdict.
 
     Return the files of the table; none if the table is missing or its Delta log unreadable.
@@ -64,12 +64,12 @@ def read(case: Case, crew: Crew, verdict: Verdict, board: Board) -> TableFiles:
     return held
 
 
-def _put(board: Board, found: Leaves) -> None:
+def _put(board: LeafBuffer, found: Leaves) -> None:
     if found.seqs:
         board.put(found.seqs, found.hashes)
 
 
-def _list_files(case: Case, verdict: Verdict) -> TableFiles:
+def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     # Events first: rows that land meanwhile lie beyond `derived`, and replace no older version yet.
     events = _event_files(case)
     handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
@@ -104,7 +104,7 @@ def _list_files(case: Case, verdict: Verdict) -> TableFiles:
     return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), events=events)
 
 
-def _event_files(case: Case) -> EventFiles:
+def _event_files(case: Job) -> EventFiles:
     if case.kind is None:
         return EventFiles()
     try:
@@ -140,7 +140,11 @@ def _day(value: Any) -> date:
 
 
 def build_tree(
-    case: Case, crew: Crew, verdict: Verdict, board: Board, before: Mapping[Span, bytes]
+    case: Job,
+    crew: WorkerPool,
+    verdict: TableReport,
+    board: LeafBuffer,
+    before: Mapping[Span, bytes],
 ) -> Tree:
     """Report missing and duplicate rows, and return the tree over the leaves of all others."""
     removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
@@ -162,7 +166,7 @@ def _times(count: int) -> str:
     return "twice" if count == 1 else f"{count + 1} times"
 
 
-def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span]) -> None:
+def _report_gaps(case: Job, verdict: TableReport, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     for first, until in gaps[:1]:
         fields = diagnosis.entry_of(case.shelf, board.size, first)
         who = f" (event_id {fields[-1]})" if fields else ""
@@ -176,7 +180,7 @@ def _report_gaps(case: Case, verdict: Verdict, board: Board, gaps: Sequence[Span
             verdict.found("deleted", first, f"row {first:,}{who}{more} missing")
 
 
-def _fill_from_tiles(case: Case, board: Board, gaps: Sequence[Span]) -> None:
+def _fill_from_tiles(case: Job, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     """Take the leaves of missing rows from the tiles; the root check shows if they are genuine."""
     if not gaps:
         return

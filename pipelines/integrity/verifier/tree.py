@@ -13,7 +13,7 @@ Span = tuple[int, int]
 
 
 @dataclass(slots=True, kw_only=True)
-class Board:
+class LeafBuffer:
     """Leaf hashes of the rows [start, size), filled in any order."""
 
     start: int
@@ -74,7 +74,7 @@ class Board:
 class Tree:
     """A Merkle tree over the leaves of a board and the rows verified before it."""
 
-    board: Board
+    board: LeafBuffer
     blocks: Sequence[bytes]
     """The root of every 256 leaves from the board's start; the last may cover fewer."""
     before: Mapping[Span, bytes]

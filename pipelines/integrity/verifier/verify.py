@@ -33,25 +33,17 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
-from pipelines.integrity.verifier.job import ACTS, Case, Crew, Finding, Place, Progress, Verdict
-from pipelines.integrity.verifier.known_checkpoints import Sighting, Unseen
-from pipelines.integrity.verifier.log_reader import HASH, WIDTH, Shelf, leaf_tiles
+from pipelines.integrity.verifier.job import (
+    ACTS,
+    Job,
+    LakeView,
+    TableReport,
+    WorkerPool,
+)
+from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.table_reader import TableFiles
-from pipelines.integrity.verifier.tree import Board, Span, Tree
-
-__all__ = [
-    "ACTS",
-    "Case",
-    "Crew",
-    "Finding",
-    "Place",
-    "Progress",
-    "Verdict",
-    "table_of",
-    "tables",
-    "verify",
-    "verify_acts",
-]
+from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
@@ -59,7 +51,7 @@ _PUBLISHING = 2.0  # seconds to wait for the checkpoint of rows that are just be
 _FORMER = 100
 
 
-def verify(case: Case, crew: Crew) -> Verdict:
+def verify(case: Job, crew: WorkerPool) -> TableReport:
     """Verify a table and return the report; problems with the table are never raised.
 
     A successful run is stored as the starting point of the next one.
@@ -76,12 +68,12 @@ def verify(case: Case, crew: Crew) -> Verdict:
     return verdict
 
 
-def tables(place: Place) -> list[str]:
+def tables(place: LakeView) -> list[str]:
     """Return all raw tables that exist, were signed, or are known outside the lake.
 
     The log of acts is included if there is one.
     """
-    raw, signed = (Shelf(root=place.uri(x), options=place.options or {}) for x in _BOTH)
+    raw, signed = (LogFiles(root=place.uri(x), options=place.options or {}) for x in _BOTH)
     names = {
         *raw.pairs(),
         *signed.pairs(),
@@ -95,7 +87,7 @@ def tables(place: Place) -> list[str]:
     return [*found, ACTS] if acted else found
 
 
-def table_of(place: Place, note: str) -> str:
+def table_of(place: LakeView, note: str) -> str:
     """Return the table of a checkpoint, from its origin <name>/<integration>/<stream>/<id>."""
     *_, integration, stream, _ = ("", *note.split("\n", 1)[0].split("/"))
     table = f"raw/{integration}/{stream}"
@@ -103,9 +95,9 @@ def table_of(place: Place, note: str) -> str:
     return ACTS if stream == ACTS and table not in tables(place) else table
 
 
-def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
+def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     """Verify the log of operator actions, such as retention, and return the report."""
-    verdict = Verdict(table=ACTS, at=datetime.now(UTC))
+    verdict = TableReport(table=ACTS, at=datetime.now(UTC))
     shelf = place.shelf(ACTS)
     note = shelf.read("checkpoint")
     try:
@@ -118,7 +110,7 @@ def verify_acts(place: Place, since: Sequence[str] = ()) -> Verdict:
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
     for seen in (*_kept(since), *_outside(place, _ACTS, verdict.origin or None)):
-        if isinstance(seen, Unseen):
+        if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
             verdict.compared_with.append(seen.where)
@@ -145,8 +137,10 @@ class _Verified:
         return self.head.size // WIDTH * WIDTH
 
 
-def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, Tree | None]:
-    verdict = Verdict(table=case.table, at=datetime.now(UTC))
+def _verify(
+    case: Job, crew: WorkerPool, start: _Verified | None
+) -> tuple[TableReport, Tree | None]:
+    verdict = TableReport(table=case.table, at=datetime.now(UTC))
     head = _newest_head(case, verdict)
     if head is None:
         if case.shelf.read("checkpoint") is None:
@@ -155,7 +149,7 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
     if start and (start.head.origin != head.origin or start.head.size > head.size):
         start = None
     verdict.first = start.first if start else 0
-    board = Board(start=verdict.first, size=head.size)
+    board = LeafBuffer(start=verdict.first, size=head.size)
     held = table_reader.read(case, crew, verdict, board)
     tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
     _compare_root(case, verdict, tree, head)
@@ -164,7 +158,7 @@ def _verify(case: Case, crew: Crew, start: _Verified | None) -> tuple[Verdict, T
     return verdict, tree
 
 
-def _newest_head(case: Case, verdict: Verdict) -> Checkpoint | None:
+def _newest_head(case: Job, verdict: TableReport) -> Checkpoint | None:
     """Return the newest validly signed checkpoint of this log, or None, and note it in the verdict.
 
     If the current checkpoint is missing or invalid, report that and fall back to the history.
@@ -179,20 +173,20 @@ def _newest_head(case: Case, verdict: Verdict) -> Checkpoint | None:
     return found
 
 
-def _report_lost_log(case: Case, verdict: Verdict) -> None:
+def _report_lost_log(case: Job, verdict: TableReport) -> None:
     """Report the known checkpoints of a log that has none left in the lake."""
     rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), case.options)
     gone = "the table and its signed log are" if rows_too else "the signed log is"
     kind = "deleted" if rows_too else "checkpoint"
     for seen in (*_kept(case.since), *_outside(case.place, case.table, None)):
-        if isinstance(seen, Unseen):
+        if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif _is_valid(seen, case.place.keys, case.name):
             detail = f"{gone} missing; {seen.where} covers {seen.head.size:,} rows"
             verdict.found(kind, 0, detail)
 
 
-def _newest_former(case: Case) -> Checkpoint | None:
+def _newest_former(case: Job) -> Checkpoint | None:
     """Return the newest validly signed checkpoint in the history, or None."""
     for note in reversed(diagnosis.history(case.shelf)[-_FORMER:]):
         head = _read_note(note.encode(), case.place.keys, case.name)
@@ -214,7 +208,7 @@ def _read_note(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint
     return head
 
 
-def _compare_root(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
+def _compare_root(case: Job, verdict: TableReport, tree: Tree, head: Checkpoint) -> None:
     if tree.root(head.size) != head.root:
         found = diagnosis.cause(case.shelf, head, tree, case.place.keys, _field_reader(case))
         # The missing row may be the cause itself: do not report it twice.
@@ -225,14 +219,14 @@ def _compare_root(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) ->
         verdict.found("tiles", None, "the rows are as signed, but a damaged tile breaks proofs")
 
 
-def _tile_damaged(case: Case, tree: Tree, size: int) -> bool:
+def _tile_damaged(case: Job, tree: Tree, size: int) -> bool:
     tiles = leaf_tiles(case.shelf, size)
     step = WIDTH * HASH
     leaves = memoryview(tree.board.hashes)
     return any(leaves[i * step : (i + 1) * step] != tile for i, tile in enumerate(tiles))
 
 
-def _field_reader(case: Case) -> Callable[[int], list[str]]:
+def _field_reader(case: Job) -> Callable[[int], list[str]]:
     """Return a function that reads a row's current fields, to show which of them differ."""
 
     def fields(seq: int) -> list[str]:
@@ -243,11 +237,11 @@ def _field_reader(case: Case) -> Callable[[int], list[str]]:
     return fields
 
 
-def _compare_sightings(case: Case, verdict: Verdict, tree: Tree, head: Checkpoint) -> None:
+def _compare_sightings(case: Job, verdict: TableReport, tree: Tree, head: Checkpoint) -> None:
     """Report each checkpoint known outside the lake that the log is not an extension of."""
     sound = tree.root(head.size) == head.root
     for seen in _known_checkpoints(case, head, verdict.first):
-        if isinstance(seen, Unseen):
+        if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.origin != head.origin:
             if _is_valid(seen, case.place.keys, case.name):
@@ -268,7 +262,7 @@ def _compare_sightings(case: Case, verdict: Verdict, tree: Tree, head: Checkpoin
             verdict.found("rewritten", None, detail)
 
 
-def _report_other_log(verdict: Verdict, seen: Sighting) -> None:
+def _report_other_log(verdict: TableReport, seen: KnownCheckpoint) -> None:
     detail = f"{seen.where} belongs to another log of this table: {seen.head.origin}"
     # Known to this machine only: most likely the operator recreated the lake.
     if seen.note is None:
@@ -277,27 +271,29 @@ def _report_other_log(verdict: Verdict, seen: Sighting) -> None:
         verdict.found("replaced", None, detail)
 
 
-def _is_valid(seen: Sighting, keys: Sequence[str], name: str) -> bool:
+def _is_valid(seen: KnownCheckpoint, keys: Sequence[str], name: str) -> bool:
     return seen.note is None or isinstance(_read_note(seen.note.encode(), keys, name), Checkpoint)
 
 
-def _known_checkpoints(case: Case, head: Checkpoint, first: int) -> Iterator[Sighting | Unseen]:
+def _known_checkpoints(
+    case: Job, head: Checkpoint, first: int
+) -> Iterator[KnownCheckpoint | Unavailable]:
     yield from _kept(case.since)
     earlier = _load_state(case)
     if earlier:
         where = "this machine's last verification"
-        yield Sighting(head=earlier.head, where=where, note=None)
+        yield KnownCheckpoint(head=earlier.head, where=where, note=None)
     yield from _outside(case.place, case.table, head.origin, first)
 
 
-def _kept(notes: Sequence[str]) -> Iterator[Sighting | Unseen]:
+def _kept(notes: Sequence[str]) -> Iterator[KnownCheckpoint | Unavailable]:
     for note in notes:
         yield known_checkpoints.sighting(note.encode(), "the checkpoint given with --since")
 
 
 def _outside(
-    place: Place, table: str, origin: str | None, first: int = 0
-) -> Iterator[Sighting | Unseen]:
+    place: LakeView, table: str, origin: str | None, first: int = 0
+) -> Iterator[KnownCheckpoint | Unavailable]:
     yield from known_checkpoints.remembered(place.memory, table)
     name = table.removeprefix("raw/")
     folders = {f"{place.name}/{name}", *([origin.rpartition("/")[0]] if origin else [])}
@@ -305,7 +301,7 @@ def _outside(
         yield from known_checkpoints.anchored(anchor, folders, origin, first)
 
 
-def _compare_counts(case: Case, verdict: Verdict, board: Board, held: TableFiles) -> None:
+def _compare_counts(case: Job, verdict: TableReport, board: LeafBuffer, held: TableFiles) -> None:
     beyond = sorted(board.beyond)
     if beyond and beyond[0] < 0:
         verdict.found("inserted", beyond[0], f"row {beyond[0]:,} was inserted")
@@ -326,7 +322,7 @@ def _unsigned_rows(beyond: Sequence[int]) -> str:
     )
 
 
-def _is_published(case: Case, size: int) -> bool:
+def _is_published(case: Job, size: int) -> bool:
     """Wait briefly for a checkpoint of `size` rows or more; return True if there is one."""
     deadline = time.monotonic() + _PUBLISHING
     while time.monotonic() < deadline:
@@ -337,7 +333,7 @@ def _is_published(case: Case, size: int) -> bool:
     return False
 
 
-def _count_events(case: Case, verdict: Verdict, held: TableFiles) -> None:
+def _count_events(case: Job, verdict: TableReport, held: TableFiles) -> None:
     """Report events that belong to no row; all others were compared with their rows."""
     _, integration, stream = case.table.split("/")
     ours = (pl.col("integration") == integration) & (pl.col("stream") == stream)
@@ -360,7 +356,7 @@ def _count_events(case: Case, verdict: Verdict, held: TableFiles) -> None:
         verdict.found("events", None, f"events: {extra:,} events belong to no row of this table")
 
 
-def _load_state(case: Case) -> _Verified | None:
+def _load_state(case: Job) -> _Verified | None:
     """Return the stored state of the last verification, or None if it cannot be used."""
     try:
         held = json.loads(_state_file(case).read_bytes())
@@ -373,7 +369,7 @@ def _load_state(case: Case) -> _Verified | None:
     return _Verified(head=head, note=held["note"], peaks=peaks)
 
 
-def _store_state(case: Case, verdict: Verdict, tree: Tree) -> None:
+def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
     """Store the verified state outside the lake for the next run."""
     note = case.shelf.read("checkpoint") or b""
     head = _read_note(note, case.place.keys, case.name)
@@ -395,5 +391,5 @@ def _store_state(case: Case, verdict: Verdict, tree: Tree) -> None:
     draft.replace(path)
 
 
-def _state_file(case: Case) -> Path:
+def _state_file(case: Job) -> Path:
     return case.place.memory / "verified" / f"{case.table.replace('/', '.')}.json"

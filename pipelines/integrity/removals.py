@@ -14,22 +14,23 @@ from pipelines.integrity.note import Head
 def cover(acts: Folder, signed: Head, log: Folder, table: str, rows: range) -> bool:
     """Return True if the acts under the checkpoint `signed` removed all of `rows` from `table`."""
     at = rows.start
-    for first, until in sorted(_spans(acts, signed, log, table)):
+    for first, until in spans(acts, signed, log, table):
         if first <= at:
             at = max(at, until)
     return at >= rows.stop
 
 
-def _spans(acts: Folder, signed: Head, log: Folder, table: str) -> set[tuple[int, int]]:
+def spans(acts: Folder, signed: Head, log: Folder, table: str) -> list[tuple[int, int]]:
+    """Return the spans of rows that the acts removed, as sorted (first, until); may overlap."""
     bundles = range(-(-signed.size // WIDTH))
     entries = [each for index in bundles for each in tiles.entries(acts, signed.size, index)]
     edge, _ = merkle.grown((), 0, [merkle.leaf(entry) for entry in entries])
     if merkle.root(edge) != signed.root:
-        return set()  # altered acts excuse nothing
+        return []  # altered acts excuse nothing
     found = set()
     for act in map(json.loads, entries):
         # The list of spans lies outside the signed log; the act only holds its hash.
         listed = log.get(f"removed/{act['rows_sha256']}.json") or b""
         if act["table"] == table and sha256(listed).hexdigest() == act["rows_sha256"]:
             found |= {(first, until) for first, until in json.loads(listed)}
-    return found
+    return sorted(found)

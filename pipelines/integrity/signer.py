@@ -141,6 +141,15 @@ def _newest_note(folder: Folder) -> bytes:
     return b""
 
 
+def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
+    """Return the rows removed from the log `name` by recorded acts, as in `removals.spans`."""
+    kept, done = of(lake, name), of(lake, ACTS)
+    signed = done and last_signed(done)
+    if not kept or not done or not signed:
+        return []
+    return removals.spans(done.folder, signed, kept.folder, kept.table)
+
+
 def grow(kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
     """Append the entries `fresh` to the tree and write its tiles, without signing.
 

@@ -42,6 +42,8 @@ from pipelines.lake.tables import Lake
 ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _RACES = 50
+# Of this fence, or it removed rows that were read; a retention run changes the table's properties.
+_LOST_RACES = ("oncurrent transaction", "etadata changed since")
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(
     compression="ZSTD",
@@ -148,15 +150,17 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     found = tables.acquire(lake, table.name)
     if found is not None:
         return found
-    return DeltaTable.create(
-        lake.uri(table.name),
-        schema=_delta_schema(table.schema),
-        mode="ignore",
-        partition_by=list(table.partitions) or None,
-        description=table.about,
-        configuration=table.settings,
-        storage_options=lake.storage_options,
-    )
+    with suppress(CommitFailedError):  # another writer has just created it
+        return DeltaTable.create(
+            lake.uri(table.name),
+            schema=_delta_schema(table.schema),
+            mode="ignore",
+            partition_by=list(table.partitions) or None,
+            description=table.about,
+            configuration=table.settings,
+            storage_options=lake.storage_options,
+        )
+    return DeltaTable(lake.uri(table.name), storage_options=lake.storage_options)
 
 
 def _write_once(
@@ -182,7 +186,7 @@ def _write_once(
         else:
             write(mode="append")
     except CommitFailedError as error:
-        if "oncurrent transaction" in str(error):  # of this fence, or it removed what was read
+        if any(lost in str(error) for lost in _LOST_RACES):
             return False
         raise
     except (DeltaError, OSError):

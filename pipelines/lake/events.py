@@ -80,16 +80,18 @@ def replace(
 ) -> Appended:
     """Commit the events of the raw rows `seqs` of `day` anew, in place of those there are.
 
-    `derive` is told how many raw rows have their events: what lies behind them does not count yet.
+    `derive` is given the number of raw rows that have their events: later rows do not count yet.
+    Where newer versions or a retention run have taken all of these events away, nothing is written.
     """
     among = f"seq >= {seqs.start} AND seq < {seqs.stop}"
+    in_part = pl.col("date") == day, pl.col("seq").is_between(seqs.start, seqs.stop, "left")
 
-    def decide(_: DeltaTable, done: int) -> Decision | None:
-        return (
-            Decision(derive(done), done, tables.replace_predicate(log, [day], among))
-            if done
-            else None
-        )
+    def decide(handle: DeltaTable, done: int) -> Decision | None:
+        # The caller saw an earlier state of the table, so there may be nothing left to replace.
+        stored = pl.scan_delta(handle).filter(tables.of_stream(log), *in_part)
+        if stored.select("seq").head(1).collect().is_empty():
+            return None
+        return Decision(derive(done), done, tables.replace_predicate(log, [day], among))
 
     return commits.write(lake, TABLE, log.app, decide, {})
 

@@ -31,6 +31,12 @@ from pipelines.lake.tables import Lake, StreamKey
 
 _QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
+_KEYS = (
+    ("event_uid",),
+    ("integration", "stream", "event_id", "way", "time"),  # echoes
+    ("event_id",),
+)
+"""No two rows of a partition are equal in the first of these that the table has."""
 _TEMPORARY = re.compile(r"#\d+$")
 _FILES_CLOSED, _FILES_OPEN = 4, 64
 """So many files of a past day, or of today, are worth making one."""
@@ -70,7 +76,9 @@ def maintain(
     """Every table, one after the other. Raises LakeError where rows are not what they were."""
     with _alone(lake):
         for table in tables_of(lake, logs):
-            yield _tidy(lake, table, today, keep or Keep())
+            # A folder without a commit: a writer is creating the table, or was killed doing so.
+            if tables.open_table(lake, table) is not None:
+                yield _tidy(lake, table, today, keep or Keep())
         rollup_table.roll_up(lake, today)
 
 
@@ -145,9 +153,10 @@ def _count(handle: DeltaTable, part: Sequence[tuple[str, str, str]]) -> Count:
     found = pl.scan_delta(handle).filter(
         *(pl.col(name).cast(pl.String) == value for name, _, value in part)
     )
-    names = [n for n in ("event_uid", "event_id") if n in found.collect_schema()][:1]
-    different = pl.col(names[0]).n_unique() if names else pl.len()
-    places = pl.col("seq").sum() if "seq" in found.collect_schema() else pl.lit(0)
+    columns = found.collect_schema()
+    key = next((key for key in _KEYS if set(key) <= set(columns)), None)
+    different = pl.struct(key).n_unique() if key else pl.len()
+    places = pl.col("seq").sum() if "seq" in columns else pl.lit(0)
     rows, distinct, seqs = (
         found.select(pl.len().alias("rows"), different.alias("n"), places.alias("seq"))
         .collect()

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
 from pipelines.extraction import renormalise
-from pipelines.integrity import anchors, reports
+from pipelines.integrity import anchors, reports, signer
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import TableReport, WorkerPool
 from pipelines.lake import raw, tables
@@ -125,23 +125,37 @@ def _unique(table: Table) -> Outcome:
 
 
 def _dense(table: Table) -> Outcome:
-    """Check that seq runs from 0 to rows - 1.
+    """Check that seq runs from 0 to rows - 1, except for rows that recorded acts removed.
 
     Compares count, minimum and maximum; with `whole`, also counts the distinct values.
     """
     stored = int(table.files["num_records"].sum())
-    ends = (table.files["min.seq"].min(), table.files["max.seq"].max())
+    ends = (table.files["min.seq"].min(), table.files["max.seq"].max()) if stored else (None, None)
     distinct = stored
     if table.whole:
         seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
-    expected = (0, table.rows - 1) if table.rows else (None, None)
+    found = (distinct, *ends)
+    dense = found == _without(table.rows, []) or found == _without(
+        table.rows, signer.removed(table.lake, table.log.app)
+    )
     return Outcome(
-        passed=stored == distinct == table.rows and ends == expected,
+        passed=stored == distinct and dense,
         description=f"{stored:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
         f"{table.rows:,} committed",
         figures={"rows": stored, "rows committed": table.rows},
     )
+
+
+def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | None, int | None]:
+    """Return (count, minimum, maximum) of the seqs below `rows` that are in none of the spans."""
+    left, at = list[tuple[int, int]](), 0
+    for first, until in [*gone, (rows, rows)]:
+        if first > at:
+            left.append((at, first))
+        at = max(at, until)
+    count = sum(until - first for first, until in left)
+    return (count, left[0][0], left[-1][1] - 1) if left else (0, None, None)
 
 
 def _none_rejected(table: Table) -> Outcome:

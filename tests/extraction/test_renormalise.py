@@ -277,9 +277,24 @@ def test_polls_renormalising_and_compaction_may_run_at_once(lake):
     assert events(other).equals(expected(other))
 
 
+def test_a_record_that_is_republished_while_its_part_waits_is_not_lost(lake):
+    old, new = made(latest_of="id")(lake), made(BETTER, version=2, latest_of="id")(lake)
+    today, earlier = record(0, verb="a", does="A"), record(9, verb="b", does="B")
+    land(old, today, earlier)
+    renormalising = renormalise.renormalise(new)
+    next(renormalising)
+    land(old, record(9, verb="c", does="C"))
+    before = commits(lake)
+    assert [(done.events, done.left) for done in renormalising] == [(0, 0)]
+    assert commits(lake) == before
+    assert events(new)["action"].to_list() == ["A", "c"]
+    list(renormalise.renormalise(new))
+    assert events(new).equals(expected(new))
+
+
 RENORMALISE = """
 import sys
-from pipelines import renormalise
+from pipelines.extraction import renormalise
 from pipelines.lake.tables import Lake
 from tests.extraction.test_renormalise import BETTER, made
 renormalise._PART = 2

@@ -3,15 +3,18 @@
 import json
 from datetime import date
 
+import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from pipelines.errors import LakeError
 from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.lake import commits, events, tables
 from pipelines.lake.tables import Lake
+from pipelines.orchestration import checks
 from tests.integrity import attacks
-from tests.integrity.worlds import LOG, NOON
+from tests.integrity.worlds import LOG, NOON, STREAM
 
 REMOVAL = retention.Removal(
     log=LOG, before=date(2026, 3, 2), who="ada", why="GDPR: two years are over"
@@ -51,6 +54,67 @@ def test_rows_are_still_stored_and_signed_after_a_removal(signed):
     assert (verdict.ok, verdict.first) == (True, 512)
     handle = DeltaTable(str(signed.table))
     assert handle.metadata().configuration["delta.appendOnly"] == "true"
+
+
+def test_events_can_still_be_replaced_after_a_removal(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    before = tables.scan(signed.lake, "events").collect().sort("seq")
+    day, seqs = date(2026, 3, 2), range(300, 600)
+    derived = before.filter(pl.col("date") == day)
+    assert events.replace(signed.lake, LOG, day, seqs, lambda _: derived).frame.height == 300
+    assert tables.scan(signed.lake, "events").collect().sort("seq").equals(before)
+
+
+def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkeypatch):
+    """They land between the act and the deletion."""
+
+    def record(*act):
+        recorded(*act)
+        signed.land(8000, 8001, sign=False)
+
+    recorded = retention._record
+    monkeypatch.setattr(retention, "_record", record)
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    retention.signer.sign(signed.lake, LOG, 702, NOON)
+    assert signed.rows()["seq"].to_list() == list(range(300, 702))
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 402)
+    monkeypatch.undo()
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 2
+    assert signed.verify(full=True).ok
+
+
+def test_polls_go_on_during_a_removal(signed, monkeypatch):
+    """The properties of the table change between what a poll decides on and its commit."""
+
+    def a_removal_is_first(handle, frame, **options):
+        if not removed:
+            removed.append(None)
+            removed.append(retention.remove(signed.lake, REMOVAL, NOON))
+        write_deltalake(handle, frame, **options)
+
+    removed = []
+    monkeypatch.setattr(commits, "write_deltalake", a_removal_is_first)
+    signed.land(*range(700, 760), day=3)
+    assert removed == [None, 300]
+    assert signed.rows()["seq"].to_list() == list(range(300, 760))
+    assert signed.verify(full=True).ok
+
+
+def test_a_compaction_during_a_removal_makes_it_try_again(signed, monkeypatch):
+    """It rewrites the files between the opening of the table and the deletion."""
+
+    def compacted_meanwhile(lake, table, *, value):
+        handle = opened(lake, table, value=value)
+        if value == "false":
+            DeltaTable(lake.uri(table)).optimize.compact()
+        return handle
+
+    opened = retention._append_only
+    monkeypatch.setattr(retention, "_append_only", compacted_meanwhile)
+    assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
 
 
 def test_a_second_removal_is_recorded_after_the_first(signed):
@@ -104,3 +168,20 @@ def test_rows_are_still_stored_and_signed_after_all_were_removed(signed):
     retention.signer.sign(signed.lake, LOG, 700, NOON)
     signed.land(*range(700, 760), day=3)
     assert signed.verify(full=True).ok
+
+
+@pytest.mark.parametrize("before", [date(2026, 3, 2), date(2027, 1, 1)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_checks_of_the_table_pass_after_a_removal(signed, before, whole):
+    later = retention.Removal(log=LOG, before=before, who="ada", why="the end")
+    retention.remove(signed.lake, later, NOON)
+    table = checks.opened(signed.lake, LOG, STREAM, NOON, whole)
+    verdicts = {name: judge(table) for name, (judge, *_) in checks._CHECKS.items()}
+    assert {name: v.description for name, v in verdicts.items() if not v.passed} == {}
+
+
+def test_a_row_that_is_missing_beside_removed_ones_is_found(signed):
+    retention.remove(signed.lake, REMOVAL, NOON)
+    attacks.delete(signed)
+    table = checks.opened(signed.lake, LOG, STREAM, NOON, whole=False)
+    assert not checks._dense(table).passed

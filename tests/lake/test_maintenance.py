@@ -11,11 +11,11 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import LakeError
-from pipelines.lake import coverage, handles, maintenance, tables
+from pipelines.lake import coverage, handles, maintenance, reconciliation, tables
 from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
 from pipelines.lake.maintenance import Count, Keep
-from pipelines.lake.tables import Lake
+from pipelines.lake.tables import Lake, StreamKey
 from tests.lake.test_raw import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
@@ -94,6 +94,24 @@ def test_today_is_left_alone_until_it_has_many_files(lake):
         t for t in maintenance.maintain(lake, [], NOON.date(), AT_ONCE) if t.table == LOG.table
     ]
     assert raw.files_after == 6
+
+
+def test_a_table_that_is_being_created_is_left_for_the_next_time(lake):
+    filled(lake, 1)
+    (lake.local / "raw/okta/users/_delta_log").mkdir(parents=True)
+    (lake.local / "raw/okta/users/_delta_log" / f"{0:020}.json#1").write_bytes(b"x")
+    assert LOG.table in [tidied.table for tidied in maintenance.maintain(lake, [], FAR)]
+
+
+def test_an_event_may_be_noted_for_several_logs_and_both_ways(lake):
+    for number in range(6):
+        known = batch(number).select("event_id", "time", "date", seen_at="ingested_at")
+        for way in ("poll", "webhook"):
+            rows = known.with_columns(way=pl.lit(way))
+            reconciliation.record(lake, {LOG: rows, StreamKey("okta-eu", LOG.stream): rows})
+    (tidied,) = maintenance.maintain(lake, [], FAR)
+    assert (tidied.table, tidied.files_before, tidied.files_after) == ("echoes", 12, 1)
+    assert tables.scan(lake, "echoes").collect().height == 24
 
 
 def test_what_a_killed_writer_left_is_removed_and_fresh_files_stay(lake):

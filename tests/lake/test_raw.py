@@ -1,9 +1,11 @@
 """The lake's guarantees: dense seq, rows and cursor in one commit, one winner of a race."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier
 
 import polars as pl
 import pytest
@@ -50,6 +52,19 @@ def test_any_overlap_of_batches_lands_each_row_once_and_dense(tmp_path_factory, 
     assert sorted(stored["event_id"]) == sorted({str(i) for ids in batches for i in ids})
     assert stored["seq"].to_list() == list(range(stored.height))
     assert raw.position(lake, LOG).rows == stored.height
+
+
+def test_the_first_writers_of_a_table_may_come_at_once(tmp_path):
+    for turn in range(10):
+        lake, at_once = Lake(str(tmp_path / f"{turn}")), Barrier(6)
+
+        def land(number, lake=lake, at_once=at_once):
+            at_once.wait()
+            raw.append(lake, LOG, batch(number), "c")
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(land, range(6)))
+        assert rows(lake)["seq"].to_list() == list(range(6))
 
 
 def test_rows_and_position_are_one_commit(lake):

@@ -35,6 +35,8 @@ class Task:
 
     table: str
     files: Sequence[str]
+    day_files: Sequence[str]
+    """All files of the day that hold rows from `first` on."""
     options: Mapping[str, str] | None
     day: date
     events: Sequence[str] | None
@@ -172,8 +174,19 @@ def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
 def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
     integration, name = registry.kind(task.kind), task.table.split("/")
     stream = next(s for s in integration.streams(None) if s.name == name[2])
-    rows = normalise.normalise(name[1], integration, stream, raw.unique("seq").sort("seq")).events
-    return rows.sort("event_uid")
+    raw = raw.unique("seq").sort("seq")
+    record = normalise.version_of(stream)
+    if record is not None:
+        raw = raw.join(_newest(task, record), on="seq", how="semi", maintain_order="left")
+    return normalise.normalise(name[1], integration, stream, raw).events.sort("event_uid")
+
+
+def _newest(task: Task, record: pl.Expr) -> pl.DataFrame:
+    """`seq` of the newest version of each record of the day: only these have events."""
+    options = dict(task.options) if task.options else None
+    rows = pl.scan_parquet(list(task.day_files), storage_options=options)
+    derived = rows.filter(pl.col("seq") < task.derived).select("seq", record.alias("record"))
+    return derived.group_by("record").agg(pl.col("seq").max()).collect()
 
 
 def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:

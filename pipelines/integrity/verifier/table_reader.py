@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -22,14 +22,23 @@ _TASK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventFiles:
+    """The data files of `events` at one version."""
+
+    by_day: Mapping[date, list[str]] = field(default_factory=dict)
+    derived: int = 0
+    """Rows of the raw table that have been mapped to events."""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableFiles:
     """The data files of a table, as listed in its Delta log."""
 
     tasks: Sequence[Task]
     count: int
     """Rows in all files, by the statistics in the Delta log."""
-    derived: int
-    """Rows that have been mapped to events."""
+    events: EventFiles
 
 
 def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:
@@ -44,7 +53,7 @@ def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -
         gone = isinstance(error, TableNotFoundError)
         detail = "the table is missing" if gone else f"cannot read the table's Delta log: {reason}"
         verdict.found("deleted" if gone else "unreadable", 0, detail)
-        return TableFiles(tasks=(), count=0, derived=0)
+        return TableFiles(tasks=(), count=0, events=EventFiles())
     for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
         verdict.read += len(found.seqs)
         verdict.events += found.events
@@ -61,6 +70,8 @@ def _put(board: LeafBuffer, found: Leaves) -> None:
 
 
 def _list_files(case: Job, verdict: TableReport) -> TableFiles:
+    # Events first: rows that land meanwhile lie beyond `derived`, and replace no older version yet.
+    events = _event_files(case)
     handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
     # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
     if handle.protocol().min_reader_version > 1:
@@ -68,44 +79,52 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
         verdict.found("log", None, detail)
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
-        return TableFiles(tasks=(), count=0, derived=0)
-    events, derived = _event_files(case)
+        return TableFiles(tasks=(), count=0, events=events)
     wanted = files
     # Statistics can be forged: a full run ignores them, and this one compares row counts later.
     if verdict.first and "max.seq" in files.columns:
         wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
+    by_day = _by_day(handle, wanted)
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     tasks = [
         Task(
             table=case.table,
             files=[f"{base}/{path}" for path in batch["path"]],
+            day_files=by_day[day],
             options=case.place.options,
-            day=_day(batch["partition.date"][0]),
-            events=events.get(_day(batch["partition.date"][0]), ()) if case.kind else None,
+            day=day,
+            events=events.by_day.get(day, ()) if case.kind else None,
             kind=case.kind or "",
             first=verdict.first,
-            derived=derived,
+            derived=events.derived,
         )
         for batch in _batches(wanted)
+        for day in [_day(batch["partition.date"][0])]
     ]
-    return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), derived=derived)
+    return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), events=events)
 
 
-def _event_files(case: Job) -> tuple[dict[date, list[str]], int]:
-    """Return the files of `events` by day, and the number of rows mapped to events."""
+def _event_files(case: Job) -> EventFiles:
     if case.kind is None:
-        return {}, 0
+        return EventFiles()
     try:
         handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
     except TableNotFoundError:
-        return {}, 0
+        return EventFiles()
+    return EventFiles(
+        by_day=_by_day(handle, pl.DataFrame(handle.get_add_actions(flatten=True))),
+        derived=handle.transaction_version(case.name) or 0,
+        version=handle.version(),
+    )
+
+
+def _by_day(handle: DeltaTable, files: pl.DataFrame) -> dict[date, list[str]]:
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     found: dict[date, list[str]] = {}
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.height:
         for path, day in files.select("path", "partition.date").iter_rows():
             found.setdefault(_day(day), []).append(f"{base}/{path}")
-    return found, handle.transaction_version(case.name) or 0
+    return found
 
 
 def _batches(files: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -340,8 +340,12 @@ def _count_events(case: Job, verdict: TableReport, held: TableFiles) -> None:
     # Negative seqs are counted too: they can only be forged.
     unverified = ~pl.col("seq").is_between(0, verdict.first, "left")
     try:
-        events = DeltaTable(case.place.uri("events"), storage_options=case.options)
-        counted = pl.scan_delta(events).filter(ours, unverified, pl.col("seq") < held.derived)
+        uri, version = case.place.uri("events"), held.events.version
+        # The version that was compared: a newer one may have other events of the same rows.
+        events = DeltaTable(uri, version, storage_options=case.options)
+        counted = pl.scan_delta(events).filter(
+            ours, unverified, pl.col("seq") < held.events.derived
+        )
         count = counted.select(pl.len()).collect().item()
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = " ".join(str(error).split())[:200]

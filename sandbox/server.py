@@ -35,18 +35,17 @@ from sandbox import pushes, replay
 from sandbox import services as simulated
 from sandbox.company import Company
 from sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
+from sandbox.generation import Span, generated
 from sandbox.pushes import Attempt, Courier, Subscription
 from sandbox.service import (
     Clock,
     Log,
     Service,
     Site,
-    Span,
     Stream,
     Webhook,
     at,
     decoded,
-    generated,
     identity,
     moment,
     webhook_secret,

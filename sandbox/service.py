@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from sandbox.company import Company, Habit, Happening
+from sandbox.company import Habit, Happening
 from sandbox.pushes import Carried, Courier, Delivery, Patience, Subscription
 from sandbox.tokens import Tokens
 
@@ -35,7 +35,6 @@ Key = tuple[Micros, int]
 """A record's place by event time: the time, then its position in order of arrival."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE = timedelta(minutes=1)
 _arrival = attrgetter("arrival")
 
 
@@ -321,39 +320,6 @@ class Site:
         return [Carried(stream=stream, id=identity(identify, each.raw)) for each in records]
 
 
-@dataclass(slots=True, kw_only=True)
-class Limiter:
-    """So many requests in so many seconds, by client; a window opens with its first request."""
-
-    count: int
-    seconds: int
-    _windows: dict[str, tuple[datetime, int]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self, client: str, now: datetime) -> Allowance:
-        with self._lock:
-            opened, used = self._windows.get(client, (now, 0))
-            if now >= opened + timedelta(seconds=self.seconds):
-                opened, used = now, 0
-            self._windows[client] = opened, used + 1
-        return Allowance(
-            allowed=used < self.count,
-            limit=self.count,
-            remaining=max(0, self.count - used - 1),
-            reset=opened + timedelta(seconds=self.seconds),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """Whether a request may pass, and what is left of its window."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset: datetime
-
-
 async def form(request: Request) -> dict[str, str]:
     """The fields of an application/x-www-form-urlencoded body."""
     return dict(parse_qsl((await request.body()).decode()))
@@ -427,68 +393,3 @@ class Service:
     """Whether its API registers somebody to be pushed to."""
     console: Console | None = None
     """Where webhooks are registered, if not by the API."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """How much a stream's log holds and how it goes on."""
-
-    anchor: datetime
-    days: int
-    per_day: float
-    per_second: float
-    until: datetime | None = None
-    """When new records cease."""
-
-
-def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterator[Chunk]:
-    """The history of a stream before the anchor, then a chunk for every minute after it."""
-    seed = f"{company.seed}/{name}"
-    start = span.anchor - timedelta(days=span.days)
-    history = _written(stream, _history(stream, company, span, seed), f"{seed}/history")
-    if span.per_second <= 0:
-        # What stands still has nothing on its way either.
-        last = micros(span.anchor)
-        still = (record._replace(arrival=min(record.arrival, last)) for record in history)
-        yield Chunk(start=micros(start), make=lambda: still)
-        return
-    yield Chunk(start=micros(start), make=lambda: history)
-    minute = span.anchor
-    while span.until is None or minute < span.until:
-        yield Chunk(start=micros(minute), make=_minute(stream, company, span, seed, minute))
-        minute += _MINUTE
-
-
-def _history(stream: Stream, company: Company, span: Span, seed: str) -> Iterator[Happening]:
-    start, rng = span.anchor - timedelta(days=span.days), Random(f"{seed}/happenings")
-    # A local day begins before and ends after the day in UTC.
-    for number in range(-1, span.days + 2):
-        day = start.date() + timedelta(days=number)
-        for happening in company.day(stream.habits, day, span.per_day * stream.share, rng):
-            if start <= happening.time < span.anchor:
-                yield happening
-    for step in company.attacks(span.anchor):
-        for habit in stream.habits:
-            if step.act in habit.acts and step.time >= start:
-                yield step.shown_as(habit)
-
-
-def _minute(
-    stream: Stream, company: Company, span: Span, seed: str, minute: datetime
-) -> Callable[[], Iterator[Record]]:
-    def make() -> Iterator[Record]:
-        number = (minute - span.anchor) // _MINUTE
-        rng = Random(f"{seed}/{number}")
-        events = span.per_second * 60
-        happenings = company.while_passing(stream.habits, minute, minute + _MINUTE, events, rng)
-        return _written(stream, happenings, f"{seed}/{number}/written")
-
-    return make
-
-
-def _written(stream: Stream, happenings: Iterable[Happening], seed: str) -> Iterator[Record]:
-    rng, encode = Random(seed), msgspec.json.Encoder().encode
-    for happening in happenings:
-        time = micros(happening.time)
-        raw = encode(stream.render(happening, rng))
-        yield Record(time, time + int(stream.delay(rng) * 1_000_000), raw)

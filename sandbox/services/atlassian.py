@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute, Route
 from sandbox.cast import Sort
 from sandbox.company import Act, Habit, Happening, Role
 from sandbox.pushes import Patience
+from sandbox.rate_limit import Limiter
 from sandbox.service import (
     Console,
-    Limiter,
     Log,
     Micros,
     Service,

@@ -24,10 +24,9 @@ from starlette.routing import BaseRoute, Route
 
 from sandbox.cast import DOMAIN, Account, Sort
 from sandbox.company import Act, Habit, Happening, Role
+from sandbox.rate_limit import Allowance, Limiter
 from sandbox.service import (
-    Allowance,
     Key,
-    Limiter,
     Log,
     Micros,
     Service,

@@ -21,10 +21,10 @@ from starlette.routing import BaseRoute, Route
 
 from sandbox import tokens
 from sandbox.cast import DOMAIN
+from sandbox.rate_limit import Limiter
 from sandbox.service import (
     Keep,
     Key,
-    Limiter,
     Log,
     Service,
     Site,

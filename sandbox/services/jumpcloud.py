@@ -24,10 +24,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sandbox.pushes import Patience
+from sandbox.rate_limit import Limiter
 from sandbox.service import (
     Console,
     Key,
-    Limiter,
     Log,
     Service,
     Site,

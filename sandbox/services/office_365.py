@@ -26,7 +26,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sandbox import microsoft
-from sandbox.service import Limiter, Log, Record, Service, Site, Stream, iso, moment, page
+from sandbox.rate_limit import Limiter
+from sandbox.service import Log, Record, Service, Site, Stream, iso, moment, page
 from sandbox.services import office_365_events as events
 from sandbox.services import office_365_webhooks
 from sandbox.services.office_365_refusals import HEADERS, Refusal

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 from urllib.parse import urlencode
@@ -22,22 +21,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from sandbox import scim, tokens
+from sandbox import tokens
+from sandbox.rate_limit import Limiter
 from sandbox.service import (
     Key,
-    Limiter,
     Log,
     Record,
     Service,
     Site,
     Stream,
-    decoded,
     form,
     micros,
     page,
     secret,
 )
 from sandbox.services import okta_events, okta_hooks
+from sandbox.services.okta_query import Query, invalid, read
 from sandbox.services.okta_refusals import Refusal
 from sandbox.tokens import Grant, Rejected
 
@@ -47,14 +46,11 @@ DPOP_CLIENT_ID = "0oasandboxdpopapp1d7"
 KEY_ID = "sandbox-key-1"
 
 _RETENTION = timedelta(days=90)
-_FURTHEST = timedelta(days=180)
-_DEFAULT_SPAN = timedelta(days=7)
 _TOKEN_LIFE = timedelta(hours=1)
 _PER_MINUTE, _PLENTY = 60, 100_000  # one client's half of an org's 120; and when limits are off
 _READ_LOGS = "okta.logs.read"
 _SCOPES = frozenset({_READ_LOGS, "okta.users.read"}) | okta_hooks.SCOPES
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_NOT_SEARCHABLE = ("debugContext.debugData.url", "debugContext.debugData.requestUri")
 _TOO_MANY = "API call exceeded rate limit due to too many requests."
 _WRONG_METHOD = "The endpoint does not support the provided HTTP method"
 _MASK = int(hashlib.sha256(b"after").hexdigest()[:32], 16)
@@ -266,24 +262,8 @@ def _nonce(now: datetime) -> str:
     return secret(f"okta/nonce/{now:%Y-%m-%d}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Query:
-    """What is asked for."""
-
-    since: datetime
-    until: datetime | None
-    after: str | None
-    limit: int
-    descending: bool
-    keep: Callable[[bytes], bool] | None
-
-    @property
-    def polling(self) -> bool:
-        return self.until is None and not self.descending
-
-
 def _events(log: Log, request: Request, now: datetime, headers: dict[str, str]) -> Response:
-    query = _read(request.query_params, now)
+    query = read(request.query_params, now)
     records, after = _poll(log, query, now) if query.polling else _search(log, query, now)
     response = Response(page(records), media_type="application/json", headers=headers)
     response.headers.append("Link", f'<{request.url}>; rel="self"')
@@ -293,14 +273,14 @@ def _events(log: Log, request: Request, now: datetime, headers: dict[str, str]) 
     return response
 
 
-def _following(params: QueryParams, query: _Query, after: str) -> str:
+def _following(params: QueryParams, query: Query, after: str) -> str:
     """A polling query goes on without its `since`."""
     dropped = {"after", "since"} if query.polling else {"after"}
     kept = [(name, value) for name, value in params.multi_items() if name not in dropped]
     return urlencode([*kept, ("after", after)])
 
 
-def _poll(log: Log, query: _Query, now: datetime) -> tuple[list[Record], str]:
+def _poll(log: Log, query: Query, now: datetime) -> tuple[list[Record], str]:
     """In order of arrival; there is always a next page."""
     oldest = now - _RETENTION
     start = log.position(micros(max(oldest, query.since) if query.after is None else oldest))
@@ -321,12 +301,12 @@ def _place(log: Log, position: int) -> str:
 def _position(log: Log, after: str) -> int:
     millisecond, _, number = after.partition("_")
     if not (millisecond.isdecimal() and number.isdecimal()):
-        raise _invalid("after", "The after parameter is not valid.")
+        raise invalid("after", "The after parameter is not valid.")
     start = int(millisecond) * 1000
     return min(log.position(start) + int(number), log.position(start + 1000))
 
 
-def _search(log: Log, query: _Query, now: datetime) -> tuple[list[Record], str | None]:
+def _search(log: Log, query: Query, now: datetime) -> tuple[list[Record], str | None]:
     """By event time, to an end."""
     found = log.window(
         micros(max(query.since, now - _RETENTION)),
@@ -347,88 +327,8 @@ def _key(after: str) -> Key:
     try:
         hidden = uuid.UUID(after).int ^ _MASK
     except ValueError:
-        raise _invalid("after", "The after parameter is not valid.") from None
+        raise invalid("after", "The after parameter is not valid.") from None
     return hidden >> 64, hidden & (1 << 64) - 1
-
-
-def _read(params: QueryParams, now: datetime) -> _Query:
-    """Raises Refusal."""
-    until = _time(params, "until")
-    since = _time(params, "since") or (until or now) - _DEFAULT_SPAN
-    if since < now - _FURTHEST:
-        raise Refusal(
-            400,
-            "E0000053",
-            "Invalid parameter: The since parameter is over 180 days prior to the current day.",
-        )
-    order = params.get("sortOrder", "ASCENDING")
-    if order not in ("ASCENDING", "DESCENDING"):
-        raise _invalid("sortOrder", "must be ASCENDING or DESCENDING.")
-    return _Query(
-        since=since,
-        until=until,
-        after=params.get("after"),
-        limit=_limit(params.get("limit", "100")),
-        descending=order == "DESCENDING",
-        keep=_keep(params.get("filter", ""), params.get("q", "")),
-    )
-
-
-def _time(params: QueryParams, name: str) -> datetime | None:
-    if name not in params:
-        return None
-    try:
-        time = datetime.fromisoformat(params[name])
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise _invalid(name, "must be a valid date-time or empty.") from None
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal() or int(text) > 1000:
-        raise _invalid("limit", "must be an integer between 0 and 1000.")
-    return int(text)
-
-
-def _invalid(name: str, cause: str) -> Refusal:
-    summary = f"Api validation failed: '{name}': {cause}"
-    return Refusal(400, "E0000001", summary, causes=[f"{name}: {cause}"])
-
-
-def _keep(expression: str, text: str) -> Callable[[bytes], bool] | None:
-    """What tells whether a record passes `filter` and `q`."""
-    words = text.lower().split()
-    if len(words) > 10 or any(len(word) > 40 for word in words):
-        raise _invalid("q", "must be at most 10 keywords of at most 40 characters.")
-    passes = _filter(expression) if expression else None
-    if not words and passes is None:
-        return None
-
-    def keep(raw: bytes) -> bool:
-        lowered = raw.decode().lower() if words else ""
-        return all(word in lowered for word in words) and (passes is None or passes(decoded(raw)))
-
-    return keep
-
-
-def _filter(expression: str) -> scim.Predicate:
-    try:
-        predicate, comparisons = scim.parse(expression)
-    except scim.Malformed as error:
-        raise Refusal(400, "E0000053", f"Invalid filter '{expression}': {error}") from None
-    for used in comparisons:
-        if used.attribute == "published":
-            raise Refusal(
-                400, "E0000053", f"Invalid filter '{expression}': published is not supported"
-            )
-        if used.operator == "co" and used.attribute in _NOT_SEARCHABLE:
-            raise Refusal(
-                400,
-                "E0000031",
-                "The supplied combination of operator and field is not currently supported. "
-                f"Operator: co, Field: {used.attribute}",
-            )
-    return predicate
 
 
 SERVICE = Service(

@@ -25,10 +25,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sandbox.pushes import Patience
+from sandbox.rate_limit import Limiter
 from sandbox.service import (
     Console,
     Key,
-    Limiter,
     Log,
     Record,
     Service,

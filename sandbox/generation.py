@@ -1,0 +1,80 @@
+"""The records of a stream, generated: its history at once, then one chunk for every minute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+import msgspec
+
+from sandbox.company import Company, Happening
+from sandbox.service import Chunk, Record, Stream, micros
+
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """How much a stream's log holds and how it goes on."""
+
+    anchor: datetime
+    days: int
+    per_day: float
+    per_second: float
+    until: datetime | None = None
+    """When new records cease."""
+
+
+def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterator[Chunk]:
+    """The history of a stream before the anchor, then a chunk for every minute after it."""
+    seed = f"{company.seed}/{name}"
+    start = span.anchor - timedelta(days=span.days)
+    history = _written(stream, _history(stream, company, span, seed), f"{seed}/history")
+    if span.per_second <= 0:
+        # What stands still has nothing on its way either.
+        last = micros(span.anchor)
+        still = (record._replace(arrival=min(record.arrival, last)) for record in history)
+        yield Chunk(start=micros(start), make=lambda: still)
+        return
+    yield Chunk(start=micros(start), make=lambda: history)
+    minute = span.anchor
+    while span.until is None or minute < span.until:
+        yield Chunk(start=micros(minute), make=_minute(stream, company, span, seed, minute))
+        minute += _MINUTE
+
+
+def _history(stream: Stream, company: Company, span: Span, seed: str) -> Iterator[Happening]:
+    start, rng = span.anchor - timedelta(days=span.days), Random(f"{seed}/happenings")
+    # A local day begins before and ends after the day in UTC.
+    for number in range(-1, span.days + 2):
+        day = start.date() + timedelta(days=number)
+        for happening in company.day(stream.habits, day, span.per_day * stream.share, rng):
+            if start <= happening.time < span.anchor:
+                yield happening
+    for step in company.attacks(span.anchor):
+        for habit in stream.habits:
+            if step.act in habit.acts and step.time >= start:
+                yield step.shown_as(habit)
+
+
+def _minute(
+    stream: Stream, company: Company, span: Span, seed: str, minute: datetime
+) -> Callable[[], Iterator[Record]]:
+    def make() -> Iterator[Record]:
+        number = (minute - span.anchor) // _MINUTE
+        rng = Random(f"{seed}/{number}")
+        events = span.per_second * 60
+        happenings = company.while_passing(stream.habits, minute, minute + _MINUTE, events, rng)
+        return _written(stream, happenings, f"{seed}/{number}/written")
+
+    return make
+
+
+def _written(stream: Stream, happenings: Iterable[Happening], seed: str) -> Iterator[Record]:
+    rng, encode = Random(seed), msgspec.json.Encoder().encode
+    for happening in happenings:
+        time = micros(happening.time)
+        raw = encode(stream.render(happening, rng))
+        yield Record(time, time + int(stream.delay(rng) * 1_000_000), raw)

@@ -1,1 +1,1 @@
-"""The vendors' APIs, simulated over one fictional company: a new file is a new service."""
+"""Simulated vendor APIs over one fictional company; a module in services/ adds a vendor."""

@@ -1,7 +1,7 @@
-"""Who and what there is at the fictional company: people, places, devices, applications.
+"""The fictional company's people, places, devices and applications.
 
-All is invented. `.example` is a reserved domain (RFC 2606), and so are the networks (RFC 5737,
-RFC 2544) and the AS numbers (RFC 5398).
+Everything is invented: the domain `.example` (RFC 2606), the networks (RFC 5737, RFC 2544) and the
+AS numbers (RFC 5398) are reserved for examples and tests.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Literal
 DOMAIN = "larkfield.example"
 
 Sort = Literal["app", "group", "document", "policy", "token", "role", "report", "directory", "zone"]
-"""What a thing is."""
+"""The kind of a `Thing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Place:
-    """Where on the network, and so on earth, somebody is."""
+    """A network address and the geographic location it maps to."""
 
     ip: str
     city: str
@@ -45,7 +45,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Account:
-    """Somebody or something that acts. The vendor itself and strangers have no e-mail."""
+    """A person or machine that acts. The vendor itself and strangers have no e-mail address."""
 
     kind: Literal["person", "service", "system", "stranger"]
     name: str
@@ -53,7 +53,7 @@ class Account:
     department: str = ""
     title: str = ""
     places: tuple[Place, ...] = ()
-    """Home first, then the office; none for the vendor itself."""
+    """Home first, then the office; empty for the vendor itself."""
     devices: tuple[Device, ...] = ()
     admin: bool = False
 
@@ -64,7 +64,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Thing:
-    """An application, a group, a document: what something is done to."""
+    """The object of an event, such as an application, a group or a document."""
 
     sort: Sort
     name: str
@@ -190,7 +190,7 @@ _DOCUMENTS = (
 
 
 def people(rng: Random) -> list[Account]:
-    """Everybody, department by department; who is where follows from the seed."""
+    """Return all employees, ordered by department; `rng` assigns names, homes and devices."""
     names = [name.strip() for name in _NAMES.split(",")]
     rng.shuffle(names)
     found: list[Account] = []
@@ -219,7 +219,7 @@ def service_accounts() -> list[Account]:
 
 
 def strangers() -> list[Account]:
-    """Addresses that nobody at the company belongs to."""
+    """Return unknown outsiders, one per IP address."""
     cities = (*_CITIES, _ABROAD)
     return [
         Account(
@@ -233,12 +233,12 @@ def strangers() -> list[Account]:
 
 
 def attackers_places() -> list[Place]:
-    """Where the stolen account is used from: one country where nobody works."""
+    """Return the attacker's places, all in a country where no employee works."""
     return [_place(_ABROAD, f"203.0.113.{66 + nth}", 64505, "Example Móvil") for nth in range(3)]
 
 
 def things(people: list[Account]) -> dict[Sort, list[Thing]]:
-    """By sort, the most used first."""
+    """Return the company's things by sort, most used first."""
     departments = dict.fromkeys(person.department for person in people)
     names: dict[Sort, list[str]] = {
         **{sort: text.split("|") for sort, text in _THING_NAMES.items()},
@@ -263,6 +263,7 @@ def _person(
         email=f"{name.lower().replace(' ', '.').replace('ö', 'o')}@{DOMAIN}",
         department=department,
         title=title,
+        # Places are drawn uniformly: two days out of three are spent at the office.
         places=(home, office, office),
         devices=(rng.choice(_LAPTOPS), *phones),
         admin=admin,

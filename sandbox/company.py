@@ -1,7 +1,7 @@
-"""The fictional company at work: what its people do all day, and three attacks worth finding.
+"""The fictional company at work: everyday activity, and three attacks for detections to find.
 
-Where somebody is on a day depends on the seed, the person and the day alone, and the attacks are
-the same for all, so every service tells of the same company in its own words.
+A person's place and device on a day depend only on the seed, the person and the day, and all
+services share the attacks, so each of them records the same company in its own format.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox import cast
 from sandbox.cast import Account, Device, Place, Sort, Thing
 
 Role = Literal["person", "admin", "service", "system", "stranger"]
-"""Who does a thing: anyone, an administrator, a service account, the vendor, nobody known."""
+"""The actor of an event: an employee, an admin, a service account, the vendor, a stranger."""
 Act = Literal[
     "sign_in",
     "lock_account",
@@ -35,33 +35,33 @@ Act = Literal[
     "create_token",
     "weaken_policy",
 ]
-"""What the attacks consist of; each service says which of its events show an act."""
+"""The steps of the attacks; each service maps them to its own events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habit:
-    """One sort of event a service records: how often it happens, by whom and on what."""
+    """One type of event that a service records: its frequency, actor and object."""
 
     what: str
-    """The service's own name of the event."""
+    """The service's own name for the event."""
     weight: float
     by: Role = "person"
     on: Sort | None = None
     whom: bool = False
-    """It is done to a person, too, such as somebody who is added to a group."""
+    """Whether the event also affects a person, such as a new member of a group."""
     fails: float = 0.0
-    """The share that does not succeed."""
+    """The fraction that fails."""
     acts: tuple[Act, ...] = ()
-    """The acts of the attacks that show as this event."""
+    """The attack steps that appear as this event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
-    """Something that happened, for a service to write down in its own way."""
+    """Something that happened, before a service renders it in its own format."""
 
     time: datetime
     what: str
-    """The `what` of the service's habit."""
+    """The name of the event, as in the service's habit."""
     actor: Account
     place: Place | None
     device: Device | None
@@ -70,7 +70,7 @@ class Happening:
     whom: Account | None
     session: str
     suspicious: bool = False
-    """It is part of an attack."""
+    """Whether it is part of an attack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ class Step:
     whom: Account | None = None
 
     def shown_as(self, habit: Habit) -> Happening:
+        """Return the step as an event of a service."""
         return Happening(
             time=self.time,
             what=habit.what,
@@ -105,7 +106,7 @@ Whereabouts = tuple[Place | None, Device | None, str]
 
 
 class Company:
-    """People and things that follow from a seed."""
+    """The company's people and things, generated from a seed."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -125,7 +126,7 @@ class Company:
     def day(
         self, habits: Sequence[Habit], on: date, events: float, rng: Random
     ) -> Iterator[Happening]:
-        """About so many events of a working day, in no order; fewer at a weekend."""
+        """Yield about `events` events, fewer at weekends, in no particular order."""
         for habit in _choose(habits, events * _busy(on), rng):
             actor = rng.choice(self._who[habit.by])
             yield self._happening(habit, _moment(actor, on, rng), actor, rng)
@@ -133,7 +134,7 @@ class Company:
     def while_passing(
         self, habits: Sequence[Habit], since: datetime, until: datetime, events: float, rng: Random
     ) -> Iterator[Happening]:
-        """About so many events spread evenly; those do them who are at work at that hour."""
+        """Yield about `events` events, spread evenly, by people who are at work at that hour."""
         milliseconds = int((until - since).total_seconds() * 1000)
         for habit in _choose(habits, events, rng):
             when = since + timedelta(milliseconds=rng.randrange(milliseconds))
@@ -142,7 +143,7 @@ class Company:
             yield self._happening(habit, when, actor, rng)
 
     def attacks(self, anchor: datetime) -> list[Step]:
-        """All steps, at fixed distances before `anchor`."""
+        """Return the steps of all attacks, at fixed offsets before `anchor`."""
         return [
             *_stuffing(self, anchor - timedelta(days=11, hours=7)),
             *_insider(self, anchor - timedelta(days=5, hours=16)),
@@ -150,7 +151,7 @@ class Company:
         ]
 
     def one(self, department: str) -> Account:
-        """The last of a department."""
+        """Return the last person of a department, the same one on every call."""
         return [person for person in self.people if person.department == department][-1]
 
     def _happening(self, habit: Habit, when: datetime, actor: Account, rng: Random) -> Happening:
@@ -178,9 +179,10 @@ class Company:
         }
 
     def _whereabouts(self, actor: Account, when: datetime) -> Whereabouts:
-        """Where an account is that day, on which device, and its session."""
+        """Return an account's place, device and session for that day."""
         key = actor, when.toordinal()
         if key not in self._days:
+            # Not the stream's generator: every service has to see the person in the same place.
             rng = Random(f"{self.seed}/{actor.name}/{key[1]}")
             place = rng.choice(actor.places) if actor.places else None
             device = rng.choice(actor.devices) if actor.devices else None
@@ -190,6 +192,7 @@ class Company:
 
 def _choose(habits: Sequence[Habit], events: float, rng: Random) -> list[Habit]:
     weights = list(accumulate(habit.weight for habit in habits))
+    # Rounded up or down at random, so that fractions of an event average out.
     return rng.choices(habits, cum_weights=weights, k=int(events + rng.random()))
 
 
@@ -198,12 +201,12 @@ def _session(rng: Random) -> str:
 
 
 def _busy(day: date) -> float:
-    """Weekends are quiet; a week averages one."""
+    """Return the activity of a day: low at weekends, about 1 on average over a week."""
     return 0.3 if day.weekday() >= 5 else 1.28
 
 
 def _moment(actor: Account, day: date, rng: Random) -> datetime:
-    """A time of that local day: around working hours for people, any time for machines."""
+    """Return a time on that local day: around working hours for people, any time for machines."""
     hour = rng.random() * 24
     if actor.kind == "person":
         hour = min(max(rng.gauss(13, 2.7), 0.0), 23.99) - actor.utc_offset
@@ -216,7 +219,7 @@ def _at_work(actor: Account, when: datetime) -> bool:
 
 
 def _stuffing(company: Company, start: datetime) -> Iterator[Step]:
-    """Passwords tried on many accounts from abroad; one fits, and all it reaches is taken."""
+    """Credential stuffing from abroad, then the takeover of one account."""
     places, device = cast.attackers_places(), cast.SCRIPT
     victim = company.one("Finance")
     targets = company.people[:45]
@@ -257,7 +260,7 @@ def _takeover(company: Company, victim: Account, place: Place, start: datetime) 
 
 
 def _insider(company: Company, start: datetime) -> Iterator[Step]:
-    """Somebody who is about to leave takes everything home."""
+    """An employee who is about to leave copies everything home."""
     insider = company.one("Sales")
     documents = company.things["document"]
 
@@ -281,7 +284,7 @@ def _insider(company: Company, start: datetime) -> Iterator[Step]:
 
 
 def _rogue_grant(company: Company, start: datetime) -> Iterator[Step]:
-    """At night an administrator gives a service account everything, and opens the door."""
+    """At night an administrator promotes a service account and weakens a policy."""
     admin, accomplice = company.one("IT"), company.services[1]
     guard = company.one("Security")
     super_admin = company.things["role"][0]

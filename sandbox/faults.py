@@ -1,4 +1,4 @@
-"""Faults on order: what goes wrong between a vendor and its client, on the real socket."""
+"""Injected faults between a vendor and its client, on the real socket."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ _PIECES = 10
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What goes wrong, and at which requests of a service.
+    """A fault to inject, and the requests of a service it applies to.
 
-    status: the vendor's own refusal, with `status` and `retry_after`; reset: the connection is
-    reset in mid-body; truncate: it is closed before Content-Length is reached; garbage: the JSON
-    ends in the middle, and Content-Length agrees; slow: `seconds` pass first; trickle: the body
-    comes in pieces over `seconds`; expire_token: the tokens issued so far are no longer good.
+    status: return the vendor's own error, with `status` and `retry_after`; reset: reset the
+    connection mid-body; truncate: close it before Content-Length is reached; garbage: cut the JSON
+    in half, with a matching Content-Length; slow: wait `seconds` first; trickle: send the body in
+    pieces over `seconds`; expire_token: revoke all tokens issued so far.
     """
 
     kind: str
     fault: Failure
     at: list[int] = []
-    """Requests of the service since the faults were ordered, from 0; if none is named: all."""
+    """Indexes of requests, from 0 since the faults were set; empty means every request."""
     every: bool = False
-    """All of them, whatever `at` says."""
+    """Apply to every request, ignoring `at`."""
     path: str = ""
-    """Only requests whose path contains this."""
+    """Apply only to requests whose path contains this."""
     count: int | None = None
-    """At most so many times."""
+    """Maximum number of times the fault is injected."""
     status: int = 503
     retry_after: float = 1.0
     seconds: float = 1.0
 
 
 class Mishap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What becomes of a service's pushes: shares of all, drawn from a seed.
+    """Fractions of a service's pushes to lose, duplicate and delay, drawn from a seed.
 
-    Lost ones are never sent; late ones are held back for up to `seconds`, so that later ones pass
-    them; the second of a pair comes within `seconds` of the first.
+    Lost pushes are never sent; late ones wait up to `seconds`, so that newer ones overtake them; a
+    duplicate is sent within `seconds`.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Mishap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request as it was answered; never its query, headers or body."""
+    """A served request and its status; never its query, headers or body."""
 
     method: str
     path: str
@@ -71,61 +71,61 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class Trouble:
-    """The faults ordered for a service, and the requests it has seen."""
+    """The faults set for a service, and the requests it has served."""
 
     refuse: Callable[[int, float], Response]
-    """(status, retry_after) -> the vendor's answer."""
+    """(status, retry_after) -> the vendor's error response."""
     expire: Callable[[], None]
     asked: deque[Asked] = field(default_factory=lambda: deque(maxlen=10_000))
     requests: int = 0
-    _orders: list[Fault] = field(default_factory=list)
-    _spent: list[int] = field(default_factory=list)
+    _faults: list[Fault] = field(default_factory=list)
+    _used: list[int] = field(default_factory=list)
     _index: int = 0
 
     def order(self, faults: list[Fault]) -> None:
-        """These faults instead of the former ones; requests are counted from 0 again."""
-        self._orders, self._spent, self._index = faults, [0] * len(faults), 0
+        """Replace the faults, and count requests from 0 again."""
+        self._faults, self._used, self._index = faults, [0] * len(faults), 0
 
     def next(self, path: str) -> Fault | None:
-        """What goes wrong with the request that comes now."""
+        """Count a request, and return the fault to inject into it, if any."""
         index = self._index
         self._index += 1
         self.requests += 1
-        for number, fault in enumerate(self._orders):
+        for number, fault in enumerate(self._faults):
             wanted = fault.every or not fault.at or index in fault.at
-            left = fault.count is None or self._spent[number] < fault.count
+            left = fault.count is None or self._used[number] < fault.count
             if wanted and left and fault.path in path:
-                self._spent[number] += 1
+                self._used[number] += 1
                 return fault
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _Buffered:
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
 def troubled(app: ASGIApp, trouble: Trouble) -> ASGIApp:
-    """`app`, with the trouble that was ordered, and a note of every request."""
+    """Return `app` with the faults injected and every request recorded."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         fault = trouble.next(scope["path"])
         status = 0
 
-        async def noting(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)
 
         try:
             if fault and fault.fault in ("reset", "truncate"):
-                whole = await _answer(app, scope, receive)
-                status = whole.status
-                await _break_off(whole, scope, receive, reset=fault.fault == "reset")
+                buffered = await _buffered(app, scope, receive)
+                status = buffered.status
+                await _break_off(buffered, scope, receive, reset=fault.fault == "reset")
             else:
-                await (await _prepared(app, trouble, fault))(scope, receive, noting)
+                await (await _prepared(app, trouble, fault))(scope, receive, record_status)
         finally:
             trouble.asked.append(
                 Asked(
@@ -140,7 +140,7 @@ def troubled(app: ASGIApp, trouble: Trouble) -> ASGIApp:
 
 
 async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGIApp:
-    """What answers this request in place of `app`."""
+    """Return the app that serves this request, after any delay."""
     if fault is None:
         return app
     match fault.fault:
@@ -159,11 +159,11 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
 
 def _halved(app: ASGIApp) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        whole = await _answer(app, scope, receive)
-        body = whole.body[: len(whole.body) // 2]
-        headers = [(name, value) for name, value in whole.headers if name != b"content-length"]
+        buffered = await _buffered(app, scope, receive)
+        body = buffered.body[: len(buffered.body) // 2]
+        headers = [(name, value) for name, value in buffered.headers if name != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": whole.status, "headers": headers})
+        await send({"type": "http.response.start", "status": buffered.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     return answer
@@ -171,20 +171,24 @@ def _halved(app: ASGIApp) -> ASGIApp:
 
 def _trickling(app: ASGIApp, seconds: float) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        whole = await _answer(app, scope, receive)
-        start = {"type": "http.response.start", "status": whole.status, "headers": whole.headers}
+        buffered = await _buffered(app, scope, receive)
+        start = {
+            "type": "http.response.start",
+            "status": buffered.status,
+            "headers": buffered.headers,
+        }
         await send(start)
-        size = len(whole.body) // _PIECES + 1
+        size = len(buffered.body) // _PIECES + 1
         for at in range(0, size * _PIECES, size):
             await asyncio.sleep(seconds / _PIECES)
-            piece, more = whole.body[at : at + size], at + size < size * _PIECES
+            piece, more = buffered.body[at : at + size], at + size < size * _PIECES
             await send({"type": "http.response.body", "body": piece, "more_body": more})
 
     return answer
 
 
-async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> _Answer:
-    """The answer of `app`, whole."""
+async def _buffered(app: ASGIApp, scope: Scope, receive: Receive) -> _Buffered:
+    """Run `app` and return its complete response."""
     started: Message = {}
     body: list[bytes] = []
 
@@ -195,20 +199,24 @@ async def _answer(app: ASGIApp, scope: Scope, receive: Receive) -> _Answer:
             body.append(message.get("body", b""))
 
     await app(scope, receive, collect)
-    return _Answer(status=started["status"], headers=list(started["headers"]), body=b"".join(body))
+    return _Buffered(
+        status=started["status"], headers=list(started["headers"]), body=b"".join(body)
+    )
 
 
-async def _break_off(answer: _Answer, scope: Scope, receive: Receive, *, reset: bool) -> None:
-    """Sends half of an answer and ends the connection, beneath HTTP."""
+async def _break_off(answer: _Buffered, scope: Scope, receive: Receive, *, reset: bool) -> None:
+    """Send half of a response and drop the connection, bypassing HTTP."""
     transport: asyncio.Transport = scope["transport"]
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
     lines += [name + b": " + value for name, value in answer.headers]
     transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + answer.body[: len(answer.body) // 2])
     if reset:
         connection = transport.get_extra_info("socket")
+        # Lingering for 0 s makes the close send RST instead of FIN.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     else:
         transport.close()
+    # uvicorn sends a 500 for an app that returns before it has noticed the disconnect.
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The records of a stream, generated: its history at once, then one chunk for every minute."""
+"""Generated records of a stream: its history in one chunk, then one chunk per minute."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """How much a stream's log holds and how it goes on."""
+    """The length and density of a stream's history, and the rate of its new records."""
 
     anchor: datetime
     days: int
     per_day: float
     per_second: float
     until: datetime | None = None
-    """When new records cease."""
+    """No records are generated for minutes that start at or after this time."""
 
 
 def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterator[Chunk]:
-    """The history of a stream before the anchor, then a chunk for every minute after it."""
+    """Yield the history of a stream before the anchor, then one chunk per minute after it."""
     seed = f"{company.seed}/{name}"
     start = span.anchor - timedelta(days=span.days)
     history = _written(stream, _history(stream, company, span, seed), f"{seed}/history")
     if span.per_second <= 0:
-        # What stands still has nothing on its way either.
+        # Without new records nothing may arrive late either: cap arrivals at the anchor.
         last = micros(span.anchor)
         still = (record._replace(arrival=min(record.arrival, last)) for record in history)
         yield Chunk(start=micros(start), make=lambda: still)
@@ -47,7 +47,7 @@ def generated(stream: Stream, name: str, company: Company, span: Span) -> Iterat
 
 def _history(stream: Stream, company: Company, span: Span, seed: str) -> Iterator[Happening]:
     start, rng = span.anchor - timedelta(days=span.days), Random(f"{seed}/happenings")
-    # A local day begins before and ends after the day in UTC.
+    # Local days overlap the first and last UTC day, so include one more on either side.
     for number in range(-1, span.days + 2):
         day = start.date() + timedelta(days=number)
         for happening in company.day(stream.habits, day, span.per_day * stream.share, rng):

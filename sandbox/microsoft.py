@@ -1,8 +1,8 @@
-"""Microsoft's sign-in, simulated: app-only tokens for a secret or a certificate.
+"""Microsoft's token endpoints, simulated: app-only tokens for a client secret or a certificate.
 
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
-Certificates are accepted as libraries really send them: PS256 or RS256, x5t#S256 or x5t, times
-that are whole or not, with and without nbf; credentials in the form or as HTTP Basic.
+Assertions are accepted in every form that libraries send: PS256 or RS256, x5t#S256 or x5t, whole
+or fractional times, with or without nbf; client credentials in the form or as HTTP Basic.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @cache
 def certificate() -> x509.Certificate:
-    """The app registration's certificate, the same in every process."""
+    """Return the app registration's certificate, the same in every process."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"auditlake.{DOMAIN}")])
     key = tokens.rsa_key("microsoft")
     return (
@@ -53,25 +53,25 @@ def certificate() -> x509.Certificate:
 
 
 def certificate_pem() -> str:
-    """The certificate and its private key."""
+    """Return the certificate and its private key."""
     shown = certificate().public_bytes(serialization.Encoding.PEM).decode()
     return shown + tokens.pem(tokens.rsa_key("microsoft"))
 
 
 def identity() -> dict[str, Any]:
-    """The keys of a configuration that sign in with the secret."""
+    """Return the configuration keys for signing in with the client secret."""
     return {"tenant_id": TENANT_ID, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
 
 def guid(name: str) -> str:
-    """The same for the same name, whichever service tells of it."""
+    """Return the GUID of a name, the same in every service."""
     return str(uuid.uuid5(uuid.UUID(TENANT_ID), name))
 
 
 def sign_in(
     site: Site, resource: str, roles: Mapping[str, Sequence[str]], prefix: str = "/login"
 ) -> list[BaseRoute]:
-    """Routes of the token endpoints, old and new, for apps and the roles they were granted."""
+    """Return the routes of both token endpoints; `roles` lists the granted roles by client id."""
 
     async def token(request: Request) -> Response:
         now = site.clock()
@@ -110,27 +110,27 @@ def sign_in(
 
 
 def bearer(site: Site, request: Request, now: datetime) -> Grant | None:
-    """What the request's token stands for, if it is good."""
+    """Return the grant behind the request's bearer token, or None if it is not valid."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return site.tokens.find(token, now) if scheme == "Bearer" else None
 
 
 class _Refusal(Exception):
-    """An error in the words of Microsoft's token endpoint."""
+    """An error response of Microsoft's token endpoint."""
 
-    def __init__(self, status: int, error: str, code: int, said: str) -> None:
-        super().__init__(said)
-        self._status, self._error, self._code, self._said = status, error, code, said
+    def __init__(self, status: int, error: str, code: int, message: str) -> None:
+        super().__init__(message)
+        self._status, self._error, self._code, self._message = status, error, code, message
 
     def response(self, now: datetime) -> Response:
         trace, correlation, time = str(uuid.uuid4()), str(uuid.uuid4()), f"{now:%Y-%m-%d %H:%M:%SZ}"
-        said = (
-            f"AADSTS{self._code}: {self._said} Trace ID: {trace} Correlation ID: {correlation} "
+        description = (
+            f"AADSTS{self._code}: {self._message} Trace ID: {trace} Correlation ID: {correlation} "
             f"Timestamp: {time}"
         )
         body = {
             "error": self._error,
-            "error_description": said,
+            "error_description": description,
             "error_codes": [self._code],
             "timestamp": time,
             "trace_id": trace,
@@ -140,7 +140,7 @@ class _Refusal(Exception):
 
 
 def _answer(token: str, fields: dict[str, str], now: datetime, *, old: bool) -> dict[str, Any]:
-    """The old endpoint writes its numbers as text."""
+    """Return the body of a token response; the v1 endpoint returns numbers as strings."""
     if not old:
         return {
             "token_type": "Bearer",
@@ -164,8 +164,8 @@ def _basic(request: Request) -> dict[str, str]:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Basic":
         return {}
-    name, _, word = base64.b64decode(given).decode().partition(":")
-    return {"client_id": unquote_plus(name), "client_secret": unquote_plus(word)}
+    name, _, password = base64.b64decode(given).decode().partition(":")
+    return {"client_id": unquote_plus(name), "client_secret": unquote_plus(password)}
 
 
 def _check_tenant(request: Request) -> None:
@@ -191,7 +191,7 @@ def _check_resource(fields: dict[str, str], resource: str) -> None:
 def _client(
     site: Site, request: Request, fields: dict[str, str], known: Mapping[str, Any], now: datetime
 ) -> str:
-    """Which app asks. Raises _Refusal."""
+    """Authenticate the app and return its client id. Raises _Refusal."""
     client = fields.get("client_id", "")
     if client not in known:
         raise _Refusal(400, "unauthorized_client", 700016, "Application was not found.")
@@ -229,6 +229,7 @@ def _check_thumbprint(head: dict[str, Any]) -> None:
         "x5t#S256": tokens.base64url(shown.fingerprint(hashes.SHA256())),
         "x5t": tokens.base64url(shown.fingerprint(hashes.SHA1())),  # noqa: S303 as old libraries do
     }
+    # Some libraries keep the padding of base64.
     named = [name for name in thumbprints if name in head]
     if not named or any(head[name].rstrip("=") != thumbprints[name] for name in named):
         raise Rejected("The certificate with the given thumbprint is not registered.")

@@ -1,9 +1,9 @@
-"""What services push: deliveries over real sockets, with the vendors' retries, and with mishaps.
+"""Webhook deliveries over real sockets, with the vendors' retries and with injected mishaps.
 
-A subscription is looked at a few times a second; what is new becomes deliveries. Which of them are
-lost, sent twice or held back follows from the seed of a mishap and the first record they carry, so
-it does not depend on when somebody looked. Every attempt is noted. Deliveries go to this machine
-only: the company is invented, and nobody elsewhere asked for its events.
+Subscriptions are polled a few times per second, and new records become deliveries. Which of them
+are lost, duplicated or delayed depends on the mishap's seed and the first record they carry, not
+on when they were polled. Every attempt is recorded. Deliveries go to loopback addresses only: the
+company is invented, and nobody elsewhere subscribed to its events.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ import httpx
 from sandbox.faults import Mishap
 
 Fate = Literal["delivered", "failed", "given up", "lost"]
-"""Of an attempt: taken, to be tried again, not to be tried again, never sent."""
+"""The outcome of an attempt: accepted, to be retried, failed for good, never sent."""
 
-_LOOK_EVERY = 0.2
-_AT_ONCE = 16
-_KEPT = 100_000
+_POLL_EVERY = 0.2
+_WORKERS = 16
+_MOST_ATTEMPTS = 100_000
 
 
 class NotHere(ValueError):
-    """An address that is not of this machine."""
+    """The URL is not one of a loopback address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """A record that a delivery tells of."""
+    """A record that a delivery contains or refers to."""
 
     stream: str
     id: str
@@ -49,11 +49,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A request to a receiver."""
+    """An HTTP request to a receiver."""
 
     kind: str
     what: str
-    """Such as "events" or, of a handshake, "verification"."""
+    """The type of request, such as "events" or, for a handshake, "verification"."""
     url: str
     headers: Mapping[str, str]
     body: bytes = b""
@@ -63,19 +63,20 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a vendor waits for an answer, and what it does with it."""
+    """A vendor's timeout and retry policy for deliveries."""
 
     timeout: float = 10.0
     pauses: Sequence[float] = ()
-    """Seconds before each further attempt."""
+    """Seconds to wait before each retry."""
     taken: Callable[[int], bool] = lambda status: 200 <= status < 300
+    """Whether a status counts as accepted."""
     again: Callable[[int | None], bool] = lambda status: status is None or status >= 500
-    """Whether it is worth another attempt; None: there was no answer."""
+    """Whether to retry after a status; None means that there was no response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What became of a delivery, once."""
+    """One attempt at a delivery, and its outcome."""
 
     kind: str
     what: str
@@ -89,20 +90,20 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subscription:
-    """Somebody who is told what is new."""
+    """A receiver's subscription: a source of deliveries."""
 
     kind: str
     fresh: Callable[[], Iterable[Delivery]]
-    """What has come since it was asked last."""
+    """Return the deliveries for everything new since the last call."""
     patience: Patience
     every: float = 0.0
-    """Seconds between two looks, at the least."""
+    """Minimum seconds between two polls."""
     ended: Callable[[Attempt, Delivery], None] = lambda _attempt, _delivery: None
-    """Told of each attempt."""
+    """Called after each attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parcel:
+class _Pending:
     delivery: Delivery
     subscription: Subscription
     number: int
@@ -111,21 +112,21 @@ class _Parcel:
 
 @dataclass(slots=True, kw_only=True)
 class Courier:
-    """Carries what subscriptions have to tell, in a thread of its own once there is one."""
+    """Delivers for all subscriptions, from a background thread started on first use."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     pace: float = 1.0
-    """The pauses between attempts are multiplied by this."""
+    """Multiplies the pauses between attempts."""
     mishaps: dict[str, Mishap] = field(default_factory=dict)
     """By kind."""
     _subscriptions: list[Subscription] = field(default_factory=list)
-    _looked: dict[Subscription, float] = field(default_factory=dict)
-    _book: deque[Attempt] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    _waiting: list[tuple[float, int, _Parcel]] = field(default_factory=list)
+    _polled_at: dict[Subscription, float] = field(default_factory=dict)
+    _attempts: deque[Attempt] = field(default_factory=lambda: deque(maxlen=_MOST_ATTEMPTS))
+    _queue: list[tuple[float, int, _Pending]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _under_way: set[Future[None]] = field(default_factory=set)
+    _in_flight: set[Future[None]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _looking: threading.Lock = field(default_factory=threading.Lock)
+    _polling: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _pool: ThreadPoolExecutor | None = None
@@ -134,48 +135,48 @@ class Courier:
     def subscribe(self, subscription: Subscription) -> None:
         with self._lock:
             self._subscriptions.append(subscription)
-            self._begin()
+            self._start()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         with self._lock:
             self._subscriptions.remove(subscription)
-            self._looked.pop(subscription, None)
+            self._polled_at.pop(subscription, None)
 
     def send(self, delivery: Delivery, timeout: float) -> httpx.Response | None:
-        """A handshake: at once, without mishaps; None where there is no answer. Raises NotHere."""
+        """Send a handshake now, without mishaps; return the response, if any. Raises NotHere."""
         with self._lock:
-            self._begin()
-        answer = self._ask(delivery, timeout)
+            self._start()
+        answer = self._request(delivery, timeout)
         good = answer is not None and answer.is_success
-        self._note(
+        self._record(
             delivery, next(self._numbers), 0, "delivered" if good else "given up", status_of(answer)
         )
         return answer
 
     def attempts(self, kind: str) -> list[Attempt]:
-        """All that was done for a kind, oldest first."""
+        """Return the attempts of a kind, oldest first."""
         with self._lock:
-            return [attempt for attempt in self._book if attempt.kind == kind]
+            return [attempt for attempt in self._attempts if attempt.kind == kind]
 
     def settle(self, seconds: float = 30.0) -> bool:
-        """Look for news and wait until nothing is waiting; whether that came about in time."""
+        """Poll, wait until everything is delivered, and return False on timeout."""
         end = time.monotonic() + seconds
-        self._look(at_once=True)
+        self._poll(at_once=True)
         while time.monotonic() < end:
             with self._lock:
-                if not self._waiting and not self._under_way:
+                if not self._queue and not self._in_flight:
                     return True
             time.sleep(0.01)
         return False
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What comes meanwhile is told of together."""
-        with self._looking:
+        """Suspend polling: records added meanwhile are delivered together."""
+        with self._polling:
             yield
 
     def close(self) -> None:
-        """What has not been delivered is not."""
+        """Stop; pending deliveries are dropped."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -184,87 +185,87 @@ class Courier:
         if self._client:
             self._client.close()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         if self._thread is not None:
             return
         self._client = httpx.Client(trust_env=False, follow_redirects=False)
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sandbox-push")
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sandbox-push")
         self._thread = threading.Thread(target=self._run, name="sandbox-courier", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        next_look = 0.0
-        while not self._stop.wait(0.01 if self._waiting else 0.05):
-            if time.monotonic() >= next_look:
-                self._look()
-                next_look = time.monotonic() + _LOOK_EVERY
-            self._hand_over()
+        next_poll = 0.0
+        while not self._stop.wait(0.01 if self._queue else 0.05):
+            if time.monotonic() >= next_poll:
+                self._poll()
+                next_poll = time.monotonic() + _POLL_EVERY
+            self._submit_due()
 
-    def _look(self, *, at_once: bool = False) -> None:
-        with self._looking:
+    def _poll(self, *, at_once: bool = False) -> None:
+        with self._polling:
             for subscription in self._due(at_once=at_once):
                 for delivery in subscription.fresh():
-                    self._accept(subscription, delivery)
+                    self._schedule(subscription, delivery)
 
     def _due(self, *, at_once: bool) -> list[Subscription]:
-        """Whom it is time to look at."""
+        """Return the subscriptions that are due, and mark them as polled."""
         now = time.monotonic()
         with self._lock:
             due = [
                 each
                 for each in self._subscriptions
-                if at_once or now >= self._looked.get(each, 0.0) + each.every
+                if at_once or now >= self._polled_at.get(each, 0.0) + each.every
             ]
-            self._looked.update(dict.fromkeys(due, now))
+            self._polled_at.update(dict.fromkeys(due, now))
         return due
 
-    def _accept(self, subscription: Subscription, delivery: Delivery) -> None:
-        """On its way, unless a mishap has it otherwise."""
-        parcel = _Parcel(delivery=delivery, subscription=subscription, number=next(self._numbers))
+    def _schedule(self, subscription: Subscription, delivery: Delivery) -> None:
+        """Schedule a delivery, or lose, delay or duplicate it as the mishap requires."""
+        pending = _Pending(delivery=delivery, subscription=subscription, number=next(self._numbers))
         mishap = self.mishaps.get(delivery.kind)
         luck = _luck(mishap, delivery)
         if mishap and luck.random() < mishap.lost:
-            self._note(delivery, parcel.number, 0, "lost", None)
+            self._record(delivery, pending.number, 0, "lost", None)
             return
         held = luck.random() * mishap.seconds if mishap and luck.random() < mishap.late else 0.0
-        self._wait(parcel, held)
+        self._enqueue(pending, held)
         if mishap and luck.random() < mishap.twice:
-            self._wait(parcel, luck.random() * mishap.seconds)
+            self._enqueue(pending, luck.random() * mishap.seconds)
 
-    def _wait(self, parcel: _Parcel, seconds: float) -> None:
+    def _enqueue(self, pending: _Pending, seconds: float) -> None:
         with self._lock:
             due = time.monotonic() + seconds
-            heapq.heappush(self._waiting, (due, next(self._numbers), parcel))
+            heapq.heappush(self._queue, (due, next(self._numbers), pending))
 
-    def _hand_over(self) -> None:
-        """What is due goes to the pool."""
-        assert self._pool  # noqa: S101 it was made before the thread
+    def _submit_due(self) -> None:
+        """Submit the deliveries that are due to the thread pool."""
+        assert self._pool  # noqa: S101 created before the thread
         with self._lock:
-            while self._waiting and self._waiting[0][0] <= time.monotonic():
-                future = self._pool.submit(self._attempt, heapq.heappop(self._waiting)[2])
-                self._under_way.add(future)
+            while self._queue and self._queue[0][0] <= time.monotonic():
+                future = self._pool.submit(self._attempt, heapq.heappop(self._queue)[2])
+                self._in_flight.add(future)
                 future.add_done_callback(self._done)
 
     def _done(self, future: Future[None]) -> None:
         with self._lock:
-            self._under_way.discard(future)
+            self._in_flight.discard(future)
 
-    def _attempt(self, parcel: _Parcel) -> None:
-        patience = parcel.subscription.patience
-        status = status_of(self._ask(parcel.delivery, patience.timeout))
-        last = parcel.attempt >= len(patience.pauses)
+    def _attempt(self, pending: _Pending) -> None:
+        patience = pending.subscription.patience
+        status = status_of(self._request(pending.delivery, patience.timeout))
+        last = pending.attempt >= len(patience.pauses)
         if status is not None and patience.taken(status):
             fate: Fate = "delivered"
         else:
             fate = "given up" if last or not patience.again(status) else "failed"
-        attempt = self._note(parcel.delivery, parcel.number, parcel.attempt, fate, status)
-        parcel.subscription.ended(attempt, parcel.delivery)
+        attempt = self._record(pending.delivery, pending.number, pending.attempt, fate, status)
+        pending.subscription.ended(attempt, pending.delivery)
         if fate == "failed":
-            following = replace(parcel, attempt=parcel.attempt + 1)
-            self._wait(following, patience.pauses[parcel.attempt] * self.pace)
+            following = replace(pending, attempt=pending.attempt + 1)
+            self._enqueue(following, patience.pauses[pending.attempt] * self.pace)
 
-    def _ask(self, delivery: Delivery, timeout: float) -> httpx.Response | None:
-        assert self._client  # noqa: S101 it was made before the first request
+    def _request(self, delivery: Delivery, timeout: float) -> httpx.Response | None:
+        assert self._client  # noqa: S101 created before the first request
         check(delivery.url)
         try:
             return self._client.request(
@@ -277,10 +278,10 @@ class Courier:
         except (httpx.TransportError, RuntimeError):  # a closed client is a RuntimeError
             return None
 
-    def _note(
+    def _record(
         self, delivery: Delivery, number: int, attempt: int, fate: Fate, status: int | None
     ) -> Attempt:
-        noted = Attempt(
+        attempted = Attempt(
             kind=delivery.kind,
             what=delivery.what,
             delivery=number,
@@ -291,12 +292,12 @@ class Courier:
             carries=delivery.carries,
         )
         with self._lock:
-            self._book.append(noted)
-        return noted
+            self._attempts.append(attempted)
+        return attempted
 
 
 def check(url: str) -> None:
-    """Raises NotHere for whatever is not plainly an address of this machine."""
+    """Raise NotHere unless the URL is http or https on a loopback address."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -304,7 +305,9 @@ def check(url: str) -> None:
     except ValueError:
         here = False
     if not here or parts.scheme not in ("http", "https"):
-        raise NotHere("the sandbox pushes to addresses of this machine only, such as 127.0.0.1")
+        raise NotHere(
+            "the sandbox pushes only to loopback addresses: use e.g. http://127.0.0.1:8600"
+        )
 
 
 def status_of(answer: httpx.Response | None) -> int | None:
@@ -312,5 +315,6 @@ def status_of(answer: httpx.Response | None) -> int | None:
 
 
 def _luck(mishap: Mishap | None, delivery: Delivery) -> Random:
+    # Seeded by the first record: the number of deliveries so far depends on timing.
     first = delivery.carries[0].id if delivery.carries else ""
     return Random(f"{mishap.seed if mishap else 0}/{delivery.kind}/{first}")

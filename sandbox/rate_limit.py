@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 @dataclass(slots=True, kw_only=True)
 class Limiter:
-    """So many requests in so many seconds, by client; a window opens with its first request."""
+    """At most `count` requests per window and client; a window opens with its first request."""
 
     count: int
     seconds: int
@@ -17,6 +17,7 @@ class Limiter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, client: str, now: datetime) -> Allowance:
+        """Count a request, and return whether it is allowed."""
         with self._lock:
             opened, used = self._windows.get(client, (now, 0))
             if now >= opened + timedelta(seconds=self.seconds):
@@ -32,7 +33,7 @@ class Limiter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """Whether a request may pass, and what is left of its window."""
+    """Whether a request is allowed, and the rest of its window."""
 
     allowed: bool
     limit: int

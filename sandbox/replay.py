@@ -1,14 +1,14 @@
-"""Recorded vendor records instead of the company's, moved to the present.
+"""Recorded vendor records, moved to the present and served instead of generated ones.
 
-`DIR/<kind>/<stream>.ndjson`, or `DIR/<kind>.ndjson` for a kind's first stream, holds a record a
+`DIR/<kind>/<stream>.ndjson`, or `DIR/<kind>.ndjson` for a kind's first stream, holds one record per
 line: the vendor's own, or an envelope {"kind": ..., "stream": ..., "raw": record}, whose `stream`
-decides where its record goes. Streams without records are silent, and nothing new happens later.
+decides where its record goes. Streams without records stay empty, and no new records follow.
 
-The times of a stream are moved by one common number of seconds, so that its newest record is just
-before now. What would then be older than the vendor keeps is squeezed, in proportion, between the
-start of that window and the oldest record within it. Only the text of the event time is replaced,
-in its own format; every other byte stays. A record without a usable time is served as it is, where
-it stands in the file.
+All times of a stream are shifted by the same number of seconds, so that its newest record is just
+before now. Records that would then be older than the vendor's retention are compressed, in
+proportion, between the start of that window and the oldest record within it. Only the text of the
+event time is replaced, in its own format; every other byte stays. A record without a usable time is
+served unchanged, in its place in the file.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 
 def recorded(service: Service, stream: Stream, folder: Path, anchor: datetime) -> Iterator[Chunk]:
-    """All of a stream's recorded records, read and moved on first use."""
+    """Yield a stream's recorded records as one chunk, read and moved on first use."""
     yield Chunk(start=0, make=lambda: moved(list(_lines(service, stream, folder)), stream, anchor))
 
 
 def moved(lines: list[bytes], stream: Stream, anchor: datetime) -> list[Record]:
-    """The records with their times moved to just before `anchor`, in order of time."""
+    """Return the records with their times moved to just before `anchor`, in order of time."""
     found = [_timed(line, stream) for line in lines]
     target = _targets([time for _, time in found if time is not None], stream.keeps, micros(anchor))
     records, last = [], micros(anchor) - _SECOND
@@ -57,7 +57,7 @@ def moved(lines: list[bytes], stream: Stream, anchor: datetime) -> list[Record]:
 
 
 def _timed(line: bytes, stream: Stream) -> tuple[str, Micros | None]:
-    """The path of a record's time, and that time: pushed records may have another shape."""
+    """Return the path and value of a record's time; pushed records may have another shape."""
     value = decoded(line)
     for path in (stream.time, *stream.also_time):
         if (time := time_of(at(path)(value))) is not None:
@@ -66,7 +66,7 @@ def _timed(line: bytes, stream: Stream) -> tuple[str, Micros | None]:
 
 
 def time_of(value: object) -> Micros | None:
-    """RFC 3339 text, with or without a zone, or a number of seconds or parts of them since 1970."""
+    """Parse RFC 3339 text, zone optional, or a Unix time in s, ms, us or ns; else return None."""
     match value:
         case str() if found := _TEXT.fullmatch(value):
             try:
@@ -75,7 +75,7 @@ def time_of(value: object) -> Micros | None:
                 return None
             fraction = int((found[4] or "").ljust(6, "0")[:6])
             return micros(day_and_second - _offset(found[5])) + fraction
-        case bool():
+        case bool():  # a bool is an int, too
             return None
         case int():
             return value * _SECOND // _parts(value)
@@ -101,7 +101,7 @@ def _read(path: Path) -> Iterator[bytes]:
 
 
 def _opened(line: bytes) -> tuple[str, bytes] | None:
-    """(stream, record) of an envelope."""
+    """Return (stream, record) of an envelope, or None for a bare record."""
     try:
         envelope = _envelope.decode(line)
     except msgspec.DecodeError:
@@ -110,10 +110,11 @@ def _opened(line: bytes) -> tuple[str, bytes] | None:
 
 
 def _targets(times: list[Micros], keeps: timedelta, anchor: Micros) -> dict[Micros, Micros]:
-    """Recorded time -> time in the present; the order stays."""
+    """Return the new time of each recorded time, keeping their order."""
     if not times:
         return {}
     shift = ((anchor - max(times)) // _SECOND - 1) * _SECOND
+    # A margin keeps the oldest records from expiring while they are read.
     opens = anchor - (keeps - min(keeps / 10, timedelta(days=1))) // timedelta(microseconds=1)
     oldest = min(times) + shift
     inside = min(time + shift for time in times if time + shift >= opens)
@@ -127,11 +128,12 @@ def _targets(times: list[Micros], keeps: timedelta, anchor: Micros) -> dict[Micr
 
 
 def _with_time(raw: bytes, path: str, time: Micros) -> bytes | None:
-    """The record with another event time; None where its text cannot be told from the rest."""
+    """Return the record with another event time, or None if its text cannot be located."""
     pick = at(path)
     old = pick(decoded(raw))
     new = _in_format(old, time)
     written, rewritten = msgspec.json.encode(old), msgspec.json.encode(new)
+    # The same text may occur in other members: only one replacement changes the event time.
     for found in re.finditer(re.escape(written), raw):
         candidate = raw[: found.start()] + rewritten + raw[found.end() :]
         if pick(decoded(candidate)) == new:
@@ -140,7 +142,7 @@ def _with_time(raw: bytes, path: str, time: Micros) -> bytes | None:
 
 
 def _in_format(old: Any, time: Micros) -> Any:
-    """`time`, written as the time `old` is."""
+    """Return `time` in the format of `old`."""
     if isinstance(old, str) and (found := _TEXT.fullmatch(old)):
         local = moment(time) + _offset(found[5])
         digits = found[4] or ""
@@ -154,7 +156,7 @@ def _in_format(old: Any, time: Micros) -> Any:
 
 
 def _parts(value: float) -> int:
-    """How many of its units make a second: a number of seconds is that small for a long time."""
+    """Return the units per second of a Unix time (1, 10**3, 10**6, 10**9), judged by its size."""
     return next((10**n for n in (0, 3, 6) if value < 10 ** (n + 11)), 10**9)
 
 

@@ -24,12 +24,12 @@ _OPERATORS: dict[str, Callable[[str, str], bool]] = {
 
 
 class Malformed(ValueError):
-    """Not a filter; says where it goes wrong."""
+    """The filter is invalid; the message describes the error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """attribute operator value; `pr` has no value."""
+    """`attribute operator value`; the operator `pr` has no value."""
 
     attribute: str
     operator: str
@@ -46,16 +46,16 @@ class Comparison:
 
 
 def parse(text: str) -> tuple[Predicate, list[Comparison]]:
-    """What tells whether a record passes, and the comparisons in it. Raises Malformed."""
-    reading = _Reading(text)
-    predicate = reading.alternatives()
-    if reading.current:
-        raise Malformed(f"Unexpected '{reading.current}' at position {reading.position}")
-    return predicate, reading.comparisons
+    """Return the filter as a predicate, and its comparisons. Raises Malformed."""
+    parser = _Parser(text)
+    predicate = parser.alternatives()
+    if parser.current:
+        raise Malformed(f"Unexpected '{parser.current}' at position {parser.position}")
+    return predicate, parser.comparisons
 
 
-class _Reading:
-    """A recursive descent through one text."""
+class _Parser:
+    """A recursive-descent parser for one filter."""
 
     def __init__(self, text: str) -> None:
         self.comparisons: list[Comparison] = []
@@ -109,7 +109,7 @@ class _Reading:
         return token.strip('"').replace('\\"', '"').casefold()
 
     def _next(self) -> str:
-        """The current token; the one after becomes current."""
+        """Return the current token and advance to the next one."""
         token = self.current
         self.current, self.position = next(self._tokens, ("", self.position + len(token)))
         return token
@@ -124,7 +124,7 @@ def _both(one: Predicate, other: Predicate) -> Predicate:
 
 
 def _values(value: Any, names: list[str]) -> Iterator[str]:
-    """The texts at a path, through lists; nothing where there is nothing."""
+    """Yield the values at a path as text, descending into lists."""
     match value:
         case None:
             return

@@ -1,7 +1,7 @@
-"""All simulated services on one port, with a ledger of what they serve and faults on order.
+"""All simulated services on one port, with a ledger of served records and fault injection.
 
-Each service is at /<kind>; /_sandbox/ is for tests: the ledger tells what a complete reader must
-have, and faults make the vendor misbehave.
+Each service is mounted at /<kind>. /_sandbox/ is for tests: the ledger lists the records that a
+complete reader must have, and faults make a vendor misbehave.
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ _encode = msgspec.json.encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is simulated, and where it listens."""
+    """Settings of the simulation, and its listening address."""
 
     host: str = "127.0.0.1"
     port: int = 8700
     seed: int = 1
     days: int = 90
-    """The length of the history before `anchor`."""
+    """Days of history before `anchor`."""
     per_day: float = 400
-    """Records a day of a stream whose share is 1, such as Okta's system log."""
+    """Records per day of a stream whose share is 1, such as Okta's system log."""
     rate: float = 0.5
-    """New records a second after `anchor`, over all streams."""
+    """New records per second after `anchor`, over all streams."""
     anchor: datetime | None = None
-    """Where history ends and new records begin; when the server starts, if not given."""
+    """The time at which history ends and new records begin; default: the start of the server."""
     until: datetime | None = None
-    """When new records cease: with the minute before it."""
+    """No records are generated for minutes that start at or after this time."""
     events: Path | None = None
-    """A folder of recorded vendor records to serve instead of the company's: see replay."""
+    """A folder of recorded vendor records to serve instead of generated ones; see `replay`."""
     limits: bool = False
     """Whether the vendors' rate limits apply."""
     mishaps: Sequence[Mishap] = ()
-    """What goes wrong with pushes from the start."""
+    """Mishaps of pushes, active from the start."""
     pace: float = 1.0
-    """The vendors' pauses before they push again are multiplied by this."""
+    """Multiplies the vendors' pauses before they retry a push."""
     push_to: str | None = None
-    """A receiver's address: webhooks that only a console registers push to its /<kind> at once."""
+    """A receiver's URL: webhooks that only a vendor's console registers push to its /<kind>."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def _now() -> datetime:
 
 @cache
 def services() -> dict[str, Service]:
-    """All simulated services, by kind."""
+    """Return all simulated services by kind."""
     modules = (
         importlib.import_module(f"{simulated.__name__}.{found.name}")
         for found in pkgutil.iter_modules(simulated.__path__)
@@ -112,7 +112,7 @@ def services() -> dict[str, Service]:
 
 
 def settings(base_url: str) -> dict[str, dict[str, Any]]:
-    """The [integrations] of a configuration that reads the whole sandbox at `base_url`."""
+    """Return the [integrations] table of a configuration that reads the sandbox at `base_url`."""
     found = {}
     for kind, service in services().items():
         found[kind] = service.settings(f"{base_url}/{kind}")
@@ -122,7 +122,7 @@ def settings(base_url: str) -> dict[str, dict[str, Any]]:
 
 
 def mishaps(lost: float, twice: float, late: float, seed: int) -> list[Mishap]:
-    """The same shares for all that push."""
+    """Return the same mishaps for every kind; an empty list if all fractions are 0."""
     if not lost + twice + late:
         return []
     return [
@@ -132,7 +132,7 @@ def mishaps(lost: float, twice: float, late: float, seed: int) -> list[Mishap]:
 
 
 class Sandbox:
-    """Every service with its logs and its troubles; `app` serves them."""
+    """All services with their logs and injected faults; `app` serves them."""
 
     def __init__(self, options: Options, clock: Clock = _now) -> None:
         self._clock = clock
@@ -148,7 +148,7 @@ class Sandbox:
         self._app = Starlette(routes=[Mount("/_sandbox", routes=self._control()), *mounts])
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application; answers are dated by the sandbox's own clock."""
+        """The ASGI application; its Date header follows the sandbox's clock."""
 
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -156,16 +156,16 @@ class Sandbox:
                 message["headers"] = [*message["headers"], (b"date", date.encode())]
             await send(message)
 
-        # uvicorn's send belongs to the request's cycle, which knows the transport to break off.
+        # `send` is a method of uvicorn's request cycle, which holds the transport that faults drop.
         transport = getattr(getattr(send, "__self__", None), "transport", None)
         await self._app({**scope, "transport": transport}, receive, dated)
 
     def log(self, kind: str, stream: str) -> Log:
-        """Raises KeyError."""
+        """Return a stream's log. Raises KeyError."""
         return self._logs[kind, stream]
 
     def ledger(self, kind: str, stream: str) -> list[Entry]:
-        """Every record visible so far, in order of arrival. Raises KeyError."""
+        """Return every record visible so far, in order of arrival. Raises KeyError."""
         identify = _stream(kind, stream).identify
         return [
             Entry(
@@ -178,7 +178,7 @@ class Sandbox:
         ]
 
     def append(self, kind: str, stream: str, records: Iterable[bytes], time: str = "") -> int:
-        """Records that arrive now; how many. Their time is `time`, their own, or now."""
+        """Add records that arrive now; return how many. Event time: `time`, their own, or now."""
         log, pick = self.log(kind, stream), at(_stream(kind, stream).time)
         arriving = list(records)
         with self.courier.held():
@@ -187,26 +187,26 @@ class Sandbox:
         return len(arriving)
 
     def order(self, faults: Iterable[Fault]) -> None:
-        """These faults and no others from now on."""
+        """Replace the faults of all services."""
         ordered = list(faults)
         for kind, trouble in self._troubles.items():
             trouble.order([fault for fault in ordered if fault.kind == kind])
 
     def mishap(self, mishaps: Iterable[Mishap]) -> None:
-        """These mishaps of pushes and no others from now on."""
+        """Replace the mishaps of all services."""
         self.courier.mishaps = {mishap.kind: mishap for mishap in mishaps}
 
     def attempts(self, kind: str) -> list[Attempt]:
-        """What was pushed, and what became of it, oldest first."""
+        """Return the attempts to push, with their outcomes, oldest first."""
         return self.courier.attempts(kind)
 
     def register(self, kind: str, webhook: Webhook) -> str:
-        """As an administrator does in a vendor's console; the webhook's id. Raises ValueError."""
+        """Register a webhook as in a console, and return its id. Raises KeyError, ValueError."""
         console, hooks = services()[kind].console, self._webhooks[kind]
         if console is None:
-            raise ValueError(f"{kind} has an API for it, or no webhooks at all")
+            raise ValueError(f"{kind} has no console webhooks here: use its API, if it has one")
         if len(hooks) >= console.webhooks:
-            raise ValueError(f"{kind} allows {console.webhooks} webhooks")
+            raise ValueError(f"{kind} allows {console.webhooks} webhooks: delete one first")
         pushes.check(webhook.address)
         id_ = secrets.token_hex(8)
         hooks[id_] = console.subscription(self._sites[kind], webhook)
@@ -214,7 +214,7 @@ class Sandbox:
         return id_
 
     def unregister(self, kind: str, id_: str) -> None:
-        """Raises KeyError."""
+        """Remove a console webhook. Raises KeyError."""
         self.courier.unsubscribe(self._webhooks[kind].pop(id_))
 
     def _push_to(self, address: str) -> None:
@@ -224,11 +224,11 @@ class Sandbox:
                 self.register(kind, Webhook(address=f"{address}/{kind}", headers=headers))
 
     def close(self) -> None:
-        """Nothing is pushed any more."""
+        """Stop pushing."""
         self.courier.close()
 
     def requests(self, kind: str) -> tuple[int, list[Asked]]:
-        """How many requests a service has seen, and the latest. Raises KeyError."""
+        """Return a service's number of requests, and the latest ones. Raises KeyError."""
         trouble = self._troubles[kind]
         return trouble.requests, list(trouble.asked)
 
@@ -277,13 +277,13 @@ class Sandbox:
 
     async def _post_faults(self, request: Request) -> Response:
         faults = await _read(request, list[Fault])
-        self._kinds_are_known(faults)
+        self._check_kinds(faults)
         self.order(faults)
         return Response(status_code=204)
 
     async def _post_mishaps(self, request: Request) -> Response:
         mishaps = await _read(request, list[Mishap])
-        self._kinds_are_known(mishaps)
+        self._check_kinds(mishaps)
         self.mishap(mishaps)
         return Response(status_code=204)
 
@@ -309,10 +309,12 @@ class Sandbox:
             self.unregister(request.path_params["kind"], request.path_params["id"])
         return Response(status_code=204)
 
-    def _kinds_are_known(self, ordered: Iterable[Fault | Mishap]) -> None:
+    def _check_kinds(self, ordered: Iterable[Fault | Mishap]) -> None:
         for each in ordered:
             if each.kind not in self._troubles:
-                raise HTTPException(400, f"{each.kind}: no such kind")
+                raise HTTPException(
+                    400, f"unknown kind {each.kind!r}: use one of {', '.join(self._troubles)}"
+                )
 
     def _delete_faults(self, _request: Request) -> Response:
         self.order([])
@@ -327,29 +329,29 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A sandbox that is being served."""
+    """A sandbox that is being served, and its URL."""
 
     base_url: str
     sandbox: Sandbox
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The [integrations] of a configuration that reads it."""
+        """Return the [integrations] table of a configuration that reads it."""
         return settings(self.base_url)
 
 
 def serve(options: Options) -> None:
-    """Serves until interrupted."""
+    """Serve until interrupted."""
     with closing(Sandbox(options)) as sandbox, suppress(KeyboardInterrupt):
         uvicorn.Server(_config(sandbox, options)).run()
 
 
 @contextmanager
 def running(options: Options | None = None, clock: Clock = _now) -> Iterator[Running]:
-    """Serves from a thread, on a free port of the loopback interface."""
+    """Serve from a background thread, on a free port of the loopback interface."""
     options = options or Options()
     sandbox = Sandbox(options, clock)
     server = uvicorn.Server(_config(sandbox, options))
-    # Only where the protocol is named does asyncio switch off Nagle's 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is explicit; Nagle's algorithm costs 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -410,7 +412,7 @@ def _stream(kind: str, name: str) -> Stream:
 
 
 async def _read(request: Request, type_: type[Ordered]) -> Ordered:
-    """Raises HTTPException."""
+    """Return the decoded body of a control request. Raises HTTPException."""
     try:
         return msgspec.json.decode(await request.body(), type=type_)
     except msgspec.DecodeError as error:
@@ -419,7 +421,8 @@ async def _read(request: Request, type_: type[Ordered]) -> Ordered:
 
 @contextmanager
 def _known(request: Request) -> Iterator[None]:
+    """Answer 404 if the block raises KeyError."""
     try:
         yield
     except KeyError:
-        raise HTTPException(404, f"{request.url.path}: no such kind or stream") from None
+        raise HTTPException(404, f"{request.url.path}: unknown kind, stream or webhook") from None

@@ -1,7 +1,8 @@
-"""What a simulated service is, and its logs: exact bytes that become visible as they arrive.
+"""The parts of a simulated service: its streams, their logs, its webhooks, its routes.
 
-A log is made on first use: its history at once, then minute by minute as the clock passes, every
-piece from a seed of its own, so the same options always give the same bytes.
+A log holds exact bytes that become visible as they arrive. It is generated on first use, the
+history at once, then minute by minute as the clock advances, and every piece has its own seed, so
+the same options always give the same bytes.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ def iso(time: datetime) -> str:
 
 
 def secret(name: str) -> str:
-    """A credential made from a name alone, so that every process agrees on it; for play only."""
+    """Return a credential derived from a name, the same in every process; for the sandbox only."""
     return hashlib.sha256(f"auditlake sandbox {name}".encode()).hexdigest()[:40]
 
 
 def webhook_secret(kind: str) -> str:
-    """What a service of play shows with all it pushes."""
+    """Return the secret that a simulated service sends with its pushes."""
     return secret(f"{kind}/webhook")
 
 
 def decoded(raw: bytes) -> Any:
-    """The record as Python values; None where it is not JSON that msgspec reads."""
+    """Return the record as Python values, or None if msgspec cannot decode it."""
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -70,7 +71,7 @@ def decoded(raw: bytes) -> Any:
 
 
 def identity(identify: Callable[[Any], object], raw: bytes) -> str:
-    """The vendor's identity of a record; none where the record has none."""
+    """Return the vendor's id of a record, or an empty string if it has none."""
     try:
         return str(identify(decoded(raw)))
     except (KeyError, TypeError, IndexError):
@@ -82,12 +83,12 @@ def batches(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
 
 
 def page(records: Iterable[Record]) -> bytes:
-    """A JSON array of the records' exact bytes."""
+    """Return a JSON array of the records' exact bytes."""
     return b"[" + b",".join(record.raw for record in records) + b"]"
 
 
 def at(path: str) -> Callable[[Any], object]:
-    """What stands at a dotted path of a decoded record, or None."""
+    """Return a function from a decoded record to its value at a dotted path, or None."""
     names = path.split(".")
 
     def pick(value: Any) -> object:
@@ -99,7 +100,7 @@ def at(path: str) -> Callable[[Any], object]:
 
 
 def promptly(rng: Random) -> float:
-    """Seconds until a record is visible: about one, a few minutes for few, an hour for fewer."""
+    """Return the seconds until a record is visible: mostly 1, sometimes 15 min, rarely an hour."""
     luck = rng.random()
     if luck < 0.0005:
         return rng.uniform(1800, 3600)
@@ -114,7 +115,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Records none of which arrives before `start`."""
+    """Records to be generated on demand; none of them arrives before `start`."""
 
     start: Micros
     make: Callable[[], Iterable[Record]]
@@ -122,21 +123,21 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One log of a service: what is recorded, how it is written down, how late it is."""
+    """One log of a service: its events, their format, retention and delay."""
 
     name: str
     habits: Sequence[Habit]
     render: Callable[[Happening, Random], Any]
-    """A happening -> the vendor's record, as what msgspec encodes; the randomness is for ids."""
+    """A happening -> the vendor's record, encodable by msgspec; `Random` supplies the ids."""
     identify: Callable[[Any], object]
-    """A decoded record -> the vendor's identity of it."""
+    """A decoded record -> the vendor's id of it."""
     time: str
-    """The dotted path of the event time, which is moved when recorded events are replayed."""
+    """The dotted path of the event time, which `replay` moves to the present."""
     also_time: Sequence[str] = ()
-    """Where recorded events of another shape, such as pushed ones, have it."""
+    """Paths of the event time in recorded events of another shape, such as pushed ones."""
     keeps: timedelta = timedelta(days=90)
     share: float = 1.0
-    """Records a day, as a part of `per_day`."""
+    """Records per day, as a multiple of `per_day`."""
     delay: Callable[[Random], float] = promptly
     """Seconds from the event until its record is visible."""
 
@@ -154,7 +155,7 @@ Keep = Callable[[bytes], bool]
 
 
 class Log:
-    """A stream's records: those visible in order of arrival, those still on their way."""
+    """A stream's records: the visible ones in order of arrival, and those still to arrive."""
 
     def __init__(self, chunks: Iterator[Chunk], clock: Clock) -> None:
         self._clock = clock
@@ -167,13 +168,13 @@ class Log:
         self._lock = threading.RLock()
 
     def visible(self) -> list[Record]:
-        """All that has arrived so far, in order of arrival."""
+        """Return all records that have arrived so far, in order of arrival."""
         with self._lock:
             self._advance()
             return list(self._arrived)
 
     def position(self, arrival: Micros) -> int:
-        """The position of the first record that arrived then or later."""
+        """Return the position of the first record that arrived then or later."""
         with self._lock:
             self._advance()
             return bisect_left(self._arrived, arrival, key=_arrival)
@@ -181,7 +182,7 @@ class Log:
     def follow(
         self, position: int, count: int, keep: Keep | None = None
     ) -> tuple[list[Record], int]:
-        """Up to so many records from a position in order of arrival, and the position after."""
+        """Return up to `count` records from a position, in order of arrival, and the next one."""
         with self._lock:
             self._advance()
             if keep is None:
@@ -195,14 +196,14 @@ class Log:
             return found, position
 
     def on_their_way(self) -> list[Record]:
-        """What has happened by now and is not visible yet."""
+        """Return the records of events that have happened but are not visible yet."""
         with self._lock:
             self._advance()
             now = micros(self._clock())
             return [record for _, _, record in self._on_their_way if record.time <= now]
 
     def arrival(self, position: int) -> Micros:
-        """When the record at a position arrived."""
+        """Return the arrival time of the record at a position."""
         return self._arrived[position].arrival
 
     def window(
@@ -215,7 +216,7 @@ class Log:
         newest_first: bool = False,
         keep: Keep | None = None,
     ) -> Slice:
-        """Up to so many records with since <= event time < until, after a key in that order."""
+        """Return up to `count` records with since <= event time < until that follow a key."""
         with self._lock:
             self._advance()
             low, high = (
@@ -230,7 +231,7 @@ class Log:
             return self._take(ranks, count, keep)
 
     def append(self, raw: bytes, time: Micros | None = None) -> None:
-        """A record that arrives now."""
+        """Add a record that arrives now; `time` is its event time (default: now)."""
         with self._lock:
             self._advance()
             now = micros(self._clock())
@@ -252,7 +253,7 @@ class Log:
         return [self._arrived[position] for _, position in keys]
 
     def _advance(self) -> None:
-        """Makes what has begun by now, and lets arrive what is due."""
+        """Generate the chunks that have started, and make the records that are due visible."""
         now = micros(self._clock())
         while self._upcoming and self._upcoming.start <= now:
             self._expect(self._upcoming.make())
@@ -265,6 +266,7 @@ class Log:
             heapq.heappush(self._on_their_way, (record.arrival, next(self._numbers), record))
 
     def _arrive(self, record: Record) -> None:
+        # Arrival times must not decrease: positions are found by bisection.
         if self._arrived and record.arrival < self._arrived[-1].arrival:
             record = record._replace(arrival=self._arrived[-1].arrival)
         insort(self._by_time, (record.time, len(self._arrived)))
@@ -273,35 +275,36 @@ class Log:
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Reads a log from a moment on; the log itself is not made before it is asked for news."""
+    """Reads a log's new records from a moment on; the log is generated on the first call."""
 
     log: Log
     since: Micros
     early: bool = False
-    """Whether what has happened is told of before it is visible in the log."""
+    """Whether to return events when they happen, before the log shows them."""
     _position: int | None = None
-    _told: set[Record] = field(default_factory=set)
+    _returned: set[Record] = field(default_factory=set)
 
     def news(self) -> list[Record]:
-        """What has come since this was asked last."""
+        """Return the records that are new since the last call."""
         if self._position is None:
             self._position = self.log.position(self.since)
         arrived, self._position = self.log.follow(self._position, 10**9)
         found = [record for record in arrived if self._is_news(record)]
-        self._told.difference_update(arrived)
+        # A record that has arrived cannot turn up as early again.
+        self._returned.difference_update(arrived)
         if self.early:
             early = [each for each in self.log.on_their_way() if self._is_news(each)]
-            self._told.update(early)
+            self._returned.update(early)
             found += early
         return found
 
     def _is_news(self, record: Record) -> bool:
-        return record not in self._told and not (self.early and record.time < self.since)
+        return record not in self._returned and not (self.early and record.time < self.since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What a service's routes stand on."""
+    """The state that a service's routes share."""
 
     logs: Mapping[str, Log]
     clock: Clock
@@ -312,7 +315,7 @@ class Site:
     streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def follower(self, stream: str, *, early: bool = False) -> Follower:
-        """Raises KeyError."""
+        """Return a follower of a stream from now on. Raises KeyError."""
         return Follower(log=self.logs[stream], since=micros(self.clock()), early=early)
 
     def carried(self, stream: str, records: Iterable[Record]) -> list[Carried]:
@@ -321,36 +324,37 @@ class Site:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The fields of an application/x-www-form-urlencoded body."""
+    """Return the fields of an application/x-www-form-urlencoded body."""
     return dict(parse_qsl((await request.body()).decode()))
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an administrator enters in a vendor's console."""
+    """A webhook as an administrator enters it in a vendor's console."""
 
     address: str
     headers: dict[str, str] = {}
     events: list[str] = []
-    """Which events, in the vendor's words; none: all."""
+    """The vendor's names of the events to push; empty means all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """What a vendor does with a webhook that only its console registers."""
+    """A vendor's behaviour for webhooks that only its console registers."""
 
     kind: str
     stream: str
     event: Callable[[Any], str | None]
-    """A decoded record -> what a webhook may ask for it by; None: it is never pushed."""
+    """A decoded record -> the event name that webhooks select; None if it is never pushed."""
     body: Callable[[Sequence[Record]], bytes]
     patience: Patience
     most: int = 1
-    """Records a request may hold."""
+    """Maximum number of records per request."""
     every: float = 0.0
-    """Seconds in which they are gathered."""
+    """Seconds over which records are batched."""
     early: bool = False
+    """Whether events are pushed before the log shows them."""
     webhooks: int = 25
-    """How many it allows."""
+    """Maximum number of webhooks."""
 
     def subscription(self, site: Site, webhook: Webhook) -> Subscription:
         follower = site.follower(self.stream, early=self.early)
@@ -388,8 +392,8 @@ class Service:
     settings: Callable[[str], dict[str, Any]]
     """Its own base URL -> the keys of [integrations.<kind>] that connect auditlake to it."""
     refusal: Callable[[int, datetime, float], Response] = plain_refusal
-    """(status, now, seconds to wait) -> how the vendor words it, for faults."""
+    """(status, now, seconds to wait) -> the vendor's error response, for injected faults."""
     pushes: bool = False
-    """Whether its API registers somebody to be pushed to."""
+    """Whether its API registers webhooks."""
     console: Console | None = None
-    """Where webhooks are registered, if not by the API."""
+    """The console that registers webhooks, if the API does not."""

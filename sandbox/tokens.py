@@ -1,4 +1,4 @@
-"""Tokens that services issue, and assertions that clients sign, verified for real."""
+"""Access tokens issued by services, and client assertions, verified cryptographically."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from jwt.types import Options
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512"]
 _PROOF_AGE = 300
+# Times are compared with the sandbox's clock instead of the system's.
 _BY_OUR_CLOCK: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What an access token stands for."""
+    """The rights behind an access token."""
 
     client: str
     scopes: frozenset[str]
     expires: datetime
     key: str | None = None
-    """The thumbprint of the key the token is bound to."""
+    """The thumbprint of the key that the token is bound to by DPoP."""
 
 
 @dataclass(slots=True)
 class Tokens:
-    """The access tokens of a service that are still good, and the identities already used."""
+    """A service's access tokens, and the single-use identifiers already seen."""
 
     _grants: dict[str, Grant] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
@@ -48,22 +49,23 @@ class Tokens:
         return token
 
     def find(self, token: str, now: datetime) -> Grant | None:
+        """Return the grant of a token, or None if it is unknown, revoked or expired."""
         grant = self._grants.get(token)
         return grant if grant and now < grant.expires else None
 
     def expire(self) -> None:
-        """No token issued so far is good any longer."""
+        """Revoke every token issued so far."""
         self._grants.clear()
 
     def first_use(self, identity: str) -> bool:
-        """Whether a single-use identity, such as a jti, is new; it is used from now on."""
+        """Return True the first time a single-use identifier, such as a jti, is seen."""
         new = identity not in self._used
         self._used.add(identity)
         return new
 
 
 class Rejected(ValueError):
-    """An assertion that does not hold; says why."""
+    """The assertion is invalid; the message gives the reason."""
 
 
 def verified(
@@ -76,7 +78,7 @@ def verified(
     now: datetime,
     longest: float,
 ) -> dict[str, Any]:
-    """The claims of an assertion that is signed, meant for us and alive. Raises Rejected."""
+    """Return the claims after checking signature, audience and expiry. Raises Rejected."""
     try:
         claims: dict[str, Any] = jwt.decode(
             assertion,
@@ -105,7 +107,7 @@ def _seconds(claims: dict[str, Any], name: str) -> float:
 
 
 def unverified(assertion: str) -> dict[str, Any]:
-    """The claims of an assertion as they are said, to find whose it is. Raises Rejected."""
+    """Return the claims without checking the signature, to find the issuer. Raises Rejected."""
     try:
         claims: dict[str, Any] = jwt.decode(assertion, options={"verify_signature": False})
     except jwt.PyJWTError as error:
@@ -114,7 +116,7 @@ def unverified(assertion: str) -> dict[str, Any]:
 
 
 def thumbprint(jwk: dict[str, Any]) -> str:
-    """RFC 7638, of an RSA or an EC key."""
+    """Return the RFC 7638 thumbprint of an RSA or EC key."""
     names = ("crv", "kty", "x", "y") if jwk.get("kty") == "EC" else ("e", "kty", "n")
     members = json.dumps({name: jwk.get(name) for name in names}, separators=(",", ":"))
     return base64url(hashlib.sha256(members.encode()).digest())
@@ -125,7 +127,7 @@ def base64url(data: bytes) -> str:
 
 
 def proof(text: str, *, method: str, url: str, now: datetime) -> tuple[dict[str, Any], str]:
-    """The claims of a DPoP proof (RFC 9449), and its key's thumbprint. Raises Rejected."""
+    """Return the claims of a DPoP proof (RFC 9449) and its key's thumbprint. Raises Rejected."""
     head = header(text)
     jwk = head.get("jwk")
     if head.get("typ") != "dpop+jwt" or not isinstance(jwk, dict) or "d" in jwk:
@@ -145,7 +147,7 @@ def proof(text: str, *, method: str, url: str, now: datetime) -> tuple[dict[str,
 
 
 def header(assertion: str) -> dict[str, Any]:
-    """Raises Rejected."""
+    """Return the header without checking the signature. Raises Rejected."""
     try:
         return dict(jwt.get_unverified_header(assertion))
     except jwt.PyJWTError as error:
@@ -154,9 +156,9 @@ def header(assertion: str) -> dict[str, Any]:
 
 @cache
 def rsa_key(name: str) -> rsa.RSAPrivateKey:
-    """A key made from a name alone, so that every process of the sandbox agrees on it.
+    """Return a key derived from a name alone, so that all processes of the sandbox share it.
 
-    Anybody can make it again: it opens nothing but the sandbox.
+    Anybody can derive it: never use it outside the sandbox.
     """
     rng = Random(name)
     p, q, e = _prime(rng), _prime(rng), 65537
@@ -179,8 +181,9 @@ _SMALL = prod(n for n in range(3, 2000, 2) if all(n % m for m in range(3, int(n*
 
 
 def _prime(rng: Random) -> int:
-    """1024 bits, both upper ones set; Fermat's test errs on random numbers about never."""
+    """Return a 1024-bit prime; Fermat's test is reliable enough for random candidates."""
     while True:
+        # The top two bits are set, so that the product of two primes has 2048 bits.
         candidate = rng.getrandbits(1024) | 3 << 1022 | 1
         if gcd(candidate, _SMALL) == 1 and (candidate - 1) % 65537 and _fermat(candidate):
             return candidate

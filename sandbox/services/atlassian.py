@@ -1,4 +1,4 @@
-"""Atlassian's organisation audit log, simulated: the stream by processing time and the query.
+"""Atlassian's organisation audit log, simulated: the stream by processing time, and the query.
 
 https://developer.atlassian.com/cloud/admin/organization/rest/api-group-events/
 """
@@ -45,7 +45,7 @@ _KEEPS = timedelta(days=180)
 _SITE = "https://larkfield.atlassian.net"
 
 
-def _habit(  # noqa: PLR0917 a table reads better so
+def _habit(  # noqa: PLR0917 positional arguments keep the table readable
     what: str,
     weight: float,
     by: Role = "person",
@@ -92,7 +92,9 @@ def render(it: Happening, rng: Random) -> dict[str, Any]:
     self_ = {"self": f"https://api.atlassian.com/admin/v1/orgs/{ORG_ID}/events/{id_}"}
     attributes: dict[str, Any] = {
         "time": time,
-        "action": it.what if it.ok else f"{it.what}_failed",  # a name that nobody published
+        "action": it.what
+        if it.ok
+        else f"{it.what}_failed",  # invented: no failure names are published
         "actor": _actor(it),
         "context": _context(it),
         "container": [
@@ -118,12 +120,13 @@ def render(it: Happening, rng: Random) -> dict[str, Any]:
         "type": "events",
         "attributes": attributes,
         "links": self_,
-        "message": {"content": _said(it), "format": "simple"},
+        "message": {"content": _message(it), "format": "simple"},
     }
 
 
 def _lateness(rng: Random) -> float:
-    """What `promptly` will draw next for this record, so that it is processed when it arrives."""
+    """Return the delay that the log will draw for this record, which is processed on arrival."""
+    # Peek into a copy: drawing from `rng` itself would change the delay.
     ahead = Random()
     ahead.setstate(rng.getstate())
     return promptly(ahead)
@@ -155,7 +158,7 @@ def _context(it: Happening) -> list[dict[str, Any]]:
     return found
 
 
-def _said(it: Happening) -> str:
+def _message(it: Happening) -> str:
     words = it.what.replace("_", " ").capitalize() + ("" if it.ok else " failed")
     whom = f": {it.whom.name}" if it.whom else ""
     return f"{words}{whom}" + (f" ({it.thing.name})" if it.thing else "")
@@ -168,20 +171,20 @@ def _id(name: str) -> str:
 def routes(site: Site) -> Sequence[BaseRoute]:
     limiter = Limiter(count=_PER_MINUTE, seconds=60)
 
-    def asked(request: Request) -> Response:
+    def handle(request: Request) -> Response:
         now = site.clock()
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             return refusal(401, now, 0)
         if not site.limits:
-            return answered(request, now)
+            return respond(request, now)
         allowance = limiter.take(request.url.path, now)
         if not allowance.allowed:
             return refusal(429, now, (allowance.reset - now).total_seconds())
-        response = answered(request, now)
+        response = respond(request, now)
         response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
         return response
 
-    def answered(request: Request, now: datetime) -> Response:
+    def respond(request: Request, now: datetime) -> Response:
         if request.path_params["org"] != ORG_ID:
             return refusal(404, now, 0)
         try:
@@ -192,16 +195,16 @@ def routes(site: Site) -> Sequence[BaseRoute]:
             return _errors(400, "INVALID_PARAM", f"Invalid request: {error}")
 
     return [
-        Route("/admin/v1/orgs/{org}/events-stream", asked),
-        Route("/admin/v1/orgs/{org}/events", asked),
+        Route("/admin/v1/orgs/{org}/events-stream", handle),
+        Route("/admin/v1/orgs/{org}/events", handle),
     ]
 
 
 def _stream(log: Log, request: Request, now: datetime) -> Response:
-    """By processing time; a cursor remembers order, position and bound, and never ends."""
-    asked = request.query_params
-    count = _count(asked.get("limit", "200"))
-    order, position, bound = _opened(asked.get("cursor")) or _place(log, asked, now)
+    """Return a page by processing time; its cursor holds order, position, bound and never ends."""
+    params = request.query_params
+    count = _count(params.get("limit", "200"))
+    order, position, bound = _opened(params.get("cursor")) or _place(log, params, now)
     visible = log.visible()
     if order == "asc":
         end = len(visible) if bound < 0 else bound
@@ -213,34 +216,34 @@ def _stream(log: Log, request: Request, now: datetime) -> Response:
     return _page(request, page(found), _closed(order, position, bound), count)
 
 
-def _place(log: Log, asked: QueryParams, now: datetime) -> tuple[str, int, int]:
-    """Order, position and bound of a first page; a negative bound is none."""
-    order = asked.get("sortOrder", "asc")
+def _place(log: Log, params: QueryParams, now: datetime) -> tuple[str, int, int]:
+    """Return order, position and bound of a first page; a negative bound means none."""
+    order = params.get("sortOrder", "asc")
     if order not in ("asc", "desc"):
         raise ValueError("sortOrder")
-    low = log.position(_from(asked, now))
-    high = log.position(int(asked["to"]) * 1000) if "to" in asked else -1
+    low = log.position(_from(params, now))
+    high = log.position(int(params["to"]) * 1000) if "to" in params else -1
     if order == "asc":
         return order, low, high
     return order, len(log.visible()) if high < 0 else high, low
 
 
 def _query(log: Log, request: Request, now: datetime) -> Response:
-    """By event time, newest first; no cursor after the last page."""
-    asked = request.query_params
-    count = _count(asked.get("limit", "25"))
-    until = int(asked.get("to", 2**42)) * 1000
+    """Return a page by event time, newest first; the last one has no cursor."""
+    params = request.query_params
+    count = _count(params.get("limit", "25"))
+    until = int(params.get("to", 2**42)) * 1000
     after = None
-    if place := _opened(asked.get("cursor")):
+    if place := _opened(params.get("cursor")):
         after = place[1:]
-    found = log.window(_from(asked, now), until, count, after=after, newest_first=True)
+    found = log.window(_from(params, now), until, count, after=after, newest_first=True)
     more = _closed("query", *found.keys[-1]) if found.more else None
     return _page(request, page(found.records), more, count)
 
 
-def _from(asked: QueryParams, now: datetime) -> Micros:
-    """In epoch milliseconds, as it is asked for."""
-    return max(int(asked.get("from", 0)) * 1000, micros(now - _KEEPS))
+def _from(params: QueryParams, now: datetime) -> Micros:
+    """Return the parameter `from` (epoch milliseconds), bounded by the retention."""
+    return max(int(params.get("from", 0)) * 1000, micros(now - _KEEPS))
 
 
 def _count(text: str) -> int:
@@ -254,7 +257,7 @@ def _closed(*parts: str | int) -> str:
 
 
 def _opened(cursor: str | None) -> tuple[str, int, int] | None:
-    """Raises ValueError for a cursor that is not ours."""
+    """Decode a cursor. Raises ValueError if the sandbox did not issue it."""
     if not cursor:
         return None
     try:
@@ -280,7 +283,7 @@ def _errors(
 
 
 def refusal(status: int, now: datetime, retry_after: float) -> Response:
-    """Any status as Atlassian words it; the reset is a time in ISO 8601."""
+    """Return Atlassian's error response for a status; the reset is an ISO 8601 time."""
     if status == 401:
         return JSONResponse({"code": 401, "message": "Unauthorized"}, status)
     reset = now + timedelta(seconds=retry_after)
@@ -317,7 +320,7 @@ SERVICE = Service(
     routes=routes,
     settings=lambda base_url: {"base_url": base_url, "org_id": ORG_ID, "api_key": API_KEY},
     refusal=refusal,
-    # How a failure is treated is not published; the worst is played: it is not tried again.
+    # Retries are undocumented; simulate the worst case: none.
     console=Console(
         kind="atlassian",
         stream="events",

@@ -1,7 +1,7 @@
-"""Cloudflare's audit log API, simulated: version 1 by pages, version 2 by cursor.
+"""Cloudflare's audit log API, simulated: version 1 by page, version 2 by cursor.
 
-Which of two members of `result_info` holds the cursor is not known of the real one. So the account
-of the settings has both, and two more accounts, of the same events, have one each.
+It is not known which of two members of `result_info` holds the real cursor. So the account in the
+settings returns both, and two more accounts with the same events return one each.
 https://developers.cloudflare.com/api/resources/audit_logs/
 """
 
@@ -53,7 +53,7 @@ _KEEPS = timedelta(days=548)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """What is done, in the words of both versions."""
+    """An event, with its names in both versions of the API."""
 
     what: str
     weight: float
@@ -69,7 +69,7 @@ class _Kind:
 
 
 def _kind(what: str, weight: float, words: str, **more: Any) -> _Kind:
-    """`words`: version 1's resource, version 2's product, type and description, apart by |."""
+    """`words`: version 1's resource, version 2's product, type and description, split by |."""
     resource, product, type_, description = words.split("|")
     return _Kind(
         what=what,
@@ -119,7 +119,7 @@ def _id(name: str) -> str:
 
 
 def _version_1(it: Happening, rng: Random) -> dict[str, Any]:
-    """Values are texts, mostly empty; objects are beside them under another name."""
+    """Return a v1 record: values are strings, mostly empty; objects have *Json members instead."""
     kind = _BY_WHAT[it.what]
     record: dict[str, Any] = {
         "action": _action_1(it),
@@ -140,7 +140,7 @@ def _version_1(it: Happening, rng: Random) -> dict[str, Any]:
 
 
 def _action_1(it: Happening) -> dict[str, Any]:
-    """`info` is there at times only."""
+    """Return the action; only failures have `info`."""
     action: dict[str, Any] = {"result": it.ok, "type": it.what}
     return action if it.ok else {"info": "wrong e-mail or password", **action}
 
@@ -215,40 +215,40 @@ def _named(it: Happening) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Gate:
-    """So many requests in five minutes; whoever exceeds them is shut out for five minutes."""
+    """A limit per five minutes; exceeding it blocks the client for five minutes."""
 
     limiter: Limiter
-    shut_until: datetime | None = None
+    blocked_until: datetime | None = None
 
     def take(self, now: datetime) -> Allowance:
         allowance = self.limiter.take("token", now)
-        if not allowance.allowed and (self.shut_until is None or now >= self.shut_until):
-            self.shut_until = now + _BLOCK
-        if self.shut_until is None or now >= self.shut_until:
+        if not allowance.allowed and (self.blocked_until is None or now >= self.blocked_until):
+            self.blocked_until = now + _BLOCK
+        if self.blocked_until is None or now >= self.blocked_until:
             return allowance
-        return replace(allowance, allowed=False, remaining=0, reset=self.shut_until)
+        return replace(allowance, allowed=False, remaining=0, reset=self.blocked_until)
 
 
 def routes(site: Site) -> Sequence[BaseRoute]:
     gate = _Gate(limiter=Limiter(count=_PER_FIVE_MINUTES, seconds=300))
 
-    def asked(request: Request) -> Response:
+    def handle(request: Request) -> Response:
         now = site.clock()
         if refused := _refused(request, now):
             return refused
         if not site.limits:
-            return answered(request, now)
+            return respond(request, now)
         allowance = gate.take(now)
         if not allowance.allowed:
             return refusal(429, now, (allowance.reset - now).total_seconds())
-        response = answered(request, now)
+        response = respond(request, now)
         response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
         return response
 
     def admit(request: Request) -> Response | None:
         return _refused(request, site.clock())
 
-    def answered(request: Request, now: datetime) -> Response:
+    def respond(request: Request, now: datetime) -> Response:
         try:
             if request.url.path.endswith("/logs/audit"):
                 return _by_cursor(site.logs["audit_logs_v2"], request, now)
@@ -257,16 +257,16 @@ def routes(site: Site) -> Sequence[BaseRoute]:
             return _envelope(400, 1004, f"invalid or missing parameter: {error}")
 
     return [
-        Route("/client/v4/accounts/{account}/audit_logs", asked),
-        Route("/client/v4/accounts/{account}/logs/audit", asked),
+        Route("/client/v4/accounts/{account}/audit_logs", handle),
+        Route("/client/v4/accounts/{account}/logs/audit", handle),
         *cloudflare_logpush.routes(site, admit, _success, _envelope),
     ]
 
 
 def _refused(request: Request, now: datetime) -> Response | None:
-    said = request.headers.get("Authorization", "")
-    if said != f"Bearer {API_TOKEN}":
-        return refusal(401 if said else 400, now, 0)
+    authorization = request.headers.get("Authorization", "")
+    if authorization != f"Bearer {API_TOKEN}":
+        return refusal(401 if authorization else 400, now, 0)
     known = request.path_params["account"] in _ACCOUNTS
     return None if known else refusal(404, now, 0)
 
@@ -280,24 +280,24 @@ def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
 
 
 def _by_page(log: Log, request: Request, now: datetime) -> Response:
-    asked = request.query_params
-    number, count = int(asked.get("page", 1)), int(asked.get("per_page", 100))
+    params = request.query_params
+    number, count = int(params.get("page", 1)), int(params.get("per_page", 100))
     if number < 1 or not 1 <= count <= 1000:
         raise ValueError("page or per_page")
-    since, before = _since(asked.get("since"), now), _time(asked.get("before") or "9999-01-01")
-    newest_first = asked.get("direction", "desc") == "desc"
+    since, before = _since(params.get("since"), now), _time(params.get("before") or "9999-01-01")
+    newest_first = params.get("direction", "desc") == "desc"
     found = log.window(since, before, number * count, newest_first=newest_first)
     return _success(page(found.records[(number - 1) * count :]), None)
 
 
 def _by_cursor(log: Log, request: Request, now: datetime) -> Response:
-    asked = request.query_params
-    count = int(asked.get("limit", 100))
+    params = request.query_params
+    count = int(params.get("limit", 100))
     if not 1 <= count <= 1000:
         raise ValueError("limit")
-    since, before = _since(asked["since"], now), _time(asked["before"])
-    newest_first = asked.get("direction", "desc") == "desc"
-    after = _opened(asked["cursor"]) if asked.get("cursor") else None
+    since, before = _since(params["since"], now), _time(params["before"])
+    newest_first = params.get("direction", "desc") == "desc"
+    after = _opened(params["cursor"]) if params.get("cursor") else None
     found = log.window(since, before, count, after=after, newest_first=newest_first)
     cursor = _closed(found.keys[-1]) if found.more else ""
     info = {"count": str(len(found.records)), **_places(request.path_params["account"], cursor)}
@@ -305,7 +305,7 @@ def _by_cursor(log: Log, request: Request, now: datetime) -> Response:
 
 
 def _places(account: str, cursor: str) -> dict[str, Any]:
-    """Where an account has its cursor; the last page has an empty one, or none."""
+    """Return the account's cursor members; on the last page the cursor is empty or missing."""
     both: dict[str, Any] = {"cursor": cursor, "cursors": {"after": cursor}}
     if account == ACCOUNT_WITH_CURSOR:
         return {"cursor": cursor}
@@ -320,7 +320,7 @@ def _since(text: str | None, now: datetime) -> Micros:
 
 
 def _time(text: str) -> Micros:
-    """A date or a date-time."""
+    """Parse a date or a date-time; without a zone it is UTC."""
     time = datetime.fromisoformat(text)
     return micros(time if time.tzinfo else time.replace(tzinfo=UTC))
 
@@ -350,7 +350,7 @@ def _envelope(
 
 
 def refusal(status: int, now: datetime, retry_after: float) -> Response:
-    """Any status as Cloudflare words it."""
+    """Return Cloudflare's error response for a status."""
     code, message = {
         400: (6003, "Invalid request headers"),
         401: (1000, "Invalid API Token"),

@@ -1,9 +1,9 @@
-"""Cloudflare's Logpush to an HTTP address, simulated: jobs, the test upload, packed batches.
+"""Cloudflare's Logpush to an HTTP endpoint, simulated: jobs, the test upload, gzipped batches.
 
 https://developers.cloudflare.com/logs/logpush/logpush-job/enable-destinations/http/
-An HTTP destination has no ownership challenge; a job is made once a test could be uploaded. What
-cannot be delivered is lost for good. Records differ from the API's: their members are flat and in
-capitals, and times are nanoseconds unless told otherwise.
+An HTTP destination has no ownership challenge; a job is created once a test upload succeeds.
+Batches that cannot be delivered are lost. Records differ from the API's: members are flat and in
+PascalCase, and times are nanoseconds unless the job sets another format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sandbox.pushes import Attempt, Delivery, NotHere, Patience, Subscription
 from sandbox.service import Follower, Record, Site, at, batches, decoded, iso, micros
 
 Refuse = Callable[[int, int, str], Response]
-"""(status, code, message) -> how Cloudflare words it."""
+"""(status, code, message) -> Cloudflare's error response."""
 Admit = Callable[[Request], Response | None]
 Succeed = Callable[[bytes, None], Response]
 Stamp = Literal["unixnano", "unix", "rfc3339"]
@@ -80,7 +80,7 @@ V2: Mapping[str, str] = {
     "ZoneName": "zone.name",
 }
 DATASETS = {"audit_logs": V1, "audit_logs_v2": V2}
-"""Field -> where the API's record has it."""
+"""Dataset -> its fields, each with its path in the API's record."""
 _OBJECTS = frozenset({"Metadata", "ActorTokenDetails", "Raw", "ResourceRequest", "ResourceResponse",
                       "ResourceValue"})  # fmt: skip
 _TIMES = frozenset({"When", "ActionTimestamp"})
@@ -92,8 +92,8 @@ class _Output(msgspec.Struct, frozen=True):
     output_type: Literal["ndjson"] = "ndjson"
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """What a client says of a job."""
+class _JobSpec(msgspec.Struct, frozen=True):
+    """A job as the client configures it."""
 
     dataset: str | None = None
     destination_conf: str | None = None
@@ -108,7 +108,7 @@ class _Asked(msgspec.Struct, frozen=True):
 class _Job:
     id: int
     dataset: str
-    asked: _Asked
+    spec: _JobSpec
     follower: Follower
     last_complete: datetime | None = None
     last_error: datetime | None = None
@@ -117,7 +117,7 @@ class _Job:
 
     @property
     def output(self) -> _Output:
-        return self.asked.output_options or _Output()
+        return self.spec.output_options or _Output()
 
     @property
     def fields(self) -> Sequence[str]:
@@ -132,7 +132,7 @@ class _Jobs:
 
 
 class _Refused(Exception):
-    """Raised with status, code and message."""
+    """An API error; the arguments are status, code and message."""
 
 
 def routes(site: Site, admit: Admit, succeed: Succeed, refuse: Refuse) -> Sequence[BaseRoute]:
@@ -165,50 +165,50 @@ def routes(site: Site, admit: Admit, succeed: Succeed, refuse: Refuse) -> Sequen
 
 def _list(jobs: _Jobs, request: Request, _body: bytes) -> Any:
     dataset = request.path_params.get("dataset")
-    return [_shown(job) for job in jobs.found.values() if dataset in (None, job.dataset)]
+    return [_as_json(job) for job in jobs.found.values() if dataset in (None, job.dataset)]
 
 
 def _create(jobs: _Jobs, _request: Request, body: bytes) -> Any:
-    """The test is uploaded first."""
-    asked = _read(body)
-    if asked.dataset not in DATASETS:
-        raise _Refused(400, 1002, f"creating a new job: unknown dataset: {asked.dataset}")
-    _check_fields(asked, asked.dataset)
-    _upload_test(jobs.site, asked.destination_conf)
+    """Create a job, once its test upload succeeds."""
+    spec = _read(body)
+    if spec.dataset not in DATASETS:
+        raise _Refused(400, 1002, f"creating a new job: unknown dataset: {spec.dataset}")
+    _check_fields(spec, spec.dataset)
+    _upload_test(jobs.site, spec.destination_conf)
     job = _Job(
         id=next(jobs.numbers),
-        dataset=asked.dataset,
-        asked=asked,
-        follower=jobs.site.follower(asked.dataset),
+        dataset=spec.dataset,
+        spec=spec,
+        follower=jobs.site.follower(spec.dataset),
     )
     job.subscription = Subscription(
         kind="cloudflare",
-        fresh=lambda: _news(jobs.site, job),
+        fresh=lambda: _deliveries(jobs.site, job),
         patience=_PATIENCE,
         every=_EVERY,
-        ended=lambda attempt, _delivery: _remember(job, attempt, jobs.site.clock()),
+        ended=lambda attempt, _delivery: _record_attempt(job, attempt, jobs.site.clock()),
     )
     jobs.found[job.id] = job
     jobs.site.courier.subscribe(job.subscription)
-    return _shown(job)
+    return _as_json(job)
 
 
 def _get(jobs: _Jobs, request: Request, _body: bytes) -> Any:
-    return _shown(_job(jobs, request))
+    return _as_json(_job(jobs, request))
 
 
 def _update(jobs: _Jobs, request: Request, body: bytes) -> Any:
-    """What is not named stays."""
-    job, asked = _job(jobs, request), _read(body)
+    """Change the given members of a job; the others stay."""
+    job, spec = _job(jobs, request), _read(body)
     changes = {
-        name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None
+        name: value for name, value in msgspec.structs.asdict(spec).items() if value is not None
     }
-    merged = msgspec.structs.replace(job.asked, **{**changes, "dataset": job.dataset})
+    merged = msgspec.structs.replace(job.spec, **{**changes, "dataset": job.dataset})
     _check_fields(merged, job.dataset)
-    if asked.destination_conf:
-        _upload_test(jobs.site, asked.destination_conf)
-    job.asked = merged
-    return _shown(job)
+    if spec.destination_conf:
+        _upload_test(jobs.site, spec.destination_conf)
+    job.spec = merged
+    return _as_json(job)
 
 
 def _delete(jobs: _Jobs, request: Request, _body: bytes) -> Any:
@@ -238,15 +238,15 @@ def _validate(jobs: _Jobs, _request: Request, body: bytes) -> Any:
     return {"valid": True, "message": ""}
 
 
-def _read(body: bytes) -> _Asked:
+def _read(body: bytes) -> _JobSpec:
     try:
-        return msgspec.json.decode(body, type=_Asked)
+        return msgspec.json.decode(body, type=_JobSpec)
     except msgspec.DecodeError as error:
         raise _Refused(400, 1002, f"error parsing request: {error}") from None
 
 
-def _check_fields(asked: _Asked, dataset: str) -> None:
-    names = (asked.output_options and asked.output_options.field_names) or []
+def _check_fields(spec: _JobSpec, dataset: str) -> None:
+    names = (spec.output_options and spec.output_options.field_names) or []
     if unknown := [name for name in names if name not in DATASETS[dataset]]:
         raise _Refused(400, 1002, f"unknown field: {unknown[0]}")
 
@@ -259,7 +259,7 @@ def _job(jobs: _Jobs, request: Request) -> _Job:
 
 
 def _target(destination: str) -> tuple[str, dict[str, str]]:
-    """The address and the headers of a destination: header_* parameters are no part of it."""
+    """Return the URL and the headers of a destination; its header_* parameters are the headers."""
     parts = urlsplit(destination)
     query = parse_qsl(parts.query, keep_blank_values=True)
     headers = {k.removeprefix("header_"): v for k, v in query if k.startswith("header_")}
@@ -268,7 +268,7 @@ def _target(destination: str) -> tuple[str, dict[str, str]]:
 
 
 def _upload_test(site: Site, destination: str | None) -> None:
-    """Raises _Refused."""
+    """Upload the test file. Raises _Refused."""
     address, headers = _target(destination or "")
     delivery = Delivery(
         kind="cloudflare", what="test", url=address, headers=_packed(headers), body=_TEST
@@ -284,16 +284,16 @@ def _upload_test(site: Site, destination: str | None) -> None:
 
 
 def _packed(headers: Mapping[str, str]) -> dict[str, str]:
-    """The type is not JSON's, unless a header_Content-Type of the destination says so."""
+    """Return the headers of an upload; the destination's header_* parameters take precedence."""
     return {"Content-Encoding": "gzip", "Content-Type": "application/octet-stream", **headers}
 
 
-def _news(site: Site, job: _Job) -> Iterator[Delivery]:
+def _deliveries(site: Site, job: _Job) -> Iterator[Delivery]:
     records = job.follower.news()
-    if not job.asked.enabled:
-        return  # lost for good
-    address, headers = _target(job.asked.destination_conf or "")
-    for some in batches(records, job.asked.max_upload_records or _MOST_RECORDS):
+    if not job.spec.enabled:
+        return  # a disabled job loses these records for good
+    address, headers = _target(job.spec.destination_conf or "")
+    for some in batches(records, job.spec.max_upload_records or _MOST_RECORDS):
         yield Delivery(
             kind="cloudflare",
             what="batch",
@@ -314,7 +314,7 @@ def _line(job: _Job, record: Record) -> bytes:
 
 
 def _with_token(event: Any) -> Any:
-    """The token's members are a group of their own."""
+    """Return the event with the token's members in an object of their own."""
     actor = event.get("actor", {})
     token = {name: actor[f"token_{name}"] for name in ("id", "name") if f"token_{name}" in actor}
     return {**event, "actor": {**actor, "token": token}}
@@ -337,7 +337,7 @@ def _stamp(time: str, form: Stamp) -> str | int:
     return nanos if form == "unixnano" else nanos // 10**9
 
 
-def _remember(job: _Job, attempt: Attempt, now: datetime) -> None:
+def _record_attempt(job: _Job, attempt: Attempt, now: datetime) -> None:
     if attempt.fate == "delivered":
         job.last_complete, job.error_message, job.last_error = now, None, None
     else:
@@ -345,23 +345,23 @@ def _remember(job: _Job, attempt: Attempt, now: datetime) -> None:
         job.error_message = f"error pushing: error uploading to https: {attempt.status}"
 
 
-def _shown(job: _Job) -> dict[str, Any]:
-    asked = job.asked
+def _as_json(job: _Job) -> dict[str, Any]:
+    spec = job.spec
     return {
         "id": job.id,
         "dataset": job.dataset,
-        "name": asked.name or "",
-        "enabled": bool(asked.enabled),
+        "name": spec.name or "",
+        "enabled": bool(spec.enabled),
         "frequency": "high",
         "kind": "",
-        "destination_conf": asked.destination_conf,
+        "destination_conf": spec.destination_conf,
         "output_options": {
             "field_names": list(job.fields),
             "timestamp_format": job.output.timestamp_format,
             "output_type": "ndjson",
         },
-        "max_upload_bytes": asked.max_upload_bytes,
-        "max_upload_records": asked.max_upload_records,
+        "max_upload_bytes": spec.max_upload_bytes,
+        "max_upload_records": spec.max_upload_records,
         "last_complete": job.last_complete and iso(job.last_complete),
         "last_error": job.last_error and iso(job.last_error),
         "error_message": job.error_message,

@@ -1,8 +1,8 @@
-"""Microsoft Graph's audit log reports, simulated: v1.0 and beta of `/auditLogs`, and the sign-in.
+"""Microsoft Graph's audit log reports, simulated: `/auditLogs` of v1.0 and beta, and sign-in.
 
 https://learn.microsoft.com/graph/api/resources/azure-ad-auditlog-overview
-Pages are newest first and link to the next by an opaque `$skiptoken`, good for the same question
-only. Of a sign-in that was published again the newest version is served.
+Pages are newest first and link to the next by an opaque `$skiptoken`, which is valid only for the
+same query. Only the latest version of a republished sign-in is served.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     def report(request: Request) -> Response:
         now = site.clock()
         try:
-            found = _asked_for(request)
+            found = _find_report(request)
             _admit(site, request, found, limiter, now)
             if "id" in request.path_params:
                 return _single(site, request, found)
@@ -103,8 +103,8 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     ]
 
 
-def _asked_for(request: Request) -> Report:
-    """Paths are case-insensitive. Raises Refusal."""
+def _find_report(request: Request) -> Report:
+    """Return the report that the path names; paths are case-insensitive. Raises Refusal."""
     found = REPORTS.get(request.path_params["report"].lower())
     if found is None or request.path_params["root"].lower() != "auditlogs":
         raise Refusal(404, "ResourceNotFound", "Resource not found for the segment.")
@@ -112,7 +112,7 @@ def _asked_for(request: Request) -> Report:
 
 
 def _admit(site: Site, request: Request, report: Report, limiter: Limiter, now: datetime) -> None:
-    """Raises Refusal."""
+    """Check token, rate limit, permission and licence. Raises Refusal."""
     grant = microsoft.bearer(site, request, now)
     if grant is None:
         raise Refusal(401, "InvalidAuthenticationToken", "Access token is empty or expired.")
@@ -161,11 +161,11 @@ def _single(site: Site, request: Request, report: Report) -> Response:
 
 
 Places = Mapping[str, Key]
-"""Stream -> the key of its last record that was served."""
+"""Stream -> the key of its last record served."""
 
 
 def _newest(site: Site, query: Query, after: Places) -> tuple[list[Record], dict[str, Key] | None]:
-    """A page over one or several logs, and the places after it while there is more."""
+    """Return a page merged from one or more logs, and the places after it if more follows."""
     found: list[tuple[Key, str, Record]] = []
     more = False
     for name in query.streams:
@@ -187,7 +187,7 @@ def _newest(site: Site, query: Query, after: Places) -> tuple[list[Record], dict
 
 
 def _last_versions(records: list[Record]) -> list[Record]:
-    """Of a record that came again later, changed, only that; what came at once is all shown."""
+    """Return the latest version of each record; versions that arrived together all stay."""
     names = [at("id")(decoded(record.raw)) for record in records]
     newest: dict[object, Micros] = {}
     for name, record in zip(names, records, strict=True):
@@ -200,14 +200,14 @@ def _last_versions(records: list[Record]) -> list[Record]:
 
 
 def _link(request: Request, places: Mapping[str, Key]) -> str:
-    """The same question with a token; `$` and quotes as Graph writes them."""
+    """Return the URL of the same query with a skip token, escaped as Graph escapes it."""
     kept = {k: v for k, v in request.query_params.items() if k != "$skiptoken"}
     query = {**kept, "$skiptoken": _token(kept, places)}
     return str(request.url.replace(query=urlencode(query, quote_via=quote, safe="$':()/")))
 
 
 def _token(query: Mapping[str, str], places: Mapping[str, Key]) -> str:
-    """Opaque: places by stream, and a digest of the question they belong to."""
+    """Return an opaque token: the places by stream, and a digest of the query they belong to."""
     return json.dumps({"for": _digest(query), "places": places}).encode().hex() + "_1"
 
 
@@ -215,12 +215,12 @@ def _after(params: QueryParams) -> Places:
     token = params.get("$skiptoken")
     if token is None:
         return {}
-    question = {k: v for k, v in params.items() if k != "$skiptoken"}
+    query = {k: v for k, v in params.items() if k != "$skiptoken"}
     try:
-        said = json.loads(bytes.fromhex(token.removesuffix("_1")))
-        if said["for"] != _digest(question):
+        token_content = json.loads(bytes.fromhex(token.removesuffix("_1")))
+        if token_content["for"] != _digest(query):
             raise invalid("Invalid Skip Token, it belongs to another query.")
-        return {name: (key[0], key[1]) for name, key in said["places"].items()}
+        return {name: (key[0], key[1]) for name, key in token_content["places"].items()}
     except (ValueError, KeyError, TypeError):
         raise invalid("Invalid Skip Token, skip token is null") from None
 

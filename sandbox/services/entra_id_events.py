@@ -1,4 +1,4 @@
-"""What happens in Microsoft Entra ID, how often, and how its logs write it down.
+"""Events of Microsoft Entra ID: their frequencies, and their records in the audit logs.
 
 https://learn.microsoft.com/entra/identity/monitoring-health/reference-audit-activities
 """
@@ -21,7 +21,7 @@ _NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 def _moment(time: datetime, rng: Random) -> str:
-    """100 ns, trailing zeros trimmed, as .NET writes it."""
+    """Return the time in units of 100 ns without trailing zeros, as .NET formats it."""
     fraction = f"{time.microsecond:06d}{rng.randrange(10)}".rstrip("0")
     return f"{time:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}Z"
 
@@ -36,7 +36,7 @@ def _grouped(digits: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Activity:
-    """A row of the audit log: whose service logs it, what is changed, by whom."""
+    """An activity of the audit log: the service that logs it, its target and its actor."""
 
     category: str
     service: str = "Core Directory"
@@ -143,7 +143,7 @@ def _code(rng: Random) -> str:
 
 
 def _initiator(happening: Happening, about: _Activity) -> dict[str, Any]:
-    """Of user and app one is null; some services name a user who is nobody."""
+    """Return user and app, one of them null; some services return a user without identity."""
     actor, place = happening.actor, happening.place
     if actor.kind == "system" and about.service == "Self-service Group Management":
         return {"app": None, "user": _user(None, None)}
@@ -157,7 +157,7 @@ def _initiator(happening: Happening, about: _Activity) -> dict[str, Any]:
             },
             "user": None,
         }
-    # PIM leaves the address to its additional details.
+    # PIM has the IP address in its additional details only.
     return {"app": None, "user": _user(actor, None if about.service == "PIM" else place)}
 
 
@@ -208,7 +208,7 @@ def _resource(
 
 
 def _changes(happening: Happening) -> list[dict[str, Any]]:
-    """Values are JSON text."""
+    """Return the modified properties; their values are JSON texts."""
     if not happening.what.startswith("Update"):
         return []
     new = '"disabled"' if happening.suspicious else '"enabled"'
@@ -281,9 +281,9 @@ def _status(happening: Happening, wrong: _Status) -> dict[str, Any]:
 
 
 def _sign_in(happening: Happening, rng: Random) -> dict[str, Any]:
-    """As v1.0 has it: it knows no kinds of sign-ins."""
+    """Return a sign-in as in v1.0, which has no sign-in event types."""
     device, place = happening.device, happening.place
-    assert device  # noqa: S101 people have one
+    assert device  # noqa: S101 people have devices
     assert place  # noqa: S101
     app = happening.thing.name if happening.thing else "Office 365"
     risk = _risk(happening)
@@ -361,7 +361,7 @@ def _location(place: Place) -> dict[str, Any]:
 
 
 def _refreshed(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A sign-in without its user, as beta has it."""
+    """Return a non-interactive sign-in, as in beta."""
     code = happening.what == "device code"
     return {
         **_sign_in(happening, rng),
@@ -383,7 +383,7 @@ def _token_id(rng: Random) -> str:
 
 
 def _workload(happening: Happening, rng: Random) -> dict[str, Any]:
-    """Of a service principal or a managed identity: there is no user, nor a device."""
+    """Return the sign-in of a service principal or managed identity: no user, no device."""
     managed = happening.what == "managed identity"
     name, place = happening.actor.name, happening.place
     credential = "certificate" if happening.what == "certificate" else "clientSecret"
@@ -441,9 +441,9 @@ _DONE = {"create": "created", "update": "updated", "disable": "disabled", "delet
 
 
 def _provisioning(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A change that is carried to another system; `other` is one that was skipped."""
+    """Return the provisioning of a change to another system; `other` is a skipped one."""
     whom, thing = happening.whom, happening.thing
-    assert whom  # noqa: S101 the habits say so
+    assert whom  # noqa: S101 set by the habits
     assert thing  # noqa: S101
     skipped = happening.what == "other"
     status = "skipped" if skipped else "success" if happening.ok else "failure"

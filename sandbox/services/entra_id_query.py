@@ -43,7 +43,7 @@ REPORTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked for."""
+    """A parsed query."""
 
     since: datetime
     until: datetime
@@ -62,7 +62,7 @@ def log_name(report: Report) -> str:
 
 
 def read(request: Request, report: Report, now: datetime) -> Query:
-    """Raises Refusal."""
+    """Parse the query options of a request. Raises Refusal."""
     params = request.query_params
     if unknown := [n for n in params if n not in ("$filter", "$top", "$orderby", "$skiptoken")]:
         raise invalid(f"Query option '{unknown[0]}' is not allowed.")
@@ -105,7 +105,7 @@ _TICK = timedelta(microseconds=1)
 def _filter(
     text: str, report: Report, request: Request
 ) -> tuple[tuple[datetime, datetime], tuple[str, ...], list[Callable[[Any], bool]]]:
-    """(since, until), kinds of sign-ins, and what else a record has to pass. Raises Refusal."""
+    """Return (since, until), sign-in event types and other predicates. Raises Refusal."""
     since, until = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     kinds: tuple[str, ...] = ()
     passes: list[Callable[[Any], bool]] = []
@@ -127,7 +127,7 @@ def _filter(
 
 
 def _clauses(text: str) -> list[str]:
-    """The parts of a conjunction; `and` inside parentheses belongs to its part."""
+    """Split a conjunction into its clauses; an `and` inside parentheses does not split."""
     parts: list[str] = []
     depth, open_part = 0, ""
     for word in re.split(r"(\s+and\s+)", text.strip()):
@@ -142,7 +142,8 @@ def _clauses(text: str) -> list[str]:
 
 
 def _bounds(operator: str, literal: str, report: Report) -> tuple[datetime | None, datetime | None]:
-    """(first time that is meant, first that is not any more)."""
+    """Return the half-open interval that a comparison selects; None means unbounded."""
+    # As in Graph, provisioning takes other comparisons than the other reports.
     allowed = ("eq", "gt", "lt") if report.name == "provisioning" else ("eq", "ge", "le")
     if operator not in allowed:
         raise invalid(f"Invalid filter clause: operator {operator} is not supported for the time.")
@@ -165,7 +166,7 @@ def _bounds(operator: str, literal: str, report: Report) -> tuple[datetime | Non
 
 
 def _event_types(text: str, report: Report, request: Request) -> tuple[str, ...]:
-    """Only beta knows them."""
+    """Return the sign-in event types of a clause; only beta has them. Raises Refusal."""
     if report.name != "signIns" or request.path_params["version"] != "beta":
         raise invalid("Invalid filter clause: Could not find a property named 'signInEventTypes'.")
     kinds = tuple(_ONE.findall(text))

@@ -13,7 +13,7 @@ THROTTLED = "This request is throttled. Please try again after some time."
 
 
 class Refusal(Exception):
-    """An error in Graph's words."""
+    """An error response of Graph."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -34,7 +34,7 @@ class Refusal(Exception):
 
 
 def refusal(status: int, now: datetime, retry_after: float) -> Response:
-    """Any status as Graph words it, for faults."""
+    """Return Graph's error response for a status."""
     code, message = {
         401: ("InvalidAuthenticationToken", "Lifetime validation failed, the token is expired."),
         403: ("Authorization_RequestDenied", "Insufficient privileges to complete the operation."),

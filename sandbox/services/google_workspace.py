@@ -1,7 +1,7 @@
-"""Google Workspace's Reports API, simulated: newest first, late, several events an activity.
+"""Google Workspace's Reports API, simulated: newest first, delayed, several events per activity.
 
-As with Google, an answer without activities has no `items`, a spent quota is a 403 with a reason,
-and a user without the privilege Reports gets a token and then a 401 for every list.
+As with Google, a response without activities has no `items`, an exhausted quota is a 403 with a
+reason, and a user without the Reports privilege gets a token, and then a 401 for every list.
 https://developers.google.com/workspace/admin/reports/reference/rest/v1/activities/list
 """
 
@@ -41,7 +41,7 @@ from sandbox.tokens import Grant, Rejected
 CLIENT = f"auditlake@{DOMAIN.partition('.')[0]}.iam.gserviceaccount.example"
 SUBJECT = f"reports@{DOMAIN}"
 UNPRIVILEGED = f"somebody@{DOMAIN}"
-"""A user whom the service account may act for, without the privilege Reports."""
+"""A user whom the service account may impersonate, without the Reports privilege."""
 _KEY_ID = secret("google key")
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _AUDIENCE = "https://oauth2.googleapis.com/token"
@@ -98,7 +98,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 def _granted(site: Site, fields: dict[str, str], now: datetime) -> Response:
-    """A token for a signed assertion. Whatever token_uri says, Google's own audience is meant."""
+    """Return a token for a signed assertion, whose audience is Google's whatever the token_uri."""
     try:
         claims = _claims(fields, now)
     except Rejected as error:
@@ -113,7 +113,7 @@ def _granted(site: Site, fields: dict[str, str], now: datetime) -> Response:
 
 
 def _claims(fields: dict[str, str], now: datetime) -> dict[str, Any]:
-    """What a valid assertion says. Raises Rejected."""
+    """Return the claims of a valid assertion. Raises Rejected."""
     if fields.get("grant_type") != _GRANT:
         raise Rejected("Invalid grant_type.")
     try:
@@ -127,8 +127,8 @@ def _claims(fields: dict[str, str], now: datetime) -> dict[str, Any]:
             longest=3700,
         )
     except Rejected as error:
-        said = "Invalid JWT Signature." if "Signature" in str(error) else f"Invalid JWT: {error}"
-        raise Rejected(said) from None
+        reason = "Invalid JWT Signature." if "Signature" in str(error) else f"Invalid JWT: {error}"
+        raise Rejected(reason) from None
     if claims["sub"] not in (SUBJECT, UNPRIVILEGED):
         raise Rejected("Invalid email or User ID")
     return claims
@@ -139,26 +139,26 @@ def _refused(status: int, error: str, description: str) -> Response:
 
 
 def _list(site: Site, request: Request, now: datetime) -> Response:
-    """Newest first; `items` is missing where there is nothing. Raises ValueError."""
-    asked, application = request.query_params, request.path_params["application"]
+    """Return a page, newest first; an empty one has no `items`. Raises ValueError."""
+    params, application = request.query_params, request.path_params["application"]
     log = site.logs.get(application)
     if log is None:
         raise ValueError(f"Invalid value '{application}' for applicationName")
-    if unknown := set(asked) - _PARAMETERS - _SYSTEM_PARAMETERS:
+    if unknown := set(params) - _PARAMETERS - _SYSTEM_PARAMETERS:
         raise ValueError(f"Unknown parameter: {unknown.pop()}")
-    if asked.get("customerId", CUSTOMER) not in (CUSTOMER, "my_customer"):
+    if params.get("customerId", CUSTOMER) not in (CUSTOMER, "my_customer"):
         raise ValueError("Invalid customerId")
-    keep = _keep(request.path_params["user"], asked)
-    return _page(log, _window(asked, application, now), asked, keep)
+    keep = _keep(request.path_params["user"], params)
+    return _page(log, _window(params, application, now), params, keep)
 
 
 def _page(
-    log: Log, window: tuple[datetime, datetime], asked: QueryParams, keep: Keep | None
+    log: Log, window: tuple[datetime, datetime], params: QueryParams, keep: Keep | None
 ) -> Response:
-    count = int(asked.get("maxResults", _PAGE))
+    count = int(params.get("maxResults", _PAGE))
     if not 1 <= count <= _PAGE:
         raise ValueError("maxResults must be between 1 and 1000")
-    after = _opened(asked["pageToken"]) if asked.get("pageToken") else None
+    after = _opened(params["pageToken"]) if params.get("pageToken") else None
     since, until = map(micros, window)
     found = log.window(since, until, count, after=after, newest_first=True, keep=keep)
     body = b'{"kind":"admin#reports#activities","etag":"\\"page\\""'
@@ -169,13 +169,13 @@ def _page(
     return Response(body + b"}", media_type="application/json")
 
 
-def _window(asked: QueryParams, application: str, now: datetime) -> tuple[datetime, datetime]:
-    """From when until when. Raises ValueError."""
-    if application == "gmail" and not {"startTime", "endTime"} <= set(asked):
+def _window(params: QueryParams, application: str, now: datetime) -> tuple[datetime, datetime]:
+    """Return the start and the end of the query. Raises ValueError."""
+    if application == "gmail" and not {"startTime", "endTime"} <= set(params):
         raise ValueError("gmail: startTime and endTime are required")
     oldest = now - KEEPS
-    since = max(_time(asked["startTime"]), oldest) if "startTime" in asked else oldest
-    until = _time(asked["endTime"]) if "endTime" in asked else now
+    since = max(_time(params["startTime"]), oldest) if "startTime" in params else oldest
+    until = _time(params["endTime"]) if "endTime" in params else now
     if since >= until or since > now:
         raise ValueError("Start time must be before end time and in the past")
     if application == "gmail" and until - since > _LONGEST_FOR_GMAIL:
@@ -183,9 +183,9 @@ def _window(asked: QueryParams, application: str, now: datetime) -> tuple[dateti
     return since, until
 
 
-def _keep(user: str, asked: QueryParams) -> Keep | None:
-    """Whose and which activities are asked for."""
-    name, address = asked.get("eventName"), asked.get("actorIpAddress")
+def _keep(user: str, params: QueryParams) -> Keep | None:
+    """Return a filter by user, event and address, or None if every activity matches."""
+    name, address = params.get("eventName"), params.get("actorIpAddress")
     if user == "all" and not name and not address:
         return None
 
@@ -215,7 +215,7 @@ def _closed(key: Key) -> str:
 
 
 def _opened(token: str) -> Key:
-    """Raises ValueError."""
+    """Decode a page token. Raises ValueError."""
     time, _, number = base64.urlsafe_b64decode(token.removeprefix("A:")).decode().partition(":")
     return int(time), int(number)
 
@@ -233,7 +233,7 @@ def _error(
 
 
 def refusal(status: int, _now: datetime, retry_after: float) -> Response:
-    """Any status as Google words it, for faults."""
+    """Return Google's error response for a status."""
     reason, message = {
         401: ("authError", "Invalid Credentials"),
         403: ("forbidden", "Not Authorized to access this resource/api"),
@@ -245,7 +245,7 @@ def refusal(status: int, _now: datetime, retry_after: float) -> Response:
 
 
 def settings(base_url: str) -> dict[str, Any]:
-    """The key file's text stands for its path."""
+    """Return the settings; the credentials are the text of the key file, not its path."""
     key = {
         "type": "service_account",
         "private_key_id": _KEY_ID,

@@ -1,8 +1,8 @@
 """Google's push channels, simulated: activities.watch, the sync message, channels.stop.
 
 https://developers.google.com/workspace/admin/reports/v1/guides/push
-A channel lives six hours at most and cannot be renewed, only followed by another. Every message is
-numbered, in order but not without gaps; an activity is a message, named after its first event.
+A channel lives six hours at most and cannot be renewed, only replaced. Message numbers increase,
+with gaps; each activity is one message, named after its first event.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sandbox.pushes import Delivery, NotHere, Patience, Subscription
 from sandbox.service import Follower, Keep, Record, Site, decoded, micros, moment
 
 Admit = Callable[[Request, datetime], Response | None]
-"""A refusal of whoever may not ask."""
+"""(request, now) -> an error response if the request is not authorised."""
 Choose = Callable[[Request], Keep | None]
-"""Whose and which activities a request asks for."""
+"""A request -> a filter for the activities it selects, or None for all."""
 Refuse = Callable[[int, str, str], Response]
-"""(status, reason, message) -> how Google words it."""
+"""(status, reason, message) -> Google's error response."""
 
 LONGEST = timedelta(hours=6)
 _PATIENCE = Patience(
@@ -41,8 +41,8 @@ _PATIENCE = Patience(
 _AGENT = "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)"
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """What a client says of a channel."""
+class _ChannelSpec(msgspec.Struct, frozen=True):
+    """A channel as the client requests it."""
 
     id: str
     type: str
@@ -60,7 +60,7 @@ class _Stop(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(slots=True, kw_only=True)
 class _Channel:
-    asked: _Asked
+    spec: _ChannelSpec
     expires: datetime
     resource_id: str
     resource_uri: str
@@ -72,7 +72,7 @@ class _Channel:
 
     def headers(self, state: str) -> dict[str, str]:
         headers = {
-            "X-Goog-Channel-ID": self.asked.id,
+            "X-Goog-Channel-ID": self.spec.id,
             "X-Goog-Channel-Expiration": email.utils.format_datetime(self.expires, usegmt=True),
             "X-Goog-Resource-ID": self.resource_id,
             "X-Goog-Resource-URI": self.resource_uri,
@@ -80,7 +80,7 @@ class _Channel:
             "X-Goog-Message-Number": str(next(self.numbers)),
             "User-Agent": _AGENT,
         }
-        token = self.asked.token
+        token = self.spec.token
         return headers | {"X-Goog-Channel-Token": token} if token else headers
 
 
@@ -90,7 +90,7 @@ class _Channels:
     open: dict[str, _Channel] = field(default_factory=dict)
 
     def close(self, channel: _Channel) -> None:
-        if self.open.pop(channel.asked.id, None) and channel.subscription:
+        if self.open.pop(channel.spec.id, None) and channel.subscription:
             self.site.courier.unsubscribe(channel.subscription)
 
 
@@ -122,58 +122,58 @@ def routes(site: Site, admit: Admit, choose: Choose, refuse: Refuse) -> Sequence
 
 
 def _watch(channels: _Channels, request: Request, body: bytes, choose: Choose) -> Response:
-    """The sync message is sent before the answer. Raises ValueError."""
-    asked, now = msgspec.json.decode(body, type=_Asked), channels.site.clock()
-    _check(channels, asked, request)
+    """Open a channel, and send its sync message before responding. Raises ValueError."""
+    spec, now = msgspec.json.decode(body, type=_ChannelSpec), channels.site.clock()
+    _check(channels, spec, request)
     channel = _Channel(
-        asked=asked,
-        expires=_expiration(asked, now),
+        spec=spec,
+        expires=_expiration(spec, now),
         resource_id=uuid.uuid5(uuid.NAMESPACE_URL, request.url.path).hex[:24],
         resource_uri=f"{str(request.url.replace(query='')).removesuffix('/watch')}?alt=json",
         application=request.path_params["application"],
         follower=channels.site.follower(request.path_params["application"]),
         keep=choose(request),
     )
-    channels.open[asked.id] = channel
+    channels.open[spec.id] = channel
     subscription = Subscription(
         kind="google_workspace",
-        fresh=lambda: _news(channels, channel),
+        fresh=lambda: _deliveries(channels, channel),
         patience=_PATIENCE,
     )
     channel.subscription = subscription
     sync = Delivery(
         kind="google_workspace",
         what="sync",
-        url=asked.address,
+        url=spec.address,
         headers=channel.headers("sync"),
     )
     channels.site.courier.send(sync, _PATIENCE.timeout)
     channels.site.courier.subscribe(subscription)
-    return JSONResponse(_shown(channel))
+    return JSONResponse(_as_json(channel))
 
 
-def _check(channels: _Channels, asked: _Asked, request: Request) -> None:
-    """Raises ValueError."""
-    if asked.type != "web_hook":
-        raise ValueError(f"Unknown channel type: {asked.type}")
-    if not 1 <= len(asked.id) <= 64 or len(asked.token or "") > 256:
+def _check(channels: _Channels, spec: _ChannelSpec, request: Request) -> None:
+    """Check the request for a channel. Raises ValueError."""
+    if spec.type != "web_hook":
+        raise ValueError(f"Unknown channel type: {spec.type}")
+    if not 1 <= len(spec.id) <= 64 or len(spec.token or "") > 256:
         raise ValueError("Channel id is limited to 64 characters, its token to 256")
-    if asked.id in channels.open:
-        raise ValueError(f"Channel id {asked.id} not unique")
+    if spec.id in channels.open:
+        raise ValueError(f"Channel id {spec.id} not unique")
     if request.path_params["application"] not in channels.site.logs:
         raise ValueError("Invalid value for applicationName")
     try:
-        pushes.check(asked.address)
+        pushes.check(spec.address)
     except NotHere as error:
-        raise ValueError(f"WebHook callback must be HTTPS: {asked.address}: {error}") from None
+        raise ValueError(f"WebHook callback must be HTTPS: {spec.address}: {error}") from None
 
 
-def _expiration(asked: _Asked, now: datetime) -> datetime:
-    """Milliseconds since 1970, or seconds to live; six hours at most, and by default."""
-    if asked.expiration is not None:
-        wanted = moment(int(asked.expiration) * 1000)
-    elif "ttl" in asked.params:
-        wanted = now + timedelta(seconds=int(asked.params["ttl"]))
+def _expiration(spec: _ChannelSpec, now: datetime) -> datetime:
+    """Return the expiry, at most 6 hours away, from epoch milliseconds or a ttl in seconds."""
+    if spec.expiration is not None:
+        wanted = moment(int(spec.expiration) * 1000)
+    elif "ttl" in spec.params:
+        wanted = now + timedelta(seconds=int(spec.params["ttl"]))
     else:
         wanted = now + LONGEST
     if wanted <= now:
@@ -182,16 +182,16 @@ def _expiration(asked: _Asked, now: datetime) -> datetime:
 
 
 def _stop(channels: _Channels, _request: Request, body: bytes, _choose: Choose) -> Response:
-    """Raises KeyError."""
-    asked = msgspec.json.decode(body, type=_Stop)
-    channel = channels.open[asked.id]
-    if channel.resource_id != asked.resource_id:
-        raise KeyError(asked.id)
+    """Close a channel. Raises KeyError if both ids do not match an open one."""
+    spec = msgspec.json.decode(body, type=_Stop)
+    channel = channels.open[spec.id]
+    if channel.resource_id != spec.resource_id:
+        raise KeyError(spec.id)
     channels.close(channel)
     return Response(status_code=204)
 
 
-def _news(channels: _Channels, channel: _Channel) -> Iterator[Delivery]:
+def _deliveries(channels: _Channels, channel: _Channel) -> Iterator[Delivery]:
     if channel.expires <= channels.site.clock():
         channels.close(channel)
         return
@@ -205,9 +205,9 @@ def _message(site: Site, channel: _Channel, record: Record) -> Delivery:
     return Delivery(
         kind="google_workspace",
         what="activity",
-        url=channel.asked.address,
+        url=channel.spec.address,
         headers={"Content-Type": "application/json; utf-8", **headers},
-        body=record.raw if channel.asked.payload else b"",
+        body=record.raw if channel.spec.payload else b"",
         carries=site.carried(channel.application, [record]),
     )
 
@@ -219,12 +219,12 @@ def _first_event(record: Record) -> str:
     return "unknown"
 
 
-def _shown(channel: _Channel) -> dict[str, Any]:
+def _as_json(channel: _Channel) -> dict[str, Any]:
     shown = {
         "kind": "api#channel",
-        "id": channel.asked.id,
+        "id": channel.spec.id,
         "resourceId": channel.resource_id,
         "resourceUri": channel.resource_uri,
         "expiration": str(micros(channel.expires) // 1000),
     }
-    return shown | {"token": channel.asked.token} if channel.asked.token else shown
+    return shown | {"token": channel.spec.token} if channel.spec.token else shown

@@ -1,7 +1,7 @@
-"""What the company does in Google Workspace, in the activities of the Reports API.
+"""Events of Google Workspace: their frequencies, and their activities in the Reports API.
 
-The shapes follow the discovery document and what others recorded: parameters of seven kinds, events
-without any, actors without a caller type, times with and without milliseconds.
+Their shapes follow the discovery document and published recordings: parameters of seven types,
+events without any, actors without a caller type, times with and without milliseconds.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class _Kind:
     by: Role = "person"
     on: Sort | None = None
     thing: tuple[str, ...] = ()
-    """The parameters that hold the thing: its id and its name, or its name alone."""
+    """The parameters that contain the thing: its id and its name, or its name alone."""
     whom: str = ""
-    """The parameter that holds the person it is done to."""
+    """The parameter that contains the affected person."""
     fails: float = 0.0
     acts: tuple[Act, ...] = ()
     more: More = lambda _happening, _rng: []
@@ -75,7 +75,7 @@ def _signing_in(it: Happening, rng: Random) -> Parameters:
 
 
 def _challenge(it: Happening, rng: Random) -> Parameters:
-    """The same is said in more than one way."""
+    """Return a login challenge; its status has several spellings."""
     passed = rng.choice(["Challenge Passed.", "Challenge Passed", "passed"])
     return [
         _text("login_type", "google_password"),
@@ -140,7 +140,7 @@ def _call(_it: Happening, rng: Random) -> Parameters:
 
 
 def _saml(it: Happening, _rng: Random) -> Parameters:
-    """A failure has a status of success, too."""
+    """Return a SAML sign-in; the status code of a failure is success, too."""
     found = [
         _text("initiated_by", "sp"),
         _text("orgunit_path", f"/{it.actor.department}"),
@@ -362,7 +362,7 @@ _KINDS |= {
 }
 _SHARES = {"login": 0.3, "drive": 0.5, "token": 0.1, "saml": 0.1, "admin": 0.05, "calendar": 0.03}
 _LATE = {"login": 6, "token": 12, "user_accounts": 6, "mobile": 12, "calendar": 2, "groups": 2}
-"""Hours within which the late ones come; two hours if not named."""
+"""The longest delay of late activities in hours; two hours if not listed."""
 
 
 def _render(application: str) -> Callable[[Happening, Random], dict[str, Any]]:
@@ -398,7 +398,7 @@ def _time(application: str, it: Happening) -> str:
 
 
 def _actor(it: Happening, rng: Random) -> dict[str, Any]:
-    """`callerType` is sometimes missing."""
+    """Return the actor; its `callerType` is sometimes missing."""
     if it.actor.kind == "system":
         return {"callerType": "KEY", "key": "SYSTEM"}
     if not it.actor.email:
@@ -408,12 +408,12 @@ def _actor(it: Happening, rng: Random) -> dict[str, Any]:
 
 
 def profile(email: str) -> str:
-    """The profile id of an account."""
+    """Return the profile id of an account."""
     return f"1{int(secret(email)[:15], 16):020d}"
 
 
 def _origin(it: Happening, application: str) -> dict[str, Any]:
-    """A meeting tells of its guests' networks inside its event."""
+    """Return address and network; a Meet event has them in its parameters instead."""
     if it.place is None or application == "meet":
         return {}
     network = {
@@ -432,11 +432,11 @@ def _events(kind: _Kind, it: Happening, rng: Random) -> list[dict[str, Any]]:
         event["parameters"] = parameters
     if kind.on == "document" and it.thing:
         event["resourceIds"] = [_id(it.thing.name)]
-    return [event, *(_beside(event, name) for name in kind.aside)]
+    return [event, *(_side_effect(event, name) for name in kind.aside)]
 
 
-def _beside(event: dict[str, Any], name: str) -> dict[str, Any]:
-    """A side effect: all as in the main event, which alone says so of itself."""
+def _side_effect(event: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a copy of the main event under another name, no longer marked as primary."""
     parameters = [
         _flag("primary_event", False) if one["name"] == "primary_event" else one
         for one in event["parameters"]
@@ -460,7 +460,7 @@ def _id(name: str) -> str:
 
 
 def _lateness(application: str) -> Callable[[Random], float]:
-    """Some activities come as late as Google admits."""
+    """Return a delay function: 1 % of the activities arrive as late as Google documents."""
     longest = _LATE.get(application, 2) * 3600
 
     def delay(rng: Random) -> float:

@@ -1,8 +1,8 @@
 """JumpCloud's Directory Insights API, simulated: `POST /events` and `/events/count`, and sign-in.
 
 https://docs.jumpcloud.com/api/insights/directory/1.0/index.html
-A page says in headers how many rows it holds, how many it might have held, and where the next one
-begins; it says so on the last page, too.
+The headers of a page, even of the last one, contain its number of rows, its limit and the place
+where the next page begins.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 class _Refusal(Exception):
-    """An error in JumpCloud's words."""
+    """An error response of JumpCloud."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -136,7 +136,7 @@ class _Refusal(Exception):
 
 
 def refusal(status: int, _now: datetime, retry_after: float) -> Response:
-    """Any status as JumpCloud words it, for faults."""
+    """Return JumpCloud's error response for a status."""
     words = {401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests"}
     response = _Refusal(status, words.get(status, "Internal Server Error")).response()
     if status == 429:
@@ -145,13 +145,13 @@ def refusal(status: int, _now: datetime, retry_after: float) -> Response:
 
 
 def _client(site: Site, request: Request, now: datetime) -> str:
-    """Who asks. Raises _Refusal."""
+    """Authenticate a request and return its client. Raises _Refusal."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     grant = site.tokens.find(token, now) if scheme == "Bearer" else None
     key = request.headers.get("x-api-key")
     if grant is None and key not in (API_KEY, COMMAND_RUNNER_KEY):
         raise _Refusal(401, "Unauthorized")
-    # A service account has to name its organisation, a key may.
+    # A service account must name its organisation; for an API key it is optional.
     wanted = request.headers.getlist("x-org-id") or ([] if grant else [ORG_ID])
     if key == COMMAND_RUNNER_KEY or wanted != [ORG_ID]:
         raise _Refusal(403, "Forbidden")
@@ -179,7 +179,7 @@ def _grant(site: Site, request: Request, fields: dict[str, str], now: datetime) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Query:
-    """What is asked for."""
+    """A parsed query."""
 
     since: datetime
     until: datetime | None
@@ -224,7 +224,7 @@ def _bounds(query: _Query, now: datetime) -> tuple[int, int]:
 
 
 def _place(key: Key) -> list[Any]:
-    """[milliseconds, the row's name]; the name is another each time, and as good."""
+    """Return [milliseconds, name of the row]; every call gives another name, equally valid."""
     time, position = key
     noise = Random().randbytes(3)
     name = base64.urlsafe_b64encode(_PLACE.pack(time, position, noise)).decode()
@@ -243,7 +243,7 @@ def _key(after: Any) -> Key:
 
 
 def _projected(body: bytes, fields: list[str]) -> bytes:
-    """The records with these members only, by dotted paths."""
+    """Return the records with only these members, given as dotted paths."""
     rows = [
         {name: value for name in fields if (value := at(name)(record)) is not None}
         for record in msgspec.json.decode(body)
@@ -252,53 +252,55 @@ def _projected(body: bytes, fields: list[str]) -> bytes:
 
 
 def _read(body: bytes, now: datetime) -> _Query:
-    """Raises _Refusal."""
-    asked = decoded(body)
-    if not isinstance(asked, dict):
+    """Parse the body of a query. Raises _Refusal."""
+    options = decoded(body)
+    if not isinstance(options, dict):
         raise _Refusal(400, "request body is not a JSON object")
-    services = asked.get("service")
+    services = options.get("service")
     if not isinstance(services, list) or not services or set(services) - set(SERVICES):
         raise _Refusal(400, f"Invalid service. Valid services: {', '.join(SERVICES)}")
-    since, until = _time(asked, "start_time"), None
+    since, until = _time(options, "start_time"), None
     if since > now:
         raise _Refusal(400, "Start Time is in the future")
-    if asked.get("end_time") is not None:
-        until = _time(asked, "end_time")
+    if options.get("end_time") is not None:
+        until = _time(options, "end_time")
         if since >= until:
-            raise _Refusal(400, f"Start Time not after End Time {_said(since)} > {_said(until)}")
-    fields = asked.get("fields")
+            raise _Refusal(
+                400, f"Start Time not after End Time {_formatted(since)} > {_formatted(until)}"
+            )
+    fields = options.get("fields")
     if fields is not None and not (isinstance(fields, list) and fields):
         raise _Refusal(400, "fields holds no known field")
     return _Query(
         since=since,
         until=until,
-        limit=_limit(asked.get("limit")),
-        descending=str(asked.get("sort")).upper() == "DESC",
-        after=asked.get("search_after"),
+        limit=_limit(options.get("limit")),
+        descending=str(options.get("sort")).upper() == "DESC",
+        after=options.get("search_after"),
         fields=fields,
-        keep=_keep(services, asked.get("search_term")),
+        keep=_keep(services, options.get("search_term")),
     )
 
 
-def _time(asked: dict[str, Any], name: str) -> datetime:
+def _time(options: dict[str, Any], name: str) -> datetime:
     try:
-        time = datetime.fromisoformat(asked[name])
+        time = datetime.fromisoformat(options[name])
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise _Refusal(400, f"{name} is missing or not an RFC 3339 date") from None
 
 
-def _said(time: datetime) -> str:
+def _formatted(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _limit(value: Any) -> int:
-    """Nonsense is silently the default."""
+    """Return the limit; an invalid one silently becomes the default."""
     return value if type(value) is int and 0 < value <= _MOST else _DEFAULT_LIMIT
 
 
 def _keep(services: list[str], term: Any) -> Callable[[bytes], bool] | None:
-    """What tells whether a record is asked for; None: all are."""
+    """Return a filter by service and search term, or None if every record matches."""
     if "all" in services and not term:
         return None
     wanted = None if "all" in services else frozenset(services)
@@ -313,7 +315,7 @@ def _keep(services: list[str], term: Any) -> Callable[[bytes], bool] | None:
 
 
 def _matches(record: Any, term: Any) -> bool:
-    """A term is and, or, not, over a list of terms or one; or members with their values."""
+    """Return True if a record matches: terms are and, or, not over terms, or member values."""
     if not isinstance(term, dict):
         raise _Refusal(400, "search_term is not valid")
     return all(_holds(record, name, value) for name, value in term.items())
@@ -338,7 +340,7 @@ def _lowered(value: object) -> str:
 
 
 def _delay(rng: Random) -> float:
-    """As others, but one in a thousand came from a device that was offline for hours."""
+    """Return the usual delay, or hours for one event in 1,000, whose device was offline."""
     return rng.uniform(3600, 48 * 3600) if rng.random() < 0.001 else promptly(rng)
 
 

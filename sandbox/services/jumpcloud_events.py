@@ -1,7 +1,7 @@
-"""What happens in JumpCloud, how often, and how Directory Insights writes it down.
+"""Events of JumpCloud: their frequencies, and their records in Directory Insights.
 
-Every service writes records of its own shape and precision of time, and leaves out what others
-always have: `success`, `geoip`, who did it.
+Every service has its own record shape and time precision, and omits members that others always
+have, such as `success`, `geoip` or the actor.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _OS = {"iOS (iPhone)": "iOS", "Windows 11": "Windows"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doing:
-    """What events of a group have in common."""
+    """The properties that the events of a group share."""
 
     service: str
     by: Role = "person"
     on: Sort | None = None
     whom: bool = False
     kind: str = ""
-    """The type of what is changed."""
+    """The type of the changed resource."""
 
 
 _PORTAL = _Doing(service="directory")
@@ -67,7 +67,7 @@ _REQUEST = _Doing(service="access_management", on="app")
 _ASSET = _Doing(service="asset_management", by="admin")
 
 _EVENTS: tuple[tuple[_Doing, str, float, float], ...] = (
-    # who and on what, type, how often, how often in vain
+    # group, type, frequency, fraction that fails
     (_PORTAL, "user_login_attempt", 9, 0.06),
     (_CONSOLE, "admin_login_attempt", 2, 0.03),
     (_ON_SELF, "user_lockout", 0.2, 0),
@@ -148,7 +148,7 @@ HABITS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
-    """A happening, with what follows from its type."""
+    """A happening, with the properties of its type."""
 
     what: str
     doing: _Doing
@@ -162,7 +162,7 @@ class _Event:
 
 
 def render(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A record, its members in an order as good as any."""
+    """Return a record; the order of its members means nothing."""
     by, _, what = happening.what.partition(" ")
     doing = _DOINGS[what, by]  # type: ignore[index]  # `by` is one of the roles
     object_id = f"{int(happening.time.timestamp()):08x}{rng.getrandbits(64):016x}"
@@ -180,8 +180,8 @@ def _stamped(event: _Event, **own: Any) -> dict[str, Any]:
     return {**own, "id": event.object_id, "timestamp": iso(event.of.time)}
 
 
-def _asked(event: _Event) -> dict[str, Any]:
-    """What is known of a request and of who sent it."""
+def _request(event: _Event) -> dict[str, Any]:
+    """Return the members that describe a request and its sender."""
     place, device = event.of.place, event.of.device
     if place is None or device is None:
         return {"initiated_by": {"type": "system"}}
@@ -194,7 +194,7 @@ def _asked(event: _Event) -> dict[str, Any]:
 
 
 def _directory(event: _Event) -> dict[str, Any]:
-    record = _stamped(event, **_asked(event), **_subject(event), **_changes(event))
+    record = _stamped(event, **_request(event), **_subject(event), **_changes(event))
     record["provider"] = event.rng.choice(("", None))
     if "login_attempt" in event.what:
         record |= {"success": event.of.ok, "mfa": event.of.ok and event.rng.random() < 0.7}
@@ -203,14 +203,14 @@ def _directory(event: _Event) -> dict[str, Any]:
             del record["initiated_by"]  # as in the vendor's own example
         return record
     record["auth_method"] = "api key" if event.doing.by == "service" else "session"
-    # Some updates do not say whether they worked.
+    # Some updates do not report their success.
     if not event.of.ok or event.what != "user_update" or event.rng.random() < 0.8:
         record["success"] = event.of.ok
     return record | ({} if event.of.ok else {"error_message": "the request was not accepted"})
 
 
 def _subject(event: _Event) -> dict[str, Any]:
-    """What is done to whom."""
+    """Return the members that describe the affected resource."""
     kind, whom = event.doing.kind, event.of.whom or event.of.actor
     if kind == "association":
         return {"association": _association(event, whom)}
@@ -238,7 +238,7 @@ def _association(event: _Event, whom: Account) -> dict[str, Any]:
 
 
 def _changes(event: _Event) -> dict[str, Any]:
-    """Old and new values are of any type, and some are left out."""
+    """Return the changes; old and new values have any type, and some are missing."""
     if not event.what.endswith(("update", "create", "suspended")):
         return {}
     address = {"type": "work", "locality": "Dublin", "id": event.object_id, "_id": event.object_id}
@@ -252,10 +252,10 @@ def _changes(event: _Event) -> dict[str, Any]:
 
 
 def _sso(event: _Event) -> dict[str, Any]:
-    asked = _asked(event)
+    request = _request(event)
     ok, name, actor = event.of.ok, event.thing, event.of.actor
     return {
-        **asked,
+        **request,
         "initiated_by": {"id": _id(actor.email), "type": "user", "username": _login(actor)},
         "id": event.object_id,
         "timestamp": _nanoseconds(event),
@@ -276,17 +276,17 @@ def _sso(event: _Event) -> dict[str, Any]:
 
 
 def _nanoseconds(event: _Event) -> str:
-    """Up to nine digits, without zeros at the end."""
+    """Return the time with up to nine fractional digits, without trailing zeros."""
     digits = f"{event.of.time.microsecond // 1000:03d}{event.rng.randrange(10**6):06d}"
     return f"{event.of.time:%Y-%m-%dT%H:%M:%S}.{digits.rstrip('0') or '0'}Z"
 
 
 def _radius(event: _Event) -> dict[str, Any]:
-    """Its identities are UUIDs made from the content, its times are whole seconds."""
+    """Return a RADIUS event: its id is a UUID of the content, its time has whole seconds."""
     name, ok = _login(event.of.actor), event.of.ok
     content = f"{name}/{event.of.time.isoformat()}/{event.object_id}".encode()
     failure = {"error_message": "mschap: MS-CHAP2-Response is incorrect"}
-    asked = _asked(event)
+    request = _request(event)
     return {
         **({} if ok else failure),
         "initiated_by": {"type": "user", "username": name},
@@ -296,8 +296,8 @@ def _radius(event: _Event) -> dict[str, Any]:
         "nas_mfa_state": "DISABLED",
         "mfa": False,
         "success": ok,
-        "client_ip": asked["client_ip"],
-        "geoip": asked["geoip"],
+        "client_ip": request["client_ip"],
+        "geoip": request["geoip"],
         "username": name,
         "id": str(
             uuid.UUID(bytes=hashlib.md5(content, usedforsecurity=False).digest(), version=3)
@@ -375,7 +375,7 @@ def _mdm(event: _Event) -> dict[str, Any]:
 
 
 def _password_manager(event: _Event) -> dict[str, Any]:
-    asked = _asked(event)
+    request = _request(event)
     own: dict[str, Any] = {"changes": [{"field": "item name", "from": "", "to": event.thing}]}
     if event.of.whom:
         whom = event.of.whom
@@ -384,7 +384,7 @@ def _password_manager(event: _Event) -> dict[str, Any]:
             "changes": [{"field": "folder name", "from": "", "to": event.thing}],
         }
     error = "" if event.of.ok else "This user is a member already"
-    record = _stamped(event, **asked, **own, success=event.of.ok, error_message=error)
+    record = _stamped(event, **request, **own, success=event.of.ok, error_message=error)
     record["user_agent"] = record.pop("useragent")
     return record | {"id": str(uuid.UUID(int=event.rng.getrandbits(128), version=4))}
 
@@ -419,11 +419,11 @@ def _alerts(event: _Event) -> dict[str, Any]:
 
 
 def _notifications(event: _Event) -> dict[str, Any]:
-    asked = _asked(event)
+    request = _request(event)
     return _stamped(
         event,
-        initiated_by=asked["initiated_by"],
-        client_ip=asked["client_ip"],
+        initiated_by=request["initiated_by"],
+        client_ip=request["client_ip"],
         name=f"{event.thing} channel",
         type="email",
         channel_object_id=_id(event.thing),
@@ -434,20 +434,20 @@ def _notifications(event: _Event) -> dict[str, Any]:
 
 def _reports(event: _Event) -> dict[str, Any]:
     resource = {"id": _id(event.thing), "name": event.thing, "description": ""}
-    return _stamped(event, **_asked(event), resource=resource, auth_method="session")
+    return _stamped(event, **_request(event), resource=resource, auth_method="session")
 
 
 def _saas(event: _Event) -> dict[str, Any]:
     resource = {"application_id": _id(event.thing), "application_name": event.thing}
     changes = [{"field": "status", "from": "UNAPPROVED", "to": "APPROVED"}]
     detail = "SaaS Management application updated."
-    return _stamped(event, **_asked(event), resource=resource, changes=changes, detail=detail)
+    return _stamped(event, **_request(event), resource=resource, changes=changes, detail=detail)
 
 
 def _access(event: _Event) -> dict[str, Any]:
     return _stamped(
         event,
-        **_asked(event),
+        **_request(event),
         pid=None,
         access_request_id=_id(event.object_id),
         resource={"type": "user", "id": _id(event.of.actor.email), "name": event.of.actor.name},
@@ -459,7 +459,7 @@ def _access(event: _Event) -> dict[str, Any]:
 def _assets(event: _Event) -> dict[str, Any]:
     resource = {"id": _system(event.of.actor)["id"].upper(), "type": "DEVICE"}
     detail = "An asset has been updated in Asset Management."
-    return _stamped(event, **_asked(event), resource=resource, detail=detail)
+    return _stamped(event, **_request(event), resource=resource, detail=detail)
 
 
 _WRITERS: dict[str, Callable[[_Event], dict[str, Any]]] = {
@@ -483,7 +483,7 @@ _WRITERS: dict[str, Callable[[_Event], dict[str, Any]]] = {
 
 @cache
 def _who(account: Account, role: Role) -> msgspec.Raw:
-    """Administrators are known by e-mail, users by the name they sign in with."""
+    """Return the actor: administrators by e-mail address, users by login name, too."""
     id_ = _id(account.email)
     if role == "service":
         known = {"id": id_, "type": "admin", "email": account.email, "source": "scim"}
@@ -511,7 +511,7 @@ def _geoip(place: Place) -> msgspec.Raw:
 
 @cache
 def _agent(device: Device) -> msgspec.Raw:
-    """A user agent, taken apart."""
+    """Return a parsed user agent."""
     os, version = _OS.get(device.os, device.os), device.os_version
     if device.browser == "UNKNOWN":
         parts = {"name": "Python Requests", "major": "2", "minor": "32", "version": "2.32.5"}

@@ -1,9 +1,9 @@
 """The Office 365 Management Activity API, simulated: subscriptions, listed content, blobs.
 
 https://learn.microsoft.com/office/office-365-management-api/office-365-management-activity-api-reference
-Records become available in blobs, at the latest when content is asked for. Among the oddities that
-are played on purpose: pages that are shuffled, a NextPageUri in a case and on a path of its own,
-events that are delivered twice in a blob and again in a later one.
+Records become available in blobs, packed at the latest when content is listed. Simulated quirks:
+shuffled pages, a NextPageUri of another path and case, events that occur twice in a blob or again
+in a later one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def settings(base_url: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blob:
-    """Records from one position of a log to another."""
+    """The records of a log from one position up to another."""
 
     id: str
     created: datetime
@@ -70,15 +70,16 @@ class _Blob:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Shelf:
-    """A content type's blobs: what has arrived is packed when somebody looks."""
+class _BlobStore:
+    """The blobs of a content type; records that have arrived are packed on every refresh."""
 
     name: str
     log: Log
     blobs: list[_Blob] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def look(self) -> list[_Blob]:
+    def refresh(self) -> list[_Blob]:
+        """Pack the records that have arrived, by hour of arrival, and return all blobs."""
         with self.lock:
             records = self.log.visible()
             packed = self.blobs[-1].until if self.blobs else 0
@@ -101,7 +102,7 @@ class _Shelf:
         return self.log.visible()[blob.first : blob.until]
 
     def content(self, blob: _Blob) -> bytes:
-        """Its events in no order, one of them twice, and one from days before again."""
+        """Return a blob's events, shuffled, some twice, some again from an older blob."""
         records = self.log.visible()
         found = self.records(blob)
         rng = Random(blob.id)
@@ -115,10 +116,10 @@ class _Shelf:
 
 @dataclass(slots=True, kw_only=True)
 class _Office:
-    """The state of a tenant: what it has subscribed to, and the shelves."""
+    """The state of a tenant: its subscriptions and its blobs."""
 
     site: Site
-    shelves: Mapping[str, _Shelf]
+    stores: Mapping[str, _BlobStore]
     limiter: Limiter
     enabled: dict[str, Webhook | None] = field(default_factory=dict)
 
@@ -126,8 +127,8 @@ class _Office:
 def routes(site: Site) -> Sequence[BaseRoute]:
     office = _Office(
         site=site,
-        shelves={
-            kind: _Shelf(name=name, log=site.logs[name]) for kind, name in CONTENT_TYPES.items()
+        stores={
+            kind: _BlobStore(name=name, log=site.logs[name]) for kind, name in CONTENT_TYPES.items()
         },
         limiter=Limiter(count=_PER_MINUTE if site.limits else _PLENTY, seconds=60),
     )
@@ -143,12 +144,12 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         return await run_in_threadpool(operate, request, body)
 
     def operate(request: Request, body: bytes) -> Response:
-        asked = request.method, request.path_params["operation"]
+        route = request.method, request.path_params["operation"]
         try:
-            if asked == ("POST", "start"):
+            if route == ("POST", "start"):
                 _admit(office, request)
                 return _start(office, request, body)
-            if (operation := operations.get(asked)) is None:
+            if (operation := operations.get(route)) is None:
                 return _not_found()
             _admit(office, request)
             return operation(office, request)
@@ -174,12 +175,12 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 def _not_found() -> Response:
-    """Without a body, as is seen for content."""
+    """Return a 404 without a body, as observed for content."""
     return Response(status_code=404, headers=HEADERS)
 
 
 def refusal(status: int, _now: datetime, retry_after: float) -> Response:
-    """Any status as the API words it, for faults."""
+    """Return the API's error response for a status."""
     if status == 401:
         body = {"Message": "Authorization has been denied for this request."}
         return JSONResponse(body, 401, HEADERS)
@@ -196,7 +197,7 @@ def refusal(status: int, _now: datetime, retry_after: float) -> Response:
 
 
 def _admit(office: _Office, request: Request) -> None:
-    """Raises Refusal."""
+    """Check token, tenant, permission and rate limit. Raises Refusal."""
     now = office.site.clock()
     grant = microsoft.bearer(office.site, request, now)
     if grant is None:
@@ -217,7 +218,7 @@ def _admit(office: _Office, request: Request) -> None:
 
 
 def _param(request: Request, name: str) -> str | None:
-    """Names are read whatever their case."""
+    """Return a query parameter; names are case-insensitive."""
     given = {key.lower(): value for key, value in request.query_params.items()}
     return given.get(name.lower())
 
@@ -232,7 +233,7 @@ def _content_type(request: Request) -> str:
 
 
 def _start(office: _Office, request: Request, body: bytes) -> Response:
-    """A webhook that is named is asked first; one that is not named any more is gone."""
+    """Start a subscription; its webhook is validated first and replaces the former one."""
     kind = _content_type(request)
     wanted = office_365_webhooks.read(body, office.site.clock())
     former = office.enabled.get(kind)
@@ -244,28 +245,28 @@ def _start(office: _Office, request: Request, body: bytes) -> Response:
         former.leave(office.site)
     office.enabled[kind] = wanted
     if wanted:
-        wanted.follow(office.site, _news(office, kind, request))
+        wanted.follow(office.site, _notices(office, kind, request))
     return JSONResponse(_subscription(kind, wanted), headers=HEADERS)
 
 
-def _news(office: _Office, kind: str, request: Request) -> Callable[[], list[Notice]]:
-    """What has been packed since it was asked last, as a notification tells of it."""
-    shelf, root = office.shelves[kind], _root(request)
-    place = len(shelf.look())
+def _notices(office: _Office, kind: str, request: Request) -> Callable[[], list[Notice]]:
+    """Return a function that returns a notice for each blob packed since its last call."""
+    store, root = office.stores[kind], _root(request)
+    place = len(store.refresh())
 
-    def news() -> list[Notice]:
+    def notices() -> list[Notice]:
         nonlocal place
-        blobs = shelf.look()
+        blobs = store.refresh()
         fresh, place = blobs[place:], len(blobs)
         return [
             Notice(
                 item=_item(root, kind, blob),
-                carries=office.site.carried(shelf.name, shelf.records(blob)),
+                carries=office.site.carried(store.name, store.records(blob)),
             )
             for blob in fresh
         ]
 
-    return news
+    return notices
 
 
 def _stop(office: _Office, request: Request) -> Response:
@@ -286,12 +287,12 @@ def _subscription(kind: str, webhook: Webhook | None) -> dict[str, Any]:
 
 
 def _notifications(office: _Office, request: Request) -> Response:
-    """What a webhook was told of, by when that was; without pages, unlike the real one."""
+    """Return the notifications sent in a span of time; unlike the real API, without pages."""
     kind = _content_type(request)
     webhook = office.enabled.get(kind)
     since, until = _window(request, office.site.clock())
-    told = webhook.told if webhook else []
-    found = [item for sent, item in told if since <= sent < until]
+    notifications = webhook.told if webhook else []
+    found = [item for sent, item in notifications if since <= sent < until]
     return JSONResponse(found, headers=HEADERS)
 
 
@@ -302,7 +303,7 @@ def _content(office: _Office, request: Request) -> Response:
     since, until = _window(request, now)
     found = [
         blob
-        for blob in office.shelves[kind].look()
+        for blob in office.stores[kind].refresh()
         if since <= blob.created < until and blob.created + _KEEPS > now
     ]
     start = _page_start(request, found)
@@ -316,7 +317,7 @@ def _content(office: _Office, request: Request) -> Response:
 
 
 def _window(request: Request, now: datetime) -> tuple[datetime, datetime]:
-    """Raises Refusal."""
+    """Return the start and the end of the query. Raises Refusal."""
     given = _param(request, "startTime"), _param(request, "endTime")
     match given:
         case None, None:
@@ -344,7 +345,7 @@ def _time(text: str) -> datetime:
 
 
 def _page_start(request: Request, found: Sequence[_Blob]) -> int:
-    """After the blob that the last page ended with. Raises Refusal."""
+    """Return the index after the previous page's last blob. Raises Refusal."""
     token = _param(request, "nextPage")
     if token is None:
         return 0
@@ -359,7 +360,7 @@ def _token(blob: _Blob) -> str:
 
 
 def _next_page(request: Request, kind: str, since: datetime, until: datetime, last: _Blob) -> str:
-    """On a path of another version, and in a case of its own; without the publisher."""
+    """Return the next page's URL: version v1, `endtime` in lower case, no publisher."""
     query = {
         "contentType": kind,
         "startTime": f"{since:%Y-%m-%dT%H:%M:%S}",
@@ -371,7 +372,7 @@ def _next_page(request: Request, kind: str, since: datetime, until: datetime, la
 
 
 def _root(request: Request) -> str:
-    """The feed's address, under the usual version."""
+    """Return the feed's URL, with the usual version v1.0."""
     root = str(request.url.replace(query="")).partition("/subscriptions/")[0]
     return root.replace("/api/v1/", "/api/v1.0/")
 
@@ -388,12 +389,12 @@ def _item(root: str, kind: str, blob: _Blob) -> dict[str, str]:
 
 def _fetch(office: _Office, request: Request) -> Response:
     wanted, now = request.path_params["id"], office.site.clock()
-    for shelf in office.shelves.values():
-        for blob in shelf.blobs:
+    for store in office.stores.values():
+        for blob in store.blobs:
             if blob.id == wanted:
                 if blob.created + _KEEPS <= now:
                     raise Refusal(404, "AF20051", f"Content {wanted} has already expired.")
-                body = shelf.content(blob)
+                body = store.content(blob)
                 return Response(body, media_type="application/json; charset=utf-8", headers=HEADERS)
     raise Refusal(404, "AF20050", f"The specified content ({wanted}) does not exist.")
 

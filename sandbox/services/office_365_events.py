@@ -1,4 +1,4 @@
-"""What happens in Microsoft 365, how often, and how the unified audit log writes it down.
+"""Events of Microsoft 365: their frequencies, and their records in the unified audit log.
 
 https://learn.microsoft.com/office/office-365-management-api/office-365-management-activity-api-schema
 """
@@ -23,7 +23,7 @@ _SERVER = "AM9PR04MB8211 (15.20.9275.013)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doing:
-    """What operations of a group have in common: the record's type, who does it, to what."""
+    """The properties that the operations of a group share: record type, actor and object."""
 
     type: int
     workload: str
@@ -151,7 +151,7 @@ _ACTS: dict[str, tuple[Act, ...]] = {
 
 
 def _rows(rows: Sequence[Row]) -> dict[str, tuple[_Doing, str]]:
-    """By a habit's name: some operations are done by several sorts of people."""
+    """Return rows by habit name, which includes the role: several roles share some operations."""
     return {_what(doing, operation): (doing, operation) for doing, operation, _ in rows}
 
 
@@ -184,7 +184,7 @@ def _puid(account: Account) -> str:
 
 
 def _address(happening: Happening, rng: Random) -> str:
-    """One of the ways in which addresses are written."""
+    """Return the IP address in one of its formats: bare, with a port, IPv4-mapped."""
     ip = happening.place.ip if happening.place else "198.51.100.250"
     port = rng.randrange(1024, 65536)
     return rng.choice((ip, ip, f"{ip}:{port}", f"[{ip}]:{port}", f"[::ffff:{ip}]:{port}"))
@@ -237,7 +237,7 @@ def _thing(happening: Happening) -> str:
 
 
 def _parts(account: Account) -> list[dict[str, Any]]:
-    """Somebody, spread over a list."""
+    """Return the list of ids and types that describes one account."""
     id_ = guid(account.email)
     return [
         {"ID": account.email, "Type": 5},
@@ -279,7 +279,7 @@ def _modified(happening: Happening, doing: _Doing) -> list[dict[str, Any]]:
 
 
 def _logon(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A failed log-in says Success two times out of three; an error goes by another name too."""
+    """Return a log-on; two failed ones of three have the result Success, as a vendor's quirk."""
     ok = happening.ok and happening.what == "UserLoggedIn"
     operation = "UserLoggedIn" if ok else "UserLoginFailed"
     record = _common(happening, _LOGON, operation, rng)
@@ -347,7 +347,7 @@ def _exchange(happening: Happening, rng: Random) -> dict[str, Any]:
 
 
 def _cmdlet(happening: Happening, operation: str, rng: Random) -> dict[str, Any]:
-    """By Microsoft's own hand a name stands where users have an address."""
+    """Return a cmdlet; Microsoft's own actions have a name instead of the user's address."""
     root = f"EURPR04A009.PROD.OUTLOOK.COM/Microsoft Exchange Hosted Organizations/{DOMAIN}"
     who = happening.whom or happening.actor
     record = {
@@ -376,7 +376,7 @@ def _parameters(operation: str, who: Account) -> list[dict[str, str]]:
 
 
 def _sharepoint(happening: Happening, rng: Random) -> dict[str, Any]:
-    """Neither files nor pages say how it went."""
+    """Return a file or page operation; these have no result status."""
     doing, operation = _IN_SHAREPOINT[happening.what]
     site, name = f"{_SITES}/sites/Shared", _thing(happening)
     record = _common(happening, doing, operation, rng) | {
@@ -415,7 +415,7 @@ def _general(happening: Happening, rng: Random) -> dict[str, Any]:
             team = {"TeamGuid": f"19:{secret(name)[:32]}@thread.tacv2", "TeamName": name}
             more = {"UserKey": guid(happening.actor.email), "Members": [member], **team}
         case 40:
-            # What an attacker is found at names the victim, the actor of the attack's step.
+            # An attack step's actor is its victim: the alert names that account.
             victim = happening.actor if happening.actor.email else whom
             more = _alert(operation, victim, suspicious=happening.suspicious)
         case 18:

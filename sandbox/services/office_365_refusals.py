@@ -1,4 +1,4 @@
-"""What the Office 365 Management Activity API answers where it refuses."""
+"""Errors of the Office 365 Management Activity API."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse, Response
 
 HEADERS = {"Pragma": "no-cache", "Cache-Control": "no-cache", "Expires": "-1"}
-"""Of every answer."""
+"""The headers of every response."""
 
 
 class Refusal(Exception):
-    """An error in the API's words."""
+    """An error response of the API."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,9 +1,9 @@
 """Webhooks of the Office 365 Management Activity API, simulated.
 
 https://learn.microsoft.com/office/office-365-management-api/office-365-management-activity-api-reference
-An address is validated when a subscription starts with it. It is told of blobs, not of events, and
-only 200 counts as an answer; what fails is repeated ever more slowly, and then the webhook is
-disabled until somebody starts the subscription again.
+A webhook is validated when a subscription starts with it. It is notified of blobs, not of events,
+and must answer 200. Failures are retried with growing pauses; then the webhook is disabled until
+the subscription is started again.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _PATIENCE = Patience(
     taken=lambda status: status == 200,
     again=lambda _status: True,
 )
-_LOOK_EVERY = 2.0
+_POLL_EVERY = 2.0
 
 
-class _Asked(msgspec.Struct, frozen=True, rename="camel"):
+class _WebhookSpec(msgspec.Struct, frozen=True, rename="camel"):
     address: str
     auth_id: str | None = None
     expiration: str | None = None
 
 
 class _Body(msgspec.Struct, frozen=True):
-    webhook: _Asked | None = None
+    webhook: _WebhookSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """A blob, as a notification tells of it."""
+    """A blob as an item of a notification, and the records in it."""
 
     item: dict[str, str]
     carries: Sequence[Carried]
@@ -55,7 +55,7 @@ class Webhook:
     expiration: str | None
     status: str = "enabled"
     told: list[tuple[datetime, dict[str, str]]] = field(default_factory=list)
-    """When it was told, and of what, with how that went."""
+    """The items of sent notifications, with the time and the outcome."""
     subscription: Subscription | None = None
 
     def shown(self) -> dict[str, Any]:
@@ -81,14 +81,14 @@ class Webhook:
                 yield _notification(self, notices)
 
         def ended(attempt: Attempt, delivery: Delivery) -> None:
-            self._remember(
+            self._record(
                 delivery, site.clock(), "success" if attempt.fate == "delivered" else "failed"
             )
             if attempt.fate == "given up":
                 self.status = "disabled"
 
         self.subscription = Subscription(
-            kind="office_365", fresh=fresh, patience=_PATIENCE, every=_LOOK_EVERY, ended=ended
+            kind="office_365", fresh=fresh, patience=_PATIENCE, every=_POLL_EVERY, ended=ended
         )
         site.courier.subscribe(self.subscription)
 
@@ -96,39 +96,39 @@ class Webhook:
         if self.subscription:
             site.courier.unsubscribe(self.subscription)
 
-    def _remember(self, delivery: Delivery, now: datetime, status: str) -> None:
+    def _record(self, delivery: Delivery, now: datetime, status: str) -> None:
         sent = {"notificationSent": iso(now), "notificationStatus": status}
         self.told += [(now, item | sent) for item in msgspec.json.decode(delivery.body)]
 
 
 def read(body: bytes, now: datetime) -> Webhook | None:
-    """What the body of a start says. Raises Refusal."""
+    """Return the webhook in the body of a start request, if any. Raises Refusal."""
     if not body.strip():
         return None
     try:
-        asked = msgspec.json.decode(body, type=_Body).webhook
+        spec = msgspec.json.decode(body, type=_Body).webhook
     except msgspec.DecodeError as error:
         raise Refusal(400, "AF20002", f"Invalid parameter type: {error}") from None
-    if asked is None:
+    if spec is None:
         return None
-    _check_address(asked.address)
+    _check_address(spec.address)
     webhook = Webhook(
-        address=asked.address, auth_id=asked.auth_id or "", expiration=asked.expiration or None
+        address=spec.address, auth_id=spec.auth_id or "", expiration=spec.expiration or None
     )
     if webhook.expired(now):
-        raise Refusal(400, "AF20003", f"Expiration {asked.expiration} provided is in the past.")
+        raise Refusal(400, "AF20003", f"Expiration {spec.expiration} provided is in the past.")
     return webhook
 
 
 def same(former: Webhook | None, wanted: Webhook | None) -> bool:
-    """Whether a start would change nothing."""
+    """Return True if a start request would change nothing."""
     if former is None or wanted is None:
         return former is wanted
     return former.shown() == wanted.shown()
 
 
 def validate(site: Site, webhook: Webhook) -> None:
-    """Raises Refusal where the address does not answer 200."""
+    """Send the validation request. Raises Refusal unless the address answers 200."""
     code = str(uuid.uuid4())
     delivery = Delivery(
         kind="office_365",
@@ -147,7 +147,7 @@ def validate(site: Site, webhook: Webhook) -> None:
 
 
 def _notification(webhook: Webhook, notices: Sequence[Notice]) -> Delivery:
-    """Its content type is spelled as the vendor spells it."""
+    """Return a notification; its content type is spelled as Microsoft spells it."""
     named = {"tenantId": microsoft.TENANT_ID, "clientId": microsoft.CLIENT_ID}
     return Delivery(
         kind="office_365",
@@ -166,13 +166,13 @@ def _check_address(address: str) -> None:
         raise _not_validated(address, str(error)) from None
 
 
-def _not_validated(address: str, why: str) -> Refusal:
-    said = f"The webhook endpoint ({address}) could not be validated. {why}"
-    return Refusal(400, "AF20021", said)
+def _not_validated(address: str, reason: str) -> Refusal:
+    message = f"The webhook endpoint ({address}) could not be validated. {reason}"
+    return Refusal(400, "AF20021", message)
 
 
 def _time(text: str) -> datetime:
-    """Raises Refusal."""
+    """Parse a time; without a zone it is UTC. Raises Refusal."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

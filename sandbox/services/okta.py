@@ -1,9 +1,9 @@
-"""Okta's System Log API, simulated: `GET /api/v1/logs`, polling and bounded, and its sign-in.
+"""Okta's System Log API, simulated: `GET /api/v1/logs`, polling and bounded, and OAuth sign-in.
 
 https://developer.okta.com/docs/reference/system-log-query/
-Pages link to the next by an opaque `after`: <ms>_<n> is the n-th record that arrived in that
-millisecond, so a polling cursor survives a restart; bounded queries use a UUID that hides the last
-record's place by event time.
+Pages link to the next by an opaque `after`. A polling query uses <ms>_<n>, the n-th record that
+arrived in that millisecond, which survives a restart; a bounded query uses a UUID that hides the
+last record's place by event time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KEY_ID = "sandbox-key-1"
 
 _RETENTION = timedelta(days=90)
 _TOKEN_LIFE = timedelta(hours=1)
-_PER_MINUTE, _PLENTY = 60, 100_000  # one client's half of an org's 120; and when limits are off
+_PER_MINUTE, _PLENTY = 60, 100_000  # half of an organisation's 120 per client; limits off
 _READ_LOGS = "okta.logs.read"
 _SCOPES = frozenset({_READ_LOGS, "okta.users.read"}) | okta_hooks.SCOPES
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -61,7 +61,7 @@ def settings(base_url: str) -> dict[str, Any]:
 
 
 def settings_with_key(base_url: str, client_id: str = CLIENT_ID) -> dict[str, Any]:
-    """To sign in as a service app instead; DPOP_CLIENT_ID demands DPoP, too."""
+    """Return settings that sign in as a service app; DPOP_CLIENT_ID also requires DPoP."""
     key = tokens.pem(tokens.rsa_key("okta"))
     return {"base_url": base_url, "client_id": client_id, "private_key": key, "key_id": KEY_ID}
 
@@ -103,7 +103,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 class _OAuthRefusal(Exception):
-    """An error in the words of OAuth."""
+    """An OAuth error response."""
 
     def __init__(self, status: int, error: str, description: str) -> None:
         super().__init__(description)
@@ -116,7 +116,7 @@ class _OAuthRefusal(Exception):
 
 
 def refusal(status: int, now: datetime, retry_after: float) -> Response:
-    """Any status as Okta words it, for faults. It has no Retry-After but a reset."""
+    """Return Okta's error response for a status; a 429 has a reset time, no Retry-After."""
     code, summary = {
         401: ("E0000011", "Invalid token provided"),
         403: ("E0000006", "You do not have permission to perform the requested action"),
@@ -138,7 +138,7 @@ def _rate_headers(limit: int, remaining: int, reset: datetime) -> dict[str, str]
 
 
 def _admitted(limiter: Limiter, client: str, now: datetime) -> dict[str, str]:
-    """The rate limit headers of an answer. Raises Refusal."""
+    """Count a request, and return its rate-limit headers. Raises Refusal."""
     allowance = limiter.take(client, now)
     headers = _rate_headers(allowance.limit, allowance.remaining, allowance.reset)
     if not allowance.allowed:
@@ -147,9 +147,9 @@ def _admitted(limiter: Limiter, client: str, now: datetime) -> dict[str, str]:
 
 
 def _client(site: Site, request: Request, now: datetime, scope: str) -> str:
-    """Who asks. Raises Refusal."""
+    """Authenticate a request and return its client. Raises Refusal."""
     authorization = request.headers.get("Authorization", "")
-    # Okta's own Python client leaves the space out.
+    # Okta's own Python client omits the space.
     if authorization in (f"SSWS {API_TOKEN}", f"SSWS{API_TOKEN}"):
         return "api_token"
     scheme, _, credential = authorization.partition(" ")
@@ -164,7 +164,7 @@ def _client(site: Site, request: Request, now: datetime, scope: str) -> str:
 
 
 def _check_proof(site: Site, request: Request, grant: Grant, token: str, now: datetime) -> None:
-    """The token is used by whoever holds its key, for this request, once. Raises Refusal."""
+    """Check that an unused proof by the token's key covers this request. Raises Refusal."""
     url = str(request.url.replace(query=""))
     try:
         claims, key = tokens.proof(
@@ -182,11 +182,12 @@ def _fresh(site: Site, claims: dict[str, Any]) -> bool:
 
 
 def _grant(site: Site, request: Request, fields: dict[str, str], now: datetime) -> dict[str, Any]:
-    """A new access token. Raises _OAuthRefusal."""
+    """Return a token response. Raises _OAuthRefusal."""
     if fields.get("grant_type") != "client_credentials":
         raise _OAuthRefusal(400, "unsupported_grant_type", "The grant type is not supported.")
     client = _asserted(request, fields, now)
     key = _proven(site, request, client, now)
+    # After the nonce check: a client retries with the same assertion and the nonce it was given.
     if (jti := client.get("jti")) and not site.tokens.first_use(f"assertion/{jti}"):
         raise _OAuthRefusal(
             401, "invalid_client", "The client_assertion token has already been used."
@@ -206,7 +207,7 @@ def _grant(site: Site, request: Request, fields: dict[str, str], now: datetime) 
 
 
 def _asserted(request: Request, fields: dict[str, str], now: datetime) -> dict[str, Any]:
-    """The claims of the client's assertion. Raises _OAuthRefusal."""
+    """Return the verified claims of the client's assertion. Raises _OAuthRefusal."""
     assertion = fields.get("client_assertion", "")
     try:
         client = _issuer(assertion, fields.get("client_assertion_type"))
@@ -224,7 +225,7 @@ def _asserted(request: Request, fields: dict[str, str], now: datetime) -> dict[s
 
 
 def _issuer(assertion: str, assertion_type: str | None) -> str:
-    """The client that is said to have signed. Raises Rejected."""
+    """Return the client that an unverified assertion names as issuer. Raises Rejected."""
     if assertion_type != _ASSERTION_TYPE:
         raise Rejected("Client authentication with a signed client_assertion is required.")
     if tokens.header(assertion).get("kid", KEY_ID) != KEY_ID:
@@ -236,7 +237,7 @@ def _issuer(assertion: str, assertion_type: str | None) -> str:
 
 
 def _proven(site: Site, request: Request, client: dict[str, Any], now: datetime) -> str | None:
-    """The thumbprint of the key a token is to be bound to, if it is. Raises _OAuthRefusal."""
+    """Return the thumbprint of the key to bind a token to, if any. Raises _OAuthRefusal."""
     text = request.headers.get("DPoP")
     if text is None:
         if client["iss"] == DPOP_CLIENT_ID:
@@ -258,7 +259,7 @@ def _proven(site: Site, request: Request, client: dict[str, Any], now: datetime)
 
 
 def _nonce(now: datetime) -> str:
-    """A new one every day; those of the last three are still good."""
+    """Return the nonce of the day; those of the last three days are still accepted."""
     return secret(f"okta/nonce/{now:%Y-%m-%d}")
 
 
@@ -274,14 +275,14 @@ def _events(log: Log, request: Request, now: datetime, headers: dict[str, str]) 
 
 
 def _following(params: QueryParams, query: Query, after: str) -> str:
-    """A polling query goes on without its `since`."""
+    """Return the query of the next page; polling drops `since`."""
     dropped = {"after", "since"} if query.polling else {"after"}
     kept = [(name, value) for name, value in params.multi_items() if name not in dropped]
     return urlencode([*kept, ("after", after)])
 
 
 def _poll(log: Log, query: Query, now: datetime) -> tuple[list[Record], str]:
-    """In order of arrival; there is always a next page."""
+    """Return records in order of arrival, and the `after` of the next page: there is always one."""
     oldest = now - _RETENTION
     start = log.position(micros(max(oldest, query.since) if query.after is None else oldest))
     if query.after is not None:
@@ -293,7 +294,7 @@ def _poll(log: Log, query: Query, now: datetime) -> tuple[list[Record], str]:
 
 
 def _place(log: Log, position: int) -> str:
-    """The `after` of the records before a position."""
+    """Return the `after` that continues at a position."""
     millisecond = log.arrival(position - 1) // 1000
     return f"{millisecond}_{position - log.position(millisecond * 1000)}"
 
@@ -307,7 +308,7 @@ def _position(log: Log, after: str) -> int:
 
 
 def _search(log: Log, query: Query, now: datetime) -> tuple[list[Record], str | None]:
-    """By event time, to an end."""
+    """Return records by event time, and the `after` of the next page, if any."""
     found = log.window(
         micros(max(query.since, now - _RETENTION)),
         micros(query.until or now),

@@ -1,4 +1,4 @@
-"""What happens in Okta, how often, and how the System Log writes it down.
+"""Events of Okta: their frequencies, and their records in the System Log.
 
 https://developer.okta.com/docs/reference/api/event-types/
 """
@@ -20,7 +20,7 @@ from sandbox.service import iso, secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doing:
-    """What events of a group have in common: who does it to what, and through which page."""
+    """The properties that the events of a group share: actor, object and request path."""
 
     by: Role = "person"
     on: Sort | None = None
@@ -49,7 +49,7 @@ _SUSPECT = _Doing(by="stranger", uri="/idp/idx/identify", severity="WARN")
 
 _REPORT = "user.account.report_suspicious_activity_by_enduser"
 _EVENTS: tuple[tuple[_Doing, str, str, float], ...] = (
-    # who and on what, type, message, how often
+    # group, type, message, frequency
     (_SIGN_IN, "user.session.start", "User login to Okta", 9),
     (_SIGN_IN, "user.session.end", "User logout from Okta", 3),
     (_SIGN_IN, "user.session.clear", "Clear user session", 0.2),
@@ -143,10 +143,10 @@ NOT_ELIGIBLE = frozenset(
         "zone.update",
     ]
 )
-"""The types here that Okta's catalogue does not tag event-hook-eligible."""
+"""The types used here that Okta's catalogue does not tag event-hook-eligible."""
 
 _FAILING: dict[str, tuple[float, str, str]] = {
-    # type: how often, the result then, why
+    # type: fraction that fails, result, reason
     "user.session.start": (0.05, "FAILURE", "INVALID_CREDENTIALS"),
     "user.authentication.auth_via_mfa": (0.04, "FAILURE", "INVALID_CREDENTIALS"),
     "user.authentication.verify": (0.02, "FAILURE", "VERIFICATION_ERROR"),
@@ -233,7 +233,7 @@ HABITS = [
 
 
 def render(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A LogEvent, its members in Okta's order."""
+    """Return a LogEvent with its members in Okta's order."""
     doing, message = _ROWS[happening.what]
     request = f"{rng.getrandbits(128):032x}"
     parts = _origin(happening.place, happening.device)
@@ -265,7 +265,7 @@ def render(happening: Happening, rng: Random) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Origin:
-    """What a record says of place and device, encoded once: it is most of its text."""
+    """The members that describe place and device, encoded only once: most of a record's text."""
 
     client: msgspec.Raw
     security: msgspec.Raw

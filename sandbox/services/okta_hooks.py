@@ -1,8 +1,8 @@
-"""Okta's event hooks, simulated: created, verified once, told of chosen events, tried again once.
+"""Okta's event hooks, simulated: registration, verification, and deliveries with one retry.
 
 https://developer.okta.com/docs/concepts/event-hooks/
-Only hooks that are active and verified are told. The address is challenged without the secret, and
-a pushed event differs from the polled one: its `ipChain` is under `client`.
+Only active and verified hooks receive events. The verification request does not carry the secret,
+and a pushed event differs from the polled one: its `ipChain` is under `client`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sandbox.services import okta_events
 from sandbox.services.okta_refusals import Refusal
 
 Admit = Callable[[Request, str], dict[str, str]]
-"""(request, scope) -> the headers of the answer. Raises Refusal."""
+"""(request, scope) -> the headers of the response. Raises Refusal."""
 
 _SECONDS = 3.0
 _MOST_HOOKS, _MOST_TYPES, _MOST_EVENTS = 25, 300, 10
@@ -65,8 +65,8 @@ class _Events(msgspec.Struct, frozen=True):
     items: list[str]
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """What a client says of a hook."""
+class _HookSpec(msgspec.Struct, frozen=True):
+    """A hook as the client defines it."""
 
     name: str
     events: _Events
@@ -77,17 +77,17 @@ class _Asked(msgspec.Struct, frozen=True):
 @dataclass(slots=True, kw_only=True)
 class _Hook:
     id: str
-    asked: _Asked
+    spec: _HookSpec
     created: datetime
     updated: datetime
     address: str
-    """Its own, in Okta's API."""
+    """The hook's own URL in Okta's API."""
     active: bool = True
     verified: bool = False
 
     @property
     def config(self) -> _Config:
-        return self.asked.channel.config
+        return self.spec.channel.config
 
     def headers(self) -> dict[str, str]:
         pairs = [*(self.config.headers or ()), *filter(None, [self.config.auth_scheme])]
@@ -96,19 +96,19 @@ class _Hook:
 
 @dataclass(slots=True, kw_only=True)
 class _Hooks:
-    """All hooks of an organisation, and where each has got to."""
+    """All hooks of an organisation, which share one follower of the log."""
 
     site: Site
     found: dict[str, _Hook] = field(default_factory=dict)
     follower: Follower | None = None
 
     def news(self) -> Iterator[Delivery]:
-        """Of one look at the log, what each hook is to be told."""
-        assert self.follower  # noqa: S101 it follows from the first hook on
+        """Yield the deliveries of every hook for the new records."""
+        assert self.follower  # noqa: S101 set with the first hook
         records = self.follower.news()
         for hook in list(self.found.values()):
             if hook.active and hook.verified:
-                wanted = [each for each in records if _type(each) in hook.asked.events.items]
+                wanted = [each for each in records if _type(each) in hook.spec.events.items]
                 for some in batches(wanted, _MOST_EVENTS):
                     yield _delivery(self.site, hook, some)
 
@@ -130,20 +130,20 @@ def routes(site: Site, admit: Admit) -> Sequence[BaseRoute]:
         try:
             match request.method, request.path_params.get("step"):
                 case "GET", None if "id" not in request.path_params:
-                    found: Any = [_shown(hook) for hook in hooks.found.values()]
+                    found: Any = [_as_json(hook) for hook in hooks.found.values()]
                 case "POST", None:
-                    found = _shown(_created(hooks, request, _read(body)))
+                    found = _as_json(_created(hooks, request, _read(body)))
                 case "GET", None:
-                    found = _shown(_hook(hooks, request))
+                    found = _as_json(_hook(hooks, request))
                 case "PUT", None:
-                    found = _shown(_replaced(hooks, _hook(hooks, request), _read(body)))
+                    found = _as_json(_replaced(hooks, _hook(hooks, request), _read(body)))
                 case "DELETE", None:
                     _delete(hooks, _hook(hooks, request))
                     return Response(status_code=204, headers=headers)
                 case _, step if step in steps:
                     hook = _hook(hooks, request)
                     steps[step](site, hook)
-                    found = _shown(hook)
+                    found = _as_json(hook)
                 case _:
                     raise _not_found(request.url.path)
             return JSONResponse(found, headers=headers)
@@ -158,35 +158,35 @@ def routes(site: Site, admit: Admit) -> Sequence[BaseRoute]:
     ]
 
 
-def _read(body: bytes) -> _Asked:
-    """Raises Refusal."""
+def _read(body: bytes) -> _HookSpec:
+    """Parse and check the definition of a hook. Raises Refusal."""
     try:
-        asked = msgspec.json.decode(body, type=_Asked)
+        spec = msgspec.json.decode(body, type=_HookSpec)
     except msgspec.DecodeError as error:
         raise _invalid(str(error)) from None
-    items = asked.events.items
+    items = spec.events.items
     if not 1 <= len(items) <= _MOST_TYPES:
         raise _invalid(f"events.items: between 1 and {_MOST_TYPES} event types")
     if refused := [item for item in items if not _eligible(item)]:
         raise _invalid(f"events.items: '{refused[0]}' is not eligible for event hooks")
-    _check(asked.channel.config.uri)
-    return asked
+    _check(spec.channel.config.uri)
+    return spec
 
 
 def _eligible(item: str) -> bool:
-    """Okta knows more types than happen here; those are believed."""
+    """Return True unless a type is known to be ineligible; Okta has more types than occur here."""
     return "." in item and item not in okta_events.NOT_ELIGIBLE
 
 
 def _check(uri: str) -> None:
-    """HTTPS, says Okta; the sandbox pushes to this machine only, where it may be plain."""
+    """Check the URL: Okta requires HTTPS, the sandbox a loopback address, where http will do."""
     try:
         pushes.check(uri)
     except NotHere as error:
         raise _invalid(f"channel.config.uri: {error}") from None
 
 
-def _created(hooks: _Hooks, request: Request, asked: _Asked) -> _Hook:
+def _created(hooks: _Hooks, request: Request, spec: _HookSpec) -> _Hook:
     if sum(hook.active for hook in hooks.found.values()) >= _MOST_HOOKS:
         raise _invalid(f"at most {_MOST_HOOKS} event hooks can be active")
     if hooks.follower is None:
@@ -195,7 +195,7 @@ def _created(hooks: _Hooks, request: Request, asked: _Asked) -> _Hook:
         hooks.site.courier.subscribe(subscription)
     now, id_ = hooks.site.clock(), f"who{uuid.uuid4().hex[:14]}1d7"
     address = f"{str(request.url.replace(query='')).rstrip('/')}/{id_}"
-    hook = _Hook(id=id_, asked=asked, created=now, updated=now, address=address)
+    hook = _Hook(id=id_, spec=spec, created=now, updated=now, address=address)
     hooks.found[id_] = hook
     return hook
 
@@ -207,10 +207,10 @@ def _hook(hooks: _Hooks, request: Request) -> _Hook:
     return hooks.found[id_]
 
 
-def _replaced(hooks: _Hooks, hook: _Hook, asked: _Asked) -> _Hook:
-    """Another channel has to be verified again."""
-    hook.verified = hook.verified and asked.channel == hook.asked.channel
-    hook.asked, hook.updated = asked, hooks.site.clock()
+def _replaced(hooks: _Hooks, hook: _Hook, spec: _HookSpec) -> _Hook:
+    """Update a hook; a changed channel must be verified again."""
+    hook.verified = hook.verified and spec.channel == hook.spec.channel
+    hook.spec, hook.updated = spec, hooks.site.clock()
     return hook
 
 
@@ -229,7 +229,7 @@ def _deactivate(site: Site, hook: _Hook) -> None:
 
 
 def _verify(site: Site, hook: _Hook) -> None:
-    """The address has to repeat the challenge; it is asked once more where it does not."""
+    """Verify that the endpoint returns the challenge; an error is retried once."""
     challenge = uuid.uuid4().hex
     delivery = Delivery(
         kind="okta",
@@ -242,8 +242,8 @@ def _verify(site: Site, hook: _Hook) -> None:
         answer = site.courier.send(delivery, _SECONDS)
         if answer is not None and answer.is_success:
             break
-    said = decoded(answer.content) if answer is not None and answer.is_success else None
-    if not isinstance(said, dict) or said.get("verification") != challenge:
+    reply = decoded(answer.content) if answer is not None and answer.is_success else None
+    if not isinstance(reply, dict) or reply.get("verification") != challenge:
         raise _invalid("the endpoint did not answer the verification request with its challenge")
     hook.verified, hook.updated = True, site.clock()
 
@@ -271,7 +271,7 @@ def _delivery(site: Site, hook: _Hook, records: Sequence[Record]) -> Delivery:
 
 
 def _pushed(record: Record) -> Any:
-    """As hooks tell of an event: the chain of addresses is elsewhere, one member is new."""
+    """Return an event as hooks send it: `ipChain` is moved, `insertionTimestamp` is added."""
     event = decoded(record.raw)
     if not isinstance(event, dict):
         return event
@@ -286,8 +286,8 @@ def _type(record: Record) -> object:
     return event.get("eventType") if isinstance(event, dict) else None
 
 
-def _shown(hook: _Hook) -> dict[str, Any]:
-    """As Okta shows a hook: never the secret."""
+def _as_json(hook: _Hook) -> dict[str, Any]:
+    """Return a hook as Okta's API shows it, without the secret."""
     config, scheme = hook.config, hook.config.auth_scheme
     follows = "deactivate" if hook.active else "activate"
     post = {"hints": {"allow": ["POST"]}}
@@ -295,12 +295,12 @@ def _shown(hook: _Hook) -> dict[str, Any]:
         "id": hook.id,
         "status": "ACTIVE" if hook.active else "INACTIVE",
         "verificationStatus": "VERIFIED" if hook.verified else "UNVERIFIED",
-        "name": hook.asked.name,
-        "description": hook.asked.description,
+        "name": hook.spec.name,
+        "description": hook.spec.description,
         "created": iso(hook.created),
         "createdBy": _ADMIN,
         "lastUpdated": iso(hook.updated),
-        "events": {"type": "EVENT_TYPE", "items": hook.asked.events.items, "filter": None},
+        "events": {"type": "EVENT_TYPE", "items": hook.spec.events.items, "filter": None},
         "channel": {
             "type": "HTTP",
             "version": "1.0.0",
@@ -323,5 +323,5 @@ def _invalid(cause: str) -> Refusal:
     return Refusal(400, "E0000001", "Api validation failed: eventHook", causes=[cause])
 
 
-def _not_found(what: str) -> Refusal:
-    return Refusal(404, "E0000007", f"Not found: Resource not found: {what}")
+def _not_found(resource: str) -> Refusal:
+    return Refusal(404, "E0000007", f"Not found: Resource not found: {resource}")

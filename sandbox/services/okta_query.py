@@ -19,7 +19,7 @@ _NOT_SEARCHABLE = ("debugContext.debugData.url", "debugContext.debugData.request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked for."""
+    """A parsed query."""
 
     since: datetime
     until: datetime | None
@@ -34,7 +34,7 @@ class Query:
 
 
 def read(params: QueryParams, now: datetime) -> Query:
-    """Raises Refusal."""
+    """Parse and check the query parameters. Raises Refusal."""
     until = _time(params, "until")
     since = _time(params, "since") or (until or now) - _DEFAULT_SPAN
     if since < now - _FURTHEST:
@@ -78,7 +78,7 @@ def invalid(name: str, cause: str) -> Refusal:
 
 
 def _keep(expression: str, text: str) -> Callable[[bytes], bool] | None:
-    """What tells whether a record passes `filter` and `q`."""
+    """Return a predicate for `filter` and `q`, or None without either. Raises Refusal."""
     words = text.lower().split()
     if len(words) > 10 or any(len(word) > 40 for word in words):
         raise invalid("q", "must be at most 10 keywords of at most 40 characters.")

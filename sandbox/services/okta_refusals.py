@@ -1,4 +1,4 @@
-"""What Okta answers where it refuses.
+"""Errors of Okta's API.
 
 https://developer.okta.com/docs/reference/error-codes/
 """
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 
 class Refusal(Exception):
-    """An error in Okta's words."""
+    """An error response of Okta."""
 
     def __init__(
         self,

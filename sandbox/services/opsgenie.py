@@ -1,9 +1,9 @@
 """Opsgenie's logs API, simulated, and the operations logs of Jira Service Management and Compass.
 
 https://docs.opsgenie.com/docs/logs-api
-Lines that arrive in the same minute are a file, named after the minute two minutes before, when
-its collection began. It is listed with its first line and grows until its minute is over. A file
-lies in a store of its own, which knows signed addresses and refuses the API key.
+Lines that arrive in the same minute form a file, named after the start of its collection two
+minutes earlier. A file is listed from its first line on and grows until its minute is over. Files
+are downloaded from a separate store, which accepts signed URLs and rejects the API key.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 class _Refusal(Exception):
-    """An error in Opsgenie's words."""
+    """An error response of Opsgenie."""
 
     def __init__(self, status: int, message: str, **more: Any) -> None:
         super().__init__(message)
@@ -119,7 +119,7 @@ class _Refusal(Exception):
 
 
 def refusal(status: int, _now: datetime, retry_after: float) -> Response:
-    """Any status as Opsgenie words it, for faults; a throttled one has a period, no Retry-After."""
+    """Return Opsgenie's error response for a status; a 429 has a period, no Retry-After."""
     message = {
         401: "Could not authenticate",
         402: "Your plan does not allow this action",
@@ -143,7 +143,7 @@ def _stamped(response: Response) -> Response:
 
 
 def _genie_key(request: Request) -> str:
-    """Whose key it is. Raises _Refusal."""
+    """Return the key of a request, if it may read the logs. Raises _Refusal."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme != "GenieKey" or key not in (API_KEY, TEAM_KEY, STANDARD_PLAN_KEY):
         raise _Refusal(401, "Could not authenticate")
@@ -167,7 +167,7 @@ def _answer(log: Log, request: Request, now: datetime) -> Response:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     minute: datetime
-    """When its lines became visible."""
+    """The minute in which its lines became visible."""
     lines: list[Record]
 
     @property
@@ -180,14 +180,14 @@ class _File:
 
 
 def _name(minute: datetime) -> str:
-    """One in ten is of the old kind, without milliseconds."""
+    """Return the marker of a file; one in ten has the old format, without milliseconds."""
     marker = (minute - _COLLECTING).strftime(_MARKER)
     luck = int(secret(marker)[:6], 16)
     return marker if luck % 10 == 0 else f"{marker}_{luck % 1000:03d}"
 
 
 def _files(log: Log, since: datetime) -> Iterator[_File]:
-    """All files whose minute is then or later."""
+    """Yield all files whose minute is `since` or later."""
     records, _ = log.follow(log.position(micros(since)), 10**9)
     for minute, lines in itertools.groupby(records, key=lambda record: _minute(record.arrival)):
         yield _File(minute=minute, lines=list(lines))
@@ -198,7 +198,7 @@ def _minute(arrival: int) -> datetime:
 
 
 def _begun(marker: str) -> datetime:
-    """The minute of a marker. Raises _Refusal."""
+    """Return the minute of a marker. Raises _Refusal."""
     try:
         begun = datetime.strptime(marker.partition("_")[0], _MARKER).replace(tzinfo=UTC)
     except ValueError:
@@ -211,7 +211,7 @@ def _begun(marker: str) -> datetime:
 
 
 def _list(log: Log, request: Request, now: datetime) -> Response:
-    """Files behind a marker, by name. The last answer holds none, and no marker."""
+    """Return the files after a marker, by name; the last page has neither files nor a marker."""
     marker = request.path_params["marker"]
     limit = request.query_params.get("limit", "0")
     if not limit.isdecimal() or int(limit) > _MOST:
@@ -241,7 +241,7 @@ def _find(log: Log, filename: str) -> _File | None:
 
 
 def _link(log: Log, request: Request, now: datetime) -> Response:
-    """A signed address, as plain text."""
+    """Return a signed URL, as plain text."""
     filename = request.path_params["filename"]
     if _find(log, filename) is None:
         raise _Refusal(404, "Log file does not exist")
@@ -260,7 +260,7 @@ def _signature(filename: str, date: str) -> str:
 
 
 def _stored(log: Log, request: Request, now: datetime) -> Response:
-    """The store knows no keys, signatures only, and says so in XML."""
+    """Return a file for a signed URL; the store's errors are XML."""
     filename, query = request.path_params["filename"], request.query_params
     date = query.get("X-Amz-Date", "")
     if "Authorization" in request.headers:
@@ -282,7 +282,7 @@ def _xml(status: int, code: str, message: str) -> Response:
 
 
 def _operations(site: Site, request: Request, now: datetime) -> Response:
-    """A successor's log between two times; the link to the next page lacks the path of the API."""
+    """Return a page of a successor's log; the link to the next page lacks the API's path."""
     basic = base64.b64encode(f"{EMAIL}:{API_TOKEN}".encode()).decode()
     if request.headers.get("Authorization") != f"Basic {basic}":
         raise _Refusal(401, "Client must be authenticated to access this resource.")
@@ -335,7 +335,7 @@ def _identity(record: Any) -> str:
 
 
 def _delay(rng: Random) -> float:
-    """Files show up two minutes after what they tell of."""
+    """Return the delay: a file appears about two minutes after its events."""
     return _COLLECTING.total_seconds() + promptly(rng)
 
 
@@ -368,7 +368,7 @@ SERVICE = Service(
     routes=routes,
     settings=settings,
     refusal=refusal,
-    # How a failure is treated is not published; the worst is played: it is not tried again.
+    # Retries are undocumented; simulate the worst case: none.
     console=Console(
         kind="opsgenie",
         stream="logs",

@@ -1,4 +1,4 @@
-"""What happens in Opsgenie and its successors, how often, and how their logs write it down.
+"""Events of Opsgenie and its successors: their frequencies, and their records in the logs.
 
 The outer shape of a line of Opsgenie's log files is not published. Most lines here have the
 envelope of the successors' API, with `details` as an object; some are details alone.
@@ -21,7 +21,7 @@ from sandbox.service import iso, secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doing:
-    """What events of a group have in common."""
+    """The properties that the events of a group share."""
 
     category: str
     by: Role = "person"
@@ -42,7 +42,7 @@ _REQUEST = _Doing(category="API Requests", by="service", on="report")
 _BEAT = _Doing(category="Heartbeats", by="system", on="app", level="Error")
 
 _EVENTS: tuple[tuple[_Doing, str, str, float], ...] = (
-    # who and on what, the action of an alert or "", the summary, how often
+    # group, action of an alert or "", summary, frequency
     (_RAISED, "Create", "Alert created via API [{thing}]", 8),
     (_ALERT, "Acknowledge", "Alert acknowledged via web", 5),
     (_ALERT, "AddNote", "Alert note added via web", 2),
@@ -89,7 +89,7 @@ HABITS = [
 
 
 def line(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A line of a log file."""
+    """Return a line of a log file."""
     doing, action = _ROWS[happening.what]
     details = _details(happening, action, rng)
     if action == "AddDetails":
@@ -99,7 +99,7 @@ def line(happening: Happening, rng: Random) -> dict[str, Any]:
 
 
 def entry(happening: Happening, rng: Random) -> dict[str, Any]:
-    """A value of the successors' answers: their details are a text."""
+    """Return an entry of the successors' logs, whose details are a string."""
     doing, action = _ROWS[happening.what]
     details = msgspec.json.encode(_details(happening, action, rng)).decode()
     return {**_envelope(happening, doing, rng), "details": details}
@@ -122,7 +122,7 @@ def _envelope(happening: Happening, doing: _Doing, rng: Random) -> dict[str, Any
 
 
 def _details(happening: Happening, action: str, rng: Random) -> dict[str, Any]:
-    """A leading _ says object, a leading - list; all else is text."""
+    """Return the details; a leading _ marks objects, a leading - lists, all else is a string."""
     data_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
     if happening.what.startswith("Rule"):
         return {"targetUser": _user(happening.whom or happening.actor)}
@@ -177,7 +177,7 @@ def _user(account: Account) -> str:
 
 
 def alert_action(record: Any) -> str | None:
-    """What a line of a log file says was done to an alert, if it is of one."""
+    """Return the action on an alert in a line of a log file, or None."""
     match record:
         case {"details": {"_result": {"alertAction": str(action)}}}:
             return action
@@ -187,13 +187,13 @@ def alert_action(record: Any) -> str | None:
 
 
 def alert(record: dict[str, Any]) -> bytes:
-    """What an outgoing webhook says of the same: of the alert, not of the line."""
+    """Return the body of an outgoing webhook about the alert of a line."""
     details = record.get("details", record)
     result = details.get("_result", {})
     time = datetime.fromisoformat(record.get("created") or record["createdAt"])
     milliseconds = int(time.timestamp() * 1000)
     user = result.get("user") or details.get("source", "")
-    told = {
+    alert_body = {
         "alertId": result.get("alertId") or details["alias"],
         "message": result.get("alertMessage") or record.get("summary", ""),
         "tags": [],
@@ -209,7 +209,7 @@ def alert(record: dict[str, Any]) -> bytes:
     }
     body = {
         "source": {"name": "", "type": "API" if result else "web"},
-        "alert": told,
+        "alert": alert_body,
         "action": alert_action(record),
         "integrationId": _INTEGRATION_ID,
         "integrationName": "auditlake",

@@ -139,6 +139,7 @@ class Company:
         for habit in _choose(habits, events, rng):
             when = since + timedelta(milliseconds=rng.randrange(milliseconds))
             who = self._who[habit.by]
+            # At hours when nobody works, anybody may act.
             actor = rng.choice([each for each in who if _at_work(each, when)] or who)
             yield self._happening(habit, when, actor, rng)
 

@@ -177,6 +177,7 @@ class Courier:
 
     def close(self) -> None:
         """Stop; pending deliveries are dropped."""
+        # In this order: the thread submits to the pool, whose jobs use the client.
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -188,6 +189,7 @@ class Courier:
     def _start(self) -> None:
         if self._thread is not None:
             return
+        # A proxy from the environment must not receive deliveries.
         self._client = httpx.Client(trust_env=False, follow_redirects=False)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sandbox-push")
         self._thread = threading.Thread(target=self._run, name="sandbox-courier", daemon=True)
@@ -240,6 +242,7 @@ class Courier:
     def _submit_due(self) -> None:
         """Submit the deliveries that are due to the thread pool."""
         assert self._pool  # noqa: S101 created before the thread
+        # One lock for both steps: `settle` must not miss a delivery between queue and pool.
         with self._lock:
             while self._queue and self._queue[0][0] <= time.monotonic():
                 future = self._pool.submit(self._attempt, heapq.heappop(self._queue)[2])
@@ -262,6 +265,7 @@ class Courier:
         pending.subscription.ended(attempt, pending.delivery)
         if fate == "failed":
             following = replace(pending, attempt=pending.attempt + 1)
+            # Queued before this future is done, so that `settle` waits for the retry.
             self._enqueue(following, patience.pauses[pending.attempt] * self.pace)
 
     def _request(self, delivery: Delivery, timeout: float) -> httpx.Response | None:

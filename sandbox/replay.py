@@ -51,6 +51,7 @@ def moved(lines: list[bytes], stream: Stream, anchor: datetime) -> list[Record]:
     for line, (path, time) in zip(lines, found, strict=True):
         raw = None if time is None else _with_time(line, path, target[time])
         if raw is not None:
+            # Records without a time inherit `last`, and so stay behind their predecessor.
             last = time_of(at(path)(decoded(raw))) or last
         records.append(Record(last, last, line if raw is None else raw))
     return sorted(records, key=lambda record: record.arrival)
@@ -113,6 +114,7 @@ def _targets(times: list[Micros], keeps: timedelta, anchor: Micros) -> dict[Micr
     """Return the new time of each recorded time, keeping their order."""
     if not times:
         return {}
+    # Whole seconds only, so that the fractions of all times stay as they were recorded.
     shift = ((anchor - max(times)) // _SECOND - 1) * _SECOND
     # A margin keeps the oldest records from expiring while they are read.
     opens = anchor - (keeps - min(keeps / 10, timedelta(days=1))) // timedelta(microseconds=1)

@@ -40,6 +40,7 @@ class Comparison:
         if self.operator == "pr":
             return bool(found)
         compare = _OPERATORS[self.operator]
+        # Of several values all must differ, while for other operators one match is enough.
         if self.operator == "ne":
             return all(compare(value, self.value) for value in found)
         return any(compare(value, self.value) for value in found)

@@ -373,7 +373,7 @@ def _config(sandbox: Sandbox, options: Options) -> uvicorn.Config:
         port=options.port,
         log_level="warning",
         access_log=False,
-        date_header=False,
+        date_header=False,  # Sandbox.app sets it from its own clock
         server_header=False,
         lifespan="off",
         interface="asgi3",

@@ -242,6 +242,7 @@ class Log:
         for rank in ranks:
             key = self._by_time[rank]
             if keep is None or keep(self._arrived[key[1]].raw):
+                # One match beyond `count` shows that more records follow.
                 if len(keys) == count:
                     break
                 keys.append(key)
@@ -263,6 +264,7 @@ class Log:
 
     def _expect(self, records: Iterable[Record]) -> None:
         for record in records:
+            # The number keeps records that arrive together in the order they were generated.
             heapq.heappush(self._on_their_way, (record.arrival, next(self._numbers), record))
 
     def _arrive(self, record: Record) -> None:

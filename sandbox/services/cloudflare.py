@@ -286,6 +286,7 @@ def _by_page(log: Log, request: Request, now: datetime) -> Response:
         raise ValueError("page or per_page")
     since, before = _since(params.get("since"), now), _time(params.get("before") or "9999-01-01")
     newest_first = params.get("direction", "desc") == "desc"
+    # Pages are offsets into a live list: a record that arrives in between shifts them.
     found = log.window(since, before, number * count, newest_first=newest_first)
     return _success(page(found.records[(number - 1) * count :]), None)
 

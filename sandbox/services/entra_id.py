@@ -182,6 +182,7 @@ def _newest(site: Site, query: Query, after: Places) -> tuple[list[Record], dict
     found.sort(key=itemgetter(0), reverse=query.descending)
     more |= len(found) > query.count
     served = found[: query.count]
+    # Logs without a record on this page keep their former place.
     places = {**after, **{name: key for key, name, _ in served}}
     return _last_versions([record for _, _, record in served]), places if more else None
 

@@ -99,6 +99,7 @@ _ANY = re.compile(r"signInEventTypes/any\(\s*t\s*:\s*(.+)\)", re.DOTALL)
 _ONE = re.compile(r"t\s+eq\s+'(\w+)'")
 _CLAUSE = re.compile(r"([\w/]+)\s+(eq|ge|le|gt|lt)\s+('(?:[^']|'')*'|[\w:.+-]+)")
 _STARTS = re.compile(r"startswith\(\s*([\w/]+)\s*,\s*'((?:[^']|'')*)'\s*\)", re.IGNORECASE)
+# Turns the inclusive bounds of Graph into half-open intervals.
 _TICK = timedelta(microseconds=1)
 
 

@@ -171,6 +171,7 @@ def _page(
 
 def _window(params: QueryParams, application: str, now: datetime) -> tuple[datetime, datetime]:
     """Return the start and the end of the query. Raises ValueError."""
+    # Gmail is the only application that requires both ends, at most 30 days apart.
     if application == "gmail" and not {"startTime", "endTime"} <= set(params):
         raise ValueError("gmail: startTime and endTime are required")
     oldest = now - KEEPS

@@ -67,6 +67,7 @@ class _Channel:
     application: str
     follower: Follower
     keep: Keep | None
+    # Steps of 3: clients must not expect consecutive message numbers.
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1, 3))
     subscription: Subscription | None = None
 

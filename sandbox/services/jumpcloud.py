@@ -296,6 +296,7 @@ def _formatted(time: datetime) -> str:
 
 def _limit(value: Any) -> int:
     """Return the limit; an invalid one silently becomes the default."""
+    # Not isinstance: True is an int, but not a limit.
     return value if type(value) is int and 0 < value <= _MOST else _DEFAULT_LIMIT
 
 

@@ -105,6 +105,7 @@ class _BlobStore:
         """Return a blob's events, shuffled, some twice, some again from an older blob."""
         records = self.log.visible()
         found = self.records(blob)
+        # Seeded by the blob: it has the same content on every fetch.
         rng = Random(blob.id)
         if rng.random() < 0.3:
             found.append(rng.choice(found))

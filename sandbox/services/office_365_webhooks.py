@@ -76,6 +76,7 @@ class Webhook:
         def fresh() -> Iterator[Delivery]:
             if self.expired(site.clock()):
                 self.status = "expired"
+            # Advance even while disabled: those blobs are never notified later.
             notices = news()
             if self.status == "enabled" and notices:
                 yield _notification(self, notices)

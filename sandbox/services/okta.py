@@ -288,6 +288,7 @@ def _poll(log: Log, query: Query, now: datetime) -> tuple[list[Record], str]:
     if query.after is not None:
         start = max(start, _position(log, query.after))
     records, position = log.follow(start, query.limit, query.keep)
+    # No record was read: an empty page repeats its `after`.
     if position == start:
         return records, query.after or f"{micros(query.since) // 1000}_0"
     return records, _place(log, position)
@@ -304,6 +305,7 @@ def _position(log: Log, after: str) -> int:
     if not (millisecond.isdecimal() and number.isdecimal()):
         raise invalid("after", "The after parameter is not valid.")
     start = int(millisecond) * 1000
+    # Never beyond the records of that millisecond.
     return min(log.position(start) + int(number), log.position(start + 1000))
 
 

@@ -216,6 +216,7 @@ def _list(log: Log, request: Request, now: datetime) -> Response:
     limit = request.query_params.get("limit", "0")
     if not limit.isdecimal() or int(limit) > _MOST:
         raise _Refusal(422, "limit is not valid", errors={"limit": "must be between 1 and 1000"})
+    # A minute early: the first group may be cut by `since`, and must fall before the marker.
     since = max(_begun(marker) - timedelta(minutes=1), now - _KEPT)
     files = (file for file in _files(log, since) if file.marker > marker)
     found = list(itertools.islice(files, int(limit) or _MOST))

@@ -47,7 +47,7 @@ def test_both_versions_are_read_to_their_end(box, account):
     assert len(second) > 200
 
 
-def test_the_other_place_of_the_cursor_is_one_that_this_client_does_not_look_at(box):
+def test_the_client_ignores_the_other_place_of_the_cursor(box):
     asked = {"account_id": cloudflare.ACCOUNT_WITH_CURSOR, "direction": "asc", **span()}
     with client(box) as api:
         page = api.accounts.logs.audit.list(**asked, limit=100)
@@ -55,12 +55,12 @@ def test_the_other_place_of_the_cursor_is_one_that_this_client_does_not_look_at(
         assert len(list(page)) == 100
 
 
-def test_a_wrong_token_is_an_error_the_client_knows(box):
+def test_the_client_raises_its_own_error_for_a_wrong_token(box):
     with client(box, "wrong") as api, pytest.raises(AuthenticationError):
         list(api.audit_logs.list(account_id=cloudflare.ACCOUNT_ID))
 
 
-def test_the_client_makes_changes_and_deletes_a_logpush_job(box):
+def test_the_client_creates_updates_and_deletes_a_logpush_job(box):
     account = {"account_id": cloudflare.ACCOUNT_ID}
     with receiving() as receiver, client(box) as api:
         destination = f"{receiver.url}/cloudflare?header_Authorization=Bearer%20secret"

@@ -54,7 +54,7 @@ def box() -> Iterator[Running]:
 
 
 class Credential:
-    """A token of the sandbox's own sign-in."""
+    """A token from the sandbox's own sign-in."""
 
     def __init__(self, box: Running, client_id: str = microsoft.CLIENT_ID) -> None:
         self._url = f"{box.base_url}/entra_id/login/{microsoft.TENANT_ID}/oauth2/v2.0/token"
@@ -79,7 +79,7 @@ def connect(box: Running, **options: Any) -> GraphServiceClient:
 
 
 async def read(logs: Any, builder: Any, **query: Any) -> list[str]:
-    """The identities of all records, page by page."""
+    """Return the ids of all records, page by page."""
     parameters = getattr(builder, f"{builder.__name__}GetQueryParameters")(**query)
     page = await logs.get(request_configuration=RequestConfiguration(query_parameters=parameters))
     found = [record.id for record in page.value]
@@ -113,14 +113,14 @@ def test_the_client_pages_through_every_record(box: Running, collection: str, st
     assert sorted(asyncio.run(all_of_it())) == visible(box, stream)
 
 
-def test_the_client_waits_as_long_as_a_429_says(box: Running) -> None:
+def test_the_client_obeys_the_retry_after_of_a_429(box: Running) -> None:
     fault = Fault(kind="entra_id", fault="status", at=[1], status=429, retry_after=1)
     box.sandbox.order([fault])
     asyncio.run(connect(box).audit_logs.sign_ins.get())
     assert [asked.status for asked in box.sandbox.requests("entra_id")[1]] == [200, 429, 200]
 
 
-def test_the_client_understands_a_refusal(box: Running) -> None:
+def test_the_client_parses_an_error(box: Running) -> None:
     client = connect(box, client_id=entra_id.UNLICENSED_CLIENT_ID)
     with pytest.raises(ODataError) as refused:
         asyncio.run(client.audit_logs.sign_ins.get())
@@ -130,7 +130,7 @@ def test_the_client_understands_a_refusal(box: Running) -> None:
 
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """(base URL, certificate authority's file) of the sign-in over TLS."""
+    """Yield the base URL of the sign-in over TLS, and its certificate authority's file."""
     authority = tmp_path / "authority.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     chain = _issued(key, authority)
@@ -142,7 +142,7 @@ def secure(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _issued(key: ec.EllipticCurvePrivateKey, authority: Path) -> Path:
-    """A certificate for this machine, made by itself; the file with its key."""
+    """Create a self-signed certificate for this machine, and return the file with its key."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
     now = datetime.now(UTC)

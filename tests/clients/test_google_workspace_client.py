@@ -30,7 +30,7 @@ def box():
 
 @pytest.fixture
 def connect(box):
-    """A client that acts for a user; it is closed in the end."""
+    """Yield a factory of clients that act for a user, and close them at the end."""
     clients = []
 
     def connected(subject=google_workspace.SUBJECT):
@@ -82,8 +82,8 @@ def test_an_application_is_read_to_its_end_newest_first(box, connect):
     assert times == sorted(times, reverse=True)
 
 
-def test_every_application_that_the_client_knows_is_answered(box, connect):
-    """gmail is asked with both ends, at most 30 days apart."""
+def test_the_client_reads_every_application(box, connect):
+    """All are queried with both ends, at most 30 days apart, as gmail requires."""
     now, activities = datetime.now(UTC), connect()
     window = {"startTime": (now - timedelta(days=20)).isoformat(), "endTime": now.isoformat()}
     for stream in google_workspace.SERVICE.streams:
@@ -105,7 +105,7 @@ def test_the_client_selects_by_user_and_by_event(connect):
     assert first in of_one
 
 
-def test_the_client_asks_again_after_a_spent_quota(box, connect):
+def test_the_client_retries_after_an_exhausted_quota(box, connect):
     box.sandbox.order([Fault(kind=KIND, fault="status", status=429, at=[1], retry_after=0)])
     assert len(read(connect())) == len(issued(box))
 

@@ -38,7 +38,7 @@ def connect(box: Running, **options: Any) -> Client:
 
 
 async def read(client: Client, limit: int = 100) -> list[str]:
-    """The identities of all events of the last weeks, page by page."""
+    """Return the ids of all events of the last 20 days, page by page."""
     since = (datetime.now(UTC) - timedelta(days=20)).isoformat()
     found: list[str] = []
     page, response, error = await client.list_log_events(since=since, limit=limit)
@@ -67,7 +67,7 @@ def test_the_client_waits_for_the_reset_after_a_429(box: Running) -> None:
     assert [asked.status for asked in box.sandbox.requests("okta")[1]][:2] == [429, 200]
 
 
-def test_the_client_understands_a_refusal(box: Running) -> None:
+def test_the_client_parses_an_error(box: Running) -> None:
     client = connect(box, token=okta.API_TOKEN)
     _, _, error = asyncio.run(client.list_log_events(until="yesterday"))
     assert (error.status, error.error_code) == (400, "E0000001")
@@ -92,7 +92,7 @@ def test_the_client_signs_in_with_a_private_key(box: Running, client_id: str, dp
 
 
 async def hooked(client: Client, uri: str) -> Any:
-    """An event hook that the client made, verified and found again."""
+    """Create, verify and list an event hook with the client, and return it."""
     config = {
         "uri": uri,
         "authScheme": {"type": "HEADER", "key": "Authorization", "value": "a-shared-secret"},
@@ -114,7 +114,7 @@ async def hooked(client: Client, uri: str) -> Any:
     return verified
 
 
-def test_the_client_makes_verifies_and_deletes_an_event_hook(box: Running) -> None:
+def test_the_client_creates_verifies_and_deletes_an_event_hook(box: Running) -> None:
     async def through(client: Client, uri: str) -> None:
         hook = await hooked(client, uri)
         assert hook.channel.config.auth_scheme.value is None

@@ -1,7 +1,7 @@
 """Opsgenie's own client reads the simulated Opsgenie without complaint.
 
-It has no logs API of its own, so files are listed by its generic call; that reads JSON only, and
-the address of a file is plain text.
+The client has no logs API, so files are listed with its generic call. That call reads only JSON,
+while the download URL of a file is plain text, so httpx fetches it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_the_client_sees_the_plan(client: Any) -> None:
     assert opsgenie_sdk.AccountApi(client).get_info().data.plan.name == "Enterprise"
 
 
-def test_the_client_walks_the_markers_and_downloads_every_line(box: Running, client: Any) -> None:
+def test_the_client_follows_the_markers_and_downloads_every_line(box: Running, client: Any) -> None:
     marker, found = "2020-01-01-00-00-00", b""
     download = f"{box.base_url}/opsgenie/v2/logs/download"
     headers = {"Authorization": f"GenieKey {opsgenie.API_KEY}"}
@@ -74,13 +74,13 @@ def test_the_client_walks_the_markers_and_downloads_every_line(box: Running, cli
     assert found.splitlines() == [record.raw for record in issued]
 
 
-def test_the_client_tries_again_when_throttled(box: Running, client: Any) -> None:
+def test_the_client_retries_when_throttled(box: Running, client: Any) -> None:
     box.sandbox.order([Fault(kind="opsgenie", fault="status", status=429, at=[0])])
     assert call(client, "/v2/logs/list/2020-01-01-00-00-00")["data"]
     assert [asked.status for asked in box.sandbox.requests("opsgenie")[1]] == [429, 200]
 
 
-def test_the_client_understands_a_refusal(client: Any) -> None:
+def test_the_client_parses_an_error(client: Any) -> None:
     with pytest.raises(opsgenie_sdk.exceptions.ConfigurationException) as error:
         call(client, "/v2/logs/list/yesterday")
     assert error.value.status == 422

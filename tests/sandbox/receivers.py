@@ -1,4 +1,4 @@
-"""A receiver of pushes on a real socket, which remembers what arrived and may refuse it."""
+"""A receiver of pushes on a real socket, which records requests and may refuse them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Reply = Callable[[Got], tuple[int, bytes]]
 
 
 def taken(got: Got) -> tuple[int, bytes]:
-    """As a good receiver answers; also to Okta's challenge."""
+    """Accept a push, and answer Okta's verification challenge."""
     challenge = got.headers.get("x-okta-verification-challenge")
     return 200, json.dumps({"verification": challenge}).encode() if challenge else b""
 
@@ -42,27 +42,27 @@ class Receiver:
     got: list[Got] = field(default_factory=list)
     reply: Reply = taken
 
-    def bodies(self, what: str = "POST") -> list[Got]:
-        return [each for each in self.got if each.method == what and each.body]
+    def bodies(self, method: str = "POST") -> list[Got]:
+        return [each for each in self.got if each.method == method and each.body]
 
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """One that listens on a free port of this machine."""
+    """Run a receiver on a free loopback port."""
     receiver = Receiver()
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             got = Got(self.command, self.path, httpx.Headers(self.headers.items()), body)
-            got.answer, said = receiver.reply(got)
+            got.answer, reply = receiver.reply(got)
             receiver.got.append(got)
             self.send_response(got.answer)
-            self.send_header("Content-Length", str(len(said)))
+            self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(reply)
 
-        do_GET = do_POST  # noqa: N815 the name is given
+        do_GET = do_POST  # noqa: N815 named by the base class
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""What the simulated services push, over real sockets, to a receiver that may refuse."""
+"""Pushes of the simulated services, over real sockets, to a receiver that may refuse them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANCHOR = datetime.now(UTC).replace(microsecond=0)
 OPTIONS = Options(seed=7, days=2, per_day=60, rate=0, anchor=ANCHOR, pace=0.005)
 SECRET = "a-shared-secret-of-play"
 SECONDS = 300
-"""The most that what is waited for may take."""
+"""The longest wait for deliveries."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Clock:
 
 @cache
 def plain() -> httpx.Client:
-    """To order things from the sandbox itself."""
+    """A client for the sandbox's control API."""
     return httpx.Client(trust_env=False)
 
 
@@ -65,14 +65,14 @@ def box(clock: Clock) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Sandbox:
-    """Another company of the same kind, whose records are news."""
+    """Another company, whose records are new to the first one's services."""
     return Sandbox(Options(seed=8, days=20, per_day=60, rate=0, anchor=ANCHOR))
 
 
 @pytest.fixture
 def happen(box: Running, elsewhere: Sandbox) -> Callable[..., list[bytes]]:
     def happened(kind: str, stream: str, count: int, start: int = 0) -> list[bytes]:
-        """So many records arrive now and are pushed; their bytes."""
+        """Add `count` records that arrive now, wait for their pushes, and return their bytes."""
         found = [r.raw for r in elsewhere.log(kind, stream).visible()[start : start + count]]
         box.sandbox.append(kind, stream, found)
         assert box.sandbox.courier.settle(SECONDS)
@@ -134,7 +134,7 @@ def hooked(client: httpx.Client, receiver: Receiver) -> dict[str, Any]:
     return dict(verified)
 
 
-def test_an_event_hook_is_told_of_its_types_once_it_is_verified(
+def test_a_verified_event_hook_receives_its_event_types(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any
 ) -> None:
     client = signed_in("okta")
@@ -166,7 +166,7 @@ def test_an_event_hook_is_told_of_its_types_once_it_is_verified(
     assert sorted(carried(delivered)) == sorted(polled)
 
 
-def test_an_address_that_does_not_repeat_the_challenge_is_not_verified(
+def test_an_endpoint_that_does_not_return_the_challenge_is_not_verified(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any
 ) -> None:
     client = signed_in("okta")
@@ -211,7 +211,7 @@ def test_only_eligible_types_can_be_subscribed_to(
 
 
 @pytest.mark.parametrize("tried", [(500, 2), (404, 1), (204, 1)])
-def test_okta_tries_again_once_and_never_after_a_4xx(
+def test_okta_retries_once_and_never_after_a_4xx(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any, tried: tuple[int, int]
 ) -> None:
     status, attempts = tried
@@ -239,7 +239,7 @@ def start(client: httpx.Client, address: str | None, **more: Any) -> httpx.Respo
     )
 
 
-def test_office_365_validates_an_address_and_tells_it_of_blobs(
+def test_office_365_validates_a_webhook_and_notifies_it_of_blobs(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any, clock: Clock
 ) -> None:
     client = signed_in("office_365")
@@ -253,14 +253,14 @@ def test_office_365_validates_an_address_and_tells_it_of_blobs(
     (validation,) = receiver.got
     assert validation.json()["validationCode"] == validation.headers["webhook-validationcode"]
     raws = happen("office_365", "exchange", 60)
-    told = [item for got in receiver.bodies()[1:] for item in got.json()]
+    items = [item for got in receiver.bodies()[1:] for item in got.json()]
     assert receiver.got[-1].headers["webhook-authid"] == SECRET
     assert receiver.got[-1].headers["content-type"] == "application/json; utf-8"
-    assert set(told[0]) == {
+    assert set(items[0]) == {
         "tenantId", "clientId", "contentType", "contentId", "contentUri", "contentCreated",
         "contentExpiration",
     }  # fmt: skip
-    found = [event for item in told for event in client.get(item["contentUri"]).json()]
+    found = [event for item in items for event in client.get(item["contentUri"]).json()]
     ids = {json.loads(raw)["Id"] for raw in raws}
     assert ids <= {event["Id"] for event in found}
     delivered = [a for a in box.sandbox.attempts("office_365") if a.fate == "delivered"]
@@ -269,10 +269,10 @@ def test_office_365_validates_an_address_and_tells_it_of_blobs(
     listed = client.get(
         f"{FEED}/subscriptions/notifications", params={"contentType": "Audit.Exchange"}
     ).json()
-    assert [item["notificationStatus"] for item in listed] == ["success"] * len(told)
+    assert [item["notificationStatus"] for item in listed] == ["success"] * len(items)
 
 
-def test_an_address_that_does_not_answer_200_is_not_subscribed(
+def test_a_webhook_that_does_not_answer_200_is_not_subscribed(
     receiver: Receiver, signed_in: Any
 ) -> None:
     client = signed_in("office_365")
@@ -319,7 +319,7 @@ def watch(client: httpx.Client, receiver: Receiver, id_: str, **more: Any) -> ht
     return client.post(f"{REPORTS}/login/watch", json={**channel, **more})
 
 
-def test_a_channel_is_synced_told_and_stopped(
+def test_a_channel_gets_a_sync_message_and_activities_until_it_is_stopped(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any
 ) -> None:
     client = signed_in("google_workspace")
@@ -365,7 +365,7 @@ def test_a_channel_lives_six_hours_at_most_and_ends_by_itself(
 
 
 @pytest.mark.parametrize("tried", [(503, 6), (500, 6), (404, 1), (202, 1)])
-def test_google_repeats_after_some_errors_only(
+def test_google_retries_after_some_errors_only(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any, tried: tuple[int, int]
 ) -> None:
     status, attempts = tried
@@ -387,7 +387,7 @@ def job(receiver: Receiver, dataset: str = "audit_logs", **more: Any) -> dict[st
     return {"dataset": dataset, "destination_conf": destination, "enabled": True, **more}
 
 
-def test_logpush_uploads_a_test_and_then_packed_lines(
+def test_logpush_uploads_a_test_and_then_gzipped_lines(
     box: Running, receiver: Receiver, happen: Any, signed_in: Any
 ) -> None:
     client = signed_in("cloudflare")
@@ -434,7 +434,7 @@ def test_a_logpush_job_has_fields_and_formats_and_can_be_switched_off(
     assert client.get(JOBS).json()["result"] == []
 
 
-def test_a_job_whose_test_fails_is_not_made(receiver: Receiver, signed_in: Any) -> None:
+def test_a_job_whose_test_upload_fails_is_not_created(receiver: Receiver, signed_in: Any) -> None:
     client = signed_in("cloudflare")
     receiver.reply = lambda _: (415, b"")
     refused = client.post(JOBS, json=job(receiver)).json()
@@ -442,7 +442,7 @@ def test_a_job_whose_test_fails_is_not_made(receiver: Receiver, signed_in: Any) 
     assert client.get(JOBS).json()["result"] == []
 
 
-# What a console registers
+# Webhooks registered in a console
 
 
 def console(box: Running, receiver: Receiver, kind: str, *events: str) -> httpx.Response:
@@ -454,7 +454,7 @@ def console(box: Running, receiver: Receiver, kind: str, *events: str) -> httpx.
     return plain().post(f"{box.base_url}/_sandbox/webhooks/{kind}", json=body)
 
 
-def test_atlassian_sends_activities_as_the_api_has_them(
+def test_atlassian_pushes_events_in_the_format_of_the_api(
     box: Running, receiver: Receiver, happen: Any
 ) -> None:
     made = [console(box, receiver, "atlassian").status_code for _ in range(4)]
@@ -463,12 +463,12 @@ def test_atlassian_sends_activities_as_the_api_has_them(
     bodies = Counter(got.body for got in receiver.got)
     assert set(bodies.values()) == {3}
     events = [event for body in bodies for event in json.loads(body)]
-    # Side by side, the three are told in no order of their own.
+    # The three webhooks are served concurrently, so their pushes come in any order.
     assert sorted(e["id"] for e in events) == sorted(json.loads(raw)["id"] for raw in raws)
     assert {got.headers["authorization"] for got in receiver.got} == {f"Basic {SECRET}"}
 
 
-def test_jumpcloud_sends_the_chosen_events_one_by_one_and_repeats_three_times(
+def test_jumpcloud_pushes_selected_events_one_by_one_and_retries_three_times(
     box: Running, receiver: Receiver, happen: Any
 ) -> None:
     receiver.reply = lambda _: (429, b"")
@@ -479,16 +479,16 @@ def test_jumpcloud_sends_the_chosen_events_one_by_one_and_repeats_three_times(
     assert len(wanted) > 1
 
 
-def test_opsgenie_tells_of_alerts_before_its_log_does(clock: Clock, receiver: Receiver) -> None:
+def test_opsgenie_pushes_alerts_before_its_log_shows_them(clock: Clock, receiver: Receiver) -> None:
     options = Options(seed=7, days=0, rate=20, anchor=ANCHOR)
     with server.running(options, clock) as box:
         made = console(box, receiver, "opsgenie").json()
         clock.now += timedelta(seconds=59)
         assert box.sandbox.courier.settle(SECONDS)
         assert box.sandbox.log("opsgenie", "logs").visible() == []
-        told = [got.json() for got in receiver.got]
-        assert {"Create", "Acknowledge"} <= {each["action"] for each in told}
-        assert {len(str(each["alert"]["updatedAt"])) for each in told} == {19}
+        pushed_alerts = [got.json() for got in receiver.got]
+        assert {"Create", "Acknowledge"} <= {each["action"] for each in pushed_alerts}
+        assert {len(str(each["alert"]["updatedAt"])) for each in pushed_alerts} == {19}
         ended = plain().delete(f"{box.base_url}/_sandbox/webhooks/opsgenie/{made['id']}")
         assert ended.status_code == 204
         clock.now += timedelta(hours=2)
@@ -498,7 +498,7 @@ def test_opsgenie_tells_of_alerts_before_its_log_does(clock: Clock, receiver: Re
     assert set(pushed) <= {line.id for line in lines}
 
 
-# What goes wrong
+# Mishaps
 
 
 def mishaps(box: Running, *found: Mishap) -> None:
@@ -506,7 +506,7 @@ def mishaps(box: Running, *found: Mishap) -> None:
     assert plain().post(f"{box.base_url}/_sandbox/mishaps", json=body).status_code == 204
 
 
-def test_pushes_are_lost_doubled_and_disordered_as_the_seed_has_it(
+def test_pushes_are_lost_duplicated_and_reordered_by_seed(
     receiver: Receiver, elsewhere: Sandbox
 ) -> None:
     raws = [r.raw for r in elsewhere.log("jumpcloud", "directory_insights").visible()[:150]]
@@ -525,9 +525,9 @@ def test_pushes_are_lost_doubled_and_disordered_as_the_seed_has_it(
         assert sorted(taken_) == sorted(got.json()["id"] for got in receiver.got)
         return [got.body for got in receiver.got], Counter(a["fate"] for a in book)
 
-    bodies, told = pushed(1)
-    assert 15 <= told["lost"] <= 45
-    assert 3 <= told["delivered"] + told["lost"] - 150 <= 27
+    bodies, outcomes = pushed(1)
+    assert 15 <= outcomes["lost"] <= 45
+    assert 3 <= outcomes["delivered"] + outcomes["lost"] - 150 <= 27
     first_seen = list(dict.fromkeys(bodies))
     assert first_seen != [raw for raw in raws if raw in set(first_seen)]
     again, _ = pushed(1)
@@ -557,7 +557,7 @@ def test_nothing_is_pushed_beyond_this_machine(box: Running, signed_in: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["okta", "entra_id"])
-def test_a_console_is_for_vendors_without_an_api_for_it(box: Running, kind: str) -> None:
+def test_only_vendors_without_a_webhook_api_have_a_console(box: Running, kind: str) -> None:
     refused = plain().post(
         f"{box.base_url}/_sandbox/webhooks/{kind}", json={"address": "http://127.0.0.1:1"}
     )

@@ -197,7 +197,7 @@ class Sandbox:
         self.courier.mishaps = {mishap.kind: mishap for mishap in mishaps}
 
     def attempts(self, kind: str) -> list[Attempt]:
-        """Return the attempts to push, with their outcomes, oldest first."""
+        """Return the push attempts with their outcomes, oldest first."""
         return self.courier.attempts(kind)
 
     def register(self, kind: str, webhook: Webhook) -> str:

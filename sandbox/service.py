@@ -277,7 +277,7 @@ class Log:
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Reads a log's new records from a moment on; the log is generated on the first call."""
+    """Reads a log's new records since a given time; the log is generated on the first call."""
 
     log: Log
     since: Micros

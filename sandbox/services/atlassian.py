@@ -201,7 +201,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 
 
 def _stream(log: Log, request: Request, now: datetime) -> Response:
-    """Return a page by processing time; its cursor holds order, position, bound and never ends."""
+    """Return a page by processing time; there is always a cursor: order, position and bound."""
     params = request.query_params
     count = _count(params.get("limit", "200"))
     order, position, bound = _opened(params.get("cursor")) or _place(log, params, now)

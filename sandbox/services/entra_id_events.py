@@ -441,7 +441,7 @@ _DONE = {"create": "created", "update": "updated", "disable": "disabled", "delet
 
 
 def _provisioning(happening: Happening, rng: Random) -> dict[str, Any]:
-    """Return the provisioning of a change to another system; `other` is a skipped one."""
+    """Return the provisioning of a change to another system; `other` stands for a skipped one."""
     whom, thing = happening.whom, happening.thing
     assert whom  # noqa: S101 set by the habits
     assert thing  # noqa: S101

@@ -483,7 +483,7 @@ _WRITERS: dict[str, Callable[[_Event], dict[str, Any]]] = {
 
 @cache
 def _who(account: Account, role: Role) -> msgspec.Raw:
-    """Return the actor: administrators by e-mail address, users by login name, too."""
+    """Return the actor; users have a login name in addition to the e-mail address."""
     id_ = _id(account.email)
     if role == "service":
         known = {"id": id_, "type": "admin", "email": account.email, "source": "scim"}

@@ -288,7 +288,7 @@ def _subscription(kind: str, webhook: Webhook | None) -> dict[str, Any]:
 
 
 def _notifications(office: _Office, request: Request) -> Response:
-    """Return the notifications sent in a span of time; unlike the real API, without pages."""
+    """Return the notifications sent in a time range, unpaged, unlike the real API."""
     kind = _content_type(request)
     webhook = office.enabled.get(kind)
     since, until = _window(request, office.site.clock())

@@ -279,7 +279,7 @@ def _modified(happening: Happening, doing: _Doing) -> list[dict[str, Any]]:
 
 
 def _logon(happening: Happening, rng: Random) -> dict[str, Any]:
-    """Return a log-on; two failed ones of three have the result Success, as a vendor's quirk."""
+    """Return a sign-in; two thirds of the failures have the ResultStatus Success."""
     ok = happening.ok and happening.what == "UserLoggedIn"
     operation = "UserLoggedIn" if ok else "UserLoginFailed"
     record = _common(happening, _LOGON, operation, rng)

@@ -46,6 +46,11 @@ class Receiver:
         return [each for each in self.got if each.method == method and each.body]
 
 
+class _Server(ThreadingHTTPServer):
+    # The default of 5 is exceeded by the courier's 16 threads, and the system resets the rest.
+    request_queue_size = 128
+
+
 @contextmanager
 def receiving() -> Iterator[Receiver]:
     """Run a receiver on a free loopback port."""
@@ -67,7 +72,7 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    listening = _Server(("127.0.0.1", 0), Answer)
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     receiver.url = f"http://127.0.0.1:{listening.server_port}"

@@ -23,6 +23,11 @@ from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 from tests.dashboard import small_lakes
+from tests.integrity.conftest import (  # noqa: F401 fixtures
+    _filled,
+    _nobody_is_landing,
+    signed,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"

@@ -166,6 +166,12 @@ def newest(root: Path, count: int = 500) -> list[str]:
     return ordered.collect()["event_uid"].to_list()
 
 
+def day_of(root: Path, uid: str) -> str:
+    """Return the date of the partition that the event is in."""
+    events = pl.scan_delta(DeltaTable(root / "events")).filter(event_uid=uid)
+    return str(events.select("date").collect().item())
+
+
 def shoot(page: Page, name: str) -> None:
     """Save a screenshot for review."""
     SHOTS.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,15 @@
-"""Investigations of two weeks of sandbox events, in Chromium."""
+"""Investigations of two weeks of sandbox events, and hostile text, in Chromium."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from deltalake import DeltaTable
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
 
 from tests.dashboard import small_lakes
 from tests.dashboard.hands import (
@@ -19,18 +17,15 @@ from tests.dashboard.hands import (
     cells,
     chart,
     choose,
-    click_place,
+    click_row,
     click_value,
+    day_of,
     details,
     drag,
     grid,
-    named,
     newest,
-    opened,
-    row_of,
     settled,
     shoot,
-    shows,
     turn_to,
     visit,
 )
@@ -98,101 +93,6 @@ def peak(graph: Locator) -> FloatRect:
     return box
 
 
-def test_a_person_is_the_same_across_all_vendors(page: Page) -> None:
-    page.goto("/entities")
-    expect(page.get_by_placeholder("Part of a name")).to_be_visible()
-    settled(page)
-    page.get_by_placeholder("Part of a name").fill("theo")
-    page.keyboard.press("Enter")
-    expect(page.get_by_text(re.compile(r"^\d found"))).to_be_visible()
-    settled(page)
-    click_value(page, "found-", VICTIM, height=28, parameter="v")
-    expect(page.locator(".st-key-entity_name").get_by_text(VICTIM)).to_be_visible()
-    expect(page.locator(".st-key-facts")).to_contain_text("PA, US")
-    page.get_by_role("tab", name="Names and accounts").click()
-    for vendor in ("okta", "entra_id", "jumpcloud"):
-        account = page.locator(".st-key-related-actor [role=gridcell]").filter(has_text=vendor)
-        expect(account.first).to_be_attached()
-    settled(page)
-    shoot(page, "person")
-    page.get_by_role("tab", name="IP address").click()
-    click_value(page, "related-source_ip", ATTACKER, height=26, parameter="v")
-    expect(page.locator(".st-key-entity_name").get_by_text(ATTACKER)).to_be_visible()
-    page.go_back()
-    expect(page.locator(".st-key-entity_name").get_by_text(VICTIM)).to_be_visible()
-    settled(page)
-    page.get_by_role("link", name="Show all events").click()
-    expect(button(page, f"Actor is {VICTIM}")).to_be_visible()
-
-
-def test_the_events_around_one_can_be_opened(page: Page, live_lake: Path) -> None:
-    uid = newest(live_lake)[2]
-    visit(page, f"/?ev={day_of(live_lake, uid)}/{quote(uid)}")
-    shows(page, uid)
-    settled(page)
-    turn_to(page, "Around this event", grid(page, "around-"))
-    page.get_by_role("radio", name="All", exact=True).click()
-    total = re.compile(rf"^{around(live_lake, uid):,} events? within 30 minutes")
-    expect(details(page).get_by_text(total)).to_be_visible()
-    settled(page)
-    mark = row_of(page, "around-", "▸")
-    click_place(page, "around-", 1 if mark == 0 else 0, height=26, parameter="ev")
-    assert opened(page) != uid
-    settled(page)
-    page.go_back()
-    page.wait_for_url(lambda url: named(url) == uid)
-
-
-def around(root: Path, uid: str) -> int:
-    """Return the number of events within half an hour of that one."""
-    events = pl.scan_delta(DeltaTable(root / "events"))
-    time = events.filter(event_uid=uid).select("time").collect().item()
-    margin = timedelta(minutes=30)
-    near = pl.col("time").is_between(time - margin, time + margin, closed="left")
-    count: int = events.filter(near).select(pl.len()).collect().item()
-    return count
-
-
-def day_of(root: Path, uid: str) -> str:
-    events = pl.scan_delta(DeltaTable(root / "events")).filter(event_uid=uid)
-    return str(events.select("date").collect().item())
-
-
-def test_a_saved_view_can_be_opened_and_removed(page: Page) -> None:
-    visit(page, "/?range=30d&f=integration:okta&f=-outcome:success&by=actor")
-    button(page, "Views").click()
-    page.get_by_label("Name this view").fill("![refused](http://evil.example/x.png)")
-    button(page, "Save").click()
-    saved = page.locator("[class*='st-key-view_']").get_by_role("button", name="![refused]")
-    expect(saved).to_be_visible()
-    visit(page)
-    button(page, "Views").click()
-    saved.click()
-    expect(button(page, "Outcome is not success")).to_be_visible()
-    page.wait_for_url("**by=actor**")
-    settled(page)
-    button(page, "Remove ![refused]").click()
-    expect(saved).to_have_count(0)
-
-
-def test_the_lake_can_be_searched_as_of_a_time(page: Page, live_lake: Path) -> None:
-    then = datetime.now(UTC) - timedelta(minutes=1)
-    small_lakes.append(live_lake, small_lakes.events(3, end=datetime.now(UTC), days=0, first=9000))
-    events = pl.scan_delta(DeltaTable(live_lake / "events"))
-    held = events.filter(pl.col("ingested_at") < then.replace(microsecond=0))
-    count = held.select(pl.len()).collect().item()
-    visit(page, f"/?{urlencode({'range': '30d', 'held': f'{then:%Y-%m-%dT%H:%M:%SZ}'})}")
-    expect(page.get_by_text(f"{count:,} events ·")).to_be_visible()
-    button(page, "As of").click()
-    total = DeltaTable(live_lake / "events").count()
-    expect(page.get_by_text(f"{total:,} events ·")).to_be_visible()
-    page.goto("/?range=30d&held=2020-01-01T00:00:00Z")
-    expect(page.get_by_text("No events match")).to_be_visible()
-    shoot(page, "empty")
-    button(page, "Clear filters").click()
-    expect(grid(page)).to_be_visible()
-
-
 def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
     """Office 365 keeps a week, so only seven of thirty days are covered."""
     visit(page, "/?range=30d&f=integration:office_365")
@@ -204,18 +104,6 @@ def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
     expect(page.get_by_role("heading", name="Coverage gaps, last 14 days")).to_be_visible()
     for text in ("atlassian", "non_interactive_sign_ins", "100.0 %"):
         expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
-
-
-def test_access_is_recorded(page: Page) -> None:
-    page.goto("/?q=trace-of-mine")
-    expect(page.get_by_text("No events match")).to_be_visible()
-    page.goto(f"/entities?kind=source_ip&v={ATTACKER}")
-    expect(page.locator(".st-key-facts")).to_be_visible()
-    page.goto("/access")
-    for text in ("q=trace-of-mine", f"source_ip:{ATTACKER}", "searched", "looked up"):
-        expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
-    settled(page)
-    shoot(page, "access")
 
 
 PAGES = (
@@ -289,3 +177,60 @@ def harmless(page: Page) -> None:
     expect(page.locator("img[src*='evil'], a[href^='javascript']")).to_have_count(0)
     expect(page.locator("[data-testid='stMarkdownContainer'] img, .katex")).to_have_count(0)
     assert page.evaluate("[...document.links].every(link => link.origin === location.origin)")
+
+
+def test_hostile_events_are_shown_as_text_and_send_no_requests(
+    page: Page, live_lake: Path, foreign: list[str]
+) -> None:
+    spoken: list[str] = []
+    page.on("dialog", lambda dialog: (spoken.append(dialog.message), dialog.dismiss())[0])
+    page.on("pageerror", lambda error: spoken.append(str(error)))
+    small_lakes.append(live_lake, [small_lakes.hostile(7000, datetime.now(UTC))])
+    visit(page, "/?q=evil.example")
+    click_row(page, 0)
+    expect(details(page).get_by_text("![x](http://evil.example/beacon.png)").first).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Only this Actor", exact=True).click()
+    expect(page.get_by_role("button", name="Actor is =cmd")).to_contain_text("![x](http://evil")
+    settled(page)
+    page.get_by_role("button", name="Exclude this User agent", exact=True).click()
+    expect(page.get_by_text("No events match")).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="User agent is not").click()
+    expect(details(page)).to_be_visible()
+    settled(page)
+    turn_to(page, "Raw JSON", details(page).get_by_test_id("stCode"))
+    turn_to(page, "Around this event", grid(page, "around-"))
+    turn_to(page, "Details", details(page).get_by_text("Ingestion"))
+    for group in ("Action type", "Actor", "Activity"):
+        choose(page, group, "by")
+        chart(page).hover()
+    for popover in ("Actor · 1", "Activity", "More"):
+        page.get_by_role("button", name=popover, exact=True).click()
+        expect(page.get_by_role("radio", name="is not").first).to_be_visible()
+        settled(page)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("radio", name="is not")).to_have_count(0)
+    shoot(page, "hostile")
+    expect(page.locator("img[src*='evil'], a[href^='javascript']")).to_have_count(0)
+    assert page.evaluate("[...document.links].every(link => link.origin === location.origin)")
+    expect(page.locator("[data-testid='stMarkdownContainer'] img, .katex")).to_have_count(0)
+    assert not spoken
+    assert not foreign
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_render_in_both_colour_schemes(context: BrowserContext, scheme: str) -> None:
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    visit(page, "/?by=integration")
+    shoot(page, f"explore-{scheme}")
+    click_row(page, 4)
+    expect(details(page)).to_be_visible()
+    expect(details(page).get_by_text("matches the record")).to_be_attached()
+    shoot(page, f"details-{scheme}")
+    page.goto("/sources")
+    expect(page.locator('[data-testid="stDataFrame"]').first).to_be_visible()
+    settled(page)
+    shoot(page, f"sources-{scheme}")

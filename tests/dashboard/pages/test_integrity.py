@@ -1,15 +1,14 @@
-"""The dashboard page Integrity, on a lake signed by the pipeline."""
+"""The page Integrity, on a lake signed by the pipeline."""
+
+from __future__ import annotations
 
 import pytest
 from deltalake import write_deltalake
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from dashboard import integrity
 from pipelines.integrity import reports
-from pipelines.integrity.verifier.log_reader import LogFiles
 from tests.integrity import attacks
-from tests.integrity.worlds import NOON
 
 PAGE = "from dashboard.pages import integrity\nintegrity.show()"
 
@@ -61,16 +60,3 @@ def test_the_page_shows_the_findings(signed, page):
 def test_the_page_warns_of_unsigned_tables(signed, page):
     write_deltalake(str(signed.folder / "lake/raw/okta/extra"), signed.rows().head(3))
     assert "Some tables are not signed" in texts(page())
-
-
-def test_an_incremental_verification_keeps_the_time_of_the_last_full_one(signed):
-    reports.keep(signed.lake, [signed.verify()])
-    signed.land(*range(700, 750), day=3)
-    reports.keep(signed.lake, [signed.verify()])
-    (table,) = integrity.tables(LogFiles(root=str(signed.folder / "lake")))
-    assert table.all_read_at < table.verified_at
-    assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "verified")
-    assert (
-        integrity.checkpoints(LogFiles(root=str(signed.folder / "lake")), table.name, 1)[0].at
-        == NOON
-    )

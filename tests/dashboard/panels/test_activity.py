@@ -1,0 +1,47 @@
+"""The activity graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.hands import (
+    box_of,
+    chart,
+    settled,
+    visit,
+)
+from tests.dashboard.shown import App, address
+
+
+def test_grouping_is_in_the_url(app: App, filled: Path) -> None:
+    page = app(filled).run()
+    page.button_group(key="by").set_value("actor").run()
+    assert not page.exception
+    assert address(page)["by"] == ["actor"]
+
+
+@pytest.mark.browser
+def test_dragging_over_the_graph_zooms_and_back_zooms_out(page: Page) -> None:
+    visit(page)
+    box = box_of(page, chart(page))
+    page.mouse.move(box["x"] + 400, box["y"] + 80, steps=4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 600, box["y"] + 90, steps=8)
+    page.mouse.up()
+    page.wait_for_url("**/?range=*")
+    settled(page)
+    expect(page.get_by_role("button", name="Europe/London")).not_to_contain_text("Last 7 days")
+    page.go_back()
+    expect(page.get_by_role("button", name="Last 7 days")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_the_tooltip_lists_every_series(page: Page) -> None:
+    visit(page, "/?by=integration")
+    chart(page).locator("path[aria-label*='Events:']").last.hover()
+    tooltip = page.locator("#vg-tooltip-element")
+    for word in ("Time", "Events", "okta", "google_workspace", "entra_id", "atlassian"):
+        expect(tooltip).to_contain_text(word)

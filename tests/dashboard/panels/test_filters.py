@@ -1,0 +1,63 @@
+"""The search box, the filters and their chips."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.hands import (
+    click_row,
+    details,
+    settled,
+    visit,
+)
+from tests.dashboard.shown import App, address, chips
+
+
+def test_a_search_is_in_the_url_and_narrows_the_result(app: App, filled: Path) -> None:
+    page = app(filled).run()
+    page.text_input(key="search").set_value("actor:ada* -outcome:failure").run()
+    assert not page.exception
+    assert address(page)["q"] == ["actor:ada* -outcome:failure"]
+    shown = page.dataframe[-1].value
+    assert set(shown["actor"]) == {"ada@acme.example"}
+
+
+def test_a_url_restores_filters_as_removable_chips(app: App, filled: Path) -> None:
+    page = app(filled)
+    page.query_params["f"] = ["integration:okta", "-outcome:success"]
+    page.run()
+    assert chips(page) == ["Integration is okta", "Outcome is not success"]
+    page.button(key="chip_1").click().run()
+    assert address(page)["f"] == ["integration:okta"]
+    page.button(key="clear").click().run()
+    assert address(page) == {}
+
+
+@pytest.mark.browser
+def test_filters_show_counts_and_are_removed_by_their_chips(page: Page) -> None:
+    visit(page)
+    page.get_by_role("button", name="Integration", exact=True).click()
+    page.get_by_placeholder(re.compile(r"\d+ values")).click()
+    page.get_by_role("option", name=re.compile(r"okta\s+·\s+\d+")).click()
+    chip = page.get_by_role("button", name="Integration is okta")
+    expect(chip).to_be_visible()
+    settled(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("radio", name="is not")).to_have_count(0)
+    click_row(page, 0)
+    settled(page)
+    page.get_by_role("button", name="Exclude this Actor", exact=True).click()
+    exclusion = page.get_by_role("button", name=re.compile("^Actor is not"))
+    expect(exclusion).to_be_visible()
+    expect(details(page)).to_be_visible()
+    settled(page)
+    exclusion.click()
+    expect(exclusion).to_have_count(0)
+    settled(page)
+    chip.click()
+    expect(chip).to_have_count(0)

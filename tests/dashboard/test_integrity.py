@@ -1,0 +1,21 @@
+"""Verification reports as the dashboard reads them."""
+
+from __future__ import annotations
+
+from dashboard import integrity
+from pipelines.integrity import reports
+from pipelines.integrity.verifier.log_reader import LogFiles
+from tests.integrity.worlds import NOON
+
+
+def test_an_incremental_verification_keeps_the_time_of_the_last_full_one(signed):
+    reports.keep(signed.lake, [signed.verify()])
+    signed.land(*range(700, 750), day=3)
+    reports.keep(signed.lake, [signed.verify()])
+    (table,) = integrity.tables(LogFiles(root=str(signed.folder / "lake")))
+    assert table.all_read_at < table.verified_at
+    assert (table.since, table.found, table.state(table.verified_at)) == (0, "", "verified")
+    assert (
+        integrity.checkpoints(LogFiles(root=str(signed.folder / "lake")), table.name, 1)[0].at
+        == NOON
+    )

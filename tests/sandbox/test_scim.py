@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox import scim
 
@@ -32,3 +34,35 @@ def test_filters_follow_scim(expression: str, passes: bool) -> None:
 def test_an_invalid_filter_is_refused(expression: str) -> None:
     with pytest.raises(scim.Malformed):
         scim.parse(expression)
+
+
+def test_comparisons_are_listed_with_their_attributes_and_unquoted_values() -> None:
+    _, found = scim.parse(r'a.b eq "Say \"Hi\" now" and not (c pr or d sw "x")')
+    assert [(one.attribute, one.operator, one.value) for one in found] == [
+        ("a.b", "eq", 'say "hi" now'),
+        ("c", "pr", ""),
+        ("d", "sw", "x"),
+    ]
+
+
+@pytest.mark.parametrize("record", [None, [], "text", 7, {"a": None}, {"a": "text"}, {"a": [{}]}])
+def test_a_record_of_another_shape_does_not_match(record: object) -> None:
+    predicate, _ = scim.parse('a.b eq "x"')
+    assert predicate(record) is False
+
+
+def test_parentheses_change_the_precedence_of_and_over_or() -> None:
+    record = {"a": "1", "b": "2", "c": "3"}
+    bare, _ = scim.parse('a eq "1" or b eq "0" and c eq "0"')
+    grouped, _ = scim.parse('(a eq "1" or b eq "0") and c eq "0"')
+    assert bare(record) is True
+    assert grouped(record) is False
+
+
+@given(st.text(alphabet='aeqornt ()"\\.', max_size=40))
+def test_any_text_is_a_filter_or_malformed(text: str) -> None:
+    try:
+        predicate, _ = scim.parse(text)
+    except scim.Malformed:
+        return
+    assert predicate({"a": "x"}) in (True, False)

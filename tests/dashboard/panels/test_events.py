@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
 
+from tests.dashboard.conftest import EVENTS
 from tests.dashboard.hands import (
     click_row,
     details,
@@ -18,6 +20,41 @@ from tests.dashboard.hands import (
     shows,
     visit,
 )
+from tests.dashboard.shown import App, address, newest_event, shown_text
+
+
+def test_a_page_beyond_the_last_is_the_last(app: App, filled: Path) -> None:
+    page = app(filled)
+    page.query_params["page"] = "99"
+    page.run()
+    assert not page.exception
+    assert f"1,001\N{EN DASH}{EVENTS:,} of {EVENTS:,}" in shown_text(page)
+    assert len(page.dataframe[-1].value) == EVENTS - 1000
+
+
+def test_an_open_event_leaves_less_room_for_columns(app: App, filled: Path) -> None:
+    day, uid = newest_event(filled)
+    page = app(filled).run()
+    assert {"source_ip", "target"} <= set(columns(page))
+    page.query_params["ev"] = f"{day}/{uid}"
+    page.run()
+    assert not {"source_ip", "target"} & set(columns(page))
+
+
+def columns(page: AppTest) -> list[str]:
+    return list(page.dataframe[-1].proto.column_order)
+
+
+def test_the_newest_event_has_only_an_older_neighbour(app: App, filled: Path) -> None:
+    day, uid = newest_event(filled)
+    page = app(filled)
+    page.query_params["ev"] = f"{day}/{uid}"
+    page.run()
+    assert page.button(key="step_K").disabled
+    page.button(key="step_J").click().run()
+    assert address(page)["ev"] != [f"{day}/{uid}"]
+    page.button(key="step_K").click().run()
+    assert address(page)["ev"] == [f"{day}/{uid}"]
 
 
 @pytest.mark.browser

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
 
 from dashboard.lake import Lake
 from tests.dashboard import identity
 from tests.dashboard.conftest import free_port, serving
 from tests.dashboard.hands import grid, settled, shoot
 from tests.dashboard.identity import Provider
+from tests.dashboard.shown import App, shown_text
+from tests.dashboard.small_lakes import HOSTILE
 
-pytestmark = pytest.mark.browser
 DEEP = "/?range=30d&f=integration%3Aokta&by=actor"
 SECRETS = """
 [auth]
@@ -28,6 +30,32 @@ server_metadata_url = "{metadata}"
 allowed_groups = ["security"]
 allowed_domains = ["acme.example"]
 """
+
+
+def script(call: str) -> AppTest:
+    page = AppTest.from_string(f"from dashboard.panels import sign_in\n{call}", default_timeout=60)
+    page.run()
+    assert not page.exception
+    return page
+
+
+def test_a_refused_user_is_recorded_once_and_shown_as_text(app: App, tmp_path: Path) -> None:
+    app(tmp_path)
+    page = script(f"sign_in.refused({HOSTILE!r})")
+    page.run()
+    assert [text.value for text in page.text] == [HOSTILE]
+    rows = Lake(str(tmp_path), {}).access.newest(10)
+    assert rows.select("who", "what").rows() == [(HOSTILE, "refused")]
+    assert page.button(key="sign_out").label == "Sign out"
+
+
+def test_an_exposed_server_shows_how_to_close_it() -> None:
+    assert "--server.address 127.0.0.1" in shown_text(script("sign_in.exposed()"))
+
+
+def test_the_address_is_remembered_before_and_restored_after_signing_in() -> None:
+    assert "auditlake-requested" in shown_text(script("sign_in.sign_in()"))
+    assert "auditlake-requested" not in shown_text(script("sign_in.come_back()"))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +101,7 @@ def sign_in(page: Page, who: str) -> None:
     page.get_by_role("link", name=who).click()
 
 
+@pytest.mark.browser
 def test_a_member_signs_in_and_returns_to_the_same_view(visitor: Page, live_lake: Path) -> None:
     visitor.goto(DEEP)
     sign_in(visitor, "Ada")
@@ -85,6 +114,7 @@ def test_a_member_signs_in_and_returns_to_the_same_view(visitor: Page, live_lake
     expect(visitor.get_by_role("heading", name="Sources")).to_be_visible()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("who", ["Eve", "Mallory"])
 def test_an_unauthorised_user_sees_nothing_and_is_recorded(
     visitor: Page, live_lake: Path, who: str

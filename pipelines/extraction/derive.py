@@ -24,12 +24,12 @@ def catch_up(
 
     `rows`: how many there are, where that is known.
     """
-    log = StreamKey(source.name, stream.name)
-    rows = raw.position(lake, log).rows if rows is None else rows
+    key = StreamKey(source.name, stream.name)
+    rows = raw.position(lake, key).rows if rows is None else rows
     # Asked anew each time: another writer may have derived some of them meanwhile.
-    while (done := events_table.derived(lake, log)) < rows:
+    while (done := events_table.derived(lake, key)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
-        waiting = raw.rows(lake, log, seqs.start, seqs.stop)
+        waiting = raw.rows(lake, key, seqs.start, seqs.stop)
         derive(lake, source, stream, waiting, report, seqs=seqs)
 
 
@@ -48,7 +48,7 @@ def derive(
     """
     with report.timed("map"):
         found = normalise.normalise(source.name, source.integration, stream, raw)
-    log, record, events = (
+    key, record, events = (
         StreamKey(source.name, stream.name),
         normalise.version_of(stream),
         found.events,
@@ -56,11 +56,11 @@ def derive(
     seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
     with report.timed("write events"):
         if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = events_table.Batch(log, seqs.start, seqs.stop, events)
+            part = events_table.Batch(key, seqs.start, seqs.stop, events)
             landed = events.height if group_commit.append(lake, part) else 0
         else:
             landed = events_table.append(
-                lake, log, seqs.start, seqs.stop, lambda: events, record=record
+                lake, key, seqs.start, seqs.stop, lambda: events, record=record
             ).frame.height
     report.events += landed
     if landed:

@@ -76,7 +76,7 @@ class History:
     stream: Stream
 
     @property
-    def log(self) -> StreamKey:
+    def key(self) -> StreamKey:
         return StreamKey(self.source.name, self.stream.name)
 
     @property
@@ -86,7 +86,7 @@ class History:
     def raw(self, days: Sequence[date], done: int) -> pl.LazyFrame:
         """The raw rows of `days`, among the first `done`, that `events` is to show."""
         record = normalise.version_of(self.stream)
-        return raw_table.rows_of_days(self.lake, self.log, days, done, record)
+        return raw_table.rows_of_days(self.lake, self.key, days, done, record)
 
     def derive(self, raw: pl.LazyFrame) -> pl.DataFrame:
         rows = raw.sort("seq").collect()
@@ -112,7 +112,7 @@ def renormalise(history: History, *, everything: bool = False) -> Iterator[Done]
 def parts(history: History, *, everything: bool = False) -> list[DayPart]:
     """What there is to derive anew, newest day first."""
     wanted = pl.lit(everything) | pl.col("mapping_version").ne_missing(history.version)
-    stored, _ = events.snapshot(history.lake, history.log)
+    stored, _ = events.snapshot(history.lake, history.key)
     found = (
         stored.filter(wanted)
         .select("date", "seq")
@@ -136,16 +136,16 @@ def _replace(history: History, part: DayPart) -> int:
     def derive(done: int) -> pl.DataFrame:
         fresh = history.derive(history.raw([part.day], done).filter(among))
         if fresh.is_empty():
-            raise LakeError(f"{history.log.table} lost its rows of {part.day}: events keep theirs")
+            raise LakeError(f"{history.key.table} lost its rows of {part.day}: events keep theirs")
         return fresh
 
-    return events.replace(history.lake, history.log, part.day, part.seqs, derive).frame.height
+    return events.replace(history.lake, history.key, part.day, part.seqs, derive).frame.height
 
 
 def check(history: History, *, rows: int, seed: int) -> Comparison:
     """Compare the events of some raw rows, picked by `seed` from some days, with what is stored."""
-    stored, done = events.snapshot(history.lake, history.log)
-    days = raw_table.days(history.lake, history.log)
+    stored, done = events.snapshot(history.lake, history.key)
+    days = raw_table.days(history.lake, history.key)
     days = Random(seed).sample(days, min(_SAMPLED_DAYS, len(days)))  # noqa: S311 no secret
     raw = history.raw(days, done)
     seqs = raw.select("seq").collect()["seq"]

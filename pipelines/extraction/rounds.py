@@ -58,7 +58,7 @@ class Round:
     progress: Progress = lambda _: None
 
     @property
-    def log(self) -> StreamKey:
+    def key(self) -> StreamKey:
         return StreamKey(self.source.name, self.stream.name)
 
     @property
@@ -74,7 +74,7 @@ def extract(this: Round) -> Report:
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent = this.client.requests_sent
     try:
-        place = raw.position(this.lake, this.log)
+        place = raw.position(this.lake, this.key)
         derive.catch_up(this.lake, this.source, this.stream, report, place.rows)
         if not _read(this, place, report):
             _catch_up_if_behind(this, report)
@@ -91,7 +91,7 @@ def _read(this: Round, place: raw.Position, report: Report) -> bool:
     now = _now(this)
     report.total, report.version = place.rows, place.version
     _refuse_mixed_lake(place.about, this)
-    signer.sign(this.lake, this.log, place.rows, now)
+    signer.sign(this.lake, this.key, place.rows, now)
     asked = PendingCoverage(now=now, noted_at=place.noted_at)
     cursor = _learned(this, place, now) if place.cursor else _begin(this, asked)
     try:
@@ -107,7 +107,7 @@ def _learned(this: Round, place: raw.Position, now: datetime) -> str:
     learn, noted = this.stream.learn, place.noted_at
     if learn is None or noted is None or noted.date() == now.date():
         return place.cursor
-    late = raw.lateness(this.lake, this.log, now - _LOOKED_AT)
+    late = raw.lateness(this.lake, this.key, now - _LOOKED_AT)
     return learn(place.cursor, late) if late else place.cursor
 
 
@@ -124,7 +124,7 @@ def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
     """
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent, now = this.client.requests_sent, this.clock()
-    report.total = raw.position(this.lake, this.log).rows
+    report.total = raw.position(this.lake, this.key).rows
     since = max(span.since, now - this.stream.keeps)
     span = Span(since=since, until=min(span.until, now))
     try:
@@ -138,7 +138,7 @@ def backfill(this: Round, span: Span, *, again: bool = False) -> Report:
 
 
 def _unread(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
-    recent = coverage.entries(this.lake, this.log).filter(pl.col("asked_at") > since)
+    recent = coverage.entries(this.lake, this.key).filter(pl.col("asked_at") > since)
     known = spans.coverage(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
     return spans.minus([span], known.complete)
 
@@ -147,7 +147,7 @@ def _read_span(this: Round, span: Span, report: Report) -> None:
     now = this.clock()
     asked = PendingCoverage(now=now, noted_at=None)
     wanted = Entry(since=span.since, until=span.until, asked_at=now, outcome="wanted")
-    coverage.record(this.lake, this.log, [wanted])
+    coverage.record(this.lake, this.key, [wanted])
     ask = this.stream.between
     cursor = ask(span, now) if ask else this.stream.begin(span.since, now)
     _run(this, cursor, asked, report)
@@ -208,7 +208,7 @@ def _begin(this: Round, asked: PendingCoverage) -> str:
     """The first cursor: as far back as the settings or the vendor allow."""
     history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
     wanted = Entry(since=asked.now - history, until=asked.now, asked_at=asked.now, outcome="wanted")
-    coverage.record(this.lake, this.log, [wanted])
+    coverage.record(this.lake, this.key, [wanted])
     return this.stream.begin(asked.now - history, asked.now)
 
 
@@ -217,7 +217,7 @@ def _record_failure(this: Round, reason: str) -> None:
     now = this.clock()
     failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
     with suppress(AuditlakeError):
-        coverage.record_failure(this.lake, this.log, failed)
+        coverage.record_failure(this.lake, this.key, failed)
 
 
 def _run(this: Round, cursor: str, asked: PendingCoverage, report: Report) -> bool:
@@ -298,7 +298,7 @@ def _land(
     if asked.worth_noting:
         with report.timed("note"):
             idle = _cursor(this, pages) if fresh.is_empty() else None
-            coverage.record(this.lake, this.log, asked.claims, idle, lag=this.stream.lag)
+            coverage.record(this.lake, this.key, asked.claims, idle, lag=this.stream.lag)
         asked.noted()
     return fresh
 
@@ -309,11 +309,11 @@ def _commit(
     with report.timed("read"):
         good, rejected = _split_rejected(this, pages, this.clock())
     if rejected.height:
-        report.rejected += raw.append_rejected(this.lake, this.log, rejected).frame.height
+        report.rejected += raw.append_rejected(this.lake, this.key, rejected).frame.height
     with report.timed("write raw"):
         landed = raw.append(
             this.lake,
-            this.log,
+            this.key,
             good,
             _cursor(this, pages),
             about=this.about,
@@ -324,7 +324,7 @@ def _commit(
     reports.count(report, landed, good.height)
     if landed.frame.height:
         with report.timed("sign"):
-            signer.sign(this.lake, this.log, report.total, this.clock(), landed.frame)
+            signer.sign(this.lake, this.key, report.total, this.clock(), landed.frame)
     return landed
 
 
@@ -343,8 +343,8 @@ def _split_rejected(
     )
     fault = pl.col("fault")
     rejected = read.filter(fault.is_not_null()).select(
-        pl.lit(this.log.integration).alias("integration"),
-        pl.lit(this.log.stream).alias("stream"),
+        pl.lit(this.key.integration).alias("integration"),
+        pl.lit(this.key.stream).alias("stream"),
         "ingested_at",
         fault.alias("reason"),
         pl.col("bytes").alias("raw"),
@@ -357,7 +357,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
     """Land what a vendor sent by itself, beside the live stream, whose position stays."""
     report = Report(integration=this.source.name, stream=this.stream.name)
     try:
-        place = raw.position_only(this.lake, this.log)
+        place = raw.position_only(this.lake, this.key)
         report.total = place.rows
         _refuse_mixed_lake(place.about, this)
         fresh = _commit(this, pages, PendingCoverage(now=this.clock(), noted_at=None), report).frame
@@ -372,7 +372,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
 
 def _catch_up_if_behind(this: Round, report: Report) -> None:
     """Rows that landed behind those of another writer wait for the events of those."""
-    if events_table.derived(this.lake, this.log) < report.total:
+    if events_table.derived(this.lake, this.key) < report.total:
         derive.catch_up(this.lake, this.source, this.stream, report)
 
 
@@ -381,16 +381,16 @@ def replay(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
 
     `rejected` keeps its rows: what has landed since is told by its hash.
     """
-    log = StreamKey(source.name, stream.name)
-    report = Report(integration=log.integration, stream=log.stream)
-    waiting = raw.still_rejected(lake, log)
+    key = StreamKey(source.name, stream.name)
+    report = Report(integration=key.integration, stream=key.stream)
+    waiting = raw.still_rejected(lake, key)
     read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
-    landed = raw.append(lake, log, good, None)
+    landed = raw.append(lake, key, good, None)
     reports.count(report, landed, good.height)
     report.rejected = waiting.height - good.height
-    report.total = raw.position(lake, log).rows
-    signer.sign(lake, log, report.total, now)
+    report.total = raw.position(lake, key).rows
+    signer.sign(lake, key, report.total, now)
     derive.catch_up(lake, source, stream, report)
     return report
 
@@ -399,7 +399,7 @@ def _refuse_mixed_lake(about: str, this: Round) -> None:
     """Simulated and real events must not meet in one table."""
     if about and _simulated(about) != _simulated(this.about):
         raise LakeError(
-            f"{this.log.table} holds events of another origin ({about.rpartition(', ')[2]}): "
+            f"{this.key.table} holds events of another origin ({about.rpartition(', ')[2]}): "
             "set another lake.root, or move this lake away"
         )
 
@@ -415,7 +415,7 @@ def poll(
     progress: Progress = lambda _: None,
     connect: Callable[[Source], ServiceClient] = client.connect,
     clock: Clock = utc_now,
-    due: Callable[[StreamKey, timedelta | None], bool] = lambda _log, _floor: True,
+    due: Callable[[StreamKey, timedelta | None], bool] = lambda _key, _floor: True,
 ) -> list[Report]:
     """A round: every due stream of the sources, each source at its own pace beside the others."""
 

@@ -32,12 +32,12 @@ class NextPoll:
     """The reason for this interval, in a few words."""
 
 
-def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
+def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
     """Return whether `log` may be polled now, at least `floor` after its last poll.
 
     If so, this is recorded as a poll. Always True where nothing can be recorded.
     """
-    mark = _mark(lake, log)
+    mark = _mark(lake, key)
     with suppress(OSError):
         if floor and mark.exists() and time.time() - mark.stat().st_mtime < floor.total_seconds():
             return False
@@ -46,9 +46,9 @@ def claim_turn(lake: Lake, log: StreamKey, floor: timedelta | None) -> bool:
     return True
 
 
-def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
+def save(lake: Lake, key: StreamKey, plan: NextPoll) -> None:
     """Save the plan for all processes of this machine; does nothing if it cannot be written."""
-    path = _plan(lake, log)
+    path = _plan(lake, key)
     # Written aside and renamed, so that no reader sees half a plan.
     draft = path.with_suffix(".draft")
     with suppress(OSError):
@@ -57,26 +57,26 @@ def save(lake: Lake, log: StreamKey, plan: NextPoll) -> None:
         draft.replace(path)
 
 
-def load(lake: Lake, log: StreamKey) -> NextPoll | None:
+def load(lake: Lake, key: StreamKey) -> NextPoll | None:
     """Return the latest plan, or None if no process on this machine polls the stream."""
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(_plan(lake, log).read_bytes(), type=NextPoll)
+        return msgspec.json.decode(_plan(lake, key).read_bytes(), type=NextPoll)
     return None
 
 
-def last_polled(lake: Lake, log: StreamKey) -> datetime | None:
+def last_polled(lake: Lake, key: StreamKey) -> datetime | None:
     """Return the time of the last poll that `claim_turn` allowed, or None."""
     with suppress(OSError):
-        return datetime.fromtimestamp(_mark(lake, log).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(_mark(lake, key).stat().st_mtime, UTC)
     return None
 
 
-def _plan(lake: Lake, log: StreamKey) -> Path:
-    mark = _mark(lake, log)
+def _plan(lake: Lake, key: StreamKey) -> Path:
+    mark = _mark(lake, key)
     return mark.with_name(f"{mark.name}.next")
 
 
-def _mark(lake: Lake, log: StreamKey) -> Path:
+def _mark(lake: Lake, key: StreamKey) -> Path:
     root = str(lake.local.resolve()) if lake.local else lake.root
     folder = hashlib.sha256(root.encode()).hexdigest()[:16]
-    return rate_limit.folder() / folder / log.app.replace("/", ".")
+    return rate_limit.folder() / folder / key.app.replace("/", ".")

@@ -1,11 +1,10 @@
 """The fenced write: every commit to a Delta table of the lake is made here.
 
-Rows, position and fence are one commit: a batch is written through the very handle it was decided
-on, with an app transaction whose version is the number of rows after it. A writer that loses a
-race decides again on the new state. The cursor and the spans that were fetched travel in the
-commit's metadata; the spans are copied from there to `coverage`, which also holds the cursor of
-rounds without new rows. Where both are lost, the stream starts over, and the anti-join skips the
-rows that are already stored.
+Rows, position and fence are one commit. A batch is written through the same handle that was read
+to decide about it, with an app transaction whose version is the number of rows after it. A writer
+that loses a race decides again on the new state. The cursor and the fetched spans are stored in
+the commit's metadata; the spans are copied to `coverage`, which also stores the cursor of rounds
+without new rows. If both are lost, the stream starts over, and known rows are skipped.
 """
 
 from __future__ import annotations
@@ -42,13 +41,14 @@ from pipelines.lake.tables import Lake
 ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _RACES = 50
-# Of this fence, or it removed rows that were read; a retention run changes the table's properties.
+# Another writer moved this fence or removed rows we read, or a retention run changed the settings.
 _LOST_RACES = ("oncurrent transaction", "etadata changed since")
-_QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+# The hooks list the whole log after every commit, which costs more than the commit itself.
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(
     compression="ZSTD",
     compression_level=1,
-    # No two records are equal, and nobody asks for the least.
+    # All records differ and are never compared, so a dictionary and statistics are wasted.
     column_properties={
         "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     },
@@ -57,15 +57,15 @@ _SETTINGS = {
     "delta.appendOnly": "true",
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 7 days",
-    # Each file that was made one with others is a row of all checkpoints for so long.
+    # Until then, every checkpoint lists each file that was compacted away.
     "delta.deletedFileRetentionDuration": "interval 1 days",
-    # Statistics of texts nobody looks up would fill the log.
+    # Statistics of text columns would bloat the log, and no query uses them.
     "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
 }
 DERIVED = {
     **_SETTINGS,
     "delta.appendOnly": "false",
-    # By these a replacement of one log's rows stays out of the way of the others' appends.
+    # With these, replacing rows of one stream does not conflict with appends of other streams.
     "delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at",
 }
 DERIVED_PLAIN = {**DERIVED, "delta.dataSkippingStatsColumns": "integration,stream,date"}
@@ -73,14 +73,18 @@ DERIVED_PLAIN = {**DERIVED, "delta.dataSkippingStatsColumns": "integration,strea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
+    """The result of a write."""
+
     frame: pl.DataFrame
-    """The rows that were new, as written."""
+    """The new rows, as written."""
     version: int
-    """The table's version afterwards; unchanged where nothing was new."""
+    """The table's version afterwards; the same as before if no row was new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
+    """A table's definition, with which the first write creates it."""
+
     name: str
     schema: dict[str, pl.DataType]
     about: str
@@ -89,61 +93,67 @@ class Table:
 
 
 class Decision(NamedTuple):
-    """The rows to write, the fence's number afterwards, and in place of which rows, as SQL."""
+    """A commit to be made: its rows, and the value of the fence afterwards."""
 
     rows: pl.DataFrame
     after: int
-    instead_of: str | None = None
-    beside: Mapping[str, int] = {}
-    """Fences of other logs that have rows in it, and their numbers afterwards."""
+    replaces: str | None = None
+    """SQL that selects the rows to be replaced."""
+    also_fences: Mapping[str, int] = {}
+    """App ids of other streams with rows in this commit -> their fences afterwards."""
 
 
 Decide = Callable[[DeltaTable, int], Decision | None]
+"""(handle, value of the fence) -> the commit to make, or None if there is nothing to write."""
 
 
 def fence(handle: DeltaTable, app: str) -> int:
+    """Return the fence of `app`: the number of raw rows that this table accounts for."""
     return handle.transaction_version(app) or 0
 
 
 def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str, str]) -> Appended:
-    """Write what `decide` makes of the table's state, in one commit no other writer overlaps."""
+    """Commit the decision about the table's newest state; decide again after each lost race.
+
+    Raises LakeError.
+    """
     with tables.store_errors(table.name):
         for _ in range(_RACES):
             handle = _open_or_create(lake, table)
-            decided = decide(handle, fence(handle, app))
-            if decided is None:
-                as_it_was = Appended(
-                    frame=pl.DataFrame(schema=table.schema), version=handle.version()
-                )
-                tables.release(lake, table.name, handle)
-                return as_it_was
-            frame = decided.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
-            properties = CommitProperties(
-                custom_metadata={
-                    **metadata,
-                    ROWS: str(decided.after),
-                    _BATCH: uuid.uuid4().hex,
-                },
-                app_transactions=[
-                    Transaction(*fence) for fence in {app: decided.after, **decided.beside}.items()
-                ],
-                max_commit_retries=100,
-            )
-            if _write_once(lake, handle, frame, decided.instead_of, properties):
-                done = Appended(frame=frame, version=handle.version())
-                tables.release(lake, table.name, handle)
-                return done
-    raise LakeError(f"{table.name}: other writers won {_RACES} races in a row; try again")
+            decision = decide(handle, fence(handle, app))
+            if decision is None:
+                frame = pl.DataFrame(schema=table.schema)
+            else:
+                frame = decision.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
+                properties = _properties(app, decision, metadata)
+                # Only the handle that was decided on conflicts with every commit made since.
+                if not _write_once(lake, handle, frame, decision.replaces, properties):
+                    continue
+            done = Appended(frame=frame, version=handle.version())
+            tables.release(lake, table.name, handle)
+            return done
+    raise LakeError(
+        f"{table.name}: lost {_RACES} commit races in a row to other writers; try again"
+    )
+
+
+def _properties(app: str, decision: Decision, metadata: dict[str, str]) -> CommitProperties:
+    fences = {app: decision.after, **decision.also_fences}
+    return CommitProperties(
+        custom_metadata={**metadata, ROWS: str(decision.after), _BATCH: uuid.uuid4().hex},
+        app_transactions=[Transaction(*fence) for fence in fences.items()],
+        max_commit_retries=100,
+    )
 
 
 def add_missing_columns(lake: Lake, table: Table) -> None:
-    """Give a table that an older version made the columns that were added since."""
+    """Add the columns that a table created by an older version of auditlake lacks."""
     with tables.store_errors(table.name):
         handle = _open_or_create(lake, table)
-        there = {field.name for field in handle.schema().fields}
-        ours = _delta_schema(table.schema).fields
-        if added := [field for field in ours if field.name not in there]:
-            handle.alter.add_columns(added)
+        present = {field.name for field in handle.schema().fields}
+        wanted = _delta_schema(table.schema).fields
+        if missing := [field for field in wanted if field.name not in present]:
+            handle.alter.add_columns(missing)
 
 
 def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
@@ -167,22 +177,22 @@ def _write_once(
     lake: Lake,
     handle: DeltaTable,
     frame: pl.DataFrame,
-    instead_of: str | None,
+    replaces: str | None,
     properties: CommitProperties,
 ) -> bool:
-    """Write through the handle the batch was decided on; False where another writer was first."""
+    """Write through the handle that was decided on; return False if another writer was first."""
     before = handle.version()
     write = partial(
         write_deltalake,
         handle,
         frame,
         commit_properties=properties,
-        post_commithook_properties=_QUIET,
+        post_commithook_properties=_NO_HOOKS,
         writer_properties=_PARQUET,
     )
     try:
-        if instead_of:
-            write(mode="overwrite", predicate=instead_of)
+        if replaces:
+            write(mode="overwrite", predicate=replaces)
         else:
             write(mode="append")
     except CommitFailedError as error:
@@ -190,7 +200,7 @@ def _write_once(
             return False
         raise
     except (DeltaError, OSError):
-        # A step after the commit may have failed although the commit is durable.
+        # A step after the commit may have failed, so only the log shows whether it was made.
         handle.update_incremental()
         ours = (properties.custom_metadata or {})[_BATCH]
         if all(commit.get(_BATCH) != ours for commit in handle.history(20)):
@@ -200,24 +210,25 @@ def _write_once(
 
 
 def _make_durable(lake: Lake, handle: DeltaTable, before: int) -> None:
-    """Make the new versions safe against power loss, and a checkpoint now and then."""
+    """Flush the new versions to disk, and write a checkpoint every CHECKPOINT_EVERY versions."""
     sync(lake, handle, before)
+    # Every reader has to read the commits since the last checkpoint, so keep them few.
     if handle.version() // handles.CHECKPOINT_EVERY > before // handles.CHECKPOINT_EVERY:
-        with suppress(DeltaError, OSError):  # the next one does as well
+        with suppress(DeltaError, OSError):  # optional: the next checkpoint contains it all
             handle.create_checkpoint()
 
 
 def sync(lake: Lake, handle: DeltaTable, before: int) -> None:
-    """Make the versions after `before` safe against power loss, where the lake is on a disk."""
+    """Flush the versions after `before` to disk; an object store is durable by itself."""
     if lake.local is not None:
         for version in range(before + 1, handle.version() + 1):
             _sync_version(Path(handle.table_uri.removeprefix("file://")), version)
 
 
 def _sync_version(table: Path, version: int) -> None:
-    """fsync a commit, its data files and their folders: delta-rs leaves that to the kernel."""
+    """fsync a commit, its data files and their folders, since delta-rs never does."""
     commit = table / "_delta_log" / f"{version:020}.json"
-    with suppress(FileNotFoundError):  # already tidied up by maintenance
+    with suppress(FileNotFoundError):  # maintenance has already removed it
         actions = map(json.loads, commit.read_text(encoding="utf-8").splitlines())
         added = [table / unquote(a["add"]["path"]) for a in actions if "add" in a]
         for path in (*added, *{p.parent for p in added}, commit, commit.parent):

@@ -1,7 +1,7 @@
-"""The table `coverage`: which spans of time were fetched, when, and with what outcome.
+"""The table `coverage`: the spans of time that were fetched, when, and with which outcome.
 
-Raw commits carry the same entries in their metadata, so that rows and coverage are one commit;
-`record` copies them here before the log that holds them is trimmed.
+Raw commits contain the same entries in their metadata, so rows and coverage are one commit;
+`record` copies them here before the Delta log that contains them is trimmed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from deltalake import DeltaTable
@@ -27,7 +27,7 @@ _SAME_FAILURE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What is known of a span of event time; the columns of schemas.COVERAGE say what they mean."""
+    """The outcome of fetching a span of event time; see schemas.COVERAGE for the columns."""
 
     since: datetime
     until: datetime
@@ -39,73 +39,77 @@ class Entry:
 TABLE = Table(
     name="coverage",
     schema=COVERAGE,
-    about="What was asked for, and what came of it",
+    about="Time ranges that were fetched, and the outcome",
     partitions=("integration", "stream"),
 )
 
 
 def record(
     lake: Lake,
-    log: StreamKey,
-    claims: Sequence[Entry] = (),
+    key: StreamKey,
+    new: Sequence[Entry] = (),
     cursor: str | None = None,
     *,
     lag: timedelta | None = None,
 ) -> None:
-    """Bring `coverage` up to date with what raw commits claim, then with these claims.
+    """Append the entries of raw commits since the last call, then `new`, with the `cursor`.
 
-    Where the stream's `lag` is known, claims that say the same together are one row.
+    If the stream's `lag` is given, entries that can be expressed by fewer rows are condensed.
     """
-    with tables.borrowed(lake, log.table) as raw:
-        held = lake_commits.fence(raw, log.app) if raw else 0
+    with tables.borrowed(lake, key.table) as raw:
+        stored = lake_commits.fence(raw, key.app) if raw else 0
 
         def decide(_: DeltaTable, seen: int) -> Decision | None:
-            rows = _claimed(raw, seen) if raw else []
-            rows += [{**asdict(claim), "rows": held, "cursor": None} for claim in claims]
+            rows = _entries_of_commits(raw, seen) if raw else []
+            rows += [{**asdict(entry), "rows": stored, "cursor": None} for entry in new]
             if lag is not None:
-                # The newest stays: it says when this was noted.
+                # The newest row is kept as it is: its asked_at is the time of the last recording.
                 rows = spans.condensed(rows[:-1], lag) + rows[-1:]
             if rows and cursor:
                 rows[-1]["cursor"] = cursor
             ours = (
-                pl.lit(log.integration).alias("integration"),
-                pl.lit(log.stream).alias("stream"),
+                pl.lit(key.integration).alias("integration"),
+                pl.lit(key.stream).alias("stream"),
             )
-            return Decision(pl.DataFrame(rows, _COLUMNS).with_columns(ours), held) if rows else None
+            if not rows:
+                return None
+            return Decision(pl.DataFrame(rows, _COLUMNS).with_columns(ours), stored)
 
-        lake_commits.write(lake, TABLE, log.app, decide, {})
+        lake_commits.write(lake, TABLE, key.app, decide, {})
 
 
-def record_failure(lake: Lake, log: StreamKey, failed: Entry) -> None:
-    """Like `note`, unless the same was noted last and less than an hour ago."""
+def record_failure(lake: Lake, key: StreamKey, failed: Entry) -> None:
+    """Record a failure, unless the last entry is the same and less than an hour old."""
     recent = pl.col("asked_at") > failed.asked_at - _SAME_FAILURE
-    told = entries(lake, log).tail(1).filter(recent, pl.col("reason") == failed.reason)
-    if told.is_empty():
-        record(lake, log, [failed])
+    same = entries(lake, key).tail(1).filter(recent, pl.col("reason") == failed.reason)
+    if same.is_empty():
+        record(lake, key, [failed])
 
 
 _COLUMNS = {name: dtype for name, dtype in COVERAGE.items() if name not in TABLE.partitions}
 
 
-def _claimed(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
-    """What the commits of a raw table claim that came after its first `seen` rows, oldest first."""
+def _entries_of_commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
+    """Return the entries in raw commits after the first `seen` rows, oldest first."""
     return [
         {
-            **claim,
-            **{key: datetime.fromisoformat(claim[key]) for key in ("since", "until", "asked_at")},
+            **entry,
+            **{
+                name: datetime.fromisoformat(entry[name]) for name in ("since", "until", "asked_at")
+            },
             "rows": int(commit[ROWS]),
             "cursor": None,
         }
         for commit in reversed(_commits(raw, seen))
-        for claim in json.loads(commit.get(ENTRIES, "[]"))
+        for entry in json.loads(commit.get(ENTRIES, "[]"))
     ]
 
 
 def _commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
-    """The commits of ours after the first `seen` rows, newest first, as far as the log reaches."""
+    """Return our commits after the first `seen` rows, newest first, as far as the log reaches."""
     limit = 8
     while True:
-        # The log's newest, whatever the version of the handle: "version" cannot be relied on.
+        # `history` reads the newest commits even on an older handle, so go by rows, not versions.
         commits = raw.history(limit)
         ours = [commit for commit in commits if ROWS in commit]
         if len(commits) < limit or (ours and int(ours[-1][ROWS]) <= seen):
@@ -113,27 +117,36 @@ def _commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
         limit *= 4
 
 
-def entries(lake: Lake, log: StreamKey) -> pl.DataFrame:
-    """All that `coverage` holds of a stream, oldest first."""
+def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
+    """Return all entries of a stream (schemas.COVERAGE), oldest first."""
     found = tables.scan(lake, TABLE.name)
     if found is None:
         return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
-        return found.filter(tables.of_stream(log)).collect().sort("asked_at", maintain_order=True)
+        return found.filter(tables.of_stream(key)).collect().sort("asked_at", maintain_order=True)
 
 
-LastRecorded = tuple[datetime | None, int, str | None]
+class LastRecorded(NamedTuple):
+    """The newest state of a stream in `coverage`."""
+
+    at: datetime | None = None
+    rows: int = -1
+    """Raw rows when the newest cursor was recorded."""
+    cursor: str | None = None
 
 
-def last_recorded(lake: Lake, log: StreamKey) -> LastRecorded:
-    """(when last, raw rows at the newest cursor, that cursor) by `coverage`."""
-    ours = [("integration", "=", log.integration), ("stream", "=", log.stream)]
+def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
+    """Return the time of the last entry, and the newest cursor with its number of raw rows."""
+    ours = [("integration", "=", key.integration), ("stream", "=", key.stream)]
     with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
         if handle is None:
-            return None, -1, None
+            return LastRecorded()
         found = tables.scan_partitions(lake, handle, COVERAGE, ours)
-        noted = found.select("asked_at", "rows", "cursor").collect()
-    newest = noted.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
-    last = noted["asked_at"].max()
-    _, rows, cursor = newest.row(0) if newest.height else (None, -1, None)
-    return (last if isinstance(last, datetime) else None), rows, cursor
+        recorded = found.select("asked_at", "rows", "cursor").collect()
+    last = recorded["asked_at"].max()
+    at = last if isinstance(last, datetime) else None
+    newest = recorded.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
+    if newest.is_empty():
+        return LastRecorded(at=at)
+    _, rows, cursor = newest.row(0)
+    return LastRecorded(at=at, rows=rows, cursor=cursor)

@@ -24,7 +24,7 @@ TABLE = Table(
 
 def append(
     lake: Lake,
-    log: StreamKey,
+    key: StreamKey,
     first: int,
     until: int,
     derive: Callable[[], pl.DataFrame],
@@ -42,18 +42,18 @@ def append(
         if record is None:
             return Decision(derive(), until)
         fresh = derive().filter(newest_version(record))
-        older = _older(handle, log, fresh, record)
+        older = _older(handle, key, fresh, record)
         among = f"(seq >= {first} OR seq IN ({', '.join(map(str, older))}))"
-        instead_of = tables.replace_predicate(log, fresh["date"].unique(), among) if older else None
+        instead_of = tables.replace_predicate(key, fresh["date"].unique(), among) if older else None
         return Decision(fresh, until, instead_of)
 
-    return commits.write(lake, TABLE, log.app, decide, {})
+    return commits.write(lake, TABLE, key.app, decide, {})
 
 
 class Batch(NamedTuple):
     """The events of the raw rows of `log` from `first` up to `until`."""
 
-    log: StreamKey
+    key: StreamKey
     first: int
     until: int
     events: pl.DataFrame
@@ -64,19 +64,19 @@ def append_batches(lake: Lake, parts: Sequence[Batch]) -> set[StreamKey]:
     landed = set[StreamKey]()
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
-        fit = [part for part in parts if commits.fence(handle, part.log.app) == part.first]
+        fit = [part for part in parts if commits.fence(handle, part.key.app) == part.first]
         landed.clear()
-        landed.update(part.log for part in fit)
-        after = {part.log.app: part.until for part in fit}
+        landed.update(part.key for part in fit)
+        after = {part.key.app: part.until for part in fit}
         rows = pl.concat([part.events for part in fit]) if fit else pl.DataFrame()
-        return Decision(rows, after.get(parts[0].log.app, done), beside=after) if fit else None
+        return Decision(rows, after.get(parts[0].key.app, done), beside=after) if fit else None
 
-    commits.write(lake, TABLE, parts[0].log.app, decide, {})
+    commits.write(lake, TABLE, parts[0].key.app, decide, {})
     return landed
 
 
 def replace(
-    lake: Lake, log: StreamKey, day: date, seqs: range, derive: Callable[[int], pl.DataFrame]
+    lake: Lake, key: StreamKey, day: date, seqs: range, derive: Callable[[int], pl.DataFrame]
 ) -> Appended:
     """Commit the events of the raw rows `seqs` of `day` anew, in place of those there are.
 
@@ -88,12 +88,12 @@ def replace(
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
         # The caller saw an earlier state of the table, so there may be nothing left to replace.
-        stored = pl.scan_delta(handle).filter(tables.of_stream(log), *in_part)
+        stored = pl.scan_delta(handle).filter(tables.of_stream(key), *in_part)
         if stored.select("seq").head(1).collect().is_empty():
             return None
-        return Decision(derive(done), done, tables.replace_predicate(log, [day], among))
+        return Decision(derive(done), done, tables.replace_predicate(key, [day], among))
 
-    return commits.write(lake, TABLE, log.app, decide, {})
+    return commits.write(lake, TABLE, key.app, decide, {})
 
 
 def newest_version(record: pl.Expr) -> pl.Expr:
@@ -101,27 +101,27 @@ def newest_version(record: pl.Expr) -> pl.Expr:
     return pl.col("seq") == pl.col("seq").max().over(record)
 
 
-def snapshot(lake: Lake, log: StreamKey) -> tuple[pl.LazyFrame, int]:
+def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
     """The events of `log` and how many raw rows they stand for, as of one moment."""
     handle = tables.open_table(lake, TABLE.name)
     if handle is None:
         return pl.LazyFrame(schema=EVENTS), 0
-    return pl.scan_delta(handle).filter(tables.of_stream(log)), commits.fence(handle, log.app)
+    return pl.scan_delta(handle).filter(tables.of_stream(key)), commits.fence(handle, key.app)
 
 
-def derived(lake: Lake, log: StreamKey) -> int:
+def derived(lake: Lake, key: StreamKey) -> int:
     """How many rows of `log` have their events in `events`."""
     with tables.borrowed(lake, TABLE.name) as handle:
-        return 0 if handle is None else commits.fence(handle, log.app)
+        return 0 if handle is None else commits.fence(handle, key.app)
 
 
-def _older(handle: DeltaTable, log: StreamKey, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
+def _older(handle: DeltaTable, key: StreamKey, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
     """`seq` of the rows whose records `fresh` holds newer versions of; they have the same time."""
     if fresh.is_empty():
         return []
     found = (
         pl.scan_delta(handle)
-        .filter(tables.of_stream(log), tables.same_times(fresh))
+        .filter(tables.of_stream(key), tables.same_times(fresh))
         .select("seq", record.alias("record"))
         .collect()
     )

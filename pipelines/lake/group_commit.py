@@ -53,7 +53,7 @@ def _next() -> list[_Pending]:
         for each in _waiting:
             rows += each.part.events.height
             alike = not chosen or each.lake == chosen[0].lake
-            other = all(each.part.log != one.part.log for one in chosen)
+            other = all(each.part.key != one.part.key for one in chosen)
             if not chosen or (alike and other and rows <= _MOST):
                 chosen.append(each)
         for each in chosen:
@@ -74,4 +74,4 @@ def _write(some: Sequence[_Pending]) -> None:
             _write([each])
     else:
         for each in some:
-            each.landed = each.part.log in landed
+            each.landed = each.part.key in landed

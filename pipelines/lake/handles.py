@@ -1,11 +1,11 @@
-"""Tables that stay open: bringing one up to date costs a tenth of opening it anew.
+"""A pool of open Delta tables: refreshing one costs a tenth of reopening it.
 
-A commit is checked against what its handle has read, so whoever takes a handle has it alone until
-it is put back; one that was in use when something failed is not put back. On a disk it can be told
-whether a table is still the one that was opened; elsewhere nothing is kept.
+delta-rs checks a commit for conflicts against the state its handle has read, so a handle has one
+user at a time, and after an error it is dropped instead of released. Only tables on a local disk
+are pooled, since only there a table that was replaced can be recognised.
 
-What a handle has read piece by piece makes it slower and slower, so at every checkpoint the table
-is opened anew.
+A handle gets slower with every version it has read one by one, so at each checkpoint the table is
+reopened.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 CHECKPOINT_EVERY = 10
-"""Versions; whoever opens a table reads all commits since the last checkpoint."""
-_MOST = 256
-_SECONDS = 60.0  # what was open for longer would have to catch up with many commits
+"""Versions; opening a table means reading every commit since the last checkpoint."""
+_CAPACITY = 256
+_MAX_AGE = 60.0  # seconds; an older handle would have many commits to read
 
-_Mark = tuple[int, int, int]
+_FileId = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Kept:
+class _Pooled:
     table: Path
     handle: DeltaTable
-    mark: _Mark
-    """Which file its newest commit was."""
+    commit: _FileId
+    """Identifies the file of its newest commit."""
     since: float
 
 
-_kept: list[_Kept] = []
+_pool: list[_Pooled] = []
 _lock = threading.Lock()
 
 
 def acquire(table: Path) -> DeltaTable | None:
-    """An open handle, as new as the table is; None where none is open, or of another table."""
+    """Return a pooled handle, brought up to date, or None if the table has to be opened."""
     while (found := _pop(table)) is not None:
         handle, before = found.handle, found.handle.version()
-        if _mark(table, handle) == found.mark:
-            with suppress(Exception):  # whatever it is, a table that is opened anew says it
+        if _newest_commit(table, handle) == found.commit:
+            with suppress(Exception):  # if the table is broken, opening it raises the same error
                 handle.update_incremental()
                 if handle.version() // CHECKPOINT_EVERY == before // CHECKPOINT_EVERY:
                     return handle
@@ -52,27 +52,29 @@ def acquire(table: Path) -> DeltaTable | None:
 
 
 def release(table: Path, handle: DeltaTable) -> None:
-    """For the next who takes it; whoever puts it back uses it no more."""
-    mark = _mark(table, handle)
-    if mark is not None and handle.version() % CHECKPOINT_EVERY:
+    """Put a handle into the pool; the caller must not use it any more."""
+    commit = _newest_commit(table, handle)
+    if commit is not None and handle.version() % CHECKPOINT_EVERY:
         with _lock:
             now = time.monotonic()
-            fresh = [each for each in _kept if now - each.since < _SECONDS]
-            _kept[:] = [*fresh[-_MOST:], _Kept(table=table, handle=handle, mark=mark, since=now)]
+            fresh = [each for each in _pool if now - each.since < _MAX_AGE]
+            pooled = _Pooled(table=table, handle=handle, commit=commit, since=now)
+            _pool[:] = [*fresh[-_CAPACITY:], pooled]
 
 
-def _pop(table: Path) -> _Kept | None:
+def _pop(table: Path) -> _Pooled | None:
     with _lock:
-        found = next((each for each in reversed(_kept) if each.table == table), None)
+        # The newest is nearest to the table's state, so it has the least to read.
+        found = next((each for each in reversed(_pool) if each.table == table), None)
         if found is not None:
-            _kept.remove(found)
+            _pool.remove(found)
         return found
 
 
-def _mark(table: Path, handle: DeltaTable) -> _Mark | None:
-    """Another lake in the same folder has other files."""
+def _newest_commit(table: Path, handle: DeltaTable) -> _FileId | None:
+    """Return the identity of its newest commit file, which differs if the lake was replaced."""
     try:
-        commit = (table / "_delta_log" / f"{handle.version():020}.json").stat()
+        file = (table / "_delta_log" / f"{handle.version():020}.json").stat()
     except OSError:
         return None
-    return commit.st_ino, commit.st_mtime_ns, commit.st_size
+    return file.st_ino, file.st_mtime_ns, file.st_size

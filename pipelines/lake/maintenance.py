@@ -71,11 +71,11 @@ class Tidied:
 
 
 def maintain(
-    lake: Lake, logs: Sequence[StreamKey], today: date, keep: Keep | None = None
+    lake: Lake, keys: Sequence[StreamKey], today: date, keep: Keep | None = None
 ) -> Iterator[Tidied]:
     """Every table, one after the other. Raises LakeError where rows are not what they were."""
     with _alone(lake):
-        for table in tables_of(lake, logs):
+        for table in tables_of(lake, keys):
             # A folder without a commit: a writer is creating the table, or was killed doing so.
             if tables.open_table(lake, table) is not None:
                 yield _tidy(lake, table, today, keep or Keep())
@@ -258,13 +258,13 @@ def _alone(lake: Lake) -> Iterator[None]:
         yield
 
 
-def tables_of(lake: Lake, logs: Sequence[StreamKey]) -> list[str]:
+def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
     """The tables there are: on a disk all, elsewhere those of `logs` and the common ones."""
     if lake.local is not None:
         found = lake.local.glob("**/_delta_log")
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
     known = [
-        *(log.table for log in logs),
+        *(key.table for key in keys),
         *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name),
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
         *(rollup_table.TABLE.name, "access", "views"),

@@ -39,26 +39,26 @@ class Position:
 REJECTED_TABLE = Table(name="rejected", schema=REJECTED, about="What was no record", partitions=())
 
 
-def position(lake: Lake, log: StreamKey) -> Position:
+def position(lake: Lake, key: StreamKey) -> Position:
     """Where `log` stands; `cursor` is None where nothing says so any more."""
-    noted = coverage.last_recorded(lake, log)
-    with tables.store_errors(log.table), tables.borrowed(lake, log.table) as handle:
-        return _place(handle, log, noted)
+    noted = coverage.last_recorded(lake, key)
+    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
+        return _place(handle, key, noted)
 
 
-def position_only(lake: Lake, log: StreamKey) -> Position:
+def position_only(lake: Lake, key: StreamKey) -> Position:
     """Like `position`, without what `coverage` says of it."""
-    with tables.store_errors(log.table), tables.borrowed(lake, log.table) as handle:
-        return _place(handle, log, (None, -1, None))
+    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
+        return _place(handle, key, (None, -1, None))
 
 
-def _place(handle: DeltaTable | None, log: StreamKey, noted: LastRecorded) -> Position:
+def _place(handle: DeltaTable | None, key: StreamKey, noted: LastRecorded) -> Position:
     at, noted_rows, noted_cursor = noted
     if handle is None:
         return Position(cursor=noted_cursor, noted_at=at)
     rows, cursor = _cursor(handle)
     return Position(
-        rows=commits.fence(handle, log.app),
+        rows=commits.fence(handle, key.app),
         cursor=noted_cursor if noted_cursor and noted_rows >= rows else cursor,
         version=handle.version(),
         about=handle.metadata().description or "",
@@ -68,7 +68,7 @@ def _place(handle: DeltaTable | None, log: StreamKey, noted: LastRecorded) -> Po
 
 def append(
     lake: Lake,
-    log: StreamKey,
+    key: StreamKey,
     batch: pl.DataFrame,
     cursor: str | None,
     *,
@@ -88,57 +88,57 @@ def append(
         known = _known(lake, handle, batch) if rows else None
         fresh = batch if known is None else _without(batch, known)
         if known is not None:
-            reconciliation.record(lake, {log: reconciliation.seen_both_ways(batch, known)})
+            reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known)})
         if fresh.is_empty():
             return None
         if cursor is None and (
-            place := _place(handle, log, coverage.last_recorded(lake, log)).cursor
+            place := _place(handle, key, coverage.last_recorded(lake, key)).cursor
         ):
             said[_CURSOR] = place
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
         return Decision(fresh.with_columns(seq), rows + fresh.height)
 
-    table = Table(name=log.table, schema=RAW, about=about)
+    table = Table(name=key.table, schema=RAW, about=about)
     if claims:
         said[ENTRIES] = json.dumps([asdict(claim) for claim in claims], default=str)
-    return commits.write(lake, table, log.app, decide, said)
+    return commits.write(lake, table, key.app, decide, said)
 
 
-def flush_coverage(lake: Lake, log: StreamKey) -> None:
+def flush_coverage(lake: Lake, key: StreamKey) -> None:
     """Before the log of a raw table is shortened: note what only its commits say."""
-    noted_at, _, noted = coverage.last_recorded(lake, log)
-    cursor = position(lake, log).cursor
+    noted_at, _, noted = coverage.last_recorded(lake, key)
+    cursor = position(lake, key).cursor
     if cursor is None or cursor == noted:
-        coverage.record(lake, log)
+        coverage.record(lake, key)
         return
     at = noted_at or datetime.now(UTC)
-    coverage.record(lake, log, [Entry(since=at, until=at, asked_at=at)], cursor)
+    coverage.record(lake, key, [Entry(since=at, until=at, asked_at=at)], cursor)
 
 
-def append_rejected(lake: Lake, log: StreamKey, batch: pl.DataFrame) -> Appended:
+def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended:
     """Commit what could not be read as a record (schemas.REJECTED), each once."""
     batch = batch.unique("raw_sha256", keep="first", maintain_order=True)
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
-        known = pl.scan_delta(handle).filter(tables.of_stream(log)).select("raw_sha256").collect()
+        known = pl.scan_delta(handle).filter(tables.of_stream(key)).select("raw_sha256").collect()
         fresh = batch.join(known, on="raw_sha256", how="anti", maintain_order="left")
         return None if fresh.is_empty() else Decision(fresh, done + fresh.height)
 
-    return commits.write(lake, REJECTED_TABLE, log.app, decide, {})
+    return commits.write(lake, REJECTED_TABLE, key.app, decide, {})
 
 
-def days(lake: Lake, log: StreamKey) -> list[date]:
+def days(lake: Lake, key: StreamKey) -> list[date]:
     """The days of which there are raw rows, oldest first."""
-    handle = tables.open_table(lake, log.table)
+    handle = tables.open_table(lake, key.table)
     found = handle.partitions() if handle else []
     return sorted(date.fromisoformat(part["date"]) for part in found)
 
 
 def rows_of_days(
-    lake: Lake, log: StreamKey, days: Sequence[date], until: int, record: pl.Expr | None = None
+    lake: Lake, key: StreamKey, days: Sequence[date], until: int, record: pl.Expr | None = None
 ) -> pl.LazyFrame:
     """Raw rows of `days` with seq < `until`; of versions of one `record` only the newest."""
-    found = tables.scan(lake, log.table)
+    found = tables.scan(lake, key.table)
     if found is None:
         return pl.LazyFrame(schema=RAW)
     rows = found.filter(pl.col("date").is_in(days), pl.col("seq") < until)
@@ -148,37 +148,37 @@ def rows_of_days(
     return rows.join(seqs, on="seq", how="semi")
 
 
-def still_rejected(lake: Lake, log: StreamKey) -> pl.DataFrame:
+def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
     """The rejected records of `log` that have not landed since (schemas.REJECTED)."""
-    found, landed = tables.scan(lake, REJECTED_TABLE.name), tables.scan(lake, log.table)
+    found, landed = tables.scan(lake, REJECTED_TABLE.name), tables.scan(lake, key.table)
     if found is None:
         return pl.DataFrame(schema=REJECTED)
     with tables.store_errors(REJECTED_TABLE.name):
-        rows = found.filter(tables.of_stream(log)).collect()
+        rows = found.filter(tables.of_stream(key)).collect()
         if landed is None or rows.is_empty():
             return rows
         known = landed.filter(pl.col("raw_sha256").is_in(rows["raw_sha256"].to_list()))
         return rows.join(known.select("raw_sha256").collect(), on="raw_sha256", how="anti")
 
 
-def rows(lake: Lake, log: StreamKey, first: int, until: int) -> pl.DataFrame:
+def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
     """Raw rows with `first` <= seq < `until`, in the order of seq."""
-    found = tables.scan(lake, log.table)
+    found = tables.scan(lake, key.table)
     if found is None:
         return pl.DataFrame(schema=RAW)
-    with tables.store_errors(log.table):
+    with tables.store_errors(key.table):
         return found.filter(pl.col("seq").is_between(first, until, "left")).sort("seq").collect()
 
 
-def lateness(lake: Lake, log: StreamKey, since: datetime) -> tuple[timedelta, ...]:
+def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ...]:
     """How late live records since then were, one in 10, 100 and 1,000; none where too few came.
 
     What happened before the table was first written to was history, not late.
     """
-    found = tables.scan(lake, log.table)
+    found = tables.scan(lake, key.table)
     if found is None:
         return ()
-    with tables.store_errors(log.table):
+    with tables.store_errors(key.table):
         first = found.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max())
         begun = max(since, first.collect().item() or since)
         late = pl.col("ingested_at") - pl.col("time")
@@ -221,9 +221,9 @@ def _without(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     return batch.join(known, on="event_id", how="anti", maintain_order="left")
 
 
-def existing(lake: Lake, log: StreamKey, rows: pl.DataFrame) -> list[str]:
+def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
     """Which of these events (event_id, time) are in raw."""
-    with tables.borrowed(lake, log.table) as handle:
+    with tables.borrowed(lake, key.table) as handle:
         known = _known(lake, handle, rows) if handle else None
     return (
         [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()

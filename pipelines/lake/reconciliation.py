@@ -25,26 +25,26 @@ _PATIENCE = timedelta(hours=1)
 
 def reconcile(lake: Lake, source: Source, stream: Stream, now: datetime) -> pl.DataFrame:
     """Compare the newest days of a stream (schemas.RECONCILED), and store and return the result."""
-    log = StreamKey(source.name, stream.name)
+    key = StreamKey(source.name, stream.name)
     since = (now - _DAYS - stream.lag).date()
-    found = compare(lake, log, since, now - stream.lag - _PATIENCE)
-    write(lake, log, found)
+    found = compare(lake, key, since, now - stream.lag - _PATIENCE)
+    write(lake, key, found)
     return found
 
 
-def compare(lake: Lake, log: StreamKey, since: date, due: datetime) -> pl.DataFrame:
+def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFrame:
     """Day by day from `since` on; what was pushed before `due` should have been polled by now."""
-    raw = tables.scan(lake, log.table)
+    raw = tables.scan(lake, key.table)
     if raw is None:
         return pl.DataFrame(schema=RECONCILED)
     rows = (
         raw.filter(pl.col("date") >= since)
         .select("event_id", "date", "via", "ingested_at")
         .collect()
-        .join(_echoes(lake, log, since), on="event_id", how="full", coalesce=True)
+        .join(_echoes(lake, key, since), on="event_id", how="full", coalesce=True)
     )
     pushed = pl.col("via") == "webhook"
-    ours = pl.lit(log.integration).alias("integration"), pl.lit(log.stream).alias("stream")
+    ours = pl.lit(key.integration).alias("integration"), pl.lit(key.stream).alias("stream")
     return (
         rows.select(
             pl.coalesce("date", "told_date").alias("date"),
@@ -59,9 +59,9 @@ def compare(lake: Lake, log: StreamKey, since: date, due: datetime) -> pl.DataFr
     )
 
 
-def _echoes(lake: Lake, log: StreamKey, since: date) -> pl.DataFrame:
+def _echoes(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
     """(event_id, day, when it was pushed or polled the other time), a row an event."""
-    found = second_arrivals(lake, log, since)
+    found = second_arrivals(lake, key, since)
     return found.group_by("event_id").agg(
         pl.col("date").first().alias("told_date"),
         *(pl.col("seen_at").filter(pl.col("way") == way).min().alias(way)
@@ -110,8 +110,8 @@ def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
     """Note by which other way events came (schemas.ECHOES without the log), each once."""
     key = ["integration", "stream", "event_id", "way"]
     named = [
-        rows.with_columns(integration=pl.lit(log.integration), stream=pl.lit(log.stream))
-        for log, rows in found.items()
+        rows.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
+        for key, rows in found.items()
     ]
     rows = pl.concat(named).unique(key, keep="first", maintain_order=True) if named else None
     if rows is None or rows.is_empty():
@@ -129,26 +129,26 @@ def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
     commits.write(lake, ECHOES_TABLE, app, decide, {})
 
 
-def second_arrivals(lake: Lake, log: StreamKey, since: date) -> pl.DataFrame:
+def second_arrivals(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
     """By which other way events came (schemas.ECHOES), of the days from `since` on."""
     found = tables.scan(lake, ECHOES_TABLE.name)
     if found is None:
         return pl.DataFrame(schema=ECHOES)
     with tables.store_errors(ECHOES_TABLE.name):
-        return found.filter(tables.of_stream(log), pl.col("date") >= since).collect()
+        return found.filter(tables.of_stream(key), pl.col("date") >= since).collect()
 
 
-def write(lake: Lake, log: StreamKey, rows: pl.DataFrame) -> None:
+def write(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> None:
     """Put these days (schemas.RECONCILED) in the place of what was said of them before."""
     if rows.is_empty():
         return
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
         wanted = rows.select(*RECONCILED).sort("date")
-        same = tables.of_stream(log) & pl.col("date").is_in(wanted["date"].to_list())
+        same = tables.of_stream(key) & pl.col("date").is_in(wanted["date"].to_list())
         said = pl.scan_delta(handle).filter(same).select(*RECONCILED).sort("date")
         if said.collect().equals(wanted):
             return None
-        return Decision(rows, done + 1, tables.replace_predicate(log, rows["date"], "1 = 1"))
+        return Decision(rows, done + 1, tables.replace_predicate(key, rows["date"], "1 = 1"))
 
-    commits.write(lake, RECONCILED_TABLE, log.app, decide, {})
+    commits.write(lake, RECONCILED_TABLE, key.app, decide, {})

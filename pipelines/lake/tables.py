@@ -1,4 +1,4 @@
-"""Opening and reading Delta tables, and the errors of their store in one line."""
+"""Open and read Delta tables, and turn the errors of their store into one line with advice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 
 
 class StreamKey(NamedTuple):
-    """A stream's place in the lake: raw/<integration>/<stream>."""
+    """The name of a stream in the lake; its records are in raw/<integration>/<stream>."""
 
     integration: str
     stream: str
@@ -33,18 +33,18 @@ class StreamKey(NamedTuple):
 
     @property
     def app(self) -> str:
-        """The app id of the fence that all writers of this log's rows share."""
+        """Return the app id of the fence, which all writers of this stream's rows share."""
         return f"{self.integration}/{self.stream}"
 
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """Where the tables are; opens nothing by itself."""
+    """The location of the tables and the access to it; opens nothing by itself."""
 
     root: str
     storage_options: dict[str, str] | None = field(default=None, repr=False)
     integrity: IntegritySettings | None = field(default=None, repr=False)
-    """How the raw tables are signed; None: they are not."""
+    """The settings for signing raw tables; None if they are not signed."""
 
     @property
     def local(self) -> Path | None:
@@ -55,19 +55,19 @@ class Lake:
 
 
 def configured(chosen: Settings) -> Lake:
-    """The lake the settings name."""
+    """Return the lake named in the settings. Raises ConfigurationError for an unusable path."""
     options = {k: v.get_secret_value() for k, v in chosen.lake.storage_options.items()}
     lake = Lake(chosen.lake.root, options or None, chosen.integrity)
     if lake.local is not None and not _PLAIN.fullmatch(path := str(lake.local.resolve())):
         raise ConfigurationError(
-            f"lake.root: {path}: Polars cannot read tables below such a name: choose a folder "
-            "whose whole path has only letters a to z, digits and /_.,@&+~- in it"
+            f"lake.root: Polars cannot read tables below {path}: choose a folder "
+            "whose full path contains only letters a to z, digits and /_.,@&+~-"
         )
     return lake
 
 
 def open_table(lake: Lake, table: str) -> DeltaTable | None:
-    """A handle at the newest version, or None where there is no such table yet."""
+    """Return a handle at the newest version, or None if the table does not exist yet."""
     with store_errors(table):
         try:
             handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
@@ -81,7 +81,10 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
 
 
 def acquire(lake: Lake, table: str) -> DeltaTable | None:
-    """Like `open_table`, but one that is open already if there is one; it belongs to the caller."""
+    """Return an up-to-date handle, from the pool if possible; None if there is no table.
+
+    The caller owns it until `release`.
+    """
     if lake.local is None or (handle := handles.acquire(lake.local / table)) is None:
         return open_table(lake, table)
     _refuse_emptied(table, _newest_files(lake, table, handle))
@@ -89,13 +92,14 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
 
 
 def release(lake: Lake, table: str, handle: DeltaTable) -> None:
+    """Give a handle back to the pool; the caller must not use it any more."""
     if lake.local is not None:
         handles.release(lake.local / table, handle)
 
 
 @contextmanager
 def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
-    """A handle to read by, until this ends well."""
+    """Yield a handle for reading, and return it to the pool unless an error occurs."""
     handle = acquire(lake, table)
     yield handle
     if handle is not None:
@@ -103,27 +107,27 @@ def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
 
 
 def _newest_files(lake: Lake, table: str, handle: DeltaTable) -> list[Path]:
-    """The newest commit, and where one lies that a reader may have stopped at."""
+    """Return the newest commit, and the place of one that delta-rs may have stopped at."""
     newest = (handle.version(), handle.version() + 1)
     return [path for version in newest if (path := _commit_file(lake, table, version))]
 
 
 def _refuse_emptied(table: str, commits: Sequence[Path]) -> None:
-    """Raises LakeError where a commit holds nothing, as a power cut may leave the newest.
+    """Raise LakeError if a commit file is empty, as the newest may be after a power cut.
 
-    Delta would read it as a commit that did nothing, and its rows as never written.
+    delta-rs reads an empty commit as one without actions, so its rows would silently be missing.
     """
     for path in commits:
         with suppress(FileNotFoundError):
             if path.stat().st_size == 0 or not path.read_bytes()[:4096].strip(b"\0 \r\n"):
                 raise LakeError(
                     f"{table}: its newest commit is empty, as after a power cut: remove the file "
-                    f"{path} and poll again; what it held is asked for again"
+                    f"{path} and poll again; its records are then fetched again"
                 )
 
 
 def _commit_file(lake: Lake, table: str, version: int) -> Path | None:
-    """Where the commit is on this machine's disk, or would be."""
+    """Return the path of a commit, which may not exist; None for an object store."""
     return lake.local / table / "_delta_log" / f"{version:020}.json" if lake.local else None
 
 
@@ -132,26 +136,27 @@ def _commits_on_disk(lake: Lake, table: str) -> list[Path]:
 
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
-    """The rows of a table as they are now, or None where there is no such table yet."""
+    """Return the rows of the newest version, or None if the table does not exist yet."""
     handle = open_table(lake, table)
     return None if handle is None else pl.scan_delta(handle)
 
 
-def of_stream(log: StreamKey) -> pl.Expr:
-    return (pl.col("integration") == log.integration) & (pl.col("stream") == log.stream)
+def of_stream(key: StreamKey) -> pl.Expr:
+    return (pl.col("integration") == key.integration) & (pl.col("stream") == key.stream)
 
 
-def replace_predicate(log: StreamKey, days: Iterable[date], among: str) -> str:
-    """A condition in the words of Delta: rows of `log` on these days that are also `among`."""
-    integration, stream = (name.replace("'", "''") for name in log)
+def replace_predicate(key: StreamKey, days: Iterable[date], condition: str) -> str:
+    """Return the SQL that selects the rows of a stream on these days that meet `condition`."""
+    integration, stream = (name.replace("'", "''") for name in key)
     listed = ", ".join(f"DATE '{day}'" for day in days)
     return (
-        f"integration = '{integration}' AND stream = '{stream}' AND date IN ({listed}) AND {among}"
+        f"integration = '{integration}' AND stream = '{stream}' "
+        f"AND date IN ({listed}) AND {condition}"
     )
 
 
 def same_times(batch: pl.DataFrame) -> pl.Expr:
-    """Rows of the same days and between the times of `batch`."""
+    """Return the condition for rows on the days of `batch`, from its first to its last time."""
     return pl.col("date").is_in(batch["date"].unique().to_list()) & pl.col("time").is_between(
         batch["time"].min(), batch["time"].max()
     )
@@ -161,19 +166,19 @@ def scan_partitions(
     lake: Lake,
     handle: DeltaTable,
     schema: dict[str, pl.DataType],
-    chosen: Sequence[tuple[str, str, str | list[str]]],
-    among: set[str] | None = None,
+    filters: Sequence[tuple[str, str, str | list[str]]],
+    names: set[str] | None = None,
 ) -> pl.LazyFrame:
-    """The rows of some partitions (of the files `among` others), but for the columns they are
-    named by.
+    """Return the rows of some partitions, without the partition columns.
 
-    Of a round's small questions `pl.scan_delta` would be the dearest part, in time and in memory.
+    If `names` is given, only data files with these names are read.
     """
-    named = handle.metadata().partition_columns
-    stored = {name: dtype for name, dtype in schema.items() if name not in named}
-    files = handle.file_uris(list(chosen))
-    if among is not None:
-        files = [file for file in files if file.rpartition("/")[2] in among]
+    # For a round's small queries, `pl.scan_delta` would be the most expensive step by far.
+    partitioned_by = handle.metadata().partition_columns
+    stored = {name: dtype for name, dtype in schema.items() if name not in partitioned_by}
+    files = handle.file_uris(list(filters))
+    if names is not None:
+        files = [file for file in files if file.rpartition("/")[2] in names]
     if not files:
         return pl.LazyFrame(schema=stored)
     return pl.scan_parquet(
@@ -188,25 +193,28 @@ def scan_partitions(
 
 @contextmanager
 def store_errors(table: str) -> Iterator[None]:
-    """What the store says, as one line with the remedy."""
+    """Raise LakeError for any error of the store: one line, with advice."""
     try:
         yield
+    # Polars panics on a truncated file, and its PanicException is a BaseException.
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        said = " ".join(str(error).split())[:300]
-        raise LakeError(f"{table}: {said}: {_advice(said)}") from error
+        message = " ".join(str(error).split())[:300]
+        raise LakeError(f"{table}: {message}: {_advice(message)}") from error
 
 
 _FULL = ("no space left", "os error 28)", "too large (os", "quota exceeded", "os error 122)")
 
 
-def _advice(said: str) -> str:
-    match said.lower():
+def _advice(message: str) -> str:
+    match message.lower():
         case text if any(full in text for full in _FULL):
             return "free some space; nothing acknowledged is lost"
         case text if "permission denied" in text or "read-only" in text or "os error 13" in text:
             return "give this user write access to lake.root"
         case text if "append-only" in text:
-            return "an older version made it; remove its folder, and the next poll derives it anew"
+            return (
+                "an older version created it; remove its folder, and the next poll derives it again"
+            )
         case text if "not a directory" in text or "file exists" in text or "os error 20" in text:
             return "set lake.root to a folder"
     return "check lake.root and lake.storage_options, then run it again"

@@ -81,14 +81,14 @@ class PollState:
 def peek(this: Round) -> Peek:
     """Return whether a round would store anything, by fetching the pages it would fetch first."""
     try:
-        place = raw.position(this.lake, this.log)
+        place = raw.position(this.lake, this.key)
         return Peek(new_records=_has_new_records(this, place), rows=place.rows)
     except AuditlakeError as error:
         return Peek(error=str(error))
 
 
 def _has_new_records(this: Round, place: raw.Position) -> bool:
-    if place.cursor is None or events.derived(this.lake, this.log) < place.rows:
+    if place.cursor is None or events.derived(this.lake, this.key) < place.rows:
         return True
     pages = this.stream.pages(this.client, place.cursor, this.clock())
     for _ in range(_PAGES):
@@ -108,7 +108,7 @@ def _has_unstored(this: Round, page: Page) -> bool:
     fault = pl.col("fault")
     good, bad = rows.filter(fault.is_null()), rows.filter(fault.is_not_null())
     days = pl.col("date").is_in(good["date"].unique().to_list())
-    return _any_missing(this.lake, this.log.table, good, "event_id", days) or _any_missing(
+    return _any_missing(this.lake, this.key.table, good, "event_id", days) or _any_missing(
         this.lake, "rejected", bad, "raw_sha256", pl.lit(value=True)
     )
 
@@ -222,10 +222,10 @@ def _observe(
         if state.due > now.timestamp() or time.monotonic() > until:
             continue
         this = Round(lake=lake, source=source, stream=stream, client=client())
-        seen, last_run = peek(this), _last_run(instance, key_of(this.log))
+        seen, last_run = peek(this), _last_run(instance, key_of(this.key))
         verdict = None if seen.new_records or last_run != "succeeded" else _freshness(this, now)
         yield Observation(
-            log=this.log,
+            log=this.key,
             peek=seen,
             last_run=last_run,
             state=replace(
@@ -246,12 +246,12 @@ def _save_plans(lake: Lake, observations: Sequence[Observation]) -> None:
 
 def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
     """Evaluate freshness: a silent stream gets no runs, so no run would report the silence."""
-    table = opened(this.lake, this.log, this.stream, now, whole=False)
+    table = opened(this.lake, this.key, this.stream, now, whole=False)
     if table is None:
         return None
     verdict = fresh(table)
     return dg.AssetCheckEvaluation(
-        asset_key=key_of(this.log),
+        asset_key=key_of(this.key),
         check_name="freshness",
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.WARN,

@@ -70,7 +70,7 @@ def land(history, *records):
     """Append the records to raw, and derive their events."""
     found = normalise.read(history.stream, [r.encode() for r in records], NOON, "poll")
     assert found["fault"].is_null().all()
-    raw_table.append(history.lake, history.log, found.drop("fault", "bytes"), "cursor")
+    raw_table.append(history.lake, history.key, found.drop("fault", "bytes"), "cursor")
     catch_up(history)
 
 
@@ -80,12 +80,12 @@ def catch_up(history):
 
 
 def events(history):
-    return events_table.snapshot(history.lake, history.log)[0].collect().sort("seq", "event_uid")
+    return events_table.snapshot(history.lake, history.key)[0].collect().sort("seq", "event_uid")
 
 
 def expected(history):
     """Return the expected rows of `events`, derived independently."""
-    raw = history.raw(raw_table.days(history.lake, history.log), 10**9)
+    raw = history.raw(raw_table.days(history.lake, history.key), 10**9)
     return history.derive(raw).sort("seq", "event_uid")
 
 
@@ -116,7 +116,7 @@ def test_events_show_the_newest_version_and_raw_keeps_them_all(tmp_path_factory,
     stored = events(history)
     shown = zip(stored["event_id"].str.split("@").list.first(), stored["action"], strict=True)
     assert sorted(shown) == sorted(newest.items())
-    assert raw_table.position(history.lake, history.log).rows == len(seen)
+    assert raw_table.position(history.lake, history.key).rows == len(seen)
     assert stored.equals(expected(history))
 
 
@@ -133,7 +133,7 @@ def test_a_different_order_of_members_is_not_a_new_version(lake):
     history = made(latest_of="id")(lake)
     land(history, record(1, verb="a"), record(1, verb="a")[::1])
     land(history, json.dumps(dict(reversed(json.loads(record(1, verb="a")).items()))))
-    assert raw_table.position(lake, history.log).rows == 1
+    assert raw_table.position(lake, history.key).rows == 1
 
 
 def test_other_streams_are_only_appended_to(lake):
@@ -379,4 +379,4 @@ def test_unusual_names_are_quoted():
     assert "integration = 'it''s'" in tables.replace_predicate(
         StreamKey("it's", "log"), [NOON.date()], "TRUE"
     )
-    assert replace(made()(Lake("x")), lake=Lake("y")).log.integration == "it's"
+    assert replace(made()(Lake("x")), lake=Lake("y")).key.integration == "it's"

@@ -99,7 +99,7 @@ def test_values_that_cannot_be_derived_are_counted_by_column(lake):
     report = reports.Report(integration="", stream="")
     lines = [record(n, verb="b", who=n) for n in (2, 3)]
     rows = normalise.read(history.stream, [line.encode() for line in lines], NOW, "poll")
-    raw.append(lake, history.log, rows.drop("fault", "bytes"), "cursor")
+    raw.append(lake, history.key, rows.drop("fault", "bytes"), "cursor")
     derive.catch_up(lake, history.source, history.stream, report)
     assert report.faults == {"actor_name": 2}
     assert events(history)["actor_name"].to_list() == ["Ada", None, None]

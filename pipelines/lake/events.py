@@ -1,4 +1,4 @@
-"""The table `events`: rows derived from raw, per stream fenced by the raw rows they stand for."""
+"""The table `events`, derived from raw; the fence of a stream counts the raw rows derived."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipelines.schemas import EVENTS
 TABLE = Table(
     name="events",
     schema=EVENTS,
-    about="Events of all integrations, from raw",
+    about="Events of all integrations, derived from raw",
     settings=DERIVED,
 )
 
@@ -31,27 +31,30 @@ def append(
     *,
     record: pl.Expr | None = None,
 ) -> Appended:
-    """Commit the events of the raw rows from `first` up to `until`, unless they are there.
+    """Commit the events of the raw rows [first, until) if these are the next rows to derive.
 
-    Rows for which `record` is equal are versions of one record: the newest replaces the others.
+    Rows with an equal `record` are versions of one record, of which the newest replaces the others.
     """
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
+        # Another writer has derived these rows, or has earlier rows to derive first.
         if done != first:
             return None
         if record is None:
             return Decision(derive(), until)
         fresh = derive().filter(newest_version(record))
         older = _older(handle, key, fresh, record)
-        among = f"(seq >= {first} OR seq IN ({', '.join(map(str, older))}))"
-        instead_of = tables.replace_predicate(key, fresh["date"].unique(), among) if older else None
-        return Decision(fresh, until, instead_of)
+        if not older:
+            return Decision(fresh, until)
+        condition = f"(seq >= {first} OR seq IN ({', '.join(map(str, older))}))"
+        replaces = tables.replace_predicate(key, fresh["date"].unique(), condition)
+        return Decision(fresh, until, replaces)
 
     return commits.write(lake, TABLE, key.app, decide, {})
 
 
 class Batch(NamedTuple):
-    """The events of the raw rows of `log` from `first` up to `until`."""
+    """The events of the raw rows [first, until) of one stream."""
 
     key: StreamKey
     first: int
@@ -59,31 +62,37 @@ class Batch(NamedTuple):
     events: pl.DataFrame
 
 
-def append_batches(lake: Lake, parts: Sequence[Batch]) -> set[StreamKey]:
-    """Commit events of different logs at once; those whose turn it was not are left out."""
+def append_batches(lake: Lake, batches: Sequence[Batch]) -> set[StreamKey]:
+    """Commit batches of different streams at once, and return the streams that were written.
+
+    A batch is left out if its rows are not the next ones of its stream.
+    """
     landed = set[StreamKey]()
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
-        fit = [part for part in parts if commits.fence(handle, part.key.app) == part.first]
+        fit = [each for each in batches if commits.fence(handle, each.key.app) == each.first]
+        # After a lost race this runs again, and other batches may fit.
         landed.clear()
-        landed.update(part.key for part in fit)
-        after = {part.key.app: part.until for part in fit}
-        rows = pl.concat([part.events for part in fit]) if fit else pl.DataFrame()
-        return Decision(rows, after.get(parts[0].key.app, done), beside=after) if fit else None
+        landed.update(each.key for each in fit)
+        if not fit:
+            return None
+        after = {each.key.app: each.until for each in fit}
+        rows = pl.concat([each.events for each in fit])
+        return Decision(rows, after.get(batches[0].key.app, done), also_fences=after)
 
-    commits.write(lake, TABLE, parts[0].key.app, decide, {})
+    commits.write(lake, TABLE, batches[0].key.app, decide, {})
     return landed
 
 
 def replace(
     lake: Lake, key: StreamKey, day: date, seqs: range, derive: Callable[[int], pl.DataFrame]
 ) -> Appended:
-    """Commit the events of the raw rows `seqs` of `day` anew, in place of those there are.
+    """Replace the events of the raw rows `seqs` of `day` by those that `derive` returns.
 
-    `derive` is given the number of raw rows that have their events: later rows do not count yet.
-    Where newer versions or a retention run have taken all of these events away, nothing is written.
+    `derive` receives the number of raw rows that have been derived: later rows do not count yet.
+    If newer versions or a retention run have removed all of these events, nothing is written.
     """
-    among = f"seq >= {seqs.start} AND seq < {seqs.stop}"
+    condition = f"seq >= {seqs.start} AND seq < {seqs.stop}"
     in_part = pl.col("date") == day, pl.col("seq").is_between(seqs.start, seqs.stop, "left")
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
@@ -91,18 +100,18 @@ def replace(
         stored = pl.scan_delta(handle).filter(tables.of_stream(key), *in_part)
         if stored.select("seq").head(1).collect().is_empty():
             return None
-        return Decision(derive(done), done, tables.replace_predicate(key, [day], among))
+        return Decision(derive(done), done, tables.replace_predicate(key, [day], condition))
 
     return commits.write(lake, TABLE, key.app, decide, {})
 
 
 def newest_version(record: pl.Expr) -> pl.Expr:
-    """Is this row of the newest version of its record?"""
+    """Return the condition for the newest version of each record."""
     return pl.col("seq") == pl.col("seq").max().over(record)
 
 
 def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
-    """The events of `log` and how many raw rows they stand for, as of one moment."""
+    """Return the events of a stream and the number of raw rows derived, at one version."""
     handle = tables.open_table(lake, TABLE.name)
     if handle is None:
         return pl.LazyFrame(schema=EVENTS), 0
@@ -110,15 +119,16 @@ def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
 
 
 def derived(lake: Lake, key: StreamKey) -> int:
-    """How many rows of `log` have their events in `events`."""
+    """Return how many raw rows of a stream have been derived, from the first on."""
     with tables.borrowed(lake, TABLE.name) as handle:
         return 0 if handle is None else commits.fence(handle, key.app)
 
 
 def _older(handle: DeltaTable, key: StreamKey, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
-    """`seq` of the rows whose records `fresh` holds newer versions of; they have the same time."""
+    """Return the seqs of stored rows whose records have newer versions in `fresh`."""
     if fresh.is_empty():
         return []
+    # All versions of a record have the same time, which keeps the search small.
     found = (
         pl.scan_delta(handle)
         .filter(tables.of_stream(key), tables.same_times(fresh))

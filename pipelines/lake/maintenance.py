@@ -1,7 +1,7 @@
-"""Housekeeping that keeps the lake fast and small, and never changes a row.
+"""Maintenance: compact files, trim Delta logs and delete orphans, without changing a row.
 
-A table's many small files become few, its log is shortened, what killed writers left is removed.
-One at a time; safe beside writers and readers. The rows are counted before and after.
+Only one maintenance runs at a time; readers and writers may continue. Rows are counted before and
+after each compaction.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from pipelines.errors import LakeError
 from pipelines.lake import commits, coverage, events, raw, reconciliation, rollup_table, tables
 from pipelines.lake.tables import Lake, StreamKey
 
-_QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
 _KEYS = (
     ("event_uid",),
     ("integration", "stream", "event_id", "way", "time"),  # echoes
     ("event_id",),
 )
-"""No two rows of a partition are equal in the first of these that the table has."""
+"""Unique keys; the first one whose columns a table has is unique within each partition."""
 _TEMPORARY = re.compile(r"#\d+$")
 _FILES_CLOSED, _FILES_OPEN = 4, 64
-"""So many files of a past day, or of today, are worth making one."""
+"""A partition with more files is compacted: of a past day, or of today."""
 _CHECKPOINTS, _VERSIONS_APART = 20, 500
-"""So many checkpoints stay, and of the older ones one in so many versions."""
+"""The newest checkpoints are all kept; of older ones, one per so many versions."""
 _VERSIONS = 3000
-"""So many versions can be read back at least: whoever opens a table lists all their commits."""
+"""Versions that stay readable at least; opening a table lists the commits of them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """How long what is no longer needed stays; the log says for itself (logRetentionDuration)."""
+class MinimumAge:
+    """The age at which unneeded files are deleted; delta.logRetentionDuration governs the log."""
 
     files: timedelta = timedelta(days=7)
     temporary: timedelta = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidied:
-    """What was done to one table."""
+class MaintenanceResult:
+    """The effect of maintenance on one table."""
 
     table: str
     files_before: int
@@ -64,47 +64,48 @@ class Tidied:
     log_before: int
     log_after: int
     removed: int
-    """Files that no version in the log needs, and what killed writers left."""
+    """Files that no version in the log needs, and temporary files of killed writers."""
     seconds: float
     busy: str | None = None
-    """Why something was left for the next time."""
+    """Why the compaction was left for the next run, or None."""
 
 
 def maintain(
-    lake: Lake, keys: Sequence[StreamKey], today: date, keep: Keep | None = None
-) -> Iterator[Tidied]:
-    """Every table, one after the other. Raises LakeError where rows are not what they were."""
-    with _alone(lake):
+    lake: Lake, keys: Sequence[StreamKey], today: date, keep: MinimumAge | None = None
+) -> Iterator[MaintenanceResult]:
+    """Maintain every table and yield the results. Raises LakeError if rows changed."""
+    with _exclusive_lock(lake):
         for table in tables_of(lake, keys):
             # A folder without a commit: a writer is creating the table, or was killed doing so.
             if tables.open_table(lake, table) is not None:
-                yield _tidy(lake, table, today, keep or Keep())
+                yield _maintain(lake, table, today, keep or MinimumAge())
         rollup_table.roll_up(lake, today)
 
 
-def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
+def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> MaintenanceResult:
     started = time.monotonic()
+    # Cursors and coverage must be in `coverage` before the log that contains them is trimmed.
     if table.startswith("raw/"):
         raw.flush_coverage(lake, StreamKey(*table.split("/")[1:]))
-    handle = _opened(lake, table)
-    before, log = handle.get_add_actions(flatten=True), _log_files(handle)
+    handle = _open(lake, table)
+    before, log_before = handle.get_add_actions(flatten=True), _log_files(handle)
     busy = None
     try:
-        for part in _worth(pl.DataFrame(before), today):
-            _compact(lake, table, part)
+        for filters in _partitions_to_compact(pl.DataFrame(before), today):
+            _compact(lake, table, filters)
     except CommitFailedError as error:
-        busy = f"another writer was at it: {str(error)[:100]}"
-    handle = _opened(lake, table)
+        busy = f"another writer changed the same files: {str(error)[:100]}"
+    handle = _open(lake, table)
     handle.create_checkpoint()
     handle.cleanup_metadata()
     _thin_out(lake, table)
     _shorten(lake, table, handle.version())
     removed = _vacuum(handle, keep) + _sweep(lake, table, keep)
-    return Tidied(
+    return MaintenanceResult(
         table=table,
         files_before=before.num_rows,
         files_after=handle.get_add_actions().num_rows,
-        log_before=log,
+        log_before=log_before,
         log_after=_log_files(handle),
         removed=removed,
         seconds=time.monotonic() - started,
@@ -112,8 +113,10 @@ def _tidy(lake: Lake, table: str, today: date, keep: Keep) -> Tidied:
     )
 
 
-def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str], ...]]:
-    """The partitions with so many files that one is better, as filters for the compaction."""
+def _partitions_to_compact(
+    files: pl.DataFrame, today: date
+) -> list[tuple[tuple[str, str, str], ...]]:
+    """Return filters for the partitions with too many files."""
     columns = [name for name in files.columns if name.startswith("partition.")]
     if not columns:
         return [()] if files.height > _FILES_OPEN else []
@@ -128,56 +131,55 @@ def _worth(files: pl.DataFrame, today: date) -> list[tuple[tuple[str, str, str],
     ]
 
 
-def _compact(lake: Lake, table: str, part: Sequence[tuple[str, str, str]]) -> None:
-    handle = _opened(lake, table)
-    before, rows = handle.version(), _count(handle, part)
+def _compact(lake: Lake, table: str, filters: Sequence[tuple[str, str, str]]) -> None:
+    handle = _open(lake, table)
+    before, rows = handle.version(), _count(handle, filters)
     handle.optimize.compact(
-        partition_filters=list(part) or None,
+        partition_filters=list(filters) or None,
         writer_properties=_PARQUET,
-        post_commithook_properties=_QUIET,
+        post_commithook_properties=_NO_HOOKS,
     )
     commits.sync(lake, handle, before)
-    _compare(table, rows, _count(handle, part), alone=handle.version() == before + 1)
+    # Without commits of others in between, the counts have to be equal, not only plausible.
+    _compare(table, rows, _count(handle, filters), alone=handle.version() == before + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
+    """Figures that a compaction must not change."""
+
     rows: int
-    different: int
-    """How many of them differ in what names them."""
-    places: int = 0
-    """The sum of `seq`, where there is one: the same rows have the same places."""
+    distinct: int
+    """Rows with different keys."""
+    seq_sum: int = 0
+    """The sum of `seq`, if the table has it."""
 
 
-def _count(handle: DeltaTable, part: Sequence[tuple[str, str, str]]) -> Count:
+def _count(handle: DeltaTable, filters: Sequence[tuple[str, str, str]]) -> Count:
     found = pl.scan_delta(handle).filter(
-        *(pl.col(name).cast(pl.String) == value for name, _, value in part)
+        *(pl.col(name).cast(pl.String) == value for name, _, value in filters)
     )
     columns = found.collect_schema()
     key = next((key for key in _KEYS if set(key) <= set(columns)), None)
-    different = pl.struct(key).n_unique() if key else pl.len()
-    places = pl.col("seq").sum() if "seq" in columns else pl.lit(0)
-    rows, distinct, seqs = (
-        found.select(pl.len().alias("rows"), different.alias("n"), places.alias("seq"))
-        .collect()
-        .row(0)
-    )
-    return Count(rows=rows, different=distinct, places=seqs)
+    distinct = pl.struct(key).n_unique() if key else pl.len()
+    seq_sum = pl.col("seq").sum() if "seq" in columns else pl.lit(0)
+    figures = found.select(rows=pl.len(), distinct=distinct, seq_sum=seq_sum)
+    return Count(**figures.collect().row(0, named=True))
 
 
 def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
-    """Are the rows what they were, but for those that others wrote meanwhile?"""
+    """Raise LakeError unless the rows are the same, apart from those others wrote meanwhile."""
     fewer = after.rows < before.rows or (alone and after.rows > before.rows)
-    moved = alone and after.places != before.places
-    if fewer or moved or after.rows != after.different:
+    moved = alone and after.seq_sum != before.seq_sum
+    if fewer or moved or after.rows != after.distinct:
         raise LakeError(
             f"{table}: {before.rows:,} rows before a compaction, {after.rows:,} after, of which "
-            f"{after.different:,} differ; no file was removed: stop all writers and report this"
+            f"{after.distinct:,} are distinct; no file was deleted: stop all writers and report it"
         )
 
 
 def _thin_out(lake: Lake, table: str) -> None:
-    """Of the checkpoints, which are many, those that a reader of now or of a version needs stay."""
+    """Delete most of the older checkpoints: one per _VERSIONS_APART is enough for old versions."""
     if lake.local is None:
         return
     for path, following in pairwise(_checkpoints(lake.local / table)[1:-_CHECKPOINTS]):
@@ -186,14 +188,14 @@ def _thin_out(lake: Lake, table: str) -> None:
 
 
 def _shorten(lake: Lake, table: str, newest: int) -> None:
-    """Remove the commits before an old checkpoint, once that was seen to hold the table."""
+    """Delete the commits before an old checkpoint, if the table can be opened from there."""
     if lake.local is None:
         return
     folder = lake.local / table
     old = [v for v in map(_version, _checkpoints(folder)) if v <= newest - _VERSIONS]
     if not old:
         return
-    DeltaTable(lake.uri(table), version=old[-1])
+    DeltaTable(lake.uri(table), version=old[-1])  # raises if the checkpoint is damaged
     for path in (folder / "_delta_log").glob("*"):
         if path.name[:20].isdigit() and _version(path) < old[-1]:
             path.unlink(missing_ok=True)
@@ -207,21 +209,21 @@ def _version(file: Path) -> int:
     return int(file.name.partition(".")[0])
 
 
-def _vacuum(handle: DeltaTable, keep: Keep) -> int:
+def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
     hours = int(keep.files.total_seconds() // 3600)
     return len(
         handle.vacuum(
             retention_hours=hours,
             dry_run=False,
             enforce_retention_duration=False,
-            post_commithook_properties=_QUIET,
+            post_commithook_properties=_NO_HOOKS,
             full=True,
         )
     )
 
 
-def _sweep(lake: Lake, table: str, keep: Keep) -> int:
-    """Half-written files of writers that were killed."""
+def _sweep(lake: Lake, table: str, keep: MinimumAge) -> int:
+    """Delete half-written files of writers that were killed, and return their number."""
     if lake.local is None:
         return 0
     removed = 0
@@ -234,10 +236,10 @@ def _sweep(lake: Lake, table: str, keep: Keep) -> int:
     return removed
 
 
-def _opened(lake: Lake, table: str) -> DeltaTable:
+def _open(lake: Lake, table: str) -> DeltaTable:
     handle = tables.open_table(lake, table)
     if handle is None:
-        raise LakeError(f"{table} is gone")
+        raise LakeError(f"{table} was deleted during maintenance: run it again")
     return handle
 
 
@@ -246,20 +248,22 @@ def _log_files(handle: DeltaTable) -> int:
 
 
 @contextmanager
-def _alone(lake: Lake) -> Iterator[None]:
-    """One maintenance of a lake at a time, on this machine."""
+def _exclusive_lock(lake: Lake) -> Iterator[None]:
+    """Allow one maintenance of a lake at a time on this machine; raises LakeError for others."""
     path = (lake.local or Path(os.environ.get("TMPDIR", "/tmp"))) / ".maintenance.lock"  # noqa: S108
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LakeError("maintenance of this lake is under way already") from None
+            raise LakeError(
+                "another maintenance of this lake is running: wait for it to finish"
+            ) from None
         yield
 
 
 def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
-    """The tables there are: on a disk all, elsewhere those of `logs` and the common ones."""
+    """Return the existing tables: on a disk all, else those of the streams and the shared ones."""
     if lake.local is not None:
         found = lake.local.glob("**/_delta_log")
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)

@@ -1,4 +1,4 @@
-"""The raw tables: records as received, with the cursor of their stream in the same commit."""
+"""The raw tables: records as received, committed together with the cursor of their stream."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import RAW, REJECTED
 
 _CURSOR = "auditlake.cursor"
-_TICK = timedelta(milliseconds=1)
+_STATISTICS_GRAIN = timedelta(milliseconds=1)
 _QUANTILES = (0.9, 0.99, 0.999)
-_ENOUGH = 100
-_BLUR = timedelta(seconds=1)
+_MIN_SAMPLE = 100
+_TIME_TOLERANCE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a stream has come."""
+    """The position of a stream: the rows it has, and the cursor that resumes after them."""
 
     rows: int = 0
     cursor: str | None = None
     version: int = -1
     about: str = ""
-    """What the table was made for."""
-    noted_at: datetime | None = None
-    """When `coverage` was last told about this stream."""
+    """The service and address the table was created for."""
+    recorded_at: datetime | None = None
+    """When an entry of this stream was last written to `coverage`."""
 
 
-REJECTED_TABLE = Table(name="rejected", schema=REJECTED, about="What was no record", partitions=())
+REJECTED_TABLE = Table(
+    name="rejected", schema=REJECTED, about="Records that could not be read", partitions=()
+)
 
 
 def position(lake: Lake, key: StreamKey) -> Position:
-    """Where `log` stands; `cursor` is None where nothing says so any more."""
-    noted = coverage.last_recorded(lake, key)
+    """Return the position of a stream; `cursor` is None if it is new or its cursor is lost."""
+    recorded = coverage.last_recorded(lake, key)
     with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
-        return _place(handle, key, noted)
+        return _position(handle, key, recorded)
 
 
 def position_only(lake: Lake, key: StreamKey) -> Position:
-    """Like `position`, without what `coverage` says of it."""
+    """Return the position from the raw table alone, without opening `coverage`."""
     with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
-        return _place(handle, key, (None, -1, None))
+        return _position(handle, key, LastRecorded())
 
 
-def _place(handle: DeltaTable | None, key: StreamKey, noted: LastRecorded) -> Position:
-    at, noted_rows, noted_cursor = noted
+def _position(handle: DeltaTable | None, key: StreamKey, recorded: LastRecorded) -> Position:
     if handle is None:
-        return Position(cursor=noted_cursor, noted_at=at)
-    rows, cursor = _cursor(handle)
+        return Position(cursor=recorded.cursor, recorded_at=recorded.at)
+    rows, cursor = _committed_cursor(handle)
+    # A quiet round stores its cursor in `coverage` only; with equal rows, that one is newer.
+    newer = recorded.cursor if recorded.rows >= rows else None
     return Position(
         rows=commits.fence(handle, key.app),
-        cursor=noted_cursor if noted_cursor and noted_rows >= rows else cursor,
+        cursor=newer or cursor,
         version=handle.version(),
         about=handle.metadata().description or "",
-        noted_at=at,
+        recorded_at=recorded.at,
     )
 
 
@@ -73,50 +76,52 @@ def append(
     cursor: str | None,
     *,
     about: str = "",
-    claims: Sequence[Entry] = (),
+    entries: Sequence[Entry] = (),
 ) -> Appended:
-    """Commit the new rows of `batch` (schemas.RAW but `seq`) together with `cursor` and `claims`.
+    """Commit the new rows of `batch` (schemas.RAW without `seq`) with `cursor` and `entries`.
 
-    Rows whose event_id is already in their date are dropped; where nothing is left, nothing is
-    written. Without a cursor the position stays what it was. What was pushed and now is polled, or
-    the other way round, is noted in `echoes` before the position moves.
+    Rows whose event_id is already stored for their date are skipped; if none is left, nothing is
+    written. Without a cursor the position stays the same. Events that were pushed before and are
+    now polled, or the other way round, are recorded in `echoes`.
     """
     batch = batch.unique("event_id", keep="first", maintain_order=True)
-    said = {_CURSOR: cursor} if cursor else {}
+    metadata = {_CURSOR: cursor} if cursor else {}
+    if entries:
+        metadata[ENTRIES] = json.dumps([asdict(entry) for entry in entries], default=str)
 
     def decide(handle: DeltaTable, rows: int) -> Decision | None:
         known = _known(lake, handle, batch) if rows else None
         fresh = batch if known is None else _without(batch, known)
         if known is not None:
+            # Before the position moves: after a kill, the same records are fetched again.
             reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known)})
         if fresh.is_empty():
             return None
-        if cursor is None and (
-            place := _place(handle, key, coverage.last_recorded(lake, key)).cursor
-        ):
-            said[_CURSOR] = place
+        if cursor is None:
+            # Each commit repeats the cursor, so the newest one is enough to find the position.
+            current = _position(handle, key, coverage.last_recorded(lake, key)).cursor
+            metadata.update({_CURSOR: current} if current else {})
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
         return Decision(fresh.with_columns(seq), rows + fresh.height)
 
     table = Table(name=key.table, schema=RAW, about=about)
-    if claims:
-        said[ENTRIES] = json.dumps([asdict(claim) for claim in claims], default=str)
-    return commits.write(lake, table, key.app, decide, said)
+    return commits.write(lake, table, key.app, decide, metadata)
 
 
 def flush_coverage(lake: Lake, key: StreamKey) -> None:
-    """Before the log of a raw table is shortened: note what only its commits say."""
-    noted_at, _, noted = coverage.last_recorded(lake, key)
+    """Copy cursor and coverage out of the commit log before it is trimmed."""
+    recorded = coverage.last_recorded(lake, key)
     cursor = position(lake, key).cursor
-    if cursor is None or cursor == noted:
+    if cursor is None or cursor == recorded.cursor:
         coverage.record(lake, key)
         return
-    at = noted_at or datetime.now(UTC)
+    at = recorded.at or datetime.now(UTC)
+    # An empty span covers nothing: this entry only carries the cursor.
     coverage.record(lake, key, [Entry(since=at, until=at, asked_at=at)], cursor)
 
 
 def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended:
-    """Commit what could not be read as a record (schemas.REJECTED), each once."""
+    """Commit the records that could not be read (schemas.REJECTED), each once."""
     batch = batch.unique("raw_sha256", keep="first", maintain_order=True)
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
@@ -128,7 +133,7 @@ def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended
 
 
 def days(lake: Lake, key: StreamKey) -> list[date]:
-    """The days of which there are raw rows, oldest first."""
+    """Return the days that have raw rows, oldest first."""
     handle = tables.open_table(lake, key.table)
     found = handle.partitions() if handle else []
     return sorted(date.fromisoformat(part["date"]) for part in found)
@@ -137,7 +142,7 @@ def days(lake: Lake, key: StreamKey) -> list[date]:
 def rows_of_days(
     lake: Lake, key: StreamKey, days: Sequence[date], until: int, record: pl.Expr | None = None
 ) -> pl.LazyFrame:
-    """Raw rows of `days` with seq < `until`; of versions of one `record` only the newest."""
+    """Return raw rows of `days` with seq < `until`, only the newest version of each `record`."""
     found = tables.scan(lake, key.table)
     if found is None:
         return pl.LazyFrame(schema=RAW)
@@ -149,7 +154,7 @@ def rows_of_days(
 
 
 def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
-    """The rejected records of `log` that have not landed since (schemas.REJECTED)."""
+    """Return the rejected records of a stream that have not landed since (schemas.REJECTED)."""
     found, landed = tables.scan(lake, REJECTED_TABLE.name), tables.scan(lake, key.table)
     if found is None:
         return pl.DataFrame(schema=REJECTED)
@@ -162,7 +167,7 @@ def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
 
 
 def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
-    """Raw rows with `first` <= seq < `until`, in the order of seq."""
+    """Return the raw rows with `first` <= seq < `until`, in the order of seq."""
     found = tables.scan(lake, key.table)
     if found is None:
         return pl.DataFrame(schema=RAW)
@@ -171,49 +176,55 @@ def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
 
 
 def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ...]:
-    """How late live records since then were, one in 10, 100 and 1,000; none where too few came.
+    """Return the 90, 99 and 99.9 % quantiles of the delay of live records since `since`.
 
-    What happened before the table was first written to was history, not late.
+    Empty if there are too few. Events from before the table existed count as history, not as late.
     """
     found = tables.scan(lake, key.table)
     if found is None:
         return ()
     with tables.store_errors(key.table):
         first = found.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max())
-        begun = max(since, first.collect().item() or since)
+        live_since = max(since, first.collect().item() or since)
         late = pl.col("ingested_at") - pl.col("time")
         live = found.filter(
-            pl.col("date") >= begun.date(), pl.col("time") >= begun, pl.col("via") != "backfill"
+            pl.col("date") >= live_since.date(),
+            pl.col("time") >= live_since,
+            pl.col("via") != "backfill",
         )
-        told = live.select(
+        figures = live.select(
             pl.len().alias("records"), *(late.quantile(q).alias(str(q)) for q in _QUANTILES)
         )
-        records, *quantiles = told.collect().row(0)
-    return tuple(quantiles) if records >= _ENOUGH else ()
+        records, *quantiles = figures.collect().row(0)
+    return tuple(quantiles) if records >= _MIN_SAMPLE else ()
 
 
 def _known(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
-    """(event_id, via) of rows that may be in `batch` too: the same id has the same time.
+    """Return (event_id, via) of the stored rows with times like those of `batch`.
 
-    A vendor may push the time of an event less exactly than it shows it.
+    The same id implies the same time, so these include all duplicates. Some vendors push a time
+    with less precision than their API returns, hence the tolerance.
     """
     if batch.is_empty():
         return None
     oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
-    since, until = oldest - _BLUR, newest + _BLUR
-    days = pl.concat([(batch["time"] + blur).dt.date() for blur in (-_BLUR, _BLUR)]).unique()
-    chosen = [("date", "in", [str(day) for day in days])]
-    near = tables.scan_partitions(lake, handle, RAW, chosen, _between(handle, since, until))
+    since, until = oldest - _TIME_TOLERANCE, newest + _TIME_TOLERANCE
+    shifts = (-_TIME_TOLERANCE, _TIME_TOLERANCE)
+    days = pl.concat([(batch["time"] + shift).dt.date() for shift in shifts]).unique()
+    filters = [("date", "in", [str(day) for day in days])]
+    names = _files_between(handle, since, until)
+    near = tables.scan_partitions(lake, handle, RAW, filters, names)
     return near.filter(pl.col("time").is_between(since, until)).select("event_id", "via").collect()
 
 
-def _between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
-    """The names of the files that may hold rows of these times; Delta rounds down to a tick."""
+def _files_between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
+    """Return the names of the data files that may contain rows of these times."""
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if not {"min.time", "max.time"} <= set(files.columns):
         return set(files["path"].str.split("/").list.last())
     least, most = pl.col("min.time").fill_null(since), pl.col("max.time").fill_null(until)
-    near = files.filter(least <= until, most >= since - _TICK)
+    # Delta truncates the statistics of a timestamp to milliseconds.
+    near = files.filter(least <= until, most >= since - _STATISTICS_GRAIN)
     return set(near["path"].str.split("/").list.last())
 
 
@@ -222,16 +233,17 @@ def _without(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
-    """Which of these events (event_id, time) are in raw."""
+    """Return the ids of those events (event_id, time) that are stored in raw."""
     with tables.borrowed(lake, key.table) as handle:
         known = _known(lake, handle, rows) if handle else None
-    return (
-        [] if known is None else known.join(rows, on="event_id", how="semi")["event_id"].to_list()
-    )
+    if known is None:
+        return []
+    return known.join(rows, on="event_id", how="semi")["event_id"].to_list()
 
 
-def _cursor(handle: DeltaTable) -> tuple[int, str | None]:
-    """(rows, position) of the newest commit that holds one; compaction by others holds none."""
+def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
+    """Return (rows, cursor) of the newest commit with a cursor, or (-1, None)."""
+    # Nearly always the newest commit has it; only commits of maintenance have none.
     for limit in (1, None):
         for commit in handle.history(limit):
             if _CURSOR in commit:

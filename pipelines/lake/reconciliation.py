@@ -1,8 +1,8 @@
-"""What was pushed against what was polled: how much, how late each way, and what never came true.
+"""Compare pushed with polled events: overlap, latency each way, and pushes never confirmed.
 
-An event that came both ways is one row of raw, which says how it came first, and one of `echoes`,
-which says when it came the other way. Polling is the truth: what only a push has told, long after
-polling should have shown it, was forged or is gone.
+An event that arrives both ways is one row of raw, with the first way, and one row of `echoes`, with
+the time it arrived the other way. Polling is authoritative: a push that polling should have
+confirmed long ago was forged, or its event is gone.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from pipelines.schemas import ECHOES, RECONCILED
 from pipelines.sdk.contract import Source, Stream
 
 _DAYS = timedelta(days=7)
-_PATIENCE = timedelta(hours=1)
+_GRACE = timedelta(hours=1)
 
 
 def reconcile(lake: Lake, source: Source, stream: Stream, now: datetime) -> pl.DataFrame:
     """Compare the newest days of a stream (schemas.RECONCILED), and store and return the result."""
     key = StreamKey(source.name, stream.name)
     since = (now - _DAYS - stream.lag).date()
-    found = compare(lake, key, since, now - stream.lag - _PATIENCE)
+    found = compare(lake, key, since, now - stream.lag - _GRACE)
     write(lake, key, found)
     return found
 
 
 def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFrame:
-    """Day by day from `since` on; what was pushed before `due` should have been polled by now."""
+    """Return one row per day from `since` (schemas.RECONCILED).
+
+    Events pushed before `due` should have been polled by now, and otherwise count as unconfirmed.
+    """
     raw = tables.scan(lake, key.table)
     if raw is None:
         return pl.DataFrame(schema=RECONCILED)
@@ -47,7 +50,7 @@ def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFr
     ours = pl.lit(key.integration).alias("integration"), pl.lit(key.stream).alias("stream")
     return (
         rows.select(
-            pl.coalesce("date", "told_date").alias("date"),
+            pl.coalesce("date", "echo_date").alias("date"),
             pl.when(pushed).then("ingested_at").otherwise("webhook").alias("pushed_at"),
             pl.when(pushed).then("poll").otherwise("ingested_at").alias("polled_at"),
         )
@@ -60,10 +63,10 @@ def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFr
 
 
 def _echoes(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
-    """(event_id, day, when it was pushed or polled the other time), a row an event."""
+    """Return one row per event: event_id, day, and when it was pushed or polled the other way."""
     found = second_arrivals(lake, key, since)
     return found.group_by("event_id").agg(
-        pl.col("date").first().alias("told_date"),
+        pl.col("date").first().alias("echo_date"),
         *(pl.col("seen_at").filter(pl.col("way") == way).min().alias(way)
           for way in ("webhook", "poll")),
     )  # fmt: skip
@@ -84,18 +87,18 @@ def _figures(due: datetime) -> dict[str, pl.Expr]:
     }
 
 
-ECHOES_TABLE = Table(name="echoes", schema=ECHOES, about="How an event came another time")
+ECHOES_TABLE = Table(name="echoes", schema=ECHOES, about="When a known event arrived the other way")
 RECONCILED_TABLE = Table(
     name="reconciliation",
     schema=RECONCILED,
-    about="What was pushed and what was polled, a row a stream and day",
+    about="Pushed compared with polled events, per stream and day",
     partitions=(),
     settings=DERIVED_PLAIN,
 )
 
 
 def seen_both_ways(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """The records that have been pushed and polled, this time the other way (ECHOES)."""
+    """Return the records of `batch` that are `known` from the other way (schemas.ECHOES)."""
     pushed = pl.col("via") == "webhook"
     mine = batch.select("event_id", "time", "date", way=_way(pushed), seen_at="ingested_at")
     theirs = known.select("event_id", first=_way(pushed))
@@ -107,30 +110,32 @@ def _way(pushed: pl.Expr) -> pl.Expr:
 
 
 def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
-    """Note by which other way events came (schemas.ECHOES without the log), each once."""
-    key = ["integration", "stream", "event_id", "way"]
+    """Record when events arrived the other way (schemas.ECHOES without the stream), each once."""
+    unique = ["integration", "stream", "event_id", "way"]
     named = [
         rows.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
         for key, rows in found.items()
     ]
-    rows = pl.concat(named).unique(key, keep="first", maintain_order=True) if named else None
+    rows = pl.concat(named).unique(unique, keep="first", maintain_order=True) if named else None
     if rows is None or rows.is_empty():
         return
     app = StreamKey(*rows.select("integration", "stream").row(0)).app
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
-        known = pl.scan_delta(handle).filter(tables.same_times(rows)).select(key).collect()
-        fresh = rows.join(known, on=key, how="anti", maintain_order="left")
+        known = pl.scan_delta(handle).filter(tables.same_times(rows)).select(unique).collect()
+        fresh = rows.join(known, on=unique, how="anti", maintain_order="left")
+        if fresh.is_empty():
+            return None
         counts = fresh.group_by("integration", "stream").len()
         apps = [(StreamKey(*names).app, count) for *names, count in counts.iter_rows()]
         after = {each: commits.fence(handle, each) + count for each, count in apps}
-        return Decision(fresh, after.get(app, done), beside=after) if after else None
+        return Decision(fresh, after.get(app, done), also_fences=after)
 
     commits.write(lake, ECHOES_TABLE, app, decide, {})
 
 
 def second_arrivals(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
-    """By which other way events came (schemas.ECHOES), of the days from `since` on."""
+    """Return when events arrived the other way (schemas.ECHOES), for the days from `since`."""
     found = tables.scan(lake, ECHOES_TABLE.name)
     if found is None:
         return pl.DataFrame(schema=ECHOES)
@@ -139,15 +144,15 @@ def second_arrivals(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
 
 
 def write(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> None:
-    """Put these days (schemas.RECONCILED) in the place of what was said of them before."""
+    """Replace the stored rows of these days (schemas.RECONCILED), unless they are equal."""
     if rows.is_empty():
         return
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
         wanted = rows.select(*RECONCILED).sort("date")
         same = tables.of_stream(key) & pl.col("date").is_in(wanted["date"].to_list())
-        said = pl.scan_delta(handle).filter(same).select(*RECONCILED).sort("date")
-        if said.collect().equals(wanted):
+        stored = pl.scan_delta(handle).filter(same).select(*RECONCILED).sort("date")
+        if stored.collect().equals(wanted):
             return None
         return Decision(rows, done + 1, tables.replace_predicate(key, rows["date"], "1 = 1"))
 

@@ -1,8 +1,8 @@
-"""What the events of a data file add up to, counted by what they say.
+"""Per-file aggregates of `events` (the table `rollups`).
 
-A data file of `events` never changes: its sums stay true for as long as it is there, whatever is
-appended, replaced or compacted beside it. So they are kept by file in the table `rollups`, and a
-reader adds up those of the very files of the version it shows.
+A data file of `events` never changes, so its aggregates stay correct as long as it exists, no
+matter which other files are added or replaced. A reader adds up the aggregates of the files that
+belong to the version it shows.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ PARTS: dict[str, tuple[str, ...]] = {
     "whom": ("target_name", "target_id"),
 }
 FILES = "files"
-"""The part of `rollups` that has one row a data file."""
+"""The part of `rollups` with one row per data file."""
 GRAIN = timedelta(hours=1)
-"""So exact is `time` in a part."""
+"""The precision of `time` in a part."""
 TEXTS = "texts"
-"""The part that tells of which runs of three characters the texts of a column are made."""
+"""The part with the trigrams of each searchable column."""
 TARGETS = "targets"
 SEARCHED = (
     "message",
@@ -55,31 +55,31 @@ SEARCHED = (
     "session_id",
     "correlation_id",
 )
-"""The columns in which a word is looked for; and in the names of `targets`."""
+"""The columns that a text search covers, in addition to the names of `targets`."""
 _MOST_GRAMS = 8192
-_END = "\0"  # of a text, and of a run of characters
+_END = "\0"  # separates texts, and trigrams
 _LOWER = np.array([ord(chr(code).lower()) if code < 128 else 0 for code in range(256)], np.int32)
 
 
 def part_of(columns: Collection[str]) -> str | None:
-    """The part that tells of all these columns together."""
+    """Return the part that counts these columns together, or None."""
     if not columns:
         return FILES
     return next((name for name, known in PARTS.items() if {*columns} <= {*known}), None)
 
 
 def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN) -> pl.LazyFrame:
-    """How many events say the same: `by`, date, the part's columns, n."""
+    """Return the number `n` of events per `by`, date and columns of the part."""
     columns = PARTS[part]
     if "time" in columns:
         events = events.with_columns(pl.col("time").dt.truncate(grain))
     return events.group_by(*by, "date", *columns).agg(n=pl.len().cast(pl.Int64))
 
 
-def rolled(events: pl.LazyFrame, told: pl.DataFrame) -> pl.DataFrame:
-    """Rows of schemas.ROLLUPS; `events` says in `file` and `path` where each lies.
+def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of schemas.ROLLUPS for `events`, whose `file` and `path` name the data file.
 
-    `told` is what `texts` says of each of the files, with its `file` and `date`.
+    `trigrams` has the rows of `texts` for each of the files, with `file` and `date`.
     """
     files = events.group_by("file", "path", "date").agg(
         n=pl.len().cast(pl.Int64),
@@ -89,11 +89,13 @@ def rolled(events: pl.LazyFrame, told: pl.DataFrame) -> pl.DataFrame:
     )
     counts = [counted(events, part, "file") for part in PARTS]
     collected = pl.collect_all([files, *counts], engine="streaming")
-    return pl.concat(map(_whole, (FILES, *PARTS, TEXTS), [*collected, told])).sort("part", "file")
+    return pl.concat(map(_whole, (FILES, *PARTS, TEXTS), [*collected, trigrams])).sort(
+        "part", "file"
+    )
 
 
 def grams(word: str) -> frozenset[str]:
-    """The runs of three characters in `word`, as texts tell them; none where they cannot tell."""
+    """Return the lower-case trigrams of an ASCII word; empty if trigrams cannot rule it out."""
     if not word.isascii() or _END in word:
         return frozenset()
     lower = word.lower()
@@ -101,10 +103,10 @@ def grams(word: str) -> frozenset[str]:
 
 
 def texts(events: pl.DataFrame) -> pl.DataFrame:
-    """Of one data file a row a searched column: field, grams.
+    """Return the trigrams of one data file, one row per searchable column: field, grams.
 
-    No text of that column holds an ASCII word of which a run of three is not among the grams,
-    whatever the case. Too many to be of use are null.
+    If a trigram of an ASCII word is missing here, no text of the column contains that word, in any
+    case. Null if there are too many trigrams to rule anything out.
     """
     rows = [(name, _grams(column)) for name, column in _texts(events)]
     return pl.DataFrame(rows, schema={"field": pl.String, "grams": pl.String}, orient="row")
@@ -112,7 +114,7 @@ def texts(events: pl.DataFrame) -> pl.DataFrame:
 
 def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
     yield from ((name, events[name]) for name in SEARCHED)
-    # What `target_name` says too is found there.
+    # A name that equals `target_name` is found in that column already.
     names = (
         events.select("target_name", TARGETS)
         .explode(TARGETS)
@@ -123,6 +125,7 @@ def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
 
 def _grams(column: pl.Series) -> str | None:
     text = column.drop_nulls().unique().str.join(_END).item() or ""
+    # Each trigram is a number of 21 bits, so a bitmap of 2 MiB finds the distinct ones.
     codes = _LOWER[np.frombuffer(text.encode(), np.uint8)]
     found = np.zeros(1 << 21, bool)
     found[(codes[:-2] << 14) | (codes[1:-1] << 7) | codes[2:]] = True
@@ -132,8 +135,8 @@ def _grams(column: pl.Series) -> str | None:
 
 
 def _whole(part: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """With every column of schemas.ROLLUPS, null where the part says nothing of it."""
-    said = {"part": pl.lit(part), **{name: pl.col(name) for name in rows.columns}}
+    """Return the rows with every column of schemas.ROLLUPS; null where the part has none."""
+    present = {"part": pl.lit(part), **{name: pl.col(name) for name in rows.columns}}
     return rows.select(
-        said.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROLLUPS.items()
+        present.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROLLUPS.items()
     )

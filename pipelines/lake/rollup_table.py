@@ -18,14 +18,14 @@ from pipelines.schemas import EVENTS, ROLLUPS
 TABLE = Table(
     name="rollups",
     schema=ROLLUPS,
-    about="What the data files of events add up to",
+    about="Aggregates per data file of events",
     partitions=("part",),
     settings={**DERIVED, "delta.dataSkippingStatsColumns": "file,date"},
 )
 
 
 def event_files(lake: Lake) -> pl.DataFrame:
-    """The data files of `events`: path, date, rows."""
+    """Return the data files of `events`: path, date, rows."""
     schema = pl.Schema({"path": pl.String(), "date": pl.Date(), "rows": pl.Int64()})
     handle = tables.open_table(lake, events.TABLE.name)
     if handle is None:
@@ -35,7 +35,7 @@ def event_files(lake: Lake) -> pl.DataFrame:
 
 
 def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
-    """The rows of these data files (path, file), each with the `path` and `file` it lies in."""
+    """Return the rows of these data files (path, file), each with its `path` and `file`."""
     root = lake.uri(events.TABLE.name)
     places = files.select("path", "file").with_columns(
         uri=pl.Series([f"{root}/{unquote(path)}" for path in files["path"]], dtype=pl.String)
@@ -54,7 +54,7 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
 
 
 def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
-    """The data files that `rollups` tells of (file, path), and the next file's number."""
+    """Return the data files in `rollups` (file, path), and the number for the next one."""
     handle = tables.open_table(lake, TABLE.name)
     if handle is None:
         return pl.DataFrame(schema={name: ROLLUPS[name] for name in ("file", "path")}), 0
@@ -65,13 +65,13 @@ def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
 def append(
     lake: Lake, first: int, until: int, rows: pl.DataFrame, gone: Sequence[int] = ()
 ) -> Appended:
-    """Commit what the files numbered from `first` up to `until` add up to, in place of `gone`."""
+    """Commit the aggregates of the files [first, until), and delete those of the files `gone`."""
 
     def decide(_: DeltaTable, done: int) -> Decision | None:
         if done != first:
             return None
-        among = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
-        return Decision(rows, until, among)
+        replaces = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
+        return Decision(rows, until, replaces)
 
     commits.add_missing_columns(lake, TABLE)
     return commits.write(lake, TABLE, TABLE.name, decide, {})
@@ -81,7 +81,7 @@ _ROLLED_AT_ONCE = 500_000  # rows
 
 
 def roll_up(lake: Lake, today: date) -> None:
-    """Add up the files of past days that `rollups` does not know; forget those that are gone."""
+    """Aggregate new files of past days, and delete the aggregates of files that are gone."""
     known, first = rolled_up(lake)
     files = event_files(lake).sort("date", "path")
     gone = known.join(files, on="path", how="anti")["file"].to_list()
@@ -95,7 +95,10 @@ def roll_up(lake: Lake, today: date) -> None:
     for batch in numbered.partition_by("batch", maintain_order=True):
         rows = rollup.rolled(rows_of_files(lake, batch), _texts(lake, batch))
         if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
-            raise LakeError("events: the log says another number of rows than its files hold")
+            raise LakeError(
+                "events: its files have another number of rows than its Delta log states: run "
+                "`auditlake verify`"
+            )
         append(lake, first, first + batch.height, rows, gone)
         first, gone = first + batch.height, []
     if gone:
@@ -103,12 +106,12 @@ def roll_up(lake: Lake, today: date) -> None:
 
 
 def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
-    """What the texts of each of these files are made of, one file in memory at a time."""
+    """Return the trigrams of these files, reading one file into memory at a time."""
     columns = [*rollup.SEARCHED, rollup.TARGETS]
-    told = []
+    trigrams = []
     for file in batch.iter_slices(1):
         rows = rows_of_files(lake, file).select(columns).collect(engine="streaming")
         row = file.row(0, named=True)
-        said = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
-        told.append(rollup.texts(rows).with_columns(**said))
-    return pl.concat(told)
+        place = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
+        trigrams.append(rollup.texts(rows).with_columns(**place))
+    return pl.concat(trigrams)

@@ -86,7 +86,7 @@ def test_a_writer_decides_again_after_a_group_commit_to_its_stream(lake):
 
 def test_a_broken_batch_does_not_fail_the_others(lake):
     broken = part(LOGS[1], 0, 1)._replace(events=pl.DataFrame({"x": [1]}))
-    some = [group_commit._Pending(lake=lake, part=each) for each in (part(LOGS[0], 0, 1), broken)]
+    some = [group_commit._Pending(lake=lake, batch=each) for each in (part(LOGS[0], 0, 1), broken)]
     group_commit._write(some)
     assert (some[0].landed, some[0].error) == (True, None)
     assert some[1].error is not None

@@ -14,12 +14,12 @@ from pipelines.errors import LakeError
 from pipelines.lake import coverage, handles, maintenance, reconciliation, tables
 from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
-from pipelines.lake.maintenance import Count, Keep
+from pipelines.lake.maintenance import Count, MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
 from tests.lake.test_raw import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
-AT_ONCE = Keep(files=timedelta(0), temporary=timedelta(0))
+AT_ONCE = MinimumAge(files=timedelta(0), temporary=timedelta(0))
 
 
 def rows(lake):
@@ -28,8 +28,8 @@ def rows(lake):
 
 def filled(lake, count=12):
     for number in range(count):
-        claim = Entry(since=NOON, until=NOON + timedelta(hours=number), asked_at=NOON)
-        raw_table.append(lake, LOG, batch(number), f"c{number}", claims=[claim])
+        entry = Entry(since=NOON, until=NOON + timedelta(hours=number), asked_at=NOON)
+        raw_table.append(lake, LOG, batch(number), f"c{number}", entries=[entry])
 
 
 def test_compaction_turns_many_files_into_one_and_changes_no_row(lake):
@@ -48,7 +48,7 @@ def test_coverage_is_copied_out_of_the_delta_log_before_it_is_trimmed(lake):
     filled(lake)
     handle = tables.open_table(lake, LOG.table)
     at_once = {"delta.logRetentionDuration": "interval 0 seconds"}
-    handle.alter.set_table_properties(at_once, post_commithook_properties=maintenance._QUIET)
+    handle.alter.set_table_properties(at_once, post_commithook_properties=maintenance._NO_HOOKS)
     for path in (lake.local / LOG.table / "_delta_log").iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
     list(maintenance.maintain(lake, [], FAR, AT_ONCE))
@@ -121,7 +121,7 @@ def test_what_a_killed_writer_left_is_removed_and_fresh_files_stay(lake):
     old.write_bytes(b"x")
     fresh.write_bytes(b"x")
     os.utime(old, (time.time() - 86_400,) * 2)
-    list(maintenance.maintain(lake, [], FAR, Keep()))
+    list(maintenance.maintain(lake, [], FAR, MinimumAge()))
     assert (old.exists(), fresh.exists()) == (False, True)
 
 
@@ -129,7 +129,7 @@ def test_only_one_maintenance_runs_at_a_time(lake):
     filled(lake, 1)
     first = maintenance.maintain(lake, [], FAR)
     next(first)
-    with pytest.raises(LakeError, match="under way"):
+    with pytest.raises(LakeError, match="is running"):
         next(maintenance.maintain(lake, [], FAR))
     first.close()
     assert list(maintenance.maintain(lake, [], FAR))
@@ -138,13 +138,9 @@ def test_only_one_maintenance_runs_at_a_time(lake):
 @pytest.mark.parametrize("after", [(24, 12, 66), (11, 11, 66), (13, 13, 66), (12, 12, 67)])
 def test_an_optimize_that_changes_rows_would_be_noticed(lake, monkeypatch, after):
     filled(lake)
-    rows, different, places = after
-    counts = iter(
-        [
-            Count(rows=12, different=12, places=66),
-            Count(rows=rows, different=different, places=places),
-        ]
-    )
+    rows, distinct, seq_sum = after
+    before = Count(rows=12, distinct=12, seq_sum=66)
+    counts = iter([before, Count(rows=rows, distinct=distinct, seq_sum=seq_sum)])
     monkeypatch.setattr(maintenance, "_count", lambda *_: next(counts))
     with pytest.raises(LakeError, match="12 rows before a compaction"):
         list(maintenance.maintain(lake, [], FAR))
@@ -169,7 +165,7 @@ def write(root, number, turns):
 def tidy(root, done):
     lake = Lake(root)
     while not done.is_set():
-        list(maintenance.maintain(lake, [], FAR, Keep()))
+        list(maintenance.maintain(lake, [], FAR, MinimumAge()))
 
 
 def test_maintenance_blocks_neither_writers_nor_readers(lake):

@@ -82,16 +82,20 @@ def test_a_batch_without_new_rows_writes_nothing(lake):
     assert raw.position(lake, LOG).cursor == "one"
 
 
-def claim(hour, **keys):
+def entry(hour, **keys):
     span = {"since": NOON + timedelta(hours=hour), "until": NOON + timedelta(hours=hour + 1)}
     return Entry(**span, asked_at=NOON + timedelta(hours=hour + 1), **keys)
 
 
 def test_the_cursor_of_a_round_without_new_rows_is_kept_in_coverage(lake):
     raw.append(lake, LOG, batch("a"), "one")
-    coverage.record(lake, LOG, [claim(1)], "two")
-    place = raw.position(lake, LOG)
-    assert (place.version, place.cursor, place.noted_at) == (1, "two", NOON + timedelta(hours=2))
+    coverage.record(lake, LOG, [entry(1)], "two")
+    position = raw.position(lake, LOG)
+    assert (position.version, position.cursor, position.recorded_at) == (
+        1,
+        "two",
+        NOON + timedelta(hours=2),
+    )
     raw.append(lake, LOG, batch("b"), "three")
     assert raw.position(lake, LOG).cursor == "three"
     raw.append(lake, LOG, batch("c"), None)
@@ -99,20 +103,20 @@ def test_the_cursor_of_a_round_without_new_rows_is_kept_in_coverage(lake):
 
 
 def test_coverage_in_raw_commits_is_copied_once_and_in_order(lake):
-    raw.append(lake, LOG, batch("a"), "one", claims=[claim(0), claim(3, reason="x")])
-    raw.append(lake, LOG, batch("b"), "two", claims=[claim(1)])
+    raw.append(lake, LOG, batch("a"), "one", entries=[entry(0), entry(3, reason="x")])
+    raw.append(lake, LOG, batch("b"), "two", entries=[entry(1)])
     for _ in range(3):
         coverage.record(lake, LOG)
-    coverage.record(lake, LOG, [claim(2, outcome="failed")])
-    noted = coverage.entries(lake, LOG)
-    assert noted["since"].dt.hour().to_list() == [12, 13, 14, 15]
-    assert noted["rows"].to_list() == [1, 2, 2, 1]
+    coverage.record(lake, LOG, [entry(2, outcome="failed")])
+    recorded = coverage.entries(lake, LOG)
+    assert recorded["since"].dt.hour().to_list() == [12, 13, 14, 15]
+    assert recorded["rows"].to_list() == [1, 2, 2, 1]
     assert tables.open_table(lake, "coverage").version() == 2
 
 
 def test_the_same_failure_is_recorded_once_per_hour(lake):
     for hour in (0, 0, 0.5, 1.5):
-        coverage.record_failure(lake, LOG, claim(hour, outcome="failed", reason="vendor down"))
+        coverage.record_failure(lake, LOG, entry(hour, outcome="failed", reason="vendor down"))
     assert coverage.entries(lake, LOG).height == 2
 
 

@@ -29,7 +29,7 @@ from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance, reconciliation, tables
-from pipelines.lake.maintenance import Keep
+from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Page, Span
@@ -48,7 +48,7 @@ LOGS = [
     StreamKey("entra_id", "directory_audits"),
     StreamKey("jumpcloud", "directory_insights"),
 ]
-SMALL = Keep(files=timedelta(0))
+SMALL = MinimumAge(files=timedelta(0))
 UNREADABLE = b'{"uuid": 7, "note": "its id is no text, and it has no time"}'
 
 

@@ -25,7 +25,7 @@ class Problem:
 
 
 Connect = Callable[[Source], ServiceClient]
-_few_retries = partial(client.connect, patience=client.RetryPolicy(attempts=2))
+_few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=2))
 
 
 def examine(

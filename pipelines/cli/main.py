@@ -25,6 +25,8 @@ from pipelines.cli.options import Time
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import report, rounds, schedule
+from pipelines.extraction.backfill import fetch_span
+from pipelines.extraction.replay import retry_rejected
 from pipelines.lake import maintenance, tables
 from pipelines.lake.spans import Coverage
 from pipelines.lake.tables import Lake, StreamKey
@@ -202,7 +204,7 @@ def backfill_(
         raise ConfigurationError("--since must be before --until")
     with _progress(show=True) as progress, service_client.connect(source) as client:
         reports = [
-            rounds.backfill(
+            fetch_span(
                 rounds.Round(
                     lake=lake,
                     source=source,
@@ -230,7 +232,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
     chosen, lake = configured(context)
     for source in registry.sources(chosen, names):
         for stream in source.streams():
-            report = rounds.replay(lake, source, stream, datetime.now(UTC))
+            report = retry_rejected(lake, source, stream, datetime.now(UTC))
             if report.rows or report.rejected:
                 where = f"{report.integration} {report.stream}"
                 click.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")

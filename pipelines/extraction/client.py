@@ -74,36 +74,36 @@ class RetryTransport(httpx.BaseTransport):
     def __init__(
         self,
         inner: httpx.BaseTransport,
-        pace: RateLimiter,
-        patience: RetryPolicy,
+        rate_limiter: RateLimiter,
+        retry_policy: RetryPolicy,
         clock: Callable[[], datetime],
     ) -> None:
         self._inner = inner
-        self._pace = pace
-        self._patience = patience
+        self._rate_limiter = rate_limiter
+        self._retry_policy = retry_policy
         self._clock = clock
         self.requests = 0
-        self.ahead = timedelta(0)
+        self.clock_ahead = timedelta(0)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         attempt = 0
         while True:
-            self._pace.wait()
+            self._rate_limiter.wait()
             self.requests += 1
             answer = self._send(request)
             if isinstance(answer, httpx.Response) and not self._retried(answer):
                 if answer.is_success:
-                    self._pace.hold(self._pace.policy.delay_after(answer))
+                    self._rate_limiter.hold(self._rate_limiter.policy.delay_after(answer))
                 return answer
             wait = self._wait(answer, attempt)
             attempt += 1
-            if attempt >= self._patience.attempts or wait > self._patience.longest_wait:
-                raise _gave_up(request, answer)
+            if attempt >= self._retry_policy.attempts or wait > self._retry_policy.longest_wait:
+                raise _final_error(request, answer)
             # Throttling concerns every request of the credential, a failure only this one.
-            if isinstance(answer, httpx.Response) and self._pace.policy.is_throttled(answer):
-                self._pace.hold(wait)
+            if isinstance(answer, httpx.Response) and self._is_throttled(answer):
+                self._rate_limiter.hold(wait)
             else:
-                self._pace.sleep(wait)
+                self._rate_limiter.sleep(wait)
 
     def close(self) -> None:
         self._inner.close()
@@ -115,7 +115,9 @@ class RetryTransport(httpx.BaseTransport):
             response.request = request
             self._compare_clocks(response)
             if isinstance(response.stream, httpx.SyncByteStream):
-                response.stream = _DeadlineStream(response.stream, self._patience.longest_answer)
+                response.stream = _DeadlineStream(
+                    response.stream, self._retry_policy.longest_answer
+                )
             response.read()
         except _BROKEN as error:
             return error
@@ -129,45 +131,48 @@ class RetryTransport(httpx.BaseTransport):
         return response
 
     def _compare_clocks(self, response: httpx.Response) -> None:
-        """Update `ahead`, ignoring small and absurd differences."""
+        """Update `clock_ahead`, ignoring small and absurd differences."""
         # A cached response has an old Date; the only effect is that we fetch up to an earlier time.
         if sent := sent_at(response):
             ahead = self._clock() - sent
-            self.ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
+            self.clock_ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
     def _retried(self, response: httpx.Response) -> bool:
-        return response.status_code in _RETRIED or self._pace.policy.is_throttled(response)
+        return response.status_code in _RETRIED or self._is_throttled(response)
+
+    def _is_throttled(self, response: httpx.Response) -> bool:
+        return self._rate_limiter.policy.is_throttled(response)
 
     def _wait(self, answer: httpx.Response | Exception, attempt: int) -> float:
         """Return the seconds until the next attempt: as the service demands, else our backoff."""
-        pause = self._patience.pause(attempt)
+        pause = self._retry_policy.pause(attempt)
         if isinstance(answer, Exception):
             return pause
-        demanded, request_policy = retry_after(answer), self._pace.policy
+        demanded, request_policy = retry_after(answer), self._rate_limiter.policy
         if demanded is None and request_policy.is_throttled(answer):
             demanded = request_policy.retry_after(answer)
             pause = max(pause, min(_LONG, request_policy.first_delay * 2**attempt))
-        jitter = random.uniform(0, self._patience.first)  # noqa: S311 spreads requests
+        jitter = random.uniform(0, self._retry_policy.first)  # noqa: S311 spreads requests
         return pause if demanded is None else demanded + jitter
 
 
 class ServiceClient(httpx.Client):
     """A client of one service; refusals become errors that explain how to fix them."""
 
-    def __init__(self, integration: Integration, patient: RetryTransport, **options: Any) -> None:
-        super().__init__(transport=patient, **options)
+    def __init__(self, integration: Integration, transport: RetryTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
         self._integration = integration
-        self._patient = patient
+        self._retries = transport  # httpx.Client has a `_transport` of its own
 
     @property
     def requests_sent(self) -> int:
         """Return the number of requests sent so far, including sign-ins and retries."""
-        return self._patient.requests
+        return self._retries.requests
 
     @property
-    def ahead(self) -> timedelta:
+    def clock_ahead(self) -> timedelta:
         """Return how far our clock is ahead of the service's, or 0 if they agree."""
-        return self._patient.ahead
+        return self._retries.clock_ahead
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Return a successful response.
@@ -189,25 +194,25 @@ class ServiceClient(httpx.Client):
 def connect(
     source: Source,
     *,
-    patience: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
     transport: httpx.BaseTransport | None = None,
-    pace: RateLimiter | None = None,
+    rate_limiter: RateLimiter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ServiceClient:
     """Return a client that authenticates as `source`; URLs are relative to its base_url."""
     integration = source.integration
-    patient = RetryTransport(
+    retries = RetryTransport(
         transport or httpx.HTTPTransport(retries=0),
-        pace
+        rate_limiter
         or RateLimiter(
             rate_limit.policy(source), path=rate_limit.state_file(source.kind, source.settings)
         ),
-        patience or RetryPolicy(),
+        retry_policy or RetryPolicy(),
         clock,
     )
     return ServiceClient(
         integration,
-        patient,
+        retries,
         base_url=source.settings.base_url,
         auth=integration.auth(source.settings),
         timeout=_TIMEOUT,
@@ -223,7 +228,7 @@ def _refusal(integration: Integration, response: httpx.Response) -> Refused:
     return Refused(message, status=response.status_code, body=response.content)
 
 
-def _gave_up(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
+def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
     if isinstance(answer, httpx.ConnectError):
         why = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
     elif isinstance(answer, Exception):

@@ -1,4 +1,4 @@
-"""From raw rows to `events`: map and commit, each raw row once and in order."""
+"""Derive `events` from raw rows: map and commit, each raw row once and in order."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 
 _DERIVE_ROWS = 20_000
-_GATHERED_ROWS = 2000
+_GROUP_COMMIT_ROWS = 2000
 
 
 def catch_up(
     lake: Lake, source: Source, stream: Stream, report: Report, rows: int | None = None
 ) -> None:
-    """Derive the events of raw rows that have none yet, such as after a kill between the two.
+    """Derive the events of raw rows that have none yet, for example after a kill.
 
-    `rows`: how many there are, where that is known.
+    `rows` is the number of raw rows to reach; by default all there are.
     """
     key = StreamKey(source.name, stream.name)
-    rows = raw.position(lake, key).rows if rows is None else rows
-    # Asked anew each time: another writer may have derived some of them meanwhile.
+    rows = raw.position_only(lake, key).rows if rows is None else rows
+    # Read again each time, since another writer may have derived some of them meanwhile.
     while (done := events_table.derived(lake, key)) < rows:
         seqs = range(done, min(done + _DERIVE_ROWS, rows))
         waiting = raw.rows(lake, key, seqs.start, seqs.stop)
@@ -42,22 +42,20 @@ def derive(
     *,
     seqs: range | None = None,
 ) -> bool:
-    """Commit the events of these raw rows, which are all that is left of `seqs`.
+    """Commit the events of these raw rows, which are all that retention left of `seqs`.
 
-    Return False where another writer did, or has to commit those of earlier rows first.
+    Return False if another writer has committed them, or has to commit earlier ones first.
     """
     with report.timed("map"):
         found = normalise.normalise(source.name, source.integration, stream, raw)
-    key, record, events = (
-        StreamKey(source.name, stream.name),
-        normalise.version_of(stream),
-        found.events,
-    )
+    key, record = StreamKey(source.name, stream.name), normalise.version_of(stream)
+    events = found.events
     seqs = range(raw["seq"][0], raw["seq"][-1] + 1) if seqs is None else seqs
     with report.timed("write events"):
-        if record is None and len(seqs) <= _GATHERED_ROWS:
-            part = events_table.Batch(key, seqs.start, seqs.stop, events)
-            landed = events.height if group_commit.append(lake, part) else 0
+        # Newer versions of a record replace rows, which a group commit cannot do.
+        if record is None and len(seqs) <= _GROUP_COMMIT_ROWS:
+            batch = events_table.Batch(key, seqs.start, seqs.stop, events)
+            landed = events.height if group_commit.append(lake, batch) else 0
         else:
             landed = events_table.append(
                 lake, key, seqs.start, seqs.stop, lambda: events, record=record

@@ -64,12 +64,12 @@ def locked(path: Path, now: float) -> Iterator[State]:
     with path.open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        turns = _read(file.read(), now)
-        before = (turns.not_before, list(turns.sent))
-        yield turns
-        if before != (turns.not_before, list(turns.sent)):
+        state = _read(file.read(), now)
+        before = (state.not_before, list(state.sent))
+        yield state
+        if before != (state.not_before, list(state.sent)):
             file.truncate(0)
-            file.write(json.dumps([turns.not_before, *turns.sent]))
+            file.write(json.dumps([state.not_before, *state.sent]))
 
 
 def _read(text: str, now: float) -> State:
@@ -101,11 +101,11 @@ class RateLimiter:
     def hold(self, seconds: float) -> None:
         """Send no request with this credential for so many seconds."""
         if seconds > 0:
-            with self._turns() as known:
-                known.not_before = max(known.not_before, self.clock() + seconds)
+            with self._locked() as state:
+                state.not_before = max(state.not_before, self.clock() + seconds)
 
     @contextmanager
-    def _turns(self) -> Iterator[State]:
+    def _locked(self) -> Iterator[State]:
         with self._lock:
             if self.path is None:
                 yield self._own
@@ -118,19 +118,19 @@ class RateLimiter:
         # Without a rate and without a file nobody holds requests back: skip the lock.
         if self.policy.rate is None and self.path and not self.path.exists():
             return 0.0
-        with self._turns() as known:
+        with self._locked() as state:
             now = self.clock()
-            ready = known.not_before
+            ready = state.not_before
             if self.policy.rate:
                 count, seconds = self.policy.rate
-                while known.sent and known.sent[0] <= now - seconds:
-                    known.sent.popleft()
-                if len(known.sent) >= count:
-                    ready = max(ready, known.sent[-count] + seconds)
+                while state.sent and state.sent[0] <= now - seconds:
+                    state.sent.popleft()
+                if len(state.sent) >= count:
+                    ready = max(ready, state.sent[-count] + seconds)
             if ready > now:
                 return ready - now
             if self.policy.rate:
-                known.sent.append(now)
+                state.sent.append(now)
             return 0.0
 
 

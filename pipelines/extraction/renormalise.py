@@ -1,8 +1,9 @@
-"""Deriving events again, after a mapping has changed, from raw alone.
+"""Derive events again from raw after a mapping has changed.
 
-What is stale is asked of `events` itself, so nothing remembers how far a run came: one that was
-killed is simply run again. A part (a stream's day, or what of it fits in memory) is replaced in one
-commit behind the fence that polls use, so a reader sees a part's old rows or its new ones.
+Stale events are found by their mapping_version, so no progress has to be stored: a run that was
+killed is simply started again. A part (a day of a stream, or as much of it as fits in memory) is
+replaced in one commit behind the fence that polls use, so a reader sees all its old rows or all
+its new ones.
 """
 
 from __future__ import annotations
@@ -33,34 +34,34 @@ class DayPart:
 
     day: date
     seqs: range
-    """The rows lie in this range of `seq`; those of other days between them do not count."""
+    """The range of `seq` that contains the rows; rows of other days in it do not count."""
     rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A part that has been committed."""
+    """The result of a part that has been committed."""
 
     part: DayPart
     events: int
     left: int
-    """Raw rows that are still to be done."""
+    """Raw rows that remain to be derived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What stored events say beside what a fresh derivation says."""
+    """Stored events compared with freshly derived ones."""
 
     events: int
-    """How many were compared."""
+    """Events that were compared."""
     stale: int
-    """Rows of another mapping_version: to be renormalised, and not compared."""
+    """Events of another mapping_version, which are not compared: renormalise them."""
     missing: int
-    """Events that raw gives and `events` lacks."""
+    """Events that raw yields and `events` lacks."""
     surplus: int
-    """Events that `events` holds and raw does not give."""
+    """Events that `events` contains and raw does not yield."""
     differing: Counter[str]
-    """Column -> in how many events it differs."""
+    """Column -> number of events in which it differs."""
 
     @property
     def sound(self) -> bool:
@@ -69,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The events of one stream beside the raw rows they come from."""
+    """A stream's raw rows, and the events derived from them."""
 
     lake: Lake
     source: Source
@@ -84,7 +85,7 @@ class History:
         return self.source.integration.mapping_version
 
     def raw(self, days: Sequence[date], done: int) -> pl.LazyFrame:
-        """The raw rows of `days`, among the first `done`, that `events` is to show."""
+        """Return the raw rows of `days`, of the first `done`, from which events are derived."""
         record = normalise.version_of(self.stream)
         return raw_table.rows_of_days(self.lake, self.key, days, done, record)
 
@@ -95,26 +96,26 @@ class History:
 
 
 def histories(lake: Lake, source: Source) -> list[History]:
-    """All streams the settings allow, also those that are no longer asked for."""
+    """Return all streams the settings allow, including those that are no longer polled."""
     streams = source.integration.streams(source.settings)
     return [History(lake=lake, source=source, stream=stream) for stream in streams]
 
 
 def renormalise(history: History, *, everything: bool = False) -> Iterator[Done]:
-    """Derive anew what another mapping made, or `everything`; part by part, newest day first."""
-    todo = parts(history, everything=everything)
-    left = sum(part.rows for part in todo)
-    for part in todo:
+    """Replace stale events, or `everything`, and yield each part when done, newest day first."""
+    stale = parts(history, everything=everything)
+    left = sum(part.rows for part in stale)
+    for part in stale:
         left -= part.rows
         yield Done(part=part, events=_replace(history, part), left=left)
 
 
 def parts(history: History, *, everything: bool = False) -> list[DayPart]:
-    """What there is to derive anew, newest day first."""
-    wanted = pl.lit(everything) | pl.col("mapping_version").ne_missing(history.version)
+    """Return the parts with stale events, or all parts, newest day first."""
+    stale = pl.lit(everything) | pl.col("mapping_version").ne_missing(history.version)
     stored, _ = events.snapshot(history.lake, history.key)
     found = (
-        stored.filter(wanted)
+        stored.filter(stale)
         .select("date", "seq")
         .unique()
         .sort("date", "seq")
@@ -131,31 +132,34 @@ def parts(history: History, *, everything: bool = False) -> list[DayPart]:
 
 
 def _replace(history: History, part: DayPart) -> int:
-    among = pl.col("seq").is_between(part.seqs.start, part.seqs.stop, "left")
+    in_part = pl.col("seq").is_between(part.seqs.start, part.seqs.stop, "left")
 
     def derive(done: int) -> pl.DataFrame:
-        fresh = history.derive(history.raw([part.day], done).filter(among))
+        fresh = history.derive(history.raw([part.day], done).filter(in_part))
         if fresh.is_empty():
-            raise LakeError(f"{history.key.table} lost its rows of {part.day}: events keep theirs")
+            raise LakeError(
+                f"{history.key.table} has lost its rows of {part.day}: their events were kept; "
+                "run `auditlake verify`"
+            )
         return fresh
 
     return events.replace(history.lake, history.key, part.day, part.seqs, derive).frame.height
 
 
 def check(history: History, *, rows: int, seed: int) -> Comparison:
-    """Compare the events of some raw rows, picked by `seed` from some days, with what is stored."""
+    """Compare stored events with fresh ones, for raw rows sampled by `seed` from some days."""
     stored, done = events.snapshot(history.lake, history.key)
     days = raw_table.days(history.lake, history.key)
     days = Random(seed).sample(days, min(_SAMPLED_DAYS, len(days)))  # noqa: S311 no secret
     raw = history.raw(days, done)
     seqs = raw.select("seq").collect()["seq"]
     picked = pl.col("seq").is_in(seqs.sample(min(rows, seqs.len()), seed=seed).implode())
-    some = stored.filter(pl.col("date").is_in(days), picked).collect()
-    return compare(some, history.derive(raw.filter(picked)), history.version)
+    sampled = stored.filter(pl.col("date").is_in(days), picked).collect()
+    return compare(sampled, history.derive(raw.filter(picked)), history.version)
 
 
 def compare(stored: pl.DataFrame, fresh: pl.DataFrame, version: int) -> Comparison:
-    """The verdict over events of the same raw rows, `fresh` being made by mapping `version`."""
+    """Compare events of the same raw rows; `fresh` is derived with mapping `version`."""
     stale = stored.filter(pl.col("mapping_version").ne_missing(version))
     current = stored.join(stale, on="seq", how="anti")
     expected = fresh.join(stale, on="seq", how="anti")

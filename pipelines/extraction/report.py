@@ -1,4 +1,4 @@
-"""What a round did: the counts shown on the command line and in Dagster."""
+"""The report of a round: the counts shown on the command line and in Dagster."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from pipelines.sdk.pages import Gap, Span
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a round of one stream did; the figures a person wants to see."""
+    """The result of a round over one stream."""
 
     integration: str
     stream: str
     rows: int = 0
     """New rows in raw."""
     duplicates: int = 0
-    """Records that were already there."""
+    """Records that were already stored."""
     rejected: int = 0
     events: int = 0
     """New rows in events."""
     faults: dict[str, int] = field(default_factory=dict)
-    """Column -> values that no mapping could make out, and that are null in those rows."""
+    """Column -> number of values that could not be mapped and are null."""
     requests: int = 0
     bytes: int = 0
     newest: datetime | None = None
-    """Time of the newest event that came."""
+    """Time of the newest event that landed."""
     oldest: datetime | None = None
     version: int = -1
     total: int = 0
-    """Rows in raw afterwards."""
+    """Rows in raw after the round."""
     covered: list[Span] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    """Where the time went; steps overlap, so the sum is more than the round took."""
+    """Step -> seconds; steps overlap, so the sum exceeds the duration of the round."""
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
+        """Add the duration of the block to `seconds`."""
         started = time.perf_counter()
         try:
             yield
@@ -56,6 +57,7 @@ Progress = Callable[[Report], None]
 
 
 def count(report: Report, landed: commits.Appended, offered: int) -> None:
+    """Add the rows of a commit, of `offered` records, to the report."""
     fresh = landed.frame
     report.rows += fresh.height
     report.duplicates += offered - fresh.height

@@ -33,7 +33,7 @@ class NextPoll:
 
 
 def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
-    """Return whether `log` may be polled now, at least `floor` after its last poll.
+    """Return True if a stream may be polled now, at least `floor` after its last poll.
 
     If so, this is recorded as a poll. Always True where nothing can be recorded.
     """

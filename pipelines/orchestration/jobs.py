@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 
 from pipelines.clock import utc_now
-from pipelines.extraction import renormalise, rounds
+from pipelines.extraction import renormalise
+from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
@@ -105,7 +106,7 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                     via="backfill",
                     progress=lambda report: context.log.info(line(report)),
                 )
-                report = rounds.backfill(this, Span(since=since, until=until), again=config.again)
+                report = fetch_span(this, Span(since=since, until=until), again=config.again)
                 if report.error:
                     raise dg.Failure(report.error, allow_retries=False)
 

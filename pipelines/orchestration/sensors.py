@@ -165,7 +165,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
 
     @cache
     def client() -> ServiceClient:
-        opened = connect(source, patience=_RETRIES)
+        opened = connect(source, retry_policy=_RETRIES)
         opened.timeout = _TIMEOUT
         return opened
 

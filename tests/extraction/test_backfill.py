@@ -7,6 +7,7 @@ import pytest
 from pipelines import definitions, registry
 from pipelines.cli import status
 from pipelines.extraction import client, rounds
+from pipelines.extraction.backfill import fetch_span
 from pipelines.lake import raw
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Span
@@ -22,13 +23,13 @@ HASTY = client.RetryPolicy(attempts=2, first=0.001)
 
 
 def connect(source):
-    return client.connect(source, patience=HASTY)
+    return client.connect(source, retry_policy=HASTY)
 
 
 def backfill(world, kind, stream, span, **options):
     source = world.source(kind, streams=[stream])
     with connect(source) as client:
-        return rounds.backfill(
+        return fetch_span(
             rounds.Round(
                 lake=world.lake,
                 source=source,

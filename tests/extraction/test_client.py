@@ -52,8 +52,10 @@ def client(vendor, clock, request_policy=None):
     return service_client.connect(
         source,
         transport=httpx.MockTransport(vendor),
-        pace=RateLimiter(request_policy or okta.INTEGRATION.request_policy, clock, clock.sleep),
-        patience=RetryPolicy(),
+        rate_limiter=RateLimiter(
+            request_policy or okta.INTEGRATION.request_policy, clock, clock.sleep
+        ),
+        retry_policy=RetryPolicy(),
     )
 
 
@@ -121,10 +123,10 @@ def test_requests_slow_down_before_the_limit():
 
 def test_a_rate_limit_is_kept():
     clock = Clock()
-    pace = RateLimiter(RequestPolicy(rate=(5, 10.0)), clock, clock.sleep)
+    rate_limiter = RateLimiter(RequestPolicy(rate=(5, 10.0)), clock, clock.sleep)
     times = []
     for _ in range(12):
-        pace.wait()
+        rate_limiter.wait()
         times.append(clock.now)
     assert all(later - earlier >= 10 for earlier, later in zip(times, times[5:], strict=False))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines.cli import status
-from pipelines.extraction import rounds
+from pipelines.extraction.replay import retry_rejected
 from pipelines.sdk.contract import Field
 
 ODD = [
@@ -27,13 +27,13 @@ def test_rejected_records_land_once_after_a_fix(still_world):
     assert rejected >= 3
     now = datetime.now(UTC)
     before = world.stored("okta", "system_log").height
-    nothing = rounds.replay(world.lake, source, stream, now)
+    nothing = retry_rejected(world.lake, source, stream, now)
     assert (nothing.rows, nothing.rejected) == (0, rejected)
 
     fixed = replace(stream, id=Field(lambda uuid, what: uuid or what, "uuid", "eventType"))
-    landed = rounds.replay(world.lake, source, fixed, now)
+    landed = retry_rejected(world.lake, source, fixed, now)
     assert (landed.rows, landed.rejected, landed.events) == (1, rejected - 1, 1)
-    again = rounds.replay(world.lake, source, fixed, now)
+    again = retry_rejected(world.lake, source, fixed, now)
     assert (again.rows, again.rejected) == (0, rejected - 1)
     stored = world.stored("okta", "system_log")
     assert stored.height == before + 1

@@ -165,8 +165,8 @@ def played(*pages):
     (stream,) = source.streams()
     now = datetime(2026, 5, 1, tzinfo=UTC)
     request_policy = replace(source.integration.request_policy, rate=None)
-    transport, pace = httpx.MockTransport(answer), rate_limit.RateLimiter(request_policy)
-    with service_client.connect(source, transport=transport, pace=pace) as client:
+    transport, rate_limiter = httpx.MockTransport(answer), rate_limit.RateLimiter(request_policy)
+    with service_client.connect(source, transport=transport, rate_limiter=rate_limiter) as client:
         pages = list(stream.pages(client, stream.begin(now - timedelta(days=1), now), now))
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
 
@@ -201,14 +201,16 @@ def test_a_refusal_explains_what_to_do(still_world, status, said):
 def test_a_limit_is_waited_out_until_the_reset(still_world):
     waited = []
     source = still_world.source("atlassian")
-    pace = rate_limit.RateLimiter(
+    rate_limiter = rate_limit.RateLimiter(
         source.integration.request_policy, sleep=waited.append, clock=lambda: sum(waited)
     )
     still_world.disorder(
         Fault(kind="atlassian", fault="status", status=429, retry_after=45, at=[0])
     )
     (report,) = rounds.poll(
-        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
+        still_world.lake,
+        [source],
+        connect=lambda s: service_client.connect(s, rate_limiter=rate_limiter),
     )
     assert report.error is None
     assert 40 < max(waited) < 47

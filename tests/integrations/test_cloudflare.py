@@ -29,8 +29,8 @@ def walk(stream, answer, days=5, **keys):
     (found,) = [s for s in source.streams() if s.name == stream]
     now = datetime(2026, 5, 1, tzinfo=UTC)
     transport = httpx.MockTransport(answer)
-    patience = RetryPolicy(attempts=2, first=0.001)
-    with service_client.connect(source, transport=transport, patience=patience) as client:
+    retry_policy = RetryPolicy(attempts=2, first=0.001)
+    with service_client.connect(source, transport=transport, retry_policy=retry_policy) as client:
         cursor = found.begin(now - timedelta(days=days), now)
         return [r for page in found.pages(client, cursor, now) for r in page.records]
 
@@ -158,14 +158,16 @@ def test_an_account_is_read_to_its_end_wherever_its_cursor_is(still_world, monke
 def test_a_block_is_waited_out_for_the_time_it_states(still_world):
     waited = []
     source = still_world.source("cloudflare", history="1d")
-    pace = rate_limit.RateLimiter(
+    rate_limiter = rate_limit.RateLimiter(
         source.integration.request_policy, sleep=waited.append, clock=lambda: sum(waited)
     )
     still_world.disorder(
         Fault(kind="cloudflare", fault="status", status=429, retry_after=299, at=[0])
     )
     reports = rounds.poll(
-        still_world.lake, [source], connect=lambda s: service_client.connect(s, pace=pace)
+        still_world.lake,
+        [source],
+        connect=lambda s: service_client.connect(s, rate_limiter=rate_limiter),
     )
     assert [report.error for report in reports] == [None, None]
     assert 299 <= max(waited) < 301

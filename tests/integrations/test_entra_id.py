@@ -46,7 +46,7 @@ def played(answer, attempts=1, **keys):
     source = Source(name="entra_id", integration=entra_id.INTEGRATION, settings=settings)
     transport = httpx.MockTransport(handle)
     return service_client.connect(
-        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+        source, transport=transport, retry_policy=RetryPolicy(attempts=attempts)
     )
 
 
@@ -339,7 +339,7 @@ def test_a_missing_permission_is_named(still_world, path, permissions):
 def test_the_sixth_request_within_ten_seconds_is_throttled():
     with running(Options(days=1, per_day=10, rate=0, limits=True)) as server:
         source = registry.source("entra_id", server.settings()["entra_id"])
-        with service_client.connect(source, patience=RetryPolicy(attempts=1)) as client:
+        with service_client.connect(source, retry_policy=RetryPolicy(attempts=1)) as client:
             for _ in range(5):
                 client.get("/v1.0/auditLogs/provisioning")
             with pytest.raises(Unavailable, match="429"):

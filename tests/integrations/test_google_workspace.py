@@ -39,11 +39,13 @@ def played(answer, **keys):
 
     source = registry.source(KIND, {**sandbox.settings(BASE), **keys})
     ticks = iter(range(10**9))
-    pace = rate_limit.RateLimiter(
+    rate_limiter = rate_limit.RateLimiter(
         source.integration.request_policy, sleep=lambda _: None, clock=lambda: next(ticks)
     )
     transport = httpx.MockTransport(handle)
-    return source, service_client.connect(source, transport=transport, patience=HASTY, pace=pace)
+    return source, service_client.connect(
+        source, transport=transport, retry_policy=HASTY, rate_limiter=rate_limiter
+    )
 
 
 def walked(*answers, application="login", days=5):

@@ -27,7 +27,7 @@ def played(answer):
     settings = jumpcloud.Settings(api_key=SecretStr("key"), org_id="org")
     source = Source(name="jumpcloud", integration=jumpcloud.INTEGRATION, settings=settings)
     return service_client.connect(
-        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+        source, transport=httpx.MockTransport(answer), retry_policy=RetryPolicy(attempts=1)
     )
 
 

@@ -42,7 +42,7 @@ def played(answer, attempts=1, **keys):
     source = Source(name="o", integration=office_365.INTEGRATION, settings=settings(**keys))
     transport = httpx.MockTransport(handle)
     return service_client.connect(
-        source, transport=transport, patience=RetryPolicy(attempts=attempts)
+        source, transport=transport, retry_policy=RetryPolicy(attempts=attempts)
     )
 
 

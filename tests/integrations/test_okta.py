@@ -27,7 +27,7 @@ def played(answer, **keys):
     )
     source = Source(name="okta", integration=okta.INTEGRATION, settings=settings)
     return service_client.connect(
-        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+        source, transport=httpx.MockTransport(answer), retry_policy=RetryPolicy(attempts=1)
     )
 
 

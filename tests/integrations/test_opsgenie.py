@@ -38,8 +38,8 @@ class Vendor:
         return service_client.connect(
             source,
             transport=httpx.MockTransport(self),
-            patience=RetryPolicy(attempts=1),
-            pace=rate_limit.RateLimiter(
+            retry_policy=RetryPolicy(attempts=1),
+            rate_limiter=rate_limit.RateLimiter(
                 opsgenie.INTEGRATION.request_policy, sleep=lambda _: None, clock=Ticks()
             ),
         )
@@ -261,7 +261,7 @@ def successor(answer):
     keys = {"cloud_id": "c1", "email": "e@x.example", "api_token": "t"}
     source = registry.source("opsgenie", keys)
     client = service_client.connect(
-        source, transport=httpx.MockTransport(answer), patience=RetryPolicy(attempts=1)
+        source, transport=httpx.MockTransport(answer), retry_policy=RetryPolicy(attempts=1)
     )
     return client, source.streams()[0]
 

@@ -76,10 +76,14 @@ def spread(since: datetime, until: datetime, count: int) -> list[datetime]:
 
 
 def poll(
-    lake: Lake, source: Source, clock: Clock, patience: RetryPolicy = STUBBORN, timeout: float = 5.0
+    lake: Lake,
+    source: Source,
+    clock: Clock,
+    retry_policy: RetryPolicy = STUBBORN,
+    timeout: float = 5.0,
 ) -> list[Report]:
     def connect(source: Source) -> service_client.ServiceClient:
-        client = service_client.connect(source, patience=patience, clock=clock)
+        client = service_client.connect(source, retry_policy=retry_policy, clock=clock)
         client.timeout = timeout
         return client
 

@@ -26,6 +26,7 @@ from pipelines.cli import config_file
 from pipelines.cli.main import main
 from pipelines.extraction import client as service_client
 from pipelines.extraction import rounds
+from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance, reconciliation, tables
@@ -113,7 +114,7 @@ def _backfill(lake: Lake, okta: Source, clock: Clock) -> None:
     with service_client.connect(okta, clock=clock) as client:
         this = Round(lake=lake, source=okta, stream=okta.streams()[0], client=client,
                      via="backfill", clock=clock)  # fmt: skip
-        _unharmed([rounds.backfill(this, Span(since=ANCHOR - timedelta(days=3), until=clock()))])
+        _unharmed([fetch_span(this, Span(since=ANCHOR - timedelta(days=3), until=clock()))])
 
 
 def _look_around(lake: Lake, now: datetime) -> None:

@@ -24,7 +24,7 @@ STREAMS = [(kind, stream.name) for kind in KINDS for stream in server.services()
 
 def impatient(source):
     """Return a client with short pauses, since the sandbox recovers at once."""
-    return service_client.connect(source, patience=RetryPolicy(first=0.001, ceiling=0.01))
+    return service_client.connect(source, retry_policy=RetryPolicy(first=0.001, ceiling=0.01))
 
 
 def check(world, kind, stream):

@@ -126,7 +126,7 @@ def test_500_events_with_one_timestamp_across_a_page_boundary_are_stored_once(ow
     arrive(world.running, kind, FIRST[kind], spread(now - 4 * HOUR, now - 3 * HOUR, most))
     for index in (2, 3):
         world.disorder(Fault(kind=kind, fault="garbage", at=[index], count=1))
-        rounds(world, kind, clock, patience=HASTY)
+        rounds(world, kind, clock, retry_policy=HASTY)
         world.disorder()
     assert rounds(world, kind, clock).error is None
     assert difference(world, kind, FIRST[kind]) == ""

@@ -136,7 +136,7 @@ def test_a_503_on_any_page_loses_nothing(still_world):
         lake = Lake(f"{still_world.lake.root}-{index}")
         world = World(running=still_world.running, lake=lake)
         world.disorder(Fault(kind="okta", fault="status", status=503, at=[index], count=1))
-        report, *_ = world.poll("okta", connect=partial(client.connect, patience=hasty))
+        report, *_ = world.poll("okta", connect=partial(client.connect, retry_policy=hasty))
         assert "503" in report.error
         world.poll("okta")
         check(world)

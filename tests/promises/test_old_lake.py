@@ -23,6 +23,7 @@ from pipelines import registry, settings
 from pipelines.cli.main import main
 from pipelines.extraction import client as service_client
 from pipelines.extraction import renormalise, rounds
+from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.integrity import last_signed
@@ -147,7 +148,7 @@ def test_reading_its_days_again_finds_nothing_new(old: Old) -> None:
                 this = Round(lake=old.lake, source=source, stream=stream, client=client,
                              via="backfill", clock=old.clock)  # fmt: skip
                 span = Span(since=ANCHOR - timedelta(days=3), until=old.clock())
-                report = rounds.backfill(this, span, again=True)
+                report = fetch_span(this, span, again=True)
                 assert (report.error, report.rows) == (None, 0)
                 assert report.duplicates > 0
     assert all(table.equals(before[log]) for log, table in old.rows().items())

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from pipelines.extraction import report, rounds
+from pipelines.extraction.pending import PendingCoverage
 from pipelines.lake import raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
@@ -113,9 +114,9 @@ def polled(lake, *numbers):
     bodies = [json.dumps({"uuid": f"id-{n}",
                           "published": (NOW - timedelta(seconds=n % 86400)).isoformat()}).encode()
               for n in numbers]  # fmt: skip
-    asked = rounds.PendingCoverage(now=NOW, noted_at=NOW)
+    pending = PendingCoverage(now=NOW, recorded_at=NOW)
     page = Page(records=bodies, cursor="next")
-    return rounds._land(this, [page], asked, report.Report(integration="okta", stream="x"))
+    return rounds._land(this, [page], pending, report.Report(integration="okta", stream="x"))
 
 
 def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
@@ -148,7 +149,7 @@ def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
                          stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
     exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
     bodies = [json.dumps({"id": id_, "when": exact}).encode() for id_ in "12"]
-    pending = rounds.PendingCoverage(now=NOW, noted_at=NOW)
+    pending = PendingCoverage(now=NOW, recorded_at=NOW)
     pages = [Page(records=bodies, cursor="x")]
     rounds._land(this, pages, pending, report.Report(integration="cloudflare", stream="x"))
     assert ids(lake, "cloudflare", "audit_logs") == ["1", "2"]

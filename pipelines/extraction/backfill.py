@@ -1,0 +1,51 @@
+"""Backfills: fetch a range of history, while the live stream keeps its position."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from pipelines.extraction import rounds
+from pipelines.extraction.pending import PendingCoverage
+from pipelines.extraction.report import Report
+from pipelines.extraction.rounds import Round
+from pipelines.lake import coverage, raw, spans
+from pipelines.lake.coverage import Entry
+from pipelines.sdk.pages import Span
+
+_RECENT = timedelta(days=1)
+
+
+def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
+    """Fetch a range of history, newest first, and return the report with the error, if any.
+
+    Parts that were fetched completely within the last day are skipped, so an interrupted backfill
+    resumes where it stopped; `again` fetches them too.
+    """
+    with rounds.reporting(this) as report:
+        report.total = raw.position_only(this.lake, this.key).rows
+        now = this.clock()
+        since = max(span.since, now - this.stream.keeps)
+        wanted = Span(since=since, until=min(span.until, now))
+        fetched_after = now if again else now - _RECENT
+        for part in reversed(_missing(this, wanted, fetched_after)):
+            _fetch_part(this, part, report)
+    return report
+
+
+def _missing(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
+    """Return the parts of `span` that were not fetched completely after `since`."""
+    recent = coverage.entries(this.lake, this.key).filter(pl.col("asked_at") > since)
+    known = spans.coverage(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
+    return spans.minus([span], known.complete)
+
+
+def _fetch_part(this: Round, span: Span, report: Report) -> None:
+    now = this.clock()
+    # Recorded first, so that a backfill that is killed leaves a visible gap.
+    wanted = Entry(since=span.since, until=span.until, asked_at=now, outcome="wanted")
+    coverage.record(this.lake, this.key, [wanted])
+    between = this.stream.between
+    cursor = between(span, now) if between else this.stream.begin(span.since, now)
+    rounds.run(this, cursor, PendingCoverage(now=now, recorded_at=None), report)

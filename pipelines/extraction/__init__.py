@@ -1,1 +1,1 @@
-"""From the vendors to the lake: rounds of polling, and what they need."""
+"""Extraction: rounds that fetch from the vendors and write to the lake."""

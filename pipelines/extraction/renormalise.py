@@ -161,6 +161,7 @@ def check(history: History, *, rows: int, seed: int) -> Comparison:
 def compare(stored: pl.DataFrame, fresh: pl.DataFrame, version: int) -> Comparison:
     """Compare events of the same raw rows; `fresh` is derived with mapping `version`."""
     stale = stored.filter(pl.col("mapping_version").ne_missing(version))
+    # A record with one stale event is skipped whole, as its other events are replaced too.
     current = stored.join(stale, on="seq", how="anti")
     expected = fresh.join(stale, on="seq", how="anti")
     both = current.join(expected, on="event_uid", suffix=" fresh")

@@ -44,6 +44,7 @@ def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFr
         raw.filter(pl.col("date") >= since)
         .select("event_id", "date", "via", "ingested_at")
         .collect()
+        # A full join, since an announced event may never have reached raw.
         .join(_echoes(lake, key, since), on="event_id", how="full", coalesce=True)
     )
     pushed = pl.col("via") == "webhook"
@@ -119,6 +120,7 @@ def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
     rows = pl.concat(named).unique(unique, keep="first", maintain_order=True) if named else None
     if rows is None or rows.is_empty():
         return
+    # One commit moves the fences of all these streams; `write` only has to know one of them.
     app = StreamKey(*rows.select("integration", "stream").row(0)).app
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:

@@ -94,6 +94,7 @@ def roll_up(lake: Lake, today: date) -> None:
     )
     for batch in numbered.partition_by("batch", maintain_order=True):
         rows = rollup.rolled(rows_of_files(lake, batch), _texts(lake, batch))
+        # A file that was read incompletely would make every later count wrong.
         if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
             raise LakeError(
                 "events: its files have another number of rows than its Delta log states: run "

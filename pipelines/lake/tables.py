@@ -74,6 +74,7 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
         except TableNotFoundError:
             return None
         except DeltaError:
+            # delta-rs reports an empty commit as any broken log; name the file to remove instead.
             _refuse_emptied(table, _commits_on_disk(lake, table)[-1:])
             raise
     _refuse_emptied(table, _newest_files(lake, table, handle))
@@ -85,6 +86,7 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
 
     The caller owns it until `release`.
     """
+    # A pooled handle skips the checks of `open_table`, so an emptied commit is looked for here.
     if lake.local is None or (handle := handles.acquire(lake.local / table)) is None:
         return open_table(lake, table)
     _refuse_emptied(table, _newest_files(lake, table, handle))

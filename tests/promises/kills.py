@@ -1,7 +1,8 @@
 """Kills rounds at random and at named points, and checks the lakes they leave.
 
-`python -c "from tests import kills; kills.main(1000)"` kills a thousand times, half of them at
-random, and prints the differences between the records issued and stored; `make soak` runs it.
+`python -c "from tests.promises import kills; kills.main(1000)"` kills a thousand times, half of
+them at random, and prints the differences between the records issued and stored; `make soak` runs
+it.
 (Not -m: a forked process would import the module again.)
 """
 
@@ -167,9 +168,9 @@ def main(kills: int) -> None:
     each["at random"] = kills - sum(each[point] for point in POINTS if POINTS[point])
     wrong = lakes_done = 0
     with running(history()) as server, tempfile.TemporaryDirectory() as folder:
-        for said in many(server, Path(folder), each, seed):
-            lakes_done, wrong = lakes_done + 1, wrong + bool(said)
-            print(f"lake {lakes_done}: {said or 'issued and stored agree'}", flush=True)
+        for problem in many(server, Path(folder), each, seed):
+            lakes_done, wrong = lakes_done + 1, wrong + bool(problem)
+            print(f"lake {lakes_done}: {problem or 'issued and stored agree'}", flush=True)
     took = datetime.now(UTC) - started
     print(f"{sum(each.values()):,} kills over {lakes_done:,} lakes in {took}: ", end="")
     print(f"{wrong:,} differ" if wrong else "0 lost, 0 twice, bytes equal")

@@ -22,7 +22,7 @@ from dashboard.queries import Query
 from pipelines import registry, settings
 from pipelines.cli.main import main
 from pipelines.extraction import client as service_client
-from pipelines.extraction import renormalise, rounds
+from pipelines.extraction import renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round

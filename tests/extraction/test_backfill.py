@@ -123,10 +123,10 @@ def test_dagster_backfills_the_range_given_in_its_form(still_world):
     world, span = still_world, last_days(3)
     made = definitions.definitions(world.lake, [world.source("okta")])
     job = made.resolve_job_def("backfill")
-    asked = {"since": span.since.isoformat(), "until": f"{span.until:%Y-%m-%dT%H:%M:%S}"}
+    bounds = {"since": span.since.isoformat(), "until": f"{span.until:%Y-%m-%dT%H:%M:%S}"}
 
     def run(integration):
-        form = {"ops": {"fetch_range": {"config": {"integration": integration, **asked}}}}
+        form = {"ops": {"fetch_range": {"config": {"integration": integration, **bounds}}}}
         return job.execute_in_process(run_config=form, raise_on_error=False)
 
     assert not run("octa").success

@@ -82,7 +82,7 @@ def test_a_state_file_is_named_by_the_credential_and_contains_no_secret(still_wo
     path = rate_limit.state_file("okta", source.settings)
     assert path == rate_limit.state_file("okta", still_world.source("okta", api_token="x").settings)
     assert path != rate_limit.state_file("okta", other.settings)
-    client.connect(source)._patient._pace.hold(0.01)
+    client.connect(source)._retries._rate_limiter.hold(0.01)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 

@@ -96,14 +96,14 @@ def test_today_is_left_alone_until_it_has_many_files(lake):
     assert raw.files_after == 6
 
 
-def test_a_table_that_is_being_created_is_left_for_the_next_time(lake):
+def test_a_table_that_is_being_created_is_skipped(lake):
     filled(lake, 1)
     (lake.local / "raw/okta/users/_delta_log").mkdir(parents=True)
     (lake.local / "raw/okta/users/_delta_log" / f"{0:020}.json#1").write_bytes(b"x")
     assert LOG.table in [tidied.table for tidied in maintenance.maintain(lake, [], FAR)]
 
 
-def test_an_event_may_be_noted_for_several_logs_and_both_ways(lake):
+def test_an_event_may_arrive_again_in_several_streams_and_both_ways(lake):
     for number in range(6):
         known = batch(number).select("event_id", "time", "date", seen_at="ingested_at")
         for way in ("poll", "webhook"):
@@ -114,7 +114,7 @@ def test_an_event_may_be_noted_for_several_logs_and_both_ways(lake):
     assert tables.scan(lake, "echoes").collect().height == 24
 
 
-def test_what_a_killed_writer_left_is_removed_and_fresh_files_stay(lake):
+def test_temporary_files_of_a_killed_writer_are_deleted_and_fresh_ones_stay(lake):
     filled(lake, 2)
     folder = lake.local / LOG.table
     old, fresh = folder / "part-0.parquet#1", folder / "_delta_log" / "7.json#1"

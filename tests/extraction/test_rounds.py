@@ -1,0 +1,74 @@
+"""The steps of a round, and the tables it opens; faults and kills are in tests/promises."""
+
+from collections import Counter
+from itertools import count
+
+import httpx
+
+from pipelines.extraction import client, derive
+from pipelines.lake import events, raw, tables
+from pipelines.lake.tables import StreamKey
+
+IDLE = {"coverage": 1, "raw/okta/system_log": 2, "events": 1}
+"""raw is opened for the position, and again to compare its rows with the batch or signature."""
+
+
+def opened(monkeypatch):
+    """Count how often each table is acquired, from the pool or by opening it."""
+    real, counts = tables.acquire, Counter()
+
+    def acquire(lake, table):
+        counts[table] += 1
+        return real(lake, table)
+
+    monkeypatch.setattr(tables, "acquire", acquire)
+    return counts
+
+
+def test_an_idle_round_opens_no_table_more_often_than_necessary(still_world, monkeypatch):
+    for _ in range(2):
+        still_world.poll("okta")
+    counts = opened(monkeypatch)
+    (report,) = still_world.poll("okta")
+    assert (report.error, report.rows) == (None, 0)
+    assert counts <= Counter(IDLE)
+
+
+def test_a_round_that_cannot_derive_its_rows_at_once_catches_up(still_world, monkeypatch):
+    real, refused = derive.derive, []
+
+    def derive_later(*args, **options):
+        """Refuse the first rows, as if those of another writer had to come first."""
+        if not refused:
+            refused.append(args)
+            return False
+        return real(*args, **options)
+
+    monkeypatch.setattr(derive, "derive", derive_later)
+    (report,) = still_world.poll("okta")
+    assert report.error is None
+    assert len(refused) == 1
+    stored = still_world.stored("okta", "system_log")
+    assert report.rows == report.total == stored.height
+    assert still_world.events("okta", "system_log")["seq"].to_list() == stored["seq"].to_list()
+
+
+def test_pages_before_an_error_land(still_world):
+    def connect(source):
+        calls = count()
+
+        def answer(request):
+            if request.url.path.endswith("/logs") and next(calls) > 0:
+                return httpx.Response(403)
+            return real.handle_request(request)
+
+        real = httpx.HTTPTransport()
+        return client.connect(source, transport=httpx.MockTransport(answer))
+
+    (report,) = still_world.poll("okta", connect=connect)
+    assert "403" in report.error
+    stored = still_world.stored("okta", "system_log")
+    assert 0 < report.rows == stored.height
+    key = StreamKey("okta", "system_log")
+    assert raw.position(still_world.lake, key).cursor is not None
+    assert 0 < events.derived(still_world.lake, key) <= stored.height

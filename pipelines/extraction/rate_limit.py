@@ -99,7 +99,7 @@ class RateLimiter:
             self.sleep(seconds)
 
     def hold(self, seconds: float) -> None:
-        """Send no request with this credential for so many seconds."""
+        """Send no request with this credential for `seconds`."""
         if seconds > 0:
             with self._locked() as state:
                 state.not_before = max(state.not_before, self.clock() + seconds)

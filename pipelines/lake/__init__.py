@@ -1,1 +1,1 @@
-"""The Delta tables: all that is written to them and read from them goes through here."""
+"""The Delta tables of the lake; all reads and writes of them go through this package."""

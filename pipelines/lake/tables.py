@@ -74,7 +74,7 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
         except TableNotFoundError:
             return None
         except DeltaError:
-            # The error of delta-rs for an empty commit does not name the file that has to be removed.
+            # The error of delta-rs for an empty commit does not name the file to be removed.
             _refuse_emptied(table, _commits_on_disk(lake, table)[-1:])
             raise
     _refuse_emptied(table, _newest_files(lake, table, handle))

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from pipelines.integrity import signer
+from pipelines.integrity import last_signed, signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import audit
 from pipelines.lake import raw
@@ -121,7 +121,7 @@ def test_a_truncated_line_in_the_local_record_is_skipped(signed):
     memory.write_bytes(memory.read_bytes() + b'{"origin": "aud')
     signed.land(*range(700, 730), day=3)
     assert signed.verify().ok
-    assert signer.last_signed.recall(signed.place.memory, LOG.table).size == 730
+    assert last_signed.recall(signed.place.memory, LOG.table).size == 730
 
 
 def test_an_idle_round_signs_nothing(signed):

@@ -44,7 +44,7 @@ def busy():
 
 def test_kills_at_random_and_at_every_named_point_lose_and_duplicate_nothing():
     """`make soak` does the same a thousand times."""
-    killing = [sys.executable, "-c", "from tests import kills; kills.main(100)"]
+    killing = [sys.executable, "-c", "from tests.promises import kills; kills.main(100)"]
     done = subprocess.run(killing, check=False, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, "0 lost, 0 twice, bytes equal" in done.stdout) == (0, True), done
 
@@ -52,7 +52,7 @@ def test_kills_at_random_and_at_every_named_point_lose_and_duplicate_nothing():
 @pytest.mark.parametrize("pollers", [2, 4])
 def test_racing_pollers_lose_nothing_during_constant_maintenance(busy, tmp_path, pollers):
     arguments = f"{str(tmp_path)!r}, {pollers}, {busy.base_url!r}"
-    racing = [sys.executable, "-c", f"from tests import kills; kills.race({arguments})"]
+    racing = [sys.executable, "-c", f"from tests.promises import kills; kills.race({arguments})"]
     done = subprocess.run(racing, check=False, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     world = World(running=busy, lake=Lake(str(tmp_path / "race")))
@@ -79,12 +79,13 @@ def small_disk(request, tmp_path):
 
 FULL = """
 import sys
-from pipelines import extract, registry
+from pipelines import registry
+from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
-extract._BATCH_RECORDS = 100
+rounds._BATCH_RECORDS = 100
 {limit}
 keys = {{"base_url": sys.argv[2], "api_token": sys.argv[3]}}
-(report,) = extract.poll(Lake(sys.argv[1]), [registry.source("okta", keys)])
+(report,) = rounds.poll(Lake(sys.argv[1]), [registry.source("okta", keys)])
 print(report.error)
 """
 
@@ -293,11 +294,11 @@ def test_simulated_and_real_events_do_not_mix(still_world):
     assert raw_table(still_world.lake, "okta", "system_log").height
 
 
-def test_a_response_of_unexpected_shape_fails_its_stream_with_that_reason(still_world):
+def test_a_response_in_an_unexpected_format_fails_its_stream_with_that_reason(still_world):
     def connect(source):
         answer = httpx.Response(200, json={"a": 1})
         return client.connect(source, transport=httpx.MockTransport(lambda _: answer))
 
     (report,) = still_world.poll("okta", connect=connect)
-    assert "unexpected shape" in report.error
+    assert "unexpected format" in report.error
     assert still_world.stored("okta", "system_log").is_empty()

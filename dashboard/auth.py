@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from pipelines.settings import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def belongs(claims: Mapping[str, Any], rules: Rules) -> bool:
 
 def exposed(secrets: Mapping[str, Any], listens_on: str | None) -> bool:
     """Return True if the server is reachable from other machines without sign-in."""
-    return "auth" not in secrets and listens_on not in LOOPBACK
+    return "auth" not in secrets and not is_loopback(listens_on or "")
 
 
 def admitted(secrets: Mapping[str, Any], user: Mapping[str, Any], listens_on: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -28,9 +29,16 @@ from pipelines.errors import ConfigurationError
 Model = TypeVar("Model", bound=BaseModel)
 
 _SHARED = re.compile(r"[A-Za-z0-9._~+/=-]{16,128}")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if `host` can be reached from this machine only."""
+    name = host.strip("[]").lower()
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _indirect(value: Any) -> Any:
@@ -87,7 +95,7 @@ def _address(value: str) -> str:
     url = httpx.URL(value)
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("not a valid address: give one such as https://example.com")
-    if url.scheme == "http" and url.host not in LOOPBACK:
+    if url.scheme == "http" and not is_loopback(url.host):
         raise ValueError("plain http is allowed for loopback addresses only: use https")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("remove the user, query or fragment from the address")

@@ -1,5 +1,6 @@
 """An invalid configuration is reported with one line per error, without secrets."""
 
+import httpx
 import pytest
 
 from pipelines import registry, settings
@@ -77,3 +78,24 @@ def test_a_lake_root_with_unsafe_characters_is_refused(tmp_path, name):
     chosen = settings.Settings(lake={"root": str(tmp_path / name)})
     with pytest.raises(ConfigurationError, match=r"lake\.root"):
         tables.configured(chosen)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("127.0.0.1", True), ("127.0.0.2", True), ("127.255.255.254", True), ("::1", True),
+        ("[::1]", True), ("0:0:0:0:0:0:0:1", True), ("localhost", True), ("LocalHost", True),
+        ("", False), ("0.0.0.0", False), ("::", False), ("[::]", False), ("128.0.0.1", False),
+        ("10.0.0.5", False), ("[fe80::1]", False), ("localhost.acme.com", False),
+        ("127.0.0.1.acme.com", False), ("127.1", False),
+    ],
+)  # fmt: skip
+def test_only_addresses_of_this_machine_are_loopback(host, is_local):
+    assert settings.is_loopback(host) is is_local
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "[::1]", "LOCALHOST"])
+def test_plain_http_is_accepted_on_any_loopback_address(tmp_path, host):
+    address = f'base_url = "http://{host}:8700/okta"'
+    (source,) = read(tmp_path, f'[integrations.okta]\n{address}\napi_token = "x"')
+    assert settings.is_loopback(httpx.URL(source.settings.base_url).host)

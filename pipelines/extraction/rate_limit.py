@@ -23,6 +23,7 @@ import httpx
 from pydantic import BaseModel
 
 from pipelines.sdk.contract import RequestPolicy, Source
+from pipelines.settings import is_loopback
 
 _LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
 
@@ -140,5 +141,5 @@ def policy(source: Source) -> RequestPolicy:
     Its rate-limit headers and 429 responses still apply.
     """
     published = source.integration.request_policy
-    simulated = httpx.URL(source.settings.base_url).host in ("127.0.0.1", "localhost", "::1")
+    simulated = is_loopback(httpx.URL(source.settings.base_url).host)
     return replace(published, rate=None) if simulated else published

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
+import httpx
 import polars as pl
 from msgspec import MsgspecError
 
@@ -34,7 +35,7 @@ from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.json_records import MalformedJson
 from pipelines.sdk.pages import Page
-from pipelines.settings import Via
+from pipelines.settings import Via, is_loopback
 
 _BATCH_RECORDS = 50_000
 _BATCH_BYTES = 8 * 2**20
@@ -371,4 +372,4 @@ def _refuse_mixed_lake(about: str, this: Round) -> None:
 
 
 def _simulated(about: str) -> bool:
-    return any(host in about for host in ("://127.0.0.1", "://localhost", "://[::1]"))
+    return is_loopback(httpx.URL(about.rpartition(", ")[2]).host)

@@ -40,7 +40,7 @@ from pipelines.sdk.push import (
     Subscriptions,
 )
 from pipelines.sdk.windows import Read, RereadPlan
-from pipelines.settings import Address, IntegrationSettings, SecretFile
+from pipelines.settings import Address, IntegrationSettings, SecretFile, is_loopback
 
 _LIMIT = 1000
 _KEEPS = timedelta(days=180)
@@ -53,7 +53,6 @@ _AUDIENCE = "https://oauth2.googleapis.com/token"
 _QUOTA_REASONS = frozenset(
     {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RESOURCE_EXHAUSTED"}
 )
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 DEFAULT = (
     "admin",
@@ -176,7 +175,7 @@ class Settings(IntegrationSettings):
             complete = False
         if not complete:
             raise ValueError("not a JSON key file of a service account")
-        if url.scheme != "https" and url.host not in _LOOPBACK:
+        if url.scheme != "https" and not is_loopback(url.host):
             raise ValueError("token_uri in the key file must be an https address")
         return value
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pipelines.errors import ConfigurationError
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
-from pipelines.settings import LOOPBACK, Settings, WebhookSettings
+from pipelines.settings import Settings, WebhookSettings, is_loopback
 from pipelines.webhooks import dagster_reports, worker
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
 from pipelines.webhooks.spool import Spool
@@ -127,7 +127,7 @@ def _endpoints(
     """What can be pushed to. Raises ConfigurationError."""
     pushing = [(source, source.integration.push) for source in sources]
     open_ones = [source.name for source, push in pushing if push and not _secret(source)]
-    if open_ones and listen.host not in LOOPBACK:
+    if open_ones and not is_loopback(listen.host):
         raise ConfigurationError(
             f"webhooks.host is {listen.host}, but {', '.join(open_ones)} would take pushes without "
             "a secret: set webhook_secret (`openssl rand -hex 32`), or name the integrations to "

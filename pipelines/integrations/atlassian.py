@@ -117,7 +117,7 @@ class Walk:
             covers = None if more else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)
         while place.history:
-            page, place = self._past(client, place)
+            page, place = self._past(client, place, place.history)
             yield page
 
     def _present(self, client: httpx.Client, place: Place) -> tuple[list[bytes], str | None]:
@@ -125,10 +125,11 @@ class Walk:
         by_time: _Query = {"from": _without_cursor(place)}
         return self._resumed(client, place.live, {"sortOrder": "asc"}, by_time)
 
-    def _past(self, client: httpx.Client, place: Place) -> tuple[Page, Place]:
-        """Return a page of history and the position after it."""
-        assert place.history  # noqa: S101 the caller looked
-        since, until = place.history
+    def _past(
+        self, client: httpx.Client, place: Place, history: Sequence[int]
+    ) -> tuple[Page, Place]:
+        """Return a page of `history` (since, until) and the position after it."""
+        since, until = history
         bounds: _Query = {"sortOrder": "desc", "from": since, "to": until}
         found, after = self._resumed(client, place.back, bounds, {})
         if found and after and after != place.back:

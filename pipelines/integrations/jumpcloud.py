@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import Any, Self
 
 import httpx
-from pydantic import model_validator
+from pydantic import SecretStr, model_validator
 
 from pipelines.errors import Refused
 from pipelines.sdk import auth, json_records, webhook_auth, windows
@@ -44,11 +44,18 @@ class Settings(IntegrationSettings):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        if not (self.api_key or (self.client_id and self.client_secret)):
-            raise ValueError("not configured: set api_key, or client_id and client_secret")
-        if not (self.api_key or self.org_id):
+        if not (isinstance(self.credential, SecretStr) or self.org_id):
             raise ValueError("a service account needs org_id: set it")
         return self
+
+    @property
+    def credential(self) -> SecretStr | tuple[str, SecretStr]:
+        """The API key, or a service account's client ID and client secret."""
+        if self.api_key:
+            return self.api_key
+        if self.client_id and self.client_secret:
+            return self.client_id, self.client_secret
+        raise ValueError("not configured: set api_key, or client_id and client_secret")
 
 
 def read(client: httpx.Client, span: Span) -> Iterator[list[bytes]]:
@@ -348,21 +355,20 @@ class _InOrganisation(httpx.Auth):
 
 
 def _auth(settings: Settings) -> httpx.Auth:
+    credential = settings.credential
     inner = (
-        auth.Header("x-api-key", "", settings.api_key)
-        if settings.api_key
-        else _service_account(settings)
+        auth.Header("x-api-key", "", credential)
+        if isinstance(credential, SecretStr)
+        else _service_account(settings.authority_url, *credential)
     )
     return _InOrganisation(inner, settings.org_id) if settings.org_id else inner
 
 
-def _service_account(settings: Settings) -> httpx.Auth:
-    assert settings.client_id  # noqa: S101 the settings say so
-    assert settings.client_secret  # noqa: S101
-    pair = f"{settings.client_id}:{settings.client_secret.get_secret_value()}"
+def _service_account(authority_url: str, client_id: str, secret: SecretStr) -> httpx.Auth:
+    pair = f"{client_id}:{secret.get_secret_value()}"
     basic = f"Basic {base64.b64encode(pair.encode()).decode()}"
     form = {"grant_type": "client_credentials", "scope": "api"}
-    url = f"{settings.authority_url}/oauth2/token"
+    url = f"{authority_url}/oauth2/token"
 
     def token_request(_now: float) -> httpx.Request:
         return httpx.Request("POST", url, data=form, headers={"Authorization": basic})

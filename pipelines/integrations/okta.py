@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import httpx
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import SecretStr, model_validator
 
 from pipelines.errors import CursorRefused, Refused
 from pipelines.sdk import auth, json_records, links, webhook_auth
@@ -56,9 +56,17 @@ class Settings(IntegrationSettings):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        if not (self.api_token or (self.client_id and self.private_key)):
-            raise ValueError("not configured: set api_token, or client_id and private_key")
+        _ = self.credential  # raises unless one is complete
         return self
+
+    @property
+    def credential(self) -> SecretStr | tuple[str, SecretStr]:
+        """The API token, or an OAuth app's client ID and private key."""
+        if self.api_token:
+            return self.api_token
+        if self.client_id and self.private_key:
+            return self.client_id, self.private_key
+        raise ValueError("not configured: set api_token, or client_id and private_key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,13 +287,13 @@ SYSTEM_LOG = Stream(
 
 
 def _auth(settings: Settings, scope: str = "okta.logs.read") -> httpx.Auth:
-    if settings.api_token:
-        return auth.Header("Authorization", "SSWS", settings.api_token)
-    assert settings.client_id  # noqa: S101 the settings say so
-    assert settings.private_key  # noqa: S101
+    credential = settings.credential
+    if isinstance(credential, SecretStr):
+        return auth.Header("Authorization", "SSWS", credential)
+    client_id, private_key = credential
     token_url = f"{settings.base_url}/oauth2/v1/token"
-    key = auth.private_key(settings.private_key, "okta: private_key")
-    claims = {"iss": settings.client_id, "sub": settings.client_id, "aud": token_url}
+    key = auth.private_key(private_key, "okta: private_key")
+    claims = {"iss": client_id, "sub": client_id, "aud": token_url}
     headers = {"kid": settings.key_id} if settings.key_id else None
 
     def token_request(now: float) -> httpx.Request:

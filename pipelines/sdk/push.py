@@ -83,6 +83,10 @@ class Subscription:
 Subscriptions = Sequence[Subscription]
 
 
+def _no_fetch(_settings: Any, _client: httpx.Client, _item: bytes) -> Page:
+    raise NotImplementedError("this connector returns References, so its Push needs `fetch`")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionApi:
     """Manages subscriptions through the vendor's API; each call receives those known so far."""
@@ -110,8 +114,8 @@ class Push:
     """Whether the body may be compressed with gzip."""
     challenge: Callable[[Headers], bytes | None] | None = None
     """The JSON response to the GET by which a vendor verifies the address; carries no secret."""
-    fetch: Callable[[Any, httpx.Client, bytes], Page] | None = None
-    """(settings, client, item) -> the page that a Named refers to."""
+    fetch: Callable[[Any, httpx.Client, bytes], Page] = _no_fetch
+    """(settings, client, item) -> the page that a Reference refers to."""
     subscription_api: SubscriptionApi | None = None
     """None: webhooks are set up in the vendor's console only, following `steps`."""
     steps: Sequence[str] = ()

@@ -152,7 +152,7 @@ class Run:
 
     def subscribe(self) -> None:
         """Register webhooks by the vendors' APIs, or as an administrator would in a console."""
-        root = webhook_server.open_spool(self.chosen, self.lake).root
+        root = webhook_server.configured_spool(self.chosen, self.lake).root
         for source in self.sources:
             if (push := source.integration.push) is None:
                 continue

@@ -203,7 +203,7 @@ def _first_round(
 
 def _register(chosen: Settings, say: Callable[[str], None]) -> None:
     """Register webhooks with the simulated vendors that have an API for it."""
-    root = webhook_server.open_spool(chosen, tables.configured(chosen)).root
+    root = webhook_server.configured_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
         if source.integration.push and source.integration.push.subscription_api:
             try:

@@ -73,13 +73,13 @@ def register(context: click.Context, name: str) -> None:
 def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Show each vendor's subscriptions and the deliveries still in the spool."""
     chosen, lake = _configured(context.obj)
-    spool = server.open_spool(chosen, lake)
+    spool = server.configured_spool(chosen, lake)
     found = []
     for source in registry.sources(chosen, names):
         if source.integration.push is None or source.settings.webhook_secret is None:
             continue
         enrolled = _current(chosen, source, spool.root)
-        waiting, odd = len(spool.waiting(source.name)), spool.odd(source.name)
+        waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
         found.append((source.name, enrolled, waiting, odd))
     if as_json:
         lines = [
@@ -119,11 +119,11 @@ def _current(chosen: Settings, source: Source, root: Path) -> Registration | Non
 
 def remembered(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
-    spool = server.open_spool(chosen, lake)
+    spool = server.configured_spool(chosen, lake)
     for source in registry.sources(chosen):
         if enrolled := subscriptions.load(spool.root, source.name):
             yield from _lines(source.name, enrolled)
-        waiting, odd = len(spool.waiting(source.name)), spool.odd(source.name)
+        waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
         if waiting or odd:
             yield f"{source.name}: {waiting:,} deliveries pending, {odd:,} unreadable"
 
@@ -158,4 +158,4 @@ def _configured(config: Path) -> tuple[Settings, Lake]:
 def _one(config: Path, name: str) -> tuple[Settings, Source, Path]:
     chosen, lake = _configured(config)
     (source,) = registry.sources(chosen, (name,))
-    return chosen, source, server.open_spool(chosen, lake).root
+    return chosen, source, server.configured_spool(chosen, lake).root

@@ -1,6 +1,6 @@
 """Report received webhooks to Dagster, as external materialisations through its REST API.
 
-Each stream is reported at most twice per minute, with the sums since the last report. Reports that
+Each asset is reported at most twice per minute, with the sums since the last report. Reports that
 Dagster does not accept are dropped: the lake itself has the data.
 """
 
@@ -25,7 +25,7 @@ _Asset = tuple[str, ...]
 
 @dataclass(slots=True, kw_only=True)
 class DagsterReporter:
-    """Collects reports per asset until `tell` sends them."""
+    """Collects reports per asset until `flush` sends them."""
 
     address: str
     _sums: dict[_Asset, dict[str, Any]] = field(default_factory=dict)
@@ -42,17 +42,17 @@ class DagsterReporter:
                 known[name] = known.get(name, 0) + count
             known |= {"dagster/row_count": report.total, "table version": report.version}
 
-    def subscribed(self, name: str, known: Sequence[Subscription]) -> None:
+    def report_subscriptions(self, name: str, known: Sequence[Subscription]) -> None:
         """Replace the figures of an integration's subscriptions."""
-        ends = [each.expires for each in known if each.expires]
+        expires = [each.expires for each in known if each.expires]
         with self._lock:
             self._sums["push", name] = {
                 "subscriptions": len(known),
                 "active": sum(each.active for each in known),
-                **({"first ends": min(ends).isoformat()} if ends else {}),
+                **({"next expiry": min(expires).isoformat()} if expires else {}),
             }
 
-    def tell(self) -> None:
+    def flush(self) -> None:
         """Send the collected reports; those that fail are dropped."""
         # Swap under the lock, send without it: a slow Dagster must not delay the receiver.
         with self._lock:
@@ -70,19 +70,20 @@ class DagsterReporter:
 @contextmanager
 def reporter(dagster: Listen) -> Iterator[DagsterReporter]:
     """Send reports every 30 seconds in a thread, and once more at the end."""
+    # Nothing can connect to the wildcard address that a server listens on.
     host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
-    made = DagsterReporter(address=f"http://{host}:{dagster.port}")
+    created = DagsterReporter(address=f"http://{host}:{dagster.port}")
     stop = threading.Event()
 
     def work() -> None:
         while not stop.wait(_EVERY):
-            made.tell()
-        made.tell()
+            created.flush()
+        created.flush()
 
-    thread = threading.Thread(target=work, name="announcer")
+    thread = threading.Thread(target=work, name="dagster-reporter")
     thread.start()
     try:
-        yield made
+        yield created
     finally:
         stop.set()
         thread.join()

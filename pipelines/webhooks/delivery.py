@@ -1,4 +1,4 @@
-"""The content of one delivery: unpacked within limits, and parsed by the connector."""
+"""The content of one delivery: decompressed within limits, and parsed by the connector."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from collections.abc import Mapping
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Content, Delivery, Push
 
-INFLATED = 64 * 2**20
-"""The most bytes a packed body may have."""
-_MEMBERS = 100
+_MAX_SIZE = 64 * 2**20
+_MAX_MEMBERS = 100
 
 
 class TooLarge(ValueError):
-    """Unpacked it would be larger than anything a vendor sends."""
+    """Decompressed, the body is larger than anything a vendor sends."""
 
 
-def unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
-    """The body without its gzip, if it has one. Raises TooLarge or another ValueError."""
+def content(source: Source, push: Push, headers: Mapping[str, str], body: bytes) -> list[Content]:
+    """Return the items of a delivery that belong to selected streams. Raises ValueError."""
+    delivery = Delivery(headers=headers, body=_decompressed(headers, body))
+    selected = {stream.name for stream in source.streams()}
+    return [item for item in push.read(source.settings, delivery) if item.stream in selected]
+
+
+def _decompressed(headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return the body, decompressed if it is gzip. Raises TooLarge or another ValueError."""
     if headers.get("content-encoding", "").strip().lower() not in ("gzip", "x-gzip"):
         return body
     parts, size = list[bytes](), 0
     try:
+        # A gzip file may consist of several members, each with its own header.
         while body:
-            if len(parts) == _MEMBERS:
+            if len(parts) == _MAX_MEMBERS:
                 raise TooLarge
-            inflating = zlib.decompressobj(wbits=31)
-            parts.append(inflating.decompress(body, INFLATED + 1 - size))
+            decompressor = zlib.decompressobj(wbits=31)
+            # One byte more than allowed: enough to see that a gzip bomb exceeds the limit.
+            parts.append(decompressor.decompress(body, _MAX_SIZE + 1 - size))
             size += len(parts[-1])
-            if size > INFLATED:
+            if size > _MAX_SIZE:
                 raise TooLarge
-            if not inflating.eof:
-                raise ValueError("the gzip is cut short")
-            body = inflating.unused_data
+            if not decompressor.eof:
+                raise ValueError("the gzip data is incomplete")
+            body = decompressor.unused_data
     except zlib.error as error:
         raise ValueError("not gzip") from error
     return b"".join(parts)
-
-
-def content(source: Source, push: Push, headers: Mapping[str, str], body: bytes) -> list[Content]:
-    """What a delivery holds of the streams that are wanted. Raises ValueError."""
-    delivery = Delivery(headers=headers, body=unpacked(headers, body))
-    wanted = {stream.name for stream in source.streams()}
-    return [each for each in push.read(source.settings, delivery) if each.stream in wanted]

@@ -1,8 +1,8 @@
-"""The receiver: vendors' pushes come in here, are checked, kept on the disk, and acknowledged.
+"""The receiver: checks webhook deliveries, writes them to disk and acknowledges them.
 
-In this order: the address, the rate, the secret, the size while it is read, the packing, the shape;
-whoever fails is answered in a few words, and nothing of it is kept. What is refused for want of
-room is answered with 503, after which every vendor tries again.
+Checks run from cheap to expensive: path, headers, secret, rate, announced size and type, size while
+reading, decompressed size, content. A refused request gets a short answer and leaves nothing
+behind. A delivery that cannot be stored right now is answered with 503, so that vendors retry.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from pipelines.sdk.push import Headers, Push
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Full, Spool
 
-_ALWAYS = {
+_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
-_LINGER_BYTES, _LINGER_SECONDS = 2**20, 0.2
-_STRANGERS = 10_000
-_SAID_AGAIN = 60.0
+_DRAIN_BYTES, _DRAIN_SECONDS = 2**20, 0.2
+_MAX_ADDRESSES = 10_000
+_LOG_EVERY = 60.0
+_MAX_CHALLENGE = 1024
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a sender may cost."""
+    """The resources that senders may use."""
 
     body: int = 16 * 2**20
     head: int = 16 * 2**10
@@ -48,14 +49,14 @@ class Limits:
     body_seconds: float = 20.0
     connections: int = 256
     per_second: float = 200.0
-    """Deliveries of one integration; five times as many may come at once."""
+    """Deliveries to one integration; a burst may have five times as many."""
     wrong_per_second: float = 5.0
-    """Requests without the secret from one address."""
+    """Requests from one address with a missing or wrong secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An integration that may be pushed to, at /<name>."""
+    """An integration that accepts deliveries at /<name>."""
 
     source: Source
     push: Push
@@ -63,16 +64,16 @@ class Endpoint:
 
 
 class Refusal(Exception):
-    """An answer that is not "taken"."""
+    """The request is answered with `status` and the reason, and discarded."""
 
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
 @dataclass(slots=True)
 class Bucket:
-    """A rate: so many a second, and a few times as many at once."""
+    """A leaky bucket: `rate` per second, with bursts of five times as many."""
 
     rate: float
     clock: Callable[[], float] = time.monotonic
@@ -80,7 +81,7 @@ class Bucket:
     _at: float = 0.0
 
     def take(self) -> bool:
-        """Is there one left?"""
+        """Return True, and count it, if the rate allows one more now."""
         now = self.clock()
         self._level = max(0.0, self._level - (now - self._at) * self.rate)
         self._at = now
@@ -91,184 +92,195 @@ class Bucket:
 
 
 class Receiver:
-    """The ASGI application; `taken` is told for which integration something waits now."""
+    """The ASGI application; calls `on_delivery` with the integration's name after storing one."""
 
     def __init__(
         self,
-        doors: Sequence[Endpoint],
+        endpoints: Sequence[Endpoint],
         spool: Spool,
-        taken: Callable[[str], None],
+        on_delivery: Callable[[str], None],
         limits: Limits | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._doors = {door.source.name: door for door in doors}
+        self._endpoints = {each.source.name: each for each in endpoints}
         self._spool = spool
-        self._taken = taken
+        self._on_delivery = on_delivery
         self._limits = limits or Limits()
         self._clock = clock
-        self._rates = {name: Bucket(self._limits.per_second) for name in self._doors}
-        self._strangers: OrderedDict[str, Bucket] = OrderedDict()
-        self._said: dict[tuple[str, str], float] = {}
+        self._rates = {name: Bucket(self._limits.per_second) for name in self._endpoints}
+        self._wrong_secrets: OrderedDict[str, Bucket] = OrderedDict()
+        self._logged_at: dict[tuple[str, str], float] = {}
         methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "CONNECT"]
         self.app = Starlette(
-            routes=[Route("/{path:path}", self._answer, methods=methods)],
-            exception_handlers={404: _nowhere, 500: _broken},
+            routes=[Route("/{path:path}", self._respond, methods=methods)],
+            exception_handlers={404: _not_found, 500: _server_error},
         )
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         try:
-            return await self._welcome(request)
+            return await self._handle(request)
         except Refusal as refusal:
-            self._tell(request, refusal)
-            await _linger(request)
-            return _refused(refusal)
+            self._log_refusal(request, refusal)
+            await _drain_request(request)
+            return _refusal_response(refusal)
 
-    async def _welcome(self, request: Request) -> Response:
-        """What is asked of a request, in the order of what it costs. Raises Refusal."""
+    async def _handle(self, request: Request) -> Response:
+        """Check a request, cheapest checks first, and store its delivery. Raises Refusal."""
         if request.scope["raw_path"] == b"/-/health":
-            return _short(200)
-        door = self._door(request)
+            return _response(200)
+        endpoint = self._endpoint(request)
         headers = _headers(request, self._limits)
-        if request.method == "GET" and door.push.challenge:
-            return self._challenge(door, headers)
+        if request.method == "GET" and (challenge := endpoint.push.challenge):
+            return _challenge_response(challenge(headers))
         if request.method != "POST":
             raise Refusal(405, "POST only")
-        if not door.push.authentic(headers, door.secret):
-            raise self._stranger(request)
-        if not self._rates[door.source.name].take():
-            raise Refusal(503, "too many deliveries; send it again later")
-        _acceptable(door.push, headers, self._limits)
-        body = await self._body(request)
-        await run_in_threadpool(self._keep, door, headers, body)
-        return _short(200)
+        if not endpoint.push.authentic(headers, endpoint.secret):
+            raise self._unauthorised(request)
+        # After the secret: a stranger must not be able to use up the vendor's rate.
+        if not self._rates[endpoint.source.name].take():
+            raise Refusal(503, "too many deliveries; retry later")
+        _check_headers(endpoint.push, headers, self._limits)
+        body = await self._read_body(request)
+        # In a thread: parsing and fsync would block all other requests.
+        await run_in_threadpool(self._store, endpoint, headers, body)
+        return _response(200)
 
-    def _door(self, request: Request) -> Endpoint:
-        """By the path as it was sent: one name, nothing to be decoded or resolved."""
+    def _endpoint(self, request: Request) -> Endpoint:
+        """Return the endpoint of the path. Raises Refusal."""
+        # The path as sent: decoding or resolving it would give an endpoint a second address.
         path = request.scope["raw_path"].decode("ascii", "replace")
-        door = self._doors.get(path.removeprefix("/"))
-        if door is None or path != f"/{door.source.name}":
-            raise Refusal(404, "nothing is received here")
-        return door
+        endpoint = self._endpoints.get(path.removeprefix("/"))
+        if endpoint is None or path != f"/{endpoint.source.name}":
+            raise Refusal(404, "no webhook endpoint here")
+        return endpoint
 
-    def _challenge(self, door: Endpoint, headers: Headers) -> Response:
-        assert door.push.challenge  # noqa: S101 the caller looked
-        answer = door.push.challenge(headers)
-        if answer is None or len(answer) > 1024:
-            raise Refusal(405, "POST only")
-        return _short(200, answer, "application/json")
-
-    def _stranger(self, request: Request) -> Refusal:
-        """Whoever has no secret may not try many."""
+    def _unauthorised(self, request: Request) -> Refusal:
+        """Return 401, or 429 for an address that sends many wrong secrets."""
         address = request.client.host if request.client else ""
-        bucket = self._strangers.setdefault(address, Bucket(self._limits.wrong_per_second))
-        self._strangers.move_to_end(address)
-        if len(self._strangers) > _STRANGERS:
-            self._strangers.popitem(last=False)
+        bucket = self._wrong_secrets.setdefault(address, Bucket(self._limits.wrong_per_second))
+        # Bounded, because an attacker may have any number of addresses.
+        self._wrong_secrets.move_to_end(address)
+        if len(self._wrong_secrets) > _MAX_ADDRESSES:
+            self._wrong_secrets.popitem(last=False)
         if bucket.take():
-            return Refusal(401, "the secret is missing or wrong")
-        return Refusal(429, "too many wrong secrets")
+            return Refusal(401, "missing or wrong secret")
+        return Refusal(429, "too many requests without a valid secret")
 
-    async def _body(self, request: Request) -> bytes:
-        """No larger and no slower than allowed, whatever was announced."""
+    async def _read_body(self, request: Request) -> bytes:
+        """Return the body. Raises Refusal if it is too large or too slow."""
         parts, size = [], 0
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 async for part in request.stream():
+                    # Counted as it arrives: a chunked body announces no length.
                     size += len(part)
                     if size > self._limits.body:
-                        raise Refusal(413, "too large")
+                        raise Refusal(413, "body too large")
                     parts.append(part)
         except TimeoutError:
-            raise Refusal(408, "too slow") from None
+            raise Refusal(408, "body too slow") from None
         except ClientDisconnect:
-            raise Refusal(400, "cut short") from None
+            raise Refusal(400, "body incomplete") from None
         return b"".join(parts)
 
-    def _keep(self, door: Endpoint, headers: Headers, body: bytes) -> None:
-        """Onto the disk, once it is known to be what the vendor sends. Raises Refusal."""
-        names = ("content-type", "content-encoding", *door.push.keeps)
+    def _store(self, endpoint: Endpoint, headers: Headers, body: bytes) -> None:
+        """Write a delivery to the spool if its connector can read it. Raises Refusal."""
+        names = ("content-type", "content-encoding", *endpoint.push.keeps)
         kept = {name: headers[name] for name in names if name in headers}
         try:
-            if delivery.content(door.source, door.push, kept, body):
-                self._spool.put(door.source.name, kept, body, self._clock())
-                self._taken(door.source.name)
+            # Parsed before it is acknowledged: afterwards the vendor would not send it again.
+            if delivery.content(endpoint.source, endpoint.push, kept, body):
+                self._spool.put(endpoint.source.name, kept, body, self._clock())
+                self._on_delivery(endpoint.source.name)
         except delivery.TooLarge:
-            raise Refusal(413, "too large when unpacked") from None
+            raise Refusal(413, "body too large when decompressed") from None
         except ValueError:
-            raise Refusal(400, "not what this vendor sends") from None
+            raise Refusal(400, "not a valid delivery of this vendor") from None
         except Full:
-            raise Refusal(503, "no room; send it again later") from None
+            raise Refusal(503, "spool full; retry later") from None
         except OSError as error:
-            _log.error("the spool cannot be written: %s", error.strerror)
-            raise Refusal(503, "not now; send it again later") from None
+            _log.error("cannot write to the spool %s: %s", self._spool.root, error.strerror)
+            raise Refusal(503, "cannot store deliveries now; retry later") from None
 
-    def _tell(self, request: Request, refusal: Refusal) -> None:
-        """A line now and then, without anything that the sender chose but a known name."""
+    def _log_refusal(self, request: Request, refusal: Refusal) -> None:
+        """Log each kind of refusal at most once per minute."""
+        # Only known names: an unauthenticated sender must not write to the log.
         path = request.scope["raw_path"].decode("ascii", "replace").removeprefix("/")
-        name = path if path in self._doors else "(unknown address)"
+        name = path if path in self._endpoints else "(unknown address)"
         key, now = (name, str(refusal)), time.monotonic()
-        if now - self._said.get(key, -_SAID_AGAIN) >= _SAID_AGAIN:
-            self._said[key] = now
+        if now - self._logged_at.get(key, -_LOG_EVERY) >= _LOG_EVERY:
+            self._logged_at[key] = now
             _log.warning("%s: refused with %d: %s", name, refusal.status, refusal)
 
 
-async def _linger(request: Request) -> None:
-    """Take in a little of what is being sent: a sender that is cut off may not see the answer."""
+async def _drain_request(request: Request) -> None:
+    """Read a little of what is still being sent, so that the sender sees the answer."""
+    # A sender that waits for 100 Continue has sent nothing yet.
     if "expect" in request.headers:
         return
     size = 0
+    # Closing with unread data resets the connection, which may discard the answer on its way.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        async with asyncio.timeout(_LINGER_SECONDS):
+        async with asyncio.timeout(_DRAIN_SECONDS):
             async for part in request.stream():
                 size += len(part)
-                if size > _LINGER_BYTES:
+                if size > _DRAIN_BYTES:
                     return
 
 
 def _headers(request: Request, limits: Limits) -> Headers:
-    """Raises Refusal where a name comes twice: proxies and we might read different ones."""
+    """Return the headers by lower-case name. Raises Refusal if they are ambiguous."""
     if sum(len(name) + len(value) for name, value in request.scope["headers"]) > limits.head:
-        raise Refusal(431, "too many headers")
+        raise Refusal(431, "headers too large")
     found: dict[str, str] = {}
     for name, value in request.scope["headers"]:
         text = name.decode("latin-1").lower()
+        # Of a duplicate, a proxy may have checked one value and we would read the other.
         if text in found and text not in ("accept", "via", "x-forwarded-for", "forwarded"):
-            raise Refusal(400, "a header comes twice")
+            raise Refusal(400, "duplicate header")
         found[text] = value.decode("latin-1")
+    # The classic ambiguity of request smuggling.
     if "transfer-encoding" in found and "content-length" in found:
-        raise Refusal(400, "two lengths")
+        raise Refusal(400, "both Content-Length and Transfer-Encoding")
     return found
 
 
-def _acceptable(push: Push, headers: Headers, limits: Limits) -> None:
-    """What can be told from the headers. Raises Refusal."""
+def _check_headers(push: Push, headers: Headers, limits: Limits) -> None:
+    """Check size, type and encoding as announced. Raises Refusal."""
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > limits.body:
-        raise Refusal(413, "too large")
+        raise Refusal(413, "body too large")
     empty = length == "0" and "transfer-encoding" not in headers
     media = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media not in push.media_types and not empty:
-        raise Refusal(415, "not the type of content this vendor sends")
-    packing = headers.get("content-encoding", "identity").strip().lower()
-    if packing not in (("identity", "gzip", "x-gzip") if push.packed else ("identity",)):
-        raise Refusal(415, "not the encoding this vendor uses")
+        raise Refusal(415, "unexpected Content-Type")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in (("identity", "gzip", "x-gzip") if push.packed else ("identity",)):
+        raise Refusal(415, "unexpected Content-Encoding")
 
 
-def _short(status: int, body: bytes = b"", media: str = "text/plain") -> Response:
-    return Response(body, status, headers=_ALWAYS, media_type=media)
+def _challenge_response(answer: bytes | None) -> Response:
+    """Return the answer by which a vendor verifies the address. Raises Refusal without one."""
+    if answer is None or len(answer) > _MAX_CHALLENGE:
+        raise Refusal(405, "POST only")
+    return _response(200, answer, "application/json")
 
 
-def _refused(refusal: Refusal) -> Response:
-    """The connection ends with it: whatever else was being sent is not read."""
+def _response(status: int, body: bytes = b"", media: str = "text/plain") -> Response:
+    return Response(body, status, headers=_HEADERS, media_type=media)
+
+
+def _refusal_response(refusal: Refusal) -> Response:
+    """Return a short answer that closes the connection, so that the rest is never parsed."""
     later = {"Retry-After": "30"} if refusal.status in (429, 503) else {}
-    headers = {**_ALWAYS, **later, "Connection": "close"}
+    headers = {**_HEADERS, **later, "Connection": "close"}
     return Response(f"{refusal}\n", refusal.status, headers=headers, media_type="text/plain")
 
 
-async def _nowhere(_request: Request, _error: Exception) -> Response:
-    """A path with a line's end in it is none of any route."""
-    return _refused(Refusal(404, "nothing is received here"))
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    """Answer a path that contains a newline, which no Starlette route matches."""
+    return _refusal_response(Refusal(404, "no webhook endpoint here"))
 
 
-async def _broken(_request: Request, _error: Exception) -> Response:
-    return _refused(Refusal(500, "an error; send it again later"))
+async def _server_error(_request: Request, _error: Exception) -> Response:
+    return _refusal_response(Refusal(500, "internal error; retry later"))

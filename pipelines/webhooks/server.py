@@ -24,9 +24,9 @@ from pipelines.webhooks.worker import Worker
 
 
 class DeadlineProtocol(H11Protocol):
-    """HTTP/1.1 that waits only so long for a request's head, and ends in a way the other sees.
+    """HTTP/1.1 with a deadline for the head of a request and a limit on connections.
 
-    uvicorn itself has no limit for a head that comes slowly, or never.
+    uvicorn has no timeout for a head that arrives slowly or never (slowloris).
     """
 
     limits = Limits()
@@ -37,27 +37,29 @@ class DeadlineProtocol(H11Protocol):
             transport.abort()
             return
         self._waiting_since = self.loop.time()
-        self._look_again()
+        self._check_deadline()
 
     def handle_events(self) -> None:
         super().handle_events()
         if self.conn.their_state is not h11.IDLE:
             self._waiting_since = self.loop.time()
 
-    def _look_again(self) -> None:
-        """A head that is overdue ends the connection."""
+    def _check_deadline(self) -> None:
+        """Close the connection if the head is overdue; otherwise check again later."""
         if self.transport.is_closing():
             return
+        # h11 leaves IDLE once a head is complete; the deadline counts from the last such moment.
         if self.conn.their_state is not h11.IDLE:
             self._waiting_since = self.loop.time()
         left = self._waiting_since + self.limits.head_seconds - self.loop.time()
         if left <= 0:
             self.transport.abort()
         else:
-            self.loop.call_later(min(left, 1.0) + 0.01, self._look_again)
+            self.loop.call_later(min(left, 1.0) + 0.01, self._check_deadline)
 
 
 def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvicorn.Config:
+    # uvicorn instantiates the protocol itself, so the limits have to be on the class.
     protocol = type("Protocol", (DeadlineProtocol,), {"limits": limits})
     return uvicorn.Config(
         receiver.app,
@@ -68,6 +70,7 @@ def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvico
         server_header=False,
         lifespan="off",
         interface="asgi3",
+        # X-Forwarded-For could be forged to evade the limit of wrong secrets per address.
         proxy_headers=False,
         http=protocol,
         loop="asyncio",
@@ -80,40 +83,49 @@ def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvico
 
 
 def serve(
-    chosen: Settings, lake: Lake, sources: Sequence[Source], say: Callable[[str], None]
+    chosen: Settings, lake: Lake, sources: Sequence[Source], echo: Callable[[str], None]
 ) -> None:
-    """Receive and drain until interrupted. Raises ConfigurationError."""
+    """Receive deliveries and store them until interrupted. Raises ConfigurationError."""
     listen = chosen.webhooks
     limits = Limits(per_second=listen.per_second)
-    doors = _endpoints(sources, listen, say)
-    spool = open_spool(chosen, lake)
-    with spool.open(), dagster_reports.reporter(chosen.dagster) as told:
-        drains = {
-            door.source.name: Worker(
-                lake=lake, source=door.source, push=door.push, spool=spool, told=told.report
+    endpoints = _endpoints(sources, listen, echo)
+    spool = configured_spool(chosen, lake)
+    with spool.open(), dagster_reports.reporter(chosen.dagster) as reporter:
+        workers = {
+            each.source.name: Worker(
+                lake=lake,
+                source=each.source,
+                push=each.push,
+                spool=spool,
+                on_report=reporter.report,
             )
-            for door in doors
+            for each in endpoints
         }
-        receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits)
+        receiver = Receiver(endpoints, spool, lambda name: workers[name].wake(), limits)
         server = uvicorn.Server(config(receiver, limits, host=listen.host, port=listen.port))
-        renewals = Renewer(chosen=chosen, root=spool.root, sources=sources, told=told.subscribed)
-        with worker.working(list(drains.values())), renewals.going_on():
-            say(f"receiving on http://{listen.host}:{listen.port} for {', '.join(drains)}")
+        renewer = Renewer(
+            chosen=chosen,
+            root=spool.root,
+            sources=sources,
+            on_change=reporter.report_subscriptions,
+        )
+        with worker.running(list(workers.values())), renewer.running():
+            echo(f"receiving on http://{listen.host}:{listen.port} for {', '.join(workers)}")
             with suppress(KeyboardInterrupt):
                 signal.signal(signal.SIGTERM, _interrupt)
                 server.run()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """uvicorn raises the signal that stopped it once more: what is under way is to be finished."""
+    # uvicorn raises the signal that stopped it again; the default action would skip the cleanup.
     raise KeyboardInterrupt
 
 
-def open_spool(chosen: Settings, lake: Lake) -> Spool:
-    """The spool of the settings; nothing is made yet."""
+def configured_spool(chosen: Settings, lake: Lake) -> Spool:
+    """Return the spool that the settings name, without creating it."""
     listen = chosen.webhooks
-    beside = chosen.integrity.folder.expanduser() / "spool"
-    root = listen.spool or (lake.local / "spool" if lake.local else beside)
+    next_to_keys = chosen.integrity.folder.expanduser() / "spool"
+    root = listen.spool or (lake.local / "spool" if lake.local else next_to_keys)
     return Spool(
         root.absolute(),
         limit=listen.spool_megabytes * 2**20,
@@ -122,32 +134,33 @@ def open_spool(chosen: Settings, lake: Lake) -> Spool:
 
 
 def _endpoints(
-    sources: Sequence[Source], listen: WebhookSettings, say: Callable[[str], None]
+    sources: Sequence[Source], listen: WebhookSettings, echo: Callable[[str], None]
 ) -> list[Endpoint]:
-    """What can be pushed to. Raises ConfigurationError."""
+    """Return an endpoint per integration that has a secret. Raises ConfigurationError."""
     pushing = [(source, source.integration.push) for source in sources]
-    open_ones = [source.name for source, push in pushing if push and not _secret(source)]
-    if open_ones and not is_loopback(listen.host):
+    lacking = [source.name for source, push in pushing if push and not _secret(source)]
+    # On a public address a forgotten secret would go unnoticed; on loopback a line is enough.
+    if lacking and not is_loopback(listen.host):
         raise ConfigurationError(
-            f"webhooks.host is {listen.host}, but {', '.join(open_ones)} would take pushes without "
-            "a secret: set webhook_secret (`openssl rand -hex 32`), or name the integrations to "
-            "receive for, or listen on 127.0.0.1"
+            f"webhooks.host is {listen.host}, but {', '.join(lacking)} has no webhook_secret: "
+            "set it (`openssl rand -hex 32`), name the integrations to receive for, or listen on "
+            "127.0.0.1"
         )
-    for name in open_ones:
-        say(f"{name}: has no webhook_secret, so nothing is received for it")
-    doors = [
+    for name in lacking:
+        echo(f"{name}: no webhook_secret is set, so its webhooks are not accepted")
+    endpoints = [
         Endpoint(source=source, push=push, secret=_secret(source))
         for source, push in pushing
         if push and _secret(source)
     ]
-    if not doors:
+    if not endpoints:
         raise ConfigurationError(
-            "no integration has a webhook_secret: set one for each that is to be pushed to, "
+            "no integration has a webhook_secret: set one for each that receives webhooks, "
             'such as { env = "OKTA_WEBHOOK_SECRET" }'
         )
-    return doors
+    return endpoints
 
 
 def _secret(source: Source) -> str:
-    given = source.settings.webhook_secret
-    return given.get_secret_value() if given else ""
+    secret = source.settings.webhook_secret
+    return secret.get_secret_value() if secret else ""

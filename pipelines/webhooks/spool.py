@@ -1,8 +1,8 @@
-"""Where pushed deliveries wait: a file each, on the disk before the vendor is told "taken".
+"""The spool: deliveries on disk, one file each, between acknowledgement and commit.
 
-A file appears under its name only once it is whole and synced, and goes only after its rows are
-committed; so a kill at any moment leaves what was acknowledged, and nothing half written. What is
-drained twice is dropped by the lake's anti-join.
+A file gets its name only once it is complete and flushed, and is deleted only after its rows are
+committed, so a kill at any moment loses nothing that was acknowledged. A delivery that is stored
+twice adds no rows: the lake skips records it already has.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pipelines import disk
 from pipelines.errors import LakeError
 
 _SUFFIX, _ODD, _DRAFT = ".push", ".odd", ".draft"
-_OVERHEAD = 4096  # what a small file takes at least, names and folders included
+_OVERHEAD = 4096  # bytes that even a small file takes, with its directory entry
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Full(Exception):
-    """There is no room: the vendor has to send it again later."""
+    """The spool or its disk is full; the vendor has to retry later."""
 
 
 class Damaged(ValueError):
-    """The file is not what was written."""
+    """The file differs from what was written."""
 
 
 class _Label(msgspec.Struct, frozen=True):
-    """The first line of a file; the body follows as it came."""
+    """The first line of a file, as JSON; the body follows as received."""
 
     at: datetime
     headers: dict[str, str]
@@ -50,21 +50,21 @@ class _Label(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A delivery that was acknowledged and is not in the lake yet."""
+class SpooledDelivery:
+    """An acknowledged delivery that is not in the lake yet."""
 
     path: Path
     received_at: datetime
     headers: Mapping[str, str]
     body: bytes
-    """As it came, perhaps packed."""
+    """As received, possibly compressed."""
 
 
 class Spool:
-    """A folder an integration, a file a delivery; bounded in size. Safe to share by threads."""
+    """One directory per integration, one file per delivery; limited in size; thread-safe."""
 
     def __init__(self, root: Path, *, limit: int, spare: int = 0) -> None:
-        """`limit`: the most bytes that may wait; `spare`: what is left free on the disk."""
+        """`limit` is the size in bytes; `spare` is the space to leave free on the disk."""
         self.root = root
         self._limit = limit
         self._spare = spare
@@ -74,24 +74,20 @@ class Spool:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """To be held by the one process that fills and drains it. Raises LakeError."""
-        _folder(self.root)
+        """Lock the spool for this process. Raises LakeError if another one has it."""
+        _create_folder(self.root)
         with (self.root / ".lock").open("w") as lock:
-            _alone(lock, self.root)
+            _lock(lock, self.root)
+            # Left by a kill while writing; they were never acknowledged.
             for draft in self.root.glob(f"*/.*{_DRAFT}"):
                 draft.unlink(missing_ok=True)
             kept = (*self.root.glob(f"*/*{_SUFFIX}"), *self.root.glob(f"*/*{_ODD}"))
             self._used = sum(map(_cost, kept))
             yield
 
-    @property
-    def used(self) -> int:
-        """Bytes that wait, more or less."""
-        return self._used
-
     def put(self, name: str, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
-        """Once this returns, the delivery survives a kill and a power cut. Raises Full."""
-        label = _text(headers, body, now)
+        """Store a delivery so that it survives a kill and a power loss. Raises Full."""
+        label = _label(headers, body, now)
         cost = len(label) + len(body) + _OVERHEAD
         self._reserve(cost)
         try:
@@ -106,14 +102,15 @@ class Spool:
             raise
 
     def waiting(self, name: str) -> list[Path]:
-        """The oldest first."""
+        """Return the files of an integration, oldest first."""
         with suppress(FileNotFoundError):
-            names = sorted(e.name for e in os.scandir(self.root / name) if _is_push(e.name))
+            # Names start with the time in nanoseconds, so they sort by age.
+            names = sorted(e.name for e in os.scandir(self.root / name) if _is_delivery(e.name))
             return [self.root / name / found for found in names]
         return []
 
-    def load(self, path: Path) -> Waiting:
-        """Raises Damaged."""
+    def load(self, path: Path) -> SpooledDelivery:
+        """Return the delivery in a file. Raises Damaged."""
         line, _, body = path.read_bytes().partition(b"\n")
         try:
             label = msgspec.json.decode(line, type=_Label)
@@ -121,12 +118,12 @@ class Spool:
             raise Damaged(path.name) from error
         if label.size != len(body) or label.sha256 != hashlib.sha256(body).hexdigest():
             raise Damaged(path.name)
-        return Waiting(
+        return SpooledDelivery(
             path=path, received_at=label.at.astimezone(UTC), headers=label.headers, body=body
         )
 
     def remove(self, paths: Sequence[Path]) -> None:
-        """After their rows are committed."""
+        """Delete files whose rows are committed."""
         for path in paths:
             with suppress(FileNotFoundError):
                 cost = _cost(path)
@@ -134,18 +131,18 @@ class Spool:
                 self._release(cost)
 
     def set_aside(self, path: Path) -> None:
-        """What cannot be read stays for a person to look at, and holds nothing up."""
+        """Rename an unreadable file, so that it is kept for inspection and delays nothing."""
         with suppress(FileNotFoundError):
             path.rename(path.with_suffix(_ODD))
 
-    def odd(self, name: str) -> int:
-        """How many deliveries were set aside."""
+    def unreadable(self, name: str) -> int:
+        """Return the number of files that were set aside."""
         return len(list((self.root / name).glob(f"*{_ODD}")))
 
     def _write(self, name: str, label: bytes, body: bytes) -> None:
         folder = self.root / name
         if not folder.is_dir():
-            _folder(folder)
+            _create_folder(folder)
         stem = f"{time.time_ns():020}-{os.getpid()}-{next(self._numbers)}"
         draft = folder / f".{stem}{_DRAFT}"
         try:
@@ -161,6 +158,7 @@ class Spool:
         disk.sync(folder)
 
     def _reserve(self, cost: int) -> None:
+        # Reserved before writing: threads that write at once must not exceed the limit together.
         with self._lock:
             room = shutil.disk_usage(self.root).free - self._spare
             if self._used + cost > self._limit or cost > room:
@@ -172,31 +170,33 @@ class Spool:
             self._used = max(0, self._used - cost)
 
 
-def _text(headers: Mapping[str, str], body: bytes, now: datetime) -> bytes:
+def _label(headers: Mapping[str, str], body: bytes, now: datetime) -> bytes:
     digest = hashlib.sha256(body).hexdigest()
     return msgspec.json.encode(_Label(now, dict(headers), len(body), digest)) + b"\n"
 
 
-def _folder(path: Path) -> None:
-    """Nobody else may read what waits."""
+def _create_folder(path: Path) -> None:
+    """Create a directory that only this user can read."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     disk.sync(path.parent)
 
 
-def _alone(lock: IO[str], root: Path) -> None:
+def _lock(file: IO[str], root: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Released by the kernel when the process dies, so a kill leaves no stale lock.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise LakeError(
-            f"{root}: another receiver is at work here: stop it, or set webhooks.spool"
+            f"{root}: in use by another receiver: stop it, or set webhooks.spool to another path"
         ) from None
 
 
-def _is_push(name: str) -> bool:
+def _is_delivery(name: str) -> bool:
     return name.endswith(_SUFFIX) and not name.startswith(".")
 
 
 def _cost(path: Path) -> int:
+    """Return the bytes that a file counts towards the limit; 0 if it is gone."""
     try:
         return path.stat().st_size + _OVERHEAD
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What vendors push to us by: made, looked at, renewed and ended, and kept in a file each.
+"""Registration of webhooks with the vendors, saved in one file per integration.
 
-The receiver renews by itself what was registered once: Google's channels end after six hours, and
-a service may switch off what it could not deliver to.
+The receiver keeps registered webhooks alive: Google's channels expire after six hours, and a vendor
+may deactivate a webhook that it could not deliver to.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Endpoint, Push, Subscription, SubscriptionApi, Subscriptions
 from pipelines.settings import Settings
 
-_EARLY = timedelta(hours=1)
-_LOOK_EVERY = timedelta(minutes=15)
+_RENEW_BEFORE = timedelta(hours=1)
+_CHECK_EVERY = timedelta(minutes=15)
 _WAKE_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
@@ -35,18 +35,18 @@ _log = logging.getLogger(__name__)
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """What was registered for an integration."""
+    """The webhooks registered for an integration, as saved on this machine."""
 
     address: str
     known: list[Subscription]
     looked_at: datetime
     fault: str | None = None
-    """Why the last renewal failed."""
+    """The error of the last renewal, if it failed."""
 
-    def due(self, now: datetime) -> bool:
-        """Is one of them about to end, or not active any more?"""
+    def is_due(self, now: datetime) -> bool:
+        """Return True if a subscription expires soon or is no longer active."""
         return any(
-            not each.active or (each.expires is not None and each.expires - now < _EARLY)
+            not each.active or (each.expires is not None and each.expires - now < _RENEW_BEFORE)
             for each in self.known
         )
 
@@ -54,8 +54,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
 Connect = Callable[[Source], ServiceClient]
 
 
-def manager(source: Source) -> ServiceClient:
-    """A client that may do more than read, where the vendor makes that difference."""
+def management_client(source: Source) -> ServiceClient:
+    """Return a client that may register webhooks, where that needs more permission than reading."""
     push = _push(source)
     if push.auth is None:
         return client.connect(source)
@@ -64,18 +64,18 @@ def manager(source: Source) -> ServiceClient:
 
 
 def endpoint(chosen: Settings, source: Source) -> Endpoint:
-    """Raises ConfigurationError where something is to be set first."""
+    """Return the address and secret to register. Raises ConfigurationError if one is not set."""
     _push(source)
     secret, root = source.settings.webhook_secret, chosen.webhooks.public_url
     if secret is None:
         raise ConfigurationError(
-            f"integrations.{source.name}: webhook_secret: missing: set it to what "
-            "`openssl rand -hex 32` prints"
+            f"integrations.{source.name}: webhook_secret: missing: set it to the output of "
+            "`openssl rand -hex 32`"
         )
     if root is None:
         raise ConfigurationError(
-            "webhooks.public_url: missing: set it to the https address under which the vendor "
-            "reaches `auditlake receive`"
+            "webhooks.public_url: missing: set it to the https address at which vendors reach "
+            "`auditlake receive`"
         )
     return Endpoint(
         name=source.name,
@@ -86,32 +86,33 @@ def endpoint(chosen: Settings, source: Source) -> Endpoint:
 
 
 def register(
-    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
+    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = management_client
 ) -> Registration:
-    """Make the vendor push, or renew it. Raises AuditlakeError."""
+    """Create or renew the subscriptions, and save them. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
     with connect(source) as client:
         known = api.register(source.settings, client, at, before.known if before else (), now)
-    return _remember(root, source.name, at.address, known, now)
+    return _save(root, source.name, at.address, known, now)
 
 
 def refresh(
-    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
+    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = management_client
 ) -> Registration:
-    """What the vendor says of it now. Raises AuditlakeError."""
+    """Return the subscriptions as the vendor reports them now. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
     with connect(source) as client:
         known = api.current(source.settings, client, at, before.known if before else ())
+    # Not saved, because the receiver renews all that is saved: only `register` starts that.
     if before is None:
         return Registration(address=at.address, known=list(known), looked_at=now)
     lost = [replace(each, active=False, note="gone") for each in _missing(before.known, known)]
-    return _remember(root, source.name, at.address, [*known, *lost], now)
+    return _save(root, source.name, at.address, [*known, *lost], now)
 
 
-def remove(source: Source, at: Endpoint, root: Path, connect: Connect = manager) -> None:
-    """End it. Raises AuditlakeError."""
+def remove(source: Source, at: Endpoint, root: Path, connect: Connect = management_client) -> None:
+    """Remove the subscriptions at the vendor, then their file. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
     with connect(source) as client:
@@ -120,13 +121,13 @@ def remove(source: Source, at: Endpoint, root: Path, connect: Connect = manager)
 
 
 def steps(source: Source, at: Endpoint) -> list[str]:
-    """What a person does in the vendor's console; holds the secret, so it is shown, not logged."""
+    """Return instructions for the vendor's console; they contain the secret, so never log them."""
     secret = at.secret.get_secret_value()
     return [step.format(address=at.address, secret=secret) for step in _push(source).steps]
 
 
 def load(root: Path, name: str) -> Registration | None:
-    """What was registered, as far as this machine knows."""
+    """Return the saved registration; None if there is none or it cannot be read."""
     try:
         return msgspec.json.decode(_file(root, name).read_bytes(), type=Registration)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -134,48 +135,53 @@ def load(root: Path, name: str) -> Registration | None:
 
 
 def renew(
-    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = manager
+    source: Source, at: Endpoint, root: Path, now: datetime, connect: Connect = management_client
 ) -> Registration | None:
-    """Look at what was registered, and register again what is about to end or was switched off."""
-    enrolled = load(root, source.name)
-    if enrolled is None or not _push(source).subscription_api:
+    """Renew subscriptions that expire soon, are inactive or have another address.
+
+    Return the registration, with `fault` if that failed; None if nothing was registered.
+    """
+    saved = load(root, source.name)
+    if saved is None or not _push(source).subscription_api:
         return None
     try:
-        if now - enrolled.looked_at >= _LOOK_EVERY:
-            enrolled = refresh(source, at, root, now, connect)
-        if not enrolled.due(now) and enrolled.address == at.address:
-            return enrolled
+        if now - saved.looked_at >= _CHECK_EVERY:
+            saved = refresh(source, at, root, now, connect)
+        if not saved.is_due(now) and saved.address == at.address:
+            return saved
         return register(source, at, root, now, connect)
     except AuditlakeError as error:
-        _log.warning("%s: its subscriptions could not be renewed: %s", source.name, error)
-        failed = msgspec.structs.replace(enrolled, fault=str(error), looked_at=now)
+        _log.warning("%s: cannot renew the webhook: %s", source.name, error)
+        failed = msgspec.structs.replace(saved, fault=str(error), looked_at=now)
         _write(_file(root, source.name), failed)
         return failed
 
 
 @dataclass(slots=True, kw_only=True)
 class Renewer:
-    """Renews what was registered, in a thread of its own."""
+    """Renews registered webhooks in a background thread."""
 
     chosen: Settings
     root: Path
     sources: Sequence[Source]
-    told: Callable[[str, Subscriptions], None] = lambda _name, _known: None
-    """Told of the subscriptions of an integration where they have changed."""
-    connect: Connect = manager
+    on_change: Callable[[str, Subscriptions], None] = lambda _name, _known: None
+    """Called with an integration's name and subscriptions whenever they change."""
+    connect: Connect = management_client
     clock: Clock = utc_now
-    _seen: dict[str, Subscriptions] = field(default_factory=dict)
+    _last: dict[str, Subscriptions] = field(default_factory=dict)
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
+        """Renew once a minute until the context ends."""
         stop = threading.Event()
 
         def work() -> None:
             while not stop.is_set():
-                self.once()
+                self.run_once()
                 stop.wait(_WAKE_SECONDS)
 
-        thread = threading.Thread(target=work, name="renewals", daemon=True)
+        # A daemon: a vendor that does not answer must not keep the process alive.
+        thread = threading.Thread(target=work, name="renewer", daemon=True)
         thread.start()
         try:
             yield
@@ -183,8 +189,8 @@ class Renewer:
             stop.set()
             thread.join(_STOP_SECONDS)
 
-    def once(self) -> None:
-        """All that are registered; a fault is told, and the others go on."""
+    def run_once(self) -> None:
+        """Renew every registered webhook; a failure is logged and does not affect the others."""
         for source in self.sources:
             if load(self.root, source.name) is None:
                 continue
@@ -193,18 +199,18 @@ class Renewer:
             except ConfigurationError as error:
                 _log.warning("%s", error)
                 continue
-            enrolled = renew(source, at, self.root, self.clock(), self.connect)
-            if enrolled and enrolled.known != self._seen.get(source.name):
-                self._seen[source.name] = enrolled.known
-                self.told(source.name, enrolled.known)
+            current = renew(source, at, self.root, self.clock(), self.connect)
+            if current and current.known != self._last.get(source.name):
+                self._last[source.name] = current.known
+                self.on_change(source.name, current.known)
 
 
 def _push(source: Source) -> Push:
     push = source.integration.push
     if push is None:
         raise ConfigurationError(
-            f"{source.name}: {source.integration.title} pushes nothing that could be received: "
-            "polling reads it"
+            f"{source.name}: {source.integration.title} has no webhooks that could be received: "
+            "its events are polled"
         )
     return push
 
@@ -213,8 +219,8 @@ def _subscription_api(source: Source) -> SubscriptionApi:
     subscription_api = _push(source).subscription_api
     if subscription_api is None:
         raise ConfigurationError(
-            f"{source.name}: only {source.integration.title}'s console does this: "
-            "`auditlake webhooks register` prints the steps"
+            f"{source.name}: {source.integration.title} manages webhooks in its console only: "
+            f"`auditlake webhooks register {source.name}` prints the steps"
         )
     return subscription_api
 
@@ -224,12 +230,10 @@ def _missing(before: Subscriptions, now: Subscriptions) -> list[Subscription]:
     return [each for each in before if each.id not in known]
 
 
-def _remember(
-    root: Path, name: str, address: str, known: Subscriptions, now: datetime
-) -> Registration:
-    enrolled = Registration(address=address, known=list(known), looked_at=now.astimezone(UTC))
-    _write(_file(root, name), enrolled)
-    return enrolled
+def _save(root: Path, name: str, address: str, known: Subscriptions, now: datetime) -> Registration:
+    registration = Registration(address=address, known=list(known), looked_at=now.astimezone(UTC))
+    _write(_file(root, name), registration)
+    return registration
 
 
 def _file(root: Path, name: str) -> Path:

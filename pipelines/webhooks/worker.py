@@ -1,14 +1,15 @@
-"""From the spool into the lake: a thread a source, by the same functions as polling.
+"""Store webhook deliveries from the spool in the lake: one thread per source.
 
-Records land as they are; what is named is fetched; a hint starts a round of its stream, and is kept
-until what it told of has come or was looked for often enough. Streams are worked at side by side,
-each with all that waits for it. A delivery leaves the spool only once all it holds is committed, so
-a kill costs nothing but doing it again.
+Records are stored as they are, references are fetched, and a hint triggers a round of its stream.
+A hint stays in the spool until the events it names are stored or polling was repeated often enough.
+A delivery is removed from the spool only once its content is committed, so that a kill costs no
+more than doing the work again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import traceback
@@ -40,40 +41,39 @@ from pipelines.settings import Via
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Damaged, Spool
 
-_MOST = 2000
-_AT_ONCE = 8 * 2**20
-_TRIES = (0.0, 3.0, 15.0, 60.0, 180.0, 600.0)  # seconds after a hint, until what it told has come
-_HINTS_LIVE = timedelta(hours=1)
-_WORST = 60.0
-_GAP = 1.0
-_FETCHES = 4
-_STREAMS = 4
-_EVER = 1e9
+_BATCH_DELIVERIES = 2000
+_BATCH_BYTES = 8 * 2**20
+_POLL_AFTER = (0.0, 3.0, 15.0, 60.0, 180.0, 600.0)  # seconds before each poll for the same hint
+_HINT_LIFETIME = timedelta(hours=1)
+_MAX_BACKOFF = 60.0
+_MIN_INTERVAL = 1.0
+_FETCH_THREADS = 4
+_STREAM_THREADS = 4
 _log = logging.getLogger(__name__)
 Event = tuple[str, datetime]
-"""What an event is found by: its id and its time."""
+"""The ID and time that identify an event."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Pending:
-    """What a delivery holds of one stream, while it is being dealt with."""
+    """The content of one delivery for one stream, until it is stored."""
 
     received_at: datetime
-    held: list[Content]
-    tries: int = 0
+    content: list[Content]
+    polls: int = 0
     due: float = 0.0
-    """When to look (again) for what a hint told; monotonic."""
+    """When to poll (again) for the events of its hints; monotonic."""
     done: bool = False
 
     @property
-    def records(self) -> bool:
-        """Is there more than hints in it?"""
-        return any(not isinstance(each, Hint) for each in self.held)
+    def has_records(self) -> bool:
+        """Return True if it contains records or references, not only hints."""
+        return any(not isinstance(item, Hint) for item in self.content)
 
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """Brings in what waits for one source; `work` in a thread of its own."""
+    """Stores the deliveries of one source; `run` blocks, so it needs its own thread."""
 
     lake: Lake
     source: Source
@@ -81,272 +81,287 @@ class Worker:
     spool: Spool
     connect: Callable[[Source], ServiceClient] = client.connect
     clock: Clock = utc_now
-    told: Callable[[Report], None] = lambda _: None
+    on_report: Callable[[Report], None] = lambda _: None
     _client: ServiceClient | None = None
     _connecting: threading.Lock = field(default_factory=threading.Lock)
-    _parcels: dict[Path, dict[str, _Pending]] = field(default_factory=dict)
-    """Of each delivery, by stream."""
-    _looked: dict[str, float] = field(default_factory=dict)
-    _echoes: dict[StreamKey, pl.DataFrame] = field(default_factory=dict)
-    """What hints have told of and `echoes` does not say yet."""
-    _news: threading.Event = field(default_factory=threading.Event)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _troubled: bool = False
-    _trouble: float = 0.0
-    """Seconds to wait after the last fault."""
+    _pending: dict[Path, dict[str, _Pending]] = field(default_factory=dict)
+    """For each file in the spool, its content by stream."""
+    _polled_at: dict[str, float] = field(default_factory=dict)
+    _arrivals: dict[StreamKey, pl.DataFrame] = field(default_factory=dict)
+    """Events named by hints, to be recorded in the table `echoes`."""
+    _woken: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _failed: bool = False
+    _backoff: float = 0.0
+    """Seconds to wait after the last failure."""
 
     def wake(self) -> None:
-        self._news.set()
+        self._woken.set()
 
     def stop(self) -> None:
-        """What is under way is finished, what waits stays in the spool."""
-        self._stop.set()
-        self._news.set()
+        """Finish the current work and leave the rest in the spool."""
+        self._stopped.set()
+        self._woken.set()
 
-    def work(self) -> None:
-        """Until stopped. Events that a kill prevented come first."""
+    def run(self) -> None:
+        """Work until stopped, after deriving the events that an earlier kill prevented."""
         for stream in self.source.streams():
-            with self._going_on():
+            with self._log_failures():
                 self._catch_up(stream)
-        while not self._stop.is_set():
-            self._news.clear()
-            self._troubled = False
+        while not self._stopped.is_set():
+            # Cleared before the spool is listed: a delivery that arrives meanwhile sets it again.
+            self._woken.clear()
+            self._failed = False
             began = time.monotonic()
-            self.once()
-            self._trouble = min(_WORST, max(1.0, 2 * self._trouble)) if self._troubled else 0.0
-            self._news.wait(self._pause())
-            self._stop.wait(max(_GAP - (time.monotonic() - began), self._trouble))
+            self.run_once()
+            self._backoff = min(_MAX_BACKOFF, max(1.0, 2 * self._backoff)) if self._failed else 0.0
+            self._woken.wait(self._seconds_until_due())
+            # Deliveries that arrive within the interval share a commit.
+            self._stopped.wait(max(_MIN_INTERVAL - (time.monotonic() - began), self._backoff))
 
-    def once(self) -> None:
-        """All that is due now; a fault is told, and holds up its stream only."""
-        with self._going_on():
-            self._take()
+    def run_once(self) -> None:
+        """Process everything that is due; a failure is logged and delays only its own stream."""
+        with self._log_failures():
+            self._load_deliveries()
         now = time.monotonic()
-        waiting = _by_stream(self._parcels.values())
-        streams = [stream for stream in self.source.streams() if stream.name in waiting]
-        streams.sort(key=lambda stream: waiting[stream.name][0].received_at)
-        with ThreadPoolExecutor(_STREAMS) as pool:
+        pending = _by_stream(self._pending.values())
+        streams = [stream for stream in self.source.streams() if stream.name in pending]
+        streams.sort(key=lambda stream: pending[stream.name][0].received_at)
+        with ThreadPoolExecutor(_STREAM_THREADS) as pool:
             for stream in streams:
-                pool.submit(self._work_at, stream, waiting[stream.name], now)
-        with self._going_on():
-            reconciliation.record(self.lake, self._echoes)
-            self._echoes = {}
-            self._let_go()
+                pool.submit(self._process, stream, pending[stream.name], now)
+        with self._log_failures():
+            # Recorded before the files go: if this fails, the spool still has the hints.
+            reconciliation.record(self.lake, self._arrivals)
+            self._arrivals = {}
+            self._remove_done()
 
-    def _work_at(self, stream: Stream, parcels: Sequence[_Pending], now: float) -> None:
-        if landing := [parcel for parcel in parcels if parcel.records]:
-            with self._going_on():
-                self._land(stream, landing)
-        due = [parcel for parcel in parcels if not parcel.records and parcel.due <= now]
-        if due and now - self._looked.get(stream.name, -_EVER) >= self._least_gap():
-            with self._going_on():
-                self._look(stream, due)
+    def _process(self, stream: Stream, pending: Sequence[_Pending], now: float) -> None:
+        if storable := [each for each in pending if each.has_records]:
+            with self._log_failures():
+                self._store(stream, storable)
+        due = [each for each in pending if not each.has_records and each.due <= now]
+        since_last = now - self._polled_at.get(stream.name, -math.inf)
+        if due and since_last >= self._min_interval():
+            with self._log_failures():
+                self._poll_for_hints(stream, due)
 
     @property
-    def idle(self) -> bool:
-        """Is there nothing left to do?"""
-        return not self._parcels and not self.spool.waiting(self.source.name)
+    def is_idle(self) -> bool:
+        """Return True if nothing is pending, here or in the spool."""
+        return not self._pending and not self.spool.waiting(self.source.name)
 
-    def _take(self) -> None:
-        """Read what has come into the spool."""
+    def _load_deliveries(self) -> None:
+        """Load the next batch from the spool, oldest first; set unreadable files aside."""
         size = count = 0
         for path in self.spool.waiting(self.source.name):
-            if path in self._parcels:
+            if path in self._pending:
                 continue
             try:
-                waiting = self.spool.load(path)
-                left = delivery.content(self.source, self.push, waiting.headers, waiting.body)
+                stored = self.spool.load(path)
+                items = delivery.content(self.source, self.push, stored.headers, stored.body)
             except (Damaged, ValueError) as error:
                 self.spool.set_aside(path)
-                _log.error("%s: a delivery cannot be read (%s), and was set aside: %s",
-                           self.source.name, type(error).__name__, path)  # fmt: skip
+                _log.error("%s: a delivery cannot be read (%s) and was set aside; see %s",
+                           self.source.name, type(error).__name__, path.parent)  # fmt: skip
                 continue
-            self._parcels[path] = {
-                name: _Pending(received_at=waiting.received_at, held=_of(left, name))
-                for name in {each.stream for each in left}
+            self._pending[path] = {
+                name: _Pending(received_at=stored.received_at, content=_of_stream(items, name))
+                for name in {item.stream for item in items}
             }
-            size, count = size + len(waiting.body), count + 1
-            if size > _AT_ONCE or count >= _MOST:
-                self._news.set()
+            size, count = size + len(stored.body), count + 1
+            if size > _BATCH_BYTES or count >= _BATCH_DELIVERIES:
+                # Return for the rest at once instead of waiting for another delivery.
+                self._woken.set()
                 break
 
-    def _land(self, stream: Stream, parcels: Sequence[_Pending]) -> None:
-        found = [each for parcel in parcels for each in parcel.held]
-        pages = [Page(records=e.records, cursor="") for e in found if isinstance(e, Records)]
-        named = [each for each in found if isinstance(each, Reference)]
-        if named:
-            self._connected()
-            with ThreadPoolExecutor(_FETCHES) as pool:
-                pages += [page for page in pool.map(self._fetch, named) if page]
+    def _store(self, stream: Stream, pending: Sequence[_Pending]) -> None:
+        items = [item for each in pending for item in each.content]
+        pages = [Page(records=e.records, cursor="") for e in items if isinstance(e, Records)]
+        references = [item for item in items if isinstance(item, Reference)]
+        if references:
+            # Connected first: if that fails, it fails once and not once per reference.
+            self._open_client()
+            with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+                pages += [page for page in pool.map(self._fetch, references) if page]
         if any(page.records for page in pages):
-            self._checked(rounds.push(self._round(stream, "webhook"), pages))
-        for parcel in parcels:
-            parcel.done = True
+            self._report(rounds.push(self._round(stream, "webhook"), pages))
+        for each in pending:
+            each.done = True
 
-    def _fetch(self, item: Reference) -> Page | None:
-        """None: the vendor refuses it for good; polling will say why where it matters."""
-        assert self.push.fetch  # noqa: S101 who names something can fetch it
+    def _fetch(self, reference: Reference) -> Page | None:
+        """Return the page, or None if the vendor refuses it; polling then reports the reason."""
         try:
-            return self.push.fetch(self.source.settings, self._connected(), item.item)
+            return self.push.fetch(self.source.settings, self._open_client(), reference.item)
         except Refused as error:
             _log.warning("%s: %s", self.source.name, error)
             return None
 
-    def _look(self, stream: Stream, parcels: Sequence[_Pending]) -> None:
-        """A round of the stream, for all the hints whose events are not here yet."""
-        told = self._told_of(stream, parcels)
-        brought = 0
-        if not self._all_come(stream, told, parcels):
-            self._looked[stream.name] = time.monotonic()
-            brought = self._checked(rounds.extract(self._round(stream, "poll"))).rows
-        here = self._here(stream, told)
-        for number, parcel in enumerate(parcels):
-            parcel.tries += 1
-            come = told[number] <= here if number in told else brought > 0
-            parcel.done = come or parcel.tries >= len(_TRIES)
-            if not parcel.done:
-                parcel.due = time.monotonic() + _TRIES[parcel.tries]
+    def _poll_for_hints(self, stream: Stream, pending: Sequence[_Pending]) -> None:
+        """Run one round for all hints, unless the events they name are stored already."""
+        named = self._named_events(stream, pending)
+        added = 0
+        if not self._all_stored(stream, named, pending):
+            self._polled_at[stream.name] = time.monotonic()
+            added = self._report(rounds.extract(self._round(stream, "poll"))).rows
+        stored = self._already_stored(stream, named)
+        for number, each in enumerate(pending):
+            each.polls += 1
+            # A hint that names no event is settled by any new row.
+            found = named[number] <= stored if number in named else added > 0
+            each.done = found or each.polls >= len(_POLL_AFTER)
+            if not each.done:
+                each.due = time.monotonic() + _POLL_AFTER[each.polls]
 
-    def _told_of(self, stream: Stream, parcels: Sequence[_Pending]) -> dict[int, set[Event]]:
-        """The events that each hint tells of, by the hint's number; to be noted as pushed."""
-        pairs = [
+    def _named_events(self, stream: Stream, pending: Sequence[_Pending]) -> dict[int, set[Event]]:
+        """Return the events that each hint names, by its index; note new ones as pushed."""
+        records = [
             (number, record)
-            for number, parcel in enumerate(parcels)
-            for each in parcel.held
-            if isinstance(each, Hint)
-            for record in each.records
+            for number, each in enumerate(pending)
+            for item in each.content
+            if isinstance(item, Hint)
+            for record in item.records
         ]
-        if not pairs:
+        if not records:
             return {}
-        numbers = [number for number, _ in pairs]
-        known = normalise.read(stream, [record for _, record in pairs], self.clock(), "webhook")
-        known = known.with_columns(
-            pl.Series("number", numbers),
-            pl.Series("seen_at", [parcels[n].received_at for n in numbers], Timestamp),
-            way=pl.lit("webhook"),
-        ).filter(pl.col("fault").is_null())
-        new = [number for number, parcel in enumerate(parcels) if parcel.tries == 0]
+        known = normalise.read(stream, [record for _, record in records], self.clock(), "webhook")
+        known = known.with_columns(number=pl.Series([number for number, _ in records]))
+        known = known.filter(pl.col("fault").is_null())
+        self._note_arrivals(stream, pending, known)
+        named: dict[int, set[Event]] = defaultdict(set)
+        for number, id_, at in known.select("number", "event_id", "time").iter_rows():
+            named[number].add((id_, at))
+        return dict(named)
+
+    def _note_arrivals(
+        self, stream: Stream, pending: Sequence[_Pending], known: pl.DataFrame
+    ) -> None:
+        """Note the events of hints seen for the first time, by the `number` of their hint."""
+        new = [number for number, each in enumerate(pending) if each.polls == 0]
         fresh = known.filter(pl.col("number").is_in(new))
-        log = StreamKey(self.source.name, stream.name)
+        seen_at = [pending[number].received_at for number in fresh["number"]]
+        fresh = fresh.with_columns(pl.Series("seen_at", seen_at, Timestamp), way=pl.lit("webhook"))
         fresh = fresh.select("event_id", "time", "date", "way", "seen_at")
-        self._echoes[log] = pl.concat([self._echoes.get(log, fresh.clear()), fresh])
-        told: dict[int, set[Event]] = defaultdict(set)
-        for number, *event in known.select("number", "event_id", "time").iter_rows():
-            told[number].add((event[0], event[1]))
-        return dict(told)
+        key = StreamKey(self.source.name, stream.name)
+        self._arrivals[key] = pl.concat([self._arrivals.get(key, fresh.clear()), fresh])
 
-    def _all_come(
-        self, stream: Stream, told: Mapping[int, set[Event]], parcels: Sequence[_Pending]
+    def _all_stored(
+        self, stream: Stream, named: Mapping[int, set[Event]], pending: Sequence[_Pending]
     ) -> bool:
-        """Is there nothing to look for?"""
-        if len(told) < len(parcels):
+        """Return True if every hint names events and all of them are stored."""
+        if len(named) < len(pending):
             return False
-        return set().union(*told.values()) <= self._here(stream, told)
+        return set().union(*named.values()) <= self._already_stored(stream, named)
 
-    def _here(self, stream: Stream, told: Mapping[int, set[Event]]) -> set[Event]:
-        """Which of these events are in the lake."""
-        events = sorted(set().union(*told.values()))
+    def _already_stored(self, stream: Stream, named: Mapping[int, set[Event]]) -> set[Event]:
+        """Return those of the named events that are in the lake."""
+        events = sorted(set().union(*named.values()))
         rows = pl.DataFrame(events, {"event_id": pl.String, "time": Timestamp}, orient="row")
         found = set(raw.existing(self.lake, StreamKey(self.source.name, stream.name), rows))
         return {event for event in events if event[0] in found}
 
-    def _let_go(self) -> None:
-        """What is done, and hints that led to nothing: polling finds what they told of."""
-        for path, parcels in list(self._parcels.items()):
-            left = {name: parcel for name, parcel in parcels.items() if not self._over(parcel)}
-            self._parcels[path] = left
-        done = [path for path, left in self._parcels.items() if not left]
+    def _remove_done(self) -> None:
+        """Remove finished deliveries from the spool."""
+        for path, by_stream in list(self._pending.items()):
+            left = {name: each for name, each in by_stream.items() if not self._is_finished(each)}
+            self._pending[path] = left
+        done = [path for path, left in self._pending.items() if not left]
         self.spool.remove(done)
         for path in done:
-            del self._parcels[path]
+            del self._pending[path]
 
-    def _over(self, parcel: _Pending) -> bool:
-        old = self.clock() - parcel.received_at > _HINTS_LIVE
-        return parcel.done or (old and not any(isinstance(each, Records) for each in parcel.held))
+    def _is_finished(self, pending: _Pending) -> bool:
+        """Return True if it is done, or too old and regular polling fetches the same events."""
+        old = self.clock() - pending.received_at > _HINT_LIFETIME
+        return pending.done or (old and not any(isinstance(e, Records) for e in pending.content))
 
     def _round(self, stream: Stream, via: Via) -> Round:
         return Round(
             lake=self.lake,
             source=self.source,
             stream=stream,
-            client=self._connected(),
+            client=self._open_client(),
             via=via,
             clock=self.clock,
         )
 
-    def _connected(self) -> ServiceClient:
+    def _open_client(self) -> ServiceClient:
+        """Return the client that all threads share, connected on first use."""
         with self._connecting:
             if self._client is None:
                 self._client = self.connect(self.source)
             return self._client
 
-    def _checked(self, report: Report) -> Report:
-        self.told(report)
+    def _report(self, report: Report) -> Report:
+        """Pass a round's report on. Raises Unfinished if the round failed."""
+        self.on_report(report)
         if report.error:
             raise Unfinished(report.error)
         return report
 
-    def _least_gap(self) -> float:
-        """A vendor that allows few requests is not looked at more often than half of them."""
+    def _min_interval(self) -> float:
+        """Return the least seconds between two polls: at most half of the vendor's rate limit."""
         rate = rate_limit.policy(self.source).rate
-        return max(_GAP, 2 * rate[1] / rate[0]) if rate else _GAP
+        return max(_MIN_INTERVAL, 2 * rate[1] / rate[0]) if rate else _MIN_INTERVAL
 
-    def _pause(self) -> float | None:
-        """How long until something is due by itself."""
-        if not self._parcels:
+    def _seconds_until_due(self) -> float | None:
+        """Return how long to wait if no delivery arrives; None: nothing is pending."""
+        if not self._pending:
             return None
         now = time.monotonic()
-        parcels = chain.from_iterable(each.values() for each in self._parcels.values())
-        return max(0.05, min(parcel.due for parcel in parcels) - now)
+        pending = chain.from_iterable(each.values() for each in self._pending.values())
+        return max(0.05, min(each.due for each in pending) - now)
 
     def _catch_up(self, stream: Stream) -> None:
-        log = StreamKey(self.source.name, stream.name)
-        report = Report(integration=log.integration, stream=log.stream)
+        key = StreamKey(self.source.name, stream.name)
+        report = Report(integration=key.integration, stream=key.stream)
         derive.catch_up(self.lake, self.source, stream, report)
 
     @contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Whatever fails is told in a line without secrets, and tried again after a pause."""
+    def _log_failures(self) -> Iterator[None]:
+        """Log any failure in one line; the work stays pending and is retried after a pause."""
         try:
             yield
         except AuditlakeError as error:
-            self._troubled = True
+            self._failed = True
             _log.warning("%s: %s", self.source.name, error)
         except Exception as error:
-            self._troubled = True
+            self._failed = True
+            # Not the message of an unforeseen error: it may contain a record or a credential.
             where = traceback.extract_tb(error.__traceback__)[-1]
-            said = f"{type(error).__name__} in {where.name}, line {where.lineno}"
-            _log.error("%s: %s; tried again", self.source.name, said)
+            reason = f"{type(error).__name__} in {where.name}, line {where.lineno}"
+            _log.error("%s: %s; retrying", self.source.name, reason)
 
 
 class Unfinished(AuditlakeError):
-    """A round did not come to its end; what it was for stays in the spool."""
+    """A round failed; its deliveries stay in the spool."""
 
 
 @contextmanager
-def working(drains: Sequence[Worker]) -> Iterator[None]:
-    """Each in its thread, until this ends."""
-    threads = [threading.Thread(target=drain.work, name=drain.source.name) for drain in drains]
+def running(workers: Sequence[Worker]) -> Iterator[None]:
+    """Run each worker in a thread until the context ends."""
+    threads = [threading.Thread(target=each.run, name=each.source.name) for each in workers]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        for drain in drains:
-            drain.stop()
+        # All are stopped before the first is waited for: they finish at the same time.
+        for each in workers:
+            each.stop()
         for thread in threads:
             thread.join()
 
 
-def _of(held: Iterable[Content], stream: str) -> list[Content]:
-    return [each for each in held if each.stream == stream]
+def _of_stream(items: Iterable[Content], stream: str) -> list[Content]:
+    return [item for item in items if item.stream == stream]
 
 
 def _by_stream(deliveries: Iterable[Mapping[str, _Pending]]) -> dict[str, list[_Pending]]:
-    """What waits for each stream, the oldest first."""
+    """Return the unfinished content of each stream, oldest first."""
     found: dict[str, list[_Pending]] = defaultdict(list)
-    for parcels in deliveries:
-        for name, parcel in parcels.items():
-            if not parcel.done:
-                found[name].append(parcel)
+    for by_stream in deliveries:
+        for name, pending in by_stream.items():
+            if not pending.done:
+                found[name].append(pending)
     return found

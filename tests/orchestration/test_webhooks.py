@@ -51,13 +51,15 @@ def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
             announced.report(Report(integration="okta", stream="system_log", rows=rows, events=rows,
                                     total=10, version=4))  # fmt: skip
         ends = datetime(2026, 1, 1, tzinfo=UTC)
-        announced.subscribed("okta", [Subscription(stream="system_log", id="1", expires=ends)])
+        announced.report_subscriptions(
+            "okta", [Subscription(stream="system_log", id="1", expires=ends)]
+        )
     figures = {tuple(body["asset_key"]): body["metadata"] for _, body in told}
     assert figures["raw", "okta", "system_log"] == {
         "via": "webhook", "rows added": 5, "events added": 5, "dagster/row_count": 10,
         "table version": 4,
     }  # fmt: skip
-    assert figures["push", "okta"]["first ends"] == "2026-01-01T00:00:00+00:00"
+    assert figures["push", "okta"]["next expiry"] == "2026-01-01T00:00:00+00:00"
     assert {path for path, _ in told} == {"/report_asset_materialization/"}
 
 

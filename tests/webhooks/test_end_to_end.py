@@ -138,7 +138,7 @@ def listening() -> Iterator[socket.socket]:
 @contextmanager
 def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
     """As `auditlake receive` does it, in threads."""
-    spool = webhook_server.open_spool(chosen, world.lake)
+    spool = webhook_server.configured_spool(chosen, world.lake)
     doors, drains = [], {}
     for name, source in world.sources.items():
         push = source.integration.push
@@ -151,7 +151,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
     limits = Limits()
     receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits, world.clock)
     served = uvicorn.Server(webhook_server.config(receiver, limits, host="127.0.0.1", port=0))
-    with spool.open(), worker.working(list(drains.values())):
+    with spool.open(), worker.running(list(drains.values())):
         thread = threading.Thread(target=served.run, args=([port],), daemon=True)
         thread.start()
         try:
@@ -163,7 +163,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
 
 def register(world: World, chosen: Settings) -> None:
     """By the vendors' own APIs, and where there is none as an administrator does."""
-    root = webhook_server.open_spool(chosen, world.lake).root
+    root = webhook_server.configured_spool(chosen, world.lake).root
     for kind, source in world.sources.items():
         at = subscriptions.endpoint(chosen, source)
         if server.services()[kind].console:

@@ -71,9 +71,9 @@ def well_put_off(refused):
 
 
 def nothing_half_written(chosen):
-    spool = server.open_spool(chosen, tables.configured(chosen))
+    spool = server.configured_spool(chosen, tables.configured(chosen))
     assert list(spool.root.glob("*/.*.draft")) == []
-    assert spool.odd("okta") == 0
+    assert spool.unreadable("okta") == 0
     for path in spool.waiting("okta"):
         with suppress(FileNotFoundError):  # it has landed meanwhile
             spool.load(path)
@@ -82,7 +82,7 @@ def nothing_half_written(chosen):
 def all_landed(chosen, process, taken):
     """Once the spool is empty, and the receiver has ended as asked."""
     lake = tables.configured(chosen)
-    spool = server.open_spool(chosen, lake)
+    spool = server.configured_spool(chosen, lake)
     until(lambda: not spool.waiting("okta"), "the spool is empty")
     os.kill(process.pid, signal.SIGTERM)
     process.join(60)

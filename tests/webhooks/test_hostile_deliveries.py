@@ -220,14 +220,14 @@ def test_no_line_ending_of_a_sender_begins_a_header_of_ours(receiver, given):
 
 
 def test_nothing_a_sender_chose_gets_into_the_log(receiver, caplog):
-    receiver.receiver._said.clear()
+    receiver.receiver._logged_at.clear()
     receiver.raw(head("/okta%202026-01-01:%20all%20is%20well", secret="chosen-by-me"), HOOK)
     receiver.raw(head(secret="chosen-by-me"), HOOK)
     post(receiver, body=b"chosen by me")
     assert [record.getMessage() for record in caplog.records] == [
-        "(unknown address): refused with 404: nothing is received here",
-        "okta: refused with 401: the secret is missing or wrong",
-        "okta: refused with 400: not what this vendor sends",
+        "(unknown address): refused with 404: no webhook endpoint here",
+        "okta: refused with 401: missing or wrong secret",
+        "okta: refused with 400: not a valid delivery of this vendor",
     ]
 
 

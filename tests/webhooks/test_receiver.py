@@ -50,7 +50,7 @@ def ids(lake, integration="okta", stream="system_log"):
 
 def drained(lake, spool, kind="okta", **more):
     drain = Worker(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
-    drain.once()
+    drain.run_once()
     return drain
 
 
@@ -68,7 +68,7 @@ def put(spool, body, name="okta"):
 def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     for numbers in ((1, 2), (2, 3), (1, 2)):
         put(spool, hook(*numbers))
-    assert drained(lake, spool).idle
+    assert drained(lake, spool).is_idle
     rows = raw_table(lake, "okta", "system_log")
     assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
     assert set(rows["via"]) == {"webhook"}
@@ -84,7 +84,7 @@ def test_what_was_killed_between_commit_and_removal_changes_nothing_when_drained
     drained(lake, spool)
     path.write_bytes(kept)
     version = raw.position(lake, StreamKey("okta", "system_log")).version
-    assert drained(lake, spool).idle
+    assert drained(lake, spool).is_idle
     assert ids(lake) == ["id-1", "id-2"]
     assert raw.position(lake, StreamKey("okta", "system_log")).version == version
 
@@ -94,16 +94,16 @@ def test_a_damaged_file_is_set_aside_and_holds_nothing_up(lake, spool):
     (path,) = spool.waiting("okta")
     path.write_bytes(path.read_bytes()[:-3])
     put(spool, hook(2))
-    assert drained(lake, spool).idle
-    assert (ids(lake), spool.odd("okta")) == (["id-2"], 1)
+    assert drained(lake, spool).is_idle
+    assert (ids(lake), spool.unreadable("okta")) == (["id-2"], 1)
 
 
 def test_a_lake_that_cannot_be_written_keeps_deliveries_waiting(lake, spool, tmp_path):
     put(spool, hook(1))
     (tmp_path / "lake").write_text("a file, not a folder")
-    assert not drained(lake, spool).idle
+    assert not drained(lake, spool).is_idle
     (tmp_path / "lake").unlink()
-    assert drained(lake, spool).idle
+    assert drained(lake, spool).is_idle
     assert ids(lake) == ["id-1"]
 
 
@@ -180,7 +180,7 @@ def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
 
 def test_what_is_no_record_is_kept_among_the_rejected(lake, spool):
     put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
-    assert drained(lake, spool).idle
+    assert drained(lake, spool).is_idle
     rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
 

@@ -78,7 +78,7 @@ def test_what_was_switched_off_is_switched_on_again(world, receiver, tmp_path):
     ours, now = world.source("okta", webhook_secret=SECRET), datetime.now(UTC)
     at = subscriptions.endpoint(chosen(receiver), ours)
     (hook,) = subscriptions.register(ours, at, tmp_path, now).known
-    with subscriptions.manager(ours) as client:
+    with subscriptions.management_client(ours) as client:
         client.post(f"/api/v1/eventHooks/{hook.id}/lifecycle/deactivate")
     later = now + timedelta(hours=1)
     (again,) = subscriptions.renew(ours, at, tmp_path, later).known
@@ -118,7 +118,7 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
     assert f"URL: {receiver.url}/atlassian" in steps
     assert f"Bearer {SECRET}" in steps
     none = run(tmp_path, "webhooks", "register", "entra_id")
-    assert (none.exit_code, "pushes nothing" in none.output) == (2, True)
+    assert (none.exit_code, "has no webhooks" in none.output) == (2, True)
     assert run(tmp_path, "webhooks", "remove", "okta").exit_code == 0
     assert "webhook" not in run(tmp_path, "status").output
 
@@ -126,7 +126,7 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
 @pytest.mark.parametrize(
     ("names", "host", "said"),
     [
-        ([], "0.0.0.0", "jumpcloud would take pushes without a secret"),
+        ([], "0.0.0.0", "jumpcloud has no webhook_secret"),
         (["jumpcloud"], "127.0.0.1", "no integration has a webhook_secret"),
     ],
 )

@@ -13,6 +13,7 @@ from dashboard import auth, lake
 from dashboard.lake import Lake
 from pipelines import settings
 from pipelines.errors import ConfigurationError
+from pipelines.lake import tables
 
 MISCONFIGURED = ConfigurationError
 
@@ -41,9 +42,9 @@ def configured() -> Lake:
 def unguarded() -> Lake:
     """Return the lake without checking the user; never show anything from it."""
     path = settings.path_from_environment()
-    chosen = settings.load(path).lake if path.exists() else settings.Settings().lake
-    options = {key: secret.get_secret_value() for key, secret in chosen.storage_options.items()}
-    return lake.held_open(chosen.root, tuple(sorted(options.items())))
+    chosen = settings.load(path) if path.exists() else settings.from_environment()
+    place = tables.configured(chosen)
+    return lake.held_open(place.root, tuple(sorted((place.storage_options or {}).items())))
 
 
 def _secrets() -> Mapping[str, Any]:

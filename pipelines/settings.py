@@ -278,6 +278,11 @@ def load(path: Path) -> Settings:
     return validated(Settings, document, str(path))
 
 
+def from_environment() -> Settings:
+    """Return the settings of the environment alone, without a file."""
+    return validated(Settings, {}, "environment")
+
+
 def validated(model: type[Model], document: dict[str, Any], where: str) -> Model:
     """Return `document` as a `model`. Raises ConfigurationError, which never shows a value."""
     try:

@@ -17,7 +17,7 @@ from pipelines.sdk.contract import Source, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Check:
     """The result of one check; `fault` is None where it passed."""
 
     subject: str
@@ -30,19 +30,19 @@ _few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=
 
 def examine(
     lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _few_retries
-) -> Iterator[Problem]:
-    """Yield a finding for the lake and for each stream, as soon as it is known."""
-    yield Problem(subject="lake", fault=_lake(lake))
+) -> Iterator[Check]:
+    """Yield a check of the lake and of each stream, as soon as its result is known."""
+    yield Check(subject="lake", fault=_lake(lake))
     for source in sources:
         try:
             client = connect(source)
         except AuditlakeError as error:
-            yield Problem(subject=source.name, fault=str(error))
+            yield Check(subject=source.name, fault=str(error))
             continue
         with client:
             for stream in source.streams():
                 subject = f"{source.name} {stream.name}"
-                yield Problem(subject=subject, fault=_stream(client, stream, now))
+                yield Check(subject=subject, fault=_stream(client, stream, now))
 
 
 def _lake(lake: Lake) -> str | None:

@@ -1,25 +1,56 @@
-"""The commands about `events`; registered in pipelines/cli/main.py."""
+"""The commands that map records to `events` and export them; registered in main.py."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import polars as pl
 
-from pipelines import registry, settings
+from pipelines import registry
+from pipelines.cli import options
 from pipelines.cli.options import Time
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.extraction import renormalise
 from pipelines.lake import tables
-from pipelines.mapping import export, lineage
+from pipelines.mapping import export, lineage, normalise
 from pipelines.mapping.export import Wanted
+from pipelines.sdk.contract import Integration, Stream
+
+_BATCH_LINES = 10_000
+
+
+@click.command(name="normalise")
+@click.argument("kind")
+@click.argument("stream")
+@click.option(
+    "--explain", is_flag=True, help="Print the paths that each column was read from instead."
+)
+def normalise_(kind: str, stream: str, explain: bool) -> None:
+    """Map raw vendor records, NDJSON on stdin, to event rows, NDJSON on stdout.
+
+    `seq` is the number of the input line, from 0. Needs neither a configuration nor a lake.
+    """
+    integration = registry.kind(kind)
+    found = options.stream(integration, stream)
+    write = _explain_rows if explain else _write_rows
+    batch: list[tuple[int, bytes]] = []
+    for number, line in enumerate(sys.stdin.buffer):
+        if line.strip():
+            batch.append((number, line.strip()))
+        if len(batch) >= _BATCH_LINES:
+            write(integration, found, batch)
+            batch = []
+    write(integration, found, batch)
 
 
 @click.command(name="renormalise")
-@click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+@options.names
 @click.option(
     "--all", "everything", is_flag=True, help="Also events produced by the current mapping version."
 )
@@ -30,8 +61,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
     Sends no request to a vendor and blocks no reader. Can be stopped at any time: the next run
     without --all resumes where this one stopped.
     """
-    chosen = settings.load(context.obj)
-    lake = tables.configured(chosen)
+    chosen, lake = options.configured(context)
     for source in registry.sources(chosen, names):
         for history in renormalise.histories(lake, source):
             rows = 0
@@ -65,7 +95,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
 @click.pass_context
 def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:
     """Export matching events, newest first, without a limit on their number."""
-    lake = tables.configured(settings.load(context.obj))
+    _, lake = options.configured(context)
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
@@ -99,3 +129,31 @@ def _to_file(pieces: Iterator[bytes], path: Path) -> None:
         raise ConfigurationError(f"--out {path}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    raw = _raw(stream, batch)
+    rows = normalise.normalise(integration.kind, integration, stream, raw).events
+    sys.stdout.write(rows.write_ndjson())
+
+
+def _explain_rows(
+    integration: Integration, stream: Stream, batch: Sequence[tuple[int, bytes]]
+) -> None:
+    for origins in lineage.explain(integration, stream, _raw(stream, batch)):
+        for origin in origins:
+            value = json.dumps(origin.value, ensure_ascii=False, default=options.json_value)
+            click.echo(f"{origin.column:16}{value}  <-  {', '.join(origin.sources)}")
+        click.echo()
+
+
+def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
+    """Return raw rows for numbered lines, valid or not."""
+    raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
+    return raw.with_columns(
+        pl.col("event_id").fill_null(pl.col("raw_sha256")),
+        pl.col("raw").fill_null("null"),
+        seq=pl.Series([number for number, _ in batch], dtype=pl.Int64),
+    )

@@ -14,23 +14,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines import settings
+from pipelines.cli.options import as_json, configured
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
-from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.settings import Settings
 
 _FAILED = 1
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command(name="verify")
-@_as_json
+@as_json
 @click.option(
     "--table",
     "tables",
@@ -60,23 +58,24 @@ def verify_(
     processes: int | None,
 ) -> None:
     """Check every row against the signed log, and report the first bad row of each table."""
-    chosen, lake = _configured(context)
+    chosen, lake = configured(context)
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
     wanted = _existing(where, tables) or list(kept) or verify.tables(where)
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
-    with _bars(show=not as_json) as progress, WorkerPool(processes) as crew:
+    with _bars(show=not as_json) as progress, WorkerPool(processes) as workers:
         for verdict in reports.verdicts(
-            where, wanted, kinds, crew, since=kept, full=full, progress=progress
+            where, wanted, kinds, workers, since=kept, full=full, progress=progress
         ):
             found.append(verdict)
             if not as_json:
                 click.echo("\n  note: ".join((reports.line(verdict), *verdict.notes)))
     if as_json:
         click.echo(json.dumps([reports.document(verdict) for verdict in found], indent=2))
+    # The dashboard shows the result, but only of the operator's own keys.
     if not vkeys:
-        with suppress(Exception):  # for the dashboard; an auditor may lack write access
+        with suppress(Exception):  # an auditor may lack write access
             reports.keep(lake, found)
     if not all(verdict.ok for verdict in found):
         context.exit(_FAILED)
@@ -85,7 +84,7 @@ def verify_(
 def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:
     known = [*verify.tables(where), ACTS]
     if unknown := [table for table in tables if table not in known]:
-        raise AuditlakeError(f"{unknown[0]}: no such table; the tables are {', '.join(known)}")
+        raise AuditlakeError(f"{unknown[0]}: no such table: use one of {', '.join(known)}")
     return list(tables)
 
 
@@ -101,7 +100,7 @@ def prove_(context: click.Context, event: str | None, since: Path | None, out: P
 
     EVENT is an event_uid, or a row such as raw/okta/system_log/417.
     """
-    _, lake = _configured(context)
+    _, lake = configured(context)
     if (event is None) == (since is None):
         raise click.UsageError("give either EVENT or --since CHECKPOINT")
     document = prove.prove(lake, event) if event else _growth(lake, since)
@@ -115,9 +114,10 @@ def prove_(context: click.Context, event: str | None, since: Path | None, out: P
 
 def _growth(lake: Lake, since: Path | None) -> prove.Document:
     old = since.read_text(encoding="utf-8") if since else ""
+    # The first line is the log's name, which ends in the integration and the stream.
     parts = old.split("\n")[0].split("/")
     if len(parts) < 3:
-        raise AuditlakeError(f"{since}: not a checkpoint of auditlake")
+        raise AuditlakeError(f"{since}: not an auditlake checkpoint")
     return prove.prover(lake, "/".join(parts[-3:-1])).growth(old)
 
 
@@ -145,7 +145,7 @@ def evidence_(
     context: click.Context, query: str, since: datetime, until: datetime | None, out: Path
 ) -> None:
     """Write a zip that proves a query's result to an outsider; it verifies itself offline."""
-    _, lake = _configured(context)
+    _, lake = configured(context)
     now = datetime.now(UTC)
     until = until.replace(tzinfo=UTC) if until else now
     question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
@@ -165,7 +165,7 @@ def retain(
     context: click.Context, /, table: str, before: datetime, yes: bool, **record: str
 ) -> None:
     """Permanently delete the days of TABLE before a date; the deletion is recorded and signed."""
-    _, lake = _configured(context)
+    _, lake = configured(context)
     integration, _, stream = table.removeprefix("raw/").partition("/")
     day: date = before.date()
     removal = retention.Removal(log=StreamKey(integration, stream), before=day, **record)
@@ -181,7 +181,7 @@ def retain(
 def keys_(context: click.Context) -> None:
     """Print the public keys to publish; they verify everything that was signed."""
     if context.invoked_subcommand is None:
-        chosen, _ = _configured(context)
+        chosen, _ = configured(context)
         keys.signing(chosen.integrity)
         for vkey in keys.trusted(chosen.integrity):
             click.echo(vkey)
@@ -191,7 +191,7 @@ def keys_(context: click.Context) -> None:
 @click.pass_context
 def rotate(context: click.Context) -> None:
     """Add a key, which signs alongside the current one from now on."""
-    chosen, _ = _configured(context)
+    chosen, _ = configured(context)
     keys.rotate(chosen.integrity)
     for key in keys.signing(chosen.integrity):
         click.echo(key.vkey)
@@ -202,7 +202,7 @@ def rotate(context: click.Context) -> None:
 @click.pass_context
 def retire(context: click.Context) -> None:
     """Stop signing with the oldest key; its signatures stay valid."""
-    chosen, _ = _configured(context)
+    chosen, _ = configured(context)
     click.echo(f"{keys.retire(chosen.integrity)} no longer signs")
 
 
@@ -211,11 +211,6 @@ def retire(context: click.Context) -> None:
 def new(name: str) -> None:
     """Print a new private key for a vault; refer to it in integrity.keys or .key_command."""
     click.echo(note.new_key(name).secret)
-
-
-def _configured(context: click.Context) -> tuple[Settings, Lake]:
-    chosen = settings.load(context.obj)
-    return chosen, tables.configured(chosen)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Types of options that several commands share."""
+"""Options, arguments and settings that several commands share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+
+from pipelines import settings
+from pipelines.errors import ConfigurationError
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
+from pipelines.sdk.contract import Integration, Stream
+from pipelines.settings import Settings
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
 
 
 class Time(click.ParamType[datetime]):
@@ -19,3 +29,24 @@ class Time(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"{value!r} is not a valid time; use e.g. 2026-03-01 or 2026-03-01T12:00Z")
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def configured(context: click.Context) -> tuple[Settings, Lake]:
+    """Return the settings in the file of --config, and their lake. Raises ConfigurationError."""
+    chosen = settings.load(context.obj)
+    return chosen, tables.configured(chosen)
+
+
+def stream(integration: Integration, name: str) -> Stream:
+    """Return a stream by its name. Raises ConfigurationError if the integration has no such one."""
+    streams = {stream.name: stream for stream in integration.streams(None)}
+    if name not in streams:
+        raise ConfigurationError(
+            f"{integration.kind} has no stream {name!r}: use one of {', '.join(streams)}"
+        )
+    return streams[name]
+
+
+def json_value(value: Any) -> str:
+    """Return a value that JSON lacks as text; times in ISO 8601 with a Z."""
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""The commands for webhooks: register, inspect and remove them; run the receiver."""
+"""The commands that run the receiver, and register, inspect and remove webhooks."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from pathlib import Path
 
 import click
 
-from pipelines import registry, settings
+from pipelines import registry
 from pipelines.cli import status
-from pipelines.lake import tables
+from pipelines.cli.options import as_json, configured, names
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
+from pipelines.sdk.push import Push
 from pipelines.settings import Settings
 from pipelines.webhooks import server, subscriptions
 from pipelines.webhooks.subscriptions import Registration
 
 
 @click.command(name="receive")
-@click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+@names
 @click.option("--host", default=None, help="Default: webhooks.host, or 127.0.0.1.")
 @click.option("--port", default=None, type=int, help="Default: webhooks.port, or 8600.")
 @click.pass_context
@@ -33,7 +34,7 @@ def receive(
 
     Ctrl-C stops it; deliveries that were accepted are never lost.
     """
-    chosen, lake = _configured(context.obj)
+    chosen, lake = configured(context)
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     listen = chosen.webhooks.model_copy(update=given)
     chosen = chosen.model_copy(update={"webhooks": listen})
@@ -54,7 +55,7 @@ def register(context: click.Context, name: str) -> None:
 
     `auditlake receive` must be running.
     """
-    chosen, source, root = _one(context.obj, name)
+    chosen, source, root = _source(context, name)
     at = subscriptions.endpoint(chosen, source)
     steps = subscriptions.steps(source, at)
     if steps:
@@ -62,34 +63,34 @@ def register(context: click.Context, name: str) -> None:
         for number, step in enumerate(steps, start=1):
             click.echo(f"  {number}. {step}")
         return
-    enrolled = subscriptions.register(source, at, root, datetime.now(UTC))
-    _show(name, enrolled)
+    _print(name, subscriptions.register(source, at, root, datetime.now(UTC)))
 
 
 @webhooks_.command(name="status")
-@click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@names
+@as_json
 @click.pass_context
 def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Show each vendor's subscriptions and the deliveries still in the spool."""
-    chosen, lake = _configured(context.obj)
+    chosen, lake = configured(context)
     spool = server.configured_spool(chosen, lake)
     found = []
     for source in registry.sources(chosen, names):
-        if source.integration.push is None or source.settings.webhook_secret is None:
+        push = source.integration.push
+        if push is None or source.settings.webhook_secret is None:
             continue
-        enrolled = _current(chosen, source, spool.root)
+        registration = _current(chosen, source, push, spool.root)
         waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
-        found.append((source.name, enrolled, waiting, odd))
+        found.append((source.name, registration, waiting, odd))
     if as_json:
         lines = [
-            {"integration": n, "waiting": w, "odd": o, "subscriptions": _plain(e)}
-            for n, e, w, o in found
+            {"integration": n, "waiting": w, "odd": o, "subscriptions": _as_dicts(r)}
+            for n, r, w, o in found
         ]
         click.echo(json.dumps(lines, default=str, indent=2))
         return
-    for name, enrolled, waiting, odd in found:
-        _show(name, enrolled)
+    for name, registration, waiting, odd in found:
+        _print(name, registration)
         if waiting or odd:
             click.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
 
@@ -99,7 +100,7 @@ def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
 @click.pass_context
 def remove(context: click.Context, name: str) -> None:
     """Remove the webhook that `register` created."""
-    chosen, source, root = _one(context.obj, name)
+    chosen, source, root = _source(context, name)
     at = subscriptions.endpoint(chosen, source)
     if source.integration.push and source.integration.push.subscription_api is None:
         click.echo(f"remove the webhook in {source.integration.title}'s console: {at.address}")
@@ -108,54 +109,49 @@ def remove(context: click.Context, name: str) -> None:
     click.echo(f"{name}: webhook removed; polling continues")
 
 
-def _current(chosen: Settings, source: Source, root: Path) -> Registration | None:
+def _current(chosen: Settings, source: Source, push: Push, root: Path) -> Registration | None:
     """Return the subscriptions as the vendor's API reports them, else as last saved."""
-    assert source.integration.push  # noqa: S101 the caller checked
-    if source.integration.push.subscription_api is None or chosen.webhooks.public_url is None:
+    if push.subscription_api is None or chosen.webhooks.public_url is None:
         return subscriptions.load(root, source.name)
     at = subscriptions.endpoint(chosen, source)
     return subscriptions.refresh(source, at, root, datetime.now(UTC))
 
 
-def remembered(chosen: Settings, lake: Lake) -> Iterator[str]:
+def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
     spool = server.configured_spool(chosen, lake)
     for source in registry.sources(chosen):
-        if enrolled := subscriptions.load(spool.root, source.name):
-            yield from _lines(source.name, enrolled)
+        if registration := subscriptions.load(spool.root, source.name):
+            yield from _lines(source.name, registration)
         waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
         if waiting or odd:
             yield f"{source.name}: {waiting:,} deliveries pending, {odd:,} unreadable"
 
 
-def _show(name: str, enrolled: Registration | None) -> None:
-    if enrolled is None or not enrolled.known:
+def _print(name: str, registration: Registration | None) -> None:
+    if registration is None or not registration.known:
         click.echo(f"{name}: no webhook registered through the API")
         return
-    for line in _lines(name, enrolled):
+    for line in _lines(name, registration):
         click.echo(line)
 
 
-def _lines(name: str, enrolled: Registration) -> Iterator[str]:
-    for each in enrolled.known:
+def _lines(name: str, registration: Registration) -> Iterator[str]:
+    for each in registration.known:
         left = each.expires and each.expires - datetime.now(UTC)
         ends = f", expires in {status.length(left)}, renewed before that" if left else ""
         state = "active" if each.active else f"INACTIVE ({each.note})"
         yield f"{name} {each.stream}: webhook {state}{ends}"
-    if enrolled.fault:
-        yield f"{name}: the last renewal failed: {enrolled.fault}"
+    if registration.fault:
+        yield f"{name}: the last renewal failed: {registration.fault}"
 
 
-def _plain(enrolled: Registration | None) -> list[dict[str, object]]:
-    return [asdict(each) for each in enrolled.known] if enrolled else []
+def _as_dicts(registration: Registration | None) -> list[dict[str, object]]:
+    return [asdict(each) for each in registration.known] if registration else []
 
 
-def _configured(config: Path) -> tuple[Settings, Lake]:
-    chosen = settings.load(config)
-    return chosen, tables.configured(chosen)
-
-
-def _one(config: Path, name: str) -> tuple[Settings, Source, Path]:
-    chosen, lake = _configured(config)
+def _source(context: click.Context, name: str) -> tuple[Settings, Source, Path]:
+    """Return the settings, one integration and the folder of its registration."""
+    chosen, lake = configured(context)
     (source,) = registry.sources(chosen, (name,))
     return chosen, source, server.configured_spool(chosen, lake).root

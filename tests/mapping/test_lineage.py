@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import registry
-from pipelines.cli import main
+from pipelines.cli import events, main
 from pipelines.mapping import lineage
 from pipelines.schemas import EVENTS
 from tests.extraction.test_renormalise import made
@@ -52,7 +52,7 @@ def test_explain_reads_the_event_inside_its_list(lake):
     history = made({"action": "list[].verb", "actor_id": "who"}, explode="list")(lake)
     stream, integration = history.stream, history.source.integration
     record = b'{"id":"1","time":"2026-03-01T00:00:00Z","list":[{"verb":"a"},{"verb":"b"}]}'
-    raw = main._raw(stream, [(0, record)])
+    raw = events._raw(stream, [(0, record)])
     first, second = lineage.explain(integration, stream, raw)
     found = [o for o in second if o.column == "action"]
     assert [(o.value, o.sources) for o in found] == [("b", ("list[].verb",))]

@@ -37,7 +37,7 @@ class Server:
     key: str = ""
     """The setting of its port."""
     health: str = "/"
-    """A path that answers quickly, to see whether it is up."""
+    """A path that responds quickly, to check whether the server is ready."""
 
     @property
     def address(self) -> str | None:
@@ -70,11 +70,12 @@ def address(listen: Listen) -> str:
 
 
 def refuse_taken_ports(servers: Sequence[Server]) -> None:
+    """Raise ConfigurationError if a server's port is in use."""
     for server in servers:
         if server.listen is None:
             continue
         with socket.socket() as probe:
-            # As the servers do: a port in TIME_WAIT is free.
+            # As the servers do: otherwise a port in TIME_WAIT would count as taken.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((server.listen.host, server.listen.port))
@@ -88,6 +89,7 @@ def refuse_taken_ports(servers: Sequence[Server]) -> None:
 
 
 def start(server: Server, environment: dict[str, str]) -> Child:
+    """Start a server in its own session, with its output in a log file."""
     log = HOME / "logs" / f"{server.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
@@ -97,6 +99,7 @@ def start(server: Server, environment: dict[str, str]) -> Child:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            # A terminal's Ctrl-C would otherwise reach the children before `stopping` does.
             start_new_session=True,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 no other thread runs yet
         )
@@ -104,7 +107,7 @@ def start(server: Server, environment: dict[str, str]) -> Child:
 
 
 def _die_with_parent() -> None:
-    # Without it a SIGKILL of this process would leave the children running.
+    # Without it, a SIGKILL of this process would leave the children running.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
 
@@ -114,6 +117,7 @@ def wait_until_ready(child: Child) -> None:
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         child.check()
+        # Any response will do, even an error: the server is listening.
         with suppress(httpx.TransportError):
             httpx.get(f"{child.server.address}{child.server.health}", timeout=5, trust_env=False)
             return
@@ -124,6 +128,7 @@ def wait_until_ready(child: Child) -> None:
 
 
 def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:
+    """Wait until `ready` returns True. Raises Unavailable if a child dies meanwhile."""
     while not ready():
         time.sleep(0.1)
         for child in children:
@@ -135,6 +140,7 @@ def stoppable() -> Iterator[None]:
     """Raise Stopped on the first SIGINT or SIGTERM; ignore further ones."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        # A second Ctrl-C must not interrupt the stopping of the children.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         raise Stopped
@@ -150,18 +156,20 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def stopping(children: list[Child], say: Callable[[str], None]) -> Iterator[None]:
+def stopping(children: list[Child], echo: Callable[[str], None]) -> Iterator[None]:
     """Stop all children on exit, whatever the reason; the last one started is stopped first."""
     try:
         yield
     finally:
-        say("stopping")
+        echo("stopping")
         for child in reversed(children):
             _signal(child, signal.SIGTERM)
+        # One deadline for all: they terminate in parallel.
         until = time.monotonic() + _STOP_SECONDS
         for child in reversed(children):
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(max(0.0, until - time.monotonic()))
+            # Also after a clean exit: members of its group may have survived SIGTERM.
             _signal(child, signal.SIGKILL)
             child.process.wait()
 

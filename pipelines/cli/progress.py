@@ -1,4 +1,4 @@
-"""Progress of a long extraction: bars on a terminal, a line every few seconds elsewhere."""
+"""Progress of a long extraction: bars on a terminal, one line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines.extraction.report import Progress as Told
+from pipelines.extraction.report import Progress as OnProgress
 from pipelines.extraction.report import Report
 
 _EVERY = 5.0
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Told]:
+def bars(console: Console) -> Iterator[OnProgress]:
     """Show one line per active stream; all disappear at the end."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
@@ -26,6 +26,7 @@ def bars(console: Console) -> Iterator[Told]:
 
         def update(report: Report) -> None:
             key = (report.integration, report.stream)
+            # Streams are polled in parallel threads.
             with lock:
                 if key not in tasks:
                     tasks[key] = shown.add_task("", total=None)
@@ -34,19 +35,21 @@ def bars(console: Console) -> Iterator[Told]:
         yield update
 
 
-def lines(say: Callable[[str], None]) -> Told:
+def lines(echo: Callable[[str], None]) -> OnProgress:
     """Return a callback that prints at most one line per stream every few seconds."""
     printed: dict[tuple[str, str], float] = {}
 
     def update(report: Report) -> None:
         key, now = (report.integration, report.stream), time.monotonic()
+        # The first call only starts the clock: a short round prints nothing.
         if now - printed.setdefault(key, now) >= _EVERY:
             printed[key] = now
-            say(line(report))
+            echo(line(report))
 
     return update
 
 
 def line(report: Report) -> str:
+    """Return the progress of one stream, such as "okta system_log: 1,200 new"."""
     back_to = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
     return f"{report.integration} {report.stream}: {report.rows:,} new{back_to}"

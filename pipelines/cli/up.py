@@ -31,46 +31,41 @@ from pipelines.webhooks import server as webhook_server
 from pipelines.webhooks import subscriptions
 
 PROJECT = Path(__file__).parents[2]
-_MISHAPS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
+_FAULTS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
 """Vendors document that webhooks may be lost, duplicated and out of order."""
 
 
-def up(config: Path, say: Callable[[str], None], console: Console) -> None:
+def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
     """Run everything until Ctrl-C or SIGTERM. Raises AuditlakeError if it cannot."""
-    played = not config.exists()
-    chosen = _sandbox_settings_only() if played else settings.load(config)
+    simulated = not config.exists()
+    chosen = settings.from_environment() if simulated else settings.load(config)
     registry.sources(chosen)  # reports invalid settings before anything starts
-    servers = _servers(chosen, played=played)
+    servers = _servers(chosen, simulated=simulated)
     processes.refuse_taken_ports(servers)
-    if played:
-        say(f"no {config}: using the built-in sandbox, all events are simulated")
-        config = _sandbox_settings(chosen)
+    if simulated:
+        echo(f"no {config}: using the built-in sandbox, all events are simulated")
+        config = _write_sandbox_config(chosen)
     children: list[Child] = []
-    with processes.stoppable(), processes.stopping(children, say):
+    with processes.stoppable(), processes.stopping(children, echo):
         environment = _environment(config)
         for server in servers:
             children.append(processes.start(server, environment))
             if server.name == "sandbox":
                 processes.wait_until_ready(children[-1])
         configured = settings.load(config)
-        _first_round(configured, children, say, console)
-        if played:
-            _register(configured, say)
+        _first_round(configured, children, echo, console)
+        if simulated:
+            _register(configured, echo)
         # The daemon starts only now, so that no sensor repeats the first round.
         children.append(processes.start(_dagster_daemon(), environment))
-        say("polling started; press Ctrl-C to stop everything")
+        echo("polling started; press Ctrl-C to stop everything")
         while True:
             time.sleep(0.5)
             for child in children:
                 child.check()
 
 
-def _sandbox_settings_only() -> Settings:
-    """Return settings from the environment alone, for the sandbox."""
-    return settings.validated(Settings, {}, "environment")
-
-
-def _sandbox_settings(chosen: Settings) -> Path:
+def _write_sandbox_config(chosen: Settings) -> Path:
     """Write the configuration for the sandbox, which all children use, and return its path.
 
     The record of what was signed lies next to it and is deleted if the lake is gone, since deleting
@@ -81,8 +76,10 @@ def _sandbox_settings(chosen: Settings) -> Path:
     path = HOME.absolute() / "sandbox.toml"
     path.parent.mkdir(exist_ok=True)
     base_url = f"http://{chosen.sandbox.host}:{chosen.sandbox.port}"
+    # Created with its mode before it has content: it contains secrets.
     path.touch(mode=0o600)
     integrations = server.settings(base_url)
+    # Not in the user's own folder, where the real lake's signing keys and records are.
     signed = HOME.absolute() / "integrity"
     if _is_empty(Path(chosen.lake.root)):
         shutil.rmtree(signed / "lakes", ignore_errors=True)
@@ -98,11 +95,11 @@ def _is_empty(root: Path) -> bool:
     return all(path.name == "README.md" or path.name.startswith(".") for path in found)
 
 
-def _servers(chosen: Settings, *, played: bool) -> list[Server]:
-    pushing = ["--push-to", processes.address(chosen.webhooks), *_MISHAPS]
+def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
+    pushing = ["--push-to", processes.address(chosen.webhooks), *_FAULTS]
     sandbox = Server(
         name="sandbox",
-        command=[*_module("pipelines"), "sandbox", *_at(chosen.sandbox), *pushing],
+        command=[*_module("pipelines"), "sandbox", *_host_and_port(chosen.sandbox), *pushing],
         listen=chosen.sandbox,
         key="sandbox.port",
     )
@@ -111,7 +108,7 @@ def _servers(chosen: Settings, *, played: bool) -> list[Server]:
         command=[
             *_module("dagster_webserver"),
             *("-w", str(PROJECT / "workspace.yaml")),
-            *_at(chosen.dagster),
+            *_host_and_port(chosen.dagster),
         ],
         listen=chosen.dagster,
         key="dagster.port",
@@ -135,10 +132,10 @@ def _servers(chosen: Settings, *, played: bool) -> list[Server]:
         key="webhooks.port",
         health="/-/health",
     )
-    received = played or any(keys.get("webhook_secret") for keys in chosen.integrations.values())
+    receives = simulated or any(keys.get("webhook_secret") for keys in chosen.integrations.values())
     return [
-        *([sandbox] if played else []),
-        *([receiver] if received else []),
+        *([sandbox] if simulated else []),
+        *([receiver] if receives else []),
         dagster,
         dashboard,
     ]
@@ -153,11 +150,12 @@ def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-def _at(listen: Listen) -> list[str]:
+def _host_and_port(listen: Listen) -> list[str]:
     return ["--host", listen.host, "--port", str(listen.port)]
 
 
 def _environment(config: Path) -> dict[str, str]:
+    """Return the environment of the children, after preparing Dagster's home directory."""
     home = HOME.absolute() / "home"
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", home / "dagster.yaml")
@@ -172,36 +170,37 @@ def _environment(config: Path) -> dict[str, str]:
 
 
 def _first_round(
-    chosen: Settings, children: Sequence[Child], say: Callable[[str], None], console: Console
+    chosen: Settings, children: Sequence[Child], echo: Callable[[str], None], console: Console
 ) -> None:
     """Poll once in this process; print the addresses as soon as there are events to see."""
     lake, sources = tables.configured(chosen), registry.sources(chosen)
-    seen, reports = threading.Event(), []
+    has_events, reports = threading.Event(), []
 
-    def extracted(shown: extraction_report.Progress) -> None:
-        def progress(report: Report) -> None:
-            shown(report)
+    def poll(show: extraction_report.Progress) -> None:
+        def on_progress(report: Report) -> None:
+            show(report)
             if report.events:
-                seen.set()
+                has_events.set()
 
-        reports.extend(rounds.poll(lake, sources, progress=progress))
-        seen.set()
+        reports.extend(rounds.poll(lake, sources, progress=on_progress))
+        has_events.set()
 
-    say(f"fetching {', '.join(source.name for source in sources)} into {chosen.lake.root}")
-    with progress.bars(console) if console.is_terminal else _plain(say) as shown:
-        worker = threading.Thread(target=extracted, args=(shown,), daemon=True)
+    echo(f"fetching {', '.join(source.name for source in sources)} into {chosen.lake.root}")
+    with progress.bars(console) if console.is_terminal else _progress_lines(echo) as show:
+        # In a thread, so that Ctrl-C and the death of a child are noticed during a long poll.
+        worker = threading.Thread(target=poll, args=(show,), daemon=True)
         worker.start()
-        processes.wait(seen.is_set, children)
+        processes.wait(has_events.is_set, children)
         for child in children:
             if child.server.name != "sandbox":
                 processes.wait_until_ready(child)
-        _print_addresses(children, say)
+        _print_addresses(children, echo)
         processes.wait(lambda: not worker.is_alive(), children)
     for report in reports:
-        say(f"  {report.error}" if report.error else f"  {progress.line(report)}")
+        echo(f"  {report.error}" if report.error else f"  {progress.line(report)}")
 
 
-def _register(chosen: Settings, say: Callable[[str], None]) -> None:
+def _register(chosen: Settings, echo: Callable[[str], None]) -> None:
     """Register webhooks with the simulated vendors that have an API for it."""
     root = webhook_server.configured_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
@@ -210,16 +209,16 @@ def _register(chosen: Settings, say: Callable[[str], None]) -> None:
                 at = subscriptions.endpoint(chosen, source)
                 subscriptions.register(source, at, root, datetime.now(UTC))
             except AuditlakeError as error:
-                say(f"  {source.name}: webhook not registered: {error}")
-    say("webhooks registered: new events are now pushed")
+                echo(f"  {source.name}: webhook not registered: {error}")
+    echo("webhooks registered: new events are now pushed")
 
 
 @contextmanager
-def _plain(say: Callable[[str], None]) -> Iterator[extraction_report.Progress]:
-    yield progress.lines(say)
+def _progress_lines(echo: Callable[[str], None]) -> Iterator[extraction_report.Progress]:
+    yield progress.lines(echo)
 
 
-def _print_addresses(children: Sequence[Child], say: Callable[[str], None]) -> None:
-    say("the first events are available:")
+def _print_addresses(children: Sequence[Child], echo: Callable[[str], None]) -> None:
+    echo("the first events are available:")
     for child in reversed(children):
-        say(f"  {child.server.name:<10} {child.server.address}")
+        echo(f"  {child.server.name:<10} {child.server.address}")

@@ -201,12 +201,12 @@ def test_deleting_simulated_events_raises_no_alarm(tmp_path, monkeypatch):
     lake = tmp_path / "data"
     (lake / "raw").mkdir(parents=True)
     (lake / "README.md").touch()
-    config = up._sandbox_settings(up._sandbox_settings_only())
+    config = up._write_sandbox_config(settings.from_environment())
     kept = settings.load(config).integrity.folder / "lakes" / "some" / "memory"
     kept.parent.mkdir(parents=True)
     kept.touch()
-    up._sandbox_settings(up._sandbox_settings_only())
+    up._write_sandbox_config(settings.from_environment())
     assert kept.exists()
     (lake / "raw").rmdir()
-    up._sandbox_settings(up._sandbox_settings_only())
+    up._write_sandbox_config(settings.from_environment())
     assert not kept.exists()

@@ -25,6 +25,7 @@ class Check:
 
 
 Connect = Callable[[Source], ServiceClient]
+# Somebody waits for the result, so a service that fails is retried once only.
 _few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=2))
 
 
@@ -50,6 +51,7 @@ def _lake(lake: Lake) -> str | None:
         tables.open_table(lake, "events")
         if lake.local is not None:
             lake.local.mkdir(parents=True, exist_ok=True)
+            # Only writing shows that a disk is full or read-only.
             with tempfile.TemporaryFile(dir=lake.local):
                 pass
     except (AuditlakeError, OSError) as error:

@@ -39,6 +39,7 @@ def normalise_(kind: str, stream: str, explain: bool) -> None:
     integration = registry.kind(kind)
     found = options.stream(integration, stream)
     write = _explain_rows if explain else _write_rows
+    # In batches: the input may be larger than memory.
     batch: list[tuple[int, bytes]] = []
     for number, line in enumerate(sys.stdin.buffer):
         if line.strip():
@@ -152,6 +153,7 @@ def _explain_rows(
 def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
     """Return raw rows for numbered lines, valid or not."""
     raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
+    # Stand-ins, since an unreadable line has neither: rows require an ID and a record.
     return raw.with_columns(
         pl.col("event_id").fill_null(pl.col("raw_sha256")),
         pl.col("raw").fill_null("null"),

@@ -127,6 +127,7 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
 @click.pass_context
 def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
     """Check a proof or an evidence pack. Needs no lake and, with --key, no configuration."""
+    # Keys of the command line first: an auditor has no configuration to load.
     known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
     try:
         for line in audit.check_file(str(file), known):
@@ -150,7 +151,7 @@ def evidence_(
     until = until.replace(tzinfo=UTC) if until else now
     question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
     count = evidence.pack(lake, question, out, now)
-    click.echo(f"{out}: {count['events']:,} events of {count['records']:,} records")
+    click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     click.echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
 
 
@@ -159,7 +160,7 @@ def evidence_(
 @click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A UTC day.")
 @click.option("--why", required=True, help="The rule that requires it; recorded permanently.")
 @click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @click.pass_context
 def retain(
     context: click.Context, /, table: str, before: datetime, yes: bool, **record: str

@@ -68,8 +68,8 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
 def _write_sandbox_config(chosen: Settings) -> Path:
     """Write the configuration for the sandbox, which all children use, and return its path.
 
-    The record of what was signed lies next to it and is deleted if the lake is gone, since deleting
-    simulated events is not a rollback attack.
+    The record of signed checkpoints lies next to it and is deleted if the lake is gone, since
+    deleting simulated events is not a rollback attack.
     """
     from sandbox import server  # noqa: PLC0415 not needed with a configuration
 

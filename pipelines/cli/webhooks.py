@@ -35,6 +35,7 @@ def receive(
     Ctrl-C stops it; deliveries that were accepted are never lost.
     """
     chosen, lake = configured(context)
+    # model_copy does not validate: an invalid address fails when the server binds to it.
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     listen = chosen.webhooks.model_copy(update=given)
     chosen = chosen.model_copy(update={"webhooks": listen})
@@ -59,6 +60,7 @@ def register(context: click.Context, name: str) -> None:
     at = subscriptions.endpoint(chosen, source)
     steps = subscriptions.steps(source, at)
     if steps:
+        # Printed, never logged: they contain the secret.
         click.echo(f"{source.integration.title} has no API to register webhooks. In its console:")
         for number, step in enumerate(steps, start=1):
             click.echo(f"  {number}. {step}")

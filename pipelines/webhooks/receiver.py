@@ -214,7 +214,7 @@ class Receiver:
 
 
 async def _drain_request(request: Request) -> None:
-    """Read a little of what is still being sent, so that the sender sees the answer."""
+    """Read a little more of a refused request, so that its sender sees the answer."""
     # A sender that waits for 100 Continue has sent nothing yet.
     if "expect" in request.headers:
         return

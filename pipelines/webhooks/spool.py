@@ -37,7 +37,7 @@ class Full(Exception):
 
 
 class Damaged(ValueError):
-    """The file differs from what was written."""
+    """The file is not as it was written."""
 
 
 class _Label(msgspec.Struct, frozen=True):

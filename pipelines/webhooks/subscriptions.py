@@ -91,6 +91,7 @@ def register(
     """Create or renew the subscriptions, and save them. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
+    # The saved ones are passed on, because Google has no API to list its channels.
     with connect(source) as client:
         known = api.register(source.settings, client, at, before.known if before else (), now)
     return _save(root, source.name, at.address, known, now)
@@ -147,6 +148,7 @@ def renew(
     try:
         if now - saved.looked_at >= _CHECK_EVERY:
             saved = refresh(source, at, root, now, connect)
+        # Another address: public_url was changed since.
         if not saved.is_due(now) and saved.address == at.address:
             return saved
         return register(source, at, root, now, connect)

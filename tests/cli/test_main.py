@@ -35,7 +35,7 @@ def configure(world, path, **keys):
     return okta
 
 
-def test_a_round_status_and_doctor(still_world, tmp_path):
+def test_poll_status_and_doctor_agree_with_the_service(still_world, tmp_path):
     configure(still_world, tmp_path)
     done = auditlake(tmp_path, "poll")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -59,7 +59,7 @@ def test_normalise_needs_neither_lake_nor_configuration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "code", "said"),
+    ("keys", "code", "error"),
     [
         ({"api_tokn": "s3cret"}, 2, "api_tokn: unknown key"),
         ({"api_token": {"env": "MISSING_TOKEN"}}, 2, "MISSING_TOKEN is not set"),
@@ -67,15 +67,15 @@ def test_normalise_needs_neither_lake_nor_configuration(tmp_path):
         ({"base_url": "http://127.0.0.1:9/okta"}, 1, "cannot connect"),
     ],
 )
-def test_bad_input_is_one_clear_line(still_world, tmp_path, keys, code, said):
+def test_each_configuration_error_is_one_clear_line(still_world, tmp_path, keys, code, error):
     configure(still_world, tmp_path, **keys)
     for command in ("poll", "doctor"):
         done = auditlake(tmp_path, command)
-        told = (done.stdout + done.stderr).decode()
+        output = (done.stdout + done.stderr).decode()
         assert done.returncode == code
-        assert said in told
-        assert "Traceback" not in told
-        assert "s3cret" not in told
+        assert error in output
+        assert "Traceback" not in output
+        assert "s3cret" not in output
 
 
 def test_an_unwritable_lake_is_one_clear_line_and_nothing_is_lost(still_world, tmp_path):
@@ -125,6 +125,6 @@ def test_the_sandbox_ends_quietly_with_ctrl_c(tmp_path):
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert b"Aborted" not in said
+    assert b"Aborted" not in output

@@ -80,8 +80,8 @@ def children(tmp_path):
     return found
 
 
-def asked(port, query):
-    answer = httpx.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, timeout=30)
+def query(port, text):
+    answer = httpx.post(f"http://127.0.0.1:{port}/graphql", json={"query": text}, timeout=30)
     return answer.json()["data"]
 
 
@@ -94,7 +94,7 @@ FAILED = (
 
 def materialised(port):
     """The newest materialization by asset, once every service has one."""
-    nodes = asked(port, ASSETS)["assetNodes"]
+    nodes = query(port, ASSETS)["assetNodes"]
     made = {"/".join(n["assetKey"]["path"]): n["assetMaterializations"] for n in nodes}
     green = {n["groupName"] for n in nodes if n["assetMaterializations"]}
     return made if made.get("events") and registry.kinds().keys() <= green else None
@@ -118,7 +118,7 @@ def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
         health = httpx.get(f"http://127.0.0.1:{ports['DASHBOARD']}/_stcore/health", timeout=30)
         assert health.text == "ok"
         made = until(lambda: materialised(ports["DAGSTER"]), "assets in Dagster")
-        assert asked(ports["DAGSTER"], FAILED)["runsOrError"]["results"] == []
+        assert query(ports["DAGSTER"], FAILED)["runsOrError"]["results"] == []
         labels = {
             entry["label"]
             for key, materialisations in made.items()
@@ -127,21 +127,21 @@ def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
             for entry in each["metadataEntries"]
         }
         assert {"requests", "lag in seconds", "table version", "newest event"} <= labels
-        checks = asked(ports["DAGSTER"], "{ assetNodes { assetChecksOrError { ... on AssetChecks "
+        checks = query(ports["DAGSTER"], "{ assetNodes { assetChecksOrError { ... on AssetChecks "
                        "{ checks { name } } } } }")  # fmt: skip
         assert "dense_seq" in json.dumps(checks)
         until(lambda: pushed(tmp_path), "a pushed event")
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
     assert children(tmp_path) == []
-    told = out.read_text()
-    assert "using the built-in sandbox" in told
-    assert "Traceback" not in told
-    assert all(str(port) in told for port in ports.values())
+    output = out.read_text()
+    assert "using the built-in sandbox" in output
+    assert "Traceback" not in output
+    assert all(str(port) in output for port in ports.values())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_child_outlives_it(tmp_path, number):
+def test_no_child_outlives_up(tmp_path, number):
     with started(tmp_path) as (process, _, out):
         until(lambda: len(children(tmp_path)) >= 3, "children")
         process.send_signal(number)

@@ -14,7 +14,7 @@ from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
 from pipelines.webhooks.dagster_reports import reporter
 from tests.webhooks.conftest import source
-from tests.webhooks.test_receiver import drained, hook, polled, put, spool
+from tests.webhooks.test_receiver import hook, polled, put, run_worker, spool
 
 __all__ = ["spool"]
 KEY = dg.AssetKey(["raw", "okta", "system_log"])
@@ -89,7 +89,7 @@ def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):
     put(spool, hook(1, 2))
-    drained(lake, spool)
+    run_worker(lake, spool)
     polled(lake, 2, 3)
     asset = assets.reconciled(lake, [source("okta")])
     for ahead, passed in ((timedelta(0), True), (timedelta(hours=3), False)):

@@ -1,4 +1,4 @@
-"""A receiver on a real socket, and sources that nothing has to be asked of."""
+"""A receiver on a real socket, and sources that send no requests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _service_account() -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Served:
-    """A receiver that is being served; what it has taken stays in the spool."""
+    """A running receiver without workers: accepted deliveries stay in the spool."""
 
     port: int
     spool: Spool
@@ -76,12 +76,12 @@ class Served:
         ]
 
     def raw(self, *parts: bytes, seconds: float = 60.0) -> bytes:
-        """What is answered to these bytes, until the connection ends."""
+        """Send bytes and return the answer up to the end of the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as peer:
             for part in parts:
                 try:
                     peer.sendall(part)
-                except OSError:  # it has been cut off
+                except OSError:  # cut off by the receiver
                     break
             answer = b""
             while True:
@@ -98,9 +98,9 @@ class Served:
 def served(root: Path, limits: Limits, *names: str, room: int = 2**26) -> Iterator[Served]:
     spool = Spool(root, limit=room)
     sources = [source(name) for name in names or KINDS]
-    doors = [Endpoint(source=s, push=s.integration.push, secret=SECRET) for s in sources]
+    endpoints = [Endpoint(source=s, push=s.integration.push, secret=SECRET) for s in sources]
     taken: list[str] = []
-    receiver = Receiver(doors, spool, taken.append, limits, lambda: datetime.now(UTC))
+    receiver = Receiver(endpoints, spool, taken.append, limits, lambda: datetime.now(UTC))
     server = uvicorn.Server(webhooks_server.config(receiver, limits, host="127.0.0.1", port=0))
     with spool.open(), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
@@ -117,7 +117,7 @@ def served(root: Path, limits: Limits, *names: str, room: int = 2**26) -> Iterat
 
 @pytest.fixture(scope="session")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server for many hostile senders."""
+    """One receiver for many hostile senders."""
     limits = Limits(body=2**20, per_second=1e6, wrong_per_second=1e6)
     with served(tmp_path_factory.mktemp("spool"), limits) as running:
         yield running
@@ -125,7 +125,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def receiver(strict: Served) -> Iterator[Served]:
-    """The server, its spool empty before and after."""
+    """The receiver, with an empty spool before and after each test."""
     for path in strict.files():
         strict.spool.remove([path])
     strict.taken.clear()

@@ -1,4 +1,4 @@
-"""A receiver in a process of its own, to be killed."""
+"""A receiver in its own process, so that tests can kill it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.settings import Settings
 from pipelines.webhooks import server
 from tests.webhooks.conftest import SECRET
 
-registry.kinds()  # loaded once, before any is forked
+registry.kinds()  # loaded once, before the receivers are forked
 
 OKTA = {"base_url": "https://acme.okta.com", "api_token": "x" * 20, "webhook_secret": SECRET}
 
@@ -29,7 +29,7 @@ def configured(folder: Path, port: int) -> Settings:
 
 
 def receive(folder: Path, port: int, largest: int | None = None) -> None:
-    """What `auditlake receive` does; `largest`: bytes that a file may have."""
+    """Do as `auditlake receive` does; `largest` limits the size of files in bytes."""
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
     chosen = configured(folder, port)

@@ -1,4 +1,4 @@
-"""Every vendor that pushes, against receiver and poller at once, with pushes that go astray."""
+"""Every vendor with webhooks, with receiver and poller at once, and pushes that go astray."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tests.conftest import raw_table
 
 PUSHING = [k for k, each in server.services().items() if each.pushes or each.console]
 LANDING = ["okta", "cloudflare", "office_365"]
-"""Whose pushes become rows themselves; those of the others are hints."""
+"""Vendors whose pushes contain records; those of the others are hints."""
 SECONDS = 6.0
 FEWER = {"google_workspace": {"applications": ["login", "drive"]}}
 
 
 @dataclass
 class Clock:
-    """For all; it stands still until it is started, and can be put forward."""
+    """A shared clock that stands still until it is started, and can be set forward."""
 
     origin: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     started: float | None = None
@@ -69,7 +69,7 @@ class World:
         return self.box.sandbox
 
     def poll(self, *kinds: str, later: timedelta = timedelta(0)) -> None:
-        """A round; `later`: as if that long had passed for us, so that what is to be is re-read."""
+        """Poll once, on a clock that is `later`, so that rereads are due."""
         for kind in kinds:
             with service_client.connect(self.sources[kind]) as client:
                 for stream in self.sources[kind].streams():
@@ -82,8 +82,8 @@ class World:
         names = [stream.name for stream in self.sources[kind].streams()]
         return {name: raw_table(self.lake, kind, name) for name in names}
 
-    def told(self, kind: str, *fates: str) -> set[tuple[str, str]]:
-        """(stream, id) of what the vendor sent, by what became of it."""
+    def sent(self, kind: str, *fates: str) -> set[tuple[str, str]]:
+        """Return (stream, ID) of the events in pushes with one of these fates."""
         return {
             (carried.stream, carried.id)
             for attempt in self.sandbox.attempts(kind)
@@ -92,8 +92,8 @@ class World:
         }
 
     def missing(self, kind: str) -> set[tuple[str, str]]:
-        """What was acknowledged and is not in the lake."""
-        rows, wanted = self.rows(kind), self.told(kind, "delivered")
+        """Return (stream, ID) of acknowledged events that are not in the lake."""
+        rows, wanted = self.rows(kind), self.sent(kind, "delivered")
         found = set()
         for name, table in rows.items():
             known = {*table["event_id"], *table["raw_sha256"]}
@@ -137,21 +137,21 @@ def listening() -> Iterator[socket.socket]:
 
 @contextmanager
 def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
-    """As `auditlake receive` does it, in threads."""
+    """Run the receiver and its workers as `auditlake receive` does, but in threads."""
     spool = webhook_server.configured_spool(chosen, world.lake)
-    doors, drains = [], {}
+    endpoints, workers = [], {}
     for name, source in world.sources.items():
         push = source.integration.push
         assert push
         secret = source.settings.webhook_secret.get_secret_value()
-        doors.append(Endpoint(source=source, push=push, secret=secret))
-        drains[name] = Worker(
+        endpoints.append(Endpoint(source=source, push=push, secret=secret))
+        workers[name] = Worker(
             lake=world.lake, source=source, push=push, spool=spool, clock=world.clock
         )
     limits = Limits()
-    receiver = Receiver(doors, spool, lambda name: drains[name].wake(), limits, world.clock)
+    receiver = Receiver(endpoints, spool, lambda name: workers[name].wake(), limits, world.clock)
     served = uvicorn.Server(webhook_server.config(receiver, limits, host="127.0.0.1", port=0))
-    with spool.open(), worker.running(list(drains.values())):
+    with spool.open(), worker.running(list(workers.values())):
         thread = threading.Thread(target=served.run, args=([port],), daemon=True)
         thread.start()
         try:
@@ -162,7 +162,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
 
 
 def register(world: World, chosen: Settings) -> None:
-    """By the vendors' own APIs, and where there is none as an administrator does."""
+    """Register webhooks by the vendors' APIs, or as an administrator would in a console."""
     root = webhook_server.configured_spool(chosen, world.lake).root
     for kind, source in world.sources.items():
         at = subscriptions.endpoint(chosen, source)
@@ -173,28 +173,28 @@ def register(world: World, chosen: Settings) -> None:
             subscriptions.register(source, at, root, world.clock())
 
 
-def test_every_event_is_there_once_whether_pushed_or_polled_under_mishaps(world: World) -> None:
+def test_every_event_is_stored_once_whether_pushed_or_polled_despite_mishaps(world: World) -> None:
     world.sandbox.mishap(
         Mishap(kind=kind, lost=0.2, twice=0.2, late=0.3, seconds=3.0, seed=5) for kind in PUSHING
     )
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:  # the poller beside it, for those whose pushes land
+    while time.monotonic() < end:  # the poller, at the same time
         world.poll(*LANDING)
     world.clock.ahead = timedelta(minutes=3)  # the rest of the minute arrives at once
     assert world.sandbox.courier.settle(420)
     for kind in PUSHING:
-        if kind != "opsgenie":  # its hints tell of no event
-            until(lambda kind=kind: not world.missing(kind), f"what {kind} was told of")
+        if kind != "opsgenie":  # its hints name no event
+            until(lambda kind=kind: not world.missing(kind), f"the events of {kind}")
     world.poll(*PUSHING, later=timedelta(hours=13))
     for kind in PUSHING:
         check(world, kind)
 
 
 def check(world: World, kind: str) -> None:
-    """Each event once; `via` as the vendor's own book of its pushes has it."""
-    assert world.told(kind, "delivered")
-    # What was taken may have been answered too late for the vendor to know it.
-    sent = world.told(kind, "delivered", "failed", "given up")
+    """Check that each event is stored once, with `via` matching the vendor's record of pushes."""
+    assert world.sent(kind, "delivered")
+    # The vendor counts a delivery as failed if the acknowledgement came too late.
+    sent = world.sent(kind, "delivered", "failed", "given up")
     ways = set()
     for name, table in world.rows(kind).items():
         issued = world.sandbox.ledger(kind, name)
@@ -210,19 +210,19 @@ def check(world: World, kind: str) -> None:
 
 
 def reconciled(world: World, kind: str) -> None:
-    """What was pushed is known to have been, however it came first, and all of it was polled."""
-    told = {name: 0 for name, _ in world.told(kind, "delivered")}
+    """Check that every push is known, whichever way came first, and was confirmed by polling."""
+    pushed = {name: 0 for name, _ in world.sent(kind, "delivered")}
     for stream in world.sources[kind].streams():
         table, log = world.rows(kind)[stream.name], StreamKey(kind, stream.name)
         now = world.clock() + timedelta(days=1)
         found = reconciliation.compare(world.lake, log, (now - timedelta(days=9)).date(), now)
-        told[stream.name] = found["pushed"].sum()
+        pushed[stream.name] = found["pushed"].sum()
         assert found["polled"].sum() == table.height
         assert found["unconfirmed"].sum() == 0
         by_push = table.filter(pl.col("via") == "webhook").height
         assert by_push <= found["pushed"].sum() == found["both"].sum() <= table.height
         assert found["pushed_first"].sum() >= by_push
     if kind == "opsgenie":  # its hints name no event
-        assert not any(told.values())
-    else:  # a blob may repeat events of which the vendor told before
-        assert sum(told.values()) >= len(world.told(kind, "delivered"))
+        assert not any(pushed.values())
+    else:  # a blob may repeat events that an earlier notification contained
+        assert sum(pushed.values()) >= len(world.sent(kind, "delivered"))

@@ -1,5 +1,5 @@
-"""A disk without room: deliveries are put off, nothing half written stays, and all that was taken
-is in the lake once there is room again."""
+"""A full disk: deliveries are deferred, no partial file stays, and everything that was accepted is
+in the lake once there is space again."""
 
 import os
 import shutil
@@ -16,23 +16,23 @@ from tests.cli.test_up import free_ports, until
 from tests.conftest import raw_table
 from tests.webhooks.conftest import SECRET
 from tests.webhooks.receiving import configured
-from tests.webhooks.test_receiver import answers, hook, receiving
+from tests.webhooks.test_receiver import hook, is_up, receiving
 
-SMALL, LARGE = 15, 400  # events a delivery
+SMALL, LARGE = 15, 400  # events per delivery
 LARGEST = 40_000
-"""Bytes a file may have where a process is not let write more, which is told like a full disk."""
+"""Size limit of a file in bytes; exceeding it is an error like a full disk."""
 
 
 @contextmanager
 def answering(folder, port, largest=None):
     with receiving(folder, port, largest) as process:
-        until(lambda: answers(port), "the receiver answers")
+        until(lambda: is_up(port), "the receiver is up")
         yield process
 
 
 @contextmanager
 def small_disk(folder):
-    """Mounted at the folder, and what makes it larger."""
+    """Mount a small file system at `folder`; yield a function that enlarges it."""
     folder.mkdir()
     mount, umount = (shutil.which(name) or "false" for name in ("mount", "umount"))
     mounting = [mount, "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
@@ -45,7 +45,7 @@ def small_disk(folder):
 
 
 def pushed(port, deliveries=400, first=0):
-    """(ids of what was taken, answers to what was not) of deliveries until some are put off."""
+    """Send deliveries until six are refused; return the accepted IDs and the refusals."""
     headers = {"Authorization": SECRET, "Content-Type": "application/json"}
     taken, refused = set(), []
     with httpx.Client(headers=headers, timeout=30) as client:
@@ -62,25 +62,25 @@ def pushed(port, deliveries=400, first=0):
     return taken, refused
 
 
-def well_put_off(refused):
-    """As every vendor tries again after: see the table in docs/webhooks.md."""
+def assert_deferred(refused):
+    """Check for 503, after which every vendor retries: see the table in docs/webhooks.md."""
     assert len(refused) == 6
     assert {answer.status_code for answer in refused} == {503}
     assert all(answer.headers["retry-after"] == "30" for answer in refused)
     assert all(len(answer.content) < 100 for answer in refused)
 
 
-def nothing_half_written(chosen):
+def assert_no_partial_file(chosen):
     spool = server.configured_spool(chosen, tables.configured(chosen))
     assert list(spool.root.glob("*/.*.draft")) == []
     assert spool.unreadable("okta") == 0
     for path in spool.waiting("okta"):
-        with suppress(FileNotFoundError):  # it has landed meanwhile
+        with suppress(FileNotFoundError):  # stored and removed meanwhile
             spool.load(path)
 
 
-def all_landed(chosen, process, taken):
-    """Once the spool is empty, and the receiver has ended as asked."""
+def assert_all_stored(chosen, process, taken):
+    """Check the lake once the spool is empty and the receiver has ended cleanly."""
     lake = tables.configured(chosen)
     spool = server.configured_spool(chosen, lake)
     until(lambda: not spool.waiting("okta"), "the spool is empty")
@@ -95,25 +95,25 @@ def all_landed(chosen, process, taken):
     assert sorted(events) == rows["seq"].to_list() == list(range(rows.height))
 
 
-def test_a_full_disk_puts_deliveries_off_and_space_again_is_enough(tmp_path):
+def test_a_full_disk_defers_deliveries_until_there_is_space(tmp_path):
     (port,), folder = free_ports(1), tmp_path / "small"
     with small_disk(folder) as enlarge, answering(folder, port) as process:
         chosen = configured(folder, port)
         taken, refused = pushed(port)
-        well_put_off(refused)
-        nothing_half_written(chosen)
+        assert_deferred(refused)
+        assert_no_partial_file(chosen)
         enlarge()
         more, refused = pushed(port, deliveries=4, first=10**6)
         assert refused == []
-        all_landed(chosen, process, taken | more)
+        assert_all_stored(chosen, process, taken | more)
 
 
-def test_a_file_that_may_not_grow_is_not_left_half_written(tmp_path):
+def test_a_file_size_limit_leaves_no_partial_file(tmp_path):
     (port,) = free_ports(1)
     chosen = configured(tmp_path, port)
     with answering(tmp_path, port, LARGEST):
         taken, refused = pushed(port)
-        well_put_off(refused)
-        nothing_half_written(chosen)
+        assert_deferred(refused)
+        assert_no_partial_file(chosen)
     with answering(tmp_path, port) as process:
-        all_landed(chosen, process, taken)
+        assert_all_stored(chosen, process, taken)

@@ -1,4 +1,4 @@
-"""What is acknowledged is in the lake, once, whatever is killed; pushed and polled are one row."""
+"""Acknowledged deliveries reach the lake once despite kills; pushed and polled are one row."""
 
 import json
 import multiprocessing
@@ -31,7 +31,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def hook(*numbers):
-    """An Okta event hook's body; the events' times spread over a day."""
+    """Return the body of an Okta event hook; the events' times are spread over a day."""
     events = [
         {
             "uuid": f"id-{number}",
@@ -48,10 +48,10 @@ def ids(lake, integration="okta", stream="system_log"):
     return raw_table(lake, integration, stream)["event_id"].to_list()
 
 
-def drained(lake, spool, kind="okta", **more):
-    drain = Worker(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
-    drain.run_once()
-    return drain
+def run_worker(lake, spool, kind="okta", **more):
+    worker = Worker(lake=lake, source=source(kind), spool=spool, push=source(kind).integration.push)
+    worker.run_once()
+    return worker
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def put(spool, body, name="okta"):
 def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     for numbers in ((1, 2), (2, 3), (1, 2)):
         put(spool, hook(*numbers))
-    assert drained(lake, spool).is_idle
+    assert run_worker(lake, spool).is_idle
     rows = raw_table(lake, "okta", "system_log")
     assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
     assert set(rows["via"]) == {"webhook"}
@@ -77,38 +77,38 @@ def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     assert set(events["source_ip"]) == {"192.0.2.1"}
 
 
-def test_what_was_killed_between_commit_and_removal_changes_nothing_when_drained_again(lake, spool):
+def test_a_kill_between_commit_and_removal_stores_nothing_twice(lake, spool):
     put(spool, hook(1, 2))
     (path,) = spool.waiting("okta")
     kept = path.read_bytes()
-    drained(lake, spool)
+    run_worker(lake, spool)
     path.write_bytes(kept)
     version = raw.position(lake, StreamKey("okta", "system_log")).version
-    assert drained(lake, spool).is_idle
+    assert run_worker(lake, spool).is_idle
     assert ids(lake) == ["id-1", "id-2"]
     assert raw.position(lake, StreamKey("okta", "system_log")).version == version
 
 
-def test_a_damaged_file_is_set_aside_and_holds_nothing_up(lake, spool):
+def test_a_damaged_file_is_set_aside_and_delays_nothing(lake, spool):
     put(spool, hook(1))
     (path,) = spool.waiting("okta")
     path.write_bytes(path.read_bytes()[:-3])
     put(spool, hook(2))
-    assert drained(lake, spool).is_idle
+    assert run_worker(lake, spool).is_idle
     assert (ids(lake), spool.unreadable("okta")) == (["id-2"], 1)
 
 
-def test_a_lake_that_cannot_be_written_keeps_deliveries_waiting(lake, spool, tmp_path):
+def test_deliveries_stay_in_the_spool_while_the_lake_cannot_be_written(lake, spool, tmp_path):
     put(spool, hook(1))
     (tmp_path / "lake").write_text("a file, not a folder")
-    assert not drained(lake, spool).is_idle
+    assert not run_worker(lake, spool).is_idle
     (tmp_path / "lake").unlink()
-    assert drained(lake, spool).is_idle
+    assert run_worker(lake, spool).is_idle
     assert ids(lake) == ["id-1"]
 
 
 def polled(lake, *numbers):
-    """A round of polling that brings these."""
+    """Store these events as a round of polling does."""
     this = rounds.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
                          client=None)  # fmt: skip
     bodies = [json.dumps({"uuid": f"id-{n}",
@@ -119,32 +119,32 @@ def polled(lake, *numbers):
     return rounds._land(this, [page], pending, report.Report(integration="okta", stream="x"))
 
 
-def test_who_comes_first_is_kept_and_the_other_way_is_noted_once(lake, spool):
+def test_the_first_arrival_is_kept_and_the_second_is_recorded_once(lake, spool):
     polled(lake, 1, 2)
     put(spool, hook(2, 3))
-    drained(lake, spool)
+    run_worker(lake, spool)
     polled(lake, 3, 4)
-    polled(lake, 3, 4)  # as a window that is asked again
+    polled(lake, 3, 4)  # as a window that is fetched again
     put(spool, hook(2, 3))
-    drained(lake, spool)
+    run_worker(lake, spool)
     rows = raw_table(lake, "okta", "system_log")
     assert dict(zip(rows["event_id"], rows["via"], strict=True)) == {
         "id-1": "poll", "id-2": "poll", "id-3": "webhook", "id-4": "poll"
     }  # fmt: skip
-    echoes = reconciliation.second_arrivals(
+    seconds = reconciliation.second_arrivals(
         lake, StreamKey("okta", "system_log"), NOW.date() - timedelta(days=2)
     )
-    assert sorted(zip(echoes["event_id"], echoes["way"], strict=True)) == [
+    assert sorted(zip(seconds["event_id"], seconds["way"], strict=True)) == [
         ("id-2", "webhook"), ("id-3", "poll")
     ]  # fmt: skip
 
 
-def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
-    """Cloudflare's API tells microseconds, Logpush may tell seconds, or nanoseconds since 1970."""
+def test_a_pushed_time_of_less_precision_is_the_same_event(lake, spool):
+    """Cloudflare's API has microseconds; Logpush has seconds or nanoseconds since 1970."""
     at = int(NOW.timestamp())
     lines = [b'{"ID":"1","When":%d}' % at, b'{"ID":"2","When":%d}' % (at * 10**9)]
     put(spool, b"\n".join(lines), "cloudflare")
-    drained(lake, spool, "cloudflare")
+    run_worker(lake, spool, "cloudflare")
     this = rounds.Round(lake=lake, source=source("cloudflare"),
                          stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
     exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
@@ -158,13 +158,13 @@ def test_a_pushed_time_that_is_less_exact_is_the_same_event(lake, spool):
 def test_a_push_does_not_move_the_position(lake, spool):
     polled(lake, 1)
     put(spool, hook(2))
-    drained(lake, spool)
+    run_worker(lake, spool)
     assert raw.position(lake, StreamKey("okta", "system_log")).cursor == "next"
 
 
-def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
+def test_a_push_that_polling_never_finds_is_reported(lake, spool):
     put(spool, hook(1, 2))
-    drained(lake, spool)
+    run_worker(lake, spool)
     polled(lake, 2, 3)
     stream, later = source("okta").streams()[0], datetime.now(UTC) + timedelta(hours=3)
     (_, *found), = reconciliation.reconcile(lake, source("okta"), stream, later).group_by(
@@ -178,15 +178,15 @@ def test_a_push_that_polling_never_shows_is_told_of(lake, spool):
     assert tables.open_table(lake, "reconciliation").version() == table.version()
 
 
-def test_what_is_no_record_is_kept_among_the_rejected(lake, spool):
+def test_an_invalid_record_is_kept_in_rejected(lake, spool):
     put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
-    assert drained(lake, spool).is_idle
+    assert run_worker(lake, spool).is_idle
     rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
 
 
 class Sender(threading.Thread):
-    """Pushes as fast as it is let; remembers what was acknowledged."""
+    """Pushes as fast as the receiver accepts; remembers the acknowledged events."""
 
     def __init__(self, port, seed):
         super().__init__(daemon=True)
@@ -209,7 +209,7 @@ class Sender(threading.Thread):
 
 @contextmanager
 def receiving(folder, port, largest=None):
-    """Forked from a process that has loaded it all, which is what a start costs most."""
+    """Run a receiver, forked from a process that has loaded all imports, to start quickly."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.webhooks.receiving"])
     process = context.Process(target=receive, args=(folder, port, largest))
@@ -221,7 +221,7 @@ def receiving(folder, port, largest=None):
         process.join()
 
 
-def answers(port):
+def is_up(port):
     with suppress(httpx.TransportError):
         return httpx.get(f"http://127.0.0.1:{port}/-/health").status_code == 200
     return False
@@ -235,13 +235,13 @@ def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tm
         sender.start()
     for _ in range(KILLS):
         with receiving(tmp_path, port) as process:
-            until(lambda: answers(port), "the receiver answers")
-            time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is what is tried
+            until(lambda: is_up(port), "the receiver is up")
+            time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is random on purpose
             os.kill(process.pid, signal.SIGKILL)
     chosen = configured(tmp_path, port)
     lake, waiting = tables.configured(chosen), tmp_path / "lake" / "spool" / "okta"
     with receiving(tmp_path, port) as process:
-        until(lambda: all(sender.acknowledged for sender in senders), "something is taken")
+        until(lambda: all(sender.acknowledged for sender in senders), "something is acknowledged")
         for sender in senders:
             sender.ended.set()
             sender.join()

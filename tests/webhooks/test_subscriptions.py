@@ -1,4 +1,4 @@
-"""Vendors are made to push, looked at, renewed and told to stop; and each shows itself its way."""
+"""Webhooks are registered, inspected, renewed and removed; each vendor is authenticated its way."""
 
 import base64
 import hashlib
@@ -42,26 +42,28 @@ def chosen(receiver):
 
 
 @pytest.mark.parametrize("kind", APIS)
-def test_a_subscription_is_made_seen_renewed_and_ended(world, receiver, tmp_path, kind):
+def test_a_subscription_is_registered_refreshed_renewed_and_removed(
+    world, receiver, tmp_path, kind
+):
     ours, now = world.source(kind, webhook_secret=SECRET), datetime.now(UTC)
     at = subscriptions.endpoint(chosen(receiver), ours)
-    assert subscriptions.renew(ours, at, tmp_path, now) is None  # nobody has asked for it
-    made = subscriptions.register(ours, at, tmp_path, now)
-    assert made.known
-    assert all(each.active for each in made.known)
+    assert subscriptions.renew(ours, at, tmp_path, now) is None  # nothing is registered yet
+    registered = subscriptions.register(ours, at, tmp_path, now)
+    assert registered.known
+    assert all(each.active for each in registered.known)
     assert {each.stream for each in subscriptions.refresh(ours, at, tmp_path, now).known} == {
-        each.stream for each in made.known
+        each.stream for each in registered.known
     }
     again = subscriptions.register(ours, at, tmp_path, now)
-    assert len(again.known) == len(made.known)
+    assert len(again.known) == len(registered.known)
     assert subscriptions.renew(ours, at, tmp_path, now) == again
     subscriptions.remove(ours, at, tmp_path)
     assert subscriptions.load(tmp_path, kind) is None
     assert list(subscriptions.refresh(ours, at, tmp_path, now).known) == []
-    assert SECRET not in repr(at) + repr(made)
+    assert SECRET not in repr(at) + repr(registered)
 
 
-def test_channels_that_are_about_to_end_are_replaced(world, receiver, tmp_path):
+def test_channels_that_expire_soon_are_replaced(world, receiver, tmp_path):
     ours, now = (
         world.source("google_workspace", webhook_secret=SECRET, streams=["admin"]),
         datetime.now(UTC),
@@ -74,7 +76,7 @@ def test_channels_that_are_about_to_end_are_replaced(world, receiver, tmp_path):
     assert (same.id, other.id == first.id) == (first.id, False)
 
 
-def test_what_was_switched_off_is_switched_on_again(world, receiver, tmp_path):
+def test_a_deactivated_webhook_is_activated_again(world, receiver, tmp_path):
     ours, now = world.source("okta", webhook_secret=SECRET), datetime.now(UTC)
     at = subscriptions.endpoint(chosen(receiver), ours)
     (hook,) = subscriptions.register(ours, at, tmp_path, now).known
@@ -86,7 +88,7 @@ def test_what_was_switched_off_is_switched_on_again(world, receiver, tmp_path):
     subscriptions.remove(ours, at, tmp_path)
 
 
-def test_an_address_that_does_not_answer_is_told_with_what_to_do(world, tmp_path):
+def test_an_unreachable_address_is_reported_with_its_remedy(world, tmp_path):
     ours = world.source("office_365", webhook_secret=SECRET)
     nobody = settings.Settings(webhooks={"public_url": "http://127.0.0.1:9"})
     with pytest.raises(subscriptions.AuditlakeError, match="auditlake receive"):
@@ -100,7 +102,7 @@ def run(folder, *arguments):
     return CliRunner().invoke(main, ["--config", config, *arguments], catch_exceptions=False)
 
 
-def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
+def test_the_commands_register_show_and_remove_a_webhook(world, receiver, tmp_path):
     keys = {**world.running.settings()["okta"], "webhook_secret": SECRET}
     console = {**world.running.settings()["atlassian"], "webhook_secret": SECRET}
     document = {"okta": keys, "atlassian": console,
@@ -110,8 +112,8 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
     active = "okta system_log: webhook active"
     assert active in run(tmp_path, "webhooks", "register", "okta").output
     assert active in run(tmp_path, "status").output
-    told = json.loads(run(tmp_path, "webhooks", "status", "--json").output)
-    assert [(t["integration"], len(t["subscriptions"])) for t in told] == [
+    found = json.loads(run(tmp_path, "webhooks", "status", "--json").output)
+    assert [(t["integration"], len(t["subscriptions"])) for t in found] == [
         ("okta", 1), ("atlassian", 0)
     ]  # fmt: skip
     steps = run(tmp_path, "webhooks", "register", "atlassian").output
@@ -124,21 +126,21 @@ def test_the_commands_register_show_and_remove(world, receiver, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "host", "said"),
+    ("names", "host", "error"),
     [
         ([], "0.0.0.0", "jumpcloud has no webhook_secret"),
         (["jumpcloud"], "127.0.0.1", "no integration has a webhook_secret"),
     ],
 )
-def test_it_does_not_listen_where_a_secret_is_missing(tmp_path, names, host, said):
+def test_it_refuses_to_listen_without_a_secret(tmp_path, names, host, error):
     document = {"okta": {"base_url": "https://acme.okta.com", "api_token": "x" * 20,
                          "webhook_secret": SECRET}, "jumpcloud": {"api_key": "x" * 20}}  # fmt: skip
     (tmp_path / "auditlake.toml").write_text(config_file.document(document))
-    told = run(tmp_path, "receive", *names, "--host", host, "--port", "0")
-    assert (told.exit_code, said in told.output) == (2, True)
+    done = run(tmp_path, "receive", *names, "--host", host, "--port", "0")
+    assert (done.exit_code, error in done.output) == (2, True)
 
 
-def test_a_secret_is_long_and_an_integration_without_pushes_has_none():
+def test_a_secret_must_be_long_and_its_integration_must_have_webhooks():
     with pytest.raises(subscriptions.ConfigurationError, match="16 to 128"):
         source("okta", webhook_secret="short")
     with pytest.raises(subscriptions.ConfigurationError, match="has no webhooks"):
@@ -156,7 +158,7 @@ def source_of_entra():
     "given", [SECRET, f"Bearer {SECRET}", f"bearer {SECRET}",
               "Basic " + base64.b64encode(f"auditlake:{SECRET}".encode()).decode()],
 )  # fmt: skip
-def test_the_secret_may_stand_in_the_header_as_vendors_let_one_write_it(receiver, given):
+def test_the_secret_is_accepted_in_every_form_that_vendors_send(receiver, given):
     headers = {"Authorization": given, "Content-Type": "application/json"}
     body = b'{"data":{"events":[]}}'
     assert httpx.post(f"{receiver.url}/okta", content=body, headers=headers).status_code == 200
@@ -174,11 +176,11 @@ def google(application, token_of, state="CREATE_USER", secret=SECRET):
     [
         (google("admin", "admin"), 200, 1),
         (google("admin", "admin", state="sync"), 200, 0),
-        (google("drive", "admin"), 401, 0),  # a channel vouches for its application alone
+        (google("drive", "admin"), 401, 0),  # a token is valid for its own application only
         (google("admin", "admin", secret="x" * 32), 401, 0),
     ],
 )
-def test_a_message_of_google_is_known_by_its_channel_s_token(receiver, headers, status, kept):
+def test_a_message_of_google_is_authenticated_by_its_channel_token(receiver, headers, status, kept):
     answer = httpx.post(f"{receiver.url}/google_workspace", content=b"{}", headers=headers)
     assert answer.status_code == status
     waiting = receiver.spool.waiting("google_workspace")
@@ -189,7 +191,7 @@ def test_a_message_of_google_is_known_by_its_channel_s_token(receiver, headers, 
 @pytest.mark.parametrize(
     ("authid", "status"), [(SECRET, 200), ("", 401), (SECRET.upper(), 401), (f"{SECRET}0", 401)]
 )
-def test_office_365_is_known_by_its_webhook_authid(receiver, authid, status):
+def test_office_365_is_authenticated_by_its_webhook_auth_id(receiver, authid, status):
     headers = {"Webhook-AuthID": authid, "Webhook-ValidationCode": "c",
                "Content-Type": "application/json; charset=utf-8"}  # fmt: skip
     body = b'{"validationCode":"c"}'
@@ -197,26 +199,26 @@ def test_office_365_is_known_by_its_webhook_authid(receiver, authid, status):
     assert (answer.status_code, receiver.spool.waiting("office_365")) == (status, [])
 
 
-def test_a_notification_of_another_tenant_or_kind_is_nothing_of_ours():
+def test_notifications_of_other_tenants_and_content_types_are_ignored():
     ours = source("office_365")
     items = [{"tenantId": "other", "contentType": "Audit.Exchange"},
              {"tenantId": "TENANT", "contentType": "Audit.Unheard"},
              {"tenantId": "TENANT", "contentType": "Audit.Exchange"}]  # fmt: skip
     delivery = Delivery(headers={}, body=json.dumps(items).encode())
-    held = ours.integration.push.read(ours.settings, delivery)
-    assert [each.stream for each in held] == ["exchange"]
+    items = ours.integration.push.read(ours.settings, delivery)
+    assert [each.stream for each in items] == ["exchange"]
 
 
-def test_the_first_upload_of_logpush_is_a_test_and_the_datasets_are_told_apart():
+def test_the_test_upload_of_logpush_is_skipped_and_datasets_are_distinguished():
     ours = source("cloudflare")
     body = b'{"content":"tests"}\n{"ID":"1"}\n{"AuditLogID":"2"}\n{"ID":"3"}\n'
-    held = ours.integration.push.read(ours.settings, Delivery(headers={}, body=body))
-    assert [(each.stream, len(each.records)) for each in held] == [
+    items = ours.integration.push.read(ours.settings, Delivery(headers={}, body=body))
+    assert [(each.stream, len(each.records)) for each in items] == [
         ("audit_logs", 2), ("audit_logs_v2", 1)
     ]  # fmt: skip
 
 
-def test_the_help_says_what_the_commands_do():
+def test_the_help_lists_the_commands():
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", "webhooks", "--help"], capture_output=True, check=True
     )

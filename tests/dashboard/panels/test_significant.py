@@ -15,7 +15,7 @@ from tests.dashboard.small_lakes import HOSTILE
 
 @pytest.fixture
 def attacked(tmp_path: Path) -> Path:
-    """A lake in which an address nobody knew failed to sign in 40 times in the last hour."""
+    """A lake in which a new address failed to sign in 40 times in the last hour."""
     now, dice = datetime.now(UTC), random.Random(1)
     tries = [
         small_lakes.event(5000 + n, now - timedelta(minutes=30, seconds=n), dice)

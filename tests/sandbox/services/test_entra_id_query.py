@@ -18,7 +18,7 @@ AT = datetime(2026, 11, 10, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 
 
-def asked(report: str, version: str = "v1.0", **options: str) -> Query:
+def parsed(report: str, version: str = "v1.0", **options: str) -> Query:
     query = urlencode({f"${name}": value for name, value in options.items()})
     scope: dict[str, Any] = {
         "type": "http",
@@ -30,11 +30,11 @@ def asked(report: str, version: str = "v1.0", **options: str) -> Query:
 
 
 def test_without_options_the_newest_page_of_the_retention_is_read() -> None:
-    query = asked("signins")
+    query = parsed("signins")
     assert (query.count, query.descending, query.streams) == (1000, True, ("sign_ins",))
     assert query.since == ANCHOR - KEEPS
     assert query.until > ANCHOR
-    assert asked("provisioning").count == 200
+    assert parsed("provisioning").count == 200
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_without_options_the_newest_page_of_the_retention_is_read() -> None:
 def test_bounds_of_time_are_inclusive_and_within_the_retention(
     clause: str, since: datetime | None, until: datetime | None
 ) -> None:
-    query = asked("signins", filter=clause)
+    query = parsed("signins", filter=clause)
     assert query.since == (since or ANCHOR - KEEPS)
     assert query.until == (until or ANCHOR + timedelta(days=1))
 
 
 def test_provisioning_takes_exclusive_bounds() -> None:
-    query = asked(
+    query = parsed(
         "provisioning",
         filter="activityDateTime gt 2026-11-10T12:00:00Z and "
         "activityDateTime lt 2026-11-10T12:00:00Z",
@@ -67,16 +67,16 @@ def test_provisioning_takes_exclusive_bounds() -> None:
 
 def test_event_types_select_streams_in_beta_only() -> None:
     clause = "signInEventTypes/any(t: t eq 'nonInteractiveUser' or t eq 'managedIdentity')"
-    query = asked("signins", "beta", filter=clause)
+    query = parsed("signins", "beta", filter=clause)
     assert query.streams == ("non_interactive_sign_ins", "managed_identity_sign_ins")
     with pytest.raises(Refusal, match="signInEventTypes"):
-        asked("signins", filter=clause)
+        parsed("signins", filter=clause)
     with pytest.raises(Refusal, match="unknown sign-in event type"):
-        asked("signins", "beta", filter="signInEventTypes/any(t: t eq 'robot')")
+        parsed("signins", "beta", filter="signInEventTypes/any(t: t eq 'robot')")
 
 
 def test_clauses_are_conjunctive_and_quotes_are_doubled() -> None:
-    query = asked(
+    query = parsed(
         "signins",
         filter="userDisplayName eq 'O''Neil' and startswith(location/city, 'dub') "
         "and status/errorCode eq 0",
@@ -117,5 +117,5 @@ def test_an_invalid_option_is_refused_in_graphs_words(
     options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(Refusal, match=message) as refused:
-        asked("signins", **options)
+        parsed("signins", **options)
     assert json.loads(refused.value.response(ANCHOR).body)["error"]["code"] == "BadRequest"

@@ -243,7 +243,7 @@ def _file(root: Path, name: str) -> Path:
 
 
 def _write(path: Path, enrolled: Registration) -> None:
-    """All of it or nothing: without a channel's id it cannot be ended."""
+    """Save in full or not at all: a channel cannot be removed without its ID."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:

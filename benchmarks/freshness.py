@@ -157,7 +157,7 @@ class Run:
             if (push := source.integration.push) is None:
                 continue
             at = subscriptions.endpoint(self.chosen, source)
-            if push.enrolment:
+            if push.subscription_api:
                 subscriptions.register(source, at, root, datetime.now(UTC))
                 continue
             shown = {"Authorization": f"Bearer {at.secret.get_secret_value()}"}

@@ -105,7 +105,7 @@ class Push:
     authentic: Callable[[Headers, str], bool]
     """(headers, secret) -> is it genuine? Runs in constant time, before the body is read."""
     read: Callable[[Any, Delivery], Sequence[Content]]
-    """(settings, delivery) -> its items; none for a handshake. Raises Malformed."""
+    """(settings, delivery) -> its items; none for a handshake. Raises MalformedJson."""
     keeps: tuple[str, ...] = ()
     """Headers that `read` needs."""
     media_types: frozenset[str] = frozenset({"application/json"})

@@ -86,6 +86,16 @@ COVERAGE: dict[str, pl.DataType] = {
     "cursor": pl.String(),  # the stream's cursor, where no raw commit contains it
 }
 
+STREAMS: dict[str, pl.DataType] = {
+    "integration": pl.String(),  # the instance's name in auditlake.toml
+    "stream": pl.String(),
+    "kind": pl.String(),  # the service: okta, google_workspace, ...
+    "title": pl.String(),  # its name for people, such as "Google Workspace"
+    "lag": pl.Int64(),  # how late an event may become visible, in microseconds
+    "keeps": pl.Int64(),  # how far back the vendor keeps the log, in microseconds
+    "recorded_at": Timestamp,  # when a poll first had these values
+}
+
 ECHOES: dict[str, pl.DataType] = {
     "integration": pl.String(),
     "stream": pl.String(),

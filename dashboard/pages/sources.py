@@ -24,6 +24,7 @@ _STATES = {
     "failing": ("#f9d7d7", "#7a2530"),
     "never polled": ("#eceef2", "#263041"),
 }
+"""State -> its colours in the light and the dark theme."""
 _MOST_GAPS = 200
 
 
@@ -32,7 +33,10 @@ class _Now:
     lake: Lake
     snapshot: Snapshot
     known: Known
-    now: datetime
+
+    @property
+    def now(self) -> datetime:
+        return self.known.now
 
 
 def show() -> None:
@@ -42,11 +46,10 @@ def show() -> None:
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
-    known = lake.ask("coverage", coverage.known) or coverage.NOTHING
-    this = _Now(lake=lake, snapshot=snapshot, known=known, now=datetime.now(UTC))
+    this = _Now(lake=lake, snapshot=snapshot, known=coverage.of(lake, datetime.now(UTC)))
     st.markdown("## Sources")
     streams = snapshot.ask(queries.sources, this.now.replace(second=0, microsecond=0))
-    _table(this, _with_state(this, streams))
+    _table(this, _with_state(this, _with_silent(this, streams)))
     st.caption(
         "Coverage is the share of the last 14 days that was fetched successfully; Delay is the "
         "median time from event to arrival, backfill excluded; bars show events per UTC day, today "
@@ -54,6 +57,16 @@ def show() -> None:
     )
     _gaps(this)
     _rejected(this)
+
+
+def _with_silent(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
+    """Return the streams and those the lake knows of that have no events."""
+    known = pl.DataFrame(
+        list(this.known.streams), {"integration": pl.String, "stream": pl.String}, orient="row"
+    )
+    by = ["integration", "stream"]
+    silent = known.join(streams, on=by, how="anti").with_columns(events=pl.lit(0, pl.UInt32))
+    return pl.concat([streams, silent], how="diagonal_relaxed").sort(by)
 
 
 def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
@@ -64,11 +77,11 @@ def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
     return streams.with_columns(
         # A list, since only multiselect columns can be coloured by value.
-        pl.Series("state", [[this.known.state(log, this.now)] for log in logs]),
-        pl.Series("since_last", [f"{times.ago(this.now - t)} ago" for t in streams["last_event"]]),
+        pl.Series("state", [[this.known.state(log).name] for log in logs]),
+        pl.Series("since_last", [_ago(this, t) for t in streams["last_event"]], pl.String),
         pl.Series("delay", [times.ago(d) if d is not None else "" for d in streams["delay"]]),
-        pl.Series("shown", [_share(this.known, log, since, this.now) for log in logs], pl.String),
-        pl.Series("gaps", [_count(this.known, log, since, this.now) for log in logs], pl.String),
+        pl.Series("shown", [_share(this, log, since) for log in logs], pl.String),
+        pl.Series("gaps", [_count(this, log, since) for log in logs], pl.String),
         pl.Series("polled", [_last_polled(this, log) for log in logs], pl.String),
         pl.Series("next", [_next_poll(this, log) for log in logs], pl.String),
         pl.Series("reason", [_reason(this, log) for log in logs], pl.String),
@@ -78,25 +91,28 @@ def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _share(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
-    """Return the coverage up to the last poll: younger events are not missing yet."""
-    polled = known.asked_at.get(log, since)
-    return f"{100 * known.share(log, since, min(now, polled)):.1f} %" if polled > since else ""
+def _share(this: _Now, log: coverage.Log, since: datetime) -> str:
+    share = this.known.share(log, since, this.now)
+    return f"{100 * share:.1f} %" if share is not None else ""
 
 
-def _count(known: Known, log: coverage.Log, since: datetime, now: datetime) -> str:
-    return f"{len(known.gaps(log, since, now)):,}" if log in known.asked_at else ""
+def _count(this: _Now, log: coverage.Log, since: datetime) -> str:
+    polled = this.known.polled_at(log)
+    return f"{len(this.known.gaps(log, since, this.now)):,}" if polled else ""
 
 
 def _last_polled(this: _Now, log: coverage.Log) -> str:
-    polled = this.known.asked_at.get(log)
-    return f"{times.ago(this.now - polled)} ago" if polled else ""
+    return _ago(this, this.known.polled_at(log))
+
+
+def _ago(this: _Now, time: datetime | None) -> str:
+    return f"{times.ago(this.now - time)} ago" if time else ""
 
 
 def _plan(this: _Now, log: coverage.Log) -> NextPoll | None:
     """Return the poller's plan for the stream, if it runs on this machine and is not outdated."""
     plan = schedule.load(tables.Lake(this.lake.root), tables.StreamKey(*log))
-    last = this.known.asked_at.get(log)
+    last = this.known.polled_at(log)
     # A plan older than the last poll is outdated: the process that made it may have ended.
     return plan if plan and (last is None or plan.next > last) else None
 
@@ -104,13 +120,17 @@ def _plan(this: _Now, log: coverage.Log) -> NextPoll | None:
 def _next_poll(this: _Now, log: coverage.Log) -> str:
     """Return the planned time; without a plan, an estimate from the usual interval."""
     plan = _plan(this, log)
-    due = plan.next if plan else this.known.due(log)
+    due = plan.next if plan else this.known.next_due(log)
     if due is None:
         return ""
     return f"in {times.ago(due - this.now)}" if due > this.now else "due"
 
 
 def _reason(this: _Now, log: coverage.Log) -> str:
+    """Return why the stream fails, or why it is polled at its interval."""
+    state = this.known.state(log)
+    if state.since is not None:
+        return f"failing for {times.ago(this.now - state.since)}: {state.reason}"
     plan = _plan(this, log)
     return f"every {times.ago(timedelta(seconds=plan.interval))}: {plan.why}" if plan else ""
 
@@ -118,7 +138,7 @@ def _reason(this: _Now, log: coverage.Log) -> str:
 def _last_push(this: _Now, log: coverage.Log) -> str:
     since = (this.now - _FORTNIGHT).date()
     newest = this.lake.ask("/".join(("raw", *log)), queries.newest_push, since)
-    return f"{times.ago(this.now - newest)} ago" if newest else ""
+    return _ago(this, newest)
 
 
 def _push_coverage(found: Pushes | None) -> str:
@@ -168,12 +188,12 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
 
 
 def _gaps(this: _Now) -> None:
-    if not this.known.asked_at:
+    if not this.known.streams:
         return
     since = this.now - _FORTNIGHT
     rows = [
         (*log, one.since, one.until, times.ago(one.until - one.since), one.reason)
-        for log in this.known.asked_at
+        for log in this.known.streams
         for one in this.known.gaps(log, since, this.now)
     ]
     st.markdown("### Coverage gaps, last 14 days")

@@ -110,13 +110,14 @@ def _graph(
 
 
 def _coverage(query: Query) -> _Coverage:
-    known = open_lake.configured().ask("coverage", coverage.known) or coverage.NOTHING
-    logs = [log for log in known.asked_at if queries.concerns(query, log[0])]
-    until = min(query.until, datetime.now(UTC))
+    now = datetime.now(UTC)
+    until = min(query.until, now)
     if query.since >= until:
         return _Coverage()
-    blind = [one for log in logs for one in known.blind(log, query.since, until)]
-    missing = sum(bool(known.gaps(log, query.since, until)) for log in logs)
+    known = coverage.of(open_lake.configured(), now)
+    logs = [log for log in known.streams if queries.concerns(query, log[0])]
+    blind = [one for log in logs for one in known.uncovered(log, query.since, until)]
+    missing = sum(known.incomplete(log, query.since, until) for log in logs)
     return _Coverage(blind=tuple(blind), streams=len(logs), missing=missing)
 
 

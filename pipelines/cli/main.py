@@ -35,7 +35,7 @@ from pipelines.extraction import report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
 from pipelines.lake import maintenance
-from pipelines.lake.spans import Coverage
+from pipelines.lake.stream_state import Coverage
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Span
 
@@ -96,15 +96,15 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @click.pass_context
 def status_(context: click.Context, as_json: bool) -> None:
-    """Show each stream's rows, newest event, last arrival and delay, and when it is polled next
-    and why."""
+    """Show each stream's state, rows, newest event, last arrival and delay, and when it is polled
+    next and why."""
     chosen, lake = options.configured(context)
-    found = status.states(lake, registry.sources(chosen))
+    now = datetime.now(UTC)
+    found = status.states(lake, registry.sources(chosen), now)
     if as_json:
-        lines = [{**asdict(s), "state": s.state, "late": _seconds(s.late)} for s in found]
+        lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
         click.echo(json.dumps(lines, default=options.json_value))
         return
-    now = datetime.now(UTC)
     rows = [
         (
             f"{s.integration} {s.stream}",
@@ -120,6 +120,10 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     _print_table(header.split(", "), rows)
+    for s in found:
+        if s.failing_since is not None:
+            since = _moment(s.failing_since)
+            click.echo(f"{s.integration} {s.stream}: failing since {since}: {s.failure}")
     for line in webhooks.status_lines(chosen, lake):
         click.echo(line)
 
@@ -132,17 +136,16 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
     """Show which time ranges are complete, still settling, missing or lost, and why."""
     chosen, lake = options.configured(context)
     now = datetime.now(UTC)
-    known = [
-        (source.name, stream.name, status.coverage(lake, source, stream, now))
-        for source in registry.sources(chosen, names)
-        for stream in source.streams()
-    ]
+    sources = registry.sources(chosen)
+    known = status.covered(lake, sources, names, now)
+    if unknown := set(names) - {s.name for s in sources} - {key.integration for key, _ in known}:
+        registry.sources(chosen, tuple(unknown))  # raises
     if as_json:
-        lines = [{"integration": i, "stream": s, **asdict(k)} for i, s, k in known]
+        lines = [{**key._asdict(), **asdict(found)} for key, found in known]
         click.echo(json.dumps(lines, default=options.json_value, indent=2))
         return
-    for integration, stream, found in known:
-        click.echo(f"{integration} {stream}")
+    for key, found in known:
+        click.echo(f"{key.integration} {key.stream}")
         for line in _coverage_lines(found):
             click.echo(f"  {line}")
 
@@ -362,7 +365,11 @@ def _coverage_lines(known: Coverage) -> Iterator[str]:
 
 def _span_text(span: Span) -> str:
     length = status.length(span.until - span.since)
-    return f"{span.since:%Y-%m-%d %H:%M:%S} to {span.until:%Y-%m-%d %H:%M:%S} UTC  ({length})"
+    return f"{span.since:%Y-%m-%d %H:%M:%S} to {_moment(span.until)}  ({length})"
+
+
+def _moment(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _print_error(error: Exception) -> None:

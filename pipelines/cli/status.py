@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import coverage as coverage_table
-from pipelines.lake import events, raw, spans, tables
-from pipelines.lake.spans import Coverage
+from pipelines.lake import coverage, events, maintenance, raw, stream_state, streams, tables
+from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.sdk.contract import Source, Stream
+from pipelines.sdk.contract import Source
+from pipelines.sdk.pages import Span
 
 _WEEK = timedelta(days=7)
+_FORTNIGHT = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,50 +39,69 @@ class State:
     """99th percentile of the delay from event to arrival, over the last week's live records."""
     plan: NextPoll | None = None
     """When it is polled next; None where no process of this machine polls it."""
+    state: str = "never polled"
+    failing_since: datetime | None = None
+    failure: str | None = None
+    last_polled: datetime | None = None
+    coverage: float | None = None
+    """The covered share of the last 14 days up to the last poll, from 0 to 1."""
+    gaps: int = 0
+    """Number of gaps and losses in the last 14 days."""
 
-    @property
-    def state(self) -> str:
-        if self.version < 0:
-            return "nothing yet"
-        return "up to date" if self.events == self.rows else "events behind raw"
 
+def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Facts]:
+    """Return the facts of all streams, whether configured or only in the lake.
 
-def states(lake: Lake, sources: Sequence[Source]) -> list[State]:
-    rejected = _rejected(lake)
-    return [
-        _state(lake, source, stream.name, rejected)
+    The lake's values win. One of an older version has none: then those of the configuration count.
+    """
+    configured = {
+        StreamKey(source.name, stream.name): streams.facts_of(source, stream)
         for source in sources
         for stream in source.streams()
+    }
+    stored = streams.facts(lake)
+    found = (name.split("/") for name in maintenance.tables_of(lake, list(configured)))
+    landed = {StreamKey(*path[1:]) for path in found if path[0] == "raw" and len(path) == 3}
+    others = sorted({*stored, *coverage.keys(lake), *landed} - configured.keys())
+    return {key: stored.get(key) or configured.get(key, Facts()) for key in (*configured, *others)}
+
+
+def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
+    rejected = _rejected(lake)
+    return [
+        _state(lake, key, facts, rejected.get(key, 0), now)
+        for key, facts in known_streams(lake, sources).items()
     ]
 
 
-def _state(lake: Lake, source: Source, stream: str, rejected: dict[tuple[str, str], int]) -> State:
-    log = StreamKey(source.name, stream)
-    late = raw.lateness(lake, log, datetime.now(UTC) - _WEEK)
-    known = State(
-        integration=source.name,
-        kind=source.kind,
-        stream=stream,
-        rejected=rejected.get((source.name, stream), 0),
-        plan=schedule.load(lake, log),
-    )
-    handle = tables.open_table(lake, log.table)
-    if handle is None:
-        return known
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetime) -> State:
+    late = raw.lateness(lake, key, now - _WEEK)
+    handle = tables.open_table(lake, key.table)
+    files = pl.DataFrame(handle.get_add_actions(flatten=True)) if handle else pl.DataFrame()
+    rows = (handle.transaction_version(key.app) or 0) if handle else 0
+    mapped = events.derived(lake, key) if handle else 0
+    history = coverage.history(lake, key, facts)
+    state = stream_state.state(history, now, behind=mapped != rows)
+    known, fortnight = stream_state.coverage(history, now), Span(since=now - _FORTNIGHT, until=now)
     return State(
-        integration=known.integration,
-        kind=known.kind,
-        stream=stream,
-        rejected=known.rejected,
-        rows=handle.transaction_version(log.app) or 0,
-        events=events.derived(lake, log),
+        integration=key.integration,
+        kind=facts.kind,
+        stream=key.stream,
+        rejected=rejected,
+        rows=rows,
+        events=mapped,
         newest_event=_newest(files, "max.time"),
         last_arrival=_newest(files, "max.ingested_at"),
-        version=handle.version(),
+        version=handle.version() if handle else -1,
         late=late[1] if late else None,
-        plan=schedule.load(lake, log),
+        plan=schedule.load(lake, key),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,
+        state=state.name,
+        failing_since=state.since,
+        failure=state.reason,
+        last_polled=history.polled_at,
+        coverage=stream_state.share(history, known, fortnight),
+        gaps=len(stream_state.gaps(known, fortnight)),
     )
 
 
@@ -93,20 +113,24 @@ def _newest(files: pl.DataFrame, column: str) -> datetime | None:
     return newest if isinstance(newest, datetime) else None
 
 
-def _rejected(lake: Lake) -> dict[tuple[str, str], int]:
+def _rejected(lake: Lake) -> dict[StreamKey, int]:
     table = tables.scan(lake, "rejected")
     if table is None:
         return {}
     logs = table.select("integration", "stream").unique().collect()
-    return {(i, s): raw.still_rejected(lake, StreamKey(i, s)).height for i, s in logs.iter_rows()}
+    keys = [StreamKey(*names) for names in logs.iter_rows()]
+    return {key: raw.still_rejected(lake, key).height for key in keys}
 
 
-def coverage(lake: Lake, source: Source, stream: Stream, now: datetime) -> Coverage:
-    """Return which time ranges of a stream are complete, settling, missing or lost."""
-    # Commits of the raw table may hold coverage that the table `coverage` lacks so far.
-    coverage_table.record(lake, StreamKey(source.name, stream.name))
-    claims = coverage_table.entries(lake, StreamKey(source.name, stream.name))
-    return spans.coverage(claims, lag=stream.lag, keeps=stream.keeps, now=now)
+def covered(
+    lake: Lake, sources: Sequence[Source], names: Sequence[str], now: datetime
+) -> list[tuple[StreamKey, Coverage]]:
+    """Return the coverage of all streams, or of those whose integration is in `names`."""
+    return [
+        (key, stream_state.coverage(coverage.history(lake, key, facts), now))
+        for key, facts in known_streams(lake, sources).items()
+        if not names or key.integration in names
+    ]
 
 
 def age(time: datetime | None, now: datetime) -> str:

@@ -10,7 +10,7 @@ from pipelines.extraction import rounds
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.lake import coverage, raw, spans
+from pipelines.lake import coverage, raw, spans, stream_state, streams
 from pipelines.lake.coverage import Entry
 from pipelines.sdk.pages import Span
 
@@ -25,9 +25,11 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
     """
     with rounds.reporting(this) as report:
         report.total = raw.position_only(this.lake, this.key).rows
+        streams.record(this.lake, this.key, this.facts, this.clock())
         now = this.clock()
-        since = max(span.since, now - this.stream.keeps)
-        wanted = Span(since=since, until=min(span.until, now))
+        second = now.replace(microsecond=0)
+        since = max(span.since, second + timedelta(seconds=1) - this.stream.keeps)
+        wanted = Span(since=since, until=min(span.until, second))
         fetched_after = now if again else now - _RECENT
         for part in reversed(_missing(this, wanted, fetched_after)):
             _fetch_part(this, part, report)
@@ -37,8 +39,10 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
 def _missing(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
     """Return the parts of `span` that were not fetched completely after `since`."""
     recent = coverage.entries(this.lake, this.key).filter(pl.col("asked_at") > since)
-    known = spans.coverage(recent, lag=this.stream.lag, keeps=this.stream.keeps, now=this.clock())
-    return spans.minus([span], known.complete)
+    history = stream_state.histories(recent.lazy(), {this.key: this.facts})[this.key]
+    missing = spans.minus([span], stream_state.coverage(history, this.clock()).complete)
+    # Some vendors round the ends of a range down to seconds, which would leave fractions missing.
+    return spans.union(map(spans.whole_seconds, missing))
 
 
 def _fetch_part(this: Round, span: Span, report: Report) -> None:

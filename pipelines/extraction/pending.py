@@ -27,6 +27,10 @@ class PendingCoverage:
     entries: list[Entry] = field(default_factory=list)
     milestone: bool = False
     """Whether the next cursor must be stored even if no row is new."""
+    failing: bool = False
+    """Whether the last round failed."""
+    covered: bool = False
+    """Whether this round has fetched any span."""
 
     def add(self, pages: Sequence[Page]) -> None:
         """Add the spans and gaps of pages that are about to land."""
@@ -41,14 +45,18 @@ class PendingCoverage:
     def due(self) -> bool:
         """Return True if the entries and the cursor should be recorded now."""
         last = self.recorded_at
+        # Until a success is recorded, the stream is shown as failing.
+        recovered = self.failing and self.covered
         # A commit per idle round would fill the log of `coverage`, hence the interval.
-        return self.milestone or last is None or self.now - last >= _RECORD_EVERY
+        return self.milestone or recovered or last is None or self.now - last >= _RECORD_EVERY
 
     def mark_recorded(self) -> None:
         self.entries, self.milestone, self.recorded_at = [], False, self.now
+        self.failing = self.failing and not self.covered
 
     def _add_span(self, span: Span) -> None:
         """Add a span, merged with the last entry if the two touch."""
+        self.covered = True
         last = self.entries[-1] if self.entries else None
         if last and last.outcome == "complete" and _touch(last, span):
             since, until = min(last.since, span.since), max(last.until, span.until)

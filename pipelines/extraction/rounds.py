@@ -28,8 +28,9 @@ from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.prefetch import prefetch
 from pipelines.extraction.report import Progress, Report
 from pipelines.integrity import signer
-from pipelines.lake import coverage, raw
+from pipelines.lake import coverage, raw, streams
 from pipelines.lake.coverage import Entry
+from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
@@ -59,6 +60,10 @@ class Round:
     @property
     def key(self) -> StreamKey:
         return StreamKey(self.source.name, self.stream.name)
+
+    @property
+    def facts(self) -> Facts:
+        return streams.facts_of(self.source, self.stream)
 
     @property
     def about(self) -> str:
@@ -167,8 +172,9 @@ def _open(this: Round, report: Report) -> Start:
     _catch_up(this, position.rows, report)
     _refuse_mixed_lake(position.about, this)
     now = this.service_time
+    streams.record(this.lake, this.key, this.facts, now)
     signer.sign(this.lake, this.key, position.rows, now)
-    pending = PendingCoverage(now=now, recorded_at=position.recorded_at)
+    pending = PendingCoverage(now=now, recorded_at=position.recorded_at, failing=position.failing)
     cursor = _tune(this, position.cursor, pending) if position.cursor else _begin(this, pending)
     return Start(cursor=cursor, pending=pending)
 
@@ -356,7 +362,8 @@ def _catch_up(this: Round, rows: int, report: Report) -> None:
 
 def _record_failure(this: Round, reason: str) -> None:
     """Record the reason, so that the gap it leaves can be explained."""
-    now = this.clock()
+    # By the clock of all other entries, or a recovery could seem older than the failure.
+    now = this.service_time
     failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
     with suppress(AuditlakeError):  # the lake itself may have failed
         coverage.record_failure(this.lake, this.key, failed)

@@ -124,7 +124,8 @@ _listing = msgspec.json.Decoder(_Listing, strict=False)
 
 
 def begin(since: datetime, now: datetime) -> Cursor:
-    recent = max(since, now - _RECENT)
+    # Markers have whole seconds: live must begin where history ends.
+    recent = max(since, now - _RECENT).replace(microsecond=0)
     live = Walk(marker=_marker(recent), since=recent.isoformat())
     return _cursor(Place(live=live, history=_history(since, recent)))
 

@@ -16,8 +16,9 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.lake import commits as lake_commits
-from pipelines.lake import spans, tables
+from pipelines.lake import spans, stream_state, tables
 from pipelines.lake.commits import ROWS, Decision, Table
+from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import COVERAGE
 
@@ -63,8 +64,7 @@ def record(
             rows = _entries_of_commits(raw, seen) if raw else []
             rows += [{**asdict(entry), "rows": stored, "cursor": None} for entry in new]
             if lag is not None:
-                # The newest row is kept as it is: its asked_at is the time of the last recording.
-                rows = spans.condensed(rows[:-1], lag) + rows[-1:]
+                rows = spans.condensed(rows, lag)
             if rows and cursor:
                 rows[-1]["cursor"] = cursor
             ours = (
@@ -126,6 +126,29 @@ def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
         return found.filter(tables.of_stream(key)).collect().sort("asked_at", maintain_order=True)
 
 
+def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
+    """Return the stream's history up to its last commit; writes nothing."""
+    with tables.borrowed(lake, TABLE.name) as handle:
+        seen = lake_commits.fence(handle, key.app) if handle else 0
+    kept = entries(lake, key)
+    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
+        pending = pl.DataFrame(_entries_of_commits(raw, seen) if raw else [], _COLUMNS)
+    named = pending.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
+    # An entry that was copied here meanwhile is in both, which changes nothing.
+    rows = pl.concat([kept, named.select(*COVERAGE)])
+    return stream_state.histories(rows.lazy(), {key: facts})[key]
+
+
+def keys(lake: Lake) -> set[StreamKey]:
+    """Return the streams that `coverage` has rows of."""
+    found = tables.scan(lake, TABLE.name)
+    if found is None:
+        return set()
+    with tables.store_errors(TABLE.name):
+        named = found.select("integration", "stream").unique().collect()
+    return {StreamKey(*names) for names in named.iter_rows()}
+
+
 class LastRecorded(NamedTuple):
     """The newest state of a stream in `coverage`."""
 
@@ -133,6 +156,8 @@ class LastRecorded(NamedTuple):
     rows: int = -1
     """Raw rows when the newest cursor was recorded."""
     cursor: str | None = None
+    failed: bool = False
+    """Whether the newest entry is a failure."""
 
 
 def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
@@ -142,11 +167,12 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
         if handle is None:
             return LastRecorded()
         found = tables.scan_partitions(lake, handle, COVERAGE, ours)
-        recorded = found.select("asked_at", "rows", "cursor").collect()
+        recorded = found.select("asked_at", "rows", "cursor", "outcome").collect()
     last = recorded["asked_at"].max()
     at = last if isinstance(last, datetime) else None
+    failed = recorded.filter(asked_at=at)["outcome"].eq("failed").any()
     newest = recorded.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     if newest.is_empty():
-        return LastRecorded(at=at)
-    _, rows, cursor = newest.row(0)
-    return LastRecorded(at=at, rows=rows, cursor=cursor)
+        return LastRecorded(at=at, failed=failed)
+    _, rows, cursor, _ = newest.row(0)
+    return LastRecorded(at=at, rows=rows, cursor=cursor, failed=failed)

@@ -26,7 +26,16 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, coverage, events, raw, reconciliation, rollup_table, tables
+from pipelines.lake import (
+    commits,
+    coverage,
+    events,
+    raw,
+    reconciliation,
+    rollup_table,
+    streams,
+    tables,
+)
 from pipelines.lake.tables import Lake, StreamKey
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -269,7 +278,7 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
     known = [
         *(key.table for key in keys),
-        *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name),
+        *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name, streams.TABLE.name),
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
         *(rollup_table.TABLE.name, "access", "views"),
     ]

@@ -34,6 +34,8 @@ class Position:
     """The service and address the table was created for."""
     recorded_at: datetime | None = None
     """When an entry of this stream was last written to `coverage`."""
+    failing: bool = False
+    """Whether that entry is a failure."""
 
 
 REJECTED_TABLE = Table(
@@ -56,7 +58,7 @@ def position_only(lake: Lake, key: StreamKey) -> Position:
 
 def _position(handle: DeltaTable | None, key: StreamKey, recorded: LastRecorded) -> Position:
     if handle is None:
-        return Position(cursor=recorded.cursor, recorded_at=recorded.at)
+        return Position(cursor=recorded.cursor, recorded_at=recorded.at, failing=recorded.failed)
     rows, cursor = _committed_cursor(handle)
     # A quiet round stores its cursor in `coverage` only; with equal rows, that one is newer.
     newer = recorded.cursor if recorded.rows >= rows else None
@@ -66,6 +68,7 @@ def _position(handle: DeltaTable | None, key: StreamKey, recorded: LastRecorded)
         version=handle.version(),
         about=handle.metadata().description or "",
         recorded_at=recorded.at,
+        failing=recorded.failed,
     )
 
 

@@ -149,12 +149,14 @@ def of_stream(key: StreamKey) -> pl.Expr:
 
 def replace_predicate(key: StreamKey, days: Iterable[date], condition: str) -> str:
     """Return the SQL that selects the rows of a stream on these days that meet `condition`."""
-    integration, stream = (name.replace("'", "''") for name in key)
     listed = ", ".join(f"DATE '{day}'" for day in days)
-    return (
-        f"integration = '{integration}' AND stream = '{stream}' "
-        f"AND date IN ({listed}) AND {condition}"
-    )
+    return f"{stream_predicate(key)} AND date IN ({listed}) AND {condition}"
+
+
+def stream_predicate(key: StreamKey) -> str:
+    """Return the SQL that selects all rows of a stream."""
+    integration, stream = (name.replace("'", "''") for name in key)
+    return f"integration = '{integration}' AND stream = '{stream}'"
 
 
 def same_times(batch: pl.DataFrame) -> pl.Expr:

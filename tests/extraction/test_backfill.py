@@ -64,7 +64,7 @@ def test_a_backfill_fetches_missing_history_and_leaves_the_live_cursor(still_wor
     assert stored["event_id"].is_unique().all()
     assert set(stored["via"][recent.height :]) <= {"backfill"}
     assert raw.position(world.lake, log).cursor == before.cursor
-    known = status.coverage(world.lake, source, source.streams()[0], datetime.now(UTC))
+    ((_, known),) = status.covered(world.lake, [source], (), datetime.now(UTC))
     # What the vendor keeps shrinks while the test runs.
     moments = [gap for gap in known.lost if gap.span.until - gap.span.since < timedelta(minutes=1)]
     assert (known.gaps, known.lost) == ((), tuple(moments))
@@ -105,7 +105,8 @@ def test_a_failed_round_leaves_a_gap_with_its_reason_until_the_next(still_world)
                 )
             )
         assert bool(report.error) is error
-        return status.coverage(world.lake, source, stream, at)
+        ((_, known),) = status.covered(world.lake, [source], (), at)
+        return known
 
     known = one(datetime.now(UTC), error=False)
     assert (known.gaps, known.lost, len(known.complete)) == ((), (), 1)
@@ -117,6 +118,33 @@ def test_a_failed_round_leaves_a_gap_with_its_reason_until_the_next(still_world)
     world.disorder()
     known = one(later + timedelta(minutes=20), error=False)
     assert known.gaps == ()
+
+
+def test_a_stream_recovers_with_the_first_quiet_round_after_a_failure(still_world):
+    world = still_world
+    source = world.source("okta")
+    begun = datetime.now(UTC)
+
+    def state(after):
+        at = begun + timedelta(minutes=after)
+        with connect(source) as client:
+            (stream,) = source.streams()
+            rounds.extract(
+                rounds.Round(
+                    lake=world.lake, source=source, stream=stream, client=client, clock=lambda: at
+                )
+            )
+        (found,) = status.states(world.lake, [source], at)
+        return found.state, found.failing_since, found.failure
+
+    assert state(after=0) == ("up to date", None, None)
+    world.disorder(Fault(kind="okta", fault="status", status=401, every=True))
+    first, second = state(after=1), state(after=2)
+    assert first == second
+    assert (first[0], first[1]) == ("failing", begun + timedelta(minutes=1))
+    assert "401" in first[2]
+    world.disorder()
+    assert state(after=3) == ("up to date", None, None)
 
 
 def test_dagster_backfills_the_range_given_in_its_form(still_world):

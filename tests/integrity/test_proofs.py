@@ -188,6 +188,13 @@ def claim(since, until, outcome="complete", stream="system_log"):
             "coverage of okta/system_log: GAPS: 2026-02-28 12:00:00 to 2026-03-01 12:00:00",
         ),
         (
+            [
+                claim(NOON, NOON + timedelta(hours=1), "gone"),
+                claim(QUESTION.since, QUESTION.until),
+            ],
+            "coverage of okta/system_log: GAPS: 2026-03-01 12:00:00 to 2026-03-01 13:00:00 UTC",
+        ),
+        (
             [claim(QUESTION.since, QUESTION.until, stream="other")],
             "coverage of okta/other: complete, the whole time range was fetched",
         ),

@@ -3,13 +3,11 @@
 import itertools
 from datetime import UTC, datetime, timedelta
 
-import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.lake import spans
-from pipelines.schemas import COVERAGE
-from pipelines.sdk.pages import Span
+from pipelines.sdk.pages import Gap, Span
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTES = range(60)
@@ -27,6 +25,7 @@ pairs = st.lists(st.tuples(st.integers(0, 59), st.integers(0, 59)).map(sorted), 
 
 
 def minutes(found):
+    found = list(found)
     return {m for m in MINUTES for s in found if s.since <= at(m) < s.until}
 
 
@@ -39,85 +38,52 @@ def test_union_and_minus_are_those_of_sets(some, others):
     assert all(a.until < b.since for a, b in itertools.pairwise(apart))
 
 
-def claims(*rows):
-    """(outcome, since, until, asked_at, reason) in minutes -> rows of schemas.COVERAGE."""
-    return pl.DataFrame(
-        [(o, at(s), at(u), at(a), r) for o, s, u, a, r in rows],
-        {k: COVERAGE[k] for k in ("outcome", "since", "until", "asked_at", "reason")},
-        orient="row",
-    )
+def test_a_span_of_whole_seconds_contains_the_span():
+    assert spans.whole_seconds(span(0.001, 1)) == span(0, 1)
+    assert spans.whole_seconds(span(1, 1.001)) == Span(since=at(1), until=at(1 + 1 / 60))
 
 
-def known(*rows, lag=0, keeps=600, now=59):
-    lag, keeps = timedelta(minutes=lag), timedelta(minutes=keeps)
-    return spans.coverage(claims(*rows), lag=lag, keeps=keeps, now=at(now))
+reasons = st.lists(st.tuples(pairs.map(lambda each: each[:1]), st.sampled_from("ab")), max_size=6)
 
 
-asks = st.lists(
-    st.tuples(st.integers(0, 59), st.integers(0, 59), st.integers(0, 59)).map(
-        lambda t: (min(t[:2]), max(t[:2]), max(t))
-    ),
-    max_size=6,
-)
+@given(reasons)
+def test_disjoint_gaps_are_the_same_times_each_once(made):
+    gaps = [Gap(span=span(*p[0]), reason=why) for p, why in made if p]
+    found = spans.disjoint(gaps)
+    assert minutes(gap.span for gap in found) == minutes(gap.span for gap in gaps)
+    assert all(a.span.until <= b.span.since for a, b in itertools.pairwise(found))
 
 
-@given(asks, st.integers(0, 20), st.integers(5, 60))
-def test_every_time_is_complete_settling_missing_or_lost_and_only_one(asked, lag, keeps):
-    wanted = ("wanted", -1, 59, 59, None)
-    rows = [("complete", s, u, a, None) for s, u, a in asked]
-    found = known(wanted, *rows, lag=lag, keeps=keeps)
-    parts = [
-        minutes(found.complete),
-        minutes(found.settling),
-        minutes([gap.span for gap in found.gaps]),
-        minutes([gap.span for gap in found.lost]),
+@given(reasons, st.tuples(st.integers(0, 59), st.integers(0, 59)).map(sorted))
+def test_clipped_gaps_are_those_inside_the_bounds(made, bounds):
+    gaps = [Gap(span=span(*p[0]), reason=why) for p, why in made if p and p[0][0] < p[0][1]]
+    found = spans.clipped(gaps, span(*bounds))
+    inside = minutes(gap.span for gap in gaps) & set(range(*bounds))
+    assert minutes([gap.span for gap in found]) == inside
+
+
+def minutely(since, until):
+    """Return rows of polls each minute; `since` and `until` of a poll at a minute."""
+    return [
+        {"outcome": "complete", "since": at(since(m)), "until": at(until(m)), "asked_at": at(m)}
+        for m in MINUTES
     ]
-    assert sorted(m for part in parts for m in part) == list(range(59))
-    assert parts[0] == {m for s, u, a in asked for m in range(s, u) if m < a - lag}
-    assert parts[0] | parts[1] == {m for s, u, _ in asked for m in range(s, u)}
-    assert all(m < 59 - keeps for m in parts[3])
-    assert all(m >= 59 - keeps for m in parts[2])
-
-
-def test_a_gap_says_why_and_vanishes_when_it_was_filled():
-    rows = [
-        ("wanted", 0, 20, 20, None),
-        ("complete", 0, 20, 20, None),
-        ("failed", 30, 30, 30, "503 for hours"),
-    ]
-    (gap,) = known(*rows).gaps
-    assert (gap.span, gap.reason) == (span(20, 30), "503 for hours")
-    found = known(*rows, ("complete", 18, 40, 40, None))
-    assert (found.gaps, found.complete) == ((), (span(0, 40),))
-
-
-def test_what_is_gone_is_gone_for_ever():
-    rows = [("complete", 0, 30, 30, None), ("gone", 10, 12, 30, "the file was deleted")]
-    found = known(*rows, ("complete", 0, 59, 59, None))
-    assert found.complete == (span(0, 10), span(12, 59))
-    assert [(gap.span, gap.reason) for gap in found.lost] == [
-        (span(10, 12), "the file was deleted")
-    ]
-
-
-def test_nothing_is_known_of_a_stream_that_was_never_asked():
-    assert known() == spans.Coverage()
-
-
-@given(asks, st.integers(0, 20))
-def test_condensed_claims_say_the_same(asked, lag):
-    asked = sorted(asked, key=lambda ask: ask[2])
-    rows = [("wanted", -1, 59, 59, None), *(("complete", s, u, a, None) for s, u, a in asked)]
-    table = claims(*rows)
-    short = spans.condensed(table.to_dicts(), timedelta(minutes=lag))
-    options = {"lag": timedelta(minutes=lag), "keeps": timedelta(days=1), "now": at(59)}
-    condensed = pl.DataFrame(short, table.schema)
-    assert len(short) <= table.height
-    assert spans.coverage(condensed, **options) == spans.coverage(table, **options)
 
 
 def test_an_hour_of_rounds_is_few_rows():
-    rows = [("complete", minute - 15, minute, minute, None) for minute in range(60)]
-    assert len(spans.condensed(claims(*rows).to_dicts(), timedelta(minutes=30))) == 1
-    rows = [("complete", -60, minute, minute, None) for minute in range(60)]
-    assert len(spans.condensed(claims(*rows).to_dicts(), timedelta(0))) == 1
+    rows = minutely(lambda minute: minute - 15, lambda minute: minute)
+    assert len(spans.condensed(rows, timedelta(minutes=30))) == 2
+    rows = minutely(lambda _: -60, lambda minute: minute)
+    assert len(spans.condensed(rows, timedelta(0))) == 1
+
+
+def test_a_condensed_row_keeps_what_was_complete_when_a_clock_is_set_back():
+    first = {"outcome": "complete", "since": at(0), "until": at(30), "asked_at": at(30)}
+    again = {**first, "until": at(31), "asked_at": at(10)}
+    assert spans.condensed([first, again], timedelta(minutes=5)) == [first, again]
+
+
+def test_removing_thousands_of_spans_takes_no_time_per_pair():
+    some = [span(n, n + 0.5) for n in range(20_000)]
+    left = spans.minus([span(0, 20_000)], some)
+    assert len(left) == 20_000

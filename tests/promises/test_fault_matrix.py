@@ -207,5 +207,5 @@ def test_a_deleted_blob_is_a_permanent_gap_and_nothing_else_is_missing(own, kind
     assert stored < issued
     assert len(issued - stored) == len(records)
     source = world.source(kind, streams=[FIRST[kind]])
-    known = status.coverage(world.lake, source, source.streams()[0], clock())
+    ((_, known),) = status.covered(world.lake, [source], (), clock())
     assert ["gone" in gap.reason for gap in known.lost] == [True]

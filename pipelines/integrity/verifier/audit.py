@@ -344,11 +344,14 @@ def _coverage(
     """Return one line per log: whether the span was fetched completely, and if not, the gaps."""
     since, until = map(datetime.fromisoformat, span)
     fetched: dict[str, list[tuple[datetime, datetime]]] = {log: [] for log in logs}
-    for row in rows:
+    # What is gone stays missing, even if its time was fetched again later.
+    for row in sorted(rows, key=lambda row: row["outcome"] == "gone"):
         spans = fetched.setdefault(f"{row['integration']}/{row['stream']}", [])
+        first, last = (datetime.fromisoformat(row[end]) for end in ("since", "until"))
         if row["outcome"] == "complete":
-            first, last = (datetime.fromisoformat(row[end]) for end in ("since", "until"))
             spans.append((first, last))
+        elif row["outcome"] == "gone":
+            spans[:] = [part for a, b in spans for part in ((a, min(b, first)), (max(a, last), b))]
     return [
         f"coverage of {log}: {_summary(list(_missing(since, until, spans)))}"
         for log, spans in sorted(fetched.items())
@@ -359,7 +362,7 @@ def _missing(
     since: datetime, until: datetime, spans: Iterable[tuple[datetime, datetime]]
 ) -> Iterator[tuple[datetime, datetime]]:
     """Yield the parts of [since, until) that none of the spans cover."""
-    for first, last in sorted(spans):
+    for first, last in sorted(span for span in spans if span[0] < span[1]):
         if first > since and since < until:
             yield since, min(first, until)
         since = max(since, last)

@@ -1,0 +1,75 @@
+"""The table `streams`: the facts about each stream that are needed to read its coverage.
+
+They are in the lake, so that reading it takes neither the configuration nor any secret.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines.lake import commits, stream_state, tables
+from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
+from pipelines.lake.stream_state import Facts
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.schemas import STREAMS
+from pipelines.sdk.contract import Source, Stream
+
+TABLE = Table(
+    name="streams",
+    schema=STREAMS,
+    about="The properties of each stream, one row per stream",
+    partitions=(),
+    settings=DERIVED_PLAIN,
+)
+_MICROSECOND = timedelta(microseconds=1)
+
+_recorded: dict[tuple[str, StreamKey], Facts] = {}
+"""The facts in each lake as far as this process knows them, so that a poll need not read them."""
+
+
+def facts_of(source: Source, stream: Stream) -> Facts:
+    return Facts(
+        kind=source.kind, title=source.integration.title, lag=stream.lag, keeps=stream.keeps
+    )
+
+
+def facts(lake: Lake) -> dict[StreamKey, Facts]:
+    """Return the facts per stream as they were polled last; none in a lake of an older version."""
+    rows = tables.scan(lake, TABLE.name)
+    if rows is None:
+        return {}
+    with tables.store_errors(TABLE.name):
+        return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
+
+
+def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
+    """Write the facts of a stream unless the lake holds them already; they replace older ones."""
+    if _recorded.get((lake.root, key)) == current:
+        return
+    stored = facts(lake)
+    _recorded.update({(lake.root, each): known for each, known in stored.items()})
+    if stored.get(key) != current:
+        _replace(lake, key, current, now)
+    _recorded[lake.root, key] = current
+
+
+def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
+    row = {
+        "integration": key.integration,
+        "stream": key.stream,
+        "kind": current.kind,
+        "title": current.title,
+        "lag": current.lag // _MICROSECOND,
+        "keeps": None if current.keeps is None else current.keeps // _MICROSECOND,
+        "recorded_at": now,
+    }
+
+    def decide(_: DeltaTable, seen: int) -> Decision:
+        # The first row of a stream is appended, which conflicts with no other stream's.
+        instead_of = tables.stream_predicate(key) if seen else None
+        return Decision(pl.DataFrame([row], STREAMS), seen + 1, instead_of)
+
+    commits.write(lake, TABLE, f"{TABLE.name}/{key.app}", decide, {})

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import polars as pl
 
-from pipelines import registry
+from pipelines import disk, registry
 from pipelines.cli import options
 from pipelines.cli.options import Time
 from pipelines.errors import ConfigurationError, LakeError
@@ -119,17 +119,10 @@ def _to_standard_output(pieces: Iterator[bytes]) -> None:
 
 
 def _to_file(pieces: Iterator[bytes], path: Path) -> None:
-    """Write to a temporary file next to `path` and rename it once it is complete."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        partial.replace(path)
+        disk.write_atomically(path, pieces, durable=False, mode=disk.READABLE)
     except OSError as error:
         raise ConfigurationError(f"--out {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_rows(

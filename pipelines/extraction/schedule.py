@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines import disk
 from pipelines.extraction import rate_limit
 from pipelines.lake.tables import Lake, StreamKey
 
@@ -49,12 +50,9 @@ def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
 def save(lake: Lake, key: StreamKey, plan: NextPoll) -> None:
     """Save the plan for all processes of this machine; does nothing if it cannot be written."""
     path = _plan(lake, key)
-    # Written aside and renamed, so that no reader sees half a plan.
-    draft = path.with_suffix(".draft")
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft.write_bytes(msgspec.json.encode(plan))
-        draft.replace(path)
+        disk.write_atomically(path, msgspec.json.encode(plan), durable=False)
 
 
 def load(lake: Lake, key: StreamKey) -> NextPoll | None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from pipelines import disk
 from pipelines.errors import AuditlakeError, LakeError
-from pipelines.integrity import files, last_signed
+from pipelines.integrity import files
 from pipelines.integrity.note import Head
 from pipelines.settings import Anchor, IntegritySettings
 
@@ -36,7 +37,10 @@ def post(place: Path, settings: IntegritySettings, head: Head, text: bytes) -> N
     path = f"{head.origin}/{head.size:020}"
     name = f"{head.size:020}.{hashlib.sha256(head.origin.encode()).hexdigest()[:16]}"
     for anchor in settings.anchors:
-        last_signed.replace(_outbox(place, anchor) / name, f"{_PATH}{path}\n".encode() + text)
+        outbox = _outbox(place, anchor)
+        outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pending = f"{_PATH}{path}\n".encode() + text
+        disk.write_atomically(outbox / name, pending, durable=False, mode=disk.READABLE)
 
 
 def deliver_soon(place: Path, settings: IntegritySettings) -> None:
@@ -91,9 +95,7 @@ def _to_directory(root: Path, checkpoints: Checkpoints) -> None:
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():  # a WORM share refuses a second write
-            draft = target.with_name(f".{target.name}")
-            draft.write_bytes(text)
-            draft.rename(target)
+            disk.write_atomically(target, text, durable=False, mode=disk.READABLE)
         _check_same_head(path, target.read_bytes(), text)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipelines import disk
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import last_signed
 from pipelines.lake.tables import Lake
@@ -53,17 +53,15 @@ class Disk:
 
     def put(self, path: str, data: bytes) -> None:
         final = self.root / path
-        draft = final.with_name(f".{final.name}.{os.getpid()}.{threading.get_ident()}")
         with _explain_errors(final):
-            _write(draft, data)
-            draft.replace(final)
+            _write(final, data, _replace)
 
     def put_once(self, path: str, data: bytes) -> None:
         final = self.root / path
         if final.exists() and final.read_bytes() == data:
             return  # rewriting it in place could truncate it if killed
         with _explain_errors(final):
-            _write(final, data)
+            _write(final, data, Path.write_bytes)
 
     def add(self, path: str, line: bytes) -> None:
         with _explain_errors(self.root / path):
@@ -150,12 +148,15 @@ def bucket(url: str, options: Mapping[str, str]) -> Bucket:
     return Bucket(from_url(url, config=settings))
 
 
-def _write(path: Path, data: bytes) -> None:
+_replace = partial(disk.write_atomically, durable=False, mode=disk.READABLE)
+
+
+def _write(path: Path, data: bytes, write: Callable[[Path, bytes], object]) -> None:
     try:
-        path.write_bytes(data)
+        write(path, data)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write(path, data)
 
 
 @contextmanager

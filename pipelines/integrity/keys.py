@@ -7,11 +7,10 @@ from `trusted.txt`, for instance after a theft.
 
 from __future__ import annotations
 
-import os
-import secrets
 import subprocess
 from pathlib import Path
 
+from pipelines import disk
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import note
 from pipelines.integrity.note import Key
@@ -76,19 +75,11 @@ def _add(settings: IntegritySettings, number: int) -> Key:
     """Create a key file readable only by its owner; concurrent callers all get the same key."""
     place = folder(settings) / "keys"
     place.mkdir(mode=0o700, exist_ok=True)
-    key, draft = note.new_key(settings.name), place / f".{secrets.token_hex(8)}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"{key.secret}\n")
-        file.flush()
-        os.fsync(descriptor)
+    key, path = note.new_key(settings.name), place / f"{number:04}.key"
     try:
-        # Unlike a rename, a link fails if another process was first, and never shows half a file.
-        os.link(draft, place / f"{number:04}.key")
+        disk.write_atomically(path, f"{key.secret}\n".encode(), overwrite=False)
     except FileExistsError:
-        return note.read_key(_read(place / f"{number:04}.key"))
-    finally:
-        draft.unlink()
+        return note.read_key(_read(path))
     return key
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipelines import disk
 from pipelines.integrity.note import Head
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
@@ -44,7 +45,8 @@ def remember(place: Path, table: str, head: Head) -> None:
     held = {"origin": head.origin, "size": head.size, "root": b64encode(head.root).decode()}
     line = b"%s\n" % json.dumps(held).encode()
     if path.exists() and path.stat().st_size > _MAX_BYTES:
-        replace(path, line)  # only the last line counts, so a long file is cut to it
+        # Only the last line counts, so a long file is cut to it.
+        disk.write_atomically(path, line, durable=False, mode=disk.READABLE)
         return
     add_line(path, line)
 
@@ -70,14 +72,6 @@ def alone(place: Path, table: str) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    draft.replace(path)
 
 
 def _path(place: Path, table: str) -> Path:

@@ -27,7 +27,7 @@ import msgspec
 from pipelines import disk
 from pipelines.errors import LakeError
 
-_SUFFIX, _ODD, _DRAFT = ".push", ".odd", ".draft"
+_SUFFIX, _ODD = ".push", ".odd"
 _OVERHEAD = 4096  # bytes that even a small file takes, with its directory entry
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -79,7 +79,7 @@ class Spool:
         with (self.root / ".lock").open("w") as lock:
             _lock(lock, self.root)
             # Left by a kill while writing; they were never acknowledged.
-            for draft in self.root.glob(f"*/.*{_DRAFT}"):
+            for draft in self.root.glob(f"*/.*{disk.DRAFT}"):
                 draft.unlink(missing_ok=True)
             kept = (*self.root.glob(f"*/*{_SUFFIX}"), *self.root.glob(f"*/*{_ODD}"))
             self._used = sum(map(_cost, kept))
@@ -144,18 +144,7 @@ class Spool:
         if not folder.is_dir():
             _create_folder(folder)
         stem = f"{time.time_ns():020}-{os.getpid()}-{next(self._numbers)}"
-        draft = folder / f".{stem}{_DRAFT}"
-        try:
-            with draft.open("xb") as file:
-                file.write(label)
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(folder / f"{stem}{_SUFFIX}")
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        disk.sync(folder)
+        disk.write_atomically(folder / f"{stem}{_SUFFIX}", (label, body))
 
     def _reserve(self, cost: int) -> None:
         # Reserved before writing: threads that write at once must not exceed the limit together.

@@ -7,7 +7,6 @@ may deactivate a webhook that it could not deliver to.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -245,10 +244,4 @@ def _file(root: Path, name: str) -> Path:
 def _write(path: Path, enrolled: Registration) -> None:
     """Save in full or not at all: a channel cannot be removed without its ID."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    with draft.open("wb") as file:
-        file.write(msgspec.json.encode(enrolled))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    disk.sync(path.parent)
+    disk.write_atomically(path, msgspec.json.encode(enrolled))

@@ -8,7 +8,6 @@ run reads only new rows; if that finds any problem, all rows are read again.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from pipelines import disk
 from pipelines.integrity.verifier import (
     diagnosis,
     known_checkpoints,
@@ -386,9 +386,8 @@ def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
     }
     path = _state_file(case)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(held), encoding="utf-8")
-    draft.replace(path)
+    state = json.dumps(held).encode()
+    disk.write_atomically(path, state, durable=False, mode=disk.READABLE)
 
 
 def _state_file(case: Job) -> Path:

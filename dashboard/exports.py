@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -19,6 +19,7 @@ from dashboard import queries
 from dashboard.access_log import Seen
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Query
+from pipelines.clock import utc_now
 from pipelines.mapping import export
 
 FOLDER = "files"
@@ -73,7 +74,7 @@ def name(wish: ExportRequest, form: str) -> str:
 def serve(request: Request) -> Response:
     """Return the export as a streamed attachment; 404 for an unknown or expired ticket."""
     form = request.path_params["form"]
-    wish = TICKETS.wish(request.path_params["ticket"], datetime.now(UTC))
+    wish = TICKETS.wish(request.path_params["ticket"], utc_now())
     if wish is None or form not in FORMS:
         return PlainTextResponse("This link has expired. Open Export on the page again.", 404)
     # An audit log must not stay in caches.
@@ -100,4 +101,4 @@ def _record(wish: ExportRequest, form: str) -> None:
         events=wish.total,
         version=wish.snapshot.version,
     )
-    wish.lake.access.record(datetime.now(UTC), seen)
+    wish.lake.access.record(utc_now(), seen)

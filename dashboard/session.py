@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +18,7 @@ from dashboard.access_log import Seen
 from dashboard.queries import Filter
 from dashboard.search import Term, Word
 from dashboard.state import Opened, View
+from pipelines.clock import utc_now
 
 _VIEW = "view"
 _WRITTEN = "written"  # the parameters we last read or wrote
@@ -123,7 +123,7 @@ def record(what: str, about: str, events: int | None = None, version: int | None
     if st.session_state.get(f"recorded {what}") == about:
         return
     seen = Seen(who=open_lake.visitor(), what=what, about=about, events=events, version=version)
-    open_lake.configured().access.record(datetime.now(UTC), seen)
+    open_lake.configured().access.record(utc_now(), seen)
     st.session_state[f"recorded {what}"] = about
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import streamlit as st
 
 from dashboard import open_lake, queries, session, state
 from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.state import View
+from pipelines.clock import utc_now
 
 # "/" focuses the search box, unless the user is typing elsewhere.
 _SLASH = """<script>
@@ -30,7 +29,7 @@ def show() -> None:
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
-    query = session.view().query(datetime.now(UTC))
+    query = session.view().query(utc_now())
     total = sum(n for _, n in snapshot.ask(queries.days, query))
     # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("searched", state.search(session.view()), total, snapshot.version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import polars as pl
 import streamlit as st
@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
+from pipelines.clock import utc_now
 from pipelines.integrity.verifier.log_reader import LogFiles
 
 _MOMENT = "DD MMM YYYY HH:mm:ss"
@@ -39,7 +40,7 @@ _HEADLINES = {
 
 def show() -> None:
     session.leave()
-    lake, now = open_lake.configured().shelf, datetime.now(UTC)
+    lake, now = open_lake.configured().shelf, utc_now()
     tables = integrity.tables(lake)
     if not tables:
         notices.no_lake()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 import streamlit as st
@@ -13,6 +13,7 @@ from dashboard.coverage import Known
 from dashboard.lake import Lake, Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Pushes
+from pipelines.clock import utc_now
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import tables
@@ -46,7 +47,7 @@ def show() -> None:
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
-    this = _Now(lake=lake, snapshot=snapshot, known=coverage.of(lake, datetime.now(UTC)))
+    this = _Now(lake=lake, snapshot=snapshot, known=coverage.of(lake, utc_now()))
     st.markdown("## Sources")
     streams = snapshot.ask(queries.sources, this.now.replace(second=0, microsecond=0))
     _table(this, _with_state(this, _with_silent(this, streams)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import polars as pl
 import streamlit as st
@@ -14,6 +13,7 @@ from dashboard.charts import Series
 from dashboard.coverage import Gap
 from dashboard.lake import Snapshot
 from dashboard.queries import Filter, Query, Summary
+from pipelines.clock import utc_now
 
 _TOP = 8
 
@@ -110,7 +110,7 @@ def _graph(
 
 
 def _coverage(query: Query) -> _Coverage:
-    now = datetime.now(UTC)
+    now = utc_now()
     until = min(query.until, now)
     if query.since >= until:
         return _Coverage()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
@@ -11,6 +11,7 @@ from dashboard import access_log, escaping, exports, open_lake, session, state, 
 from dashboard.exports import ExportRequest
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
+from pipelines.clock import utc_now
 
 _MOST_VIEWS = 10_000  # rows read; each save or removal adds one
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
@@ -62,7 +63,7 @@ def _show_newest() -> None:
 
 def _up_to_date(snapshot: Snapshot) -> None:
     dot = '<span class="live-dot"></span> ' if st.session_state.get("live") else ""
-    age = times.ago(datetime.now(UTC) - snapshot.committed_at)
+    age = times.ago(utc_now() - snapshot.committed_at)
     st.html(
         f'<span class="quiet">{dot}lake v{snapshot.version} · {age} ago</span>', width="content"
     )
@@ -190,9 +191,7 @@ def _save() -> None:
 
 def _save_as(name: str, address: str) -> None:
     """Save `address` under `name`; an empty address removes the name."""
-    open_lake.configured().views.add(
-        datetime.now(UTC), who=open_lake.visitor(), name=name, address=address
-    )
+    open_lake.configured().views.add(utc_now(), who=open_lake.visitor(), name=name, address=address)
 
 
 def _export(snapshot: Snapshot, query: Query, total: int) -> None:
@@ -214,7 +213,7 @@ def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
         address=state.search(session.view()),
         total=total,
     )
-    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
+    ticket = exports.TICKETS.issue(wish, utc_now())
     links = (
         f'<a class="download" href="/{exports.FOLDER}/{ticket}.{form}" download>{label}</a>'
         for form, label in exports.FORMS.items()

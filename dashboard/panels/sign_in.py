@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import streamlit as st
 
 from dashboard import open_lake
 from dashboard.access_log import Seen
 from dashboard.panels.notices import notice
+from pipelines.clock import utc_now
 
 # Sign-in returns to the bare address, so the browser keeps the one that was requested.
 _REMEMBER = """<script>
@@ -61,5 +60,5 @@ def _record_once(who: str) -> None:
     # Once per session: every click reruns the script.
     if not st.session_state.get("refusal_recorded"):
         seen = Seen(who=who, what="refused", about="")
-        open_lake.unguarded().access.record(datetime.now(UTC), seen)
+        open_lake.unguarded().access.record(utc_now(), seen)
         st.session_state["refusal_recorded"] = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import polars as pl
 from pipelines import disk, registry
 from pipelines.cli import options
 from pipelines.cli.options import Time
+from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.extraction import renormalise
 from pipelines.lake import tables
@@ -145,7 +145,7 @@ def _explain_rows(
 
 def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:
     """Return raw rows for numbered lines, valid or not."""
-    raw = normalise.read(stream, [line for _, line in batch], datetime.now(UTC), "poll")
+    raw = normalise.read(stream, [line for _, line in batch], utc_now(), "poll")
     # Stand-ins, since an unreadable line has neither: rows require an ID and a record.
     return raw.with_columns(
         pl.col("event_id").fill_null(pl.col("raw_sha256")),

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from pipelines import settings
 from pipelines.cli.options import as_json, configured
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
@@ -147,7 +148,7 @@ def evidence_(
 ) -> None:
     """Write a zip that proves a query's result to an outsider; it verifies itself offline."""
     _, lake = configured(context)
-    now = datetime.now(UTC)
+    now = utc_now()
     until = until.replace(tzinfo=UTC) if until else now
     question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
     count = evidence.pack(lake, question, out, now)
@@ -173,7 +174,7 @@ def retain(
     count = retention.rows(lake, removal).height
     if not yes:
         click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
-    removed = retention.remove(lake, removal, datetime.now(UTC))
+    removed = retention.remove(lake, removal, utc_now())
     click.echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pipelines.cli import (
     webhooks,
 )
 from pipelines.cli.options import Time, as_json, names
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import report, rounds, schedule
@@ -99,7 +100,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     """Show each stream's state, rows, newest event, last arrival and delay, and when it is polled
     next and why."""
     chosen, lake = options.configured(context)
-    now = datetime.now(UTC)
+    now = utc_now()
     found = status.states(lake, registry.sources(chosen), now)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
@@ -135,7 +136,7 @@ def status_(context: click.Context, as_json: bool) -> None:
 def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Show which time ranges are complete, still settling, missing or lost, and why."""
     chosen, lake = options.configured(context)
-    now = datetime.now(UTC)
+    now = utc_now()
     sources = registry.sources(chosen)
     known = status.covered(lake, sources, names, now)
     if unknown := set(names) - {s.name for s in sources} - {key.integration for key, _ in known}:
@@ -170,7 +171,7 @@ def backfill_(
     chosen, lake = options.configured(context)
     (source,) = registry.sources(chosen, (name,))
     picked = [options.stream(source.integration, s) for s in streams] or source.streams()
-    span = Span(since=since, until=until or datetime.now(UTC))
+    span = Span(since=since, until=until or utc_now())
     if span.since >= span.until:
         raise ConfigurationError("--since must be before --until")
     with _progress_bars(show=True) as progress, service_client.connect(source) as client:
@@ -203,7 +204,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
     chosen, lake = options.configured(context)
     for source in registry.sources(chosen, names):
         for stream in source.streams():
-            report = retry_rejected(lake, source, stream, datetime.now(UTC))
+            report = retry_rejected(lake, source, stream, utc_now())
             if report.rows or report.rejected:
                 where = f"{report.integration} {report.stream}"
                 click.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")
@@ -217,7 +218,7 @@ def maintain(context: click.Context, as_json: bool) -> None:
     chosen, lake = options.configured(context)
     logs = [StreamKey(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
     done = []
-    for tidied in maintenance.maintain(lake, logs, datetime.now(UTC).date()):
+    for tidied in maintenance.maintain(lake, logs, utc_now().date()):
         done.append(tidied)
         if not as_json:
             click.echo(
@@ -236,7 +237,7 @@ def doctor_(context: click.Context, as_json: bool) -> None:
     """Check the lake, every credential and every stream, and report how to fix what fails."""
     chosen, lake = options.configured(context)
     checks = []
-    for check in doctor.examine(lake, registry.sources(chosen), datetime.now(UTC)):
+    for check in doctor.examine(lake, registry.sources(chosen), utc_now()):
         checks.append(check)
         if not as_json:
             click.echo(f"{'ok  ' if check.fault is None else 'FAIL'}  {check.subject}"

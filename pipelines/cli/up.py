@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from rich.console import Console
 from pipelines import registry, settings
 from pipelines.cli import config_file, processes, progress
 from pipelines.cli.processes import HOME, Child, Server
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.extraction import report as extraction_report
 from pipelines.extraction import rounds
@@ -207,7 +207,7 @@ def _register(chosen: Settings, echo: Callable[[str], None]) -> None:
         if source.integration.push and source.integration.push.subscription_api:
             try:
                 at = subscriptions.endpoint(chosen, source)
-                subscriptions.register(source, at, root, datetime.now(UTC))
+                subscriptions.register(source, at, root, utc_now())
             except AuditlakeError as error:
                 echo(f"  {source.name}: webhook not registered: {error}")
     echo("webhooks registered: new events are now pushed")

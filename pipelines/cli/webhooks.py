@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ import click
 from pipelines import registry
 from pipelines.cli import status
 from pipelines.cli.options import as_json, configured, names
+from pipelines.clock import utc_now
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Push
@@ -65,7 +65,7 @@ def register(context: click.Context, name: str) -> None:
         for number, step in enumerate(steps, start=1):
             click.echo(f"  {number}. {step}")
         return
-    _print(name, subscriptions.register(source, at, root, datetime.now(UTC)))
+    _print(name, subscriptions.register(source, at, root, utc_now()))
 
 
 @webhooks_.command(name="status")
@@ -116,7 +116,7 @@ def _current(chosen: Settings, source: Source, push: Push, root: Path) -> Regist
     if push.subscription_api is None or chosen.webhooks.public_url is None:
         return subscriptions.load(root, source.name)
     at = subscriptions.endpoint(chosen, source)
-    return subscriptions.refresh(source, at, root, datetime.now(UTC))
+    return subscriptions.refresh(source, at, root, utc_now())
 
 
 def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _print(name: str, registration: Registration | None) -> None:
 
 def _lines(name: str, registration: Registration) -> Iterator[str]:
     for each in registration.known:
-        left = each.expires and each.expires - datetime.now(UTC)
+        left = each.expires and each.expires - utc_now()
         ends = f", expires in {status.length(left)}, renewed before that" if left else ""
         state = "active" if each.active else f"INACTIVE ({each.note})"
         yield f"{name} {each.stream}: webhook {state}{ends}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
 
+from pipelines.clock import Clock, utc_now
 from pipelines.errors import Refused, TooSlow, Unavailable
 from pipelines.extraction import rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
@@ -76,7 +77,7 @@ class RetryTransport(httpx.BaseTransport):
         inner: httpx.BaseTransport,
         rate_limiter: RateLimiter,
         retry_policy: RetryPolicy,
-        clock: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._inner = inner
         self._rate_limiter = rate_limiter
@@ -197,7 +198,7 @@ def connect(
     retry_policy: RetryPolicy | None = None,
     transport: httpx.BaseTransport | None = None,
     rate_limiter: RateLimiter | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Clock = utc_now,
 ) -> ServiceClient:
     """Return a client that authenticates as `source`; URLs are relative to its base_url."""
     integration = source.integration

@@ -22,6 +22,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel
 
+from pipelines.clock import unix_time
 from pipelines.sdk.contract import RequestPolicy, Source
 from pipelines.settings import is_loopback
 
@@ -86,7 +87,7 @@ class RateLimiter:
     """The rate limiter of a credential, shared by all clients that use it."""
 
     policy: RequestPolicy
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = unix_time
     sleep: Callable[[float], None] = time.sleep
     path: Path | None = None
     """The file that shares it with other processes, if any."""

@@ -9,7 +9,6 @@ INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.ST
 from __future__ import annotations
 
 import hashlib
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from pipelines import disk
+from pipelines.clock import utc_now
 from pipelines.extraction import rate_limit
 from pipelines.lake.tables import Lake, StreamKey
 
@@ -38,10 +38,10 @@ def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
 
     If so, this is recorded as a poll. Always True where nothing can be recorded.
     """
-    mark = _mark(lake, key)
+    last, mark = last_polled(lake, key), _mark(lake, key)
+    if floor and last and utc_now() - last < floor:
+        return False
     with suppress(OSError):
-        if floor and mark.exists() and time.time() - mark.stat().st_mtime < floor.total_seconds():
-            return False
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark.touch()
     return True

@@ -25,6 +25,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError
 
+from pipelines.clock import unix_time
 from pipelines.errors import LakeError
 from pipelines.lake import (
     commits,
@@ -238,7 +239,7 @@ def _sweep(lake: Lake, table: str, keep: MinimumAge) -> int:
     removed = 0
     for path in (lake.local / table).rglob("*#*"):
         with suppress(FileNotFoundError):
-            old = time.time() - path.stat().st_mtime > keep.temporary.total_seconds()
+            old = unix_time() - path.stat().st_mtime > keep.temporary.total_seconds()
             if old and _TEMPORARY.search(path.name):
                 path.unlink()
                 removed += 1

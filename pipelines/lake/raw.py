@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 from deltalake import DeltaTable
 
+from pipelines.clock import utc_now
 from pipelines.lake import commits, coverage, events, reconciliation, tables
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
@@ -118,7 +119,7 @@ def flush_coverage(lake: Lake, key: StreamKey) -> None:
     if cursor is None or cursor == recorded.cursor:
         coverage.record(lake, key)
         return
-    at = recorded.at or datetime.now(UTC)
+    at = recorded.at or utc_now()
     # An empty span covers nothing: this entry only carries the cursor.
     coverage.record(lake, key, [Entry(since=at, until=at, asked_at=at)], cursor)
 

@@ -17,7 +17,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from pipelines.clock import utc_now
+from pipelines.clock import unix_time, utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.extraction import schedule
 from pipelines.extraction.client import RetryPolicy, ServiceClient
@@ -341,7 +341,7 @@ def _skip_reason(observations: Sequence[Observation], states: Mapping[str, PollS
     waiting = min(states.items(), key=lambda item: item[1].due, default=None)
     if waiting is None:
         return "no stream is due"
-    (stream, state), now = waiting, utc_now().timestamp()
+    (stream, state), now = waiting, unix_time()
     return f"no stream is due; next is {stream} in {max(0.0, state.due - now):.0f} s ({state.why})"
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 import uuid
 from collections.abc import Callable, Generator
 from typing import Any
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
+from pipelines.clock import unix_time
 from pipelines.errors import ConfigurationError, Refused
 from pipelines.sdk.headers import sent_at
 
@@ -61,7 +61,7 @@ class Token(httpx.Auth):
         self,
         token_request: Callable[[float], httpx.Request],
         advice: Callable[[httpx.Response], str],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_time,
     ) -> None:
         self._token_request = token_request
         self._advice = advice

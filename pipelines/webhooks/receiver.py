@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipelines.clock import utc_now
+from pipelines.clock import Clock, utc_now
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push
 from pipelines.webhooks import delivery
@@ -100,7 +99,7 @@ class Receiver:
         spool: Spool,
         on_delivery: Callable[[str], None],
         limits: Limits | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Clock = utc_now,
     ) -> None:
         self._endpoints = {each.source.name: each for each in endpoints}
         self._spool = spool

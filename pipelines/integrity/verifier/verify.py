@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipelines import disk
+from pipelines.clock import utc_now
 from pipelines.integrity.verifier import (
     diagnosis,
     known_checkpoints,
@@ -97,7 +97,7 @@ def table_of(place: LakeView, note: str) -> str:
 
 def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     """Verify the log of operator actions, such as retention, and return the report."""
-    verdict = TableReport(table=ACTS, at=datetime.now(UTC))
+    verdict = TableReport(table=ACTS, at=utc_now())
     shelf = place.shelf(ACTS)
     note = shelf.read("checkpoint")
     try:
@@ -140,7 +140,7 @@ class _Verified:
 def _verify(
     case: Job, crew: WorkerPool, start: _Verified | None
 ) -> tuple[TableReport, Tree | None]:
-    verdict = TableReport(table=case.table, at=datetime.now(UTC))
+    verdict = TableReport(table=case.table, at=utc_now())
     head = _newest_head(case, verdict)
     if head is None:
         if case.shelf.read("checkpoint") is None:

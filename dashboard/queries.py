@@ -202,11 +202,6 @@ def event(events: pl.LazyFrame, day: date, uid: str) -> dict[str, Any] | None:
     return found.row(0, named=True) if found.height else None
 
 
-def export(events: pl.LazyFrame, query: Query) -> pl.LazyFrame:
-    """Return the whole result with all columns, newest first, as a lazy frame."""
-    return matching(events, query).sort("time", "event_uid", descending=True)
-
-
 def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFrame:
     """Return one row per stream: events, last event, last arrival, delay and daily counts.
 

@@ -1,4 +1,4 @@
-"""The query language of the search box: text -> terms -> one Polars expression.
+"""The query language of the search box: text -> terms -> Polars expressions.
 
 `field:value`, `-field:value`, `field:a,b` (either), `field:wild*card`, `field:*` (any value),
 `field:""` (no value), `"a phrase"` and free text; all terms must match, case is ignored. A word
@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_
 
 import polars as pl
 
@@ -47,10 +45,6 @@ class Term:
 def parse(text: str) -> tuple[Term, ...]:
     """Return the terms of `text`. Never fails: anything else is free text."""
     return tuple(term for found in _TERM.finditer(text) for term in _terms(found))
-
-
-def expression(terms: Iterable[Term]) -> pl.Expr:
-    return reduce(and_, expressions(terms), pl.lit(True))
 
 
 def expressions(terms: Iterable[Term], nowhere: Nowhere | None = None) -> list[pl.Expr]:

@@ -77,12 +77,6 @@ def _reason(error: Exception) -> str:
     return error.strerror or "?" if isinstance(error, OSError) else "it is not UTF-8 text"
 
 
-def _not_empty(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        raise ValueError("it is empty")
-    return value
-
-
 Secret = Annotated[SecretStr, BeforeValidator(_indirect)]
 """Never shown: not in reprs, logs or errors."""
 SecretFile = Annotated[SecretStr, BeforeValidator(_file_or_text)]

@@ -305,7 +305,6 @@ def _streams_of(org_id: str) -> tuple[Stream, ...]:
             target_rank={"users": 0, "groups": 1, "policies": 2},
             keeps=_KEEPS,
             lag=_LAG,
-            page_size=_LIMIT,
         ),
     )
 

@@ -271,7 +271,6 @@ def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
         target_rank={"token": 0},
         keeps=_KEEPS,
         lag=_LAG,
-        page_size=_LIMIT,
         **own,
     )
 

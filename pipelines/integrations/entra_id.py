@@ -444,7 +444,6 @@ def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False
         latest_of="id" if changes else None,
         keeps=_KEEPS,
         lag=_LAG,
-        page_size=query.size or 100,
     )
 
 

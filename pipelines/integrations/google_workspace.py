@@ -523,7 +523,6 @@ def _stream(application: str, customer_id: str) -> Stream:
         explode="events",
         keeps=_KEEPS,
         lag=lag,
-        page_size=_LIMIT,
     )
 
 

@@ -307,7 +307,6 @@ DIRECTORY_INSIGHTS = Stream(
     time="timestamp",
     keeps=_KEEPS,
     lag=_LAG,
-    page_size=_LIMIT,
     target_rank={
         "user": 0,
         "systemuser": 0,

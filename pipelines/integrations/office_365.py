@@ -591,7 +591,6 @@ def _streams(tenant_id: str, publisher_id: str) -> tuple[Stream, ...]:
             target_rank=_RANK,
             keeps=_KEEPS,
             lag=timedelta(days=1),
-            page_size=100,
         )
         for name, (content_type, columns) in _FEEDS.items()
     )

@@ -259,7 +259,6 @@ SYSTEM_LOG = Stream(
     time="published",
     keeps=timedelta(days=90),
     lag=timedelta(hours=1),
-    page_size=_LIMIT,
     target_rank={"User": 0, "UserGroup": 1, "ROLE": 2, "AppInstance": 3, "Token": 4},
     columns={
         "action": "eventType",

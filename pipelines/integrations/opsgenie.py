@@ -567,7 +567,6 @@ def _operations(product: str, url: str) -> Stream:
         time="created",
         keeps=_OPERATIONS_KEEP,
         lag=_OPERATIONS_LAG,
-        page_size=5000,
         target_rank=_RANK,
         columns=_COLUMNS,
     )

@@ -1,4 +1,4 @@
-"""Convert rows of `events` to OCSF 1.8.0 events, and back without loss.
+"""Convert rows of `events` to OCSF 1.8.0 events without loss.
 
 Consumers need to know only OCSF: actor, targets and source are objects of the event's class. Values
 that the class has no attribute for, or that break its rules, are in `unmapped` under the name of
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import polars as pl
 
 from pipelines.mapping import ocsf
-from pipelines.schemas import EVENTS
 
 Event = dict[str, Any]
 Row = Mapping[str, Any]
@@ -27,7 +26,6 @@ Make = Callable[[Row, Sequence[Row]], Any]
 _UNKNOWN = "Unknown"
 _CATEGORIES = {2: "Findings", 3: "Identity & Access Management", 6: "Application Activity"}
 _STATUS = {"unknown": (0, "Unknown"), "success": (1, "Success"), "failure": (2, "Failure")}
-_OUTCOMES = {number: outcome for outcome, (number, _) in _STATUS.items()}
 _SEVERITIES = {
     1: ("Informational", {"informational", "information", "info", "debug", "none", "normal"}),
     2: ("Low", {"low", "notice"}),
@@ -38,7 +36,6 @@ _SEVERITIES = {
 }
 _SEVERITY = {word: (n, name) for n, (name, words) in _SEVERITIES.items() for word in words}
 _USER_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (4, "Service")}
-_PERSONS = {number: ours for ours, (number, _) in _USER_TYPES.items()}
 
 # The schema's own pattern; an address that doesn't match stays in `unmapped`.
 _EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
@@ -59,16 +56,6 @@ def to_ocsf(events: pl.DataFrame) -> Iterator[Event]:
     """Return each row as an event of its class."""
     exact = events.with_columns(pl.col("time", "ingested_at").dt.epoch("us"))
     return map(_event, exact.iter_rows(named=True))
-
-
-def from_ocsf(events: Iterable[Event]) -> pl.DataFrame:
-    """Return the rows that `to_ocsf` made these events from."""
-    frame = pl.DataFrame(
-        [_row(event) for event in events],
-        schema={**EVENTS, "time": pl.Int64(), "ingested_at": pl.Int64()},
-    )
-    times = pl.col("time", "ingested_at").cast(EVENTS["time"])
-    return frame.with_columns(times).with_columns(pl.col("time").dt.date().alias("date"))
 
 
 def _event(row: Row) -> Event:
@@ -307,47 +294,3 @@ def _complete(event: Event, aside: Event) -> None:
         }.get(name, nobody)
         if not known:
             aside.setdefault("filled", []).append(name)
-
-
-def _row(event: Event) -> Row:
-    aside, metadata = event["unmapped"], event["metadata"]
-    filled = aside.get("filled", ())
-    actor = {} if "actor" in filled else event.get("actor", {})
-    source = {} if "src_endpoint" in filled else event.get("src_endpoint", {})
-    return {
-        **{ours: metadata.get(name) for name, ours in _METADATA.items()},
-        "time": event["time"] * 1000 + aside.get("time_us", 0),
-        "ingested_at": metadata["logged_time"] * 1000 + aside.get("ingested_at_us", 0),
-        "kind": metadata["product"]["name"],
-        "class_uid": event["class_uid"],
-        "activity_id": event["activity_id"],
-        "activity_type": event["class_name"],
-        "action_type": event["activity_name"],
-        "outcome": _OUTCOMES[event["status_id"]],
-        "outcome_reason": event.get("status_detail"),
-        "message": event.get("message"),
-        "session_id": actor.get("session", {}).get("uid"),
-        "user_agent": event.get("http_request", {}).get("user_agent"),
-        "source_ip": source.get("ip"),
-        **source.get("location", {}),
-        **_actor_columns(actor.get("user", {}), filled),
-        **_target_columns(aside),
-        **{name: value for name, value in aside.items() if name in EVENTS},
-    }
-
-
-def _actor_columns(user: Event, filled: Sequence[str]) -> Event:
-    return {
-        "actor_id": user.get("uid"),
-        "actor_name": None if "actor.user.name" in filled else user.get("name"),
-        "actor_email": user.get("email_addr"),
-        "actor_type": _PERSONS.get(user.get("type_id", 99), user.get("type")),
-    }
-
-
-def _target_columns(aside: Event) -> Event:
-    targets = aside.get("targets", [])
-    target = aside.get("target", 0 if targets else {})
-    found = targets[target] if isinstance(target, int) else target
-    columns = {f"target_{key}": found.get(key) for key in ("id", "name", "type")}
-    return {"targets": targets, **columns}

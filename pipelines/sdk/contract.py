@@ -83,8 +83,6 @@ class Stream:
     """How far back the vendor keeps this log."""
     lag: timedelta = timedelta(0)
     """How late an event may become visible, according to the vendor."""
-    page_size: int = 1000
-    """Records in a full page: a hint for progress, never a stop condition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from pipelines.cli import main
 from pipelines.errors import ConfigurationError
-from pipelines.mapping import export, ocsf_export
+from pipelines.mapping import export
 from pipelines.mapping.export import Wanted
 from pipelines.schemas import EVENTS
 from tests.extraction.test_renormalise import land, made, record
+from tests.mapping.from_ocsf import from_ocsf
 from tests.mapping.test_ocsf_export import faults, rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,7 +51,7 @@ def test_every_format_has_every_row_newest_first(drawn):
     assert pl.read_parquet(io.BytesIO(whole(frame, "parquet"))).equals(expected)
     events = [json.loads(line) for line in whole(frame, "ocsf").splitlines()]
     assert [fault for event in events for fault in faults(event)] == []
-    assert ocsf_export.from_ocsf(events).to_dicts() == expected.to_dicts()
+    assert from_ocsf(events).to_dicts() == expected.to_dicts()
     uids = expected["event_uid"].to_list()
     assert [json.loads(line)["event_uid"] for line in whole(frame, "ndjson").split(b"\n")[:-1]] == (
         uids

@@ -15,6 +15,7 @@ from pipelines import registry
 from pipelines.mapping import normalise, ocsf, ocsf_export
 from pipelines.schemas import EVENTS
 from pipelines.sdk import json_records
+from tests.mapping.from_ocsf import from_ocsf
 from tests.mapping.test_golden import FIXTURES, NOW, STREAMS
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -66,7 +67,7 @@ def test_any_row_is_a_valid_event_and_converts_back_unchanged(drawn):
     frame = pl.DataFrame(drawn, schema=EVENTS)
     events = [json.loads(json.dumps(event)) for event in ocsf_export.to_ocsf(frame)]
     assert [fault for event in events for fault in faults(event)] == []
-    assert ocsf_export.from_ocsf(events).to_dicts() == frame.to_dicts()
+    assert from_ocsf(events).to_dicts() == frame.to_dicts()
 
 
 def faults(event):
@@ -167,4 +168,4 @@ def test_every_vendors_events_are_valid_and_convert_back(kind, stream):
     frame = normalise.normalise(kind, integration, found, raw).events
     events = list(ocsf_export.to_ocsf(frame))
     assert [fault for event in events for fault in faults(event)] == []
-    assert ocsf_export.from_ocsf(events).to_dicts() == frame.to_dicts()
+    assert from_ocsf(events).to_dicts() == frame.to_dicts()

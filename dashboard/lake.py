@@ -11,25 +11,25 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from dashboard import queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
+from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import rollup
+from pipelines.lake import rollup, tables, versions
+from pipelines.lake.versions import Head, TableVersion
 from pipelines.schemas import EVENTS, ROLLUPS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-UNREADABLE = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,12 @@ class Record:
 class Snapshot:
     """`events` at one version, with the rollups of its files."""
 
-    def __init__(self, table: DeltaTable, counts: Counts) -> None:
-        self.version: int = table.version()
-        self.rows: int = table.count()
-        self.days = sorted(date.fromisoformat(part["date"]) for part in table.partitions())
-        self.committed_at = _committed_at(table)
-        self._events = pl.scan_delta(table)
+    def __init__(self, table: TableVersion, counts: Counts) -> None:
+        self.version = table.number
+        self.rows = table.count()
+        self.days = table.dates()
+        self.committed_at = table.committed_at
+        self._events = table.scan()
         self.counts = counts
         # Cached on the instance: the results go when a newer version replaces it.
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
@@ -94,38 +94,33 @@ class Lake:
 
     def __init__(self, root: str, options: Mapping[str, str]) -> None:
         self.root = root.rstrip("/")
-        self._options = dict(options)
+        self._tables = tables.Lake(root, dict(options) or None)
         # Streamlit runs each session in a thread of its own.
         self._lock = threading.Lock()
-        self._head: DeltaTable | None = None
+        self._head = Head(self._tables, "events")
         self._snapshot: Snapshot | None = None
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
-        self.access = Notes(f"{self.root}/access", options, ACCESS)
-        self.views = Notes(f"{self.root}/views", options, VIEWS)
+        self.access = Notes(self._tables, ACCESS)
+        self.views = Notes(self._tables, VIEWS)
 
     @property
     def shelf(self) -> LogFiles:
         """The lake's files outside its Delta tables, such as checkpoints."""
-        return LogFiles(root=self.root, options=self._options)
+        return LogFiles(root=self.root, options=self._tables.storage_options or {})
 
     def look(self) -> Snapshot | None:
         """Return the newest version of `events`; None if the table does not exist yet."""
         with self._lock:
-            try:
-                version = self._newest()
-            except TableNotFoundError:
-                self._head = self._snapshot = None
-                return None
+            version = self._head.newest()
             if self._snapshot is None or self._snapshot.version != version:
-                # A handle of its own, since `_head` moves to later versions.
-                table = self._open("events", version)
-                self._snapshot = Snapshot(table, self._counts(table))
+                self._snapshot = self._pin(version)
             return self._snapshot
 
     def forget(self) -> None:
         """Drop the handle after a failure, so that the next `look` reopens the table."""
         with self._lock:
-            self._head = self._snapshot = None
+            self._head.forget()
+            self._snapshot = None
 
     def record(self, integration: str, stream: str, day: date, seq: int) -> Record | None:
         """Return one row of a raw table; None if it does not exist.
@@ -135,12 +130,11 @@ class Lake:
         # The names come from an event: they must not lead outside `raw`.
         if not all(_is_a_name(part) for part in (integration, stream)):
             raise FileNotFoundError(f"{integration}/{stream} is not the name of a raw table")
-        try:
-            table = self._open(f"raw/{integration}/{stream}")
-        except TableNotFoundError:
+        table = self._open(f"raw/{integration}/{stream}")
+        if table is None:
             return None
         found = (
-            pl.scan_delta(table)
+            table.scan()
             .filter(pl.col("date") == day, pl.col("seq") == seq)
             .select("raw", "via", "ingested_at", "raw_sha256")
             .head(1)
@@ -156,35 +150,41 @@ class Lake:
         **kwargs: P.kwargs,
     ) -> R | None:
         """Return `question(rows, ...)` for any other table; None if the table does not exist."""
-        try:
-            opened = self._open(table)
-        except TableNotFoundError:
+        opened = self._open(table)
+        if opened is None:
             return None
         # One answer per question is kept, for the version and the arguments of its last use.
-        key, about = (table, question), (opened.version(), args)
+        key, about = (table, question), (opened.number, args)
         if self._answers.get(key, (None,))[0] != about:
-            self._answers[key] = about, question(pl.scan_delta(opened), *args, **kwargs)
+            self._answers[key] = about, question(opened.scan(), *args, **kwargs)
         answer: R = self._answers[key][1]
         return answer
 
-    def _counts(self, table: DeltaTable) -> Counts:
+    def _pin(self, version: int | None) -> Snapshot | None:
+        # A handle of its own, since `_head` moves to later versions.
+        table = None if version is None else self._open("events", version)
+        if table is None:
+            self._head.forget()
+            return None
+        return Snapshot(table, self._counts(table))
+
+    def _counts(self, table: TableVersion) -> Counts:
         rollups = self._rolled_up()
         known = rollups.filter(pl.col("part") == rollup.FILES).collect()
-        files = pl.DataFrame(table.get_add_actions(flatten=True))
         spans = known.select("path", "file", "since", "until", "held")
         # Files that are not rolled up yet keep nulls.
         return Counts(
-            files.select("path", date="partition.date").join(spans, on="path", how="left"),
+            table.files().select("path", date="partition.date").join(spans, on="path", how="left"),
             self._read,
             rollups,
             known["file"].to_list(),
         )
 
     def _rolled_up(self) -> pl.LazyFrame:
-        try:
-            rows = pl.scan_delta(self._open("rollups"))
-        except TableNotFoundError:
+        table = self._open("rollups")
+        if table is None:
             return pl.LazyFrame(schema=ROLLUPS)
+        rows = table.scan()
         # Older versions of auditlake wrote fewer columns.
         lacking = ROLLUPS.keys() - rows.collect_schema().keys()
         return rows.with_columns(pl.lit(None, ROLLUPS[name]).alias(name) for name in lacking)
@@ -199,29 +199,17 @@ class Lake:
             schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
             hive_schema={"date": EVENTS["date"]},
             hive_partitioning=True,
-            storage_options=self._options or None,
+            storage_options=self._tables.storage_options,
         )
 
-    def _newest(self) -> int:
-        if self._head is None:
-            self._head = self._open("events")
-        else:
-            self._head.update_incremental()
-        version: int = self._head.version()
-        return version
-
-    def _open(self, path: str, version: int | None = None) -> DeltaTable:
-        return DeltaTable(f"{self.root}/{path}", version, storage_options=self._options or None)
+    def _open(self, table: str, version: int | None = None) -> TableVersion | None:
+        return versions.pinned(self._tables, table, version)
 
 
 @functools.lru_cache(maxsize=4)
 def held_open(root: str, options: tuple[tuple[str, str], ...]) -> Lake:
     """Return the process's one open lake at `root`."""
     return Lake(root, dict(options))
-
-
-def _committed_at(table: DeltaTable) -> datetime:
-    return datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
 
 
 def _is_a_name(part: str) -> bool:

@@ -7,24 +7,18 @@ To resume a run that was killed, run it again.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from hashlib import sha256
 
 import polars as pl
-from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
 from pipelines.integrity.signer import SignedLog
-from pipelines.lake import raw, tables
+from pipelines.lake import commits, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
-
-_APPEND_ONLY = "delta.appendOnly"
-_RACES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +57,9 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     # Also if no row is left: a killed run may have left files or events behind.
     # Late records of these days may land at any moment: only recorded rows are deleted.
     recorded = f"date < '{removal.before}' AND seq < {signed}"
-    _delete(lake, removal.log.table, recorded, append_only=True)
+    commits.delete(lake, removal.log.table, recorded, append_only=True)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
-    _delete(lake, "events", f"{ours} AND {recorded}", append_only=False)
+    commits.delete(lake, "events", f"{ours} AND {recorded}", append_only=False)
     _prune(kept, gone["seq"].to_list())
     return gone.height
 
@@ -98,37 +92,6 @@ def _spans(seqs: list[int]) -> list[tuple[int, int]]:
         else:
             spans.append((seq, seq + 1))
     return spans
-
-
-def _delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None:
-    """Delete rows and their files; the append-only property of raw tables is lifted meanwhile."""
-    if tables.open_table(lake, table) is None:
-        return
-    handle = _append_only(lake, table, value="false")
-    try:
-        _delete_rows(handle, table, predicate)
-    finally:
-        if append_only:
-            handle = _append_only(lake, table, value="true")
-    handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-
-
-def _delete_rows(handle: DeltaTable, table: str, predicate: str) -> None:
-    """Raises LakeError if compaction or another writer commits first every time."""
-    for _ in range(_RACES):
-        with suppress(CommitFailedError):
-            handle.delete(predicate)
-            return
-        handle.update_incremental()
-    raise LakeError(f"{table}: lost {_RACES} races against other writers: run it again")
-
-
-def _append_only(lake: Lake, table: str, *, value: str) -> DeltaTable:
-    handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
-    # A change of properties makes every commit in progress start again, so only where needed.
-    if handle.metadata().configuration.get(_APPEND_ONLY) != value:
-        handle.alter.set_table_properties({_APPEND_ONLY: value})
-    return handle
 
 
 def _prune(kept: SignedLog, gone: list[int]) -> None:

@@ -41,6 +41,7 @@ from pipelines.lake.tables import Lake
 ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _RACES = 50
+_DELETE_RACES = 10
 # Another writer moved this fence or removed rows we read, or a retention run changed the settings.
 _LOST_RACES = ("oncurrent transaction", "etadata changed since")
 # The hooks list the whole log after every commit, which costs more than the commit itself.
@@ -53,8 +54,9 @@ _PARQUET = WriterProperties(
         "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
     },
 )
+_APPEND_ONLY = "delta.appendOnly"
 _SETTINGS = {
-    "delta.appendOnly": "true",
+    _APPEND_ONLY: "true",
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 7 days",
     # Until then, every checkpoint lists each file that was compacted away.
@@ -64,7 +66,7 @@ _SETTINGS = {
 }
 DERIVED = {
     **_SETTINGS,
-    "delta.appendOnly": "false",
+    _APPEND_ONLY: "false",
     # With these, replacing rows of one stream does not conflict with appends of other streams.
     "delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at",
 }
@@ -132,7 +134,11 @@ def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str
             done = Appended(frame=frame, version=handle.version())
             tables.release(lake, table.name, handle)
             return done
-    raise LakeError(
+    raise _lost(table)
+
+
+def _lost(table: Table) -> LakeError:
+    return LakeError(
         f"{table.name}: lost {_RACES} commit races in a row to other writers; try again"
     )
 
@@ -154,6 +160,53 @@ def add_missing_columns(lake: Lake, table: Table) -> None:
         wanted = _delta_schema(table.schema).fields
         if missing := [field for field in wanted if field.name not in present]:
             handle.alter.add_columns(missing)
+
+
+def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
+    """Append rows without a fence: concurrent appends do not conflict. Raises LakeError."""
+    batch = CommitProperties(custom_metadata={_BATCH: uuid.uuid4().hex}, max_commit_retries=100)
+    with tables.store_errors(table.name):
+        for _ in range(_RACES):
+            handle = _open_or_create(lake, table)
+            if _write_once(lake, handle, rows, None, batch):
+                tables.release(lake, table.name, handle)
+                return
+    raise _lost(table)
+
+
+def delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None:
+    """Permanently delete rows, and every file that held one; does nothing if there is no table.
+
+    `append_only`: the table is append-only, which is lifted meanwhile. Raises LakeError.
+    """
+    if tables.open_table(lake, table) is None:
+        return
+    with tables.store_errors(table):
+        handle = _open_append_only(lake, table, False)
+        try:
+            _delete_rows(handle, table, predicate)
+        finally:
+            if append_only:
+                handle = _open_append_only(lake, table, True)
+        handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+
+
+def _delete_rows(handle: DeltaTable, table: str, predicate: str) -> None:
+    """Raises LakeError if compaction or another writer commits first every time."""
+    for _ in range(_DELETE_RACES):
+        with suppress(CommitFailedError):
+            handle.delete(predicate)
+            return
+        handle.update_incremental()
+    raise LakeError(f"{table}: lost {_DELETE_RACES} races against other writers: run it again")
+
+
+def _open_append_only(lake: Lake, table: str, wanted: bool) -> DeltaTable:
+    handle, value = tables.open_at(lake, table), str(wanted).lower()
+    # A change of properties makes every commit in progress start again, so only where needed.
+    if handle.metadata().configuration.get(_APPEND_ONLY) != value:
+        handle.alter.set_table_properties({_APPEND_ONLY: value})
+    return handle
 
 
 def _open_or_create(lake: Lake, table: Table) -> DeltaTable:

@@ -205,7 +205,7 @@ def _shorten(lake: Lake, table: str, newest: int) -> None:
     old = [v for v in map(_version, _checkpoints(folder)) if v <= newest - _VERSIONS]
     if not old:
         return
-    DeltaTable(lake.uri(table), version=old[-1])  # raises if the checkpoint is damaged
+    tables.open_at(lake, table, old[-1])  # raises if the checkpoint is damaged
     for path in (folder / "_delta_log").glob("*"):
         if path.name[:20].isdigit() and _version(path) < old[-1]:
             path.unlink(missing_ok=True)

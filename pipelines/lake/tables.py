@@ -18,6 +18,7 @@ from pipelines.errors import ConfigurationError, LakeError
 from pipelines.lake import handles
 from pipelines.settings import IntegritySettings, Settings
 
+STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 
 
@@ -70,7 +71,7 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
     """Return a handle at the newest version, or None if the table does not exist yet."""
     with store_errors(table):
         try:
-            handle = DeltaTable(lake.uri(table), storage_options=lake.storage_options)
+            handle = open_at(lake, table)
         except TableNotFoundError:
             return None
         except DeltaError:
@@ -79,6 +80,11 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
             raise
     _refuse_emptied(table, _newest_files(lake, table, handle))
     return handle
+
+
+def open_at(lake: Lake, table: str, version: int | None = None) -> DeltaTable:
+    """Return a handle at a version, by default the newest. Raises the store's own errors."""
+    return DeltaTable(lake.uri(table), version, storage_options=lake.storage_options)
 
 
 def acquire(lake: Lake, table: str) -> DeltaTable | None:
@@ -201,7 +207,7 @@ def store_errors(table: str) -> Iterator[None]:
     try:
         yield
     # Polars panics on a truncated file, and its PanicException is a BaseException.
-    except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except STORE_ERRORS as error:
         message = " ".join(str(error).split())[:300]
         raise LakeError(f"{table}: {message}: {_advice(message)}") from error
 

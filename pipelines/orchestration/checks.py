@@ -6,20 +6,19 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
-from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
 from pipelines.extraction import renormalise
 from pipelines.integrity import anchors, reports, signer
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import TableReport, WorkerPool
-from pipelines.lake import raw, tables
+from pipelines.lake import raw, versions
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.versions import TableVersion
 from pipelines.orchestration.naming import (
     EVENTS,
     WHOLE,
     Figures,
-    files_of,
     greatest,
     key_of,
     op,
@@ -41,7 +40,7 @@ class Table:
     lake: Lake
     log: StreamKey
     stream: Stream
-    handle: DeltaTable
+    newest: TableVersion
     files: pl.DataFrame
     rows: int
     """The row count recorded by the last commit."""
@@ -58,16 +57,16 @@ class Outcome:
 
 
 def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: bool) -> Table | None:
-    handle = tables.open_table(lake, log.table)
-    if handle is None:
+    newest = versions.newest(lake, log.table)
+    if newest is None:
         return None
     return Table(
         lake=lake,
         log=log,
         stream=stream,
-        handle=handle,
-        files=files_of(handle),
-        rows=handle.transaction_version(log.app) or 0,
+        newest=newest,
+        files=newest.files(),
+        rows=newest.fence(log.app),
         now=now,
         whole=whole,
     )
@@ -82,7 +81,7 @@ def fresh(table: Table) -> Outcome:
     if arrived is None:
         return Outcome(passed=True, description="no records yet", figures={})
     times = (
-        pl.scan_delta(table.handle)
+        table.newest.scan()
         .filter(pl.col("seq") >= table.rows - 20_000)
         .select(pl.col("time").sort().diff().max())
         .collect()
@@ -109,7 +108,7 @@ def _unique(table: Table) -> Outcome:
     dates = table.files["partition.date"].unique().sort(descending=True)
     checked = dates if table.whole else dates.head(2)
     counted = (
-        pl.scan_delta(table.handle)
+        table.newest.scan()
         .filter(pl.col("date").is_in(checked.to_list()))
         .group_by("date")
         .agg(rows=pl.len(), ids=pl.col("event_id").n_unique())
@@ -133,7 +132,7 @@ def _dense(table: Table) -> Outcome:
     ends = (table.files["min.seq"].min(), table.files["max.seq"].max()) if stored else (None, None)
     distinct = stored
     if table.whole:
-        seq = pl.scan_delta(table.handle).select(pl.col("seq").n_unique())
+        seq = table.newest.scan().select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
     found = (distinct, *ends)
     dense = found == _without(table.rows, []) or found == _without(

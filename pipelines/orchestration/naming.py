@@ -6,11 +6,10 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
 from pipelines.extraction.report import Report
-from pipelines.lake import tables
+from pipelines.lake import versions
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 
@@ -70,13 +69,13 @@ def round_figures(report: Report) -> Figures:
 
 
 def table_figures(lake: Lake, name: str) -> Figures:
-    handle = tables.open_table(lake, name)
-    if handle is None:
+    table = versions.newest(lake, name)
+    if table is None:
         return {}
-    files = files_of(handle)
+    files = table.files()
     figures: Figures = {
         "dagster/row_count": int(files["num_records"].sum()),
-        "table version": handle.version(),
+        "table version": table.number,
         "table bytes": int(files["size_bytes"].sum()),
     }
     newest = greatest(files, "max.time")
@@ -93,11 +92,6 @@ def short(time: timedelta) -> str:
 
 def stamp(time: datetime) -> dg.TimestampMetadataValue:
     return dg.MetadataValue.timestamp(time)
-
-
-def files_of(handle: DeltaTable) -> pl.DataFrame:
-    """Return the files of a table with their statistics, one row per file."""
-    return pl.DataFrame(handle.get_add_actions(flatten=True))
 
 
 def greatest(files: pl.DataFrame, column: str) -> datetime | None:

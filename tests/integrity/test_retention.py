@@ -104,14 +104,14 @@ def test_polls_go_on_during_a_removal(signed, monkeypatch):
 def test_a_compaction_during_a_removal_makes_it_try_again(signed, monkeypatch):
     """It rewrites the files between the opening of the table and the deletion."""
 
-    def compacted_meanwhile(lake, table, *, value):
-        handle = opened(lake, table, value=value)
-        if value == "false":
+    def compacted_meanwhile(lake, table, wanted):
+        handle = opened(lake, table, wanted)
+        if not wanted:
             DeltaTable(lake.uri(table)).optimize.compact()
         return handle
 
-    opened = retention._append_only
-    monkeypatch.setattr(retention, "_append_only", compacted_meanwhile)
+    opened = commits._open_append_only
+    monkeypatch.setattr(commits, "_open_append_only", compacted_meanwhile)
     assert retention.remove(signed.lake, REMOVAL, NOON) == 300
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)

@@ -23,6 +23,8 @@ LEAVES = [
         "606162636465666768696a6b6c6d6e6f",
     )
 ]
+
+
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -144,25 +146,3 @@ def test_an_empty_proof_proves_nothing():
     old, new = checkpoint(3, b"a" * 32), checkpoint(5, b"b" * 32)
     assert not agrees(old, new, [])
     assert not agrees(old, checkpoint(3, b"b" * 32), [])
-
-
-def test_tile_paths_follow_the_specification(tmp_path):
-    """The example in the specification: 70,000 leaves."""
-    grow(Disk(tmp_path), [70_000])
-    found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
-    assert len(found) == 273 + 1 + 1 + 1 + 1
-    assert {"tile/0/273.p/112", "tile/1/000", "tile/1/001.p/17", "tile/2/000.p/1"} <= set(found)
-    assert tiles.path(0, 1_234_067) == "tile/0/x001/x234/067"
-
-
-def test_a_note_signed_by_go_is_accepted():
-    """The example in the documentation of golang.org/x/mod/sumdb/note."""
-    note = (
-        "If you think cryptography is the answer to your problem,\n"
-        "then you don't know what your problem is.\n\n"
-        "\u2014 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqf"
-        "qdngotpRZb6KE6RyyBwJnAM=\n"
-    )
-    key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
-    text, signer = audit.read_note(note, [key])
-    assert (text.count("\n"), signer) == (2, "PeterNeumann+c74f20a3")

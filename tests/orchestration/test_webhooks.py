@@ -1,23 +1,16 @@
-"""What the receiver reports to Dagster, and what Dagster makes of pushes."""
+"""What the receiver reports to Dagster."""
 
 import json
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import dagster as dg
 import pytest
 
 from pipelines.extraction.report import Report
-from pipelines.orchestration import assets, sensors
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
 from pipelines.webhooks.dagster_reports import reporter
-from tests.webhooks.conftest import source
-from tests.webhooks.test_receiver import hook, polled, put, run_worker, spool
-
-__all__ = ["spool"]
-KEY = dg.AssetKey(["raw", "okta", "system_log"])
 
 
 @pytest.fixture
@@ -66,37 +59,3 @@ def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
 def test_without_a_dagster_nothing_is_told_and_nothing_fails():
     with reporter(Listen(port=1)) as announced:
         announced.report(Report(integration="okta", stream="system_log", rows=1, total=1))
-
-
-def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
-    with dg.DagsterInstance.ephemeral() as instance:
-        fails = [False]
-
-        @dg.multi_asset(name="one", specs=[dg.AssetSpec(KEY)])
-        def one():
-            if fails[0]:
-                raise dg.Failure("the vendor is down", allow_retries=False)
-            yield dg.MaterializeResult(asset_key=KEY)
-
-        assert sensors._last_run(instance, KEY) == "none"
-        for failed, last_run in ((False, "succeeded"), (True, "failed"), (False, "succeeded")):
-            fails[0] = failed
-            dg.materialize([one], instance=instance, raise_on_error=False)
-            assert sensors._last_run(instance, KEY) == last_run
-            instance.report_runless_asset_event(dg.AssetMaterialization(KEY))
-            assert sensors._last_run(instance, KEY) == last_run
-
-
-def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):
-    put(spool, hook(1, 2))
-    run_worker(lake, spool)
-    polled(lake, 2, 3)
-    asset = assets.reconciled(lake, [source("okta")])
-    for ahead, passed in ((timedelta(0), True), (timedelta(hours=3), False)):
-        now = datetime.now(UTC) + ahead
-        monkeypatch.setattr(assets, "utc_now", lambda now=now: now)
-        with dg.DagsterInstance.ephemeral() as instance:
-            done = dg.materialize([asset], instance=instance)
-        (verdict,) = done.get_asset_check_evaluations()
-        assert (verdict.passed, verdict.severity) == (passed, dg.AssetCheckSeverity.WARN)
-    assert "okta system_log (1)" in verdict.description

@@ -1,16 +1,22 @@
-"""Verification in Dagster: one check per stream, hourly for new rows, nightly for all."""
+"""Checks find faults in tables; verification runs hourly for new rows, nightly for all."""
+
+from datetime import UTC, datetime
 
 import dagster as dg
+import polars as pl
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from pipelines import definitions as dagster_definitions
 from pipelines import registry
 from pipelines.integrity import reports
-from pipelines.lake.tables import Lake
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
 
-KEY = dg.AssetKey(["raw", "okta", "system_log"])
+LOG = StreamKey("okta", "system_log")
+KEY = dg.AssetKey(["raw", *LOG])
 
 
 def made_for(lake):
@@ -58,3 +64,50 @@ def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_verification(signed
     assert "compare_with_signed" not in steps
     with pytest.raises(dg.DagsterInvariantViolationError):
         made_for(Lake(signed.lake.root)).resolve_job_def("verification")
+
+
+def checked(operator):
+    """The checks that fail in a run over all tables, with their descriptions."""
+    job = operator.made.resolve_job_def("full_table_checks")
+    done = job.execute_in_process(instance=operator.instance)
+    return {
+        verdict.check_name: verdict.description
+        for verdict in done.get_asset_check_evaluations()
+        if not verdict.passed
+    }
+
+
+def doctored(world, change):
+    """Change rows of the raw table, as anyone with access to the disk can."""
+    uri = world.lake.uri(LOG.table)
+    table = DeltaTable(uri)
+    table.alter.set_table_properties({"delta.appendOnly": "false"})
+    write_deltalake(uri, change(tables.scan(world.lake, LOG.table).collect()), mode="overwrite")
+
+
+def test_checks_pass_after_a_round(operator):
+    (asked,), _ = operator.tick()
+    assert operator.run(asked).success
+    assert checked(operator) == {}
+
+
+def test_a_duplicate_row_is_found(still_world, operator):
+    still_world.poll("okta")
+    doctored(still_world, lambda rows: pl.concat([rows, rows.head(1)]))
+    found = checked(operator)
+    assert "1 of" in found["unique_event_id"]
+    assert "dense_seq" in found
+
+
+def test_a_missing_row_is_found(still_world, operator):
+    still_world.poll("okta")
+    doctored(still_world, lambda rows: rows.filter(pl.col("seq") != 7))
+    found = checked(operator)
+    assert "committed" in found["dense_seq"]
+    assert "unique_event_id" not in found
+
+
+def test_rejected_records_raise_a_warning(still_world, operator):
+    still_world.running.sandbox.append(*LOG, [b'{"uuid": 7}'], time=datetime.now(UTC).isoformat())
+    still_world.poll("okta")
+    assert checked(operator)["nothing_rejected"].startswith("1 x ")

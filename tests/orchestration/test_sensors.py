@@ -1,56 +1,18 @@
-"""Sensors request a run only if it changes something; checks find faults in tables."""
+"""Sensors request a run only if it changes something."""
 
 import json
 from datetime import UTC, datetime
 
 import dagster as dg
-import polars as pl
 import pytest
-from deltalake import DeltaTable, write_deltalake
 
-from pipelines import definitions
-from pipelines.extraction import client
-from pipelines.extraction.client import RetryPolicy
-from pipelines.lake import tables
 from pipelines.lake.tables import StreamKey
+from pipelines.orchestration import sensors
 from pipelines.orchestration.sensors import Peek, PollState, next_poll, worth_a_run
 from sandbox.faults import Fault
 
 LOG = StreamKey("okta", "system_log")
 RAW, EVENTS = dg.AssetKey(["raw", *LOG]), dg.AssetKey("events")
-
-
-class Operator:
-    """Ticks the sensor and runs what it requests, as the daemon does."""
-
-    def __init__(self, world, instance):
-        def connect(source, retry_policy=None):
-            return client.connect(source, retry_policy=RetryPolicy(attempts=1))
-
-        self.instance = instance
-        self.made = definitions.definitions(world.lake, [world.source("okta")], connect)
-        self.sensor = next(s for s in self.made.sensors if s.name == "poll_okta")
-
-    def tick(self):
-        """The requested runs and the skip message; all streams are due."""
-        context = dg.build_sensor_context(
-            self.instance, repository_def=self.made.get_repository_def()
-        )
-        ticked = self.sensor.evaluate_tick(context)
-        return ticked.run_requests or [], ticked.skip_message
-
-    def run(self, request):
-        job = self.made.resolve_job_def("okta")
-        chosen = job.get_subset(asset_selection=set(request.asset_selection))
-        return chosen.execute_in_process(
-            instance=self.instance, tags=request.tags, raise_on_error=False
-        )
-
-
-@pytest.fixture
-def operator(still_world):
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield Operator(still_world, instance)
 
 
 def arrives(world):
@@ -147,48 +109,20 @@ def test_waits_grow_up_to_a_ceiling_until_new_records_are_stored():
     assert failed.wait == 900
 
 
-def checked(operator):
-    """The checks that fail in a run over all tables, with their descriptions."""
-    job = operator.made.resolve_job_def("full_table_checks")
-    done = job.execute_in_process(instance=operator.instance)
-    return {
-        verdict.check_name: verdict.description
-        for verdict in done.get_asset_check_evaluations()
-        if not verdict.passed
-    }
+def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
+    with dg.DagsterInstance.ephemeral() as instance:
+        fails = [False]
 
+        @dg.multi_asset(name="one", specs=[dg.AssetSpec(RAW)])
+        def one():
+            if fails[0]:
+                raise dg.Failure("the vendor is down", allow_retries=False)
+            yield dg.MaterializeResult(asset_key=RAW)
 
-def doctored(world, change):
-    """Change rows of the raw table, as anyone with access to the disk can."""
-    uri = world.lake.uri(LOG.table)
-    table = DeltaTable(uri)
-    table.alter.set_table_properties({"delta.appendOnly": "false"})
-    write_deltalake(uri, change(tables.scan(world.lake, LOG.table).collect()), mode="overwrite")
-
-
-def test_checks_pass_after_a_round(operator):
-    (asked,), _ = operator.tick()
-    assert operator.run(asked).success
-    assert checked(operator) == {}
-
-
-def test_a_duplicate_row_is_found(still_world, operator):
-    still_world.poll("okta")
-    doctored(still_world, lambda rows: pl.concat([rows, rows.head(1)]))
-    found = checked(operator)
-    assert "1 of" in found["unique_event_id"]
-    assert "dense_seq" in found
-
-
-def test_a_missing_row_is_found(still_world, operator):
-    still_world.poll("okta")
-    doctored(still_world, lambda rows: rows.filter(pl.col("seq") != 7))
-    found = checked(operator)
-    assert "committed" in found["dense_seq"]
-    assert "unique_event_id" not in found
-
-
-def test_rejected_records_raise_a_warning(still_world, operator):
-    still_world.running.sandbox.append(*LOG, [b'{"uuid": 7}'], time=datetime.now(UTC).isoformat())
-    still_world.poll("okta")
-    assert checked(operator)["nothing_rejected"].startswith("1 x ")
+        assert sensors._last_run(instance, RAW) == "none"
+        for failed, last_run in ((False, "succeeded"), (True, "failed"), (False, "succeeded")):
+            fails[0] = failed
+            dg.materialize([one], instance=instance, raise_on_error=False)
+            assert sensors._last_run(instance, RAW) == last_run
+            instance.report_runless_asset_event(dg.AssetMaterialization(RAW))
+            assert sensors._last_run(instance, RAW) == last_run

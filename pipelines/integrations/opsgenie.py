@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -379,7 +380,7 @@ def _since_1970(value: float | str) -> datetime | None:
     """Return the time of a Unix time in seconds, milliseconds, microseconds or nanoseconds."""
     try:
         number = float(value)
-        while number > 1e11:
+        while 1e11 < number < math.inf:
             number /= 1000
         return datetime.fromtimestamp(number, UTC) if number > 1e9 else None
     except (ValueError, OverflowError):

@@ -202,6 +202,13 @@ def test_a_line_without_a_time_has_the_time_of_its_file():
     assert rows["event_id"].n_unique() == 2
 
 
+@pytest.mark.parametrize("time", ["1e999", "-1e999", '"inf"', '"nan"', "9" * 400, "[]"])
+def test_a_number_that_is_no_time_is_ignored(time):
+    record = f'{{"created": {time}, "timestamp": {time}}}'.encode()
+    rows = normalise.read(opsgenie.LOGS, [record], NOW, "poll", NOW)
+    assert rows["time"].to_list() == [NOW]
+
+
 @pytest.mark.parametrize("marker", ["2018-10-24-07-52-17_123", "2018-10-24-07-52-17"])
 def test_markers_are_in_utc_with_or_without_milliseconds(marker):
     time = opsgenie._time(marker)

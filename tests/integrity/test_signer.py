@@ -1,14 +1,22 @@
 """Signing resumes after interruptions, signs nothing twice, and refuses a table that lost rows."""
 
+import json
 import shutil
+from datetime import UTC, date, datetime
+from hashlib import sha256
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.errors import ConfigurationError
-from pipelines.integrity import signer
+from pipelines.integrity import note, retention, signer
 from pipelines.integrity.signer import Alarm
+from pipelines.integrity.verifier import audit
 from pipelines.lake import raw
 from pipelines.lake.tables import Lake
+from pipelines.schemas import RAW
 from pipelines.settings import IntegritySettings
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, rows
@@ -62,3 +70,81 @@ def test_an_idle_round_signs_nothing(signed):
     before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
     signer.sign(signed.lake, LOG, 700, NOON)
     assert {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")} == before
+
+
+def test_an_unsigned_lake_has_no_log_to_sign(signed):
+    plain = Lake(signed.lake.root)
+    off = Lake(signed.lake.root, None, IntegritySettings(sign=False, folder=signed.folder / "off"))
+    for lake in (plain, off):
+        assert signer.of(lake, LOG.app) is None
+        signer.sign(lake, LOG, 700, NOON)
+    assert not (signed.folder / "off").exists(), "no key is created"
+
+
+texts = st.text(max_size=20)
+times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(  # noqa: DTZ001
+    lambda time: time.replace(tzinfo=UTC)
+)
+
+
+@given(raw_=texts, identity=texts, via=texts.filter(lambda text: "\n" not in text),
+       time=times, arrival=times)  # fmt: skip
+def test_signer_and_auditor_agree_on_the_entry_of_any_row(raw_, identity, via, time, arrival):
+    row = {"event_id": identity, "time": time, "ingested_at": arrival, "via": via, "raw": raw_}
+    digest = sha256(raw_.encode()).hexdigest()
+    frame = pl.DataFrame([{**row, "raw_sha256": digest}], schema=RAW)
+    (entry,) = signer.entries(frame)
+    shown = {name: time.isoformat() for name, time in (("time", time), ("ingested_at", arrival))}
+    assert entry == audit.entry({**row, **shown})
+
+
+def test_an_entry_too_long_for_a_bundle_is_replaced_by_its_hash(signed):
+    frame = signed.rows().head(1)
+    for length in (65_000, 65_535, 10**6):
+        (entry,) = signer.entries(frame.with_columns(event_id=pl.lit("x" * length)))
+        assert len(entry) <= 65_535
+        assert entry.startswith(b"auditlake/1 long\n") is (length > 65_000)
+
+
+def test_a_new_log_has_a_name_of_its_own(signed):
+    """Otherwise a recreated lake would contradict the checkpoints of the old one."""
+    kept = signer.of(signed.lake, LOG.app)
+    one, other = signer.new_head(kept), signer.new_head(kept)
+    assert one.origin != other.origin
+    assert one.origin.startswith("auditlake/okta/system_log/")
+    assert (one.size, one.root) == (0, sha256().digest())
+
+
+def test_the_checkpoint_is_the_newest_note_of_the_history(signed):
+    (month,) = (signed.log / "history").iterdir()
+    notes = [json.loads(line)["note"] for line in month.read_text().splitlines()]
+    assert notes[-1] == (signed.log / "checkpoint").read_text()
+    kept = signer.of(signed.lake, LOG.app)
+    assert signer.published(kept) == signer.last_signed(kept) == note.opened(
+        notes[-1].encode(), signed.vkeys()
+    )  # fmt: skip
+
+
+def test_rows_missing_in_the_middle_stop_the_signing_of_later_ones(signed):
+    """Signing reads them back if the tiles are lost."""
+    shutil.rmtree(signed.log / "tile")
+    attacks.delete(signed)
+    with pytest.raises(Alarm, match="missing rows"):
+        signed.land(*range(700, 730), day=3)
+
+
+def test_changed_rows_are_not_signed_again_where_tiles_are_lost(signed):
+    shutil.rmtree(signed.log / "tile")
+    attacks.modify(signed)
+    with pytest.raises(Alarm, match="its rows differ from the signed ones"):
+        signed.land(*range(700, 730), day=3)
+    assert signer.published(signer.of(signed.lake, LOG.app)).size == 700
+
+
+def test_rows_removed_by_recorded_acts_are_listed(signed):
+    assert signer.removed(signed.lake, LOG.app) == []
+    removal = retention.Removal(log=LOG, before=date(2026, 3, 2), who="ada", why="old")
+    retention.remove(signed.lake, removal, NOON)
+    assert signer.removed(signed.lake, LOG.app) == [(0, 300)]
+    assert signer.removed(signed.lake, "okta/other_log") == []
+    assert signer.removed(Lake(signed.lake.root), LOG.app) == []

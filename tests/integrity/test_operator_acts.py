@@ -1,0 +1,75 @@
+"""Operator actions are recorded in a signed log of their own, in order and for good."""
+
+import json
+import shutil
+from datetime import timedelta
+
+import pytest
+
+from pipelines.errors import LakeError
+from pipelines.integrity import operator_acts, signer
+from pipelines.integrity.signer import Alarm
+from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import operator_acts as verifier
+from pipelines.lake.tables import Lake
+from tests.integrity.worlds import NOON, Signed
+
+
+@pytest.fixture
+def world(tmp_path):
+    return Signed(tmp_path)
+
+
+def recorded(world):
+    return verifier.read(world.place.shelf("acts"), world.vkeys())
+
+
+def test_acts_are_kept_in_order_with_their_time(world):
+    for number in range(3):
+        act = {"act": "retention", "who": "Zo\u00eb", "n": number}
+        operator_acts.record(world.lake, act, NOON + timedelta(days=number))
+    assert [(act["n"], act["who"], act["at"][:10]) for act in recorded(world)] == [
+        (0, "Zo\u00eb", "2026-03-01"),
+        (1, "Zo\u00eb", "2026-03-02"),
+        (2, "Zo\u00eb", "2026-03-03"),
+    ]
+
+
+def test_every_act_has_a_checkpoint_of_its_own(world):
+    for number in range(3):
+        operator_acts.record(world.lake, {"n": number}, NOON)
+    (month,) = (world.folder / "lake/integrity/acts/history").iterdir()
+    notes = [json.loads(line)["note"] for line in month.read_text().splitlines()]
+    heads = [audit.read_checkpoint(note, world.vkeys()) for note in notes]
+    assert [head.size for head in heads] == [1, 2, 3]
+    assert {head.origin for head in heads} == {heads[0].origin}
+
+
+def test_nothing_is_recorded_where_signing_is_off(world):
+    with pytest.raises(LakeError, match=r"set integrity\.sign = true"):
+        operator_acts.record(Lake(world.lake.root), {"act": "retention"}, NOON)
+    assert not (world.folder / "lake").exists()
+
+
+def test_an_act_is_not_recorded_on_top_of_damaged_tiles(world):
+    """These entries exist nowhere else, so the tree cannot be rebuilt."""
+    operator_acts.record(world.lake, {"n": 0}, NOON)
+    tile = world.folder / "lake/integrity/acts/tile/0/000.p/1"
+    tile.write_bytes(tile.read_bytes()[::-1])
+    with pytest.raises(Alarm, match="missing or damaged"):
+        operator_acts.record(world.lake, {"n": 1}, NOON)
+    tile.unlink()
+    with pytest.raises(Alarm, match="missing or damaged"):
+        operator_acts.record(world.lake, {"n": 1}, NOON)
+    assert signer.published(signer.of(world.lake, signer.ACTS)).size == 1
+
+
+def test_an_act_is_not_recorded_in_a_log_that_was_rolled_back(world):
+    operator_acts.record(world.lake, {"n": 0}, NOON)
+    acts, copy = world.folder / "lake/integrity/acts", world.folder / "copy"
+    shutil.copytree(acts, copy)
+    operator_acts.record(world.lake, {"n": 1}, NOON)
+    shutil.rmtree(acts)
+    copy.rename(acts)
+    with pytest.raises(Alarm):
+        operator_acts.record(world.lake, {"n": 2}, NOON)

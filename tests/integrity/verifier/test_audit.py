@@ -1,10 +1,16 @@
 """The auditor's program against other implementations, published examples and forgeries."""
 
+import json
+import sys
+
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.integrity import note, prove
 from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier.audit import Invalid
 
 
 @given(message=st.binary(max_size=200), seed=st.binary(min_size=32, max_size=32), bit=st.data())
@@ -39,3 +45,165 @@ def test_a_note_signed_by_go_is_accepted():
     key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
     text, signer = audit.read_note(note, [key])
     assert (text.count("\n"), signer) == (2, "PeterNeumann+c74f20a3")
+
+
+def test_a_valid_signature_among_unknown_ones_is_enough():
+    ours, other = note.new_key("ours"), note.new_key("other")
+    text = note.signed("text\n", [other, ours]).decode()
+    assert audit.read_note(text, [ours.vkey])[1].startswith("ours+")
+    assert audit.read_note(text, [note.new_key("third").vkey, ours.vkey])
+
+
+def test_an_invalid_signature_of_a_known_key_is_refused_even_beside_a_valid_one():
+    one, other = note.new_key("one"), note.new_key("other")
+    good, bad = (note.signed(text, [one, other]).decode() for text in ("text\n", "other text\n"))
+    mixed = "".join([*good.splitlines(keepends=True)[:-1], bad.splitlines(keepends=True)[-1]])
+    assert audit.read_note(mixed, [one.vkey])
+    with pytest.raises(Invalid, match="the signature of other is invalid"):
+        audit.read_note(mixed, [one.vkey, other.vkey])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "text",
+        "text\n\n",
+        "text\n\n\u2014 key AAAA",
+        "text\n\n- key AAAAAAAA\n",
+        "text\n\n\u2014 key name AAAAAAAA\n",
+        "text\n\n\u2014 key !!!!\n",
+        "text\n\n\u2014 key AAAAAAAA\n",
+    ],
+)
+def test_a_note_without_a_valid_signature_is_refused(text):
+    with pytest.raises(Invalid):
+        audit.read_note(text, [note.new_key("key").vkey])
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda key: key[:-4], lambda key: f"x{key}",
+                                    lambda key: key.replace("+", "-"), lambda key: ""])  # fmt: skip
+def test_a_malformed_public_key_is_refused(change):
+    with pytest.raises(Invalid, match="not a verifier key"):
+        audit.read_note("text\n\n\u2014 key AAAAAAAA\n", [change(note.new_key("key").vkey)])
+
+
+ROOT = "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a/b\n007\n{ROOT}\n",
+        f"a/b\n-1\n{ROOT}\n",
+        f"a/b\n1.0\n{ROOT}\n",
+        f"a/b\n\u0661\n{ROOT}\n",
+        f"\n1\n{ROOT}\n",
+        f"a/b\n1\n{ROOT}",
+        f"a/b\n1\n{ROOT}\nmore\n",
+        "a/b\n1\nAAAA\n",
+        "",
+    ],
+)
+def test_a_checkpoint_has_one_spelling(text):
+    assert audit.checkpoint_in(f"a/b\n7\n{ROOT}\n").size == 7
+    with pytest.raises(Invalid, match="not a checkpoint"):
+        audit.checkpoint_in(text)
+
+
+@pytest.mark.parametrize("index", [-1, 5, 6])
+def test_an_index_outside_the_log_is_refused(index):
+    with pytest.raises(Invalid, match="outside a log of size 5"):
+        audit.included(b"l" * 32, index, 5, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:00.000001Z", 1),
+        ("1969-12-31T23:59:59.999999Z", -1),
+        ("2026-03-01T13:00:00.5+01:00", 1_772_366_400_500_000),
+        ("2026-03-01T12:00:00.5Z", 1_772_366_400_500_000),
+    ],
+)
+def test_times_are_exact_to_the_microsecond(text, expected):
+    assert audit.microseconds(text) == expected
+
+
+def test_a_time_without_a_zone_is_refused():
+    with pytest.raises(Invalid, match="without a time zone"):
+        audit.microseconds("2026-03-01T12:00:00")
+
+
+RECORD = {"event_id": "1", "time": "2026-03-01T12:00:00Z", "ingested_at": "2026-03-01T12:00:00Z",
+          "via": "poll", "raw": "{}"}  # fmt: skip
+
+
+def test_no_two_records_have_the_same_entry():
+    """Only the last part may contain newlines, so the parts cannot be shifted."""
+    shifted = {**RECORD, "via": "poll\n1", "event_id": ""}
+    with pytest.raises(Invalid, match="newline"):
+        audit.entry(shifted)
+    changes = {"event_id": "1\n", "time": "2026-03-01T12:00:00.000001Z", "via": "", "raw": "{} "}
+    entries = {audit.entry({**RECORD, name: value}) for name, value in changes.items()}
+    assert len(entries | {audit.entry(RECORD)}) == len(changes) + 1
+
+
+def test_a_file_that_is_neither_proof_nor_pack_is_refused(tmp_path):
+    file = tmp_path / "file.json"
+    for text in ("{}", '{"what": "auditlake proof 2"}'):
+        file.write_text(text)
+        with pytest.raises(Invalid, match="neither a proof nor an evidence pack"):
+            audit.check_file(str(file), [])
+    assert audit.keys_in(str(file)) == []
+
+
+def program(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["audit.py", *map(str, arguments)])
+    return audit.main()
+
+
+@pytest.fixture
+def proof(signed):
+    return prove.prove(signed.lake, "raw/okta/system_log/417")
+
+
+def test_the_program_reports_a_proof_that_holds(signed, proof, tmp_path, monkeypatch, capsys):
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    assert program(monkeypatch, tmp_path / "proof.json", "--key", *signed.vkeys()) == 0
+    assert "ok    raw/okta/system_log id-000417" in capsys.readouterr().out
+
+
+def test_the_program_fails_on_any_other_file(signed, proof, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "proof.json"
+    odd = [{**proof, name: value} for name in proof for value in (None, 7, [], {}, "x")]
+    for content in ("{", "\0", "", *map(json.dumps, ([], 7, *odd))):
+        file.write_text(content)
+        assert program(monkeypatch, file, "--key", *signed.vkeys()) == 1, content
+        assert capsys.readouterr().out.startswith(f"FAILED {file}: ")
+
+
+SPAN = ("2026-03-01T00:00:00+00:00", "2026-03-02T00:00:00+00:00")
+
+
+def fetched(*hours, outcome="complete"):
+    log, day = {"integration": "okta", "stream": "log", "outcome": outcome}, "2026-03-01T"
+    return [
+        {**log, "since": f"{day}{first:02}:00:00Z", "until": f"{day}{last:02}:00:00Z"}
+        for first, last in hours
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "gaps"),
+    [
+        (fetched((0, 12), (6, 18)), ["18:00:00 to 2026-03-02 00:00:00"]),
+        (fetched((12, 18), (0, 6)), ["06:00:00 to 2026-03-01 12", "18:00:00 to 2026-03-02"]),
+        (fetched((0, 23), outcome="wanted"), ["00:00:00 to 2026-03-02 00"]),
+        (fetched((1, 2), (3, 4), (5, 6), (7, 8)), ["00:00:00 to 2026-03-01 01", "2 more spans"]),
+    ],
+)
+def test_every_part_of_the_time_range_that_was_not_fetched_is_reported(rows, gaps):
+    (line,) = audit._coverage(["okta/log"], SPAN, rows)
+    assert line.startswith("coverage of okta/log: GAPS: ")
+    assert [gap for gap in gaps if gap not in line] == []

@@ -15,8 +15,8 @@ class Operator:
     """Ticks the sensor and runs what it requests, as the daemon does."""
 
     def __init__(self, world, instance):
-        def connect(source, patience=None):
-            return client.connect(source, patience=RetryPolicy(attempts=1))
+        def connect(source, retry_policy=None):
+            return client.connect(source, retry_policy=RetryPolicy(attempts=1))
 
         self.instance = instance
         self.made = definitions.definitions(world.lake, [world.source("okta")], connect)

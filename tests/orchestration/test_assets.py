@@ -6,14 +6,14 @@ import dagster as dg
 
 from pipelines.orchestration import assets
 from tests.webhooks.conftest import source
-from tests.webhooks.test_receiver import drained, hook, polled, put, spool
+from tests.webhooks.test_receiver import hook, polled, put, run_worker, spool
 
 __all__ = ["spool"]
 
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):
     put(spool, hook(1, 2))
-    drained(lake, spool)
+    run_worker(lake, spool)
     polled(lake, 2, 3)
     asset = assets.reconciled(lake, [source("okta")])
     for ahead, passed in ((timedelta(0), True), (timedelta(hours=3), False)):

@@ -1,10 +1,15 @@
-"""Verification passes after maintenance, copies and a new start."""
+"""Verification: sound after maintenance, incremental from a state that only success stores."""
 
+import json
 import shutil
 
+import pytest
 from deltalake import DeltaTable
 
-from pipelines.integrity import signer
+from pipelines.integrity import note, operator_acts, signer
+from pipelines.integrity.verifier import verify
+from pipelines.lake.tables import StreamKey
+from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, Signed
 
 
@@ -33,3 +38,100 @@ def test_a_recreated_lake_raises_no_alarm(signed):
     signer.sign(signed.lake, LOG, 0, NOON)
     signed.land(*range(10))
     assert signed.verify().ok
+
+
+def test_only_new_rows_are_read_after_a_success(signed):
+    assert (signed.verify().read, signed.verify().read) == (700, 188)
+    signed.land(*range(700, 800), day=3)
+    verdict = signed.verify()
+    assert (verdict.ok, verdict.first, verdict.read) == (True, 512, 288)
+
+
+def test_a_failed_verification_is_no_starting_point(signed):
+    attacks.modify(signed)
+    for _ in range(2):
+        verdict = signed.verify()
+        assert (verdict.ok, verdict.first, verdict.read) == (False, 0, 700)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"peaks": [[0, 25', b"\0" * 64, b"\xff"])
+def test_a_damaged_state_leads_to_a_full_verification(signed, damage):
+    assert signed.verify().ok
+    (state,) = (signed.place.memory / "verified").iterdir()
+    state.write_bytes(damage)
+    verdict = signed.verify()
+    assert (verdict.ok, verdict.first) == (True, 0)
+
+
+def test_a_state_signed_with_another_key_is_not_believed(signed):
+    """The state is a file: its checkpoint must be signed like any other."""
+    assert signed.verify().ok
+    (state,) = (signed.place.memory / "verified").iterdir()
+    held = json.loads(state.read_text())
+    text = held["note"].partition("\n\n")[0] + "\n"
+    held["note"] = note.signed(text, [note.new_key("auditlake")]).decode()
+    state.write_text(json.dumps(held))
+    assert signed.verify().first == 0
+
+
+def test_a_run_without_events_does_not_replace_the_state_of_one_with_them(signed):
+    assert signed.verify(events=False).ok
+    assert signed.verify().first == 0, "events were not compared yet"
+    assert signed.verify(events=False).first == 512
+    assert signed.verify().first == 512
+
+
+def test_tables_are_those_that_exist_were_signed_or_are_remembered(signed):
+    other = StreamKey("okta", "other_log")
+    signed.land(*range(5), log=other, derive=False)
+    every = ["raw/okta/other_log", LOG.table]
+    assert verify.tables(signed.place) == every
+    shutil.rmtree(signed.folder / "lake" / other.table)
+    assert verify.tables(signed.place) == every
+    shutil.rmtree(signed.folder / "lake/integrity/okta/other_log")
+    assert verify.tables(signed.place) == every
+    operator_acts.record(signed.lake, {"act": "retention"}, NOON)
+    assert verify.tables(signed.place) == [*every, "acts"]
+
+
+def test_a_checkpoint_belongs_to_the_table_in_its_origin(signed):
+    assert verify.table_of(signed.place, (signed.log / "checkpoint").read_text()) == LOG.table
+    assert verify.table_of(signed.place, "my/name/entra_id/audits/1a2b\n7\n") == (
+        "raw/entra_id/audits"
+    )
+    assert verify.table_of(signed.place, "auditlake/acts/1a2b\n7\n") == "acts"
+
+
+@pytest.fixture
+def acted(signed):
+    """A lake with two recorded acts."""
+    for number in range(2):
+        operator_acts.record(signed.lake, {"act": "retention", "n": number}, NOON)
+    return signed
+
+
+def test_the_log_of_acts_is_verified_like_a_table(acted):
+    verdict = verify.verify_acts(acted.place)
+    assert (verdict.ok, verdict.size, len(verdict.compared_with)) == (True, 2, 1)
+    assert verdict.origin.startswith("auditlake/acts/")
+
+
+def test_a_changed_act_is_found(acted):
+    bundle = acted.folder / "lake/integrity/acts/tile/entries/000.p/2"
+    bundle.write_bytes(bundle.read_bytes().replace(b"retention", b"RETENTION"))
+    assert verify.verify_acts(acted.place).first_bad.kind == "changed"
+
+
+def test_a_log_of_acts_that_was_rolled_back_or_removed_is_found(acted):
+    acts, former = acted.folder / "lake/integrity/acts", acted.folder / "former"
+    shutil.copytree(acts, former)
+    newest = (acts / "checkpoint").read_text()
+    operator_acts.record(acted.lake, {"act": "retention", "n": 2}, NOON)
+    shutil.rmtree(acts)
+    removed = verify.verify_acts(acted.place).first_bad
+    assert (removed.kind, removed.seq) == ("rolled back", 0)
+    former.rename(acts)
+    back = verify.verify_acts(acted.place)
+    assert (back.first_bad.kind, back.first_bad.seq) == ("rolled back", 2)
+    assert "covers 3 acts" in back.first_bad.detail
+    assert verify.verify_acts(acted.place, [newest]).compared_with

@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pipelines.orchestration import assets
+from sandbox.faults import Fault
 from tests.webhooks.conftest import source
 from tests.webhooks.test_receiver import hook, polled, put, run_worker, spool
 
 __all__ = ["spool"]
+LOG = ("okta", "system_log")
+RAW, EVENTS = dg.AssetKey(["raw", *LOG]), dg.AssetKey("events")
 
 
 def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkeypatch):
@@ -24,3 +27,35 @@ def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkey
         (verdict,) = done.get_asset_check_evaluations()
         assert (verdict.passed, verdict.severity) == (passed, dg.AssetCheckSeverity.WARN)
     assert "okta system_log (1)" in verdict.description
+
+
+def run(operator):
+    """Run a round; return its result and the figures of each asset."""
+    job = operator.made.resolve_job_def("okta")
+    done = job.execute_in_process(instance=operator.instance, raise_on_error=False)
+    made = [event.materialization for event in done.get_asset_materialization_events()]
+    return done, {each.asset_key: {k: v.value for k, v in each.metadata.items()} for each in made}
+
+
+def test_a_round_reports_the_rows_it_added_and_the_size_of_the_table(still_world, operator):
+    done, figures = run(operator)
+    rows = still_world.stored(*LOG).height
+    assert done.success
+    assert figures[RAW]["rows added"] == figures[RAW]["dagster/row_count"] == rows > 0
+    assert figures[RAW]["requests"] > 0
+    assert figures[EVENTS]["dagster/row_count"] == still_world.events(*LOG).height
+    assert figures[EVENTS]["records of okta"] == rows
+
+
+def test_a_vendor_that_refuses_fails_its_asset_with_the_reason(still_world, operator):
+    still_world.disorder(Fault(kind="okta", fault="status", status=403, every=True))
+    done, figures = run(operator)
+    assert not done.success
+    assert RAW not in figures
+    (failed,) = [event for event in done.all_events if event.is_step_failure]
+    assert "403" in failed.step_failure_data.user_failure_data.description
+
+
+def test_only_integrations_that_receive_pushes_have_an_asset_for_subscriptions():
+    specs = assets.subscribed([source("okta"), source("okta", webhook_secret=None)])
+    assert [spec.key for spec in specs] == [dg.AssetKey(["push", "okta"])]

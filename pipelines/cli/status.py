@@ -10,7 +10,16 @@ import polars as pl
 
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import coverage, events, maintenance, raw, stream_state, streams, tables
+from pipelines.lake import (
+    coverage,
+    events,
+    maintenance,
+    raw,
+    stream_state,
+    streams,
+    tables,
+    versions,
+)
 from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
@@ -76,10 +85,10 @@ def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
 
 def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetime) -> State:
     late = raw.lateness(lake, key, now - _WEEK)
-    handle = tables.open_table(lake, key.table)
-    files = pl.DataFrame(handle.get_add_actions(flatten=True)) if handle else pl.DataFrame()
-    rows = (handle.transaction_version(key.app) or 0) if handle else 0
-    mapped = events.derived(lake, key) if handle else 0
+    table = versions.newest(lake, key.table)
+    files = table.files() if table else pl.DataFrame()
+    rows = table.fence(key.app) if table else 0
+    mapped = events.derived(lake, key) if table else 0
     history = coverage.history(lake, key, facts)
     state = stream_state.state(history, now, behind=mapped != rows)
     known, fortnight = stream_state.coverage(history, now), Span(since=now - _FORTNIGHT, until=now)
@@ -92,7 +101,7 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetim
         events=mapped,
         newest_event=_newest(files, "max.time"),
         last_arrival=_newest(files, "max.ingested_at"),
-        version=handle.version() if handle else -1,
+        version=table.number if table else -1,
         late=late[1] if late else None,
         plan=schedule.load(lake, key),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,

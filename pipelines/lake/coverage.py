@@ -170,9 +170,10 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
         recorded = found.select("asked_at", "rows", "cursor", "outcome").collect()
     last = recorded["asked_at"].max()
     at = last if isinstance(last, datetime) else None
-    failed = recorded.filter(asked_at=at)["outcome"].eq("failed").any()
-    newest = recorded.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
-    if newest.is_empty():
+    newest = recorded.filter(pl.col("asked_at") == pl.col("asked_at").max())
+    failed = newest["outcome"].eq("failed").any()
+    moved = recorded.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
+    if moved.is_empty():
         return LastRecorded(at=at, failed=failed)
-    _, rows, cursor, _ = newest.row(0)
+    _, rows, cursor, _ = moved.row(0)
     return LastRecorded(at=at, rows=rows, cursor=cursor, failed=failed)

@@ -63,3 +63,14 @@ def test_coverage_is_due_at_first_at_a_milestone_and_every_15_minutes():
     assert waiting.due
     waiting.mark_recorded()
     assert (waiting.due, waiting.entries, waiting.recorded_at) == (False, [], NOON)
+
+
+def test_coverage_is_due_with_the_first_span_after_a_failure_and_only_then():
+    waiting = PendingCoverage(now=NOON, recorded_at=NOON, failing=True)
+    waiting.add([page()])
+    assert not waiting.due
+    waiting.add([page(span(0, 1))])
+    assert waiting.due
+    waiting.mark_recorded()
+    waiting.add([page(span(1, 2))])
+    assert not waiting.due

@@ -38,5 +38,5 @@ def test_rejected_records_land_once_after_a_fix(still_world):
     stored = world.stored("okta", "system_log")
     assert stored.height == before + 1
     assert stored["event_id"].to_list()[-1] == "no.id"
-    (state,) = status.states(world.lake, [source])
+    (state,) = status.states(world.lake, [source], now)
     assert state.rejected == rejected - 1

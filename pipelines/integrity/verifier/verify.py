@@ -390,10 +390,8 @@ def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
     }
     path = _state_file(case)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state = json.dumps(held).encode()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.write_bytes(state)
+    draft.write_bytes(json.dumps(held).encode())
     draft.replace(path)
 
 

@@ -1,17 +1,19 @@
-"""Appends without a fence, and deletions."""
+"""A commit is fenced: of writers that race, each decides on the state it writes to."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, raw, tables
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake
+from tests.lake.batches import LOG, batch, rows
 
 PLAIN = Table(
     name="plain",
@@ -20,6 +22,41 @@ PLAIN = Table(
     partitions=(),
     settings={"delta.appendOnly": "true"},
 )
+
+
+def test_the_first_writers_of_a_table_may_come_at_once(tmp_path):
+    for turn in range(10):
+        lake, at_once = Lake(str(tmp_path / f"{turn}")), Barrier(6)
+
+        def land(number, lake=lake, at_once=at_once):
+            at_once.wait()
+            raw.append(lake, LOG, batch(number), "c")
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(land, range(6)))
+        assert rows(lake)["seq"].to_list() == list(range(6))
+
+
+def test_a_failure_after_the_commit_is_not_a_failure_of_the_commit(lake, monkeypatch):
+    raw.append(lake, LOG, batch("a"), "one")
+    write = write_deltalake
+
+    def fails_afterwards(handle, *args, **options):
+        write(handle, *args, **options)
+        raise OSError("checkpoint could not be written")
+
+    monkeypatch.setattr(commits, "write_deltalake", fails_afterwards)
+    assert raw.append(lake, LOG, batch("b"), "two").frame.height == 1
+    assert rows(lake)["event_id"].to_list() == ["a", "b"]
+
+
+def test_canary_a_fresh_handle_accepts_a_repeated_transaction_version(tmp_path):
+    """This is why every decision and its write use the same handle."""
+    path = str(tmp_path / "t")
+    fence = CommitProperties(app_transactions=[Transaction("a", 1)])
+    for _ in range(2):
+        write_deltalake(path, pl.DataFrame({"n": [1]}), mode="append", commit_properties=fence)
+    assert pl.read_delta(path).height == 2
 
 
 def numbers(*values):

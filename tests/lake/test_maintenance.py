@@ -7,18 +7,26 @@ from multiprocessing import get_context
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import LakeError
-from pipelines.lake import coverage, handles, maintenance, reconciliation, tables
+from pipelines.lake import (
+    coverage,
+    handles,
+    maintenance,
+    reconciliation,
+    tables,
+)
 from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
 from pipelines.lake.maintenance import Count, MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
-from tests.lake.test_raw import LOG, NOON, batch
+from tests.lake.batches import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
+
+
 AT_ONCE = MinimumAge(files=timedelta(0), temporary=timedelta(0))
 
 
@@ -187,3 +195,17 @@ def test_maintenance_blocks_neither_writers_nor_readers(lake):
         process.join()
     assert [process.exitcode for process in (tidier, *writers)] == [0, 0, 0]
     assert rows(lake).height == 1 + 25 * 3
+
+
+def test_canary_two_overlapping_compactions_do_not_duplicate_rows(tmp_path):
+    """deltalake 1.6.4 to 1.6.6 fail this; a version that passes may be used."""
+    path = str(tmp_path / "t")
+    for number in range(5):
+        write_deltalake(
+            path, pl.DataFrame({"n": range(number * 50, number * 50 + 50)}), mode="append"
+        )
+    first, second = DeltaTable(path), DeltaTable(path)
+    first.optimize.compact()
+    with pytest.raises(Exception, match="commit"):
+        second.optimize.compact()
+    assert pl.read_delta(path).height == 250

@@ -40,7 +40,7 @@ soak: .venv/.ready-dev
 	$(BIN)/python -c "from tests.promises import kills; kills.main($(KILLS))"
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
-	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_receiver.py -k killed
+	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_server.py -k killed
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

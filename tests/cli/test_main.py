@@ -7,37 +7,11 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
-from pipelines.cli import config_file
-from pipelines.lake import coverage, streams
-from pipelines.lake.coverage import Entry
-from pipelines.lake.stream_state import Facts
-from pipelines.lake.tables import Lake, StreamKey
-
-
-def auditlake(cwd, *arguments, stdin=b"", **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "pipelines", *arguments],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": PROJECT, "HOME": str(cwd), **environment},
-        check=False,
-    )
-
-
-PROJECT = __file__.rpartition("/tests/")[0]
-
-
-def configure(world, path, **keys):
-    okta = {**world.running.settings()["okta"], **keys}
-    (path / "auditlake.toml").write_text(config_file.document({"okta": okta}))
-    return okta
+from tests.cli.command import auditlake, configure
 
 
 def test_poll_status_and_doctor_agree_with_the_service(still_world, tmp_path):
@@ -52,41 +26,6 @@ def test_poll_status_and_doctor_agree_with_the_service(still_world, tmp_path):
     assert (state["rows"], state["events"], state["state"]) == (issued, issued, "up to date")
     assert "okta system_log" in auditlake(tmp_path, "status").stdout.decode()
     assert auditlake(tmp_path, "doctor").stdout.decode().count("ok  ") == 2
-
-
-def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_the_lake(
-    still_world, tmp_path
-):
-    configure(still_world, tmp_path)
-    lake, other = Lake(str(tmp_path / "data")), StreamKey("former", "audit")
-    now = datetime.now(UTC).replace(microsecond=0)
-    hours = [now - timedelta(hours=n) for n in range(4)]
-    streams.record(lake, other, Facts(kind="okta", title="Okta", keeps=timedelta(days=9)), now)
-    gone = Entry(since=hours[2], until=hours[1], asked_at=now, outcome="gone", reason="404: blob")
-    done = Entry(since=hours[3], until=now, asked_at=now)
-    failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason="401: bad token")
-    coverage.record(lake, other, [done, gone, failed])
-    found = json.loads(auditlake(tmp_path, "status", "--json").stdout)
-    assert [(one["integration"], one["kind"], one["state"]) for one in found] == [
-        ("okta", "okta", "never polled"),
-        ("former", "okta", "failing"),
-    ]
-    assert (found[1]["failure"], found[1]["gaps"]) == ("401: bad token", 1)
-    text = auditlake(tmp_path, "status").stdout.decode()
-    assert f"former audit: failing since {now:%Y-%m-%d %H:%M:%S} UTC: 401: bad token" in text
-    text = auditlake(tmp_path, "coverage", "former").stdout.decode()
-    assert text.splitlines()[0] == "former audit"
-    assert [line.split()[0] for line in text.splitlines()[1:]] == ["complete", "complete", "LOST"]
-    assert auditlake(tmp_path, "coverage", "unknown").returncode == 2
-
-
-def test_normalise_needs_neither_lake_nor_configuration(tmp_path):
-    lines = b'{"uuid":"1","published":"2026-01-01T00:00:00.5Z","eventType":"x"}\n\n{}\nnot json\n'
-    done = auditlake(tmp_path, "normalise", "okta", "system_log", stdin=lines)
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(row["seq"], row["action"]) for row in rows] == [(0, "x"), (2, None), (3, None)]
-    assert rows[0]["time"].startswith("2026-01-01T00:00:00.5")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from itertools import count
 
 import httpx
 
-from pipelines.extraction import client, derive
+from pipelines.extraction import client, derive, rounds
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import StreamKey
+from tests.conftest import raw_table
 
 IDLE = {"coverage": 1, "raw/okta/system_log": 2, "events": 1}
 """raw is opened for the position, and again to compare its rows with the batch or signature."""
@@ -72,3 +73,25 @@ def test_pages_before_an_error_land(still_world):
     key = StreamKey("okta", "system_log")
     assert raw.position(still_world.lake, key).cursor is not None
     assert 0 < events.derived(still_world.lake, key) <= stored.height
+
+
+def test_simulated_and_real_events_do_not_mix(still_world):
+    still_world.poll("okta")
+    real = rounds.Round(
+        lake=still_world.lake,
+        source=still_world.source("okta", base_url="https://acme.okta.com"),
+        stream=still_world.source("okta").streams()[0],
+        client=client.connect(still_world.source("okta")),
+    )
+    assert "another origin" in rounds.extract(real).error
+    assert raw_table(still_world.lake, "okta", "system_log").height
+
+
+def test_a_response_in_an_unexpected_format_fails_its_stream_with_that_reason(still_world):
+    def connect(source):
+        answer = httpx.Response(200, json={"a": 1})
+        return client.connect(source, transport=httpx.MockTransport(lambda _: answer))
+
+    (report,) = still_world.poll("okta", connect=connect)
+    assert "unexpected format" in report.error
+    assert still_world.stored("okta", "system_log").is_empty()

@@ -6,8 +6,8 @@ import dagster as dg
 
 from pipelines.orchestration import assets
 from sandbox.faults import Fault
-from tests.webhooks.conftest import source
-from tests.webhooks.test_receiver import hook, polled, put, run_worker, spool
+from tests.webhooks.conftest import source, spool
+from tests.webhooks.pushing import hook, polled, put, run_worker
 
 __all__ = ["spool"]
 LOG = ("okta", "system_log")

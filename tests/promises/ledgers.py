@@ -114,3 +114,11 @@ def _shown(kind: str, stream: str, stored: pl.DataFrame) -> list[int]:
     record = normalise.version_of(found)
     rows = stored if record is None else stored.filter(events.newest_version(record))
     return rows["seq"].to_list()
+
+
+def check(world: World) -> None:
+    """Check that Okta's records are stored, numbered and derived, each once."""
+    stored, events = world.stored("okta", "system_log"), world.events("okta", "system_log")
+    assert sorted(stored["raw_sha256"]) == sorted(world.issued("okta", "system_log"))
+    assert stored["seq"].to_list() == list(range(stored.height))
+    assert events["seq"].to_list() == list(range(stored.height))

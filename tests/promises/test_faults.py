@@ -8,31 +8,21 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
-from deltalake import DeltaTable
 
 from pipelines import registry
-from pipelines.extraction import client, derive, rounds
-from pipelines.extraction import report as reports
+from pipelines.extraction import client, rounds
 from pipelines.extraction.client import RetryPolicy
-from pipelines.lake import events, tables
 from pipelines.lake import raw as raw_rows
+from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from sandbox.faults import Fault
 from sandbox.server import running
-from tests.conftest import World, raw_table
+from tests.conftest import World
 from tests.promises import kills
-from tests.promises.ledgers import difference
+from tests.promises.ledgers import check, difference
 
 ROOT = Path(__file__).parents[2]
-
-
-def check(world):
-    stored, events = world.stored("okta", "system_log"), world.events("okta", "system_log")
-    assert sorted(stored["raw_sha256"]) == sorted(world.issued("okta", "system_log"))
-    assert stored["seq"].to_list() == list(range(stored.height))
-    assert events["seq"].to_list() == list(range(stored.height))
 
 
 @pytest.fixture(scope="module")
@@ -229,76 +219,3 @@ def test_a_lost_cursor_costs_requests_but_no_rows(still_world):
     (report,) = still_world.poll("okta")
     assert (report.error, report.rows) == (None, 0)
     check(still_world)
-
-
-def test_events_are_caught_up_after_a_kill_between_raw_and_events(still_world, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(derive, "derive", lambda *_, **__: True)
-        patched.setattr(derive, "catch_up", lambda *_: None)
-        still_world.poll("okta")
-    assert tables.scan(still_world.lake, "events") is None
-    still_world.poll("okta")
-    check(still_world)
-
-
-def test_two_writers_that_derive_at_once_miss_no_row(still_world, monkeypatch):
-    monkeypatch.setattr(derive, "_DERIVE_ROWS", 100)
-    with monkeypatch.context() as patched:
-        patched.setattr(derive, "derive", lambda *_, **__: True)
-        patched.setattr(derive, "catch_up", lambda *_: None)
-        still_world.poll("okta")
-    source = still_world.source("okta")
-    (stream,) = source.streams()
-    real, others = raw_rows.rows, iter([150, 270])
-
-    def overtaken(lake, log, first, until):
-        """Return the rows, after another writer has derived more of them in its own batches."""
-        rows = real(lake, log, first, until)
-        if further := next(others, None):
-            report = reports.Report(integration="okta", stream=stream.name)
-            theirs = real(lake, log, first, further)
-            derive.derive(lake, source, stream, theirs, report)
-        return rows
-
-    monkeypatch.setattr(raw_rows, "rows", overtaken)
-    report = reports.Report(integration="okta", stream=stream.name)
-    derive.catch_up(still_world.lake, source, stream, report)
-    check(still_world)
-
-
-def test_rows_removed_by_retention_do_not_block_others(still_world):
-    still_world.poll("okta")
-    oldest = raw_rows.days(still_world.lake, StreamKey("okta", "system_log"))[0]
-    shutil.rmtree(Path(still_world.lake.root) / "events")
-    raw = DeltaTable(still_world.lake.uri("raw/okta/system_log"))
-    raw.alter.set_table_properties({"delta.appendOnly": "false"})
-    raw.delete(f"date = '{oldest}'")
-    source = still_world.source("okta")
-    (stream,) = source.streams()
-    report = reports.Report(integration="okta", stream=stream.name)
-    derive.catch_up(still_world.lake, source, stream, report)
-    kept = still_world.stored("okta", "system_log")["seq"].to_list()
-    assert 0 < len(kept) < events.derived(still_world.lake, StreamKey("okta", "system_log"))
-    assert still_world.events("okta", "system_log")["seq"].to_list() == kept
-
-
-def test_simulated_and_real_events_do_not_mix(still_world):
-    still_world.poll("okta")
-    real = rounds.Round(
-        lake=still_world.lake,
-        source=still_world.source("okta", base_url="https://acme.okta.com"),
-        stream=still_world.source("okta").streams()[0],
-        client=client.connect(still_world.source("okta")),
-    )
-    assert "another origin" in rounds.extract(real).error
-    assert raw_table(still_world.lake, "okta", "system_log").height
-
-
-def test_a_response_in_an_unexpected_format_fails_its_stream_with_that_reason(still_world):
-    def connect(source):
-        answer = httpx.Response(200, json={"a": 1})
-        return client.connect(source, transport=httpx.MockTransport(lambda _: answer))
-
-    (report,) = still_world.poll("okta", connect=connect)
-    assert "unexpected format" in report.error
-    assert still_world.stored("okta", "system_log").is_empty()

@@ -132,3 +132,10 @@ def receiver(strict: Served) -> Iterator[Served]:
     yield strict
     for path in strict.files():
         strict.spool.remove([path])
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool", limit=2**24)
+    with made.open():
+        yield made

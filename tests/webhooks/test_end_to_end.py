@@ -31,8 +31,8 @@ from sandbox import server
 from sandbox.faults import Mishap
 from sandbox.server import Options, Running, Sandbox
 from sandbox.service import Webhook, webhook_secret
-from tests.cli.test_up import until
 from tests.conftest import raw_table
+from tests.waiting import until
 
 PUSHING = [k for k, each in server.services().items() if each.pushes or each.console]
 LANDING = ["okta", "cloudflare", "office_365"]

@@ -10,15 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from click.testing import CliRunner
 
 from pipelines import settings
 from pipelines.cli import config_file
-from pipelines.cli.main import main
 from pipelines.sdk.push import Delivery
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.receiver import Limits
 from sandbox.server import Options, running
+from tests.cli.command import run
 from tests.conftest import World
 from tests.webhooks.conftest import SECRET, served, source
 
@@ -97,11 +96,6 @@ def test_an_unreachable_address_is_reported_with_its_remedy(world, tmp_path):
         )
 
 
-def run(folder, *arguments):
-    config = str(folder / "auditlake.toml")
-    return CliRunner().invoke(main, ["--config", config, *arguments], catch_exceptions=False)
-
-
 def test_the_commands_register_show_and_remove_a_webhook(world, receiver, tmp_path):
     keys = {**world.running.settings()["okta"], "webhook_secret": SECRET}
     console = {**world.running.settings()["atlassian"], "webhook_secret": SECRET}
@@ -123,21 +117,6 @@ def test_the_commands_register_show_and_remove_a_webhook(world, receiver, tmp_pa
     assert (none.exit_code, "has no webhooks" in none.output) == (2, True)
     assert run(tmp_path, "webhooks", "remove", "okta").exit_code == 0
     assert "webhook" not in run(tmp_path, "status").output
-
-
-@pytest.mark.parametrize(
-    ("names", "host", "error"),
-    [
-        ([], "0.0.0.0", "jumpcloud has no webhook_secret"),
-        (["jumpcloud"], "127.0.0.1", "no integration has a webhook_secret"),
-    ],
-)
-def test_it_refuses_to_listen_without_a_secret(tmp_path, names, host, error):
-    document = {"okta": {"base_url": "https://acme.okta.com", "api_token": "x" * 20,
-                         "webhook_secret": SECRET}, "jumpcloud": {"api_key": "x" * 20}}  # fmt: skip
-    (tmp_path / "auditlake.toml").write_text(config_file.document(document))
-    done = run(tmp_path, "receive", *names, "--host", host, "--port", "0")
-    assert (done.exit_code, error in done.output) == (2, True)
 
 
 def test_a_secret_must_be_long_and_its_integration_must_have_webhooks():

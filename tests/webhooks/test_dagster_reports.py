@@ -1,4 +1,4 @@
-"""What the receiver reports to Dagster."""
+"""Stored deliveries are reported to Dagster in sums, and never wait for it."""
 
 import json
 import threading

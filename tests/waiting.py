@@ -1,0 +1,27 @@
+"""Free ports, and conditions to wait for."""
+
+import socket
+import time
+
+SECONDS = 420
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def until(ready, what):
+    """Poll for a condition, within a bound."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        if found := ready():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not in {SECONDS} s: {what}")

@@ -1,0 +1,105 @@
+"""Deliveries in the spool become rows and events once; pushed and polled are one row."""
+
+import json
+from datetime import timedelta
+
+from pipelines.extraction import report, rounds
+from pipelines.extraction.pending import PendingCoverage
+from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake.tables import StreamKey
+from pipelines.sdk.pages import Page
+from tests.conftest import raw_table
+from tests.webhooks.conftest import source
+from tests.webhooks.pushing import NOW, hook, ids, polled, put, run_worker
+
+
+def test_a_delivery_becomes_rows_and_events_once(lake, spool):
+    for numbers in ((1, 2), (2, 3), (1, 2)):
+        put(spool, hook(*numbers))
+    assert run_worker(lake, spool).is_idle
+    rows = raw_table(lake, "okta", "system_log")
+    assert rows["event_id"].to_list() == ["id-1", "id-2", "id-3"]
+    assert set(rows["via"]) == {"webhook"}
+    events = tables.scan(lake, "events").collect()
+    assert sorted(events["seq"]) == [0, 1, 2]
+    assert set(events["source_ip"]) == {"192.0.2.1"}
+
+
+def test_a_kill_between_commit_and_removal_stores_nothing_twice(lake, spool):
+    put(spool, hook(1, 2))
+    (path,) = spool.waiting("okta")
+    kept = path.read_bytes()
+    run_worker(lake, spool)
+    path.write_bytes(kept)
+    version = raw.position(lake, StreamKey("okta", "system_log")).version
+    assert run_worker(lake, spool).is_idle
+    assert ids(lake) == ["id-1", "id-2"]
+    assert raw.position(lake, StreamKey("okta", "system_log")).version == version
+
+
+def test_a_damaged_file_is_set_aside_and_delays_nothing(lake, spool):
+    put(spool, hook(1))
+    (path,) = spool.waiting("okta")
+    path.write_bytes(path.read_bytes()[:-3])
+    put(spool, hook(2))
+    assert run_worker(lake, spool).is_idle
+    assert (ids(lake), spool.unreadable("okta")) == (["id-2"], 1)
+
+
+def test_deliveries_stay_in_the_spool_while_the_lake_cannot_be_written(lake, spool, tmp_path):
+    put(spool, hook(1))
+    (tmp_path / "lake").write_text("a file, not a folder")
+    assert not run_worker(lake, spool).is_idle
+    (tmp_path / "lake").unlink()
+    assert run_worker(lake, spool).is_idle
+    assert ids(lake) == ["id-1"]
+
+
+def test_the_first_arrival_is_kept_and_the_second_is_recorded_once(lake, spool):
+    polled(lake, 1, 2)
+    put(spool, hook(2, 3))
+    run_worker(lake, spool)
+    polled(lake, 3, 4)
+    polled(lake, 3, 4)  # as a window that is fetched again
+    put(spool, hook(2, 3))
+    run_worker(lake, spool)
+    rows = raw_table(lake, "okta", "system_log")
+    assert dict(zip(rows["event_id"], rows["via"], strict=True)) == {
+        "id-1": "poll", "id-2": "poll", "id-3": "webhook", "id-4": "poll"
+    }  # fmt: skip
+    seconds = reconciliation.second_arrivals(
+        lake, StreamKey("okta", "system_log"), NOW.date() - timedelta(days=2)
+    )
+    assert sorted(zip(seconds["event_id"], seconds["way"], strict=True)) == [
+        ("id-2", "webhook"), ("id-3", "poll")
+    ]  # fmt: skip
+
+
+def test_a_pushed_time_of_less_precision_is_the_same_event(lake, spool):
+    """Cloudflare's API has microseconds; Logpush has seconds or nanoseconds since 1970."""
+    at = int(NOW.timestamp())
+    lines = [b'{"ID":"1","When":%d}' % at, b'{"ID":"2","When":%d}' % (at * 10**9)]
+    put(spool, b"\n".join(lines), "cloudflare")
+    run_worker(lake, spool, "cloudflare")
+    this = rounds.Round(lake=lake, source=source("cloudflare"),
+                         stream=source("cloudflare").streams()[0], client=None)  # fmt: skip
+    exact = f"{NOW:%Y-%m-%dT%H:%M:%S}.999999Z"
+    bodies = [json.dumps({"id": id_, "when": exact}).encode() for id_ in "12"]
+    pending = PendingCoverage(now=NOW, recorded_at=NOW)
+    pages = [Page(records=bodies, cursor="x")]
+    rounds._land(this, pages, pending, report.Report(integration="cloudflare", stream="x"))
+    assert ids(lake, "cloudflare", "audit_logs") == ["1", "2"]
+
+
+def test_a_push_does_not_move_the_position(lake, spool):
+    polled(lake, 1)
+    put(spool, hook(2))
+    run_worker(lake, spool)
+    assert raw.position(lake, StreamKey("okta", "system_log")).cursor == "next"
+
+
+def test_an_invalid_record_is_kept_in_rejected(lake, spool):
+    put(spool, b'{"data":{"events":[{"published":"2026-01-01T00:00:00Z"}]}}')
+    assert run_worker(lake, spool).is_idle
+    rejected = tables.scan(lake, "rejected").collect()
+    assert rejected["reason"].to_list() == ["no id"]

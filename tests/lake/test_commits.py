@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import polars as pl
@@ -11,10 +12,11 @@ from deltalake.exceptions import DeltaError
 
 from pipelines.errors import LakeError
 from pipelines.lake import commits, raw, tables
-from pipelines.lake.commits import Table
+from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake
 from tests.lake.batches import LOG, batch, rows
 
+COUNTED = Table(name="counted", schema={"n": pl.Int64()}, about="Numbers", partitions=())
 PLAIN = Table(
     name="plain",
     about="A test",
@@ -22,6 +24,128 @@ PLAIN = Table(
     partitions=(),
     settings={"delta.appendOnly": "true"},
 )
+
+
+def values(*numbers):
+    return pl.DataFrame({"n": numbers}, COUNTED.schema)
+
+
+def add(lake, app, *numbers, first=lambda: None):
+    """Commit the numbers after calling `first`, and return the fences each decision has seen."""
+    seen = []
+
+    def decide(_, done):
+        seen.append(done)
+        first()
+        return Decision(values(*numbers), done + len(numbers))
+
+    commits.write(lake, COUNTED, app, decide, {})
+    return seen
+
+
+def counted(lake):
+    return sorted(tables.scan(lake, "counted").collect()["n"])
+
+
+def fences(lake, *apps):
+    handle = tables.open_table(lake, "counted")
+    return [commits.fence(handle, app) for app in apps]
+
+
+def once(action):
+    """Return a function that acts on its first call only."""
+    left = [action]
+    return lambda: left.pop()() if left else None
+
+
+def test_a_writer_that_lost_a_race_decides_again_on_the_new_state(lake):
+    add(lake, "a", 1)
+    seen = add(lake, "a", 4, first=once(lambda: add(lake, "a", 2, 3)))
+    assert seen == [1, 3]
+    assert (counted(lake), fences(lake, "a")) == ([1, 2, 3, 4], [4])
+
+
+def test_a_commit_of_another_stream_is_not_a_lost_race(lake):
+    add(lake, "a", 1)
+    assert add(lake, "a", 3, first=once(lambda: add(lake, "b", 2))) == [1]
+    assert (counted(lake), fences(lake, "a", "b")) == ([1, 2, 3], [2, 1])
+
+
+def test_of_two_fences_in_one_commit_both_move_and_either_loses_the_race(lake):
+    add(lake, "a", 1)
+    seen = []
+
+    def decide(handle, done):
+        seen.append((done, commits.fence(handle, "b")))
+        if len(seen) == 1:
+            add(lake, "b", 2)
+        return Decision(values(3, 4), done + 1, also_fences={"b": seen[-1][1] + 1})
+
+    commits.write(lake, COUNTED, "a", decide, {})
+    assert seen == [(1, 0), (1, 1)]
+    assert (counted(lake), fences(lake, "a", "b")) == ([1, 2, 3, 4], [2, 2])
+
+
+def test_a_writer_that_never_wins_gives_up_and_leaves_the_others_rows(lake, monkeypatch):
+    monkeypatch.setattr(commits, "_RACES", 3)
+    add(lake, "a", 0)
+    with pytest.raises(LakeError, match="counted: lost 3 commit races in a row"):
+        add(lake, "a", 9, first=lambda: add(lake, "a", 1))
+    assert (counted(lake), fences(lake, "a")) == ([0, 1, 1, 1], [4])
+
+
+def test_a_decision_that_fails_commits_nothing(lake):
+    add(lake, "a", 1)
+
+    def decide(_, done):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        commits.write(lake, COUNTED, "a", decide, {})
+    assert (counted(lake), add(lake, "a", 2)) == ([1], [1])
+
+
+def test_a_replacement_changes_the_rows_it_selects_and_no_others(lake):
+    table = replace(COUNTED, settings=commits.DERIVED)
+    for numbers in ((1, 2), (30, 40)):
+        commits.write(lake, table, "a", lambda _, n, rows=numbers: Decision(values(*rows), n), {})
+    commits.write(lake, table, "a", lambda _, done: Decision(values(35), done, "n >= 30"), {})
+    assert counted(lake) == [1, 2, 35]
+
+
+def test_a_table_of_an_older_version_gains_the_columns_it_lacks(lake):
+    add(lake, "a", 1)
+    wider = replace(COUNTED, schema={**COUNTED.schema, "word": pl.String(), "at": pl.Date()})
+    for _ in range(2):
+        commits.add_missing_columns(lake, wider)
+    row = pl.DataFrame({"n": [2], "word": ["two"], "at": [None]}, wider.schema)
+    commits.write(lake, wider, "a", lambda _, done: Decision(row, done + 1), {})
+    found = tables.scan(lake, "counted").sort("n").collect()
+    assert found.rows() == [(1, None, None), (2, "two", None)]
+    assert tables.open_table(lake, "counted").version() == 3
+    assert fences(lake, "a") == [2]
+
+
+def test_a_reader_has_few_commits_to_read_after_a_checkpoint(lake):
+    for number in range(12):
+        add(lake, "a", number)
+    log = lake.local / "counted" / "_delta_log"
+    assert [int(path.name[:20]) for path in log.glob("*.checkpoint.parquet")] == [10]
+    for path in log.glob("*.json"):
+        if int(path.stem) < 10:
+            path.unlink()
+    assert (counted(lake), fences(lake, "a")) == (list(range(12)), [12])
+
+
+def test_a_commit_is_flushed_with_its_data_and_their_folders(lake, monkeypatch):
+    add(lake, "a", 1)
+    before, flushed = set(lake.local.rglob("*")), []
+    monkeypatch.setattr(commits.disk, "sync", flushed.append)
+    add(lake, "a", 2)
+    (data, commit) = sorted(set(lake.local.rglob("*")) - before, key=lambda path: path.suffix)[::-1]
+    assert {data, data.parent, commit, commit.parent} <= set(flushed)
+    # A commit that survives a power loss must not name data that does not.
+    assert flushed.index(data) < flushed.index(commit)
 
 
 def test_the_first_writers_of_a_table_may_come_at_once(tmp_path):

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from pipelines.lake import reconciliation, tables
+from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake.tables import StreamKey
+from pipelines.schemas import RAW
+from tests.lake.batches import LOG, NOON, batch
 from tests.webhooks.conftest import source, spool
 from tests.webhooks.pushing import hook, polled, put, run_worker
 
@@ -25,3 +28,74 @@ def test_a_push_that_polling_never_finds_is_reported(lake, spool):
     table = tables.open_table(lake, "reconciliation")
     reconciliation.reconcile(lake, source("okta"), stream, datetime.now(UTC))
     assert tables.open_table(lake, "reconciliation").version() == table.version()
+
+
+def seen(*ids, via, after):
+    at = NOON + timedelta(seconds=after)
+    return batch(*ids).with_columns(via=pl.lit(via), ingested_at=pl.lit(at, RAW["ingested_at"]))
+
+
+def compared(lake, due=NOON + timedelta(hours=1)):
+    return reconciliation.compare(lake, LOG, NOON.date(), due)
+
+
+def test_the_lead_of_pushes_and_of_polls_is_measured_from_the_other_way(lake):
+    raw.append(lake, LOG, seen("a", "b", via="webhook", after=0), None)
+    raw.append(lake, LOG, seen("c", via="poll", after=0), "1")
+    raw.append(lake, LOG, seen("a", "b", via="poll", after=5), "2")
+    raw.append(lake, LOG, seen("c", via="webhook", after=20), None)
+    (found,) = compared(lake).to_dicts()
+    assert (found["polled"], found["pushed"], found["both"], found["pushed_first"]) == (3, 3, 3, 2)
+    assert (found["lead_ms"], found["late_ms"], found["unconfirmed"]) == (5000, 20_000, 0)
+
+
+def test_a_push_is_unconfirmed_only_once_polling_was_due(lake):
+    raw.append(lake, LOG, seen("a", via="webhook", after=10), None)
+    assert compared(lake, NOON + timedelta(seconds=10))["unconfirmed"].to_list() == [0]
+    assert compared(lake, NOON + timedelta(seconds=11))["unconfirmed"].to_list() == [1]
+
+
+def test_an_event_that_was_only_announced_is_counted_on_its_day(lake):
+    raw.append(lake, LOG, seen("a", via="poll", after=0), "1")
+    announced = seen("x", via="webhook", after=0).select("event_id", "time", "date", way="via",
+                                                         seen_at="ingested_at")  # fmt: skip
+    reconciliation.record(lake, {LOG: announced})
+    (found,) = compared(lake).to_dicts()
+    assert (found["polled"], found["pushed"], found["unconfirmed"]) == (1, 1, 1)
+
+
+def test_a_second_arrival_is_recorded_once_per_stream_and_way(lake):
+    other = StreamKey("okta-eu", LOG.stream)
+    arrivals = seen("a", "b", via="poll", after=3).select("event_id", "time", "date", way="via",
+                                                          seen_at="ingested_at")  # fmt: skip
+    for _ in range(2):
+        reconciliation.record(lake, {LOG: arrivals, other: arrivals.head(1)})
+    reconciliation.record(lake, {})
+    assert tables.open_table(lake, "echoes").version() == 1
+    counts = [reconciliation.second_arrivals(lake, key, NOON.date()).height for key in (LOG, other)]
+    assert counts == [2, 1]
+    assert reconciliation.second_arrivals(lake, LOG, NOON.date() + timedelta(days=1)).is_empty()
+
+
+def test_of_a_stream_that_has_no_rows_nothing_is_compared_or_written(lake):
+    assert compared(lake).is_empty()
+    reconciliation.write(lake, LOG, compared(lake))
+    assert tables.open_table(lake, "reconciliation") is None
+
+
+def test_the_result_of_one_stream_replaces_its_own_days_only(lake):
+    other = StreamKey("okta-eu", LOG.stream)
+    for day in range(2):
+        raw.append(lake, LOG, batch(f"a{day}", day=day), f"{day}")
+    raw.append(lake, other, batch("b"), "1")
+    for key in (LOG, other):
+        reconciliation.write(lake, key, reconciliation.compare(lake, key, NOON.date(), NOON))
+    raw.append(lake, LOG, batch("a2", day=1), "2")
+    newest = reconciliation.compare(lake, LOG, NOON.date() + timedelta(days=1), NOON)
+    reconciliation.write(lake, LOG, newest)
+    found = tables.scan(lake, "reconciliation").sort("integration", "date").collect()
+    assert found.select("integration", "polled").rows() == [
+        ("okta", 1),
+        ("okta", 2),
+        ("okta-eu", 1),
+    ]

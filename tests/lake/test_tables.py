@@ -1,12 +1,18 @@
-"""Tables are opened, or the error is one line with advice."""
+"""Tables are opened and read, or the error is one line with advice."""
 
+import errno
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake.exceptions import DeltaError
 
-from pipelines.errors import LakeError
-from pipelines.lake import raw
+from pipelines import settings
+from pipelines.errors import ConfigurationError, LakeError
+from pipelines.lake import commits, raw, tables
+from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake
+from pipelines.settings import Settings
 from tests.lake.batches import LOG, batch
 
 
@@ -24,3 +30,88 @@ def test_a_damaged_delta_log_is_reported_in_one_line(lake):
     with pytest.raises(LakeError) as error:
         raw.position(lake, LOG)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_that_does_not_exist_yet_is_none(lake):
+    assert tables.open_table(lake, "events") is None
+    assert tables.acquire(lake, "events") is None
+    assert tables.scan(lake, "events") is None
+    with tables.borrowed(lake, "events") as handle:
+        assert handle is None
+
+
+@pytest.mark.parametrize("left", [b"", bytes(512), b"\n"], ids=["empty", "zeros", "blank"])
+@pytest.mark.parametrize("version", [2, 3], ids=["newest", "next"])
+@pytest.mark.parametrize("read", [tables.open_table, tables.acquire, tables.scan])
+def test_an_emptied_commit_is_refused_instead_of_read_as_one_without_rows(
+    lake, version, left, read
+):
+    for number in range(2):
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    emptied = lake.local / LOG.table / "_delta_log" / f"{version:020}.json"
+    emptied.write_bytes(left)
+    with pytest.raises(LakeError, match="its newest commit is empty") as error:
+        read(lake, LOG.table)
+    assert f"remove the file {emptied} and poll again" in str(error.value)
+    emptied.unlink()
+    assert tables.open_table(lake, LOG.table).version() == version - 1
+
+
+def test_a_truncated_data_file_is_reported_in_one_line(lake):
+    raw.append(lake, LOG, batch("a"), "c")
+    (data,) = lake.local.rglob("*.parquet")
+    data.write_bytes(data.read_bytes()[:-20])
+    with pytest.raises(LakeError, match=f"^{LOG.table}: ") as error:
+        raw.rows(lake, LOG, 0, 1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (DeltaError("Generic error: File too large (os error 27)"), "free some space"),
+        (PermissionError(errno.EACCES, "Permission denied"), "write access to lake.root"),
+        (DeltaError("the table is append-only"), "remove its folder"),
+        (DeltaError("Unable to open file: Not a directory"), "set lake.root to a folder"),
+        (pl.exceptions.ComputeError("some\n\n  thing"), "check lake.root"),
+        (DeltaError("x" * 10_000), "check lake.root"),
+    ],
+)
+def test_an_error_of_the_store_becomes_one_short_line_with_advice(error, advice):
+    with pytest.raises(LakeError, match=f"^events: .*{advice}") as found, \
+         tables.store_errors("events"):  # fmt: skip
+        raise error
+    assert "\n" not in str(found.value)
+    assert len(str(found.value)) < 500
+
+
+def test_an_error_of_the_program_is_not_taken_for_one_of_the_store():
+    with pytest.raises(KeyError), tables.store_errors("events"):
+        raise KeyError
+
+
+def test_rows_written_before_a_column_existed_have_nulls_in_it(lake):
+    narrow = {"day": pl.String(), "n": pl.Int64()}
+    for schema in (narrow, wide := {**narrow, "word": pl.String()}):
+        table = Table(name="parts", schema=schema, about="Parts", partitions=("day",))
+        row = pl.DataFrame([{"day": "1", "n": len(schema), "word": "new"}]).select(*schema)
+        commits.add_missing_columns(lake, table)
+        commits.write(lake, table, "a", lambda _, done, row=row: Decision(row, done + 1), {})
+    handle = tables.open_table(lake, "parts")
+    found = tables.scan_partitions(lake, handle, wide, [("day", "=", "1")]).sort("n").collect()
+    assert found.rows() == [(2, None), (3, "new")]
+    none = tables.scan_partitions(lake, handle, wide, [("day", "=", "2")]).collect()
+    assert (none.height, none.columns) == (0, ["n", "word"])
+
+
+def test_a_root_below_which_nothing_can_be_read_is_refused(tmp_path):
+    document = {"lake": {"root": str(tmp_path / "a*b")}}
+    with pytest.raises(ConfigurationError, match=r"lake\.root: .*choose a folder"):
+        tables.configured(settings.validated(Settings, document, "test"))
+
+
+def test_the_options_of_the_store_are_not_shown():
+    lake = Lake("s3://bucket/lake", {"aws_secret_access_key": "s3cret"})
+    assert "s3cret" not in repr(lake)
+    assert (lake.local, lake.uri("events")) == (None, "s3://bucket/lake/events")

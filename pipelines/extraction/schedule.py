@@ -39,7 +39,8 @@ def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
     If so, this is recorded as a poll. Always True where nothing can be recorded.
     """
     last, mark = last_polled(lake, key), _mark(lake, key)
-    if floor and last and utc_now() - last < floor:
+    # A mark in the future is void: the clock was set back.
+    if floor and last and timedelta(0) <= utc_now() - last < floor:
         return False
     with suppress(OSError):
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

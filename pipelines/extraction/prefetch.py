@@ -35,6 +35,7 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
             for item in items:
                 if not put(item):
                     return
+                del item  # for the same reason as `found` below
         except BaseException as error:
             put(_END, error)
         else:

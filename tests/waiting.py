@@ -17,11 +17,11 @@ def free_ports(count):
             each.close()
 
 
-def until(ready, what):
+def until(ready, what, seconds=SECONDS):
     """Poll for a condition, within a bound."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := ready():
             return found
         time.sleep(0.2)
-    raise AssertionError(f"not in {SECONDS} s: {what}")
+    raise AssertionError(f"not in {seconds} s: {what}")

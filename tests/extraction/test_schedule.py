@@ -1,15 +1,72 @@
 """The poll times of streams are shared by all processes of a machine, and may be lost."""
 
+import os
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pytest
 
 from pipelines import definitions
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake.tables import StreamKey
+from pipelines.lake.tables import Lake, StreamKey
 
 LOG = StreamKey("okta", "system_log")
+OTHER = StreamKey("okta", "users")
+HOUR = timedelta(hours=1)
+
+
+def set_mark(lake, key, time):
+    """Move the last poll of a stream to another time, as if it had been then."""
+    os.utime(schedule._mark(lake, key), (time.timestamp(),) * 2)
+
+
+def test_a_stream_is_not_polled_again_before_its_floor(lake):
+    assert schedule.last_polled(lake, LOG) is None
+    assert [schedule.claim_turn(lake, LOG, HOUR) for _ in range(3)] == [True, False, False]
+    assert schedule.claim_turn(lake, OTHER, HOUR)
+    set_mark(lake, LOG, datetime.now(UTC) - HOUR)
+    assert [schedule.claim_turn(lake, LOG, HOUR) for _ in range(2)] == [True, False]
+
+
+def test_without_a_floor_every_poll_is_allowed_and_recorded(lake):
+    before = datetime.now(UTC) - timedelta(seconds=1)  # file systems round their times
+    assert [schedule.claim_turn(lake, LOG, None) for _ in range(2)] == [True, True]
+    assert before <= schedule.last_polled(lake, LOG) <= datetime.now(UTC)
+
+
+def test_a_poll_that_was_refused_is_not_recorded(lake):
+    schedule.claim_turn(lake, LOG, HOUR)
+    earlier = datetime.now(UTC).replace(microsecond=0) - HOUR / 2
+    set_mark(lake, LOG, earlier)
+    assert not schedule.claim_turn(lake, LOG, HOUR)
+    assert schedule.last_polled(lake, LOG) == earlier
+
+
+def test_a_mark_in_the_future_is_void(lake):
+    """A clock that is set back would otherwise stop all polling until it has caught up."""
+    schedule.claim_turn(lake, LOG, HOUR)
+    set_mark(lake, LOG, datetime.now(UTC) + timedelta(days=365))
+    assert [schedule.claim_turn(lake, LOG, HOUR) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"next":1}', b'{"next":"x","interval":1,"why":""}']
+)
+def test_a_damaged_plan_is_no_plan(lake, content):
+    plan = NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=20.0, why="nothing new")
+    schedule.save(lake, LOG, plan)
+    schedule._plan(lake, LOG).write_bytes(content)
+    assert schedule.load(lake, LOG) is None
+    schedule.save(lake, LOG, plan)
+    assert schedule.load(lake, LOG) == plan
+
+
+def test_lakes_share_nothing_but_one_lake_may_be_named_in_two_ways(lake, tmp_path, monkeypatch):
+    assert schedule.claim_turn(lake, LOG, HOUR)
+    assert schedule.claim_turn(Lake(f"{lake.root}-2"), LOG, HOUR)
+    monkeypatch.chdir(tmp_path)
+    assert not schedule.claim_turn(Lake("lake"), LOG, HOUR)
 
 
 def test_the_next_poll_of_a_stream_is_shared(lake):

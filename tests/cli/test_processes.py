@@ -3,11 +3,18 @@
 import os
 import signal
 import socket
+import sys
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
+from pipelines.cli import processes
+from pipelines.cli.processes import Server
+from pipelines.errors import ConfigurationError, Unavailable
+from pipelines.settings import Listen
 from tests.cli.up_process import children, pid_of, started
-from tests.waiting import SECONDS, until
+from tests.waiting import SECONDS, free_ports, until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -42,3 +49,98 @@ def test_a_child_that_dies_is_named_with_the_end_of_its_log(tmp_path):
         assert process.wait(SECONDS) == 1
     assert "auditlake: dagster exited with code -9" in out.read_text()
     until(lambda: not children(tmp_path), "no child")
+
+
+def server(*command, port=None, name="sandbox"):
+    listen = Listen(port=port) if port else None
+    return Server(name=name, command=command, listen=listen, key=f"{name}.port")
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """A function that starts a shell script as a child; none is left afterwards."""
+    monkeypatch.chdir(tmp_path)
+    children = []
+
+    def started(script, **options):
+        child = processes.start(server("sh", "-c", script, **options), {"PATH": os.environ["PATH"]})
+        children.append(child)
+        return child
+
+    yield started
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+
+
+def test_a_port_in_use_is_refused_with_its_setting_and_a_free_one_is_not():
+    (free,) = free_ports(1)
+    processes.refuse_taken_ports([server(), server(port=free)])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError) as error:
+            processes.refuse_taken_ports([server(port=free), server(port=port, name="dashboard")])
+    assert f"dashboard cannot listen on 127.0.0.1:{port} (Address already in use)" in str(
+        error.value
+    )
+    assert "set dashboard.port in auditlake.toml (AUDITLAKE_DASHBOARD__PORT" in str(error.value)
+
+
+def test_a_dead_child_is_reported_with_the_last_lines_of_its_log(start):
+    child = start("seq 1 100; echo the reason >&2; exit 7")
+    child.process.wait()
+    with pytest.raises(Unavailable) as error:
+        processes.wait(lambda: False, [child])
+    first, *lines = str(error.value).splitlines()
+    assert first.startswith("sandbox exited with code 7; last lines of .dagster/logs/sandbox.log")
+    assert (lines[0], lines[-1], len(lines)) == ("  87", "  the reason", 15)
+
+
+def test_a_child_is_ready_once_it_responds_even_with_an_error(start):
+    (port,) = free_ports(1)
+    child = start(f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1", port=port)
+    processes.wait_until_ready(replace(child, server=replace(child.server, health="/missing")))
+    processes.wait(lambda: True, [child])
+    assert "/missing" in child.log.read_text()
+
+
+def test_a_child_that_dies_or_takes_too_long_is_not_ready(start, monkeypatch):
+    (port,) = free_ports(1)
+    with pytest.raises(Unavailable, match="exited with code 3"):
+        processes.wait_until_ready(start("exit 3", port=port))
+    monkeypatch.setattr(processes, "_START_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match="did not respond within 0 s"):
+        processes.wait_until_ready(start("exec sleep 600", port=port))
+
+
+def test_children_and_theirs_end_even_if_they_ignore_the_first_signal(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_STOP_SECONDS", 0.2)
+    os.mkfifo(tmp_path / "fifo")
+    stubborn, polite = (
+        start("trap '' TERM; sleep 600 >fifo & exec sleep 600"),
+        start("exec sleep 600"),
+    )
+    printed = []
+    with (tmp_path / "fifo").open("rb") as held:  # opens once the grandchild runs
+        with (
+            pytest.raises(ZeroDivisionError),
+            processes.stopping([polite, stubborn], printed.append),
+        ):
+            raise ZeroDivisionError
+        assert held.read() == b""  # the end of the file: no process has it open
+    codes = [child.process.returncode for child in (polite, stubborn)]
+    assert (codes, printed) == ([-signal.SIGTERM, -signal.SIGKILL], ["stopping"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_block_and_a_second_does_not_disturb_the_end(number):
+    before, ended = signal.getsignal(number), []
+    with processes.stoppable():
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+            ended.append(True)
+    assert ended == [True]
+    assert signal.getsignal(number) is before

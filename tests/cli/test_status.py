@@ -3,11 +3,17 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from pipelines.lake import coverage, streams
+import pytest
+
+from pipelines.cli import status
+from pipelines.extraction.schedule import NextPoll
+from pipelines.lake import coverage, events, raw, streams
 from pipelines.lake.coverage import Entry
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from tests.cli.command import auditlake, configure
+from tests.lake.batches import LOG, NOON, batch, part
+from tests.webhooks.conftest import source
 
 
 def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_the_lake(
@@ -34,3 +40,42 @@ def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_th
     assert text.splitlines()[0] == "former audit"
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["complete", "complete", "LOST"]
     assert auditlake(tmp_path, "coverage", "unknown").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 minute"), (7199, "1 hour"), (7200, "2 hours"),
+     (86399, "23 hours"), (86400, "1 day"), (10 * 86400, "10 days")],
+)  # fmt: skip
+def test_a_duration_is_shown_in_its_largest_whole_unit(seconds, text):
+    assert status.length(timedelta(seconds=seconds)) == text
+
+
+def test_an_age_is_never_negative_and_may_be_unknown():
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    assert status.age(now - timedelta(hours=3), now) == "3 hours ago"
+    assert status.age(now + timedelta(hours=3), now) == "0 s ago"
+    assert status.age(None, now) == "never"
+
+
+def test_the_next_poll_is_shown_with_its_reason_until_it_is_due():
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    plan = NextPoll(next=now + timedelta(minutes=1), interval=60.0, why="nothing new")
+    assert status.ahead(plan, now) == "in 1 minute, every 60 s: nothing new"
+    assert status.ahead(plan, plan.next) == "due, every 60 s: nothing new"
+    assert status.ahead(None, now) == ""
+
+
+def test_the_rows_and_events_of_a_stream_are_those_of_its_tables(lake):
+    okta, now = source("okta"), datetime.now(UTC)
+    (before,) = status.states(lake, [okta], now)
+    assert (before.rows, before.version, before.newest_event) == (0, -1, None)
+    raw.append(lake, LOG, batch("a", "b"), "c")
+    (behind,) = status.states(lake, [okta], now)
+    assert (behind.rows, behind.events, behind.version) == (2, 0, 1)
+    assert behind.newest_event == NOON + timedelta(seconds=ord("b"))
+    assert (behind.last_arrival, behind.late) == (NOON, None)
+    assert behind.bytes == sum(file.stat().st_size for file in lake.local.rglob("*.parquet"))
+    events.append_batches(lake, [part(LOG, 0, 2)])
+    (done,) = status.states(lake, [okta], now)
+    assert (done.rows, done.events) == (2, 2)

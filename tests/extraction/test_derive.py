@@ -81,7 +81,11 @@ def test_rows_are_derived_once_and_not_before_earlier_ones(lake):
     landed = [derive.derive(lake, okta, stream, offer, report) for offer in offers]
     assert landed == [False, True, False, True, False]
     assert (report.events, events.derived(lake, LOG)) == (3, 3)
-    assert tables.scan(lake, "events").sort("seq").collect()["event_id"].to_list() == ["a", "b", "c"]
+    assert tables.scan(lake, "events").sort("seq").collect()["event_id"].to_list() == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 @pytest.mark.parametrize("grouped", [0, 2000])

@@ -10,7 +10,7 @@ import pytest
 from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
 from pipelines.settings import Listen
-from pipelines.webhooks.dagster_reports import reporter
+from pipelines.webhooks.dagster_reports import DagsterReporter, reporter
 
 
 @pytest.fixture
@@ -54,6 +54,62 @@ def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
     }  # fmt: skip
     assert figures["push", "okta"]["next expiry"] == "2026-01-01T00:00:00+00:00"
     assert {path for path, _ in told} == {"/report_asset_materialization/"}
+
+
+def landed(rows):
+    return Report(integration="okta", stream="system_log", rows=rows, events=rows, total=rows)
+
+
+def test_a_slow_dagster_delays_neither_reports_nor_their_sums():
+    arrived, released, received = threading.Event(), threading.Event(), []
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            arrived.set()
+            assert released.wait(60)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reports = DagsterReporter(address=f"http://127.0.0.1:{server.server_port}")
+        reports.report(landed(2))
+        sending = threading.Thread(target=reports.flush)
+        sending.start()
+        assert arrived.wait(60)
+        for rows in (3, 4):  # while the first report is on its way
+            reports.report(landed(rows))
+        released.set()
+        sending.join(60)
+        reports.flush()
+        server.shutdown()
+    assert [body["metadata"]["rows added"] for body in received] == [2, 7]
+
+
+def test_reports_that_dagster_did_not_get_are_dropped_and_later_ones_arrive(dagster):
+    listen, told = dagster
+    reports = DagsterReporter(address="http://127.0.0.1:1")
+    reports.report(landed(2))
+    reports.flush()
+    reports.address = f"http://127.0.0.1:{listen.port}"
+    reports.flush()
+    assert told == []
+    reports.report(landed(3))
+    reports.flush()
+    assert [body["metadata"]["rows added"] for _, body in told] == [3]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_dagster_that_listens_everywhere_is_reached_on_loopback(dagster, host):
+    listen, told = dagster
+    with reporter(listen.model_copy(update={"host": host})) as reports:
+        reports.report(landed(1))
+    assert len(told) == 1
 
 
 def test_without_a_dagster_nothing_is_told_and_nothing_fails():

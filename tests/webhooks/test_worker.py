@@ -1,14 +1,18 @@
 """Deliveries in the spool become rows and events once; pushed and polled are one row."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 from pipelines.extraction import report, rounds
 from pipelines.extraction.pending import PendingCoverage
-from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake import events, raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
+from pipelines.webhooks import worker as worker_module
+from pipelines.webhooks.worker import Worker, running
 from tests.conftest import raw_table
+from tests.waiting import until
 from tests.webhooks.conftest import source
 from tests.webhooks.pushing import NOW, hook, ids, polled, put, run_worker
 
@@ -103,3 +107,65 @@ def test_an_invalid_record_is_kept_in_rejected(lake, spool):
     assert run_worker(lake, spool).is_idle
     rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
+
+
+def made(lake, spool, **push):
+    okta = source("okta")
+    changed = replace(okta.integration.push, **push)
+    return Worker(lake=lake, source=okta, spool=spool, push=changed)
+
+
+def test_an_unforeseen_error_is_logged_without_its_text_and_loses_nothing(lake, spool, caplog):
+    def read(_settings, _delivery):
+        raise RuntimeError("a record with s3cret text")
+
+    put(spool, hook(1))
+    made(lake, spool, read=read).run_once()
+    (line,) = [entry.getMessage() for entry in caplog.records]
+    assert line.startswith("okta: RuntimeError in read, line ")
+    assert "s3cret" not in caplog.text
+    assert run_worker(lake, spool).is_idle
+    assert ids(lake) == ["id-1"]
+
+
+def test_a_delivery_without_records_of_ours_is_removed(lake, spool):
+    put(spool, hook(1))
+    worker = made(lake, spool, read=lambda _settings, _delivery: [])
+    worker.run_once()
+    assert worker.is_idle
+    assert ids(lake) == []
+
+
+def test_a_running_worker_catches_up_and_stores_new_deliveries_when_it_is_woken(lake, spool):
+    polled(lake, 1)  # into raw only, as before a kill
+    worker = made(lake, spool)
+
+    def derived():
+        return events.derived(lake, StreamKey("okta", "system_log"))
+
+    with running([worker]):
+        until(lambda: derived() == 1, "events are derived")
+        put(spool, hook(2, 3))
+        worker.wake()
+        until(lambda: worker.is_idle, "the delivery is stored")
+    assert (ids(lake), derived()) == (["id-1", "id-2", "id-3"], 3)
+
+
+def test_a_stopped_worker_leaves_the_rest_in_the_spool(lake, spool):
+    worker = made(lake, spool)
+    worker.stop()
+    put(spool, hook(1))
+    worker.run()
+    assert len(spool.waiting("okta")) == 1
+
+
+def test_more_deliveries_than_one_batch_are_stored_in_turns(lake, spool, monkeypatch):
+    monkeypatch.setattr(worker_module, "_BATCH_DELIVERIES", 2)
+    for number in range(5):
+        put(spool, hook(number))
+    worker, waiting = made(lake, spool), []
+    for _ in range(3):
+        worker.run_once()
+        waiting.append(len(spool.waiting("okta")))
+    assert waiting == [3, 1, 0]
+    assert ids(lake) == [f"id-{number}" for number in range(5)]

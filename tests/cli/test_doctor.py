@@ -1,0 +1,82 @@
+"""Each check passes or shows how to fix its subject, and no failure hides another."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+import httpx
+import pytest
+
+from pipelines.cli import doctor
+from pipelines.errors import ConfigurationError
+from pipelines.extraction import client
+from pipelines.extraction.client import RetryPolicy
+from pipelines.lake.tables import Lake
+from tests.webhooks.conftest import source
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ONCE = RetryPolicy(attempts=1)
+
+
+def examined(lake, sources, respond):
+    """Return subject -> fault, with vendors that respond by `respond`."""
+
+    def connect(chosen):
+        vendor = httpx.MockTransport(partial(respond, chosen))
+        return client.connect(chosen, transport=vendor, retry_policy=ONCE)
+
+    return {check.subject: check.fault for check in doctor.examine(lake, sources, NOW, connect)}
+
+
+def nothing_new(_source, _request):
+    return httpx.Response(200, json=[])
+
+
+def test_a_healthy_deployment_passes_and_nothing_is_left_behind(lake):
+    found = examined(lake, [source("okta"), source("jumpcloud")], nothing_new)
+    assert found == {"lake": None, "okta system_log": None, "jumpcloud directory_insights": None}
+    assert list(lake.local.iterdir()) == []
+
+
+def test_a_refused_credential_is_named_and_the_other_integrations_are_checked(lake):
+    def respond(chosen, _request):
+        return httpx.Response(401 if chosen.name == "okta" else 200, json=[])
+
+    found = examined(lake, [source("okta"), source("jumpcloud")], respond)
+    assert "create a new API token" in found["okta system_log"]
+    assert found["jumpcloud directory_insights"] is None
+
+
+def test_a_credential_that_cannot_be_used_is_one_check_of_its_integration(lake):
+    def connect(chosen):
+        if chosen.name == "okta":
+            raise ConfigurationError("okta: private_key is not a PEM key")
+        return client.connect(chosen, transport=httpx.MockTransport(partial(nothing_new, chosen)))
+
+    checks = list(doctor.examine(lake, [source("okta"), source("jumpcloud")], NOW, connect))
+    assert [(check.subject, check.fault) for check in checks] == [
+        ("lake", None),
+        ("okta", "okta: private_key is not a PEM key"),
+        ("jumpcloud directory_insights", None),
+    ]
+
+
+@pytest.mark.parametrize("place", ["file", "file/lake"])
+def test_a_lake_that_cannot_be_written_fails_with_the_setting_to_change(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    found = examined(Lake(str(tmp_path / place)), [source("okta")], nothing_new)
+    assert "set lake.root to a folder" in found["lake"]
+    assert "\n" not in found["lake"]
+    assert found["okta system_log"] is None
+
+
+def test_only_the_first_page_of_the_last_hour_is_requested(lake):
+    requested = []
+
+    def respond(_source, request):
+        requested.append(request.url)
+        link = f'<{request.url.copy_with(query=b"after=1")}>; rel="next"'
+        return httpx.Response(200, json=[{"uuid": "1"}], headers={"Link": link})
+
+    assert examined(lake, [source("okta")], respond)["okta system_log"] is None
+    (url,) = requested
+    assert url.params["since"].startswith("2026-03-01T11:00:00")

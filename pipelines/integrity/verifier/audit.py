@@ -415,7 +415,8 @@ def main() -> int:
     try:
         for line in check_file(given.file, keys):
             print(f"ok    {line}")
-    except (Invalid, KeyError, ValueError, zipfile.BadZipFile) as error:
+    # A forged file may have any shape: a list for an object, a number for a text.
+    except (Invalid, AttributeError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         print(f"FAILED {given.file}: {error}")
         return 1
     if not given.key:

@@ -26,7 +26,8 @@ def bodies(spool, name="okta"):
 
 
 def files(spool):
-    return [path for path in spool.root.rglob("*") if path.is_file() and path.name != ".lock"]
+    found = (path for path in spool.root.rglob("*") if path.is_file())
+    return sorted(path for path in found if path.name != ".lock")
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"{}\n\n{}", bytes(range(256)) * 400])

@@ -4,20 +4,16 @@ import base64
 import hashlib
 import hmac
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
 from pipelines import settings
-from pipelines.cli import config_file
 from pipelines.sdk.push import Delivery
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.receiver import Limits
 from sandbox.server import Options, running
-from tests.cli.command import run
 from tests.conftest import World
 from tests.webhooks.conftest import SECRET, served, source
 
@@ -96,29 +92,6 @@ def test_an_unreachable_address_is_reported_with_its_remedy(world, tmp_path):
         )
 
 
-def test_the_commands_register_show_and_remove_a_webhook(world, receiver, tmp_path):
-    keys = {**world.running.settings()["okta"], "webhook_secret": SECRET}
-    console = {**world.running.settings()["atlassian"], "webhook_secret": SECRET}
-    document = {"okta": keys, "atlassian": console,
-                "entra_id": world.running.settings()["entra_id"]}  # fmt: skip
-    text = config_file.document(document, str(tmp_path / "data"), receiver.url)
-    (tmp_path / "auditlake.toml").write_text(text)
-    active = "okta system_log: webhook active"
-    assert active in run(tmp_path, "webhooks", "register", "okta").output
-    assert active in run(tmp_path, "status").output
-    found = json.loads(run(tmp_path, "webhooks", "status", "--json").output)
-    assert [(t["integration"], len(t["subscriptions"])) for t in found] == [
-        ("okta", 1), ("atlassian", 0)
-    ]  # fmt: skip
-    steps = run(tmp_path, "webhooks", "register", "atlassian").output
-    assert f"URL: {receiver.url}/atlassian" in steps
-    assert f"Bearer {SECRET}" in steps
-    none = run(tmp_path, "webhooks", "register", "entra_id")
-    assert (none.exit_code, "has no webhooks" in none.output) == (2, True)
-    assert run(tmp_path, "webhooks", "remove", "okta").exit_code == 0
-    assert "webhook" not in run(tmp_path, "status").output
-
-
 def test_a_secret_must_be_long_and_its_integration_must_have_webhooks():
     with pytest.raises(subscriptions.ConfigurationError, match="16 to 128"):
         source("okta", webhook_secret="short")
@@ -195,10 +168,3 @@ def test_the_test_upload_of_logpush_is_skipped_and_datasets_are_distinguished():
     assert [(each.stream, len(each.records)) for each in items] == [
         ("audit_logs", 2), ("audit_logs_v2", 1)
     ]  # fmt: skip
-
-
-def test_the_help_lists_the_commands():
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "webhooks", "--help"], capture_output=True, check=True
-    )
-    assert all(word in done.stdout.decode() for word in ("register", "status", "remove"))

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import tables
-from tests.dashboard.conftest import EVENTS
+from pipelines.lake import coverage, tables
+from pipelines.lake.coverage import Entry
+from tests.dashboard.conftest import EVENTS, fill
 from tests.dashboard.shown import App
 
 SOURCES = "from dashboard.pages import sources\nsources.show()"
@@ -39,3 +40,30 @@ def test_sources_show_the_next_poll_and_its_reason(
     assert rows.loc["okta", "next"] == "in 30 h"
     assert rows.loc["okta", "reason"] == "every 10 min: nothing new"
     assert rows.loc["atlassian", "reason"] == ""
+
+
+def test_sources_show_a_failing_stream_without_events_and_content_that_is_gone(
+    app: App, tmp_path: Path
+) -> None:
+    fill(tmp_path / "lake")
+    app(tmp_path / "lake")
+    lake, now = tables.Lake(str(tmp_path / "lake")), datetime.now(UTC).replace(microsecond=0)
+    hours = [now - timedelta(hours=n) for n in range(5)]
+    new, okta = tables.StreamKey("new", "audit"), tables.StreamKey("okta", "system_log")
+    failed = Entry(
+        since=hours[2], until=hours[2], asked_at=hours[2], outcome="failed", reason="401"
+    )
+    wanted = Entry(since=hours[4], until=hours[2], asked_at=hours[2], outcome="wanted")
+    coverage.record(lake, new, [wanted, failed])
+    done = Entry(since=hours[4], until=now, asked_at=now)
+    gone = Entry(since=hours[3], until=hours[2], asked_at=now, outcome="gone", reason="404: blob")
+    coverage.record(lake, okta, [done, gone])
+    page = AppTest.from_string(SOURCES, default_timeout=120).run()
+    assert not page.exception
+    rows = page.dataframe[0].value.set_index("integration")
+    assert list(rows.loc["new", "state"]) == ["failing"]
+    assert rows.loc["new", "reason"] == "failing for 2 h: 401"
+    assert (rows.loc["new", "events"], rows.loc["new", "gaps"]) == (0, "1")
+    assert list(rows.loc["okta", "state"]) == ["up to date"]
+    assert rows.loc["okta", "gaps"] == "1"
+    assert set(page.dataframe[1].value["reason"]) >= {"401", "404: blob"}

@@ -86,11 +86,12 @@ def condensed(rows: Sequence[dict[str, Any]], lag: timedelta) -> list[dict[str, 
 
     A row that contains the previous one replaces it. A row that makes nothing complete by itself,
     because all of it is younger than `lag`, extends the previous one, which keeps its `asked_at`:
-    such a row's `until` may be later than its `asked_at`. The newest row is kept, since it holds
+    such a row's `until` may be later than its `asked_at`. The newest answer is kept, since it holds
     the time of the last poll.
     """
     kept: list[dict[str, Any]] = []
-    newest = max((row["asked_at"] for row in rows), default=None)
+    answers = (row["asked_at"] for row in rows if row["outcome"] != "wanted")
+    newest = max(answers, default=None)
     for row in rows:
         if kept and (merged := _merged(kept[-1], row, lag, last=row["asked_at"] == newest)):
             kept[-1] = merged

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipelines import disk
 from pipelines.errors import ConfigurationError, LakeError
@@ -16,6 +17,7 @@ from pipelines.integrity import last_signed
 from pipelines.lake.tables import Lake
 
 if TYPE_CHECKING:
+    from obstore import UpdateVersion
     from obstore.store import ObjectStore
 
 
@@ -25,6 +27,9 @@ class Folder(Protocol):
     def get(self, path: str) -> bytes | None: ...
     def put(self, path: str, data: bytes) -> None:
         """Write a file atomically, replacing an existing one."""
+
+    def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
+        """Write a file only if it still is as `seen` (None: absent); return whether it was."""
 
     def put_once(self, path: str, data: bytes) -> None:
         """Write a file that never changes and that nothing refers to before this returns."""
@@ -55,6 +60,17 @@ class Disk:
         final = self.root / path
         with _explain_errors(final):
             _write(final, data, _replace)
+
+    def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
+        lock = self.root / f".{path}.lock"
+        with _explain_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock.open("w") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if self.get(path) != seen:
+                    return False
+                self.put(path, data)
+                return True
 
     def put_once(self, path: str, data: bytes) -> None:
         final = self.root / path
@@ -100,6 +116,25 @@ class Bucket:
         import obstore  # noqa: PLC0415
 
         obstore.put(self.store, path, data)
+
+    def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
+        import obstore  # noqa: PLC0415
+        from obstore import exceptions as errors  # noqa: PLC0415
+
+        try:
+            if seen is None:
+                obstore.put(self.store, path, data, mode="create")
+                return True
+            held = obstore.get(self.store, path)
+            if bytes(held.bytes()) != seen:
+                return False
+            tags = {key: tag for key in ("e_tag", "version") if (tag := held.meta[key])}
+            obstore.put(self.store, path, data, mode=cast("UpdateVersion", tags))
+        except NotImplementedError:  # a local store has no conditional update
+            self.put(path, data)
+        except (errors.AlreadyExistsError, errors.PreconditionError, FileNotFoundError):
+            return False
+        return True
 
     def put_once(self, path: str, data: bytes) -> None:
         self.put(path, data)

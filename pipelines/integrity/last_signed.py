@@ -1,8 +1,7 @@
 """The last signed head of each log, stored outside the lake to detect rollbacks.
 
-A head is stored before its checkpoint is published, so no two different trees are ever signed for
-the same size. A power cut may lose the newest entry; its rows are already on disk by then and lead
-to the same tree.
+A head is stored after its checkpoint is published, so it never names more rows than the lake's
+checkpoint. A kill or a power cut may lose the newest entry; the next round takes it from the lake.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Signs raw tables: after each commit, extends the table's Merkle tree and signs a checkpoint.
 
-The order is commit, tiles, signature, local record, history, checkpoint. If the process is killed
-in between, the next call completes the work, and nothing half done was published. A tree is only
-extended from a signed state, so no two checkpoints contradict each other.
+The order is commit, tiles, checkpoint, local record, history, anchors. The checkpoint is published
+by compare-and-swap: of two machines that sign at once one wins, and the other starts again from the
+winner's tree. The local record and the anchors therefore never know a checkpoint that the lake does
+not have yet, and a verifier that reads them first can't mistake a new round for a rollback. If the
+process is killed in between, the next call completes the work.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import anchors, files, keys, merkle, note, removals, tiles
-from pipelines.integrity import last_signed as integrity_last_signed
+from pipelines.integrity import anchors, files, keys, last_signed, merkle, note, removals, tiles
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
@@ -33,6 +34,7 @@ ACTS = "acts"
 
 _CHUNK = 65_536
 _MAX_ENTRY = 65_535
+RACES = 20
 
 
 class Alarm(LakeError):
@@ -72,7 +74,7 @@ def of(lake: Lake, name: str) -> SignedLog | None:
         settings=settings,
         name=name,
         folder=files.of(lake, f"integrity/{name}"),
-        place=integrity_last_signed.folder(lake, settings),
+        place=last_signed.folder(lake, settings),
     )
 
 
@@ -87,17 +89,45 @@ def sign(
     kept = of(lake, log.app)
     if kept is None or (rows == 0 and _may_start_over(lake, log, kept)):
         return
-    with integrity_last_signed.alone(kept.place, kept.table):
-        signed = last_signed(kept)
-        # Fewer rows than signed: some were lost, or another writer has signed more meanwhile.
-        if signed and (fresh is None or rows < signed.size):
-            _check_end(lake, log, kept, signed)
-        if rows and (signed is None or rows > signed.size or published(kept) != signed):
-            head, edge = _load_tree(lake, log, kept, signed)
-            for frame in _rows(lake, log, head.size, rows, fresh):
-                head, edge = grow(kept, head, edge, entries(frame))
-            announce(kept, head, now)
+    with last_signed.alone(kept.place, kept.table):
+        for _ in range(RACES):
+            if _sign_once(lake, log, kept, rows=rows, now=now, fresh=fresh):
+                break
+        else:
+            raise LakeError(f"{kept.table}: other signers won {RACES} races in a row; retry")
     anchors.deliver_soon(kept.place, kept.settings)
+
+
+def _sign_once(
+    lake: Lake,
+    log: StreamKey,
+    kept: SignedLog,
+    *,
+    rows: int,
+    now: datetime,
+    fresh: pl.DataFrame | None,
+) -> bool:
+    """Extend and publish the log; return False if another machine published meanwhile."""
+    seen = kept.folder.get("checkpoint")
+    signed = newest_signed(kept, seen)
+    # Fewer rows than signed: some were lost, or another writer has signed more meanwhile.
+    if signed and (fresh is None or rows < signed.size):
+        _check_end(lake, log, kept, signed)
+    if not rows or (signed and rows <= signed.size and _read_note(kept, seen or b"") == signed):
+        _complete(kept, signed, seen, now)
+        return True
+    head, edge = _load_tree(lake, log, kept, signed)
+    for frame in _rows(lake, log, head.size, rows, fresh):
+        head, edge = grow(kept, head, edge, entries(frame))
+    return announce(kept, head, now, seen)
+
+
+def _complete(kept: SignedLog, signed: Head | None, seen: bytes | None, now: datetime) -> None:
+    """Finish an announcement that was interrupted after its checkpoint was published."""
+    if signed and seen and last_signed.recall(kept.place, kept.table) != signed:
+        if _newest_note(kept.folder) != seen:
+            _add_history(kept, signed, seen, now)
+        _remember(kept, signed, seen)
 
 
 def published(kept: SignedLog) -> Head | None:
@@ -108,14 +138,16 @@ def published(kept: SignedLog) -> Head | None:
     return _read_note(kept, kept.folder.get("checkpoint") or b"")
 
 
-def last_signed(kept: SignedLog) -> Head | None:
+def newest_signed(kept: SignedLog, checkpoint: bytes | None = None) -> Head | None:
     """Return the newest signed head, from the local record or the lake; None if there is none.
 
-    Raises Alarm if the two contradict each other.
+    `checkpoint` is the note in the lake if it has been read already. Raises Alarm if the local
+    record and the lake contradict each other.
     """
-    known = integrity_last_signed.recall(kept.place, kept.table)
-    # A kill can come after the note is in the history and before it is the checkpoint.
-    held = published(kept) or _read_note(kept, _newest_note(kept.folder))
+    known = last_signed.recall(kept.place, kept.table)
+    held = _read_note(kept, checkpoint) if checkpoint else published(kept)
+    # A power cut may have emptied the checkpoint, but not what the history has of it.
+    held = held or _read_note(kept, _newest_note(kept.folder))
     if known is None or held is None:
         return known or held
     same = known.origin == held.origin
@@ -144,7 +176,7 @@ def _newest_note(folder: Folder) -> bytes:
 def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
     """Return the rows removed from the log `name` by recorded acts, as in `removals.spans`."""
     kept, done = of(lake, name), of(lake, ACTS)
-    signed = done and last_signed(done)
+    signed = done and newest_signed(done)
     if not kept or not done or not signed:
         return []
     return removals.spans(done.folder, signed, kept.folder, kept.table)
@@ -161,15 +193,35 @@ def grow(kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tup
     return replace(head, size=head.size + len(fresh), root=merkle.root(edge)), edge
 
 
-def announce(kept: SignedLog, head: Head, now: datetime) -> None:
-    """Sign `head`, store it locally, queue it for the anchors and publish it as the checkpoint."""
+def announce(kept: SignedLog, head: Head, now: datetime, seen: bytes | None) -> bool:
+    """Sign `head`, publish it as the checkpoint, and store it locally and at the anchors.
+
+    Return False, having published nothing, if the checkpoint is no longer as `seen`.
+    """
     text = note.signed(head.text, keys.signing(kept.settings))
-    # Stored before anything is published: a rollback of the lake must not go unnoticed.
-    integrity_last_signed.remember(kept.place, kept.table, head)
+    if not _publish(kept, text, seen):
+        return False
+    _add_history(kept, head, text, now)
+    _remember(kept, head, text)
+    return True
+
+
+def _publish(kept: SignedLog, text: bytes, seen: bytes | None) -> bool:
+    return kept.folder.swap("checkpoint", text, seen)
+
+
+def _remember(kept: SignedLog, head: Head, text: bytes) -> None:
+    """Queue a published checkpoint for the anchors and store it locally.
+
+    The local record comes last: only then is the announcement known to be complete.
+    """
+    anchors.post(kept.place, kept.settings, head, text)
+    last_signed.remember(kept.place, kept.table, head)
+
+
+def _add_history(kept: SignedLog, head: Head, text: bytes, now: datetime) -> None:
     line = json.dumps({"at": now.isoformat(), "size": head.size, "note": text.decode()})
     kept.folder.add(f"history/{now:%Y-%m}", line.encode() + b"\n")
-    anchors.post(kept.place, kept.settings, head, text)
-    kept.folder.put("checkpoint", text)
 
 
 def new_head(kept: SignedLog) -> Head:
@@ -207,7 +259,7 @@ def _may_start_over(lake: Lake, log: StreamKey, kept: SignedLog) -> bool:
     """
     if kept.folder.names("") or tables.open_table(lake, log.table) or events.derived(lake, log):
         return False
-    integrity_last_signed.forget(kept.place, kept.table)
+    last_signed.forget(kept.place, kept.table)
     return True
 
 
@@ -237,7 +289,7 @@ def _rows_in_table(lake: Lake, log: StreamKey) -> int:
 def _removed(lake: Lake, kept: SignedLog, rows: range) -> bool:
     """Return True if recorded acts of retention removed all of `rows`."""
     done = of(lake, ACTS)
-    signed = done and last_signed(done)
+    signed = done and newest_signed(done)
     if not done or not signed:
         return False
     return removals.cover(done.folder, signed, kept.folder, kept.table, rows)

@@ -120,7 +120,7 @@ def test_the_checkpoint_is_the_newest_note_of_the_history(signed):
     notes = [json.loads(line)["note"] for line in month.read_text().splitlines()]
     assert notes[-1] == (signed.log / "checkpoint").read_text()
     kept = signer.of(signed.lake, LOG.app)
-    assert signer.published(kept) == signer.last_signed(kept) == note.opened(
+    assert signer.published(kept) == signer.newest_signed(kept) == note.opened(
         notes[-1].encode(), signed.vkeys()
     )  # fmt: skip
 

@@ -222,7 +222,7 @@ def sign_again(signed, origin):
     head = signer.new_head(kept).__class__(origin=origin, size=0, root=signer.merkle.EMPTY)
     head, _ = signer.grow(kept, head, (), signer.entries(signed.rows()))
     kept.place.joinpath("signed").mkdir(parents=True)
-    signer.announce(kept, head, NOON)
+    signer.announce(kept, head, NOON, None)
 
 
 def test_an_anchor_reveals_that_a_log_was_replaced(anchored):

@@ -47,7 +47,7 @@ from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
-_PUBLISHING = 2.0  # seconds to wait for the checkpoint of rows that are just being stored
+_PUBLISHING = 20.0  # seconds to wait for the checkpoint of rows that are just being stored
 _FORMER = 100
 
 
@@ -99,6 +99,10 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     """Verify the log of operator actions, such as retention, and return the report."""
     verdict = TableReport(table=ACTS, at=_now())
     shelf = place.shelf(ACTS)
+    early = _read_note(shelf.read("checkpoint"), place.keys, ACTS)
+    origin = early.origin if isinstance(early, Checkpoint) else None
+    # Before the log itself is read: an act recorded meanwhile is no rollback.
+    known = [*_kept(since), *_outside(place, _ACTS, origin)]
     note = shelf.read("checkpoint")
     try:
         done = operator_acts.entries(shelf, place.keys)
@@ -109,7 +113,7 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     head = _read_note(note, place.keys, ACTS)
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
-    for seen in (*_kept(since), *_outside(place, _ACTS, verdict.origin or None)):
+    for seen in known:
         if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
@@ -136,24 +140,30 @@ class _Verified:
         """The first row to read: rows are skipped in whole blocks of 256."""
         return self.head.size // WIDTH * WIDTH
 
+    def extended_by(self, head: Checkpoint) -> bool:
+        return head.origin == self.head.origin and head.size >= self.head.size
+
 
 def _verify(
     case: Job, crew: WorkerPool, start: _Verified | None
 ) -> tuple[TableReport, Tree | None]:
     verdict = TableReport(table=case.table, at=_now())
+    early = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
+    if start and not (isinstance(early, Checkpoint) and start.extended_by(early)):
+        start = None
+    verdict.first = start.first if start else 0
+    # Before the lake's own checkpoint is read: the rounds that sign meanwhile are no rollback.
+    known = list(_known_checkpoints(case, early, verdict.first))
     head = _newest_head(case, verdict)
     if head is None:
         if case.shelf.read("checkpoint") is None:
-            _report_lost_log(case, verdict)
+            _report_lost_log(case, verdict, known)
         return verdict, None
-    if start and (start.head.origin != head.origin or start.head.size > head.size):
-        start = None
-    verdict.first = start.first if start else 0
     board = LeafBuffer(start=verdict.first, size=head.size)
     held = table_reader.read(case, crew, verdict, board)
     tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
     _compare_root(case, verdict, tree, head)
-    _compare_sightings(case, verdict, tree, head)
+    _compare_known(case, verdict, tree, head, known)
     _compare_counts(case, verdict, board, held)
     return verdict, tree
 
@@ -173,12 +183,14 @@ def _newest_head(case: Job, verdict: TableReport) -> Checkpoint | None:
     return found
 
 
-def _report_lost_log(case: Job, verdict: TableReport) -> None:
+def _report_lost_log(
+    case: Job, verdict: TableReport, known: Sequence[KnownCheckpoint | Unavailable]
+) -> None:
     """Report the known checkpoints of a log that has none left in the lake."""
     rows_too = not DeltaTable.is_deltatable(case.place.uri(case.table), case.options)
     gone = "the table and its signed log are" if rows_too else "the signed log is"
     kind = "deleted" if rows_too else "checkpoint"
-    for seen in (*_kept(case.since), *_outside(case.place, case.table, None)):
+    for seen in known:
         if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif _is_valid(seen, case.place.keys, case.name):
@@ -237,10 +249,16 @@ def _field_reader(case: Job) -> Callable[[int], list[str]]:
     return fields
 
 
-def _compare_sightings(case: Job, verdict: TableReport, tree: Tree, head: Checkpoint) -> None:
+def _compare_known(
+    case: Job,
+    verdict: TableReport,
+    tree: Tree,
+    head: Checkpoint,
+    known: Sequence[KnownCheckpoint | Unavailable],
+) -> None:
     """Report each checkpoint known outside the lake that the log is not an extension of."""
     sound = tree.root(head.size) == head.root
-    for seen in _known_checkpoints(case, head, verdict.first):
+    for seen in known:
         if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.origin != head.origin:
@@ -276,14 +294,15 @@ def _is_valid(seen: KnownCheckpoint, keys: Sequence[str], name: str) -> bool:
 
 
 def _known_checkpoints(
-    case: Job, head: Checkpoint, first: int
+    case: Job, early: Checkpoint | str, first: int
 ) -> Iterator[KnownCheckpoint | Unavailable]:
     yield from _kept(case.since)
     earlier = _load_state(case)
     if earlier:
         where = "this machine's last verification"
         yield KnownCheckpoint(head=earlier.head, where=where, note=None)
-    yield from _outside(case.place, case.table, head.origin, first)
+    origin = early.origin if isinstance(early, Checkpoint) else None
+    yield from _outside(case.place, case.table, origin, first)
 
 
 def _kept(notes: Sequence[str]) -> Iterator[KnownCheckpoint | Unavailable]:
@@ -325,12 +344,13 @@ def _unsigned_rows(beyond: Sequence[int]) -> str:
 def _is_published(case: Job, size: int) -> bool:
     """Wait briefly for a checkpoint of `size` rows or more; return True if there is one."""
     deadline = time.monotonic() + _PUBLISHING
-    while time.monotonic() < deadline:
+    while True:
         head = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
         if isinstance(head, Checkpoint) and head.size >= size:
             return True
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.05)
-    return False
 
 
 def _count_events(case: Job, verdict: TableReport, held: TableFiles) -> None:

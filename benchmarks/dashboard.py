@@ -35,7 +35,7 @@ from dashboard import fields, queries, times  # noqa: E402
 from dashboard.lake import Lake, Snapshot  # noqa: E402
 from dashboard.queries import Filter, Query  # noqa: E402
 from pipelines.lake import rollup_table, tables  # noqa: E402
-from pipelines.lake.rollup import SEARCHED  # noqa: E402
+from pipelines.search.fields import SEARCHED  # noqa: E402
 
 SIZES = (200_000, 10_000_000)
 WEEKS = timedelta(days=30)

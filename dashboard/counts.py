@@ -8,16 +8,18 @@ the events counts everything that a page shows.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from dashboard import fields, queries, search
+from dashboard import fields, queries
 from dashboard.queries import Query
-from dashboard.search import Word
 from pipelines.lake import rollup
+from pipelines.search import compiler, parser
+from pipelines.search.terms import Word
 
 _SHOWN = ("what", "who", "where")
 """The parts of `rollups` that Explore needs, whichever panels are open."""
@@ -30,7 +32,9 @@ _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
 _PORTION = timedelta(days=60)
 _READINGS = 8
-"""Scans per query, at most; more of them would cost more than their cheaper conditions save."""
+"""Scans per query, at most; more of them would cost more than their conditions conditions save."""
+_LOOKED_UP = 12
+"""Words of a search whose trigrams are compared with each file's, at most."""
 _ByFile = Mapping[int, frozenset[str]]
 """Per number of a data file, names of columns or fields."""
 _Key = tuple[frozenset[str], ...]
@@ -89,16 +93,17 @@ class Counts:
         files, plain = self._candidates(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
-        terms = search.parse(query.text)
-        lacking = {word: self._nowhere(word, query) for word in search.free(terms)}
+        wanted = parser.parse(query.text)
+        words = itertools.islice(compiler.free(wanted), _LOOKED_UP)
+        lacking = {word: self._nowhere(word, query) for word in words}
         read = []
         # Files with the same shortcuts share a scan; those that cannot match are not opened.
         for (plainly, *rest), paths in _grouped(files, [plain, *lacking.values()]).items():
             nowhere = dict(zip(lacking, rest, strict=True))
-            if not search.in_vain(terms, nowhere):
+            if not compiler.in_vain(wanted, nowhere):
                 conditions = [
                     *queries.kept(query.filters, plainly),
-                    *search.expressions(terms, nowhere),
+                    *compiler.expressions(wanted, nowhere),
                 ]
                 read.append(queries.matching(self._read(paths), query, conditions))
         return pl.concat(read) if read else self._read([])

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 
 import polars as pl
 
-from dashboard import fields, search, times
+from dashboard import fields, times
+from pipelines.search import compiler, parser
 
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
@@ -69,7 +70,7 @@ def matching(
 ) -> pl.LazyFrame:
     """Return the events of `query`; cheaper `conditions` may replace its filters and text."""
     if conditions is None:
-        conditions = [*kept(query.filters), *search.expressions(search.parse(query.text))]
+        conditions = [*kept(query.filters), *compiler.expressions(parser.parse(query.text))]
     return events.filter(
         dated(query),
         pl.col("time") >= query.since,

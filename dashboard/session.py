@@ -13,12 +13,12 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from dashboard import charts, open_lake, search, state, times
+from dashboard import charts, open_lake, state, times
 from dashboard.access_log import Seen
 from dashboard.queries import Filter
-from dashboard.search import Term, Word
 from dashboard.state import Opened, View
 from pipelines.clock import utc_now
+from pipelines.search import parser
 
 _VIEW = "view"
 _WRITTEN = "written"  # the parameters we last read or wrote
@@ -85,8 +85,7 @@ def filter_by(wanted: Filter) -> None:
 
 def search_for(phrase: str, *, negated: bool) -> None:
     """Add a phrase to the search that events must, or must not, contain."""
-    term = Term(words=(Word(text=phrase, quoted=True),), negated=negated)
-    change(text=f"{view().text} {search.show([term])}".strip())
+    change(text=parser.also(view().text, phrase, negated=negated))
 
 
 def show_event(opened: Opened | None, page: int | None = None) -> None:

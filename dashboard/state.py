@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 from dashboard import fields, times
 from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
+from pipelines.search import parser
+from pipelines.search.terms import SearchError, pointer
 
 USUAL = Last(count=7, unit="d")
 TABS = {"events": "Events", "out": "Outliers"}
@@ -28,10 +30,19 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A part of the search that is not understood, and the right form; never a wider result."""
+
+    reason: str
+    pointer: str  # the text, with a caret below the place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     range: Range = USUAL
     text: str = ""
     filters: tuple[Filter, ...] = ()
+    unread: tuple[str, ...] = ()  # filters of a link that are none
     by: str = "activity_type"
     tab: str = "events"
     page: int = 1
@@ -67,7 +78,8 @@ def params(view: View) -> dict[str, list[str]]:
     spelled = {
         "range": [times.show(view.range)] if view.range != plain.range else [],
         "q": [view.text] if view.text else [],
-        "f": [_show_filter(wanted) for wanted in view.filters],
+        # Kept in the URL until they are removed, so that a reload names them again.
+        "f": [*map(_show_filter, view.filters), *view.unread],
         "by": [view.by] if view.by != plain.by else [],
         "tab": [view.tab] if view.tab != plain.tab else [],
         "page": [str(view.page)] if view.page != plain.page else [],
@@ -79,13 +91,17 @@ def params(view: View) -> dict[str, list[str]]:
 
 
 def from_params(given: Mapping[str, Sequence[str]]) -> View:
-    """Return the view that the parameters describe; anything invalid becomes the default."""
+    """Return the view that the parameters describe.
+
+    Anything invalid becomes the default, except filters: without one, a result would be another.
+    """
     plain = View()
     one = {key: values[0] for key, values in given.items() if values}
     return View(
         range=times.parse(one.get("range", "")) or plain.range,
         text=one.get("q", ""),
         filters=tuple(f for f in map(_read_filter, given.get("f", ())) if f),
+        unread=tuple(text for text in given.get("f", ()) if not _read_filter(text)),
         by=one["by"] if one.get("by") in fields.GROUPS else plain.by,
         tab=one["tab"] if one.get("tab") in TABS else plain.tab,
         page=_read_page(one.get("page", "")),
@@ -94,6 +110,16 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         zone=one["tz"] if times.zone(one.get("tz")).key == one.get("tz") else "",
         opened=_read_opened(one.get("ev", "")),
     )
+
+
+def faults(view: View) -> list[Fault]:
+    """Return the reasons why the search cannot be answered; none if it can."""
+    found = [_filter_fault(text) for text in view.unread]
+    try:
+        parser.parse(view.text)
+    except SearchError as error:
+        found.insert(0, Fault(reason=error.reason, pointer=error.pointer))
+    return found
 
 
 def search(view: View) -> str:
@@ -107,9 +133,19 @@ def _show_filter(wanted: Filter) -> str:
 
 def _read_filter(text: str) -> Filter | None:
     name, colon, value = text.removeprefix("-").partition(":")
-    if not colon or name not in fields.NAMES:
+    field = fields.resolve(name)
+    if not colon or not field:
         return None
-    return Filter(field=name, value=value, negated=text.startswith("-"))
+    return Filter(field=field, value=value, negated=text.startswith("-"))
+
+
+def _filter_fault(text: str) -> Fault:
+    name = text.removeprefix("-").partition(":")[0]
+    nearest = fields.resolve(fields.nearest(name) or "")
+    form = f"{nearest}:value" if nearest else "field:value"
+    reason = f"a filter of this link is not understood: use {form}, or remove it with Clear all"
+    place = len(text) - len(text.removeprefix("-"))
+    return Fault(reason=reason, pointer=pointer(text, place))
 
 
 def _read_page(text: str) -> int:

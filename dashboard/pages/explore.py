@@ -5,7 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import open_lake, queries, session, state
+from dashboard.lake import Snapshot
 from dashboard.panels import activity, events, filters, header, notices, significant
+from dashboard.queries import Query
 from dashboard.state import View
 from pipelines.clock import utc_now
 
@@ -30,6 +32,18 @@ def show() -> None:
         notices.no_lake()
         return
     query = session.view().query(utc_now())
+    if faults := state.faults(session.view()):
+        header.show(snapshot, query, None)
+        filters.not_understood(query, faults)
+        session.no_grid()
+    else:
+        _found(snapshot, query)
+    session.write_address()
+    st.html(_SLASH, unsafe_allow_javascript=True)
+
+
+def _found(snapshot: Snapshot, query: Query) -> None:
+    """Show the result of a search, or that it is empty."""
     total = sum(n for _, n in snapshot.ask(queries.days, query))
     # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("searched", state.search(session.view()), total, snapshot.version)
@@ -46,8 +60,6 @@ def show() -> None:
     else:
         session.no_grid()
         notices.no_match(query, snapshot)
-    session.write_address()
-    st.html(_SLASH, unsafe_allow_javascript=True)
 
 
 def _name(view: View) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
-from dashboard import escaping, fields, queries, search, session, times
+from dashboard import escaping, fields, queries, session, times
 from dashboard.lake import Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Filter, Query
+from dashboard.state import Fault
 
 _MOST = 500
 _SENSES = ("is", "is not")
@@ -20,10 +23,20 @@ def show(snapshot: Snapshot, query: Query) -> None:
             _popover(_with_count(fields.label(field), [field]), field, [field], snapshot, query)
         more = list(fields.MORE_FILTERS)
         _popover(_with_count("More", more), "more", more, snapshot, query)
-    for name in search.unknown_fields(query.text):
-        st.caption(f"Unknown field {escaping.markdown(name)}: searched for as text.")
     if query.filters or query.text or query.held:
         _chips(query)
+
+
+def not_understood(query: Query, faults: Sequence[Fault]) -> None:
+    """Show the search box and what is wrong with the search, instead of a result."""
+    with st.container(key="search_bar"):
+        _search_box()
+    with st.container(border=True, key="faults"):
+        st.error("This search is not understood; nothing was searched.", icon=":material/error:")
+        for fault in faults:
+            st.text(fault.reason)
+            st.code(fault.pointer, language=None)
+    _chips(query)
 
 
 def _search_box() -> None:

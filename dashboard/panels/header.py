@@ -17,7 +17,8 @@ _MOST_VIEWS = 10_000  # rows read; each save or removal adds one
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
 
 
-def show(snapshot: Snapshot, query: Query, total: int) -> None:
+def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
+    """Show the bar; without Export if there is no result, not even an empty one."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.markdown("## Audit log", width="stretch")
         with st.container(width="content"):
@@ -26,7 +27,8 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
         st.button("Refresh", icon=":material/refresh:", key="refresh")
         _span_of_time(query)
         _views()
-        _export(snapshot, query, total)
+        if total is not None:
+            _export(snapshot, query, total)
 
 
 def _watch(snapshot: Snapshot) -> None:

@@ -9,7 +9,6 @@ import streamlit as st
 from dashboard import open_lake, session, times
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
-from dashboard.state import View
 from dashboard.times import Last
 
 _log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ def no_match(query: Query, snapshot: Snapshot) -> None:
 
 
 def clear() -> None:
-    session.change(text="", filters=View().filters, held=None)
+    session.change(text="", filters=(), unread=(), held=None)
 
 
 def _widen() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.schemas import ROLLUPS
+from pipelines.search.fields import SEARCHED, TARGETS
 
 PARTS: dict[str, tuple[str, ...]] = {
     "what": (
@@ -36,26 +37,6 @@ GRAIN = timedelta(hours=1)
 """The precision of `time` in a part."""
 TEXTS = "texts"
 """The part with the trigrams of each searchable column."""
-TARGETS = "targets"
-SEARCHED = (
-    "message",
-    "action",
-    "activity_type",
-    "action_type",
-    "actor_email",
-    "actor_name",
-    "actor_id",
-    "target_name",
-    "target_id",
-    "source_ip",
-    "user_agent",
-    "outcome_reason",
-    "integration",
-    "event_id",
-    "session_id",
-    "correlation_id",
-)
-"""The columns that a text search covers, in addition to the names of `targets`."""
 _MOST_GRAMS = 8192
 _END = "\0"  # separates texts, and trigrams
 _LOWER = np.array([ord(chr(code).lower()) if code < 128 else 0 for code in range(256)], np.int32)

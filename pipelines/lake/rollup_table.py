@@ -14,6 +14,7 @@ from pipelines.lake import commits, events, rollup, tables
 from pipelines.lake.commits import DERIVED, Appended, Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, ROLLUPS
+from pipelines.search.fields import SEARCHED, TARGETS
 
 TABLE = Table(
     name="rollups",
@@ -108,7 +109,7 @@ def roll_up(lake: Lake, today: date) -> None:
 
 def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
     """Return the trigrams of these files, reading one file into memory at a time."""
-    columns = [*rollup.SEARCHED, rollup.TARGETS]
+    columns = [*SEARCHED, TARGETS]
     trigrams = []
     for file in batch.iter_slices(1):
         rows = rows_of_files(lake, file).select(columns).collect(engine="streaming")

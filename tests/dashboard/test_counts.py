@@ -16,12 +16,14 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import counts, fields, queries, search, times
+from dashboard import counts, fields, queries, times
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import Filter, Query
-from dashboard.search import Term, Word
 from pipelines.lake import maintenance, rollup, rollup_table, tables
 from pipelines.schemas import EVENTS
+from pipelines.search import compiler
+from pipelines.search.fields import SEARCHED, TARGETS
+from pipelines.search.terms import Term, Word
 from tests.dashboard import small_lakes
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -272,7 +274,13 @@ def test_only_files_that_may_contain_a_word_are_read(tmp_path: Path) -> None:
             file.unlink()
     snapshot = Lake(str(tmp_path), {}).look()
     assert snapshot
-    for text in ("wanted", '"WANTED" application'):
+    for text in (
+        "wanted",
+        '"WANTED" application',
+        'wanted OR "wanted list"',
+        "(wanted, nowhereatall)",
+        "application AND (nowhereatall OR wanted) AND NOT neverseen",
+    ):
         counted = snapshot.ask(queries.days, Query(since=FIRST, until=NOW, text=text))
         assert counted == ((date(2026, 11, 20), 1),)
 
@@ -287,14 +295,14 @@ LETTERS = st.text(st.sampled_from("abkAK 0-\0\u212a\u00e9"), max_size=8)
 )
 def test_a_word_is_never_missed(told: list[str | None], name: str | None, word: str) -> None:
     rows = [{"message": one, "target_name": name, "targets": [{"name": one}]} for one in told]
-    columns = {column: EVENTS[column] for column in (*rollup.SEARCHED, rollup.TARGETS)}
+    columns = {column: EVENTS[column] for column in (*SEARCHED, TARGETS)}
     events = pl.DataFrame(rows, schema=columns).with_row_index("row")
     known = dict(rollup.texts(events).iter_rows())
     grams = rollup.grams(word)
     lacking = {field for field, runs in known.items() if grams - {*runs.split("\0")}}
     wanted = Word(text=word, quoted=True)
     plain, spared = (
-        events.filter(*search.expressions([Term(words=(wanted,))], {wanted: nowhere}))["row"]
+        events.filter(*compiler.expressions(Term(words=(wanted,)), {wanted: nowhere}))["row"]
         for nowhere in ((), lacking)
     )
     assert plain.to_list() == spared.to_list()

@@ -64,6 +64,18 @@ def test_a_filter_replaces_its_opposite() -> None:
     assert View().adding(wanted).adding(excluded).filters == (excluded,)
 
 
+def test_a_filter_of_a_link_may_use_a_short_form_and_others_are_faults() -> None:
+    view = state.from_params({"f": ["-ip:203.0.113.67", "time:x", "acter:ada", "okta"]})
+    assert view.filters == (Filter(field="source_ip", value="203.0.113.67", negated=True),)
+    assert view.unread == ("time:x", "acter:ada", "okta")
+    assert [fault.reason.split(":", 1)[1].split(",")[0] for fault in state.faults(view)] == [
+        " use field:value",
+        " use actor:value",
+        " use field:value",
+    ]
+    assert not state.faults(View(text="a OR b"))
+
+
 def test_choosing_values_keeps_those_of_the_other_sense() -> None:
     excluded = Filter(field="actor", value="ada", negated=True)
     view = View(filters=(excluded,)).choosing("actor", ["grace"], negated=False)

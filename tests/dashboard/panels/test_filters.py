@@ -26,6 +26,33 @@ def test_a_search_is_in_the_url_and_narrows_the_result(app: App, filled: Path) -
     assert set(shown["actor"]) == {"ada@acme.example"}
 
 
+@pytest.mark.parametrize(
+    ("params", "reason", "pointer"),
+    [
+        ({"q": "actor:(ada"}, "a bracket is never closed", "actor:(ada\n          ^"),
+        ({"q": "ip:1.2.3.4 acter:ada"}, "use actor", "ip:1.2.3.4 acter:ada\n           ^"),
+        ({"f": ["integration:okta", "-acter:ada"]}, "use actor:value", "-acter:ada\n ^"),
+        ({"f": ["[x](javascript:1)"]}, "use field:value", "[x](javascript:1)\n^"),
+    ],
+)
+def test_a_search_that_is_not_understood_is_refused_at_the_place(
+    app: App, filled: Path, params: dict[str, str | list[str]], reason: str, pointer: str
+) -> None:
+    page = app(filled)
+    for name, given in params.items():
+        page.query_params[name] = given
+    page.run()
+    assert not page.exception
+    assert "not understood" in page.error[0].value
+    assert reason in page.text[-1].value
+    assert page.code[0].value == pointer
+    assert not page.dataframe
+    page.button(key="clear").click().run()
+    assert address(page) == {}
+    assert not page.error
+    assert page.dataframe
+
+
 def test_a_url_restores_filters_as_removable_chips(app: App, filled: Path) -> None:
     page = app(filled)
     page.query_params["f"] = ["integration:okta", "-outcome:success"]

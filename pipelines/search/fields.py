@@ -1,0 +1,84 @@
+"""The fields to search and filter by: columns of `events`, plus `actor` and `target`.
+
+Those two are the best name that a record has, so that analysts read and filter the same text,
+whichever columns the vendor fills in.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import polars as pl
+
+from pipelines.schemas import EVENTS
+
+_BEST_OF = {
+    "actor": ("actor_email", "actor_name", "actor_id"),
+    "target": ("target_name", "target_id"),
+    "title": ("message", "action"),
+}
+TIMES = ("time", "ingested_at")
+"""The fields that are compared rather than matched."""
+_NOT_FIELDS = {*TIMES, "date", "targets"}
+NAMES = ("actor", "target", *(name for name in EVENTS if name not in _NOT_FIELDS))
+ALIASES = {
+    "activity": "activity_type",
+    "email": "actor_email",
+    "ip": "source_ip",
+    "reason": "outcome_reason",
+    "result": "outcome",
+    "service": "kind",
+    "source": "integration",
+    "user": "actor",
+}
+TARGETS = "targets"
+SEARCHED = (
+    "message",
+    "action",
+    "activity_type",
+    "action_type",
+    "actor_email",
+    "actor_name",
+    "actor_id",
+    "target_name",
+    "target_id",
+    "source_ip",
+    "user_agent",
+    "outcome_reason",
+    "integration",
+    "event_id",
+    "session_id",
+    "correlation_id",
+)
+"""The columns that a text search covers, in addition to the names of `targets`."""
+
+
+def columns(name: str) -> tuple[str, ...]:
+    """Return the columns of `events` that field `name` is read from."""
+    return _BEST_OF.get(name, (name,))
+
+
+def value(name: str) -> pl.Expr:
+    """Return field `name` as text; null where it is empty or missing."""
+    return pl.coalesce([_text(column) for column in columns(name)]).alias(name)
+
+
+def resolve(name: str) -> str | None:
+    """Return the field called `name`, an alias included, in any case; None if there is none."""
+    name = name.lower()
+    known = ALIASES.get(name, name)
+    return known if known in NAMES else None
+
+
+def nearest(name: str) -> str | None:
+    """Return the known name that is most similar to `name`; None if none is similar."""
+    plain = name.lower().replace("-", "_").replace(".", "_")
+    found = difflib.get_close_matches(plain, (*NAMES, *ALIASES, *TIMES), n=1)
+    return found[0] if found else None
+
+
+def _text(column: str) -> pl.Expr:
+    if not isinstance(EVENTS[column], pl.String):
+        return pl.col(column).cast(pl.String)
+    # Vendors send both "" and null for an absent value.
+    return pl.when(pl.col(column) != "").then(pl.col(column))

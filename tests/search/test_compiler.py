@@ -1,0 +1,114 @@
+"""Which events a search finds."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.schemas import EVENTS
+from pipelines.search import compiler, parser
+from pipelines.search.terms import Network, Term, Word
+from tests.dashboard.small_lakes import blank
+
+ROWS = [
+    {"actor_email": "ada@acme.example", "action": "user.session.start", "outcome": "success"},
+    {"actor_name": "Grace", "action": "download", "outcome": "failure", "country": "DE"},
+    {"actor_id": "arn:aws:iam::1:role/x", "message": "New Access Key made", "country": ""},
+    {"actor_email": "Élodie@acme.example", "targets": [{"id": "7", "name": "Vault", "type": "t"}]},
+]
+TIMES = [{"time": datetime(2026, 11, day, tzinfo=UTC)} for day in (16, 17, 18, 19)]
+FRAME = pl.DataFrame(
+    [blank() | row | time for row, time in zip(ROWS, TIMES, strict=True)], schema=EVENTS
+).with_row_index("row")
+
+
+def found(text: str) -> list[int]:
+    expressions = compiler.expressions(parser.parse(text))
+    return FRAME.filter(pl.all_horizontal(True, *expressions))["row"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("", [0, 1, 2, 3]),
+        ("actor:ada@acme.example", [0]),
+        ("user:ADA*", [0]),
+        ("actor:grace,ada*", [0, 1]),
+        ("-actor:grace,ada*", [2, 3]),
+        ("outcome:success download", []),
+        ("-outcome:success", [1, 2, 3]),
+        ('"access key"', [2]),
+        ('-"access key" -download', [0, 3]),
+        ("country:*", [1]),
+        ('country:""', [0, 2, 3]),
+        ("arn:aws:iam::1:role/x", [2]),
+        ("sess*start", [0]),
+        ("vault", [3]),
+        ("actor:éLODIE*", [3]),
+        ("élodie", [3]),
+        ('"nothing:here"', []),
+        ("user.session.start", [0]),
+        ("user?session", []),
+        ("download OR vault", [1, 3]),
+        ("NOT (download OR vault)", [0, 2]),
+        ("actor=Grace", [1]),
+        ("actor=grace", []),
+        ("actor:(grace ada*)", [0, 1]),
+        ("time>=2026-11-17 time<2026-11-19", [1, 2]),
+        ("time>2026-11-17", [2, 3]),
+        ("not ingested_at<=2026-11-17", [0, 1, 2, 3]),
+        ("(vault, download)", [1, 3]),
+    ],
+)
+def test_a_search_finds_the_expected_rows(text: str, rows: list[int]) -> None:
+    assert found(text) == rows
+
+
+V4 = st.ip_addresses(v=4) | st.integers(0, 1023).map(lambda n: ipaddress.ip_address(0xCB007100 + n))
+V6 = st.ip_addresses(v=6) | st.integers(0, 2**20).map(
+    lambda n: ipaddress.ip_address((0x20010DB8 << 96) + (n << 60))
+)
+
+
+@given(
+    addresses=st.lists(V4 | V6, min_size=1, max_size=8), base=V4 | V6, prefix=st.integers(0, 128)
+)
+def test_a_network_holds_the_same_addresses_as_in_python(
+    addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address],
+    base: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    prefix: int,
+) -> None:
+    prefix = min(prefix, base.max_prefixlen)
+    network = ipaddress.ip_network(f"{base}/{prefix}", strict=False)
+    texts = [str(address) for address in addresses]
+    frame = pl.DataFrame(
+        {"source_ip": [*texts, None, "", "no: address", "1.2.3.4.5"]}
+    ).with_row_index("row")
+    term = Term(field="source_ip", words=(Network(network=network),))
+    rows = frame.filter(*compiler.expressions(term))["row"].to_list()
+    assert rows == [n for n, address in enumerate(addresses) if address in network]
+
+
+@pytest.mark.parametrize(
+    ("text", "nowhere", "vain"),
+    [
+        ("gone", {"gone"}, True),
+        ("gone here", {"gone"}, True),
+        ("gone or here", {"gone"}, False),
+        ("gone or lost", {"gone", "lost"}, True),
+        ("gone, here", {"gone"}, False),
+        ("not gone", {"gone"}, False),
+        ("not (gone here)", {"gone"}, False),
+        ("ip:1.2.3.4", {"1.2.3.4"}, False),
+    ],
+)
+def test_a_file_is_skipped_only_if_no_event_in_it_can_match(
+    text: str, nowhere: set[str], vain: bool
+) -> None:
+    known = {Word(text=text): compiler.EVERYWHERE for text in nowhere}
+    assert compiler.in_vain(parser.parse(text), known) is vain

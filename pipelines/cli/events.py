@@ -92,6 +92,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
     help="VALUE may contain *; -COLUMN:VALUE excludes matches; repeatable.",
 )
 @click.option("--text", default="", help="Text to find in any column.")
+@click.option("--search", default="", help="A search, as in the dashboard; see docs/search.md.")
 @click.option("--out", default="-", help="File to write, or - for standard output.")
 @click.pass_context
 def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:

@@ -138,19 +138,30 @@ def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> 
 
 
 @click.command(name="evidence")
-@click.option("--query", required=True, help="An SQL condition on the columns of events.")
+@click.option("--search", default="", help="A search, as in the dashboard; see docs/search.md.")
+@click.option("--query", default="", help="Instead: an SQL condition on the columns of events.")
 @click.option("--since", type=click.DateTime(), required=True, help="UTC.")
 @click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.pass_context
 def evidence_(
-    context: click.Context, query: str, since: datetime, until: datetime | None, out: Path
+    context: click.Context,
+    *,
+    search: str,
+    query: str,
+    since: datetime,
+    until: datetime | None,
+    out: Path,
 ) -> None:
     """Write a zip that proves a query's result to an outsider; it verifies itself offline."""
+    if bool(search) == bool(query):
+        raise click.UsageError("give either --search or --query")
     _, lake = configured(context)
     now = utc_now()
     until = until.replace(tzinfo=UTC) if until else now
-    question = evidence.Question(query=query, since=since.replace(tzinfo=UTC), until=until)
+    question = evidence.Question(
+        query=query, search=search, since=since.replace(tzinfo=UTC), until=until
+    )
     count = evidence.pack(lake, question, out, now)
     click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     click.echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")

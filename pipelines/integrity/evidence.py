@@ -24,6 +24,7 @@ from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
+from pipelines.search import compiler, parser
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -31,11 +32,18 @@ _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A query on `events`: an SQL condition and a time range, `until` excluded."""
+    """A query on `events`: an SQL condition or a search, and a time range, `until` excluded."""
 
-    query: str
+    query: str = ""
+    search: str = ""
     since: datetime
     until: datetime
+
+    def condition(self) -> pl.Expr:
+        """Return the condition on the columns of events. Raises SearchError."""
+        if not self.search:
+            return pl.sql_expr(self.query)
+        return pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search)))
 
 
 def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, int]:
@@ -76,8 +84,7 @@ def _events(lake: Lake, question: Question) -> pl.DataFrame:
         raise LakeError("there are no events yet: run `auditlake poll`")
     span = pl.col("time").is_between(question.since, question.until, "left")
     try:
-        found = table.filter(span, pl.sql_expr(question.query)).sort("time", "event_uid")
-        return found.collect()
+        return table.filter(span, question.condition()).sort("time", "event_uid").collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = " ".join(str(error).split())[:200]
         raise AuditlakeError(
@@ -135,6 +142,8 @@ def _about(
 ) -> dict[str, Any]:
     return {
         "query": question.query,
+        "search": question.search,
+        "condition": _as_text(question.condition()),
         "since": question.since.isoformat(),
         "until": question.until.isoformat(),
         "made_at": now.isoformat(),
@@ -144,6 +153,12 @@ def _about(
         "python": platform.python_version(),
         "entry": "auditlake/1",
     }
+
+
+def _as_text(condition: pl.Expr) -> str:
+    # By default, Polars shortens long lists of values.
+    with pl.Config(fmt_table_cell_list_len=-1):
+        return str(condition)
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import ocsf_export
 from pipelines.schemas import EVENTS
+from pipelines.search import compiler, parser
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
@@ -39,10 +40,12 @@ class Wanted:
     """Each "column:value", or "-column:value" to exclude; "*" matches any text."""
     text: str = ""
     """Text to find in any text column, ignoring case."""
+    search: str = ""
+    """A search, as in the dashboard."""
 
 
 def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
-    """Return the matching events. Raises ConfigurationError if a term names no column."""
+    """Return the matching events. Raises ConfigurationError if a term or the search is invalid."""
     time, date = pl.col("time"), pl.col("date")
     conditions = [_where(term) for term in wanted.where]
     if wanted.since:
@@ -55,6 +58,8 @@ def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
     if wanted.text:
         texts = pl.col(pl.String).str.contains_any([wanted.text], ascii_case_insensitive=True)
         conditions.append(pl.any_horizontal(texts))
+    if wanted.search:
+        conditions += compiler.expressions(parser.parse(wanted.search))
     return events.filter(*conditions)
 
 

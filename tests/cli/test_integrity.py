@@ -71,6 +71,9 @@ def test_growth_since_a_kept_checkpoint_is_proved(run, tmp_path):
 def test_evidence_is_packed_and_checked(run, tmp_path):
     query = ("--query", "outcome = 'success'", "--since", "2020-01-01")
     assert "events from" in run("evidence", *query, "--out", tmp_path / "pack.zip")
+    search = ("--search", "outcome:success", *query[2:])
+    assert run("evidence", *search, "--out", tmp_path / "pack.zip").split(":")[1]
+    run("evidence", *search, *query[:2], "--out", tmp_path / "both.zip", code=2)
     output = run("verify-proof", tmp_path / "pack.zip")
     assert "records are in the log" in output
     assert "coverage of okta/system_log: GAPS: 2020-01-01" in output

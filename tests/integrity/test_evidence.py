@@ -13,6 +13,7 @@ import pytest
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note
 from pipelines.integrity.verifier import audit
+from pipelines.search.terms import SearchError
 from tests.integrity.worlds import NOON, Signed
 
 QUESTION = evidence.Question(
@@ -130,6 +131,27 @@ def test_a_pack_reports_the_coverage_and_its_gaps(filled, pack, tmp_path, claims
 
     target = rewritten(pack, tmp_path / "covered.zip", change)
     assert any(proved.startswith(line) for proved in audit.check_pack(target, filled.vkeys()))
+
+
+def test_a_pack_of_a_search_holds_the_search_and_its_condition(filled, pack, tmp_path):
+    others = [f"nobody{n}@x.io" for n in range(60)]
+    search = f"email:(u3@x.io, {', '.join(others)}) AND NOT ip:192.0.2.0/31"
+    question = evidence.Question(search=search, since=QUESTION.since, until=QUESTION.until)
+    found = evidence.pack(filled.lake, question, tmp_path / "found.zip", NOON)
+    assert found == {"events": 100, "records": 100}
+    with zipfile.ZipFile(tmp_path / "found.zip") as held, zipfile.ZipFile(pack) as same:
+        query = json.loads(held.read("query.json"))
+        assert held.read("events.ndjson") == same.read("events.ndjson")
+    assert (query["query"], query["search"]) == ("", search)
+    assert all(f'"{one}"' in query["condition"] for one in ["u3@x.io", *others])
+
+
+@pytest.mark.parametrize("search", ["acter:u3", "(", "a AND"])
+def test_a_search_that_is_not_understood_writes_no_pack(filled, tmp_path, search):
+    question = evidence.Question(search=search, since=QUESTION.since, until=QUESTION.until)
+    with pytest.raises(SearchError):
+        evidence.pack(filled.lake, question, tmp_path / "none.zip", NOON)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_query_without_matches_gives_a_valid_pack(filled, tmp_path):

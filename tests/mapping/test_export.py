@@ -108,6 +108,8 @@ def test_no_cell_is_evaluated_by_a_spreadsheet(many, start):
         (Wanted(where=["-city:*"]), 150),
         (Wanted(where=["actor_name:person.7"]), 0),
         (Wanted(text="ON 14"), 11),
+        (Wanted(search='actor:"Person 7" OR actor:"person 14*"'), 1),
+        (Wanted(search="actor:(person*1*) -actor:*0", where=["actor_name:*5"]), 6),
         (Wanted(integrations=["okta"], until=NOON), 0),
         (Wanted(since=NOON, until=NOON + timedelta(minutes=1)), 1),
         (Wanted(since=NOON + timedelta(days=1)), 89),

@@ -6,7 +6,7 @@ Exit codes: 0 success; 1 something failed, everything else was done; 2 invalid c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from pipelines.cli import (
     integrity,
     options,
     progress,
+    search,
     status,
     webhooks,
 )
@@ -120,7 +121,7 @@ def status_(context: click.Context, as_json: bool) -> None:
         for s in found
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
-    _print_table(header.split(", "), rows)
+    options.print_table(header.split(", "), rows)
     for s in found:
         if s.failing_since is not None:
             since = _moment(s.failing_since)
@@ -308,6 +309,7 @@ main.add_command(integrity.keys_)
 main.add_command(events.normalise_)
 main.add_command(events.renormalise_)
 main.add_command(events.export_)
+main.add_command(search.search_)
 main.add_command(events.columns_)
 main.add_command(webhooks.receive)
 main.add_command(webhooks.webhooks_)
@@ -341,13 +343,6 @@ def _report_line(report: report.Report) -> str:
     requests = f"{report.requests} request{'s' if report.requests != 1 else ''}"
     rows = f"{report.rows:,} new of {report.total:,} rows"
     return f"{where}: {rows}{newest}{rejected}{faults}, {requests}"
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
 
 
 def _coverage_lines(known: Coverage) -> Iterator[str]:

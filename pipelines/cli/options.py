@@ -1,7 +1,8 @@
-"""Options, arguments and settings that several commands share."""
+"""Options, arguments, settings and forms of output that several commands share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,3 +51,11 @@ def stream(integration: Integration, name: str) -> Stream:
 def json_value(value: Any) -> str:
     """Return a value that JSON lacks as text; times in ISO 8601 with a Z."""
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print the rows below the header, in columns as wide as their longest cell."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())

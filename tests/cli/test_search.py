@@ -1,0 +1,67 @@
+"""The command that searches events."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.cli import command
+from tests.dashboard import small_lakes
+
+NOON = datetime(2026, 11, 17, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def search(tmp_path):
+    rows = small_lakes.events(60, end=NOON)
+    hostile = {"actor_email": "evil\x1b[31m\u202e@x.example", "action": "hostile", "time": NOON}
+    small_lakes.append(tmp_path / "lake", [*rows, rows[0] | hostile | {"event_uid": "hostile"}])
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
+    return lambda *arguments: command.run(tmp_path, "search", *arguments)
+
+
+def test_matching_events_are_printed_newest_first_with_their_number(search):
+    done = search("integration:okta", "--limit", "3")
+    header, *lines = done.stdout.splitlines()
+    assert header.split()[:3] == ["time", "(UTC)", "integration"]
+    assert len(lines) == 3
+    assert lines == sorted(lines, reverse=True)
+    assert all("okta" in line for line in lines)
+    assert done.stderr.startswith("3 of ")
+    assert "--limit prints more" in done.stderr
+
+
+def test_json_has_every_column_and_the_range_is_respected(search):
+    since = NOON - timedelta(days=2)
+    done = search("NOT action:hostile", "--json", "--since", since.isoformat(), "--limit", "500")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 20
+    assert {"event_uid", "targets", "seq"} <= rows[0].keys()
+    assert min(datetime.fromisoformat(row["time"]) for row in rows) >= since
+    assert done.stderr == "20 of 20 events\n"
+
+
+def test_a_search_without_matches_prints_only_the_number(search):
+    done = search("actor:nobody")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "0 of 0 events\n")
+
+
+def test_characters_that_a_terminal_obeys_or_hides_are_escaped(search):
+    shown = search("action:hostile").stdout
+    assert r"evil\x1b[31m\u202e@x.example" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_search_that_is_not_understood_is_refused_at_the_place(search):
+    done = search("a acter:ada")
+    assert done.exit_code == 2
+    lines = done.stderr.splitlines()
+    assert "unknown field 'acter': use actor" in lines[0]
+    assert lines[1][lines[2].index("^") :] == "acter:ada"
+
+
+def test_an_empty_lake_is_reported(tmp_path):
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
+    done = command.run(tmp_path, "search", "ada")
+    assert done.exit_code == 1
+    assert "no events yet" in done.stderr

@@ -376,7 +376,7 @@ INTEGRATION = Integration(
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
     request_policy=RequestPolicy(rate=(10, _MINUTE), delay_after=_pause, retry_after=_until_reset),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="Organization API key",
         permissions="scope `read:events:admin`; Guard Standard or Premium, or Cloud Enterprise",

@@ -438,7 +438,7 @@ INTEGRATION = Integration(
         rate=(1100, _BLOCKED), delay_after=_pause, retry_after=_until_reset
     ),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="API token",
         permissions="Account Settings: Read",

@@ -523,7 +523,7 @@ INTEGRATION = Integration(
     # Reports are throttled in windows of ten seconds, at times without a Retry-After.
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -716,7 +716,7 @@ INTEGRATION = Integration(
     auth=_auth,
     request_policy=RequestPolicy(rate=(5, 1.0), is_throttled=_throttled, first_delay=5.0),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",

@@ -755,7 +755,7 @@ INTEGRATION = Integration(
     auth=_auth,
     request_policy=RequestPolicy(rate=(2000, 60.0), is_throttled=_throttled, first_delay=30.0),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -447,7 +447,7 @@ INTEGRATION = Integration(
     auth=_auth,
     request_policy=RequestPolicy(delay_after=_pause, retry_after=_retry_after),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
         permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",

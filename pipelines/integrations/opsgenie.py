@@ -688,7 +688,7 @@ INTEGRATION = Integration(
     # Two files per second, each with a request for its address, like the vendor's own tool.
     request_policy=RequestPolicy(rate=(4, 1.0), delay_after=_pause, retry_after=_period),
     advice=_advice,
-    mapping_version=3,
+    mapping_version=4,
     docs=Docs(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
         "account's e-mail and API token, and the cloud ID",

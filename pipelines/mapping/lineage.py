@@ -123,6 +123,8 @@ def _sources(integration: Integration, stream: Stream) -> Sources:
     }
     ocsf = ("activity_type", "action_type", "class_uid", "activity_id")
     found = {column: _paths(source) for column, source in given.items()}
+    if stream.classified_as:
+        found |= dict.fromkeys(ocsf, (*_paths(stream.classified_as), table))
     found["message"] = (*found.get("message", ()), "a sentence built from the columns")
     return {c: found.get(c, (table,)) for c in EVENTS if c in found or c in ocsf}
 

@@ -48,6 +48,12 @@ _TEXTS = [
         "target_type",
     }
 ]
+_CLASSIFIED_AS = "classified_as"
+# Where a word such as "null" means that there is no value: never in `action` or `message`.
+_MEANINGFUL = (
+    *("actor_id", "actor_name", "actor_email", "outcome_reason", "user_agent"),
+    *("city", "country", "session_id", "correlation_id"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +192,7 @@ def normalise(name: str, integration: Integration, stream: Stream, raw: pl.DataF
     """
     reader = _event_reader(stream)
     before = Counter(reader.faults)
-    found = _Collected(reader, stream.target_rank)
+    found = _Collected(reader, stream.target_rank, integration.nothing)
     records = raw["raw"].cast(pl.Binary)
     with _gc_paused():
         for start in range(0, raw.height, _CHUNK):
@@ -215,10 +221,11 @@ def _gc_paused() -> Iterator[None]:
 class _Collected:
     """Values collected by column: many small lists would slow down the garbage collector."""
 
-    def __init__(self, reader: Reader, rank: Mapping[Any, int]) -> None:
+    def __init__(self, reader: Reader, rank: Mapping[Any, int], nothing: frozenset[str]) -> None:
         self._reader = reader
         self._columns: dict[str, list[Any]] = {name: [] for name in reader.columns}
-        self._targets = _Targets(rank)
+        self._targets = _Targets(rank, nothing)
+        self._nothing = nothing
         self._events: list[int] = []
 
     def add(self, records: Iterable[bytes]) -> None:
@@ -246,12 +253,17 @@ class _Collected:
         """Return the columns read from the record itself, cleaned and typed."""
         height = sum(self._events)
         nothing: list[None] = [None] * height
-        texts = pl.DataFrame([_texts(name, self._columns.get(name, nothing)) for name in _TEXTS])
+        texts = pl.DataFrame(
+            [
+                _texts(name, self._columns.get(name, nothing))
+                for name in (*_TEXTS, _CLASSIFIED_AS)
+            ]
+        )
         targets = self._targets.frame(height)
         frame = pl.concat([texts, targets], how="horizontal").with_columns(
             pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)),
         )
-        return frame.with_columns(
+        return frame.with_columns(_without(self._nothing, *_MEANINGFUL)).with_columns(
             pl.col("actor_email").str.to_lowercase(),
             pl.col("severity").str.to_lowercase(),
             pl.col("outcome").fill_null("unknown"),
@@ -261,8 +273,9 @@ class _Collected:
 class _Targets:
     """Lists of targets, stored flat, and the index of each list's most important target."""
 
-    def __init__(self, rank: Mapping[Any, int]) -> None:
+    def __init__(self, rank: Mapping[Any, int], nothing: frozenset[str]) -> None:
         self._rank = rank
+        self._nothing = nothing
         self._row: list[int] = []
         self._flat: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
         self._first: list[int | None] = []
@@ -271,7 +284,7 @@ class _Targets:
         flat: list[Mapping[str, Any]] = []
         before = len(self._row)
         for row, value in enumerate(values, len(self._first)):
-            found = _known_targets(value)
+            found = self._known(value)
             self._first.append(before + len(flat) + self._most_important(found) if found else None)
             flat += found
             self._row += [row] * len(found)
@@ -281,7 +294,9 @@ class _Targets:
     def frame(self, height: int) -> pl.DataFrame:
         """Return `targets`, target_id, target_name and target_type, one row per event."""
         row = pl.Series("row", self._row, pl.UInt32)
-        flat = pl.DataFrame([row, *(_texts(key, values) for key, values in self._flat.items())])
+        flat = pl.DataFrame(
+            [row, *(_texts(key, values) for key, values in self._flat.items())]
+        ).with_columns(_without(self._nothing, "id", "name"))
         lists = flat.group_by("row", maintain_order=True).agg(
             pl.struct(_TARGET_KEYS).alias("targets")
         )
@@ -294,15 +309,29 @@ class _Targets:
             .drop("row")
         )
 
+    def _known(self, value: Any) -> list[dict[str, Any]]:
+        if not isinstance(value, list):
+            return []
+        return [
+            target
+            for target in value
+            if isinstance(target, dict)
+            and (self._is_known(target.get("name")) or self._is_known(target.get("id")))
+        ]
+
+    def _is_known(self, value: Any) -> bool:
+        return bool(value) and not (isinstance(value, str) and value in self._nothing)
+
     def _most_important(self, found: Sequence[Mapping[str, Any]]) -> int:
         if len(found) == 1:
             return 0
         ranks = [self._by_rank(target) for target in found]
         return ranks.index(min(ranks))
 
-    def _by_rank(self, target: Mapping[str, Any]) -> int:
+    def _by_rank(self, target: Mapping[str, Any]) -> tuple[bool, int]:
         kind = target.get("type")
-        return self._rank.get(kind, 99) if isinstance(kind, str) else 99
+        rank = self._rank.get(kind, 99) if isinstance(kind, str) else 99
+        return not self._is_known(target.get("name")), rank
 
 
 _CLEAN: dict[str, Callable[[str | None], str | None]] = {
@@ -339,10 +368,11 @@ def text(value: Any) -> str | None:
 _TARGET_KEYS = ("id", "name", "type")
 
 
-def _known_targets(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        return []
-    return [t for t in value if isinstance(t, dict) and (t.get("id") or t.get("name"))]
+def _without(nothing: frozenset[str], *columns: str) -> Iterator[pl.Expr]:
+    """Yield the columns, null where the whole value is one of these words."""
+    words = pl.Series(sorted(nothing), dtype=pl.String).implode()
+    for column in columns:
+        yield pl.when(~pl.col(column).is_in(words)).then(pl.col(column)).alias(column)
 
 
 def _complete(
@@ -354,7 +384,8 @@ def _complete(
 ) -> pl.DataFrame:
     """Add the columns derived from others; return all in the schema's order."""
     classify = ocsf.classifier(integration.kind)
-    classes = [classify(stream.name, action) for action in frame["action"]]
+    looked_up = frame[_CLASSIFIED_AS].fill_null(frame["action"])
+    classes = [classify(stream.name, action) for action in looked_up]
     uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
     if stream.explode:
         uid = pl.concat_str(uid, pl.lit("#"), place.cast(pl.String))
@@ -391,4 +422,7 @@ def _identity_reader(stream: Stream) -> Reader:
 
 @cache
 def _event_reader(stream: Stream) -> Reader:
-    return Reader(dict(stream.columns), stream.explode)
+    columns = dict(stream.columns)
+    if stream.classified_as:
+        columns[_CLASSIFIED_AS] = stream.classified_as
+    return Reader(columns, stream.explode)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from pipelines.sdk import values
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.push import Push
 from pipelines.settings import IntegrationSettings
@@ -69,8 +70,10 @@ class Stream:
     time: str | Field
     """RFC 3339 text, or a Field that returns such text or an aware datetime."""
     columns: Columns
+    classified_as: str | Field | None = None
+    """The text to look up in the mapping table where the action is too vague; null: the action."""
     target_rank: Mapping[str, int] = field(default_factory=dict)
-    """Target type -> rank; of several targets, the lowest rank becomes the main one."""
+    """Target type -> rank; of the targets with a name, the lowest rank becomes the main one."""
     explode: str | None = None
     """The list inside a record that contains its events, such as Google's "events"."""
     latest_of: str | None = None
@@ -129,6 +132,8 @@ class Integration:
     push: Push | None = None
     """None: the vendor has no webhooks for these streams."""
     mapping_version: int = 1
+    nothing: frozenset[str] = values.NOTHING
+    """Words that the service writes where it has no value; null in ids, names and the like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from babel import Locale
 
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::\d+)?")
 _V4_PORT = re.compile(r"(\d+\.\d+\.\d+\.\d+):\d+")
+_SEPARATORS = re.compile(r"""[\s,;|"'()<>]+|(?<![0-9A-Za-z:])for=""")
 
 # Names found in vendors' geolocation data but not in the Unicode CLDR.
 _ALIASES = {
@@ -45,15 +46,22 @@ _ALIASES = {
 
 @lru_cache(maxsize=65536)
 def address(text: str | None) -> str | None:
-    """Return an IP address without port, brackets, zone or IPv4 mapping; other text unchanged."""
-    if not text or not (text := text.strip()):
+    """Return the first IP address in a text, without port, brackets, zone or IPv4 mapping.
+
+    Of a list through proxies, the first is the client's.
+    """
+    if not text:
         return None
+    return next(filter(None, map(_address, _SEPARATORS.split(text))), None)
+
+
+def _address(text: str) -> str | None:
     if found := _BRACKETED.fullmatch(text) or _V4_PORT.fullmatch(text):
         text = found[1]
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return text
+        return None
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return str(parsed)

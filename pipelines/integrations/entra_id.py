@@ -8,6 +8,7 @@ https://learn.microsoft.com/graph/api/resources/azure-ad-auditlog-overview
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from pipelines.errors import Refused, TooSlow, Unavailable
-from pipelines.sdk import auth, json_records, links, windows
+from pipelines.sdk import auth, json_records, links, microsoft, values, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -190,102 +191,182 @@ def _time(text: str) -> datetime:
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
-# Interrupted sign-ins: MFA, a password change or consent is required first; another event follows.
-_INTERRUPTS = frozenset(
-    {16000, 50058, 50072, 50074, 50076, 50079, 50097, 50125, 50127, 50129, 50140, 51006, 65001}
-)
 _RISKS = frozenset({"low", "medium", "high"})
 _NO_REASON = frozenset({"Other.", "None", ""})
-_ADDRESS_KEYS = frozenset({"ipaddr", "ipaddress", "ip address", "client ip"})
-_AGENT_KEYS = frozenset({"user-agent"})
+_ADDRESS_KEYS = frozenset(
+    {"ipaddr", "ipaddress", "ip", "clientip", "clientipaddr", "clientipaddress", "useripaddress",
+     "sourceip", "sourceipaddress", "calleripaddress"}
+)  # fmt: skip
+_AGENT_KEYS = frozenset({"useragent"})
+_IN_KEYS = str.maketrans("", "", " -_.")
+_NO_TARGETS = ("TargetId", "Actor", "AppRole")
+_NAMES_IN_CHANGES = (".DisplayName", ".UPN", ".UserPrincipalName", ".Name")
+_SCOPES = re.compile(r"Scope: ([^,\]]+)")
+_NOT_AGENTIC = frozenset({"notAgentic", "unknownFutureValue"})
+_AGENTS_OWN_USER = "agentIDuser"
 _RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3,
          "Policy": 3, "Device": 4, "Resource": 5, "System": 6, "Directory": 8, "Request": 9,
          "Other": 9, "N/A": 9}  # fmt: skip
 
 
 def _known(value: Any) -> str | None:
-    return value if isinstance(value, str) and value and value != _NOBODY else None
+    return values.known(value) if isinstance(value, str) and value != _NOBODY else None
 
 
-def _first(*values: Any) -> str | None:
-    for value in values:
-        if isinstance(value, str) and value and value != _NOBODY:
-            return value
-    return None
+def _first(*given: Any) -> str | None:
+    return next(filter(None, map(_known, given)), None)
 
 
-def _email(upn: Any) -> str | None:
-    """Return the e-mail, for guests from ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
-    if not isinstance(upn, str) or "@" not in upn:
-        return None
-    home, guest, _ = upn.partition("#EXT#")
-    if not guest:
-        return upn
-    name, _, domain = home.rpartition("_")
-    return f"{name}@{domain}" if name else upn
+def _initiator_type(user: Any, upn: Any, app: Any, kind: Any, performer: Any) -> str | None:
+    if _known(user) or _known(upn):
+        return "application" if kind == _AGENTS_OWN_USER else "user"
+    return "application" if app or _performers(performer) else "system"
 
 
-def _initiator_type(user: Any, upn: Any, app: Any) -> str | None:
-    if _known(user) or upn:
-        return "user"
-    return "application" if app else "system"
+def _initiator_id(*given: Any) -> str | None:
+    *known, performer = given
+    return _first(*known) or next((p["id"] for p in _performers(performer)), None)
+
+
+def _initiator_name(*given: Any) -> str | None:
+    *known, performer = given
+    return _first(*known) or next((p["name"] for p in _performers(performer)), None)
+
+
+def _performers(performer: Any) -> list[dict[str, Any]]:
+    """Return the AI agent that acted on behalf of the initiator."""
+    if not isinstance(performer, dict):
+        return []
+    parts = [performer, *(performer.get(key) for key in ("user", "app"))]
+    found = [_agent_target(part) for part in parts if isinstance(part, dict)]
+    return [target for target in found if target["id"] or target["name"]]
+
+
+def _agent_target(part: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": _first(*map(part.get, ("id", "servicePrincipalId", "appId"))),
+        "name": _first(
+            *map(part.get, ("displayName", "userPrincipalName", "servicePrincipalName",
+                            "appDisplayName"))
+        ),
+        "type": "Agent",
+    }  # fmt: skip
 
 
 def _result(result: Any) -> str:
     return _OUTCOMES.get(result, "unknown")
 
 
+def _result_reason(reason: Any) -> Any:
+    return None if reason in _NO_REASON else reason
+
+
 def _detail(details: Any, keys: frozenset[str]) -> Any:
-    for item in details or ():
-        if str(item.get("key")).lower() in keys and item.get("value"):
-            return item["value"]
+    for item in values.objects(details):
+        key = str(item.get("key")).lower().translate(_IN_KEYS)
+        if key in keys and (value := values.known(item.get("value"))):
+            return value
     return None
 
 
 def _initiator_address(address: Any, details: Any) -> Any:
-    return address or _detail(details, _ADDRESS_KEYS)
+    return values.known(address) or _detail(details, _ADDRESS_KEYS)
 
 
 def _agent(agent: Any, details: Any) -> Any:
-    return agent or _detail(details, _AGENT_KEYS)
+    return values.known(agent) or _detail(details, _AGENT_KEYS)
 
 
-def _resources(resources: Any) -> list[dict[str, Any]]:
-    return [
+def _resources(resources: Any, performer: Any) -> list[dict[str, Any]]:
+    """Return the targets, with the names that only the list of changes contains."""
+    given = values.objects(resources)
+    found = [
         {
             "id": _known(item.get("id")),
-            "name": item.get("displayName") or item.get("userPrincipalName"),
+            "name": _first(item.get("displayName"), item.get("userPrincipalName")),
             "type": item.get("type"),
         }
-        for item in resources or ()
+        for item in given
     ]
+    for item in given:
+        if item.get("modifiedProperties"):
+            _name_by_changes(found, values.objects(item["modifiedProperties"]))
+    return found + _performers(performer) if performer else found
+
+
+def _name_by_changes(found: list[dict[str, Any]], changes: list[dict[str, Any]]) -> None:
+    """Name the targets that a list of changes names, and append those that it alone contains."""
+    changed = {str(c.get("displayName")): _changed_to(c) for c in changes}
+    for key, name in changed.items():
+        kind, _, _ = key.partition(".")
+        if name and key.endswith(_NAMES_IN_CHANGES) and kind not in _NO_TARGETS:
+            id_ = changed.get(f"{kind}.ObjectID")
+            target = _target_named(found, id_, kind)
+            if target is None:
+                found.append({"id": id_, "name": name, "type": kind})
+            elif not target["name"]:
+                target["name"] = name
+    found += _permissions(changed)
+
+
+def _target_named(
+    found: list[dict[str, Any]], id_: str | None, kind: str
+) -> dict[str, Any] | None:
+    """Return the target with this id, or else the only one of this kind without a name."""
+    for target in found:
+        if id_ and target["id"] == id_:
+            return target
+    alike = [t for t in found if t["type"] == kind and not (id_ and t["id"])]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _changed_to(change: dict[str, Any]) -> str | None:
+    """Return the value that was added or, of something removed, the former one."""
+    new = microsoft.unquoted(change.get("newValue"))
+    return new or microsoft.unquoted(change.get("oldValue"))
+
+
+def _permissions(changed: dict[str, str | None]) -> list[dict[str, Any]]:
+    """Return the application role or the permissions that somebody gets or loses."""
+    found = []
+    if role := changed.get("AppRole.Value") or changed.get("AppRole.DisplayName"):
+        found.append({"id": changed.get("AppRole.Id"), "name": role, "type": "AppRole"})
+    scopes = (changed.get("DelegatedPermissionGrant.Scope") or "").split()
+    for scope in _SCOPES.findall(changed.get("ConsentAction.Permissions") or ""):
+        scopes += scope.split()
+    found += [{"id": None, "name": s, "type": "Permission"} for s in dict.fromkeys(scopes)]
+    return found
 
 
 _DIRECTORY_AUDITS: Columns = {
     "action": "activityDisplayName",
     "actor_id": Field(
-        _first,
+        _initiator_id,
         "initiatedBy.user.id",
         "initiatedBy.app.servicePrincipalId",
         "initiatedBy.app.appId",
+        "performedBy",
     ),
     "actor_name": Field(
-        _first,
+        _initiator_name,
         "initiatedBy.user.displayName",
         "initiatedBy.user.userPrincipalName",
         "initiatedBy.app.displayName",
         "initiatedBy.app.servicePrincipalName",
+        "performedBy",
     ),
-    "actor_email": Field(_email, "initiatedBy.user.userPrincipalName"),
+    "actor_email": Field(microsoft.email, "initiatedBy.user.userPrincipalName"),
     "actor_type": Field(
         _initiator_type,
         "initiatedBy.user.id",
         "initiatedBy.user.userPrincipalName",
         "initiatedBy.app",
+        "initiatedBy.user.agentType",
+        "performedBy",
     ),
-    "targets": Field(_resources, "targetResources"),
+    "targets": Field(_resources, "targetResources", "performedBy"),
     "outcome": Field(_result, "result"),
-    "outcome_reason": "resultReason",
+    "outcome_reason": Field(_result_reason, "resultReason"),
     "source_ip": Field(_initiator_address, "initiatedBy.user.ipAddress", "additionalDetails"),
     "user_agent": Field(_agent, "userAgent", "additionalDetails"),
     "correlation_id": "correlationId",
@@ -297,16 +378,28 @@ def _sign_in(_: Any) -> str:
     return "Sign-in activity"
 
 
-def _who_type(user: Any, upn: Any, principal: Any, kinds: Any) -> str | None:
-    if _known(user) or upn:
-        return "user"
+def _who_type(user: Any, upn: Any, principal: Any, kinds: Any, agent: Any) -> str | None:
+    if _known(user) or _known(upn):
+        return "application" if _is_agents_own_user(agent) else "user"
     if kinds and "managedIdentity" in kinds:
         return "service"
     return "application" if principal or (kinds and "servicePrincipal" in kinds) else None
 
 
+def _is_agents_own_user(agent: Any) -> bool:
+    return isinstance(agent, dict) and _AGENTS_OWN_USER in (
+        agent.get("agentType"),
+        agent.get("agentSubjectType"),
+    )
+
+
+def _acts_for_user(agent: Any) -> bool:
+    kind = agent.get("agentType") if isinstance(agent, dict) else None
+    return bool(kind) and kind not in _NOT_AGENTIC and kind != _AGENTS_OWN_USER
+
+
 def _who_id(user: Any, upn: Any, principal: Any, app: Any) -> str | None:
-    return _known(user) or (None if upn else _first(principal, app))
+    return _known(user) or (None if _known(upn) else _first(principal, app))
 
 
 def _who(user: Any, upn: Any, user_id: Any, principal: Any, app: Any) -> str | None:
@@ -316,29 +409,42 @@ def _who(user: Any, upn: Any, user_id: Any, principal: Any, app: Any) -> str | N
 def _sign_in_outcome(code: Any) -> str:
     if code is None:
         return "unknown"
-    number = int(code)
-    if number == 0:
+    if int(code) == 0:
         return "success"
-    return "unknown" if number in _INTERRUPTS else "failure"
+    return "unknown" if microsoft.is_interrupt(code) else "failure"
 
 
-def _reason(failure: Any, more: Any) -> Any:
-    return more if failure in _NO_REASON or failure is None else failure
+def _reason(failure: Any, more: Any, code: Any) -> Any:
+    for reason in (failure, more):
+        if values.known(reason) and reason not in _NO_REASON:
+            return reason
+    return f"error {code}" if code and str(code) != "0" else None
 
 
 def _risk(level: Any) -> str | None:
     return level if level in _RISKS else None
 
 
-def _visited(
-    user: Any, app: Any, app_name: Any, resource: Any, resource_name: Any
+def _visited(  # noqa: PLR0917 one per path
+    user: Any,
+    app: Any,
+    app_name: Any,
+    resource: Any,
+    resource_name: Any,
+    agent: Any,
+    principal: Any,
+    principal_name: Any,
 ) -> list[dict[str, Any]]:
-    """Return the resource and, for users, the application they signed in to."""
+    """Return the resource and, for users, the application and the AI agent acting for them."""
     to = {"id": _known(resource), "name": resource_name, "type": "Resource"}
     # Without a user, the application is the actor and not a target.
     if not _known(user):
         return [to]
-    return [{"id": _known(app), "name": app_name, "type": "Application"}, to]
+    found = [{"id": _known(app), "name": app_name, "type": "Application"}, to]
+    if _acts_for_user(agent):
+        id_, name = _first(principal, agent.get("parentAppId")), _first(principal_name, app_name)
+        found.append({"id": id_, "name": name, "type": "Agent"})
+    return found
 
 
 _SIGN_INS: Columns = {
@@ -352,15 +458,25 @@ _SIGN_INS: Columns = {
         "servicePrincipalName",
         "appDisplayName",
     ),
-    "actor_email": Field(_email, "userPrincipalName"),
+    "actor_email": Field(microsoft.email, "userPrincipalName"),
     "actor_type": Field(
-        _who_type, "userId", "userPrincipalName", "servicePrincipalId", "signInEventTypes"
+        _who_type, "userId", "userPrincipalName", "servicePrincipalId", "signInEventTypes", "agent"
     ),
     "targets": Field(
-        _visited, "userId", "appId", "appDisplayName", "resourceId", "resourceDisplayName"
+        _visited,
+        "userId",
+        "appId",
+        "appDisplayName",
+        "resourceId",
+        "resourceDisplayName",
+        "agent",
+        "servicePrincipalId",
+        "servicePrincipalName",
     ),
     "outcome": Field(_sign_in_outcome, "status.errorCode"),
-    "outcome_reason": Field(_reason, "status.failureReason", "status.additionalDetails"),
+    "outcome_reason": Field(
+        _reason, "status.failureReason", "status.additionalDetails", "status.errorCode"
+    ),
     "source_ip": "ipAddress",
     "user_agent": "userAgent",
     "city": "location.city",
@@ -404,10 +520,8 @@ def _provisioning_reason(reason: Any, status: Any, steps: Any) -> Any:
 
 
 def _last_step(steps: Any) -> Any:
-    for step in reversed(steps or ()):
-        if step.get("description"):
-            return step["description"]
-    return None
+    found = (step.get("description") for step in reversed(values.objects(steps)))
+    return next(filter(None, found), None)
 
 
 _PROVISIONING: Columns = {
@@ -524,6 +638,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
     mapping_version=4,
+    nothing=values.NOTHING | {_NOBODY},
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

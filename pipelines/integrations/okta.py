@@ -22,7 +22,7 @@ from pydantic import Field as Setting
 from pydantic import SecretStr, model_validator
 
 from pipelines.errors import CursorRefused, Refused
-from pipelines.sdk import auth, json_records, links, webhook_auth
+from pipelines.sdk import auth, json_records, links, values, webhook_auth
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Page, Span
@@ -198,10 +198,23 @@ _ACTORS = {
 }
 
 
+_NOTHING = values.NOTHING | {"Unknown", "UNKNOWN"}
+_ACTOR_WORDS = {
+    # Part of an unlisted actor type -> our type; the first match counts.
+    "agent": "application",
+    "app": "application",
+    "client": "application",
+    "workload": "application",
+    "service": "service",
+    "token": "api_key",
+    "key": "api_key",
+    "system": "system",
+    "user": "user",
+}
+
+
 def _known(value: Any) -> str | None:
-    return (
-        value if isinstance(value, str) and value.lower() not in ("unknown", "", "null") else None
-    )
+    return value if isinstance(value, str) and value not in _NOTHING else None
 
 
 def _actor_id(known: Any, alternate_id: Any) -> str | None:
@@ -220,7 +233,11 @@ def _name(display_name: Any, alternate_id: Any) -> str | None:
 def _actor_type(kind: Any, actor_id: Any) -> str | None:
     if _known(actor_id) is None and _known(kind) in (None, "User"):
         return "anonymous"
-    return _ACTORS.get(kind, str(kind).lower()) if kind else None
+    return _ACTORS.get(kind) or _similar(str(kind).lower()) if kind else None
+
+
+def _similar(kind: str) -> str | None:
+    return next((ours for word, ours in _ACTOR_WORDS.items() if word in kind), None)
 
 
 def _outcome(result: Any) -> str:
@@ -229,10 +246,8 @@ def _outcome(result: Any) -> str:
 
 def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
     # The API has the chain below `request`, event hooks have it below `client`.
-    for hop in chain or hook_chain or []:
-        if not address:
-            address = hop.get("ip")
-    return address
+    hops = (hop.get("ip") for hop in values.objects(chain or hook_chain))
+    return _known(address) or next(filter(None, map(_known, hops)), None)
 
 
 def _as_targets(target: Any) -> list[dict[str, Any]]:
@@ -242,7 +257,7 @@ def _as_targets(target: Any) -> list[dict[str, Any]]:
             "name": _name(item.get("displayName"), item.get("alternateId")),
             "type": item.get("type"),
         }
-        for item in target or []
+        for item in values.objects(target)
     ]
 
 
@@ -448,6 +463,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(delay_after=_pause, retry_after=_retry_after),
     advice=_advice,
     mapping_version=4,
+    nothing=_NOTHING,
     docs=Docs(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",
         permissions="Report or Read-only Administrator; for the app also scope `okta.logs.read`",

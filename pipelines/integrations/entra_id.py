@@ -8,7 +8,6 @@ https://learn.microsoft.com/graph/api/resources/azure-ad-auditlog-overview
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -199,9 +198,6 @@ _ADDRESS_KEYS = frozenset(
 )  # fmt: skip
 _AGENT_KEYS = frozenset({"useragent"})
 _IN_KEYS = str.maketrans("", "", " -_.")
-_NO_TARGETS = ("TargetId", "Actor", "AppRole")
-_NAMES_IN_CHANGES = (".DisplayName", ".UPN", ".UserPrincipalName", ".Name")
-_SCOPES = re.compile(r"Scope: ([^,\]]+)")
 _NOT_AGENTIC = frozenset({"notAgentic", "unknownFutureValue"})
 _AGENTS_OWN_USER = "agentIDuser"
 _RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3,
@@ -290,52 +286,17 @@ def _resources(resources: Any, performer: Any) -> list[dict[str, Any]]:
     ]
     for item in given:
         if item.get("modifiedProperties"):
-            _name_by_changes(found, values.objects(item["modifiedProperties"]))
+            microsoft.name_by_changes(found, _changes(item))
     return found + _performers(performer) if performer else found
 
 
-def _name_by_changes(found: list[dict[str, Any]], changes: list[dict[str, Any]]) -> None:
-    """Name the targets that a list of changes names, and append those that it alone contains."""
-    changed = {str(c.get("displayName")): _changed_to(c) for c in changes}
-    for key, name in changed.items():
-        kind, _, _ = key.partition(".")
-        if name and key.endswith(_NAMES_IN_CHANGES) and kind not in _NO_TARGETS:
-            id_ = changed.get(f"{kind}.ObjectID")
-            target = _target_named(found, id_, kind)
-            if target is None:
-                found.append({"id": id_, "name": name, "type": kind})
-            elif not target["name"]:
-                target["name"] = name
-    found += _permissions(changed)
-
-
-def _target_named(
-    found: list[dict[str, Any]], id_: str | None, kind: str
-) -> dict[str, Any] | None:
-    """Return the target with this id, or else the only one of this kind without a name."""
-    for target in found:
-        if id_ and target["id"] == id_:
-            return target
-    alike = [t for t in found if t["type"] == kind and not (id_ and t["id"])]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _changed_to(change: dict[str, Any]) -> str | None:
-    """Return the value that was added or, of something removed, the former one."""
-    new = microsoft.unquoted(change.get("newValue"))
-    return new or microsoft.unquoted(change.get("oldValue"))
-
-
-def _permissions(changed: dict[str, str | None]) -> list[dict[str, Any]]:
-    """Return the application role or the permissions that somebody gets or loses."""
-    found = []
-    if role := changed.get("AppRole.Value") or changed.get("AppRole.DisplayName"):
-        found.append({"id": changed.get("AppRole.Id"), "name": role, "type": "AppRole"})
-    scopes = (changed.get("DelegatedPermissionGrant.Scope") or "").split()
-    for scope in _SCOPES.findall(changed.get("ConsentAction.Permissions") or ""):
-        scopes += scope.split()
-    found += [{"id": None, "name": s, "type": "Permission"} for s in dict.fromkeys(scopes)]
-    return found
+def _changes(item: dict[str, Any]) -> dict[str, str | None]:
+    """Return the values that were added or, of what was removed, the former ones."""
+    return {
+        str(change.get("displayName")): microsoft.unquoted(change.get("newValue"))
+        or microsoft.unquoted(change.get("oldValue"))
+        for change in values.objects(item.get("modifiedProperties"))
+    }
 
 
 _DIRECTORY_AUDITS: Columns = {

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -24,7 +25,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from pipelines.errors import AuditlakeError, Refused, Unavailable
-from pipelines.sdk import auth, json_records, links, webhook_auth, windows
+from pipelines.sdk import auth, geo, json_records, links, microsoft, values, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.push import (
@@ -289,20 +290,30 @@ _ACTOR_TYPES = {
     "0": "user", "1": "user", "2": "user", "3": "system", "4": "system", "5": "application",
     "6": "application", "7": "system", "8": "system", "9": "user", "10": "user",
 }  # fmt: skip
+_NOTHING = values.NOTHING | {"Unknown", "NOT-FOUND"}
+# Record types of the security products: mail, link and file threats, alerts and investigations.
+_FINDINGS = frozenset({28, 40, 41, 47, 64, 98, 128})
+_ANONYMOUS = ("urn:spo:anon#", "anonymous")
 _MACHINES = ("NT AUTHORITY\\", "SHAREPOINT\\system", "S-1-5-18")
 _PREFIXED = ("User_", "ServicePrincipal_", "Application_", "Group_", "Device_")
 _STATUSES = {
     "success": "success",
     "succeeded": "success",
     "true": "success",
+    "successful": "success",
     "partiallysucceeded": "success",
+    "completed": "success",
+    "fail": "failure",
     "failed": "failure",
+    "unsuccessful": "failure",
+    "error": "failure",
     "failure": "failure",
     "false": "failure",
 }
+_SIGN_INS = ("UserLoggedIn", "UserLoginFailed")
 _SEVERITIES = ("high", "medium", "low", "informational")
-_RANK = {"User": 0, "File": 0, "Message": 0, "Mailbox": 1, "Alert": 1, "Group": 2, "Role": 3,
-         "Policy": 3, "Team": 4}  # fmt: skip
+_RANK = {"User": 0, "File": 0, "Message": 0, "Url": 0, "Mailbox": 1, "Alert": 1,
+         "Investigation": 1, "Group": 2, "Role": 3, "Policy": 3, "Team": 4}  # fmt: skip
 
 
 def _is_address(user: Any) -> bool:
@@ -310,23 +321,24 @@ def _is_address(user: Any) -> bool:
 
 
 def _email(user: Any) -> str | None:
-    """Return the e-mail, for guests from ann_fabrikam.example#EXT#@contoso.onmicrosoft.com."""
-    if not _is_address(user):
-        return None
-    home, guest, _ = str(user).partition("#EXT#")
-    name, _, domain = home.rpartition("_")
-    return f"{name}@{domain}" if guest and name else str(user)
+    return microsoft.email(user) if _is_address(user) else None
 
 
-def _actor_id(key: Any, actors: Any) -> Any:
+def _known(value: Any) -> Any:
+    return value if value and not (isinstance(value, str) and value in _NOTHING) else None
+
+
+def _actor_id(key: Any, actors: Any, record_type: Any, user: Any) -> Any:
     """Return the directory's id, or else the key without the service-specific decoration."""
-    for item in actors or ():
-        if str(item.get("ID")).startswith(_PREFIXED):
+    known = [item for item in values.objects(actors) if _known(item.get("ID"))]
+    for item in known:
+        if str(item["ID"]).startswith(_PREFIXED):
             return str(item["ID"]).partition("_")[2]
-    for item in actors or ():
+    for item in known:
         if item.get("Type") == 0:
-            return item.get("ID")
-    if not key or key == "Not Available":
+            return item["ID"]
+    # The key of a finding is the product's, even if it is about what a user did.
+    if not _known(key) or (_is_finding(record_type) and _is_product(key) and _is_address(user)):
         return None
     # A PUID has 16 hex digits: 10032000ABCDEF01@live.com, i:0h.f|membership|10032000abcdef01@...
     head = str(key).rpartition("|")[2].partition("@")[0]
@@ -334,25 +346,39 @@ def _actor_id(key: Any, actors: Any) -> Any:
 
 
 def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
-    if shown or _is_address(user):
-        return shown or user
-    for item in actors or ():
-        if item.get("Type") == 1:
-            return item.get("ID")
+    if _known(shown) or _is_address(user):
+        return _known(shown) or _email(user)
+    for item in values.objects(actors):
+        if item.get("Type") == 1 and _known(item.get("ID")):
+            return item["ID"]
     return user
 
 
-def _actor_type(kind: Any, user: Any) -> str | None:
+def _is_finding(record_type: Any) -> bool:
+    return isinstance(record_type, int) and record_type in _FINDINGS
+
+
+def _is_product(key: Any) -> bool:
+    return str(key).isalpha()
+
+
+def _actor_type(kind: Any, user: Any, record_type: Any) -> str | None:
     known = _ACTOR_TYPES.get(str(kind))
-    if not isinstance(user, str) or _is_address(user):
+    if not isinstance(user, str):
         return known
+    if user.startswith(_ANONYMOUS):
+        return "anonymous"
+    if _is_address(user):
+        return "user" if _is_finding(record_type) else known
     if user.startswith(("ServicePrincipal_", "app@")):
         return "application"
     return "system" if user.startswith(_MACHINES) else known
 
 
-def _outcome(operation: Any, status: Any) -> str:
+def _outcome(operation: Any, status: Any, number: Any, code: Any) -> str:
     # ResultStatus of a failed sign-in is Success, because the request was answered.
+    if operation in _SIGN_INS and microsoft.is_interrupt(number or code):
+        return "unknown"
     if operation == "UserLoginFailed":
         return "failure"
     if operation == "UserLoggedIn":
@@ -362,15 +388,16 @@ def _outcome(operation: Any, status: Any) -> str:
 
 def _reason(error: Any, number: Any, code: Any) -> Any:
     known = number or code
+    error = None if error == "Other." else _known(error)
     return error or (f"error {known}" if known and str(known) != "0" else None)
 
 
 def _address(*given: Any) -> str | None:
     """Return the first address; it may be in parentheses after a host name."""
-    for text in given:
-        if isinstance(text, str) and text:
-            inside = text.endswith((")", ")]"))
-            return text.rstrip(")]").rpartition("(")[2] if inside else text
+    for value in given:
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and (found := geo.address(text)):
+                return found
     return None
 
 
@@ -383,24 +410,41 @@ def _named(items: Any, name: str) -> Any:
 
 
 def _agent(agent: Any, extended: Any, client: Any) -> Any:
-    if found := agent or _named(extended, "UserAgent"):
+    if found := _known(agent) or _known(_named(extended, "UserAgent")):
         return found
     details = _named(extended, "additionalDetails")
     if details and "User-Agent" in details:
-        return json.loads(details).get("User-Agent")
+        return _object_in(details).get("User-Agent")
     start = client.find("Mozilla/") if isinstance(client, str) else -1
     return client[start:].rstrip(";") if start >= 0 else None
 
 
-def _severity(own: Any, policies: Any) -> Any:
-    if own or not policies:
-        return own
-    found = {str(rule.get("Severity")).lower() for p in policies for rule in p.get("Rules") or ()}
+def _object_in(text: Any) -> dict[str, Any]:
+    """Return the object in JSON text, which may contain a key twice; empty if there is none."""
+    if isinstance(text, dict):
+        return text
+    with suppress(ValueError, TypeError):
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _severity(own: Any, alert: Any, policies: Any, data: dict[str, Any]) -> Any:
+    if known := _known(own) or _known(alert):
+        return known
+    if not policies:
+        return data.get("Severity") or data.get("sev")
+    found = {
+        str(rule.get("Severity")).lower()
+        for policy in values.objects(policies)
+        for rule in values.objects(policy.get("Rules"))
+    }
     return next((level for level in _SEVERITIES if level in found), None)
 
 
 def _session(access: Any, device: Any, session: Any) -> Any:
-    return session or (access or {}).get("AADSessionId") or _named(device, "SessionId")
+    inside = access.get("AADSessionId") if isinstance(access, dict) else None
+    return _known(session) or _known(inside) or _named(device, "SessionId")
 
 
 def _target(id_: Any, name: Any, kind: Any) -> dict[str, Any]:
@@ -412,46 +456,47 @@ def _directory_object(parts: Any, object_id: Any) -> list[dict[str, Any]]:
     if not parts:
         return []
     found: dict[Any, Any] = {}
-    for part in parts:
-        text = str(part.get("ID"))
+    for part in values.objects(parts):
+        text = str(_known(part.get("ID")) or "")
         if text.startswith(_PREFIXED):
             found["kind"], _, found["id"] = text.partition("_")
         else:
-            found.setdefault(part.get("Type"), part.get("ID"))
+            found.setdefault(part.get("Type"), text)
+    if not any(found.values()):
+        return []
     if "id" not in found:
         return [_target(found.get(0) or object_id, found.get(1), "Application")]
     return [_target(found["id"], found.get(5) or found.get(1) or object_id, found["kind"])]
 
 
-def _changed(properties: Any) -> list[dict[str, Any]]:
-    """Return the role or group of a membership change, found among the modified properties."""
-    found = []
-    for kind in ("Role", "Group"):
-        if name := _named(properties, f"{kind}.DisplayName"):
-            id_ = str(_named(properties, f"{kind}.ObjectID") or "").strip('"')
-            found.append(_target(id_, str(name).strip('"'), kind))
-    return found
-
-
 def _file(name: Any, kind: Any, url: Any, shared_with: Any, their_kind: Any) -> list[Any]:
     if not kind and not name:
-        return []
-    found = [_target(url, name or _last_part(str(url or "")), kind or "File")]
+        found = _object(url) if shared_with else []
+    else:
+        found = [_target(url, name or _last_part(str(url or "")), kind or "File")]
     # The recipient of a share is always the second target.
     kind = {"Member": "User", "Guest": "User"}.get(their_kind, their_kind)
-    return [*found, _target(None, shared_with, kind)] if shared_with else found
+    who = _email(shared_with) or shared_with
+    return [*found, _target(None, who, kind)] if shared_with else found
 
 
 def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
+    items = [*([item] if isinstance(item, dict) else []), *values.objects(affected)]
     found = [
         _target(one.get("InternetMessageId") or one.get("Id"), one.get("Subject"), "Message")
-        for one in (*([item] if item else []), *(affected or ()))
+        for one in items
     ]
+    for folder in (one.get("ParentFolder") for one in items):
+        if isinstance(folder, dict) and (who := _known(folder.get("MemberUpn"))):
+            found.append(_target(folder.get("MemberSid"), who, "User"))
     return [*found, _target(owner, owner, "Mailbox")] if owner else found
 
 
 def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list[dict[str, Any]]:
-    found = [_target(m.get("UPN"), m.get("DisplayName"), "User") for m in members or ()]
+    found = [
+        _target(m.get("UPN"), m.get("DisplayName") or m.get("UPN"), "User")
+        for m in values.objects(members)
+    ]
     if app:
         found.append(_target(None, app, "Application"))
     if team or team_id:
@@ -462,11 +507,13 @@ def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list
 def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
     """Return the file or message that a DLP policy matched, and the policies."""
     found = []
-    if file:
+    if isinstance(file, dict):
         found.append(_target(file.get("FilePathUrl"), file.get("FileName"), "File"))
-    if mail:
+    if isinstance(mail, dict):
         found.append(_target(mail.get("MessageID"), mail.get("Subject"), "Message"))
-    return found + [_target(p.get("PolicyId"), p.get("PolicyName"), "Policy") for p in policies]
+    return found + [
+        _target(p.get("PolicyId"), p.get("PolicyName"), "Policy") for p in values.objects(policies)
+    ]
 
 
 def _alert(id_: Any, name: Any, about: Any, kind: Any) -> list[dict[str, Any]]:
@@ -475,7 +522,14 @@ def _alert(id_: Any, name: Any, about: Any, kind: Any) -> list[dict[str, Any]]:
 
 
 def _directory_targets(parts: Any, object_id: Any, properties: Any) -> list[dict[str, Any]]:
-    return [*_directory_object(parts, object_id), *_changed(properties)] or _object(object_id)
+    found = _directory_object(parts, object_id)
+    changed = {
+        str(change.get("Name")): microsoft.unquoted(change.get("NewValue"))
+        or microsoft.unquoted(change.get("OldValue"))
+        for change in values.objects(properties)
+    }
+    microsoft.name_by_changes(found, changed)
+    return found or _object(object_id)
 
 
 def _object(object_id: Any) -> list[dict[str, Any]]:
@@ -487,6 +541,117 @@ def _object(object_id: Any) -> list[dict[str, Any]]:
 def _last_part(path: str) -> str:
     """Return the last part of a URL or path, which is the name people use."""
     return path.replace("\\", "/").rstrip("/.").rpartition("/")[2] or path
+
+
+_WHO_GETS_ACCESS = {
+    # Parameter of a cmdlet -> the type of what it names.
+    "User": "User",
+    "Trustee": "User",
+    "Delegate": "User",
+    "GrantSendOnBehalfTo": "User",
+    "Member": "User",
+    "Members": "User",
+    "Links": "User",
+    "ManagedBy": "User",
+    "Owner": "User",
+    "SecurityGroup": "Group",
+    "Role": "Role",
+    "Roles": "Role",
+    "ForwardTo": "Address",
+    "ForwardAsAttachmentTo": "Address",
+    "ForwardingAddress": "Address",
+    "ForwardingSmtpAddress": "Address",
+    "RedirectTo": "Address",
+    "RedirectMessageTo": "Address",
+    "BlindCopyTo": "Address",
+    "CopyTo": "Address",
+    "AddToRecipients": "Address",
+    "AccessRights": "Permission",
+}
+_PARAMETER = re.compile(r"""-(\w+)[ :]+("[^"]*"|'[^']*'|[^\s-]\S*)""")
+_ADDRESSES = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
+_GROUP = re.compile(r"<Group>([^<]+)</Group>")
+
+
+def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]]:
+    """Return who gets access, which rights, and where mail is forwarded to."""
+    found = []
+    for name, value in _parameters(parameters):
+        if kind := _WHO_GETS_ACCESS.get(name):
+            found += [_target(None, one, kind) for one in _several(value)]
+    for rule in values.objects(properties):
+        if rule.get("Name") in ("RuleActions", "Actions"):
+            forwarded = _ADDRESSES.findall(str(rule.get("Value")))
+            found += [_target(None, address, "Address") for address in forwarded]
+    if isinstance(data, str):
+        found += [_target(None, group, "Group") for group in _GROUP.findall(data)]
+    return found
+
+
+def _parameters(given: Any) -> list[tuple[str, Any]]:
+    if isinstance(given, str):
+        return [(name, value.strip("\"'")) for name, value in _PARAMETER.findall(given)]
+    return [(str(one.get("Name")), one.get("Value")) for one in values.objects(given)]
+
+
+def _several(value: Any) -> list[str]:
+    """Return the parts of a text such as `smtp:ann@contoso.example;bob@contoso.example`."""
+    parts = value if isinstance(value, list) else re.split("[;,]", str(value or ""))
+    stripped = (str(p).strip().removeprefix("smtp:").removeprefix("SMTP:") for p in parts if p)
+    return [part for part in stripped if part not in ("", "$null", "False", "True")]
+
+
+def _assisted(event: Any, agent_id: Any, agent: Any) -> list[dict[str, Any]]:
+    """Return the files that an assistant read, and the agent that acted for the user."""
+    found = []
+    if isinstance(event, dict):
+        for item in values.objects(event.get("AccessedResources")):
+            url = item.get("SiteUrl") or item.get("Url") or item.get("ID") or item.get("Id")
+            found.append(_target(url, item.get("Name") or _last_part(str(url or "")), "File"))
+        for item in values.objects(event.get("Contexts")):
+            url = item.get("Id") or item.get("ID")
+            found.append(_target(url, item.get("Name") or _last_part(str(url or "")), "File"))
+    return [*found, _target(agent_id, agent, "Agent")] if agent_id or agent else found
+
+
+def _finding(record_type: Any, object_id: Any, *given: Any) -> list[dict[str, Any]]:
+    """Return what a finding is about: alert or investigation, mail, link, file and recipients."""
+    if not _is_finding(record_type):
+        return []
+    alert, investigation, about, url, file, mail, subject, modified_by, data = given
+    found = []
+    if investigation:
+        found.append(_target(object_id, investigation, "Investigation"))
+    elif alert:
+        found.append(_target(object_id, alert, "Alert"))
+    if isinstance(file, dict):
+        found.append(_target(file.get("FilePath"), file.get("FileName"), "File"))
+    if url:
+        found.append(_target(url, url, "Url"))
+    if subject or mail:
+        found.append(_target(mail or object_id, subject or mail, "Message"))
+    people = [*_people(about), *_people(data.get("trc")), *_people(data.get("f3u"))]
+    if _is_address(modified_by):
+        people.append(modified_by)
+    return found + [_target(None, who, "User") for who in dict.fromkeys(people)]
+
+
+def _people(value: Any) -> list[str]:
+    return [who for who in _several(value) if _is_address(who)]
+
+
+def _all_targets(
+    object_id: Any,
+    own: list[dict[str, Any]],
+    finding: list[dict[str, Any]],
+    granted: list[dict[str, Any]],
+    assisted: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    if not (finding or granted or assisted):
+        return own or _object(object_id)
+    if not own and not finding and not assisted:
+        own = _object(object_id)
+    return [*own, *finding, *granted, *assisted]
 
 
 def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
@@ -503,22 +668,34 @@ def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
     if alert[0]:
         return _alert(*alert)
     name, kind, *shared = file
-    return (
-        _file(name, kind, object_id, *shared) or _mail(*mail) or _team(*team) or _object(object_id)
-    )
+    return _file(name, kind, object_id, *shared) or _mail(*mail) or _team(*team)
 
 
+def _classified_as(operation: Any, record_type: Any) -> Any:
+    return f"finding {operation}" if _is_finding(record_type) else None
+
+
+_DATA = Field(_object_in, "Data")
 _COLUMNS: Columns = {
     "action": "Operation",
-    "actor_id": Field(_actor_id, "UserKey", "Actor"),
+    "actor_id": Field(_actor_id, "UserKey", "Actor", "RecordType", "UserId"),
     "actor_name": Field(_actor_name, "LogonUserDisplayName", "UserId", "Actor"),
     "actor_email": Field(_email, "UserId"),
-    "actor_type": Field(_actor_type, "UserType", "UserId"),
-    "outcome": Field(_outcome, "Operation", "ResultStatus"),
+    "actor_type": Field(_actor_type, "UserType", "UserId", "RecordType"),
+    "outcome": Field(_outcome, "Operation", "ResultStatus", "ErrorNumber", "ErrorCode"),
     "outcome_reason": Field(_reason, "LogonError", "ErrorNumber", "ErrorCode"),
-    "source_ip": Field(_address, "ClientIPAddress", "ClientIP", "ActorIpAddress"),
+    "source_ip": Field(
+        _address,
+        "ClientIPAddress",
+        "ClientIP",
+        "ActorIpAddress",
+        "UserIp",
+        "ClientIpAddress",
+        "ClientIPs",
+        "SenderIp",
+    ),
     "user_agent": Field(_agent, "UserAgent", "ExtendedProperties", "ClientInfoString"),
-    "severity": Field(_severity, "Severity", "PolicyDetails"),
+    "severity": Field(_severity, "Severity", "AlertSeverity", "PolicyDetails", _DATA),
     "session_id": Field(_session, "AppAccessContext", "DeviceProperties", "SessionId"),
 }
 _DIRECTORY: Columns = {
@@ -529,27 +706,47 @@ _DIRECTORY: Columns = {
 _SERVICES: Columns = {
     **_COLUMNS,
     "targets": Field(
-        _service_targets,
+        _all_targets,
         "ObjectId",
-        "SourceFileName",
-        "ItemType",
-        "TargetUserOrGroupName",
-        "TargetUserOrGroupType",
-        "MailboxOwnerUPN",
-        "Item",
-        "AffectedItems",
-        "Members",
-        "AddOnName",
-        "TeamGuid",
-        "TeamName",
-        "ChannelName",
-        "PolicyDetails",
-        "SharePointMetaData",
-        "ExchangeMetaData",
-        "AlertId",
-        "Name",
-        "AlertEntityId",
-        "EntityType",
+        Field(
+            _service_targets,
+            "ObjectId",
+            "SourceFileName",
+            "ItemType",
+            "TargetUserOrGroupName",
+            "TargetUserOrGroupType",
+            "MailboxOwnerUPN",
+            "Item",
+            "AffectedItems",
+            "Members",
+            "AddOnName",
+            "TeamGuid",
+            "TeamName",
+            "ChannelName",
+            "PolicyDetails",
+            "SharePointMetaData",
+            "ExchangeMetaData",
+            "AlertId",
+            "Name",
+            "AlertEntityId",
+            "EntityType",
+        ),
+        Field(
+            _finding,
+            "RecordType",
+            "ObjectId",
+            "AlertDisplayName",
+            "InvestigationName",
+            "Recipients",
+            "Url",
+            "FileData",
+            "InternetMessageId",
+            "Subject",
+            "LastModifiedBy",
+            _DATA,
+        ),
+        Field(_granted, "Parameters", "OperationProperties", "EventData"),
+        Field(_assisted, "CopilotEventData", "AgentId", "AgentName"),
     ),
     "correlation_id": "CorrelationId",
 }
@@ -588,6 +785,7 @@ def _streams(tenant_id: str, publisher_id: str) -> tuple[Stream, ...]:
             else Field(_identity, "Id", "RecordNumber"),
             time="CreationTime",
             columns=columns,
+            classified_as=Field(_classified_as, "Operation", "RecordType"),
             target_rank=_RANK,
             keeps=_KEEPS,
             lag=timedelta(days=1),
@@ -756,6 +954,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(2000, 60.0), is_throttled=_throttled, first_delay=30.0),
     advice=_advice,
     mapping_version=4,
+    nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

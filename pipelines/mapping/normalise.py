@@ -254,10 +254,7 @@ class _Collected:
         height = sum(self._events)
         nothing: list[None] = [None] * height
         texts = pl.DataFrame(
-            [
-                _texts(name, self._columns.get(name, nothing))
-                for name in (*_TEXTS, _CLASSIFIED_AS)
-            ]
+            [_texts(name, self._columns.get(name, nothing)) for name in (*_TEXTS, _CLASSIFIED_AS)]
         )
         targets = self._targets.frame(height)
         frame = pl.concat([texts, targets], how="horizontal").with_columns(

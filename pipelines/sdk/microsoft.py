@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 INTERRUPTS = frozenset(
@@ -11,6 +13,10 @@ INTERRUPTS = frozenset(
 )  # fmt: skip
 """Errors of sign-ins that are to be continued: a second factor, a new password, a confirmation,
 consent or a fresh session comes next, and another event follows."""
+
+_SCOPES = re.compile(r"Scope: ([^,\]]+)")
+_NAMES = (".DisplayName", ".UPN", ".UserPrincipalName", ".Name")
+_NO_TARGETS = ("TargetId", "Actor", "AppRole")
 
 
 def is_interrupt(error: Any) -> bool:
@@ -24,8 +30,8 @@ def is_interrupt(error: Any) -> bool:
 def email(name: Any) -> str | None:
     """Return the e-mail in a user principal name or a name that SharePoint gives to a user.
 
-    Guests are ann_fabrikam.example#EXT#@contoso.onmicrosoft.com, or urn:spo:guest#ann@fabrikam.example
-    in SharePoint, where members may be i:0#.f|membership|ann@contoso.example.
+    Guests are ann_fabrikam.example#EXT#@contoso.onmicrosoft.com; in SharePoint guests may be
+    urn:spo:guest#ann@fabrikam.example, and members i:0#.f|membership|ann@contoso.example.
     """
     if not isinstance(name, str) or "@" not in name:
         return None
@@ -42,3 +48,41 @@ def unquoted(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     return value.strip().removeprefix("[").removesuffix("]").strip().strip('"') or None
+
+
+def name_by_changes(found: list[dict[str, Any]], changed: Mapping[str, str | None]) -> None:
+    """Name the targets that a list of changes names, and append those that it alone contains.
+
+    `changed` is "Role.DisplayName", "Role.ObjectID", ... -> the new or, if removed, the old value.
+    """
+    for key, name in changed.items():
+        kind = key.partition(".")[0]
+        if name and key.endswith(_NAMES) and kind not in _NO_TARGETS:
+            id_ = changed.get(f"{kind}.ObjectID")
+            target = _target(found, id_, kind)
+            if target is None:
+                found.append({"id": id_, "name": name, "type": kind})
+            elif not target["name"]:
+                target["name"] = name
+    found += _permissions(changed)
+
+
+def _target(found: list[dict[str, Any]], id_: str | None, kind: str) -> dict[str, Any] | None:
+    """Return the target with this id, or else the only one of this kind that may be meant."""
+    for target in found:
+        if id_ and target["id"] == id_:
+            return target
+    alike = [t for t in found if t["type"] == kind and not (id_ and t["id"])]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _permissions(changed: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Return the application role or the permissions that somebody gets or loses."""
+    found = []
+    if role := changed.get("AppRole.Value") or changed.get("AppRole.DisplayName"):
+        found.append({"id": changed.get("AppRole.Id"), "name": role, "type": "AppRole"})
+    scopes = (changed.get("DelegatedPermissionGrant.Scope") or "").split()
+    for scope in _SCOPES.findall(changed.get("ConsentAction.Permissions") or ""):
+        scopes += scope.split()
+    found += [{"id": None, "name": s, "type": "Permission"} for s in dict.fromkeys(scopes)]
+    return found

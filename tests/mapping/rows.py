@@ -40,7 +40,10 @@ def normalised(kind, stream, given):
             "seq": range(len(given)),
             "raw": [json_records.canonical(json_records.dump(r)).decode() for r in given],
         },
-        schema_overrides={"time": pl.Datetime("us", "UTC"), "ingested_at": pl.Datetime("us", "UTC")},
+        schema_overrides={
+            "time": pl.Datetime("us", "UTC"),
+            "ingested_at": pl.Datetime("us", "UTC"),
+        },
     )
     found = normalise.normalise(kind, registry.kind(kind), stream_of(kind, stream), raw)
     return found.events, found.faults

@@ -19,12 +19,13 @@ import httpx
 import msgspec
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import auth, geo, json_records, webhook_auth
+from pipelines.sdk import auth, json_records, webhook_auth
 from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.push import Delivery, Hint, Push
+from pipelines.sdk.values import first, known, objects
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
@@ -235,19 +236,38 @@ def _email(text: Any) -> str | None:
     return text.lower() if isinstance(text, str) and "@" in text else None
 
 
-_BY_TOKEN = {"api-token": "api_key", "connect-token": "application", "oauth": "application"}
+_BY_TOKEN = {
+    # Part of an authType -> who acted with it; the first match counts, "user" for sessions.
+    "connect": "application",
+    "oauth": "application",
+    "forge": "application",
+    "app": "application",
+    "token": "api_key",
+    "key": "api_key",
+}
 
 
 def _actor_type(actor: Any) -> str | None:
     """Return the actor's type; actions by a token or an app are not those of a "user"."""
     if not isinstance(actor, dict):
         return None
-    if actor.get("app"):
+    if actor.get("app") or _is_product(actor):
         return "application"
     auth_ = actor.get("auth")
-    if isinstance(auth_, dict) and (kind := auth_.get("authType")):
-        return _BY_TOKEN.get(str(kind).lower(), "api_key")
-    return "user" if actor.get("id") or actor.get("email") else "system"
+    kind = auth_.get("authType") if isinstance(auth_, dict) else None
+    if isinstance(kind, str) and kind:
+        lower = kind.lower()
+        return next((ours for word, ours in _BY_TOKEN.items() if word in lower), "user")
+    return "user" if first(actor.get("id"), actor.get("email")) else "system"
+
+
+def _is_product(actor: dict[str, Any]) -> bool:
+    """Return whether the actor is a product, such as `confluence`, which has no account."""
+    id_, email = known(actor.get("id")), known(actor.get("email"))
+    if _email(email):
+        return False
+    named = isinstance(id_, str) and not any(map(str.isdigit, id_))
+    return named or email == "Atlassian app"
 
 
 def _outcome(action: Any) -> str:
@@ -255,24 +275,23 @@ def _outcome(action: Any) -> str:
     return "failure" if isinstance(action, str) and "fail" in action else "unknown"
 
 
-def _targets(context: Any, container: Any) -> list[dict[str, Any]]:
-    return [
-        _target(thing)
-        for things in (context, container)
-        if isinstance(things, list)
-        for thing in things
-        if isinstance(thing, dict)
-    ]
+def _targets(context: Any, container: Any, app: Any, actor: Any) -> list[dict[str, Any]]:
+    found = [_target(thing) for things in (context, container) for thing in objects(things)]
+    # An app that acts for a person.
+    if isinstance(app, dict) and actor:
+        found.append({"id": app.get("id"), "name": app.get("name"), "type": "apps"})
+    return found
 
 
-_NAMES = ("name", "groupName", "issueKeyOrId", "siteName", "siteHostName", "email")
+_NAMES = ("name", "groupName", "roleName", "displayName", "title", "issueKeyOrId", "siteName",
+          "siteHostName", "email")  # fmt: skip
 
 
 def _target(thing: dict[str, Any]) -> dict[str, Any]:
     attributes = thing.get("attributes")
     name = None
     if isinstance(attributes, dict):
-        name = next((attributes[key] for key in _NAMES if attributes.get(key)), None)
+        name = first(*map(attributes.get, _NAMES))
     return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 
@@ -282,9 +301,15 @@ COLUMNS: Columns = {
     "actor_name": "attributes.actor.name",
     "actor_email": Field(_email, "attributes.actor.email"),
     "actor_type": Field(_actor_type, "attributes.actor"),
-    "targets": Field(_targets, "attributes.context", "attributes.container"),
+    "targets": Field(
+        _targets,
+        "attributes.context",
+        "attributes.container",
+        "attributes.actor.app",
+        "attributes.actor.id",
+    ),
     "outcome": Field(_outcome, "attributes.action"),
-    "source_ip": Field(geo.address, "attributes.location.ip"),
+    "source_ip": "attributes.location.ip",
     "city": "attributes.location.city",
     "country": "attributes.location.countryName",
     "message": "message.content",

@@ -20,7 +20,7 @@ import httpx
 import msgspec
 
 from pipelines.errors import Unavailable
-from pipelines.sdk import auth, geo, json_records, webhook_auth, windows
+from pipelines.sdk import auth, json_records, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
@@ -33,6 +33,7 @@ from pipelines.sdk.push import (
     SubscriptionApi,
     Subscriptions,
 )
+from pipelines.sdk.values import first, objects
 from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -149,7 +150,7 @@ def _actor_type(kind: Any, context: Any = None) -> str | None:
 
 
 def _actor_name(email: Any, kind: Any, token: Any = None) -> Any:
-    return email or token or ("Cloudflare" if _actor_type(kind) == "system" else None)
+    return first(email, token) or ("Cloudflare" if _actor_type(kind) == "system" else None)
 
 
 def _outcome(result: Any) -> str:
@@ -165,19 +166,48 @@ def _reason(result: Any, info: Any) -> Any:
 
 
 def _targets_1(  # noqa: PLR0917 one per path
-    id_: Any, kind: Any, new: Any, old: Any, zone: Any, token_id: Any, token: Any
+    id_: Any, kind: Any, new: Any, old: Any, zone: Any, token_id: Any, token: Any, *member: Any
 ) -> list[dict[str, Any]]:
     """Return the targets; `new` and `old` are the names after and before a change."""
     found = _thing_in_zone(id_, new or old, kind, None, zone)
     if token_id or token:
         found.append({"id": token_id, "name": token, "type": "token"})
-    return found
+    return found + _member(*member) if any(member) else found
 
 
 def _targets_2(  # noqa: PLR0917 one per path
-    id_: Any, kind: Any, product: Any, requested: Any, answered: Any, zone_id: Any, zone: Any
+    id_: Any,
+    kind: Any,
+    product: Any,
+    requested: Any,
+    answered: Any,
+    zone_id: Any,
+    zone: Any,
+    *member: Any,
 ) -> list[dict[str, Any]]:
-    return _thing_in_zone(id_, requested or answered, kind or product, zone_id, zone)
+    found = _thing_in_zone(id_, requested or answered, kind or product, zone_id, zone)
+    return found + _member(*member) if any(member) else found
+
+
+def _member(email: Any, *roles: Any) -> list[dict[str, Any]]:
+    """Return the person who gets or loses membership, and the roles."""
+    found = []
+    if isinstance(email, str) and "@" in email:
+        found.append({"id": None, "name": email, "type": "member"})
+    for role in next(filter(None, map(objects, roles)), []):
+        found.append({"id": role.get("id"), "name": role.get("name"), "type": "role"})
+    return found
+
+
+_SIGN_INS = {"login": "login", "log in": "login", "signin": "login", "sign in": "login",
+             "logout": "logout", "log out": "logout", "signout": "logout",
+             "sign out": "logout"}  # fmt: skip
+
+
+def _classified_as(description: Any, product: Any) -> str | None:
+    """Return "login" or "logout" where only the description or the product is so specific."""
+    words = str(description).strip().lower().replace("_", " ").replace("-", " ")
+    return _SIGN_INS.get(words) or _SIGN_INS.get(str(product).lower())
 
 
 def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:
@@ -204,10 +234,12 @@ AUDIT_LOGS: Columns = {
         "metadata.zone_name|Metadata.zone_name",
         "metadata.token_tag|Metadata.token_tag",
         "metadata.token_name|Metadata.token_name",
+        "newValueJson.email|NewValue.email|oldValueJson.email|OldValue.email|metadata.email",
+        "newValueJson.roles|NewValue.roles|oldValueJson.roles|OldValue.roles",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
-    "source_ip": Field(geo.address, "actor.ip|ActorIP"),
+    "source_ip": "actor.ip|ActorIP",
 }
 
 AUDIT_LOGS_V2: Columns = {
@@ -230,9 +262,13 @@ AUDIT_LOGS_V2: Columns = {
         "resource.response.name|ResourceResponse.name",
         "zone.id|ZoneID",
         "zone.name|ZoneName",
+        "resource.request.email|ResourceRequest.email|resource.response.user.email"
+        "|ResourceResponse.user.email",
+        "resource.response.roles|ResourceResponse.roles",
+        "resource.request.roles|ResourceRequest.roles",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
-    "source_ip": Field(geo.address, "actor.ip_address|ActorIPAddress"),
+    "source_ip": "actor.ip_address|ActorIPAddress",
     "user_agent": "raw.user_agent|Raw.user_agent",
     "message": "action.description|ActionDescription",
     "correlation_id": "raw.cf_ray_id|Raw.cf_ray_id",
@@ -258,6 +294,11 @@ def _both(account_id: str) -> tuple[Stream, ...]:
             read=_cursors(f"{account}/logs/audit"),
             ordered_by="action.time",
             columns=AUDIT_LOGS_V2,
+            classified_as=Field(
+                _classified_as,
+                "action.description|ActionDescription",
+                "resource.product|ResourceProduct",
+            ),
         ),
     )
 

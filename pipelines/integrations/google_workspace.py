@@ -39,6 +39,7 @@ from pipelines.sdk.push import (
     SubscriptionApi,
     Subscriptions,
 )
+from pipelines.sdk.values import first, known, objects
 from pipelines.sdk.windows import Read, RereadPlan
 from pipelines.settings import Address, IntegrationSettings, SecretFile, is_loopback
 
@@ -240,9 +241,12 @@ _TARGETS = {
     "impacted_users": ("", "user"),
     "grantee_email": ("", "user"),
     "recipient_email": ("", "user"),
+    "event_guest": ("", "user"),
+    "subscriber_calendar_id": ("", "user"),
     "member_id": ("", "user"),
     "target": ("", "account"),
     "email_forwarding_destination_address": ("", "address"),
+    "EMAIL_MONITOR_DEST_EMAIL": ("", "address"),
     "GROUP_EMAIL": ("", "group"),
     "group_email": ("", "group"),
     "group_id": ("", "group"),
@@ -253,6 +257,8 @@ _TARGETS = {
     "MOBILE_APP_PACKAGE_ID": ("", "application"),
     "API_CLIENT_NAME": ("", "application"),
     "APPLICATION_NAME": ("", "application"),
+    "CAA_APPLICATION": ("", "application"),
+    "CAA_ACCESS_APPLICATION": ("", "application"),
     "APPLICATION_NAME_OF_TARGET_DATA": ("", "application"),
     "application_name": ("", "application"),
     "device_id": ("device_name", "device"),
@@ -262,6 +268,7 @@ _TARGETS = {
     "DEVICE_SERIAL_NUMBER": ("", "device"),
     "event_id": ("event_title", "event"),
     "calendar_id": ("", "calendar"),
+    "target_calendar_id": ("", "calendar"),
     "conference_id": ("meeting_code", "meeting"),
     "room_id": ("room_name", "space"),
     "course_id": ("course_title", "course"),
@@ -286,6 +293,7 @@ _TARGETS = {
     "target_domain": ("", "domain"),
     "SETTING_NAME": ("", "setting"),
     "ORG_UNIT_NAME": ("", "org_unit"),
+    "DEVICE_NEW_ORG_UNIT": ("", "org_unit"),
 }
 _TITLES = {title: kind for title, kind in _TARGETS.values() if title}
 _FIRST = (
@@ -316,16 +324,38 @@ def _values(found: Any) -> dict[str, Any]:
     return values
 
 
-def _targets(values: dict[str, Any], resource_ids: Any, details: Any) -> list[dict[str, Any]]:
-    named = _named(values)
-    if not isinstance(resource_ids, list) or not isinstance(details, list):
-        return named
-    known = {target["id"] for target in named}
-    return named + [
-        {"id": one.get("id"), "name": one.get("title"), "type": str(one.get("type")).lower()}
-        for one in details
-        if isinstance(one, dict) and one.get("id") in resource_ids and one["id"] not in known
-    ]
+def _targets(
+    values: dict[str, Any], name: Any, resource_ids: Any, details: Any, *others: Any
+) -> list[dict[str, Any]]:
+    found = _named(values)
+    if "NEW_VALUE" in values and str(name).endswith("TO_ORG_UNIT"):
+        found.append({"id": None, "name": values["NEW_VALUE"], "type": "org_unit"})
+    if "destination" in values:
+        found += _recipients(values["destination"])
+    if isinstance(resource_ids, list) and isinstance(details, list):
+        listed = {target["id"] for target in found}
+        found += [
+            {"id": one.get("id"), "name": one.get("title"), "type": str(one.get("type")).lower()}
+            for one in objects(details)
+            if one.get("id") in resource_ids and one["id"] not in listed
+        ]
+    agent, impersonates, *application = others
+    if isinstance(agent, dict):
+        found.append({"id": agent.get("agentId"), "name": agent.get("agentName"), "type": "agent"})
+    return found + _acting_for_someone(*application) if impersonates is True else found
+
+
+def _recipients(destinations: Any) -> list[dict[str, Any]]:
+    """Return the addresses that a message was delivered to."""
+    found = [_values(one.get("parameter")).get("address") for one in objects(destinations)]
+    return [{"id": who, "name": who, "type": "address"} for who in found if known(who)]
+
+
+def _acting_for_someone(client: Any, name: Any, email: Any) -> list[dict[str, Any]]:
+    """Return the application that acted in the name of a person."""
+    if not email:
+        return []
+    return [{"id": client, "name": name or client, "type": "application"}]
 
 
 def _named(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -344,7 +374,7 @@ def _named(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _several(value: Any) -> list[Any]:
     if isinstance(value, list):
-        return value
+        return [one for one in value if one is not None]
     return [] if value in (None, "") else [value]
 
 
@@ -352,14 +382,16 @@ def _action(name: Any, type_: Any) -> Any:
     return name or type_ or "unknown"
 
 
-def _actor_id(profile: Any, key: Any, client: Any) -> Any:
-    return (profile if profile != _PLACEHOLDER else None) or key or client
+def _actor_id(profile: Any, key: Any, client: Any, agent: Any) -> Any:
+    return first(profile if profile != _PLACEHOLDER else None, key, client, agent)
 
 
-def _actor_name(email: Any, key: Any, app: Any, profile: Any, values: dict[str, Any]) -> Any:
+def _actor_name(  # noqa: PLR0917 one per path
+    email: Any, key: Any, app: Any, agent: Any, profile: Any, values: dict[str, Any]
+) -> Any:
     # Guests of a meeting have no account, only the name they entered.
     shown = None if email else _display_name(values)
-    return email or shown or key or app or _actor_id(profile, None, None)
+    return first(email, shown, key, app, agent, profile if profile != _PLACEHOLDER else None)
 
 
 def _display_name(values: dict[str, Any]) -> Any:
@@ -373,7 +405,9 @@ def _email(email: Any, values: dict[str, Any]) -> Any:
 
 
 def _actor_type(caller: Any, email: Any, key: Any, *others: Any) -> str:
-    profile, client, values = others
+    profile, client, is_agentic, agent, values = others
+    if is_agentic is True or agent:
+        return "application"
     if email:
         return "service" if str(email).endswith(".gserviceaccount.com") else "user"
     if caller == "KEY" or key:
@@ -435,21 +469,19 @@ _REASONS = (
 
 
 def _reason(message: Any, code: Any, values: dict[str, Any]) -> Any:
-    return message or code or next((values[name] for name in _REASONS if name in values), None)
+    return first(message, code, *map(values.get, _REASONS))
 
 
 def _source_ip(address: Any, values: dict[str, Any]) -> Any:
-    if address:
-        return address
-    return values.get("ip_address") or values.get("actor_ip_address")
+    return first(address, values.get("ip_address"), values.get("actor_ip_address"))
 
 
 def _country(region: Any, values: dict[str, Any]) -> Any:
-    return region or values.get("location_country")
+    return first(region, values.get("location_country"))
 
 
 def _user_agent(values: dict[str, Any]) -> Any:
-    return values.get("user_agent") or values.get("USER_AGENT")
+    return first(values.get("user_agent"), values.get("USER_AGENT"))
 
 
 def _severity(values: dict[str, Any]) -> Any:
@@ -457,20 +489,37 @@ def _severity(values: dict[str, Any]) -> Any:
 
 
 def _session(values: dict[str, Any]) -> Any:
-    return values.get("SESSION_ID") or values.get("conference_id")
+    return first(values.get("SESSION_ID"), values.get("conference_id"))
+
+
+def _classified_as(name: Any, values: dict[str, Any]) -> Any:
+    """Return the name of an event with its direction, where one name covers both."""
+    change = values.get("membership_change_type")
+    if isinstance(change, str) and change.startswith("remove"):
+        return f"{name} remove"
+    if values.get("ACCOUNT_STATE") == "UNREGISTERED":
+        return f"{name} unregistered"
+    if values.get("new_value") in ("none", ["none"]):
+        return f"{name} remove"
+    return None
 
 
 _PARAMETERS = Field(_values, "events[].parameters")
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
     "actor_id": Field(
-        _actor_id, "actor.profileId", "actor.key", "actor.applicationInfo.oauthClientId"
+        _actor_id,
+        "actor.profileId",
+        "actor.key",
+        "actor.applicationInfo.oauthClientId",
+        "actor.agentAttributionInfo.agentId",
     ),
     "actor_name": Field(
         _actor_name,
         "actor.email",
         "actor.key",
         "actor.applicationInfo.applicationName",
+        "actor.agentAttributionInfo.agentName",
         "actor.profileId",
         _PARAMETERS,
     ),
@@ -482,9 +531,22 @@ COLUMNS: Columns = {
         "actor.key",
         "actor.profileId",
         "actor.applicationInfo.oauthClientId",
+        "isAgenticAction",
+        "actor.agentAttributionInfo",
         _PARAMETERS,
     ),
-    "targets": Field(_targets, _PARAMETERS, "events[].resourceIds", "resourceDetails"),
+    "targets": Field(
+        _targets,
+        _PARAMETERS,
+        "events[].name",
+        "events[].resourceIds",
+        "resourceDetails",
+        "actor.agentAttributionInfo",
+        "actor.applicationInfo.impersonation",
+        "actor.applicationInfo.oauthClientId",
+        "actor.applicationInfo.applicationName",
+        "actor.email",
+    ),
     "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _PARAMETERS),
     "outcome_reason": Field(
         _reason,
@@ -519,6 +581,7 @@ def _stream(application: str, customer_id: str) -> Stream:
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",
         columns=COLUMNS,
+        classified_as=Field(_classified_as, "events[].name", _PARAMETERS),
         target_rank=_RANK,
         explode="events",
         keeps=_KEEPS,

@@ -23,6 +23,7 @@ from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.sdk.push import Delivery, Hint, Push
+from pipelines.sdk.values import first, known, objects
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 10_000
@@ -97,6 +98,9 @@ _ACTORS = {
     "service_account": "service",
     "application": "application",
     "system": "system",
+    "device": "system",
+    "api_key": "api_key",
+    "service": "service",
 }
 _STATES = {
     "acknowledged": "success",
@@ -149,7 +153,7 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     """Return the actor; some sign-ins name them only as the resource."""
     who: dict[str, Any] = by if isinstance(by, dict) else {}
-    if who.get("id") or who.get("email") or who.get("username"):
+    if first(who.get("id"), who.get("email"), who.get("username")):
         return who
     if isinstance(resource, dict) and str(action).endswith("login_attempt"):
         return resource
@@ -157,11 +161,11 @@ def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
 
 
 def _actor_id(who: dict[str, Any]) -> Any:
-    return who.get("id") or who.get("user_id")
+    return first(who.get("id"), who.get("user_id"))
 
 
 def _actor_name(who: dict[str, Any], username: Any) -> Any:
-    return who.get("username") or who.get("name") or who.get("email") or username
+    return first(who.get("username"), who.get("name"), who.get("email"), username)
 
 
 def _actor_email(who: dict[str, Any], username: Any) -> str | None:
@@ -175,7 +179,7 @@ def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
     if method in ("api key", "api-key", "api_key"):
         return "api_key"
     if kind := who.get("type"):
-        return _ACTORS.get(kind, str(kind).lower())
+        return _ACTORS.get(str(kind).lower(), "application" if "agent" in str(kind) else None)
     return "user" if who.get("email") or who.get("username") or username else None
 
 
@@ -190,12 +194,13 @@ def _outcome(success: Any, sso_success: Any, status: Any, result: Any) -> str | 
 
 
 def _reason(error: Any, outer: Any, chain: Any, errors: Any) -> Any:
-    if error:
+    if known(error):
         return error
     if isinstance(outer, dict) and outer.get("error_message"):
         return outer["error_message"]
-    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
-        return errors[0].get("localized_description") or errors[0].get("us_english_description")
+    for each in objects(errors):
+        if text := first(each.get("localized_description"), each.get("us_english_description")):
+            return text
     return chain.get("response_message") if isinstance(chain, dict) else None
 
 
@@ -213,7 +218,7 @@ def _user_agent(agent: Any, other: Any) -> str | None:
 
 
 def _known(name: Any) -> str | None:
-    return name if isinstance(name, str) and name != "Other" else None
+    return known(name) if isinstance(name, str) and name != "Other" else None
 
 
 def _dotted(agent: dict[str, Any]) -> str:
@@ -227,22 +232,15 @@ def _country(geoip: Any) -> Any:
     return geoip.get("country_code") or geoip.get("country_code2")
 
 
-def _first(*values: Any) -> Any:
-    for value in values:
-        if value:
-            return value
-    return None
-
-
 def _name(thing: Any) -> Any:
     if isinstance(thing, dict):
-        for key in _NAMES:
-            if thing.get(key):
-                return thing[key]
+        return first(*map(thing.get, _NAMES))
     return None
 
 
-def _targets(service: Any, resource: Any, association: Any, *rest: Any) -> list[dict[str, Any]]:
+def _targets(
+    service: Any, resource: Any, association: Any, changes: Any, *rest: Any
+) -> list[dict[str, Any]]:
     """Return the targets; `rest` holds the values at _PARTS, _OWN and _OWN_NAMES."""
     found: list[dict[str, Any]] = []
     if resource:
@@ -256,6 +254,8 @@ def _targets(service: Any, resource: Any, association: Any, *rest: Any) -> list[
     for id_, name, kind in zip_longest(ids, names, _OWN.values()):
         if id_:
             found.append({"id": id_, "name": name, "type": kind})
+    if changes:
+        found += _named_by_changes(changes)
     return found if len(found) < 2 else _distinct(found)
 
 
@@ -282,8 +282,99 @@ def _associated(value: Any) -> list[dict[str, Any]]:
     """Return both ends of a new connection, or the one thing associated with the resource."""
     connection = value.get("connection") if isinstance(value, dict) else None
     if isinstance(connection, dict):
-        return [*_thing(connection.get("from"), ""), *_thing(connection.get("to"), "")]
+        found = [*_thing(connection.get("from"), ""), *_thing(connection.get("to"), "")]
+        return [*found, {"id": None, "name": _SUDO, "type": "privilege"}] if _sudo(value) else found
     return _thing(value, "user")
+
+
+_SUDO = "sudo"
+_NAMED = {"folder name": "folder", "role": "role", "role name": "role", "rolename": "role",
+          "group name": "user_group"}  # fmt: skip
+
+
+def _sudo(association: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the grant that makes a user an administrator of a device."""
+    sudo = _sudo_setting(association)
+    return sudo if sudo and sudo.get("enabled") is True else None
+
+
+def _sudo_setting(association: dict[str, Any]) -> dict[str, Any] | None:
+    attributes = association.get("attributes")
+    sudo = attributes.get("sudo") if isinstance(attributes, dict) else None
+    return sudo if isinstance(sudo, dict) else None
+
+
+def _named_by_changes(changes: Any) -> list[dict[str, Any]]:
+    """Return what only the list of changes names: a folder, a role or sudo."""
+    found = []
+    for change in objects(changes):
+        field = str(change.get("field")).lower()
+        name = first(change.get("to"), change.get("from"))
+        if field in _SUDO_FIELDS:
+            found.append({"id": None, "name": _SUDO, "type": "privilege"})
+        elif field in _NAMED and isinstance(name, str):
+            found.append({"id": None, "name": name, "type": _NAMED[field]})
+    return found
+
+
+_SUDO_FIELDS = ("sudo", "passwordless_sudo", "enable_sudo")
+_OFF = (False, "false", None, "", "disabled")
+_PEOPLE = ("user", "systemuser")
+_GROUPS = ("user_group", "system_group", "group")
+_MEMBERS = ("user", "systemuser", "system", "device")
+
+
+def _classified_as(association: Any, changes: Any) -> str | None:
+    """Return `add member` or the like for an association, which one action adds and removes."""
+    if isinstance(association, dict) and (op := association.get("op")):
+        if op == "update" and (sudo := _sudo_setting(association)):
+            return f"sudo {'add' if sudo.get('enabled') is True else 'remove'}"
+        return f"association {op} {_relation(association)}"
+    for change in objects(changes) if changes else ():
+        if str(change.get("field")).lower() in _SUDO_FIELDS:
+            return f"sudo {'remove' if change.get('to') in _OFF else 'add'}"
+    return None
+
+
+def _ends(association: dict[str, Any]) -> list[dict[str, Any]]:
+    connection = association.get("connection")
+    ends = map(connection.get, ("from", "to")) if isinstance(connection, dict) else ()
+    return [end for end in ends if isinstance(end, dict)]
+
+
+def _relation(association: dict[str, Any]) -> str:
+    kinds = [str(end.get("type")) for end in _ends(association)]
+    groups = [kind for kind in kinds if kind in _GROUPS]
+    members = [kind for kind in kinds if kind in _MEMBERS]
+    if groups and members:
+        return "member"
+    if groups:
+        return "group"
+    return "user" if any(kind in _PEOPLE for kind in kinds) else "thing"
+
+
+_JOINED = {"add": "associated {} with {}", "remove": "dissociated {} from {}",
+           "update": "changed the association of {} with {}"}  # fmt: skip
+
+
+def _sentence(who: Any, association: Any, success: Any, *given: Any) -> Any:
+    """Return the vendor's text or, for an association, a sentence with its direction."""
+    if text := first(*given):
+        return text
+    words = _JOINED.get(str(association.get("op"))) if isinstance(association, dict) else None
+    ends = _ends(association) if words else []
+    granted = _sudo(association) if words else None
+    if not words or len(ends) != 2 or success in (False, "false"):
+        return None
+    vague = association["op"] == "update" and _sudo_setting(association)
+    if not (granted or vague) and any(end.get("type") in _PEOPLE for end in ends):
+        return None  # the class of the event has a better sentence
+    how = ", without sudo" if vague else ""
+    if granted:
+        how = f", with {'passwordless ' if granted.get('withoutPassword') is True else ''}sudo"
+    actor = _actor_name(who, None) or _actor_id(who) or "Somebody"
+    names = [_name(end) or end.get("object_id") for end in reversed(ends)]
+    return f"{actor} {words.format(*names)}{how}"
 
 
 def _distinct(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -307,6 +398,7 @@ DIRECTORY_INSIGHTS = Stream(
     time="timestamp",
     keeps=_KEEPS,
     lag=_LAG,
+    classified_as=Field(_classified_as, "association", "changes"),
     target_rank={
         "user": 0,
         "systemuser": 0,
@@ -314,6 +406,8 @@ DIRECTORY_INSIGHTS = Stream(
         "user_group": 1,
         "system_group": 1,
         "application": 2,
+        "privilege": 3,
+        "folder": 3,
         "system": 100,
         "ldap": 100,
     },
@@ -324,17 +418,17 @@ DIRECTORY_INSIGHTS = Stream(
         "actor_email": Field(_actor_email, _WHO, "username"),
         "actor_type": Field(_actor_type, _WHO, "username", "auth_method"),
         "targets": Field(
-            _targets, "service", "resource", "association", *_PARTS, *_OWN, *_OWN_NAMES
+            _targets, "service", "resource", "association", "changes", *_PARTS, *_OWN, *_OWN_NAMES
         ),
         "outcome": Field(_outcome, "success", "sso_token_success", "status", "result"),
         "outcome_reason": Field(_reason, "error_message", "outer", "message_chain", "error_chain"),
-        "source_ip": Field(_first, "src_ip", "client_ip"),
+        "source_ip": Field(first, "src_ip", "client_ip"),
         "user_agent": Field(_user_agent, "useragent", "user_agent"),
         "country": Field(_country, "geoip"),
         "severity": "severity",
-        "message": Field(_first, "message", "detail"),
+        "message": Field(_sentence, _WHO, "association", "success", "message", "detail"),
         "session_id": "connection_id",
-        "correlation_id": Field(_first, "correlation.id", "access_request_id", "command_uuid"),
+        "correlation_id": Field(first, "correlation.id", "access_request_id", "command_uuid"),
     },
 )
 

@@ -290,7 +290,7 @@ _ACTOR_TYPES = {
     "0": "user", "1": "user", "2": "user", "3": "system", "4": "system", "5": "application",
     "6": "application", "7": "system", "8": "system", "9": "user", "10": "user",
 }  # fmt: skip
-_NOTHING = values.NOTHING | {"Unknown", "NOT-FOUND"}
+_NOTHING = values.NOTHING | {"NOT-FOUND"}
 # Record types of the security products: mail, link and file threats, alerts and investigations.
 _FINDINGS = frozenset({28, 40, 41, 47, 64, 98, 128})
 _ANONYMOUS = ("urn:spo:anon#", "anonymous")

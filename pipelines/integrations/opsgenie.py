@@ -25,7 +25,7 @@ import msgspec
 from pydantic import model_validator
 
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk import auth, json_records, values, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
@@ -359,16 +359,16 @@ def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
     )
 
 
-_NOTHING = ("", "null", "None")
+_NOTHING = values.NOTHING | {"None"}
 
 
 def _or_none(value: Any) -> Any:
     """Return the value, or None for texts such as "null"."""
-    return None if value in _NOTHING else value
+    return None if isinstance(value, str) and value in _NOTHING else value
 
 
-def _known_time(*values: Any) -> Any:
-    for value in values:
+def _known_time(*given: Any) -> Any:
+    for value in given:
         if isinstance(value, str) and len(value) > 9 and value[4:5] == "-":
             return value
         if isinstance(value, int | float | str) and (time := _since_1970(value)):
@@ -442,7 +442,7 @@ def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, An
 def _alert(facts: _Facts, *own: Any) -> dict[str, Any] | None:
     details, _, result = facts
     for id_ in (result.get("alertId"), *own, details.get("alias")):
-        if id_ and id_ not in _NOTHING:
+        if id_ and _or_none(id_):
             return _target(id_, result.get("alertMessage") or details.get("message"), "alert")
     return None
 
@@ -492,8 +492,7 @@ def _headers(facts: _Facts) -> dict[str, str]:
 
 
 def _address(headers: dict[str, str]) -> str | None:
-    forwarded = headers.get("x-forwarded-for")
-    return forwarded.partition(",")[0] if forwarded else forwarded
+    return headers.get("x-forwarded-for") or headers.get("x-real-ip")
 
 
 def _agent(headers: dict[str, str]) -> str | None:
@@ -689,6 +688,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(4, 1.0), delay_after=_pause, retry_after=_period),
     advice=_advice,
     mapping_version=4,
+    nothing=_NOTHING,
     docs=Docs(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "
         "account's e-mail and API token, and the cloud ID",

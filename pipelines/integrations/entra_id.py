@@ -188,7 +188,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-_NOBODY = "00000000-0000-0000-0000-000000000000"
+_NOTHING = values.NOTHING | {"00000000-0000-0000-0000-000000000000"}
 _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
 _RISKS = frozenset({"low", "medium", "high"})
 _NO_REASON = frozenset({"Other.", "None", ""})
@@ -206,11 +206,14 @@ _RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "Servi
 
 
 def _known(value: Any) -> str | None:
-    return values.known(value) if isinstance(value, str) and value != _NOBODY else None
+    return value if isinstance(value, str) and value not in _NOTHING else None
 
 
 def _first(*given: Any) -> str | None:
-    return next(filter(None, map(_known, given)), None)
+    for value in given:
+        if isinstance(value, str) and value not in _NOTHING:
+            return value
+    return None
 
 
 def _initiator_type(user: Any, upn: Any, app: Any, kind: Any, performer: Any) -> str | None:
@@ -341,7 +344,7 @@ def _sign_in(_: Any) -> str:
 
 def _who_type(user: Any, upn: Any, principal: Any, kinds: Any, agent: Any) -> str | None:
     if _known(user) or _known(upn):
-        return "application" if _is_agents_own_user(agent) else "user"
+        return "application" if agent and _is_agents_own_user(agent) else "user"
     if kinds and "managedIdentity" in kinds:
         return "service"
     return "application" if principal or (kinds and "servicePrincipal" in kinds) else None
@@ -402,7 +405,7 @@ def _visited(  # noqa: PLR0917 one per path
     if not _known(user):
         return [to]
     found = [{"id": _known(app), "name": app_name, "type": "Application"}, to]
-    if _acts_for_user(agent):
+    if agent and _acts_for_user(agent):
         id_, name = _first(principal, agent.get("parentAppId")), _first(principal_name, app_name)
         found.append({"id": id_, "name": name, "type": "Agent"})
     return found
@@ -599,7 +602,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
     mapping_version=4,
-    nothing=values.NOTHING | {_NOBODY},
+    nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",
         permissions=(

@@ -469,11 +469,13 @@ _REASONS = (
 
 
 def _reason(message: Any, code: Any, values: dict[str, Any]) -> Any:
-    return first(message, code, *map(values.get, _REASONS))
+    if found := first(message, code):
+        return found
+    return first(*(values[name] for name in _REASONS if name in values))
 
 
 def _source_ip(address: Any, values: dict[str, Any]) -> Any:
-    return first(address, values.get("ip_address"), values.get("actor_ip_address"))
+    return known(address) or first(values.get("ip_address"), values.get("actor_ip_address"))
 
 
 def _country(region: Any, values: dict[str, Any]) -> Any:

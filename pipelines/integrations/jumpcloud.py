@@ -234,7 +234,9 @@ def _country(geoip: Any) -> Any:
 
 def _name(thing: Any) -> Any:
     if isinstance(thing, dict):
-        return first(*map(thing.get, _NAMES))
+        for key in _NAMES:
+            if name := known(thing.get(key)):
+                return name
     return None
 
 
@@ -330,7 +332,9 @@ def _classified_as(association: Any, changes: Any) -> str | None:
         if op == "update" and (sudo := _sudo_setting(association)):
             return f"sudo {'add' if sudo.get('enabled') is True else 'remove'}"
         return f"association {op} {_relation(association)}"
-    for change in objects(changes) if changes else ():
+    if not changes:
+        return None
+    for change in objects(changes):
         if str(change.get("field")).lower() in _SUDO_FIELDS:
             return f"sudo {'remove' if change.get('to') in _OFF else 'add'}"
     return None
@@ -361,6 +365,8 @@ def _sentence(who: Any, association: Any, success: Any, *given: Any) -> Any:
     """Return the vendor's text or, for an association, a sentence with its direction."""
     if text := first(*given):
         return text
+    if not association:
+        return None
     words = _JOINED.get(str(association.get("op"))) if isinstance(association, dict) else None
     ends = _ends(association) if words else []
     granted = _sudo(association) if words else None

@@ -330,7 +330,7 @@ def _known(value: Any) -> Any:
 
 def _actor_id(key: Any, actors: Any, record_type: Any, user: Any) -> Any:
     """Return the directory's id, or else the key without the service-specific decoration."""
-    known = [item for item in values.objects(actors) if _known(item.get("ID"))]
+    known = [item for item in values.objects(actors) if _known(item.get("ID"))] if actors else ()
     for item in known:
         if str(item["ID"]).startswith(_PREFIXED):
             return str(item["ID"]).partition("_")[2]
@@ -395,8 +395,12 @@ def _reason(error: Any, number: Any, code: Any) -> Any:
 def _address(*given: Any) -> str | None:
     """Return the first address; it may be in parentheses after a host name."""
     for value in given:
-        for text in value if isinstance(value, list) else (value,):
-            if isinstance(text, str) and (found := geo.address(text)):
+        if isinstance(value, str):
+            if found := geo.address(value):
+                return found
+        elif isinstance(value, list):
+            texts = (text for text in value if isinstance(text, str))
+            if found := next(filter(None, map(geo.address, texts)), None):
                 return found
     return None
 
@@ -421,6 +425,8 @@ def _agent(agent: Any, extended: Any, client: Any) -> Any:
 
 def _object_in(text: Any) -> dict[str, Any]:
     """Return the object in JSON text, which may contain a key twice; empty if there is none."""
+    if not text:
+        return {}
     if isinstance(text, dict):
         return text
     with suppress(ValueError, TypeError):
@@ -575,6 +581,8 @@ _GROUP = re.compile(r"<Group>([^<]+)</Group>")
 
 def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]]:
     """Return who gets access, which rights, and where mail is forwarded to."""
+    if not (parameters or properties or data):
+        return []
     found = []
     for name, value in _parameters(parameters):
         if kind := _WHO_GETS_ACCESS.get(name):
@@ -589,6 +597,8 @@ def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]
 
 
 def _parameters(given: Any) -> list[tuple[str, Any]]:
+    if not given:
+        return []
     if isinstance(given, str):
         return [(name, value.strip("\"'")) for name, value in _PARAMETER.findall(given)]
     return [(str(one.get("Name")), one.get("Value")) for one in values.objects(given)]
@@ -603,7 +613,7 @@ def _several(value: Any) -> list[str]:
 
 def _assisted(event: Any, agent_id: Any, agent: Any) -> list[dict[str, Any]]:
     """Return the files that an assistant read, and the agent that acted for the user."""
-    found = []
+    found: list[dict[str, Any]] = []
     if isinstance(event, dict):
         for item in values.objects(event.get("AccessedResources")):
             url = item.get("SiteUrl") or item.get("Url") or item.get("ID") or item.get("Id")

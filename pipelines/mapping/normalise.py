@@ -309,15 +309,16 @@ class _Targets:
     def _known(self, value: Any) -> list[dict[str, Any]]:
         if not isinstance(value, list):
             return []
+        nothing = self._nothing
         return [
             target
             for target in value
             if isinstance(target, dict)
-            and (self._is_known(target.get("name")) or self._is_known(target.get("id")))
+            and (
+                ((name := target.get("name")) and not (type(name) is str and name in nothing))
+                or ((id_ := target.get("id")) and not (type(id_) is str and id_ in nothing))
+            )
         ]
-
-    def _is_known(self, value: Any) -> bool:
-        return bool(value) and not (isinstance(value, str) and value in self._nothing)
 
     def _most_important(self, found: Sequence[Mapping[str, Any]]) -> int:
         if len(found) == 1:
@@ -325,10 +326,11 @@ class _Targets:
         ranks = [self._by_rank(target) for target in found]
         return ranks.index(min(ranks))
 
-    def _by_rank(self, target: Mapping[str, Any]) -> tuple[bool, int]:
-        kind = target.get("type")
+    def _by_rank(self, target: Mapping[str, Any]) -> int:
+        kind, name = target.get("type"), target.get("name")
         rank = self._rank.get(kind, 99) if isinstance(kind, str) else 99
-        return not self._is_known(target.get("name")), rank
+        named = name and not (type(name) is str and name in self._nothing)
+        return rank if named else rank + _UNNAMED
 
 
 _CLEAN: dict[str, Callable[[str | None], str | None]] = {
@@ -362,6 +364,7 @@ def text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
+_UNNAMED = 1000  # above every rank
 _TARGET_KEYS = ("id", "name", "type")
 
 

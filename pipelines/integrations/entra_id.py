@@ -191,7 +191,7 @@ def _time(text: str) -> datetime:
 _NOTHING = values.NOTHING | {"00000000-0000-0000-0000-000000000000"}
 _OUTCOMES = {"success": "success", "failure": "failure", "timeout": "failure"}
 _RISKS = frozenset({"low", "medium", "high"})
-_NO_REASON = frozenset({"Other.", "None", ""})
+_NO_REASON = values.NOTHING | {"Other.", "None"}
 _ADDRESS_KEYS = frozenset(
     {"ipaddr", "ipaddress", "ip", "clientip", "clientipaddr", "clientipaddress", "useripaddress",
      "sourceip", "sourceipaddress", "calleripaddress"}
@@ -379,9 +379,10 @@ def _sign_in_outcome(code: Any) -> str:
 
 
 def _reason(failure: Any, more: Any, code: Any) -> Any:
-    for reason in (failure, more):
-        if values.known(reason) and reason not in _NO_REASON:
-            return reason
+    if failure and failure not in _NO_REASON:
+        return failure
+    if more and more not in _NO_REASON:
+        return more
     return f"error {code}" if code and str(code) != "0" else None
 
 

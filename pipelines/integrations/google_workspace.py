@@ -383,15 +383,20 @@ def _action(name: Any, type_: Any) -> Any:
 
 
 def _actor_id(profile: Any, key: Any, client: Any, agent: Any) -> Any:
-    return first(profile if profile != _PLACEHOLDER else None, key, client, agent)
+    if profile and profile != _PLACEHOLDER:
+        return profile
+    return first(key, client, agent.get("agentId") if isinstance(agent, dict) else None)
 
 
 def _actor_name(  # noqa: PLR0917 one per path
     email: Any, key: Any, app: Any, agent: Any, profile: Any, values: dict[str, Any]
 ) -> Any:
+    if email:
+        return email
     # Guests of a meeting have no account, only the name they entered.
-    shown = None if email else _display_name(values)
-    return first(email, shown, key, app, agent, profile if profile != _PLACEHOLDER else None)
+    named = agent.get("agentName") if isinstance(agent, dict) else None
+    own = profile if profile != _PLACEHOLDER else None
+    return first(_display_name(values), key, app, named, own)
 
 
 def _display_name(values: dict[str, Any]) -> Any:
@@ -494,8 +499,21 @@ def _session(values: dict[str, Any]) -> Any:
     return first(values.get("SESSION_ID"), values.get("conference_id"))
 
 
+_BOTH_WAYS = frozenset(
+    {
+        "shared_drive_membership_change",
+        "team_drive_membership_change",
+        "change_user_access",
+        "change_acl_editors",
+        "DEVICE_REGISTER_UNREGISTER_EVENT",
+    }
+)
+
+
 def _classified_as(name: Any, values: dict[str, Any]) -> Any:
     """Return the name of an event with its direction, where one name covers both."""
+    if name not in _BOTH_WAYS:
+        return None
     change = values.get("membership_change_type")
     if isinstance(change, str) and change.startswith("remove"):
         return f"{name} remove"
@@ -514,14 +532,14 @@ COLUMNS: Columns = {
         "actor.profileId",
         "actor.key",
         "actor.applicationInfo.oauthClientId",
-        "actor.agentAttributionInfo.agentId",
+        "actor.agentAttributionInfo",
     ),
     "actor_name": Field(
         _actor_name,
         "actor.email",
         "actor.key",
         "actor.applicationInfo.applicationName",
-        "actor.agentAttributionInfo.agentName",
+        "actor.agentAttributionInfo",
         "actor.profileId",
         _PARAMETERS,
     ),

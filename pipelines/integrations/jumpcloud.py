@@ -235,7 +235,7 @@ def _country(geoip: Any) -> Any:
 def _name(thing: Any) -> Any:
     if isinstance(thing, dict):
         for key in _NAMES:
-            if name := known(thing.get(key)):
+            if (name := thing.get(key)) and known(name):
                 return name
     return None
 

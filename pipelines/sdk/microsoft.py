@@ -35,6 +35,8 @@ def email(name: Any) -> str | None:
     """
     if not isinstance(name, str) or "@" not in name:
         return None
+    if "#" not in name and "|" not in name:
+        return name
     bare = name.rpartition("|")[2].replace("%3a", ":")
     if bare.lower().startswith("urn:spo:"):
         bare = bare.partition("#")[2]

@@ -14,6 +14,8 @@ from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.lake import events, reconciliation
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.orchestration import verdicts
+from pipelines.orchestration.checks import keys_of
 from pipelines.orchestration.naming import (
     EVENTS,
     Figures,
@@ -43,7 +45,7 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
     )
 
     @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
-    def extracted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    def extracted(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         report = rounds.extract(
             Round(
                 lake=lake,
@@ -56,7 +58,8 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
         figures = round_figures(report) | table_figures(lake, log.table)
         if report.error:
             raise dg.Failure(report.error, metadata=figures, allow_retries=False)
-        return dg.MaterializeResult(metadata=figures)
+        yield dg.MaterializeResult(metadata=figures)
+        verdicts.hold(context.instance, keys_of(spec.key))
 
     return extracted
 
@@ -74,7 +77,7 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(name="events", specs=[spec])
-    def caught_up() -> dg.MaterializeResult[None]:
+    def caught_up(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         report = Report(integration="", stream="events")
         try:
             for source in sources:
@@ -83,7 +86,8 @@ def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         except AuditlakeError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         figures = {"rows caught up": report.events, **_records_by_integration(lake, sources)}
-        return dg.MaterializeResult(metadata=figures | table_figures(lake, "events"))
+        yield dg.MaterializeResult(metadata=figures | table_figures(lake, "events"))
+        verdicts.hold(context.instance, keys_of(EVENTS))
 
     return caught_up
 

@@ -15,6 +15,7 @@ from pipelines.integrity.verifier.job import TableReport, WorkerPool
 from pipelines.lake import raw, versions
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import TableVersion
+from pipelines.orchestration import verdicts
 from pipelines.orchestration.naming import (
     EVENTS,
     WHOLE,
@@ -189,6 +190,12 @@ _CHECKS: dict[str, tuple[Callable[[Table], Outcome], dg.AssetCheckSeverity, str]
 }
 
 
+def keys_of(asset: dg.AssetKey) -> list[dg.AssetCheckKey]:
+    """Return the checks that the asset has, or may have in a signed lake."""
+    names = [SAMPLE_CHECK] if asset == EVENTS else [*_CHECKS, SIGNED_CHECK]
+    return [dg.AssetCheckKey(asset, name) for name in names]
+
+
 def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefinition:
     log = StreamKey(source.name, stream.name)
 
@@ -201,11 +208,12 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
         can_subset=True,
     )
     def checked(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        table = opened(lake, log, stream, utc_now(), WHOLE in context.run.tags)
+        whole = WHOLE in context.run.tags
+        table = opened(lake, log, stream, utc_now(), whole)
         for chosen in sorted(context.selected_asset_check_keys):
             judge, severity, _ = _CHECKS[chosen.name]
             verdict = judge(table) if table else _NOTHING
-            yield dg.AssetCheckResult(
+            result = dg.AssetCheckResult(
                 asset_key=chosen.asset_key,
                 check_name=chosen.name,
                 passed=verdict.passed,
@@ -213,6 +221,7 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
                 description=verdict.description,
                 metadata=verdict.figures,
             )
+            yield verdicts.settled(context.instance, chosen, result, whole=whole)
 
     return checked
 
@@ -279,7 +288,8 @@ def verification(
             known = [table] if table in begun else []
             found = list(reports.verdicts(where, known, kinds, WorkerPool(1), full=full))
             reports.keep(lake, found)
-            yield _as_signed(check, found)
+            result = _as_signed(check, found)
+            yield verdicts.settled(context.instance, check, result, whole=full)
 
     return verification
 

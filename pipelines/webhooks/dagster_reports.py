@@ -1,5 +1,6 @@
-"""Report received webhooks to Dagster, as external materialisations through its REST API.
+"""Report received webhooks to Dagster, as asset observations through its REST API.
 
+Not as materialisations: Dagster would then show the checks of the asset as not evaluated.
 Each asset is reported at most twice per minute, with the sums since the last report. Reports that
 Dagster does not accept are dropped: the lake itself has the data.
 """
@@ -60,7 +61,7 @@ class DagsterReporter:
         for asset, figures in sums.items():
             with suppress(httpx.HTTPError):
                 httpx.post(
-                    f"{self.address}/report_asset_materialization/",
+                    f"{self.address}/report_asset_observation/",
                     json={"asset_key": list(asset), "metadata": {"via": "webhook", **figures}},
                     timeout=10,
                     trust_env=False,

@@ -124,5 +124,6 @@ def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():
             fails[0] = failed
             dg.materialize([one], instance=instance, raise_on_error=False)
             assert sensors._last_run(instance, RAW) == last_run
-            instance.report_runless_asset_event(dg.AssetMaterialization(RAW))
-            assert sensors._last_run(instance, RAW) == last_run
+            for reported in (dg.AssetObservation, dg.AssetMaterialization):
+                instance.report_runless_asset_event(reported(RAW))
+                assert sensors._last_run(instance, RAW) == last_run

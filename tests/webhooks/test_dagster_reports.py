@@ -53,7 +53,7 @@ def test_what_has_landed_and_what_was_renewed_is_reported_in_sums(dagster):
         "table version": 4,
     }  # fmt: skip
     assert figures["push", "okta"]["next expiry"] == "2026-01-01T00:00:00+00:00"
-    assert {path for path, _ in told} == {"/report_asset_materialization/"}
+    assert {path for path, _ in told} == {"/report_asset_observation/"}
 
 
 def landed(rows):

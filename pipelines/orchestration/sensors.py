@@ -27,7 +27,7 @@ from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
-from pipelines.orchestration.checks import fresh, opened
+from pipelines.orchestration.checks import fresh, opened, quick_checks
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Page
@@ -277,6 +277,8 @@ def _requests(
         dg.RunRequest(
             run_key=f"{source.name} after {last.run_id if last else 'none'}",
             asset_selection=[*keys, EVENTS],
+            # Without it, a run of some assets evaluates all their checks, also those its job omits.
+            asset_check_keys=[check for key in keys for check in quick_checks(key)],
             tags={INTEGRATION: source.name},
         )
     ]

@@ -32,7 +32,10 @@ class Operator:
 
     def run(self, request):
         job = self.made.resolve_job_def("okta")
-        chosen = job.get_subset(asset_selection=set(request.asset_selection))
+        chosen = job.get_subset(
+            asset_selection=set(request.asset_selection),
+            asset_check_selection=set(request.asset_check_keys),
+        )
         return chosen.execute_in_process(
             instance=self.instance, tags=request.tags, raise_on_error=False
         )

@@ -1,7 +1,7 @@
 """Jobs and schedules: rounds per integration, backfill, renormalising and hourly housekeeping."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -12,14 +12,12 @@ from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.orchestration import retention
 from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
 from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, WHOLE, key_of, line, word
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Span
-
-_KEPT = timedelta(days=7)
-_FORGOTTEN_AT_ONCE = 1000
 
 
 def round_of(source: Source, *, signed: bool) -> Any:
@@ -168,19 +166,18 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
 
 
 def forget_old_runs() -> dg.ScheduleDefinition:
-    """Delete old successful runs, which Dagster itself keeps for ever, in one file each."""
+    """Delete Dagster's old history, which it would keep for ever."""
 
     @dg.op
     def forget(context: dg.OpExecutionContext) -> None:
-        before = utc_now() - _KEPT
-        finished = dg.RunsFilter(
-            statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
-            created_before=before,
+        gone = retention.forget(context.instance, utc_now(), retention.Kept())
+        context.log.info(
+            f"{gone.runs:,} runs, {gone.events:,} events and {gone.verdicts:,} verdicts deleted"
         )
-        for run in context.instance.get_runs(finished, limit=_FORGOTTEN_AT_ONCE):
-            context.instance.delete_run(run.run_id)
 
-    @dg.job(description=f"Deletes successful and canceled runs older than {_KEPT.days} days.")
+    @dg.job(
+        description="Deletes old runs, ticks, events and verdicts of Dagster, nothing of the lake."
+    )
     def forget_old_runs() -> None:
         forget()
 

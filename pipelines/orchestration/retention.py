@@ -1,0 +1,134 @@
+"""Bounds for Dagster's home directory, which Dagster itself lets grow.
+
+Dagster keeps runs for ever, in one file each; deleting a run empties the file but leaves it. Events
+without a run and the verdicts of checks are never deleted either. SQLite reuses the space of
+deleted rows, so its files stay as large as they have been at most.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sql
+from dagster._core.scheduler.instigation import TickStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+_RUNLESS = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """How much of its history Dagster keeps."""
+
+    age: timedelta = timedelta(days=7)
+    """The age of successful and canceled runs, and of events without a run."""
+    runs: int = 2000
+    failed_age: timedelta = timedelta(days=30)
+    failed_runs: int = 500
+    events: int = 20_000
+    """Events without a run."""
+    verdicts: int = 100
+    """Verdicts of each check."""
+    skipped: timedelta = timedelta(hours=6)
+    """The age of sensor ticks that requested no run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    runs: int
+    events: int
+    verdicts: int
+
+
+def forget(instance: dg.DagsterInstance, now: datetime, kept: Kept) -> Forgotten:
+    """Delete old history, but never the last verdict of a check, and return the number of rows."""
+    runs = list(_old_runs(instance, now, kept))
+    for run_id in runs:
+        _delete(instance, run_id)
+    # An instance for tests has no storage of schedules.
+    for state in instance.all_instigator_state() if instance.schedule_storage else ():
+        instance.purge_ticks(
+            state.instigator_origin_id,
+            state.selector_id,
+            before=(now - kept.skipped).timestamp(),
+            tick_statuses=[TickStatus.SKIPPED],
+        )
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqliteEventLogStorage):
+        return Forgotten(runs=len(runs), events=0, verdicts=0)
+    # Dagster writes these events to two files.
+    with storage.run_connection(_RUNLESS) as shard:
+        _delete_events(shard, now - kept.age, kept.events)
+    with storage.index_connection() as index:
+        events = _delete_events(index, now - kept.age, kept.events)
+        verdicts = _delete_verdicts(index, kept.verdicts)
+    return Forgotten(runs=len(runs), events=events, verdicts=verdicts)
+
+
+def _old_runs(instance: dg.DagsterInstance, now: datetime, kept: Kept) -> Iterator[str]:
+    """Yield the ids of finished runs that are too old or too many."""
+    done = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED]
+    yield from _beyond(instance, done, now - kept.age, kept.runs)
+    failed = [dg.DagsterRunStatus.FAILURE]
+    yield from _beyond(instance, failed, now - kept.failed_age, kept.failed_runs)
+
+
+def _beyond(
+    instance: dg.DagsterInstance,
+    statuses: Sequence[dg.DagsterRunStatus],
+    before: datetime,
+    limit: int,
+) -> Iterator[str]:
+    young = dg.RunsFilter(statuses=statuses, created_after=before)
+    keep = set(instance.get_run_ids(young, limit=limit))
+    for run_id in instance.get_run_ids(dg.RunsFilter(statuses=statuses)):
+        if run_id not in keep:
+            yield run_id
+
+
+def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
+    instance.delete_run(run_id)
+    instance.compute_log_manager.delete_logs(prefix=[run_id])
+    if isinstance(instance.event_log_storage, SqliteEventLogStorage):
+        path = Path(instance.event_log_storage.path_for_shard(run_id))
+        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            with suppress(FileNotFoundError):
+                file.unlink()
+
+
+def _delete_events(connection: Any, before: datetime, limit: int) -> int:
+    """Delete the events without a run that are too old or too many."""
+    table = SqlEventLogStorageTable.c
+    mine = table.run_id == _RUNLESS
+    newest = sql.select(table.id).where(mine).order_by(table.id.desc()).limit(1).offset(limit - 1)
+    first = connection.execute(newest).scalar()
+    old = sql.or_(table.timestamp < before.replace(tzinfo=None), table.id < (first or 0))
+    gone = sql.select(table.id).where(mine, old)
+    tags = AssetEventTagsTable
+    connection.execute(tags.delete().where(tags.c.event_id.in_(gone)))
+    return int(connection.execute(SqlEventLogStorageTable.delete().where(mine, old)).rowcount)
+
+
+def _delete_verdicts(connection: Any, limit: int) -> int:
+    """Delete all but the newest verdicts of each check."""
+    table = AssetCheckExecutionsTable.c
+    check = (table.asset_key, table.check_name)
+    place = sql.func.row_number().over(partition_by=check, order_by=table.id.desc())
+    placed = sql.select(table.id, place.label("place")).subquery()
+    evaluated = table.execution_status != AssetCheckExecutionRecordStatus.PLANNED.value
+    last = sql.select(sql.func.max(table.id)).where(evaluated).group_by(*check)
+    gone = AssetCheckExecutionsTable.delete().where(
+        table.id.in_(sql.select(placed.c.id).where(placed.c.place > limit)),
+        table.id.not_in(last),
+    )
+    return int(connection.execute(gone).rowcount)

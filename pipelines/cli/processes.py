@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ HOME = Path(".dagster")
 _START_SECONDS = 120.0
 _STOP_SECONDS = 15.0
 _LAST_LINES = 15
+_LOG_BYTES = 10_000_000
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -38,6 +40,8 @@ class Server:
     """The setting of its port."""
     health: str = "/"
     """A path that responds quickly, to check whether the server is ready."""
+    socket: Path | None = None
+    """The Unix socket of a server that speaks no HTTP."""
 
     @property
     def address(self) -> str | None:
@@ -92,7 +96,9 @@ def start(server: Server, environment: dict[str, str]) -> Child:
     """Start a server in its own session, with its output in a log file."""
     log = HOME / "logs" / f"{server.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
+    log.write_bytes(b"")
+    # Appending, so that writing continues at the start of the file once `rotate` has emptied it.
+    with log.open("ab") as out:
         process = subprocess.Popen(
             server.command,
             env=environment,
@@ -106,6 +112,16 @@ def start(server: Server, environment: dict[str, str]) -> Child:
     return Child(server=server, process=process, log=log)
 
 
+def rotate(log: Path, limit: int = _LOG_BYTES) -> None:
+    """Move the contents of a log to `NAME.log.1` once it is larger than `limit`.
+
+    Lines that are written between copying and emptying are lost.
+    """
+    if log.stat().st_size > limit:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
+
+
 def _die_with_parent() -> None:
     # Without it, a SIGKILL of this process would leave the children running.
     if sys.platform == "linux":
@@ -117,14 +133,23 @@ def wait_until_ready(child: Child) -> None:
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         child.check()
-        # Any response will do, even an error: the server is listening.
-        with suppress(httpx.TransportError):
-            httpx.get(f"{child.server.address}{child.server.health}", timeout=5, trust_env=False)
+        if _responds(child.server):
             return
         time.sleep(0.1)
     raise Unavailable(
         f"{child.server.name} did not respond within {_START_SECONDS:.0f} s: see {child.log}"
     )
+
+
+def _responds(server: Server) -> bool:
+    """Return True if the server is listening; any response will do, even an error."""
+    if server.socket:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(server.socket)) == 0
+    with suppress(httpx.TransportError):
+        httpx.get(f"{server.address}{server.health}", timeout=5, trust_env=False)
+        return True
+    return False
 
 
 def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:

@@ -6,9 +6,11 @@ it can be stopped with its children, and is terminated when this process dies, e
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,7 @@ from pipelines.webhooks import server as webhook_server
 from pipelines.webhooks import subscriptions
 
 PROJECT = Path(__file__).parents[2]
+_WAITED_FOR = ("sandbox", "dagster-code")
 _FAULTS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
 """Vendors document that webhooks may be lost, duplicated and out of order."""
 
@@ -46,11 +49,16 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
         echo(f"no {config}: using the built-in sandbox, all events are simulated")
         config = _write_sandbox_config(chosen)
     children: list[Child] = []
-    with processes.stoppable(), processes.stopping(children, echo):
+    with (
+        processes.stoppable(),
+        # A path of its own for each start: runs of a server that was killed are known by it.
+        tempfile.TemporaryDirectory(prefix="auditlake-") as folder,
+        processes.stopping(children, echo),
+    ):
         environment = _environment(config)
-        for server in servers:
+        for server in [_dagster_code(Path(folder) / "code.sock"), *servers]:
             children.append(processes.start(server, environment))
-            if server.name == "sandbox":
+            if server.name in _WAITED_FOR:
                 processes.wait_until_ready(children[-1])
         configured = settings.load(config)
         _first_round(configured, children, echo, console)
@@ -63,6 +71,7 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
             time.sleep(0.5)
             for child in children:
                 child.check()
+                processes.rotate(child.log)
 
 
 def _write_sandbox_config(chosen: Settings) -> Path:
@@ -107,7 +116,7 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
         name="dagster",
         command=[
             *_module("dagster_webserver"),
-            *("-w", str(PROJECT / "workspace.yaml")),
+            *("-w", str(_workspace())),
             *_host_and_port(chosen.dagster),
         ],
         listen=chosen.dagster,
@@ -141,9 +150,34 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
     ]
 
 
+def _dagster_code(socket: Path) -> Server:
+    """Return the server that loads the definitions, for the web server and the daemon together.
+
+    Without it, the daemon starts a server of its own every minute, and stops the one before it.
+    """
+    location = {"grpc_server": {"socket": str(socket), "location_name": "auditlake"}}
+    _workspace().parent.mkdir(parents=True, exist_ok=True)
+    _workspace().write_text(json.dumps({"load_from": [location]}), encoding="utf-8")
+    return Server(
+        name="dagster-code",
+        command=[
+            *_module("dagster"),
+            *("api", "grpc", "--socket", str(socket)),
+            *("-m", "pipelines.definitions", "--location-name", "auditlake"),
+        ],
+        socket=socket,
+    )
+
+
 def _dagster_daemon() -> Server:
-    command = [*_module("dagster._daemon"), "run", "-w", str(PROJECT / "workspace.yaml")]
-    return Server(name="dagster-daemon", command=command)
+    command = [*_module("dagster._daemon"), "run", "-w", str(_workspace())]
+    # Dagster's pages show each tick of a sensor; three lines per tick would fill the log.
+    return Server(name="dagster-daemon", command=[*command, "--log-level", "warning"])
+
+
+def _workspace() -> Path:
+    """Return the path of Dagster's workspace file; its contents are also valid YAML."""
+    return HOME.absolute() / "home" / "workspace.yaml"
 
 
 def _module(name: str) -> list[str]:
@@ -221,4 +255,5 @@ def _progress_lines(echo: Callable[[str], None]) -> Iterator[extraction_report.P
 def _print_addresses(children: Sequence[Child], echo: Callable[[str], None]) -> None:
     echo("the first events are available:")
     for child in reversed(children):
-        echo(f"  {child.server.name:<10} {child.server.address}")
+        if child.server.address:
+            echo(f"  {child.server.name:<10} {child.server.address}")

@@ -144,3 +144,33 @@ def test_the_first_signal_ends_the_block_and_a_second_does_not_disturb_the_end(n
             ended.append(True)
     assert ended == [True]
     assert signal.getsignal(number) is before
+
+
+def test_logs_are_bounded_and_keep_the_newest_lines(start):
+    child = start("n=0; while :; do n=$((n+1)); echo $n; done")
+    former = child.log.with_name("sandbox.log.1")
+    for _ in range(3):
+        until(lambda: child.log.stat().st_size > 5_000, "lines")
+        processes.rotate(child.log, limit=5_000)
+        assert former.stat().st_size > 5_000
+        until(lambda: b"\n" in child.log.read_bytes(), "a line after rotating")
+        newer, older = (int(log.read_bytes().split()[0]) for log in (child.log, former))
+        assert newer > older
+    assert b"\0" not in child.log.read_bytes(), "writing continues at the start of the file"
+
+
+def test_a_small_log_is_not_rotated(start):
+    child = start("echo started; exec sleep 600")
+    until(child.log.read_bytes, "a line")
+    processes.rotate(child.log)
+    assert child.log.read_text() == "started\n"
+    assert not child.log.with_name("sandbox.log.1").exists()
+
+
+def test_a_server_without_http_is_ready_once_its_socket_accepts(start, tmp_path):
+    path = tmp_path / "a.sock"
+    script = "import socket as s, sys; x = s.socket(s.AF_UNIX); x.bind(sys.argv[1]); x.listen()"
+    child = start(f"exec {sys.executable} -c '{script}; x.accept(); x.accept()' {path}")
+    processes.wait_until_ready(replace(child, server=replace(child.server, socket=path)))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))

@@ -65,6 +65,8 @@ def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
                        "{ checks { name } } } } }")  # fmt: skip
         assert "dense_seq" in json.dumps(checks)
         until(lambda: pushed(tmp_path), "a pushed event")
+        logs = [path.read_text() for path in (tmp_path / ".dagster" / "logs").iterdir()]
+        assert not [log for log in logs if "Warning" in log or "WARNING" in log]
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
     assert children(tmp_path) == []

@@ -22,6 +22,8 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.schema import RunsTable, SnapshotsTable
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 
 _RUNLESS = ""
 
@@ -63,6 +65,7 @@ def forget(instance: dg.DagsterInstance, now: datetime, kept: Kept) -> Forgotten
             before=(now - kept.skipped).timestamp(),
             tick_statuses=[TickStatus.SKIPPED],
         )
+    _delete_snapshots(instance)
     storage = instance.event_log_storage
     if not isinstance(storage, SqliteEventLogStorage):
         return Forgotten(runs=len(runs), events=0, verdicts=0)
@@ -104,6 +107,30 @@ def _delete(instance: dg.DagsterInstance, run_id: str) -> None:
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             with suppress(FileNotFoundError):
                 file.unlink()
+
+
+def _delete_snapshots(instance: dg.DagsterInstance) -> None:
+    """Delete the snapshots of jobs and plans that no run refers to: one per subset of streams."""
+    storage = instance.run_storage
+    if not isinstance(storage, SqliteRunStorage):
+        return
+    snapshot_id = SnapshotsTable.c.snapshot_id
+    # Read before the runs, so that those of a new run are left alone.
+    with storage.connect() as connection:
+        found = set(connection.execute(sql.select(snapshot_id)).scalars())
+    runs = instance.get_runs()
+    jobs = {run.job_snapshot_id for run in runs if run.job_snapshot_id}
+    lineages = (instance.get_job_snapshot(job).lineage_snapshot for job in jobs & found)
+    parents = {lineage.parent_snapshot_id for lineage in lineages if lineage}
+    used = jobs | parents | {run.execution_plan_snapshot_id for run in runs}
+    with storage.connect() as connection:
+        unused = sorted(found - used)
+        for first in range(0, len(unused), 500):
+            gone = unused[first : first + 500]
+            taken = sql.select(RunsTable.c.snapshot_id).where(RunsTable.c.snapshot_id.in_(gone))
+            connection.execute(
+                SnapshotsTable.delete().where(snapshot_id.in_(gone), snapshot_id.not_in(taken))
+            )
 
 
 def _delete_events(connection: Any, before: datetime, limit: int) -> int:

@@ -40,6 +40,7 @@ def failing():
 @dg.job
 def fails():
     failing()
+    failing.alias("again")()
 
 
 MADE = dg.Definitions(
@@ -90,6 +91,20 @@ def test_runs_beyond_the_newest_are_deleted_with_their_files(instance, home):
     assert set(instance.get_run_ids()) == {failed[-1]} == files(home)
     retention.forget(instance, NOW + timedelta(days=31), Kept())
     assert set(instance.get_run_ids()) == set() == files(home)
+
+
+def test_snapshots_of_jobs_are_deleted_with_their_last_run(instance):
+    made = [instance.get_run_by_id(run(instance, job)) for job in ("make", "fails")]
+    subset = MADE.resolve_job_def("fails").get_subset(op_selection=["failing"])
+    made.append(instance.create_run_for_job(subset, status=dg.DagsterRunStatus.FAILURE))
+    retention.forget(instance, NOW + timedelta(days=8), Kept())
+    kept = [instance.has_snapshot(run.job_snapshot_id) for run in made]
+    assert kept == [False, True, True]
+    assert instance.has_snapshot(made[1].execution_plan_snapshot_id)
+    assert not instance.has_snapshot(made[0].execution_plan_snapshot_id)
+    assert instance.get_historical_job(made[2].job_snapshot_id).parent_job_snapshot
+    retention.forget(instance, NOW + timedelta(days=31), Kept())
+    assert not any(instance.has_snapshot(run.job_snapshot_id) for run in made)
 
 
 def test_the_state_of_an_asset_and_a_failed_check_outlive_their_runs(instance):

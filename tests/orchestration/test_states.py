@@ -13,7 +13,8 @@ from pipelines.cli import config_file
 from pipelines.extraction.report import Report
 from pipelines.settings import Listen
 from pipelines.webhooks.dagster_reports import reporter
-from tests.cli.test_up import PROJECT, free_ports, until
+from tests.cli.up_process import PROJECT
+from tests.waiting import free_ports, until
 
 RAW, EVENTS = dg.AssetKey(["raw", "okta", "system_log"]), dg.AssetKey("events")
 QUICK = ("dense_seq", "freshness", "nothing_rejected", "unique_event_id")

@@ -4,7 +4,7 @@ A day has --runs rounds of Okta, in process, and for each as many pushes and sen
 of `auditlake up` has per run. Limits are scaled down by --scale, the days by the clock that
 `forget` is given; the size of a real home directory is that of the plateau times the scale.
 
-    .venv/bin/python benchmarks/dagster_home.py --days 30 --runs 10 --scale 40
+    .venv/bin/python benchmarks/dagster_home.py --days 30 --runs 4 --scale 100
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def simulate(home: Path, job: dg.JobDefinition, days: int, runs: int, kept: Kept
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--runs", type=int, default=10, help="per day")
-    parser.add_argument("--scale", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=4, help="per day")
+    parser.add_argument("--scale", type=int, default=100)
     parser.add_argument("--keep-all", action="store_true", help="forget nothing")
     chosen = parser.parse_args()
     logging.disable(logging.CRITICAL)

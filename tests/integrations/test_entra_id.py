@@ -19,6 +19,7 @@ from pipelines.integrations import entra_id
 from pipelines.lake import spans
 from pipelines.mapping import normalise
 from pipelines.sdk import auth
+from pipelines.sdk import microsoft as microsoft_identity
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Span
 from sandbox import microsoft, tokens
@@ -390,7 +391,7 @@ def test_a_span_of_history_is_fetched_alone():
     ],
 )
 def test_a_guest_has_the_address_of_the_home_tenant(upn, email):
-    assert entra_id._email(upn) == email
+    assert microsoft_identity.email(upn) == email
 
 
 @pytest.mark.parametrize(

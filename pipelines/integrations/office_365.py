@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -320,6 +320,7 @@ def _is_address(user: Any) -> bool:
     return isinstance(user, str) and "@" in user and "." in user[user.index("@") :]
 
 
+@lru_cache(maxsize=65536)
 def _email(user: Any) -> str | None:
     return microsoft.email(user) if _is_address(user) else None
 
@@ -346,8 +347,8 @@ def _actor_id(key: Any, actors: Any, record_type: Any, user: Any) -> Any:
 
 
 def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
-    if _known(shown) or _is_address(user):
-        return _known(shown) or _email(user)
+    if found := _known(shown) or _email(user):
+        return found
     for item in values.objects(actors):
         if item.get("Type") == 1 and _known(item.get("ID")):
             return item["ID"]
@@ -395,6 +396,8 @@ def _reason(error: Any, number: Any, code: Any) -> Any:
 def _address(*given: Any) -> str | None:
     """Return the first address; it may be in parentheses after a host name."""
     for value in given:
+        if value is None:
+            continue
         if isinstance(value, str):
             if found := geo.address(value):
                 return found
@@ -487,12 +490,12 @@ def _file(name: Any, kind: Any, url: Any, shared_with: Any, their_kind: Any) -> 
 
 
 def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
-    items = [*([item] if isinstance(item, dict) else []), *values.objects(affected)]
-    found = [
-        _target(one.get("InternetMessageId") or one.get("Id"), one.get("Subject"), "Message")
-        for one in items
-    ]
-    for folder in (one.get("ParentFolder") for one in items):
+    found: list[dict[str, Any]] = []
+    items = values.objects(affected) if affected else []
+    for one in (item, *items) if isinstance(item, dict) else items:
+        id_ = one.get("InternetMessageId") or one.get("Id")
+        found.append(_target(id_, one.get("Subject"), "Message"))
+        folder = one.get("ParentFolder")
         if isinstance(folder, dict) and (who := _known(folder.get("MemberUpn"))):
             found.append(_target(folder.get("MemberSid"), who, "User"))
     return [*found, _target(owner, owner, "Mailbox")] if owner else found

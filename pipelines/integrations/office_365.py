@@ -320,8 +320,12 @@ def _is_address(user: Any) -> bool:
     return isinstance(user, str) and "@" in user and "." in user[user.index("@") :]
 
 
-@lru_cache(maxsize=65536)
 def _email(user: Any) -> str | None:
+    return _unfolded(user) if isinstance(user, str) else None
+
+
+@lru_cache(maxsize=65536)
+def _unfolded(user: str) -> str | None:
     return microsoft.email(user) if _is_address(user) else None
 
 

@@ -257,10 +257,11 @@ class _Collected:
             [_texts(name, self._columns.get(name, nothing)) for name in (*_TEXTS, _CLASSIFIED_AS)]
         )
         targets = self._targets.frame(height)
-        frame = pl.concat([texts, targets], how="horizontal").with_columns(
-            pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)),
-        )
-        return frame.with_columns(_without(self._nothing, *_MEANINGFUL)).with_columns(
+        frame = pl.concat([texts, targets], how="horizontal")
+        others = pl.col(pl.String).exclude(*_MEANINGFUL)
+        return frame.with_columns(
+            pl.when(others != "").then(others), *_without(self._nothing, *_MEANINGFUL)
+        ).with_columns(
             pl.col("actor_email").str.to_lowercase(),
             pl.col("severity").str.to_lowercase(),
             pl.col("outcome").fill_null("unknown"),

@@ -415,7 +415,7 @@ def test_a_match_and_its_undo_are_two_events_and_parts_are_distinct():
     ],
 )
 def test_a_misleading_status_does_not_decide_the_outcome(operation, status, outcome):
-    assert office_365._outcome(operation, status) == outcome
+    assert office_365._outcome(operation, status, None, None) == outcome
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_a_misleading_status_does_not_decide_the_outcome(operation, status, outc
         (("", None, "192.0.2.1"), "192.0.2.1"),
         (("host.example (192.0.2.7)",), "192.0.2.7"),
         (("[HOST (192.0.2.7)]",), "192.0.2.7"),
-        ((7, "192.0.2.1:80"), "192.0.2.1:80"),
+        ((7, "192.0.2.1:80"), "192.0.2.1"),
         ((None, ""), None),
     ],
 )
@@ -443,7 +443,7 @@ def test_the_first_address_that_is_present_counts(given, address):
     ],
 )
 def test_a_person_has_the_same_id_in_mail_and_files(key, user_id):
-    assert office_365._actor_id(key, None) == user_id
+    assert office_365._actor_id(key, None, 1, None) == user_id
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,9 @@ def test_hostile_text_stays_text_on_every_page(page: Page, live_lake: Path) -> N
     ]
     for address in addresses:
         page.goto(address)
-        expect(page.locator('[data-testid="stDataFrame"], .st-key-notice').first).to_be_visible()
+        expect(
+            page.locator('[data-testid="stDataFrame"], .st-key-notice, .st-key-faults').first
+        ).to_be_visible()
         settled(page)
         harmless(page)
     assert not spoken

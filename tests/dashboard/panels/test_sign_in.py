@@ -66,7 +66,10 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def guarded(
-    live_lake: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory
+    live_lake: Path,
+    provider: Provider,
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """The address of a server that admits members of `security` and verified addresses."""
     folder, port = tmp_path_factory.mktemp("guarded"), free_port()
@@ -81,6 +84,13 @@ def guarded(
         )
     )
     with serving(live_lake, folder, port) as address:
+        # Until somebody has signed in, a new server shows a page's own address blank.
+        context = browser.new_context(base_url=address)
+        page = context.new_page()
+        page.goto("/")
+        sign_in(page, "Ada")
+        expect(page.get_by_role("heading", name="Audit log")).to_be_visible()
+        context.close()
         yield address
 
 

@@ -32,7 +32,7 @@ _MIDNIGHT = pl.col("date").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 _REMEMBERED = 4
 _PORTION = timedelta(days=60)
 _READINGS = 8
-"""Scans per query, at most; more of them would cost more than their conditions conditions save."""
+"""Scans per query, at most; more of them would cost more than their conditions save."""
 _LOOKED_UP = 12
 """Words of a search whose trigrams are compared with each file's, at most."""
 _ByFile = Mapping[int, frozenset[str]]

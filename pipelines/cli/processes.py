@@ -129,13 +129,16 @@ def _die_with_parent() -> None:
 
 
 def wait_until_ready(child: Child) -> None:
-    """Wait until the child answers requests. Raises Unavailable if it dies or takes too long."""
+    """Wait until the child answers requests.
+
+    Raises Unavailable if it dies or takes too long, Stopped as `pause` does.
+    """
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until:
         child.check()
         if _responds(child.server):
             return
-        time.sleep(0.1)
+        pause(0.1)
     raise Unavailable(
         f"{child.server.name} did not respond within {_START_SECONDS:.0f} s: see {child.log}"
     )
@@ -153,22 +156,39 @@ def _responds(server: Server) -> bool:
 
 
 def wait(ready: Callable[[], bool], children: Sequence[Child]) -> None:
-    """Wait until `ready` returns True. Raises Unavailable if a child dies meanwhile."""
+    """Wait until `ready` returns True.
+
+    Raises Unavailable if a child dies meanwhile, Stopped as `pause` does.
+    """
     while not ready():
-        time.sleep(0.1)
+        pause(0.1)
         for child in children:
             child.check()
 
 
+class _Request:
+    """Whether a signal has asked this process to stop.
+
+    A flag, since an exception raised by a signal handler could leave a lock of subprocess held.
+    """
+
+    made = False
+
+
+def pause(seconds: float) -> None:
+    """Sleep. Raises Stopped if SIGINT or SIGTERM has arrived."""
+    if not _Request.made:
+        time.sleep(seconds)
+    if _Request.made:
+        raise Stopped
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise Stopped on the first SIGINT or SIGTERM; ignore further ones."""
+    """End the block when `pause` raises Stopped, after the first SIGINT or SIGTERM."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        # A second Ctrl-C must not interrupt the stopping of the children.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise Stopped
+        _Request.made = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -176,6 +196,7 @@ def stoppable() -> Iterator[None]:
     except Stopped:
         pass
     finally:
+        _Request.made = False
         for number, handler in before.items():
             signal.signal(number, handler)
 

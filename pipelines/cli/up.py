@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +67,7 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
         children.append(processes.start(_dagster_daemon(), environment))
         echo("polling started; press Ctrl-C to stop everything")
         while True:
-            time.sleep(0.5)
+            processes.pause(0.5)
             for child in children:
                 child.check()
                 processes.rotate(child.log)
@@ -239,6 +238,7 @@ def _register(chosen: Settings, echo: Callable[[str], None]) -> None:
     root = webhook_server.configured_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
         if source.integration.push and source.integration.push.subscription_api:
+            processes.pause(0)
             try:
                 at = subscriptions.endpoint(chosen, source)
                 subscriptions.register(source, at, root, utc_now())

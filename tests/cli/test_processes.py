@@ -139,11 +139,34 @@ def test_the_first_signal_ends_the_block_and_a_second_does_not_disturb_the_end(n
     with processes.stoppable():
         try:
             signal.raise_signal(number)
+            processes.pause(600)
         finally:
             signal.raise_signal(number)
             ended.append(True)
     assert ended == [True]
     assert signal.getsignal(number) is before
+    processes.pause(0)
+
+
+class InterruptedLock:
+    """The lock of a Popen, acquired while a signal arrives."""
+
+    def __init__(self, lock):
+        self.lock, self.release = lock, lock.release
+
+    def acquire(self, *args):
+        acquired = self.lock.acquire(*args)
+        signal.raise_signal(signal.SIGTERM)
+        return acquired
+
+
+def test_a_signal_during_a_check_leaves_no_lock_held(start, monkeypatch):
+    child = start("exec sleep 600")
+    lock = child.process._waitpid_lock
+    with monkeypatch.context() as patched, processes.stoppable():
+        patched.setattr(child.process, "_waitpid_lock", InterruptedLock(lock))
+        child.check()
+    assert not lock.locked()
 
 
 def test_logs_are_bounded_and_keep_the_newest_lines(start):

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import auth, lake, open_lake, session
-from dashboard.pages import access, entities, explore, integrity, sources
+from dashboard.screens import access, entities, explore, integrity, sources
 from dashboard.panels import notices, sign_in
 
 STATIC = Path(__file__).parent / "static"

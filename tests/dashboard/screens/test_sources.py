@@ -16,7 +16,7 @@ from pipelines.lake.coverage import Entry
 from tests.dashboard.conftest import EVENTS, fill
 from tests.dashboard.shown import App
 
-SOURCES = "from dashboard.pages import sources\nsources.show()"
+SOURCES = "from dashboard.screens import sources\nsources.show()"
 
 
 def test_sources_list_every_stream(app: App, filled: Path) -> None:

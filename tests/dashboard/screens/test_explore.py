@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dashboard.lake import Lake
-from dashboard.pages import explore
 from dashboard.queries import Filter
+from dashboard.screens import explore
 from dashboard.state import View
 from tests.dashboard import small_lakes
 from tests.dashboard.conftest import EVENTS

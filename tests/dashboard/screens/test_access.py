@@ -21,7 +21,7 @@ from tests.dashboard.small_lakes import HOSTILE
 ATTACKER = "203.0.113.66"
 
 
-PAGE = "from dashboard.pages import access\naccess.show()"
+PAGE = "from dashboard.screens import access\naccess.show()"
 
 
 def test_accesses_are_listed_newest_first(app: App, tmp_path: Path) -> None:

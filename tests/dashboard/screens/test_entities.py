@@ -27,7 +27,7 @@ VICTIM = "theo.vanderberg@larkfield.example"
 ATTACKER = "203.0.113.66"
 
 
-PAGE = "from dashboard.pages import entities\nentities.show()"
+PAGE = "from dashboard.screens import entities\nentities.show()"
 
 
 @pytest.fixture

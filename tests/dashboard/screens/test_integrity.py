@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from pipelines.integrity import reports
 from tests.integrity import attacks
 
-PAGE = "from dashboard.pages import integrity\nintegrity.show()"
+PAGE = "from dashboard.screens import integrity\nintegrity.show()"
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import auth, lake, open_lake, session
-from dashboard.screens import access, entities, explore, integrity, sources
 from dashboard.panels import notices, sign_in
+from dashboard.screens import access, entities, explore, integrity, sources
 
 STATIC = Path(__file__).parent / "static"
 

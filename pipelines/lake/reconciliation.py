@@ -54,6 +54,7 @@ def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFr
             pl.coalesce("date", "echo_date").alias("date"),
             pl.when(pushed).then("ingested_at").otherwise("webhook").alias("pushed_at"),
             pl.when(pushed).then("poll").otherwise("ingested_at").alias("polled_at"),
+            stored_by_push=pushed.fill_null(value=False),
         )
         .group_by("date")
         .agg(**_figures(due))
@@ -76,13 +77,14 @@ def _echoes(lake: Lake, key: StreamKey, since: date) -> pl.DataFrame:
 def _figures(due: datetime) -> dict[str, pl.Expr]:
     pushed, polled = pl.col("pushed_at"), pl.col("polled_at")
     lead = (polled - pushed).dt.total_milliseconds()
-    first = lead > 0
+    # Of two that arrive at once, the one in raw was first, although it may have been read later.
+    first = (lead > 0) | (pl.col("stored_by_push") & lead.is_not_null())
     return {
         "polled": polled.count(),
         "pushed": pushed.count(),
         "both": lead.count(),
         "pushed_first": first.sum(),
-        "lead_ms": lead.filter(first).median(),
+        "lead_ms": lead.clip(0).filter(first).median(),
         "late_ms": (-lead).filter(~first).median(),
         "unconfirmed": (polled.is_null() & (pushed < due)).sum(),
     }

@@ -49,6 +49,14 @@ def test_the_lead_of_pushes_and_of_polls_is_measured_from_the_other_way(lake):
     assert (found["lead_ms"], found["late_ms"], found["unconfirmed"]) == (5000, 20_000, 0)
 
 
+def test_a_push_that_was_stored_first_was_first_even_if_it_was_read_later(lake):
+    raw.append(lake, LOG, seen("a", "b", via="webhook", after=2), None)
+    raw.append(lake, LOG, seen("a", via="poll", after=1), "1")
+    raw.append(lake, LOG, seen("b", via="poll", after=4), "2")
+    (found,) = compared(lake).to_dicts()
+    assert (found["both"], found["pushed_first"], found["lead_ms"]) == (2, 2, 1000)
+
+
 def test_a_push_is_unconfirmed_only_once_polling_was_due(lake):
     raw.append(lake, LOG, seen("a", via="webhook", after=10), None)
     assert compared(lake, NOON + timedelta(seconds=10))["unconfirmed"].to_list() == [0]

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_log = logging.getLogger(__name__)
+
 
 class AuditlakeError(Exception):
     """An error to show to the operator: one line, without secrets."""
@@ -20,6 +27,10 @@ class Refused(AuditlakeError):
         self.body = body
 
 
+class SignInRefused(Refused):
+    """The vendor refused the sign-in, so all streams of the integration fail alike."""
+
+
 class Unavailable(AuditlakeError):
     """The vendor could not be reached or kept failing; a later retry is enough."""
 
@@ -36,5 +47,34 @@ class CursorRefused(AuditlakeError):
     """The vendor no longer accepts a cursor; the stream must restart from a time."""
 
 
+class Unexpected(AuditlakeError):
+    """An error that nobody foresaw; it ends the round of its stream only."""
+
+
 class LakeError(AuditlakeError):
     """The lake cannot be read or written."""
+
+
+def is_fault(error: BaseException) -> bool:
+    """Return whether this is an error of the program: an exception, or a panic of a library."""
+    # Panics of Rust derive from BaseException, and each library has a class of its own.
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise Unexpected for an error that nobody foresaw, so that it ends this block only.
+
+    Its own message is not shown, because it may contain a record or a credential.
+    """
+    try:
+        yield
+    except AuditlakeError:
+        raise
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        _log.debug("unexpected error", exc_info=True)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} in {where.name}, line {where.lineno}"
+        raise Unexpected(f"unexpected error ({place}); the next round retries") from error

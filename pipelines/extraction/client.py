@@ -7,20 +7,23 @@ memory at a time.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import Refused, TooSlow, Unavailable
+from pipelines.errors import AuditlakeError, Refused, TooSlow, Unavailable, is_fault
 from pipelines.extraction import rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
-from pipelines.sdk import json_records
+from pipelines.sdk import answers, json_records
 from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after, sent_at
 
@@ -31,7 +34,10 @@ _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
 _SAME_TIME = timedelta(seconds=30)
 _ABSURD = timedelta(days=1)
 _LONG = 60.0
+_SHORT = 4096
 _USER_AGENT = "auditlake/0.1"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,7 @@ class RetryTransport(httpx.BaseTransport):
         # A proxy may end a truncated body cleanly: only its JSON shows that something is missing.
         if (
             response.is_success
+            and not answers.is_page(response)
             and _is_json(response)
             and not json_records.is_complete(response.content)
         ):
@@ -160,10 +167,13 @@ class RetryTransport(httpx.BaseTransport):
 class ServiceClient(httpx.Client):
     """A client of one service; refusals become errors that explain how to fix them."""
 
-    def __init__(self, integration: Integration, transport: RetryTransport, **options: Any) -> None:
+    def __init__(self, source: Source, transport: RetryTransport, **options: Any) -> None:
         super().__init__(transport=transport, **options)
-        self._integration = integration
+        self._integration = source.integration
+        self._secrets = _secrets(source.settings)
         self._retries = transport  # httpx.Client has a `_transport` of its own
+        self._latest = ""
+        """The place and status of the latest answer, for the error if it cannot be read."""
 
     @property
     def requests_sent(self) -> int:
@@ -178,18 +188,38 @@ class ServiceClient(httpx.Client):
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Return a successful response.
 
-        Raises Refused for a redirect or a final error status, and Unavailable once all retries
-        have failed.
+        Raises Refused for a redirect or a final error status, and Unavailable for a web page, or
+        once all retries have failed.
         """
         response = super().send(request, **options)
+        if answers.is_page(response):
+            raise answers.page_error(response)
         if response.is_redirect:
             raise Refused(
-                f"{_place(request)} answered with a redirect, which is not followed "
-                "because the credential would be sent along: correct base_url"
+                f"{answers.place(request)} answered with a redirect{_target(response)}, which is "
+                "not followed because the credential would be sent along: correct base_url"
             )
         if response.is_error:
-            raise _refusal(self._integration, response)
+            raise _refusal(self._integration, response, self._secrets)
+        said = answers.quoted(response, self._secrets) if _may_be_error(response) else ""
+        self._latest = f"{answers.place(request)} answered {response.status_code}{said}"
         return response
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise Unavailable for an answer that the block cannot read, however that shows."""
+        try:
+            yield
+        except AuditlakeError:
+            raise
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            _log.debug("an answer cannot be read", exc_info=True)
+            latest = self._latest or f"{self._integration.title} answered"
+            raise Unavailable(
+                f"{latest} in an unexpected format; the next round retries"
+            ) from error
 
 
 def connect(
@@ -212,7 +242,7 @@ def connect(
         clock,
     )
     return ServiceClient(
-        integration,
+        source,
         retries,
         base_url=source.settings.base_url,
         auth=integration.auth(source.settings),
@@ -221,12 +251,35 @@ def connect(
     )
 
 
-def _refusal(integration: Integration, response: httpx.Response) -> Refused:
-    """Return the error for a 4xx, with advice; its text has no URL query, header or body."""
-    failure = f"{_place(response.request)} answered {response.status_code}"
+def _refusal(
+    integration: Integration, response: httpx.Response, secrets: frozenset[str]
+) -> Refused:
+    """Return the error for a 4xx, with advice and the service's own words, but no URL query."""
+    failure = f"{answers.place(response.request)} answered {response.status_code}"
     advice = integration.advice(response)
     message = f"{failure}: {advice}" if advice else f"{failure} {response.reason_phrase}"
-    return Refused(message, status=response.status_code, body=response.content)
+    return Refused(
+        f"{message}{answers.quoted(response, secrets)}",
+        status=response.status_code,
+        body=response.content,
+    )
+
+
+def _secrets(settings: Any) -> frozenset[str]:
+    """Return the secrets in the settings of an integration."""
+    values = (value for _, value in settings)
+    return frozenset(v.get_secret_value() for v in values if isinstance(v, SecretStr))
+
+
+def _may_be_error(response: httpx.Response) -> bool:
+    """Return whether this is short enough to be an error that is sent with a status of success."""
+    return len(response.content) < _SHORT and response.content.lstrip()[:1] == b"{"
+
+
+def _target(response: httpx.Response) -> str:
+    """Return the host of a redirect as " to sign-in.example", or ""."""
+    target = response.next_request
+    return f" to {answers.shown(target.url.host)}" if target and target.url.host else ""
 
 
 def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
@@ -236,13 +289,10 @@ def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> 
         why = f"still failing after all retries ({_first_line(answer)}); the next round retries"
     else:
         status = f"{answer.status_code} {answer.reason_phrase}"
-        why = f"still answering {status} after all retries; the next round retries"
+        said = answers.quoted(answer)
+        why = f"still answering {status} after all retries{said}; the next round retries"
     slow = isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.GATEWAY_TIMEOUT
-    return (TooSlow if slow else Unavailable)(f"{_place(request)}: {why}")
-
-
-def _place(request: httpx.Request) -> str:
-    return f"{request.method} {request.url.copy_with(query=None, fragment=None)}"
+    return (TooSlow if slow else Unavailable)(f"{answers.place(request)}: {why}")
 
 
 def _is_json(response: httpx.Response) -> bool:

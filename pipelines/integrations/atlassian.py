@@ -19,7 +19,7 @@ import httpx
 import msgspec
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import auth, json_records, webhook_auth
+from pipelines.sdk import answers, auth, json_records, webhook_auth
 from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
@@ -198,7 +198,9 @@ def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
     """Return the records and the cursor after them. Raises Unavailable if there is no data."""
     answer = json_records.split_object(response.content)
     if "data" not in answer:
-        raise Unavailable("atlassian answered 200 without data; the next round retries")
+        raise Unavailable(
+            f"atlassian answered 200 without data{answers.quoted(response)}; the next round retries"
+        )
     found = [] if answer["data"] == b"null" else json_records.split_array(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
     return found, meta.next if meta else None

@@ -20,7 +20,7 @@ import httpx
 import msgspec
 
 from pipelines.errors import Unavailable
-from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
@@ -111,9 +111,14 @@ def _rfc_3339(time: datetime) -> str:
 def _result(response: httpx.Response) -> tuple[list[bytes], _Info]:
     """Return the records and the paging info. Raises Unavailable if there is no result."""
     answer = json_records.split_object(response.content)
-    if answer.get("success") == b"false" or "result" not in answer:
-        raise Unavailable("cloudflare answered 200 without a result; the next round retries")
-    found = [] if answer["result"] == b"null" else json_records.split_array(answer["result"])
+    succeeded, result = answer.get("success", b"true"), answer.get("result")
+    # A list without records may be null, but then only `success` tells it from an error.
+    if succeeded != b"true" or result is None or (result == b"null" and "success" not in answer):
+        raise Unavailable(
+            f"cloudflare answered 200 without a result{answers.quoted(response)}; "
+            "the next round retries"
+        )
+    found = [] if result == b"null" else json_records.split_array(result)
     info = answer.get("result_info", b"null")
     return found, msgspec.json.decode(info, type=_Info | None, strict=False) or _Info()
 
@@ -438,7 +443,7 @@ def _subscriptions(
             active=bool(job.get("enabled")) and not job.get("error_message"),
             note="the last upload failed" if job.get("error_message") else "",
         )
-        for job in client.get(_jobs(settings)).json().get("result") or ()
+        for job in map(json_records.load, _result(client.get(_jobs(settings)))[0])
         if str(job.get("destination_conf")).partition("?")[0] == endpoint.address
     ]
 

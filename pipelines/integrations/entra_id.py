@@ -21,7 +21,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from pipelines.errors import Refused, TooSlow, Unavailable
-from pipelines.sdk import auth, json_records, links, microsoft, values, windows
+from pipelines.sdk import answers, auth, json_records, links, microsoft, values, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -147,7 +147,9 @@ def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
         answer = json_records.split_object(response.content)
         if answer.get("value", b"").startswith(b"["):
             return answer
-    raise Unavailable(f"{path} answered 200 without records; the next round retries")
+    raise Unavailable(
+        f"{path} answered 200 without records{answers.quoted(response)}; the next round retries"
+    )
 
 
 def _resumable(

@@ -25,8 +25,8 @@ import httpx
 import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
-from pipelines.errors import Refused
-from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.errors import Refused, Unavailable
+from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.push import (
@@ -196,8 +196,9 @@ def _read(application: str, customer_id: str) -> Read:
             "customerId": customer_id,
         }
         while True:
-            answer = json_records.split_object(client.get(path, params=query).content)
-            yield _items(answer)
+            response = client.get(path, params=query)
+            answer = json_records.split_object(response.content)
+            yield _items(answer, response)
             token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
             if not token:
                 return
@@ -208,8 +209,13 @@ def _read(application: str, customer_id: str) -> Read:
     return read
 
 
-def _items(answer: dict[str, bytes]) -> list[bytes]:
-    """Return the activities; Google omits `items` if there are none."""
+def _items(answer: dict[str, bytes], response: httpx.Response) -> list[bytes]:
+    """Return the activities; Google omits `items` if there are none, but never `kind`."""
+    if "error" in answer or not answer.keys() & {"items", "kind"}:
+        raise Unavailable(
+            f"google_workspace answered 200 without activities{answers.quoted(response)}; "
+            "the next round retries"
+        )
     found = answer.get("items", b"null")
     return [] if found == b"null" else json_records.split_array(found)
 
@@ -660,11 +666,12 @@ def _sign_in_advice(response: httpx.Response) -> str:
 
 
 def _reasons(response: httpx.Response) -> set[str]:
-    try:
-        error = response.json()["error"]
-        return {str(one.get("reason")) for one in error.get("errors") or ()} | {error.get("status")}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    error = answers.members(response.content).get("error")
+    if not isinstance(error, dict):
         return set()
+    return {str(one.get("reason")) for one in objects(error.get("errors"))} | {
+        str(error.get("status"))
+    }
 
 
 def _throttled(response: httpx.Response) -> bool:

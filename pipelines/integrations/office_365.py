@@ -25,7 +25,17 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 
 from pipelines.errors import AuditlakeError, Refused, Unavailable
-from pipelines.sdk import auth, geo, json_records, links, microsoft, values, webhook_auth, windows
+from pipelines.sdk import (
+    answers,
+    auth,
+    geo,
+    json_records,
+    links,
+    microsoft,
+    values,
+    webhook_auth,
+    windows,
+)
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.push import (
@@ -207,7 +217,8 @@ def _falls_into(created: datetime, span: Span) -> bool:
 def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap | AuditlakeError:
     """Return the blob's records, a gap if it is gone, or the error."""
     try:
-        return json_records.split_array(client.get(feed.published(blob.uri)).content)
+        response = client.get(feed.published(blob.uri))
+        return json_records.split_array(response.content)
     except Refused as error:
         if error.status not in (404, 410) and _code(error.body) not in _GONE:
             return error
@@ -215,7 +226,8 @@ def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap 
         return Gap(span=span, reason=f"listed content is gone: {error}")
     except json_records.MalformedJson as error:
         return Unavailable(
-            f"office_365 answered 200 with malformed content ({error}); the next round retries"
+            f"office_365 answered 200 with malformed content ({error})"
+            f"{answers.quoted(response)}; the next round retries"
         )
     except AuditlakeError as error:
         return error
@@ -915,7 +927,7 @@ def _subscriptions(
     settings: Settings, client: httpx.Client, endpoint: Endpoint, _: Subscriptions
 ) -> Subscriptions:
     root = f"/api/v1.0/{settings.tenant_id}/activity/feed/subscriptions/list"
-    found = client.get(f"{root}?PublisherIdentifier={settings.publisher_id}").json()
+    found = answers.objects(client.get(f"{root}?PublisherIdentifier={settings.publisher_id}"))
     return [
         Subscription(
             stream=_NAMES[each["contentType"]],

@@ -22,7 +22,7 @@ from pydantic import Field as Setting
 from pydantic import SecretStr, model_validator
 
 from pipelines.errors import CursorRefused, Refused
-from pipelines.sdk import auth, json_records, links, values, webhook_auth
+from pipelines.sdk import answers, auth, json_records, links, values, webhook_auth
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Page, Span
@@ -432,7 +432,7 @@ def _subscriptions(
             active=hook.get("status") == "ACTIVE" and hook.get("verificationStatus") == "VERIFIED",
             note=f"{hook.get('status')}, {hook.get('verificationStatus')}",
         )
-        for hook in client.get(_HOOKS).json()
+        for hook in answers.objects(client.get(_HOOKS))
         if hook["channel"]["config"]["uri"] == endpoint.address
     ]
 

@@ -25,7 +25,7 @@ import msgspec
 from pydantic import model_validator
 
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.sdk import auth, json_records, values, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, values, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
@@ -202,7 +202,13 @@ def _after(walk: Walk, file: _File) -> Walk:
 
 def _list(client: httpx.Client, marker: str) -> _Listing:
     response = client.get(f"/v2/logs/list/{marker}", params={"limit": _LIMIT})
-    return _listing.decode(response.content)
+    listing = _listing.decode(response.content)
+    if listing.data is None:
+        raise Unavailable(
+            f"opsgenie answered 200 without a list of files{answers.quoted(response)}; "
+            "the next round retries"
+        )
+    return listing
 
 
 def _read(client: httpx.Client, file: _File) -> Page:
@@ -289,8 +295,14 @@ def _operations_read(url: str) -> windows.Read:
             endTime=_rfc3339(span.until),
         )
         while True:
-            answer = json_records.split_object(client.get(url, params=query).content)
-            values = answer.get("values", b"null")
+            response = client.get(url, params=query)
+            answer = json_records.split_object(response.content)
+            if "values" not in answer:
+                raise Unavailable(
+                    f"the operations log answered 200 without values{answers.quoted(response)}; "
+                    "the next round retries"
+                )
+            values = answer["values"]
             found = [] if values == b"null" else json_records.split_array(values)
             yield found
             # Only the query of the link is used, because its path lacks the API's prefix.

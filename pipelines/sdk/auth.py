@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import threading
 import uuid
@@ -23,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from pipelines.clock import unix_time
-from pipelines.errors import ConfigurationError, Refused
+from pipelines.errors import ConfigurationError, SignInRefused, Unavailable
+from pipelines.sdk import answers
 from pipelines.sdk.headers import sent_at
 
 Flow = Generator[httpx.Request, httpx.Response, None]
@@ -31,6 +33,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _SAME_TIME = 60.0
+_HOUR = 3600.0
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----\n?", re.DOTALL)
 
 
@@ -100,21 +103,35 @@ class Token(httpx.Auth):
                 if self._dpop:
                     request.headers["DPoP"] = self._dpop.proof(request, self._server_time())
                 response = yield request
+                if answers.is_page(response):
+                    raise answers.page_error(response)
                 if response.is_success:
                     return self._keep(response)
                 if not (self._adopt_clock(response) or self._adopt_dpop(response)):
                     break
-            raise Refused(
+            raise SignInRefused(
                 f"sign-in at {request.url.host}{request.url.path} answered "
-                f"{response.status_code}: {self._advice(response)}",
+                f"{response.status_code}: {self._advice(response)}{answers.quoted(response)}",
                 status=response.status_code,
                 body=response.content,
             )
 
     def _keep(self, response: httpx.Response) -> None:
-        answer = response.json()
-        life = float(answer.get("expires_in", 3600))
-        self._token = str(answer["access_token"])
+        """Keep the token of a response. Raises Unavailable if it has none."""
+        answer = answers.members(response.content)
+        token, life = answer.get("access_token"), _life(answer.get("expires_in"))
+        if (
+            not isinstance(token, str)
+            or not token.isascii()
+            or not token.isprintable()
+            or not token
+        ):
+            raise Unavailable(
+                f"sign-in at {response.request.url.host}{response.request.url.path} answered "
+                f"{response.status_code} without an access token{answers.quoted(response)}; "
+                "the next round retries"
+            )
+        self._token = token
         self._renew_at = self._clock() + life - min(300.0, life / 2)
 
     def _server_time(self) -> float:
@@ -164,10 +181,17 @@ class _DPoP:
 
 def oauth_error(response: httpx.Response) -> str:
     """Return the `error` of an OAuth error body, or ""."""
+    error = answers.members(response.content).get("error")
+    return error if isinstance(error, str) else ""
+
+
+def _life(seconds: Any) -> float:
+    """Return a token's lifetime in seconds; an hour where the service gives none that is one."""
     try:
-        return str(response.json().get("error", ""))
-    except (ValueError, AttributeError):
-        return ""
+        life = float(seconds)
+    except (TypeError, ValueError):
+        return _HOUR
+    return life if 0 < life < math.inf else _HOUR
 
 
 def private_key(secret: SecretStr, where: str) -> PrivateKey:
@@ -275,12 +299,15 @@ _MICROSOFT_ADVICE = {
 
 
 def _microsoft_advice(response: httpx.Response) -> str:
-    try:
-        codes = [_MICROSOFT_ADVICE.get(code) for code in response.json().get("error_codes", ())]
-    except (ValueError, AttributeError, TypeError):
-        codes = []
-    known = next(filter(None, codes), None)
+    codes = answers.members(response.content).get("error_codes")
+    known = next(
+        (_MICROSOFT_ADVICE[code] for code in _list(codes) if code in _MICROSOFT_ADVICE), None
+    )
     return known or oauth_error(response) or "check authority_url and tenant_id"
+
+
+def _list(value: Any) -> list[int]:
+    return [each for each in value if isinstance(each, int)] if isinstance(value, list) else []
 
 
 def _algorithm(key: PrivateKey) -> str:

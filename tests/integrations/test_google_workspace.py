@@ -27,6 +27,7 @@ KIND = "google_workspace"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 BASE = "http://127.0.0.1:1/google_workspace"
 HASTY = RetryPolicy(attempts=3, first=0.001, ceiling=0.01)
+EMPTY = {"kind": "admin#reports#activities"}
 
 
 def played(answer, **keys):
@@ -63,6 +64,12 @@ def walked(*answers, application="login", days=5):
     return [r for page in stream.pages(client, cursor, NOW) for r in page.records], asked
 
 
+@pytest.mark.parametrize("body", [{}, {"error": {"code": 500, "message": "broken"}, "items": []}])
+def test_a_response_that_is_no_list_of_activities_is_an_error(body):
+    with pytest.raises(Unavailable, match="without activities"):
+        walked(body)
+
+
 @pytest.mark.parametrize("body", [{"kind": "x"}, {"items": None}, {"items": []}])
 def test_a_response_without_items_is_an_empty_page(body):
     found, asked = walked(body)
@@ -70,7 +77,7 @@ def test_a_response_without_items_is_an_empty_page(body):
 
 
 def test_every_window_is_closed_and_short_enough_for_gmail():
-    _, asked = walked({}, application="gmail", days=180)
+    _, asked = walked(EMPTY, application="gmail", days=180)
     assert len(asked) > 20
     for request in asked:
         since, until = (
@@ -82,7 +89,7 @@ def test_every_window_is_closed_and_short_enough_for_gmail():
 
 def test_a_page_token_stays_in_its_window():
     page = {"nextPageToken": "A:1", "items": [{"id": {}}]}
-    found, asked = walked(page, {}, days=20)
+    found, asked = walked(page, EMPTY, days=20)
     assert len(found) == 1
     assert [request.url.params.get("pageToken") for request in asked] == [None, "A:1", None, None]
     assert asked[0].url.params["endTime"] == asked[1].url.params["endTime"]
@@ -103,12 +110,14 @@ def test_the_cursor_moves_when_a_window_is_complete_and_holds_no_token():
 
 def test_a_page_that_links_to_itself_is_an_error_and_never_the_end():
     with pytest.raises(Refused, match="links to itself"):
-        walked({"nextPageToken": "A:1"})
+        walked({**EMPTY, "nextPageToken": "A:1"})
 
 
 def test_an_expired_page_token_restarts_the_window():
     with pytest.raises(Refused, match="the next round restarts the window"):
-        walked({"nextPageToken": "A:1"}, httpx.Response(400, json={"error": {"code": 400}}))
+        walked(
+            {**EMPTY, "nextPageToken": "A:1"}, httpx.Response(400, json={"error": {"code": 400}})
+        )
 
 
 def refusal(status, reason, state=None):
@@ -142,7 +151,6 @@ def test_an_exhausted_quota_is_left_to_the_next_round():
     [
         (refusal(403, "forbidden"), "may not read this application's log"),
         (refusal(403, None), "may not read this application's log"),
-        (httpx.Response(403, text="<html>"), "may not read this application's log"),
         (refusal(403, "accessNotConfigured"), "enable the Admin SDK API"),
         (refusal(401, "authError"), "privilege Reports"),
         (refusal(400, "invalid"), "customer_id"),
@@ -151,6 +159,11 @@ def test_an_exhausted_quota_is_left_to_the_next_round():
 def test_any_other_refusal_is_final_and_explains_what_to_do(answer, said):
     with pytest.raises(Refused, match=said):
         walked(answer)
+
+
+def test_a_page_with_403_is_no_refusal_by_google():
+    with pytest.raises(Unavailable, match="web page"):
+        walked(httpx.Response(403, text="<html>"))
 
 
 def test_the_simulated_quota_answers_403_once_it_is_used_up():
@@ -292,7 +305,7 @@ def test_each_application_is_re_read_within_its_own_lag_and_swept_after(applicat
 
     def answer(request):
         asked.append([request.url.params[name] for name in ("startTime", "endTime")])
-        return httpx.Response(200, json={})
+        return httpx.Response(200, json=EMPTY)
 
     source, client = played(answer, applications=[application])
     (stream,) = source.streams()

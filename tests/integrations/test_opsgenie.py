@@ -303,8 +303,15 @@ def test_a_successors_link_to_another_host_is_refused():
         list(stream.pages(client, stream.between(span, NOW), NOW))
 
 
-@pytest.mark.parametrize("answer", [{"values": []}, {}, {"values": None, "links": None}])
-def test_a_response_without_values_or_links_is_the_end(answer):
+def test_a_response_without_values_is_not_the_end():
+    client, stream = successor(lambda request: httpx.Response(200, json={}))
+    span = Span(since=NOW - timedelta(days=1), until=NOW)
+    with pytest.raises(Unavailable, match="without values"):
+        list(stream.pages(client, stream.between(span, NOW), NOW))
+
+
+@pytest.mark.parametrize("answer", [{"values": []}, {"values": None, "links": None}])
+def test_a_response_without_links_is_the_end(answer):
     client, stream = successor(lambda request: httpx.Response(200, json=answer))
     span = Span(since=NOW - timedelta(days=1), until=NOW)
     assert lines(stream.pages(client, stream.between(span, NOW), NOW)) == []

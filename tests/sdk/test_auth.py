@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
-from pipelines.errors import ConfigurationError, Refused
+from pipelines.errors import ConfigurationError, Refused, SignInRefused, Unavailable
 from pipelines.sdk import auth
 
 NOW = 1_772_000_000.0
@@ -288,3 +288,63 @@ def test_microsofts_error_codes_become_advice(body, advice):
         client.get("https://graph.example/v1.0/auditLogs")
     assert advice in str(error.value)
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"json": {}},
+        {"json": []},
+        {"json": {"access_token": None}},
+        {"json": {"access_token": 5}},
+        {"json": {"access_token": "", "expires_in": 3600}},
+        {"json": {"access_token": "a\r\nX-Forged: b"}},
+        {"json": {"error": {"message": "out of order"}}},
+        {"content": b"{" * 9000},
+        {"content": b""},
+        {"content": b"\xff"},
+    ],
+    ids=str,
+)
+def test_an_answer_without_a_token_is_an_error_that_the_next_request_recovers_from(answer):
+    vendor = Vendor()
+    vendor.refusals = [httpx.Response(200, **answer)]
+    with vendor.client() as client:
+        with pytest.raises(Unavailable, match="answered 200 without an access token"):
+            client.get("/logs")
+        assert client.get("/logs").status_code == 200
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_page_in_the_place_of_a_token_is_named(status):
+    vendor = Vendor()
+    vendor.refusals = [httpx.Response(status, html="<title>Wi-Fi</title>")]
+    with vendor.client() as client, pytest.raises(Unavailable, match=r"a web page \(Wi-Fi\)"):
+        client.get("/logs")
+
+
+@pytest.mark.parametrize("life", [None, "soon", "3600", -1, float("nan"), float("inf"), []])
+def test_a_strange_lifetime_counts_as_an_hour(life):
+    vendor = Vendor()
+    vendor.refusals = [
+        httpx.Response(200, content=json.dumps({"access_token": "t", "expires_in": life}))
+    ]
+    vendor.valid = "t"
+    with vendor.client() as client:
+        client.get("/logs")
+        vendor.now += 3200
+        client.get("/logs")
+        assert len(vendor.signed_in) == 1
+        vendor.now += 200
+        client.get("/logs")
+    assert len(vendor.signed_in) == 2
+
+
+def test_the_services_own_error_is_shown_without_the_secret():
+    vendor = Vendor()
+    body = {"error": "invalid_client", "error_description": "AADSTS7000215: Bearer s3cret is wrong"}
+    vendor.refusals = [httpx.Response(401, json=body)]
+    with vendor.client() as client, pytest.raises(SignInRefused) as error:
+        client.get("/logs")
+    assert "check the secret" in str(error.value)
+    assert "AADSTS7000215: Bearer *** is wrong" in str(error.value)

@@ -15,7 +15,9 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Failure = Literal["status", "reset", "truncate", "garbage", "slow", "trickle", "expire_token"]
+Failure = Literal[
+    "status", "reset", "truncate", "garbage", "slow", "trickle", "expire_token", "answer"
+]
 
 _PIECES = 10
 
@@ -26,7 +28,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: return the vendor's own error, with `status` and `retry_after`; reset: reset the
     connection mid-body; truncate: close it before Content-Length is reached; garbage: cut the JSON
     in half, with a matching Content-Length; slow: wait `seconds` first; trickle: send the body in
-    pieces over `seconds`; expire_token: revoke all tokens issued so far.
+    pieces over `seconds`; expire_token: revoke all tokens issued so far; answer: return `status`,
+    `media_type` and `body` in the vendor's place, such as the page of a captive proxy.
     """
 
     kind: str
@@ -42,6 +45,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: int = 503
     retry_after: float = 1.0
     seconds: float = 1.0
+    media_type: str = "application/json"
+    body: str = ""
 
 
 class Mishap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +151,8 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
     match fault.fault:
         case "status":
             return trouble.refuse(fault.status, fault.retry_after)
+        case "answer":
+            return Response(fault.body, fault.status, media_type=fault.media_type)
         case "slow":
             await asyncio.sleep(fault.seconds)
         case "expire_token":

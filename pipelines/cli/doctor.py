@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipelines.errors import AuditlakeError
+from pipelines.errors import AuditlakeError, explained
 from pipelines.extraction import client
 from pipelines.extraction.client import ServiceClient
 from pipelines.lake import tables
@@ -36,7 +36,8 @@ def examine(
     yield Check(subject="lake", fault=_lake(lake))
     for source in sources:
         try:
-            client = connect(source)
+            with explained():
+                client = connect(source)
         except AuditlakeError as error:
             yield Check(subject=source.name, fault=str(error))
             continue
@@ -62,9 +63,10 @@ def _lake(lake: Lake) -> str | None:
 
 def _stream(client: ServiceClient, stream: Stream, now: datetime) -> str | None:
     """Fetch the first page of the last hour; return the error message, or None."""
-    cursor = stream.begin(now - timedelta(hours=1), now)
     try:
-        next(stream.pages(client, cursor, now), None)
+        with client.reading():
+            cursor = stream.begin(now - timedelta(hours=1), now)
+            next(stream.pages(client, cursor, now), None)
     except AuditlakeError as error:
         return str(error)
     return None

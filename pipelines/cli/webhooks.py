@@ -9,11 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+import msgspec
 
 from pipelines import registry
 from pipelines.cli import status
 from pipelines.cli.options import as_json, configured, names
 from pipelines.clock import utc_now
+from pipelines.errors import AuditlakeError
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Push
@@ -81,20 +83,31 @@ def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
         push = source.integration.push
         if push is None or source.settings.webhook_secret is None:
             continue
-        registration = _current(chosen, source, push, spool.root)
+        try:
+            registration = _current(chosen, source, push, spool.root)
+        except AuditlakeError as error:
+            registration = _unknown(source, spool.root, str(error))
         waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
         found.append((source.name, registration, waiting, odd))
     if as_json:
         lines = [
-            {"integration": n, "waiting": w, "odd": o, "subscriptions": _as_dicts(r)}
+            {
+                "integration": n,
+                "waiting": w,
+                "odd": o,
+                "subscriptions": _as_dicts(r),
+                "fault": r.fault if r else None,
+            }
             for n, r, w, o in found
         ]
         click.echo(json.dumps(lines, default=str, indent=2))
-        return
-    for name, registration, waiting, odd in found:
-        _print(name, registration)
-        if waiting or odd:
-            click.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
+    else:
+        for name, registration, waiting, odd in found:
+            _print(name, registration)
+            if waiting or odd:
+                click.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
+    if any(registration and registration.fault for _, registration, _, _ in found):
+        context.exit(1)
 
 
 @webhooks_.command()
@@ -119,6 +132,13 @@ def _current(chosen: Settings, source: Source, push: Push, root: Path) -> Regist
     return subscriptions.refresh(source, at, root, utc_now())
 
 
+def _unknown(source: Source, root: Path, fault: str) -> Registration:
+    """Return the subscriptions as last saved, with the reason why they cannot be looked up."""
+    saved = subscriptions.load(root, source.name)
+    known = saved or Registration(address="", known=[], looked_at=utc_now())
+    return msgspec.structs.replace(known, fault=fault)
+
+
 def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
     spool = server.configured_spool(chosen, lake)
@@ -131,7 +151,7 @@ def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
 
 
 def _print(name: str, registration: Registration | None) -> None:
-    if registration is None or not registration.known:
+    if registration is None or not (registration.known or registration.fault):
         click.echo(f"{name}: no webhook registered through the API")
         return
     for line in _lines(name, registration):
@@ -145,7 +165,7 @@ def _lines(name: str, registration: Registration) -> Iterator[str]:
         state = "active" if each.active else f"INACTIVE ({each.note})"
         yield f"{name} {each.stream}: webhook {state}{ends}"
     if registration.fault:
-        yield f"{name}: the last renewal failed: {registration.fault}"
+        yield f"{name}: the last look or renewal failed: {registration.fault}"
 
 
 def _as_dicts(registration: Registration | None) -> list[dict[str, object]]:

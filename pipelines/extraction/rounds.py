@@ -17,10 +17,9 @@ from operator import attrgetter
 
 import httpx
 import polars as pl
-from msgspec import MsgspecError
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import AuditlakeError, CursorRefused, LakeError, Unavailable
+from pipelines.errors import AuditlakeError, CursorRefused, LakeError, explained
 from pipelines.extraction import client, derive
 from pipelines.extraction import report as reports
 from pipelines.extraction.client import ServiceClient
@@ -34,7 +33,6 @@ from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
-from pipelines.sdk.json_records import MalformedJson
 from pipelines.sdk.pages import Page
 from pipelines.settings import Via, is_loopback
 
@@ -98,7 +96,17 @@ def poll(
     """Run a round of every due stream and return the reports; sources run in parallel."""
 
     def one(source: Source) -> list[Report]:
-        with connect(source) as client:
+        wanted = [
+            stream
+            for stream in source.streams()
+            if due(StreamKey(source.name, stream.name), source.settings.poll_every)
+        ]
+        try:
+            with explained():
+                opened = connect(source)
+        except AuditlakeError as error:  # a key that cannot be read, for example
+            return [_failed(source, stream, error, progress) for stream in wanted]
+        with opened as client:
             return [
                 extract(
                     Round(
@@ -110,12 +118,17 @@ def poll(
                         progress=progress,
                     )
                 )
-                for stream in source.streams()
-                if due(StreamKey(source.name, stream.name), source.settings.poll_every)
+                for stream in wanted
             ]
 
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:
         return [report for reports in pool.map(one, sources) for report in reports]
+
+
+def _failed(source: Source, stream: Stream, error: AuditlakeError, progress: Progress) -> Report:
+    report = Report(integration=source.name, stream=stream.name, error=str(error))
+    progress(report)
+    return report
 
 
 def extract(this: Round) -> Report:
@@ -125,7 +138,8 @@ def extract(this: Round) -> Report:
     """
     with reporting(this) as report:
         try:
-            _read(this, _open(this, report), report)
+            with explained():
+                _read(this, _open(this, report), report)
         except AuditlakeError as error:
             _record_failure(this, str(error))
             raise
@@ -139,13 +153,14 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
     """
     report = Report(integration=this.source.name, stream=this.stream.name)
     try:
-        position = raw.position_only(this.lake, this.key)
-        report.total = position.rows
-        _refuse_mixed_lake(position.about, this)
-        pending = PendingCoverage(now=this.clock(), recorded_at=None)
-        fresh = _commit(this, pages, pending, report)
-        if fresh.is_empty() or not _derive(this, fresh, report):
-            _catch_up(this, report.total, report)
+        with explained():
+            position = raw.position_only(this.lake, this.key)
+            report.total = position.rows
+            _refuse_mixed_lake(position.about, this)
+            pending = PendingCoverage(now=this.clock(), recorded_at=None)
+            fresh = _commit(this, pages, pending, report)
+            if fresh.is_empty() or not _derive(this, fresh, report):
+                _catch_up(this, report.total, report)
     except AuditlakeError as error:
         report.error = str(error)
     return report
@@ -157,7 +172,8 @@ def reporting(this: Round) -> Iterator[Report]:
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent = this.client.requests_sent
     try:
-        yield report
+        with explained():
+            yield report
     except AuditlakeError as error:
         report.error = str(error)
     report.requests = this.client.requests_sent - sent
@@ -229,7 +245,7 @@ def _fetch(this: Round, cursor: str, pending: PendingCoverage, report: Report) -
     known = this.client.clock_ahead
     pages = this.stream.pages(this.client, cursor, pending.now)
     while True:
-        with report.timed("fetch"), _unexpected_format(this):
+        with report.timed("fetch"), this.client.reading():
             page = next(pages, None)
         if abs(this.client.clock_ahead - known) > _CLOCK_CHANGE:
             # Only a response shows that our clock is wrong: this page was requested up to a wrong
@@ -240,18 +256,6 @@ def _fetch(this: Round, cursor: str, pending: PendingCoverage, report: Report) -
             return
         else:
             yield page
-
-
-@contextmanager
-def _unexpected_format(this: Round) -> Iterator[None]:
-    """Raise Unavailable for a response that the connector cannot read."""
-    try:
-        yield
-    except (MalformedJson, MsgspecError) as error:
-        raise Unavailable(
-            f"{this.source.kind} sent a response in an unexpected format "
-            f"({type(error).__name__}); the next round retries"
-        ) from error
 
 
 def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:

@@ -81,8 +81,9 @@ class PollState:
 def peek(this: Round) -> Peek:
     """Return whether a round would store anything, by fetching the pages it would fetch first."""
     try:
-        place = raw.position(this.lake, this.key)
-        return Peek(new_records=_has_new_records(this, place), rows=place.rows)
+        with this.client.reading():
+            place = raw.position(this.lake, this.key)
+            return Peek(new_records=_has_new_records(this, place), rows=place.rows)
     except AuditlakeError as error:
         return Peek(error=str(error))
 

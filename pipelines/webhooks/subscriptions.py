@@ -18,7 +18,7 @@ import msgspec
 
 from pipelines import disk
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import AuditlakeError, ConfigurationError
+from pipelines.errors import AuditlakeError, ConfigurationError, explained
 from pipelines.extraction import client
 from pipelines.extraction.client import ServiceClient
 from pipelines.sdk.contract import Source
@@ -91,7 +91,7 @@ def register(
     api = _subscription_api(source)
     before = load(root, source.name)
     # The saved ones are passed on, because Google has no API to list its channels.
-    with connect(source) as client:
+    with connect(source) as client, client.reading():
         known = api.register(source.settings, client, at, before.known if before else (), now)
     return _save(root, source.name, at.address, known, now)
 
@@ -102,7 +102,7 @@ def refresh(
     """Return the subscriptions as the vendor reports them now. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
-    with connect(source) as client:
+    with connect(source) as client, client.reading():
         known = api.current(source.settings, client, at, before.known if before else ())
     # Not saved, because the receiver renews all that is saved: only `register` starts that.
     if before is None:
@@ -115,7 +115,7 @@ def remove(source: Source, at: Endpoint, root: Path, connect: Connect = manageme
     """Remove the subscriptions at the vendor, then their file. Raises AuditlakeError."""
     api = _subscription_api(source)
     before = load(root, source.name)
-    with connect(source) as client:
+    with connect(source) as client, client.reading():
         api.remove(source.settings, client, at, before.known if before else ())
     _file(root, source.name).unlink(missing_ok=True)
 
@@ -200,7 +200,12 @@ class Renewer:
             except ConfigurationError as error:
                 _log.warning("%s", error)
                 continue
-            current = renew(source, at, self.root, self.clock(), self.connect)
+            try:
+                with explained():
+                    current = renew(source, at, self.root, self.clock(), self.connect)
+            except AuditlakeError as error:
+                _log.warning("%s: %s", source.name, error)
+                continue
             if current and current.known != self._last.get(source.name):
                 self._last[source.name] = current.known
                 self.on_change(source.name, current.known)

@@ -192,7 +192,8 @@ class Worker:
     def _fetch(self, reference: Reference) -> Page | None:
         """Return the page, or None if the vendor refuses it; polling then reports the reason."""
         try:
-            return self.push.fetch(self.source.settings, self._open_client(), reference.item)
+            with self._open_client().reading():
+                return self.push.fetch(self.source.settings, self._open_client(), reference.item)
         except Refused as error:
             _log.warning("%s: %s", self.source.name, error)
             return None

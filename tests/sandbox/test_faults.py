@@ -75,6 +75,16 @@ def test_a_response_may_be_slow(own: Running) -> None:
         assert client.get(LOGS).status_code == 200
 
 
+def test_any_answer_may_be_sent_in_the_vendors_place(own: Running) -> None:
+    page = {"status": 403, "media_type": "text/html", "body": "<title>Wi-Fi</title>"}
+    order(own, {"fault": "answer", "at": [0], **page})
+    with okta_client(own) as client:
+        answer = client.get(LOGS)
+        assert (answer.status_code, answer.text) == (403, "<title>Wi-Fi</title>")
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert client.get(LOGS).status_code == 200
+
+
 def test_tokens_may_expire_early(own: Running) -> None:
     bearer = f"Bearer {request_token(own, assertion(own)).json()['access_token']}"
     assert read_with(own, bearer).status_code == 200

@@ -35,8 +35,8 @@ class Unavailable(AuditlakeError):
     """The vendor could not be reached or kept failing; a later retry is enough."""
 
 
-class TooSlow(Unavailable):
-    """The vendor kept timing out (504); a query for a smaller range may succeed."""
+class TooHeavy(Unavailable):
+    """The vendor kept failing or timing out (500, 502, 504); a smaller range may succeed."""
 
 
 class ForeignLink(AuditlakeError):

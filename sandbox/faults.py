@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Failure = Literal[
-    "status", "reset", "truncate", "garbage", "slow", "trickle", "expire_token", "answer"
+    "status",
+    "reset",
+    "truncate",
+    "garbage",
+    "slow",
+    "trickle",
+    "expire_token",
+    "answer",
+    "heavy",
+    "old",
 ]
 
 _PIECES = 10
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?")
+_UNIX = re.compile(r"(?<!\d)1\d{12}(?!\d)")
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +43,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connection mid-body; truncate: close it before Content-Length is reached; garbage: cut the JSON
     in half, with a matching Content-Length; slow: wait `seconds` first; trickle: send the body in
     pieces over `seconds`; expire_token: revoke all tokens issued so far; answer: return `status`,
-    `media_type` and `body` in the vendor's place, such as the page of a captive proxy.
+    `media_type` and `body` in the vendor's place, such as the page of a captive proxy; heavy: the
+    same, for queries of more than `seconds`; old: for queries that start more than `seconds` ago.
     """
 
     kind: str
@@ -81,6 +96,7 @@ class Trouble:
     refuse: Callable[[int, float], Response]
     """(status, retry_after) -> the vendor's error response."""
     expire: Callable[[], None]
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     asked: deque[Asked] = field(default_factory=lambda: deque(maxlen=10_000))
     requests: int = 0
     _faults: list[Fault] = field(default_factory=list)
@@ -118,6 +134,11 @@ def troubled(app: ASGIApp, trouble: Trouble) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         fault = trouble.next(scope["path"])
         status = 0
+        if fault and fault.fault in ("heavy", "old"):
+            scope_body = await _body(receive)
+            receive = _replayed(scope_body, receive)
+            asked = asked_span(scope["query_string"], scope_body)
+            fault = fault if _concerns(fault, asked, trouble.clock()) else None
 
         async def record_status(message: Message) -> None:
             nonlocal status
@@ -151,7 +172,7 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
     match fault.fault:
         case "status":
             return trouble.refuse(fault.status, fault.retry_after)
-        case "answer":
+        case "answer" | "heavy" | "old":
             return Response(fault.body, fault.status, media_type=fault.media_type)
         case "slow":
             await asyncio.sleep(fault.seconds)
@@ -162,6 +183,41 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
         case "trickle":
             return _trickling(app, fault.seconds)
     return app
+
+
+def asked_span(query: bytes, body: bytes) -> tuple[datetime, datetime] | None:
+    """Return the first and the last of the times in a query, whatever their parameters."""
+    text = unquote(f"{query.decode()} {body.decode()}")
+    times = [datetime.fromisoformat(found) for found in _ISO.findall(text)]
+    times += [datetime.fromtimestamp(int(found) / 1000, UTC) for found in _UNIX.findall(text)]
+    times = [time if time.tzinfo else time.replace(tzinfo=UTC) for time in times]
+    return (min(times), max(times)) if times else None
+
+
+def _concerns(fault: Fault, asked: tuple[datetime, datetime] | None, now: datetime) -> bool:
+    if asked is None:
+        return False
+    since, until = asked
+    length = until - since if fault.fault == "heavy" else now - since
+    return length.total_seconds() > fault.seconds
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that starts with a body that was read before."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again
 
 
 def _halved(app: ASGIApp) -> ASGIApp:

@@ -244,6 +244,7 @@ class Sandbox:
         self._troubles[service.kind] = trouble = Trouble(
             refuse=lambda status, wait: service.refusal(status, self._clock(), wait),
             expire=site.tokens.expire,
+            clock=self._clock,
         )
         return Mount(f"/{service.kind}", app=troubled(Router(service.routes(site)), trouble))
 

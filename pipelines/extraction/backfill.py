@@ -15,6 +15,7 @@ from pipelines.lake.coverage import Entry
 from pipelines.sdk.pages import Span
 
 _RECENT = timedelta(days=1)
+_WHILE_READING = timedelta(minutes=1)
 
 
 def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
@@ -28,7 +29,7 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
         streams.record(this.lake, this.key, this.facts, this.clock())
         now = this.clock()
         second = now.replace(microsecond=0)
-        since = max(span.since, second + timedelta(seconds=1) - this.stream.keeps)
+        since = max(span.since, second + _WHILE_READING - this.stream.keeps)
         wanted = Span(since=since, until=min(span.until, second))
         fetched_after = now if again else now - _RECENT
         for part in reversed(_missing(this, wanted, fetched_after)):

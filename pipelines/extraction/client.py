@@ -20,7 +20,7 @@ import httpx
 from pydantic import SecretStr
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import AuditlakeError, Refused, TooSlow, Unavailable, is_fault
+from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable, is_fault
 from pipelines.extraction import rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.sdk import answers, json_records
@@ -29,6 +29,8 @@ from pipelines.sdk.headers import retry_after, sent_at
 
 # 520 to 530 are Cloudflare's errors about the server behind it.
 _RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
+# Heavy queries time out; with 503 the whole service is unavailable.
+_HEAVY = frozenset({408, 500, 502, 504, 524})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
 _SAME_TIME = timedelta(seconds=30)
@@ -291,8 +293,12 @@ def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> 
         status = f"{answer.status_code} {answer.reason_phrase}"
         said = answers.quoted(answer)
         why = f"still answering {status} after all retries{said}; the next round retries"
-    slow = isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.GATEWAY_TIMEOUT
-    return (TooSlow if slow else Unavailable)(f"{answers.place(request)}: {why}")
+    heavy = (
+        answer.status_code in _HEAVY
+        if isinstance(answer, httpx.Response)
+        else isinstance(answer, httpx.ReadTimeout)
+    )
+    return (TooHeavy if heavy else Unavailable)(f"{answers.place(request)}: {why}")
 
 
 def _is_json(response: httpx.Response) -> bool:

@@ -40,6 +40,7 @@ _BATCH_RECORDS = 50_000
 _BATCH_BYTES = 8 * 2**20
 _BATCH_SECONDS = 5.0
 _OBSERVED = timedelta(days=7)
+_WHILE_READING = timedelta(hours=1)
 _CLOCK_CHANGE = timedelta(minutes=1)
 
 
@@ -218,8 +219,9 @@ def _tune(this: Round, cursor: str, pending: PendingCoverage) -> str:
 
 def _begin(this: Round, pending: PendingCoverage) -> str:
     """Return the first cursor: as far back as the settings and the vendor allow."""
-    history = min(this.source.settings.history or this.stream.keeps, this.stream.keeps)
-    since = pending.now - history
+    # Reading history takes time, in which the vendor deletes the oldest records.
+    keeps = this.stream.keeps - min(_WHILE_READING, this.stream.keeps / 500)
+    since = pending.now - min(this.source.settings.history or keeps, keeps)
     # Recorded first, so that everything not fetched yet shows as a gap.
     wanted = Entry(since=since, until=pending.now, asked_at=pending.now, outcome="wanted")
     coverage.record(this.lake, this.key, [wanted])

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines.errors import Refused, Unavailable
+from pipelines.errors import Refused, TooHeavy, Unavailable
 from pipelines.sdk import answers, auth, json_records, webhook_auth
 from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
@@ -61,6 +61,8 @@ class Place:
     """From and to in milliseconds: still to be read, from the end to the beginning."""
     back: str | None = None
     """The cursor in the history."""
+    part: int = 0
+    """Milliseconds of history per query, where all of it at once is too heavy; 0: all of it."""
     windows: str | None = None
     """The cursor in windows of event time, while the stream is refused."""
     bounded: bool = False
@@ -117,8 +119,20 @@ class Walk:
             place = replace(place, live=after or place.live, since=_processed(found, place.since))
             covers = None if more else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)
+        later = iter(sdk_windows.LATER)
         while place.history:
-            page, place = self._past(client, place, place.history)
+            try:
+                page, place = self._past(client, place, place.history)
+            except TooHeavy as error:
+                place = _narrowed(place, place.history, error)
+                page = Page(records=(), cursor=_dump(place), milestone=True)
+            except Refused as error:
+                if error.status != httpx.codes.BAD_REQUEST:
+                    raise
+                span = Span(since=_time(place.history[0]), until=_time(place.history[1]))
+                gap = sdk_windows.unkept(span, _KEEPS, error, now, later)
+                place = _shortened(place, place.history, gap)
+                page = Page(records=(), cursor=_dump(place), gaps=(gap,))
             yield page
 
     def _present(self, client: httpx.Client, place: Place) -> tuple[list[bytes], str | None]:
@@ -130,15 +144,17 @@ class Walk:
         self, client: httpx.Client, place: Place, history: Sequence[int]
     ) -> tuple[Page, Place]:
         """Return a page of `history` (since, until) and the position after it."""
-        since, until = history
+        oldest, until = history
+        since = max(oldest, until - place.part) if place.part else oldest
         bounds: _Query = {"sortOrder": "desc", "from": since, "to": until}
         found, after = self._resumed(client, place.back, bounds, {})
         if found and after and after != place.back:
             place = replace(place, back=after)
             return Page(records=found, cursor=_dump(place)), place
-        place = replace(place, history=None, back=None)
+        place = replace(place, history=[oldest, since] if oldest < since else None, back=None)
         covers = Span(since=_time(since), until=_time(until))
-        return Page(records=found, cursor=_dump(place), covers=covers, milestone=True), place
+        ended = place.history is None
+        return Page(records=found, cursor=_dump(place), covers=covers, milestone=ended), place
 
     def _resumed(
         self, client: httpx.Client, cursor: str | None, query: _Query, restart: _Query
@@ -180,6 +196,21 @@ class Walk:
             if not found or not after or after == parameters.get("cursor"):
                 return
             parameters["cursor"] = after
+
+
+def _narrowed(place: Place, history: Sequence[int], error: TooHeavy) -> Place:
+    """Return the place with half the history per query. Raises the error if that is short."""
+    since, until = history
+    start = max(since, until - place.part) if place.part else since
+    _, newer = sdk_windows.halves(Span(since=_time(start), until=_time(until)), error)
+    part = (newer.until - newer.since) // timedelta(milliseconds=1)
+    return replace(place, part=part, back=None)
+
+
+def _shortened(place: Place, history: Sequence[int], gap: Gap) -> Place:
+    """Return the place without the history that the service no longer keeps."""
+    since, until = _milliseconds(gap.span.until), history[1]
+    return replace(place, history=[since, until] if since < until else None, back=None)
 
 
 class _Meta(msgspec.Struct):

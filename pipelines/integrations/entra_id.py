@@ -20,7 +20,7 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines.errors import Refused, TooSlow, Unavailable
+from pipelines.errors import Refused, Unavailable
 from pipelines.sdk import answers, auth, json_records, links, microsoft, values, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
@@ -33,8 +33,6 @@ _FIRST = windows.reread_plan(window=_LAG, settle=_SETTLE, lag=_LAG, keeps=_KEEPS
 # The whole history is one query, which resumes at the page where it was interrupted.
 _THEN = replace(_FIRST, window=_KEEPS)
 _NONE = timedelta(0)
-_LEAST = timedelta(hours=1)
-_PARTS = 8
 # Without it, Graph reports newer enum members as unknownFutureValue.
 _HEADERS = {"Prefer": "include-unknown-enum-members"}
 
@@ -101,10 +99,7 @@ class _Query:
 
 
 def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[bytes]]:
-    """Yield the records of a span, newest first, one page at a time.
-
-    A range for which the service is too slow is split into parts, as Microsoft recommends.
-    """
+    """Yield the records of a span, newest first, one page at a time."""
     until, reached = span.until, span.until
     link: str | None = query.url(span.since, until)
     while link:
@@ -116,28 +111,12 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
             # The page link has expired: query again from the oldest record so far.
             until, link = reached, query.url(span.since, reached)
             continue
-        except TooSlow:
-            if reached - span.since <= _LEAST:
-                raise
-            for part in _parts(Span(since=span.since, until=reached)):
-                yield from _read(query, client, part)
-            return
         answer = _answer(response, query.path)
         found = json_records.split_array(answer["value"])
         reached = _oldest(found, query.time) or reached
         following = json_records.load(answer.get("@odata.nextLink", b"null"))
         link = links.own_link(client, following) if following else None
         yield found
-
-
-def _parts(span: Span) -> Iterator[Span]:
-    """Yield equal parts of a span, newest first."""
-    step = (span.until - span.since) / _PARTS
-    until = span.until
-    for number in range(1, _PARTS + 1):
-        since = span.since if number == _PARTS else span.until - step * number
-        yield Span(since=since, until=until)
-        until = since
 
 
 def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:
@@ -163,7 +142,7 @@ def _resumable(
 def _shortened(page: Page, time: str) -> Page:
     place = json.loads(page.cursor)
     oldest = _oldest(page.records, time)
-    if not (oldest and place["history"]):
+    if not (oldest and place["history"]) or place["rest"]:
         return page
     since, until = map(datetime.fromisoformat, place["history"])
     if not since < oldest < until:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from pipelines.errors import AuditlakeError, Refused, Unavailable
+from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable
 from pipelines.sdk import (
     answers,
     auth,
@@ -160,7 +160,7 @@ def between(span: Span, now: datetime) -> Cursor:
 def _pages(feed: _Feed, client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
     kept = json.loads(cursor)
     seen: Seen = kept["seen"]
-    read = partial(_read, feed, seen, now - _KEEPS)
+    read = partial(_read, feed, seen, windows.moving(now - _KEEPS))
     for page in windows.pages(_WALK, read)(client, kept["at"], now):
         if page.covers:
             _forget(seen, page.cursor, now)
@@ -184,13 +184,13 @@ def _forget(seen: Seen, at: Cursor, now: datetime) -> None:
 
 
 def _read(
-    feed: _Feed, seen: Seen, oldest: datetime, client: httpx.Client, span: Span
+    feed: _Feed, seen: Seen, oldest: Callable[[], datetime], client: httpx.Client, span: Span
 ) -> Iterator[Sequence[bytes] | Gap]:
     """Yield the records of a span's blobs, newest first.
 
     Blobs are fetched in parallel batches. A failed blob is raised after the rest of its batch.
     """
-    listed = [b for b in _listed(feed, client, span, oldest) if _falls_into(b.created, span)]
+    listed = [b for b in _listed(feed, client, span, oldest()) if _falls_into(b.created, span)]
     waiting = [blob for blob in listed if blob.mark not in seen.get(blob.hour, ())]
     waiting.sort(key=lambda blob: blob.created, reverse=True)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -229,6 +229,8 @@ def _fetch(feed: _Feed, client: httpx.Client, blob: _Blob) -> list[bytes] | Gap 
             f"office_365 answered 200 with malformed content ({error})"
             f"{answers.quoted(response)}; the next round retries"
         )
+    except TooHeavy as error:  # a shorter span has the same blob
+        return Unavailable(str(error))
     except AuditlakeError as error:
         return error
 

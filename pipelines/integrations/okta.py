@@ -21,11 +21,11 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import SecretStr, model_validator
 
-from pipelines.errors import CursorRefused, Refused
-from pipelines.sdk import answers, auth, json_records, links, values, webhook_auth
+from pipelines.errors import CursorRefused, Refused, TooHeavy
+from pipelines.sdk import answers, auth, json_records, links, values, webhook_auth, windows
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
-from pipelines.sdk.pages import Cursor, Page, Span
+from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
@@ -39,6 +39,7 @@ from pipelines.sdk.push import (
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
+_KEEPS = timedelta(days=90)
 _OVERLAP = timedelta(hours=2)
 _SETTLED = timedelta(hours=1)
 _LIVE_EVERY = 20  # history pages between two live polls
@@ -81,6 +82,10 @@ class Place:
     history_since: str = ""
     history_until: str = ""
     """All history at or after this time has landed."""
+    part: float = 0.0
+    """Seconds of history per query, where all of it at once is too heavy; 0: all of it."""
+    part_since: str = ""
+    """The start of the current query; empty: `history_since`."""
 
 
 def begin(since: datetime, now: datetime) -> Cursor:
@@ -101,14 +106,18 @@ def between(span: Span, now: datetime) -> Cursor:
 
 
 def _history(place: Place, since: str, until: str) -> Place:
-    url = _url(since=since, until=until, sortOrder="DESCENDING")
-    return replace(place, history=url, history_since=since, history_until=until)
+    part = since
+    if place.part:
+        part = max(since, _text(_time(until) - timedelta(seconds=place.part)))
+    url = _url(since=part, until=until, sortOrder="DESCENDING")
+    return replace(place, history=url, history_since=since, history_until=until, part_since=part)
 
 
 def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
+    later = iter(windows.LATER)
     place = yield from _follow(client, Place(**json.loads(cursor)), now)
     while place.history:
-        place = yield from _look_back(client, place)
+        place = yield from _look_back(client, place, now, later)
         place = yield from _follow(client, place, now)
 
 
@@ -126,7 +135,9 @@ def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page
     return place
 
 
-def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Place]:
+def _look_back(
+    client: httpx.Client, place: Place, now: datetime, later: Iterator[timedelta]
+) -> Generator[Page, None, Place]:
     """Yield up to _LIVE_EVERY pages of history, newest first."""
     for _ in range(_LIVE_EVERY):
         if not place.history:
@@ -137,26 +148,58 @@ def _look_back(client: httpx.Client, place: Place) -> Generator[Page, None, Plac
             # The link has expired: restart the query at the oldest record that has landed.
             place = _history(place, place.history_since, place.history_until)
             response = _get(client, place.history or "")
+        except TooHeavy as error:
+            place = _narrowed(place, error)
+            yield Page(records=(), cursor=_cursor(place), milestone=True)
+            continue
+        except Refused as error:
+            gap = windows.unkept(_left(place), _KEEPS, error, now, later)
+            place = _without(place, gap)
+            yield Page(records=(), cursor=_cursor(place), gaps=(gap,))
+            continue
         found = json_records.split_array(response.content)
-        link = links.next_link(client, response) if found else None
-        until = place.history_until
-        reached = _oldest(found, until) if link else place.history_since
+        link = links.next_link(client, response)
+        until, start = place.history_until, place.part_since or place.history_since
+        reached = _oldest(found, until) if link else start
         place = replace(place, history=link, history_until=reached)
+        if link is None and start > place.history_since:
+            place = _history(place, place.history_since, start)
         yield Page(
             records=found,
             cursor=_cursor(place),
             covers=Span(since=_time(reached), until=_time(until)) if reached < until else None,
-            milestone=link is None,
+            milestone=place.history is None,
         )
     return place
 
 
+def _left(place: Place) -> Span:
+    return Span(since=_time(place.history_since), until=_time(place.history_until))
+
+
+def _without(place: Place, gap: Gap) -> Place:
+    """Return the place without the history that the service no longer keeps."""
+    since = _text(gap.span.until)
+    if since >= place.history_until:
+        return replace(place, history=None)
+    return _history(place, since, place.history_until)
+
+
+def _narrowed(place: Place, error: TooHeavy) -> Place:
+    """Return the place with half the history per query. Raises the error if that is short."""
+    since = _time(place.part_since or place.history_since)
+    span = Span(since=since, until=_time(place.history_until))
+    _, newer = windows.halves(span, error)
+    part = (newer.until - newer.since).total_seconds()
+    return _history(replace(place, part=part), place.history_since, place.history_until)
+
+
 def _oldest(found: list[bytes], fallback: str) -> str:
     """Return the `until` of a query that resumes after these records if their link is refused."""
-    published = json_records.load(found[-1]).get("published")
     try:
+        published = json_records.load(found[-1])["published"]
         return _text(datetime.fromisoformat(published) + timedelta(milliseconds=1))
-    except (TypeError, ValueError):
+    except (IndexError, KeyError, TypeError, ValueError):
         return fallback
 
 
@@ -272,7 +315,7 @@ SYSTEM_LOG = Stream(
     between=between,
     id="uuid",
     time="published",
-    keeps=timedelta(days=90),
+    keeps=_KEEPS,
     lag=timedelta(hours=1),
     target_rank={"User": 0, "UserGroup": 1, "ROLE": 2, "AppInstance": 3, "Token": 4},
     columns={

@@ -11,6 +11,8 @@ known records are skipped.
 from __future__ import annotations
 
 import json
+import re
+import time as clocks
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,8 +20,19 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from pipelines.errors import Refused, TooHeavy
 from pipelines.sdk import json_records
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
+
+LATER = (
+    timedelta(minutes=1),
+    timedelta(minutes=10),
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(hours=25),
+)
+"""How far inside its retention a vendor is queried after each refusal: clocks differ, and some
+vendors count in days."""
 
 Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
 """Fetches all records of a span and yields those of each response; the ends may be inclusive."""
@@ -27,6 +40,11 @@ Read = Callable[[httpx.Client, Span], Iterator[Sequence[bytes] | Gap]]
 _MILESTONE = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _MARGIN = 1.25
+_LEAST = timedelta(hours=1)
+_ON_ITS_WAY = timedelta(seconds=5)
+_ABOUT_TIME = re.compile(
+    rb"time|date|days|hours|retention|older|start|since|from|range|period", re.IGNORECASE
+)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -95,7 +113,8 @@ def reread_plan(
         age *= 4
     ages = [*ages, lag] if lag > settle else []
     always = tuple(ages[-1:])
-    return RereadPlan(window=window, settle=settle, ages=tuple(ages), keeps=keeps, always=always)
+    kept = keeps - _ON_ITS_WAY if keeps else None
+    return RereadPlan(window=window, settle=settle, ages=tuple(ages), keeps=kept, always=always)
 
 
 def tune(steps: RereadPlan, late: Sequence[timedelta]) -> tuple[timedelta, ...]:
@@ -128,13 +147,15 @@ def start(steps: RereadPlan, since: datetime, now: datetime) -> Progress:
     )
 
 
-def next_query(steps: RereadPlan, progress: Progress, now: datetime) -> Query | None:
+def next_query(
+    steps: RereadPlan, progress: Progress, now: datetime, waited: timedelta = timedelta()
+) -> Query | None:
     """Return the next query: an interrupted one, then live, then re-reads, then history.
 
-    None if everything is done.
+    None if everything is done. `waited` is the time since `now`, which the oldest records lose.
     """
     now = now.replace(microsecond=0)
-    oldest = now - steps.keeps if steps.keeps else _BEGINNING
+    oldest = now + waited - steps.keeps if steps.keeps else _BEGINNING
     progress = _still_kept(progress, oldest)
     if progress.rest:
         return progress.rest
@@ -233,27 +254,98 @@ def pages(
 
     The cursor moves when a window is complete. If the vendor sorts windows by the RFC 3339 text at
     the path `time`, in either direction, it moves with each response, so that an interrupted burst
-    resumes where it stopped.
+    resumes where it stopped. A span that is too heavy for the vendor is read in halves, and one
+    that starts before its retention from a later start.
     """
 
     def walk(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
         progress = kept = _load(cursor, steps)
-        while ask := next_query(steps, progress, now):
+        began, later = clocks.monotonic(), iter(LATER)
+        while ask := next_query(steps, progress, now, _since(began)):
             left = ask.span
-            for answer in read(client, ask.span):
-                if isinstance(answer, Gap):
-                    yield Page(records=(), cursor=_dump(progress), gaps=(answer,))
-                    continue
-                done, left = _split(left, answer, time) if time else (None, left)
-                if done:
-                    progress = replace(progress, rest=replace(ask, span=left))
-                yield Page(records=answer, cursor=_dump(progress), covers=done)
+            try:
+                for answer in read(client, ask.span):
+                    if isinstance(answer, Gap):
+                        yield Page(records=(), cursor=_dump(progress), gaps=(answer,))
+                        continue
+                    done, left = _split(left, answer, time) if time else (None, left)
+                    if done:
+                        progress = replace(progress, rest=replace(ask, span=left))
+                    yield Page(records=answer, cursor=_dump(progress), covers=done)
+            except TooHeavy as error:
+                progress = _halved(progress, replace(ask, span=left), error)
+                yield Page(records=(), cursor=_dump(progress), milestone=True)
+                continue
+            except Refused as error:
+                gap = unkept(left, steps.keeps, error, now + _since(began), later)
+                progress = _without(progress, replace(ask, span=left), gap)
+                yield Page(records=(), cursor=_dump(progress), gaps=(gap,))
+                continue
             progress = ask.then
             milestone = _is_milestone(kept, progress)
             yield Page(records=(), cursor=_dump(progress), covers=left, milestone=milestone)
             kept = progress if milestone else kept
 
     return walk
+
+
+def halves(span: Span, error: TooHeavy) -> tuple[Span, Span]:
+    """Return the older and the newer half of a span. Raises the error if it is short already."""
+    if span.until - span.since <= _LEAST:
+        raise error
+    middle = (span.since + (span.until - span.since) / 2).replace(microsecond=0)
+    return Span(since=span.since, until=middle), Span(since=middle, until=span.until)
+
+
+def unkept(
+    span: Span,
+    keeps: timedelta | None,
+    error: Refused,
+    now: datetime,
+    later: Iterator[timedelta],
+) -> Gap:
+    """Return the part of a span that the vendor refused because it no longer keeps it.
+
+    The limit itself is uncertain, so each refusal takes the next of `later`. Raises the error if it
+    has another cause, or if nothing is left to try.
+    """
+    if keeps and error.status == httpx.codes.BAD_REQUEST and _ABOUT_TIME.search(error.body):
+        for least in later:
+            start = (now - keeps + least).replace(microsecond=0)
+            if span.since < start:
+                return Gap(
+                    span=Span(since=span.since, until=min(start, span.until)), reason=_UNKEPT
+                )
+    raise error
+
+
+_UNKEPT = "the vendor no longer keeps it"
+
+
+def moving(time: datetime) -> Callable[[], datetime]:
+    """Return a function for `time` plus the time since this call."""
+    began = clocks.monotonic()
+    return lambda: time + _since(began)
+
+
+def _since(began: float) -> timedelta:
+    """Return the time since `began`; queries are planned from the start of a round."""
+    return timedelta(seconds=int(clocks.monotonic() - began))
+
+
+def _halved(progress: Progress, ask: Query, error: TooHeavy) -> Progress:
+    """Return the progress with the two halves of a query before anything else, newest first."""
+    older, newer = halves(ask.span, error)
+    rest = Query(span=older, then=ask.then)
+    return replace(progress, rest=Query(span=newer, then=replace(progress, rest=rest)))
+
+
+def _without(progress: Progress, ask: Query, gap: Gap) -> Progress:
+    """Return the progress with a query that begins after the gap, or without it."""
+    if gap.span.until >= ask.span.until:
+        return ask.then
+    span = Span(since=gap.span.until, until=ask.span.until)
+    return replace(progress, rest=replace(ask, span=span))
 
 
 def _split(left: Span, answer: Sequence[bytes], time: str) -> tuple[Span | None, Span]:

@@ -24,6 +24,7 @@ from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.sdk.values import first, known, objects
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -115,9 +116,11 @@ class Walk:
         began, more = place.since, True
         while more:
             found, after = self._present(client, place)
-            more = bool(found and after) and after != place.live
+            stuck = bool(found and after) and after == place.live
+            more = bool(found and after) and not stuck
             place = replace(place, live=after or place.live, since=_processed(found, place.since))
-            covers = None if more else Span(since=_time(began), until=now)
+            # Only an empty page, or one without a cursor, proves that there is nothing more.
+            covers = None if more or stuck else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)
         later = iter(sdk_windows.LATER)
         while place.history:
@@ -148,7 +151,12 @@ class Walk:
         since = max(oldest, until - place.part) if place.part else oldest
         bounds: _Query = {"sortOrder": "desc", "from": since, "to": until}
         found, after = self._resumed(client, place.back, bounds, {})
-        if found and after and after != place.back:
+        if found and after and after == place.back:
+            raise Unavailable(
+                "atlassian repeats a page of its history, which is not complete; "
+                "the next round retries"
+            )
+        if found and after:
             place = replace(place, back=after)
             return Page(records=found, cursor=_dump(place)), place
         place = replace(place, history=[oldest, since] if oldest < since else None, back=None)
@@ -190,11 +198,13 @@ class Walk:
             "from": _milliseconds(span.since),
             "to": _milliseconds(span.until) + 1000,
         }
+        trail = Trail("atlassian events")
         while True:
             found, after = self._get(client, "events", parameters)
             yield found
-            if not found or not after or after == parameters.get("cursor"):
+            if not after:
                 return
+            trail.follow(after, found)
             parameters["cursor"] = after
 
 

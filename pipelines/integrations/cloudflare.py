@@ -19,11 +19,12 @@ from typing import Any
 import httpx
 import msgspec
 
-from pipelines.errors import Unavailable
+from pipelines.errors import TooHeavy, Unavailable
 from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
@@ -38,6 +39,7 @@ from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
+_PAGES = 100  # page numbers beyond it are not served
 _BLOCKED = 300.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
@@ -68,13 +70,21 @@ def _pages(path: str) -> Read:
     """Return the reader of version 1, which numbers its pages."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        # The last page is empty, or repeats the page before it.
-        number, found, before = 0, [b""], list[bytes]()
-        while found and found != before:
-            number, before = number + 1, found
+        number, before = 0, list[bytes]()
+        while True:
+            number += 1
             parameters = {**_window(span), "page": number, "per_page": _LIMIT}
             found = _result(client.get(path, params=parameters))[0]
             yield found
+            # A service that ignores the number repeats its only page, which is not full then.
+            if not found or (found == before and len(found) < _LIMIT):
+                return
+            if found == before or number >= _PAGES:
+                raise TooHeavy(
+                    f"cloudflare has more than it returns for {span.until - span.since}: nothing "
+                    "is taken for complete, and the next round retries"
+                )
+            before = found
 
     return read
 
@@ -83,14 +93,15 @@ def _cursors(path: str) -> Read:
     """Return the reader of version 2, which has cursors."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        parameters = {**_window(span), "limit": _LIMIT}
+        parameters, trail = {**_window(span), "limit": _LIMIT}, Trail("cloudflare audit_logs_v2")
         while True:
             found, info = _result(client.get(path, params=parameters))
             yield found
             # The documentation and the vendor's client disagree on where the cursor is.
             cursor = info.cursor or (info.cursors and info.cursors.after)
-            if not found or not cursor or cursor == parameters.get("cursor"):
+            if not cursor:
                 return
+            trail.follow(cursor, found)
             parameters["cursor"] = cursor
 
     return read

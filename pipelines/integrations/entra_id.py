@@ -24,6 +24,7 @@ from pipelines.errors import Refused, Unavailable
 from pipelines.sdk import answers, auth, json_records, links, microsoft, values, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _KEEPS = timedelta(days=30)
@@ -102,6 +103,7 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
     """Yield the records of a span, newest first, one page at a time."""
     until, reached = span.until, span.until
     link: str | None = query.url(span.since, until)
+    trail = Trail(f"entra_id {query.path}")
     while link:
         try:
             response = client.get(link, headers=_HEADERS)
@@ -117,6 +119,8 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
         following = json_records.load(answer.get("@odata.nextLink", b"null"))
         link = links.own_link(client, following) if following else None
         yield found
+        if link:
+            trail.follow(link, found)
 
 
 def _answer(response: httpx.Response, path: str) -> dict[str, bytes]:

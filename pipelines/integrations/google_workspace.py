@@ -29,6 +29,7 @@ from pipelines.errors import Refused, Unavailable
 from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Gap, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
@@ -195,15 +196,18 @@ def _read(application: str, customer_id: str) -> Read:
             "maxResults": _LIMIT,
             "customerId": customer_id,
         }
+        trail = Trail(f"google_workspace {application}")
         while True:
             response = client.get(path, params=query)
             answer = json_records.split_object(response.content)
-            yield _items(answer, response)
-            token = msgspec.json.decode(answer.get("nextPageToken", b"null"))
+            found = _items(answer, response)
+            yield found
+            token = msgspec.json.decode(answer.get("nextPageToken", b"null"), type=str | None)
             if not token:
                 return
             if token == query.get("pageToken"):
                 raise Refused(f"{application}: a page links to itself: report this to Google")
+            trail.follow(token, found)
             query["pageToken"] = token
 
     return read

@@ -22,6 +22,7 @@ from pipelines.sdk import auth, json_records, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.sdk.values import first, known, objects
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -67,14 +68,25 @@ def read(client: httpx.Client, span: Span) -> Iterator[list[bytes]]:
         "limit": _LIMIT,
         "sort": "ASC",
     }
+    trail = Trail("jumpcloud directory_insights")
     while True:
         response = client.post("/events", json=query)
         found = json_records.split_array(response.content)
         yield found
-        # X-Limit is the page size in effect, which may be less than requested.
-        if not found or len(found) < int(response.headers.get("X-Limit", _LIMIT)):
+        if not found or len(found) < _page_size(response):
             return
         query["search_after"] = _next_place(response)
+        trail.follow(json.dumps(query["search_after"]), found)
+
+
+def _page_size(response: httpx.Response) -> int:
+    """Return the page size in effect, which may be less than requested.
+
+    Where a proxy drops the header, only an empty page is the end.
+    """
+    if "X-Limit" in response.headers:
+        return int(response.headers["X-Limit"])
+    return 1 if "X-Search_after" in response.headers else _LIMIT
 
 
 def _next_place(response: httpx.Response) -> Any:

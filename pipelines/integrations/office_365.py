@@ -38,6 +38,7 @@ from pipelines.sdk import (
 )
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
@@ -253,11 +254,15 @@ def _list(feed: _Feed, client: httpx.Client, span: Span, oldest: datetime) -> li
     until = _hour(span.until + _HOUR - timedelta(microseconds=1))
     found: list[_Blob] = []
     link: str | None = feed.url("content", startTime=_text(since), endTime=_text(until))
+    trail = Trail(f"office_365 {feed.content_type}")
     while link:
         response = client.get(link)
-        found += [_blob(client, item) for item in json_records.split_array(response.content)]
+        listed = json_records.split_array(response.content)
+        found += [_blob(client, item) for item in listed]
         following = response.headers.get("NextPageUri") or response.headers.get("NextPageUrl")
         link = feed.published(links.own_link(client, following)) if following else None
+        if link:
+            trail.follow(link, listed)
     return found
 
 

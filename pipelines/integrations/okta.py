@@ -26,6 +26,7 @@ from pipelines.sdk import answers, auth, json_records, links, values, webhook_au
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
     Delivery,
     Endpoint,
@@ -114,21 +115,23 @@ def _history(place: Place, since: str, until: str) -> Place:
 
 
 def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]:
-    later = iter(windows.LATER)
+    later, trail = iter(windows.LATER), Trail("okta system_log")
     place = yield from _follow(client, Place(**json.loads(cursor)), now)
     while place.history:
-        place = yield from _look_back(client, place, now, later)
+        place = yield from _look_back(client, place, now, later, trail)
         place = yield from _follow(client, place, now)
 
 
 def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
     """Yield live pages until one is not full."""
-    full = bool(place.live)
+    full, trail = bool(place.live), Trail("okta system_log")
     while full:
         response = _get(client, place.live)
         found = json_records.split_array(response.content)
         full = len(found) >= _LIMIT
         place = replace(place, live=links.next_link(client, response) or place.live)
+        if full:
+            trail.follow(place.live, found)
         # Only the last page proves that nothing is missing up to now.
         covers = None if full else Span(since=_time(place.live_since), until=now)
         yield Page(records=found, cursor=_cursor(place), covers=covers)
@@ -136,7 +139,7 @@ def _follow(client: httpx.Client, place: Place, now: datetime) -> Generator[Page
 
 
 def _look_back(
-    client: httpx.Client, place: Place, now: datetime, later: Iterator[timedelta]
+    client: httpx.Client, place: Place, now: datetime, later: Iterator[timedelta], trail: Trail
 ) -> Generator[Page, None, Place]:
     """Yield up to _LIVE_EVERY pages of history, newest first."""
     for _ in range(_LIVE_EVERY):
@@ -159,6 +162,8 @@ def _look_back(
             continue
         found = json_records.split_array(response.content)
         link = links.next_link(client, response)
+        if link:
+            trail.follow(link, found)
         until, start = place.history_until, place.part_since or place.history_since
         reached = _oldest(found, until) if link else start
         place = replace(place, history=link, history_until=reached)

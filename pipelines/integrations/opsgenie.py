@@ -29,6 +29,7 @@ from pipelines.sdk import answers, auth, json_records, values, webhook_auth, win
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
+from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.settings import Address, IntegrationSettings, Secret
 
@@ -167,6 +168,8 @@ def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[P
     """Yield one page per file, then an empty one with the span that is covered."""
     # Live reading goes back by _LAG, since files may still appear or grow there.
     marker = walk.marker if walk.until else _earlier(walk.marker, _LAG)
+    trail = Trail("opsgenie logs")
+    trail.follow(marker, [])
     while True:
         listing = _list(client, marker)
         files = sorted(listing.data or (), key=lambda file: file.marker)
@@ -178,8 +181,11 @@ def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[P
                 walk = _after(walk, file)
                 yield page, walk
         following = listing.marker or (files[-1].marker if files else marker)
-        if not files or following == marker or _ended(walk, following):
+        # A list of nothing beyond the marker is the end, unless it has another marker.
+        beyond = any(file.marker > marker for file in files)
+        if (not beyond and following == marker) or _ended(walk, following):
             break
+        trail.follow(following, [file.filename.encode() for file in files])
         marker = following
     since = datetime.fromisoformat(walk.since)
     until = now if walk.until is None else _time(walk.until)
@@ -294,6 +300,8 @@ def _operations_read(url: str) -> windows.Read:
             startTime=_rfc3339(span.since),
             endTime=_rfc3339(span.until),
         )
+        trail = Trail("the operations log")
+        trail.follow(str(query), [])
         while True:
             response = client.get(url, params=query)
             answer = json_records.split_object(response.content)
@@ -307,8 +315,9 @@ def _operations_read(url: str) -> windows.Read:
             yield found
             # Only the query of the link is used, because its path lacks the API's prefix.
             link = _next(url, answer.get("links"))
-            if not found or link is None or link == query:
+            if link is None:
                 return
+            trail.follow(str(link), found)
             query = link
 
     return read

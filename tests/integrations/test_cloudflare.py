@@ -65,12 +65,13 @@ def test_the_cursor_is_found_wherever_it_is(info):
     assert asked[:2] == [None, "abc"]
 
 
-def test_a_repeated_cursor_is_the_end():
+def test_a_repeated_cursor_is_an_error_and_never_the_end():
     def answer(_):
         body = {"success": True, "result": records(0, 1), "result_info": {"cursor": "same"}}
         return httpx.Response(200, json=body)
 
-    assert len(walk("audit_logs_v2", answer)) <= 4
+    with pytest.raises(AuditlakeError, match="does not come to an end"):
+        walk("audit_logs_v2", answer)
 
 
 @pytest.mark.parametrize("sizes", [(1000, 1000, 0), (1000, 3, 0), (100, 100, 0), (0,)])
@@ -102,11 +103,31 @@ def test_every_page_of_a_window_has_the_same_bounds():
     assert all(len(set(asked[n : n + 3])) == 1 for n in range(0, len(asked), 3))
 
 
-def test_an_ignored_page_number_is_the_end():
+def test_a_full_page_that_is_repeated_is_an_error_and_never_the_end():
     def answer(_):
         return httpx.Response(200, json={"success": True, "result": records(0, 1000)})
 
+    with pytest.raises(AuditlakeError, match="nothing is taken"):
+        walk("audit_logs", answer)
+
+
+def test_an_ignored_page_number_is_the_end_of_a_short_list():
+    def answer(_):
+        return httpx.Response(200, json={"success": True, "result": records(0, 999)})
+
     assert len(walk("audit_logs", answer)) <= 4000
+
+
+def test_an_empty_page_with_a_cursor_is_not_the_end():
+    bodies = {None: ([0], "a"), "a": ([], "b"), "b": ([1], None)}
+
+    def answer(request):
+        found, cursor = bodies[request.url.params.get("cursor")]
+        result = [record for number in found for record in records(number, 1)]
+        info = {"cursor": cursor} if cursor else {}
+        return httpx.Response(200, json={"success": True, "result": result, "result_info": info})
+
+    assert {json.loads(record)["id"] for record in walk("audit_logs_v2", answer)} == {"0", "1"}
 
 
 def test_a_window_is_queried_beyond_its_end():

@@ -39,6 +39,10 @@ class TooHeavy(Unavailable):
     """The vendor kept failing or timing out (500, 502, 504); a smaller range may succeed."""
 
 
+class ClockChanged(Unavailable):
+    """A response shows another time than the round assumed; the round must start again."""
+
+
 class ForeignLink(AuditlakeError):
     """A vendor's response links to another host, where our credential must not be sent."""
 

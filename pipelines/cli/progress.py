@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from pipelines.extraction import service_clock
 from pipelines.extraction.report import Progress as OnProgress
 from pipelines.extraction.report import Report
 
@@ -52,4 +53,6 @@ def lines(echo: Callable[[str], None]) -> OnProgress:
 def line(report: Report) -> str:
     """Return the progress of one stream, such as "okta system_log: 1,200 new"."""
     back_to = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
-    return f"{report.integration} {report.stream}: {report.rows:,} new{back_to}"
+    clock = service_clock.difference(report.clock_ahead)
+    differs = f" ({clock}; the service's clock is used)" if clock else ""
+    return f"{report.integration} {report.stream}: {report.rows:,} new{back_to}{differs}"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from pipelines.extraction import rounds
+from pipelines.extraction import clock_repair, rounds
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
@@ -26,8 +26,9 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
     """
     with rounds.reporting(this) as report:
         report.total = raw.position_only(this.lake, this.key).rows
-        streams.record(this.lake, this.key, this.facts, this.clock())
-        now = this.clock()
+        clock_repair.learn_time(this)
+        now = this.now
+        streams.record(this.lake, this.key, this.facts, now)
         second = now.replace(microsecond=0)
         since = max(span.since, second + _WHILE_READING - this.stream.keeps)
         wanted = Span(since=since, until=min(span.until, second))
@@ -41,13 +42,13 @@ def _missing(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:
     """Return the parts of `span` that were not fetched completely after `since`."""
     recent = coverage.entries(this.lake, this.key).filter(pl.col("asked_at") > since)
     history = stream_state.histories(recent.lazy(), {this.key: this.facts})[this.key]
-    missing = spans.minus([span], stream_state.coverage(history, this.clock()).complete)
+    missing = spans.minus([span], stream_state.coverage(history, this.now).complete)
     # Some vendors round the ends of a range down to seconds, which would leave fractions missing.
     return spans.union(map(spans.whole_seconds, missing))
 
 
 def _fetch_part(this: Round, span: Span, report: Report) -> None:
-    now = this.clock()
+    now = this.now
     # Recorded first, so that a backfill that is killed leaves a visible gap.
     wanted = Entry(since=span.since, until=span.until, asked_at=now, outcome="wanted")
     coverage.record(this.lake, this.key, [wanted])

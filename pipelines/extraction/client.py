@@ -23,9 +23,10 @@ from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable, is_fault
 from pipelines.extraction import rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
+from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
 from pipelines.sdk.contract import Integration, Source
-from pipelines.sdk.headers import retry_after, sent_at
+from pipelines.sdk.headers import retry_after
 
 # 520 to 530 are Cloudflare's errors about the server behind it.
 _RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
@@ -33,8 +34,6 @@ _RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525
 _HEAVY = frozenset({408, 500, 502, 504, 524})
 _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
-_SAME_TIME = timedelta(seconds=30)
-_ABSURD = timedelta(days=1)
 _LONG = 60.0
 _SHORT = 4096
 _USER_AGENT = "auditlake/0.1"
@@ -90,9 +89,8 @@ class RetryTransport(httpx.BaseTransport):
         self._inner = inner
         self._rate_limiter = rate_limiter
         self._retry_policy = retry_policy
-        self._clock = clock
         self.requests = 0
-        self.clock_ahead = timedelta(0)
+        self.service_clock = ServiceClock(clock)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         attempt = 0
@@ -122,7 +120,7 @@ class RetryTransport(httpx.BaseTransport):
         try:
             response = self._inner.handle_request(request)
             response.request = request
-            self._compare_clocks(response)
+            self.service_clock.observe(response)
             if isinstance(response.stream, httpx.SyncByteStream):
                 response.stream = _DeadlineStream(
                     response.stream, self._retry_policy.longest_answer
@@ -139,13 +137,6 @@ class RetryTransport(httpx.BaseTransport):
         ):
             return httpx.RemoteProtocolError("the JSON of the response is truncated")
         return response
-
-    def _compare_clocks(self, response: httpx.Response) -> None:
-        """Update `clock_ahead`, ignoring small and absurd differences."""
-        # A cached response has an old Date; the only effect is that we fetch up to an earlier time.
-        if sent := sent_at(response):
-            ahead = self._clock() - sent
-            self.clock_ahead = ahead if _SAME_TIME < abs(ahead) < _ABSURD else timedelta(0)
 
     def _retried(self, response: httpx.Response) -> bool:
         return response.status_code in _RETRIED or self._is_throttled(response)
@@ -185,7 +176,11 @@ class ServiceClient(httpx.Client):
     @property
     def clock_ahead(self) -> timedelta:
         """Return how far our clock is ahead of the service's, or 0 if they agree."""
-        return self._retries.clock_ahead
+        return self._retries.service_clock.ahead
+
+    @property
+    def service_clock(self) -> ServiceClock:
+        return self._retries.service_clock
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Return a successful response.

@@ -10,6 +10,7 @@ from pipelines.lake.coverage import Entry
 from pipelines.sdk.pages import Page, Span
 
 _RECORD_EVERY = timedelta(minutes=15)
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class PendingCoverage:
     """
 
     now: datetime
-    """The time of the round, by the service's clock."""
+    """The time of the round: by our clock or the service's, the earlier."""
     recorded_at: datetime | None
     """When coverage of this stream was last recorded."""
     entries: list[Entry] = field(default_factory=list)
@@ -31,6 +32,16 @@ class PendingCoverage:
     """Whether the last round failed."""
     covered: bool = False
     """Whether this round has fetched any span."""
+
+    def want(self, span: Span) -> None:
+        """Record with the next commit that a span is to be fetched."""
+        self.entries.append(self._entry(span, outcome="wanted"))
+        self.milestone = True
+
+    def failure(self, reason: str) -> Entry:
+        """Return the entry of a failed round."""
+        now = self.asked_at
+        return self._entry(Span(since=now, until=now), outcome="failed", reason=reason)
 
     def add(self, pages: Sequence[Page]) -> None:
         """Add the spans and gaps of pages that are about to land."""
@@ -42,6 +53,14 @@ class PendingCoverage:
                 self.entries.append(self._entry(gap.span, outcome="gone", reason=gap.reason))
 
     @property
+    def asked_at(self) -> datetime:
+        """Return the time to record, which is later than all recorded before it.
+
+        Otherwise a recovery could seem older than the failure, where a clock was set back.
+        """
+        return self.now if self.recorded_at is None else max(self.now, self.recorded_at + _TICK)
+
+    @property
     def due(self) -> bool:
         """Return True if the entries and the cursor should be recorded now."""
         last = self.recorded_at
@@ -51,7 +70,7 @@ class PendingCoverage:
         return self.milestone or recovered or last is None or self.now - last >= _RECORD_EVERY
 
     def mark_recorded(self) -> None:
-        self.entries, self.milestone, self.recorded_at = [], False, self.now
+        self.entries, self.milestone, self.recorded_at = [], False, self.asked_at
         self.failing = self.failing and not self.covered
 
     def _add_span(self, span: Span) -> None:
@@ -68,7 +87,7 @@ class PendingCoverage:
         return Entry(
             since=span.since,
             until=span.until,
-            asked_at=self.now,
+            asked_at=self.asked_at,
             outcome=outcome,
             reason=reason,
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -40,6 +40,8 @@ class Report:
     covered: list[Span] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     error: str | None = None
+    clock_ahead: timedelta = timedelta()
+    """How far our clock is ahead of the service's; 0 if they agree within seconds."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Step -> seconds; steps overlap, so the sum exceeds the duration of the round."""
 

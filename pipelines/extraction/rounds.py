@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
@@ -19,8 +19,15 @@ import httpx
 import polars as pl
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import AuditlakeError, CursorRefused, LakeError, explained
-from pipelines.extraction import client, derive
+from pipelines.errors import (
+    AuditlakeError,
+    ClockChanged,
+    CursorRefused,
+    LakeError,
+    Refused,
+    explained,
+)
+from pipelines.extraction import client, clock_repair, derive, service_clock
 from pipelines.extraction import report as reports
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
@@ -28,12 +35,11 @@ from pipelines.extraction.prefetch import prefetch
 from pipelines.extraction.report import Progress, Report
 from pipelines.integrity import signer
 from pipelines.lake import coverage, raw, streams
-from pipelines.lake.coverage import Entry
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
-from pipelines.sdk.pages import Page
+from pipelines.sdk.pages import Page, Span, closing
 from pipelines.settings import Via, is_loopback
 
 _BATCH_RECORDS = 50_000
@@ -42,6 +48,8 @@ _BATCH_SECONDS = 5.0
 _OBSERVED = timedelta(days=7)
 _WHILE_READING = timedelta(hours=1)
 _CLOCK_CHANGE = timedelta(minutes=1)
+_CLOCK_CHANGES = 3
+_REREAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +81,23 @@ class Round:
 
     @property
     def service_time(self) -> datetime:
-        """Return the time by the service's clock, as queries contain times by that clock."""
+        """Return the time by the service's clock."""
         return self.clock() - self.client.clock_ahead
+
+    @property
+    def now(self) -> datetime:
+        """Return the time by our clock or the service's, the earlier.
+
+        Cursors and coverage end there: beyond it, one of the two has not seen the time yet.
+        """
+        return min(self.clock(), self.service_time)
+
+    @property
+    def first_wanted(self) -> datetime:
+        """Return how far back a first round reads: as the settings and the vendor allow."""
+        # Reading history takes time, in which the vendor deletes the oldest records.
+        keeps = self.stream.keeps - min(_WHILE_READING, self.stream.keeps / 500)
+        return self.now - min(self.source.settings.history or keeps, keeps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +161,20 @@ def extract(this: Round) -> Report:
     Everything that landed before an error stays.
     """
     with reporting(this) as report:
-        try:
-            with explained():
-                _read(this, _open(this, report), report)
-        except AuditlakeError as error:
-            _record_failure(this, str(error))
-            raise
+        for left in reversed(range(_CLOCK_CHANGES)):
+            start = None
+            try:
+                with explained():
+                    start = _open(this, report)
+                    _read(this, start, report)
+                    _read_ahead(this, report)
+                break
+            except AuditlakeError as error:
+                # Only a response shows that our clock is wrong, so begin again with the right time.
+                if isinstance(error, ClockChanged) and left:
+                    continue
+                _record_failure(this, str(error), start.pending if start else None)
+                raise
     return report
 
 
@@ -178,6 +209,7 @@ def reporting(this: Round) -> Iterator[Report]:
     except AuditlakeError as error:
         report.error = str(error)
     report.requests = this.client.requests_sent - sent
+    report.clock_ahead = this.client.clock_ahead
     this.progress(report)
 
 
@@ -188,12 +220,15 @@ def _open(this: Round, report: Report) -> Start:
     # Before anything lands, since events are derived in the order of raw rows.
     _catch_up(this, position.rows, report)
     _refuse_mixed_lake(position.about, this)
-    now = this.service_time
+    restart_at = clock_repair.go_back(this) if clock_repair.is_void(this, position) else None
+    now = this.now
     streams.record(this.lake, this.key, this.facts, now)
     signer.sign(this.lake, this.key, position.rows, now)
-    pending = PendingCoverage(now=now, recorded_at=position.recorded_at, failing=position.failing)
-    cursor = _tune(this, position.cursor, pending) if position.cursor else _begin(this, pending)
-    return Start(cursor=cursor, pending=pending)
+    recorded_at = now if restart_at else position.recorded_at
+    pending = PendingCoverage(now=now, recorded_at=recorded_at, failing=position.failing)
+    if position.cursor is None or restart_at:
+        return Start(cursor=_begin(this, pending, restart_at), pending=pending)
+    return Start(cursor=_tune(this, position.cursor, pending), pending=pending)
 
 
 def _read(this: Round, start: Start, report: Report) -> None:
@@ -217,14 +252,10 @@ def _tune(this: Round, cursor: str, pending: PendingCoverage) -> str:
     return learn(cursor, delays) if delays else cursor
 
 
-def _begin(this: Round, pending: PendingCoverage) -> str:
-    """Return the first cursor: as far back as the settings and the vendor allow."""
-    # Reading history takes time, in which the vendor deletes the oldest records.
-    keeps = this.stream.keeps - min(_WHILE_READING, this.stream.keeps / 500)
-    since = pending.now - min(this.source.settings.history or keeps, keeps)
-    # Recorded first, so that everything not fetched yet shows as a gap.
-    wanted = Entry(since=since, until=pending.now, asked_at=pending.now, outcome="wanted")
-    coverage.record(this.lake, this.key, [wanted])
+def _begin(this: Round, pending: PendingCoverage, since: datetime | None = None) -> str:
+    """Return the first cursor, and record the span with it: all not fetched yet shows as a gap."""
+    since = since or this.first_wanted
+    pending.want(Span(since=since, until=pending.now))
     return this.stream.begin(since, pending.now)
 
 
@@ -233,7 +264,11 @@ def run(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> b
 
     Return True if the events of all rows that landed are committed.
     """
-    pages = prefetch(_fetch(this, cursor, pending, report))
+    return _store(this, _fetch(this, cursor, pending, report), pending, report)
+
+
+def _store(this: Round, fetched: Iterator[Page], pending: PendingCoverage, report: Report) -> bool:
+    pages = prefetch(fetched)
     landed = prefetch(_land(this, batch, pending, report) for batch in _batches(pages))
     derived = True
     for fresh in landed:
@@ -245,19 +280,44 @@ def run(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> b
 
 def _fetch(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> Iterator[Page]:
     known = this.client.clock_ahead
-    pages = this.stream.pages(this.client, cursor, pending.now)
-    while True:
-        with report.timed("fetch"), this.client.reading():
-            page = next(pages, None)
-        if abs(this.client.clock_ahead - known) > _CLOCK_CHANGE:
-            # Only a response shows that our clock is wrong: this page was requested up to a wrong
-            # time, so drop it and start again.
-            pending.now, known = this.service_time, this.client.clock_ahead
-            pages = this.stream.pages(this.client, cursor, pending.now)
-        elif page is None:
-            return
-        else:
+    with closing(this.stream.pages(this.client, cursor, pending.now)) as pages:
+        while True:
+            try:
+                with report.timed("fetch"), this.client.reading():
+                    page = next(pages, None)
+            finally:
+                # The page was requested up to a wrong time; so was a query that was refused.
+                if abs(this.client.clock_ahead - known) > _CLOCK_CHANGE:
+                    raise ClockChanged(_clock_changed(this))
+            if page is None:
+                return
             yield page
+
+
+def _clock_changed(this: Round) -> str:
+    wrong = service_clock.difference(this.client.clock_ahead)
+    return (
+        f"the clock of {this.source.name} and this machine's moved apart during the round"
+        f"{f' ({wrong})' if wrong else ''}; the next round retries"
+    )
+
+
+def _read_ahead(this: Round, report: Report) -> None:
+    """Fetch the time between our clock and the service's, where ours is behind.
+
+    The cursor stays behind both clocks, and nothing is recorded as covered. A refusal means that it
+    is the service whose clock is wrong.
+    """
+    until = this.service_time
+    if until <= this.now:
+        return
+    pending = PendingCoverage(now=this.now, recorded_at=this.now)
+    newest = raw.newest_polled(this.lake, this.key, until)
+    since = max(this.now, newest - _REREAD) if newest else this.now
+    span, between = Span(since=since, until=until), this.stream.between
+    cursor = between(span, until) if between else this.stream.begin(since, until)
+    with suppress(Refused), closing(this.stream.pages(this.client, cursor, until)) as pages:
+        _store(this, (replace(p, cursor="", covers=None, gaps=()) for p in pages), pending, report)
 
 
 def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
@@ -334,7 +394,7 @@ def _commit(
 
 def _cursor_after(this: Round, pages: Sequence[Page]) -> str | None:
     """Return the cursor after these pages; None if the round must not move the live position."""
-    return pages[-1].cursor if this.via == "poll" else None
+    return (pages[-1].cursor or None) if this.via == "poll" else None
 
 
 def _split_rejected(
@@ -366,13 +426,15 @@ def _catch_up(this: Round, rows: int, report: Report) -> None:
     derive.catch_up(this.lake, this.source, this.stream, report, rows)
 
 
-def _record_failure(this: Round, reason: str) -> None:
+def _record_failure(this: Round, reason: str, pending: PendingCoverage | None) -> None:
     """Record the reason, so that the gap it leaves can be explained."""
-    # By the clock of all other entries, or a recovery could seem older than the failure.
-    now = this.service_time
-    failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
     with suppress(AuditlakeError):  # the lake itself may have failed
-        coverage.record_failure(this.lake, this.key, failed)
+        if pending is None:
+            recorded_at = coverage.last_recorded(this.lake, this.key).at
+            pending = PendingCoverage(now=this.now, recorded_at=recorded_at)
+        if wanted := [entry for entry in pending.entries if entry.outcome == "wanted"]:
+            coverage.record(this.lake, this.key, wanted)
+        coverage.record_failure(this.lake, this.key, pending.failure(reason))
 
 
 def _refuse_mixed_lake(about: str, this: Round) -> None:

@@ -81,6 +81,11 @@ def _between(span: Span, now: datetime) -> Cursor:
     return _dump(Place(since=_milliseconds(now), windows=windows, bounded=True))
 
 
+def _reached(cursor: Cursor) -> datetime:
+    place = Place(**json.loads(cursor))
+    return sdk_windows.reached(place.windows) if place.windows else _time(place.since)
+
+
 class Walk:
     """The log of one organisation."""
 
@@ -367,6 +372,7 @@ def _streams_of(org_id: str) -> tuple[Stream, ...]:
             begin=_begin,
             pages=Walk(org_id).pages,
             between=_between,
+            reached=_reached,
             id="id",
             time="attributes.time",
             columns=COLUMNS,

@@ -324,6 +324,7 @@ def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
         begin=windows.begin(_STEPS),
         pages=windows.pages(_STEPS, read, ordered_by),
         between=windows.between(_STEPS),
+        reached=windows.reached,
         learn=windows.learn(_STEPS),
         target_rank={"token": 0},
         keeps=_KEEPS,

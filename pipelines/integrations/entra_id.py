@@ -500,6 +500,7 @@ def _stream(name: str, query: _Query, columns: Columns, *, changes: bool = False
         begin=windows.begin(_FIRST),
         pages=partial(_resumable, query),
         between=windows.between(_THEN),
+        reached=windows.reached,
         learn=windows.learn(_THEN),
         id="id",
         time=query.time,

@@ -607,6 +607,7 @@ def _stream(application: str, customer_id: str) -> Stream:
         begin=windows.begin(steps),
         pages=windows.pages(steps, _read(application, customer_id), "id.time"),
         between=windows.between(steps),
+        reached=windows.reached,
         learn=windows.learn(steps),
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",

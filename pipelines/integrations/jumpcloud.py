@@ -411,6 +411,7 @@ DIRECTORY_INSIGHTS = Stream(
     begin=windows.begin(_LADDER),
     pages=windows.pages(_LADDER, read, "timestamp"),
     between=windows.between(_LADDER),
+    reached=windows.reached,
     learn=windows.learn(_LADDER),
     id=Field(_identity, "id", "timestamp"),
     time="timestamp",

@@ -816,6 +816,7 @@ def _streams(tenant_id: str, publisher_id: str) -> tuple[Stream, ...]:
                 _Feed(tenant_id=tenant_id, publisher_id=publisher_id, content_type=content_type),
             ),
             between=between,
+            reached=lambda cursor: windows.reached(json.loads(cursor)["at"]),
             id=Field(_incident, "Id", "Operation")
             if name == "dlp"
             else Field(_identity, "Id", "RecordNumber"),

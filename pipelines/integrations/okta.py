@@ -106,6 +106,11 @@ def between(span: Span, now: datetime) -> Cursor:
     return _cursor(_history(place, _text(span.since), _text(min(span.until, now))))
 
 
+def reached(cursor: Cursor) -> datetime | None:
+    since = Place(**json.loads(cursor)).live_since
+    return _time(since) if since else None
+
+
 def _history(place: Place, since: str, until: str) -> Place:
     part = since
     if place.part:
@@ -318,6 +323,7 @@ SYSTEM_LOG = Stream(
     begin=begin,
     pages=pages,
     between=between,
+    reached=reached,
     id="uuid",
     time="published",
     keeps=_KEEPS,

@@ -137,6 +137,11 @@ def between(span: Span, now: datetime) -> Cursor:
     return _cursor(Place(live=None, history=_history(span.since, min(span.until, now))))
 
 
+def reached(cursor: Cursor) -> datetime | None:
+    live = _load(cursor).live
+    return datetime.fromisoformat(live.since) if live else None
+
+
 def _history(since: datetime, until: datetime) -> Walk | None:
     if since >= until:
         return None
@@ -566,6 +571,7 @@ LOGS = Stream(
     begin=begin,
     pages=pages,
     between=between,
+    reached=reached,
     id=None,
     time=Field(_known_time, *_TIMES),
     keeps=_KEEPS,
@@ -583,6 +589,7 @@ def _operations(product: str, url: str) -> Stream:
         begin=windows.begin(_LADDER),
         pages=windows.pages(_LADDER, _operations_read(url)),
         between=windows.between(_LADDER),
+        reached=windows.reached,
         learn=windows.learn(_LADDER),
         id=Field(_hash, "created", "category", "summary", "level", "details"),
         time="created",

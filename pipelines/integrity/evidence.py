@@ -22,7 +22,7 @@ from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, note, prove
 from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import tables
+from pipelines.lake import stream_state, tables
 from pipelines.lake.tables import Lake
 from pipelines.search import compiler, parser
 
@@ -129,7 +129,7 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
     if table is None:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
-    return table.filter(overlaps).drop("cursor").sort("asked_at").collect()
+    return stream_state.valid(table).filter(overlaps).drop("cursor").sort("asked_at").collect()
 
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -24,6 +24,7 @@ from pipelines.schemas import COVERAGE
 
 ENTRIES = "auditlake.coverage"
 _SAME_FAILURE = timedelta(hours=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,35 @@ def record(
         lake_commits.write(lake, TABLE, key.app, decide, {})
 
 
+def correct(
+    lake: Lake,
+    key: StreamKey,
+    *,
+    later_than: datetime,
+    since: datetime | None,
+    polled_at: datetime,
+) -> None:
+    """Correct the entries that are later than `later_than`: a wrong clock has recorded them.
+
+    They keep the spans they cover up to `since`, as if polled at `polled_at`. Each is cancelled by
+    an entry with the same times and the outcome "void", since the table is append-only.
+    """
+    record(lake, key)  # also those that only raw commits contain so far
+    late = (pl.col("asked_at") > later_than) | (pl.col("until") > later_than)
+    wrong = entries(lake, key).filter(late).with_columns(cursor=pl.lit(None, pl.String))
+    if wrong.is_empty():
+        return
+    covers = pl.col("outcome") == "complete"
+    limit = pl.when(covers).then(pl.lit(since or _NEVER)).otherwise(polled_at)
+    right = wrong.with_columns(
+        pl.min_horizontal("since", pl.lit(polled_at)),
+        pl.min_horizontal("until", limit),
+        asked_at=pl.min_horizontal("asked_at", pl.lit(polled_at)),
+    ).filter(~covers | (pl.col("since") < pl.col("until")))
+    void = wrong.with_columns(outcome=pl.lit("void"), reason=pl.lit("recorded by a wrong clock"))
+    lake_commits.append(lake, TABLE, pl.concat([right, void]).select(*COVERAGE))
+
+
 def record_failure(lake: Lake, key: StreamKey, failed: Entry) -> None:
     """Record a failure, unless the last entry is the same and less than an hour old."""
     recent = pl.col("asked_at") > failed.asked_at - _SAME_FAILURE
@@ -123,7 +153,8 @@ def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
     if found is None:
         return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
-        return found.filter(tables.of_stream(key)).collect().sort("asked_at", maintain_order=True)
+        ours = stream_state.valid(found.filter(tables.of_stream(key)))
+        return ours.collect().sort("asked_at", maintain_order=True)
 
 
 def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
@@ -167,13 +198,15 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
         if handle is None:
             return LastRecorded()
         found = tables.scan_partitions(lake, handle, COVERAGE, ours)
-        recorded = found.select("asked_at", "rows", "cursor", "outcome").collect()
-    last = recorded["asked_at"].max()
+        names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
+        recorded = found.select(*names).collect()
+    valid = stream_state.valid(recorded.lazy(), ()).collect()
+    last = valid["asked_at"].max()
     at = last if isinstance(last, datetime) else None
-    newest = recorded.filter(pl.col("asked_at") == pl.col("asked_at").max())
+    newest = valid.filter(pl.col("asked_at") == pl.col("asked_at").max())
     failed = newest["outcome"].eq("failed").any()
-    moved = recorded.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
+    moved = valid.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     if moved.is_empty():
         return LastRecorded(at=at, failed=failed)
-    _, rows, cursor, _ = moved.row(0)
+    rows, cursor = moved.select("rows", "cursor").row(0)
     return LastRecorded(at=at, rows=rows, cursor=cursor, failed=failed)

@@ -179,6 +179,17 @@ def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
         return found.filter(pl.col("seq").is_between(first, until, "left")).sort("seq").collect()
 
 
+def newest_polled(lake: Lake, key: StreamKey, until: datetime) -> datetime | None:
+    """Return the time of the newest polled event up to `until`, or None."""
+    found = tables.scan(lake, key.table)
+    if found is None:
+        return None
+    with tables.store_errors(key.table):
+        polled = found.filter(pl.col("time") <= until, pl.col("via") == "poll")
+        newest: datetime | None = polled.select(pl.col("time").max()).collect().item()
+        return newest
+
+
 def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ...]:
     """Return the 90, 99 and 99.9 % quantiles of the delay of live records since `since`.
 

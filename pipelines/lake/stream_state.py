@@ -9,7 +9,7 @@ is lost and stays so, whatever is polled later.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -25,7 +25,7 @@ _NOT_KEPT = "the vendor no longer keeps it"
 _SECOND = timedelta(seconds=1)
 _QUIET = timedelta(hours=1)  # rounds without new records are recorded up to this seldom
 _EVER = datetime.min.replace(tzinfo=UTC)
-_KEY = ["integration", "stream"]
+KEY = ["integration", "stream"]
 
 Key = tuple[str, str]
 """(integration, stream)"""
@@ -169,7 +169,7 @@ def share(history: History, known: Coverage, within: Span) -> float | None:
 
 def facts(rows: pl.LazyFrame) -> dict[Key, Facts]:
     """Return the facts per stream; `rows` are of `streams` (schemas.STREAMS)."""
-    ours = rows.select(*_KEY, "kind", "title", "lag", "keeps").sort(_KEY).collect()
+    ours = rows.select(*KEY, "kind", "title", "lag", "keeps").sort(KEY).collect()
     return {
         (integration, stream): Facts(
             kind=kind,
@@ -186,12 +186,12 @@ def histories(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> dict[Key, Histo
 
     A stream without facts has no lag. Polars merges the rows first: there may be 100,000s.
     """
-    outcome = pl.col("outcome")
+    outcome, rows = pl.col("outcome"), valid(rows)
     merged, gone, failed = pl.collect_all(
         [
             _merged(rows, facts),
             _reasons(rows.filter(outcome == "gone")).unique(
-                [*_KEY, "since", "until"], keep="last", maintain_order=True
+                [*KEY, "since", "until"], keep="last", maintain_order=True
             ),
             _reasons(rows.filter(outcome == "failed")),
         ]
@@ -214,6 +214,16 @@ def histories(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> dict[Key, Histo
     return found
 
 
+def valid(rows: pl.LazyFrame, key: Sequence[str] = KEY) -> pl.LazyFrame:
+    """Return the rows (schemas.COVERAGE) without the void ones and those that they cancel.
+
+    `key`: the columns that name the stream, empty where all rows are of one.
+    """
+    void = pl.col("outcome") == "void"
+    same = [*key, "since", "until", "asked_at"]
+    return rows.filter(~void).join(rows.filter(void), on=same, how="anti", maintain_order="left")
+
+
 def _merged(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> pl.LazyFrame:
     """Return one row per stream: the union of its complete spans as lists, and its polls."""
     outcome, asked_at = pl.col("outcome"), pl.col("asked_at")
@@ -221,9 +231,9 @@ def _merged(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> pl.LazyFrame:
     polled = asked_at.filter(outcome != "wanted")
     settled = pl.min_horizontal("until", asked_at - pl.col("lag").fill_null(timedelta()))
     return (
-        rows.select(*_KEY, "since", "until", "asked_at", "outcome")
-        .join(_lags(facts), on=_KEY, how="left")
-        .group_by(_KEY)
+        rows.select(*KEY, "since", "until", "asked_at", "outcome")
+        .join(_lags(facts), on=KEY, how="left")
+        .group_by(KEY)
         .agg(
             pl.col("since").min(),
             pl.col("until").max(),
@@ -257,7 +267,7 @@ def _lags(facts: Mapping[Key, Facts]) -> pl.LazyFrame:
 
 def _reasons(rows: pl.LazyFrame) -> pl.LazyFrame:
     reason = pl.col("reason").fill_null("")
-    return rows.select(*_KEY, "since", "until", "asked_at", reason).sort("asked_at")
+    return rows.select(*KEY, "since", "until", "asked_at", reason).sort("asked_at")
 
 
 def _by_key(rows: pl.DataFrame, made: Callable[..., T]) -> dict[Key, tuple[T, ...]]:

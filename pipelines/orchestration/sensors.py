@@ -19,7 +19,7 @@ import polars as pl
 
 from pipelines.clock import unix_time, utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extraction import schedule
+from pipelines.extraction import clock_repair, schedule
 from pipelines.extraction.client import RetryPolicy, ServiceClient
 from pipelines.extraction.rounds import Round
 from pipelines.extraction.schedule import NextPoll
@@ -42,6 +42,7 @@ _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
 _FAILING_CEILING = timedelta(minutes=15)
 _PAGES = 20
+_BEHIND = timedelta(hours=1)
 _RETRIES = RetryPolicy(attempts=2, longest_wait=5)
 _TIMEOUT = 10.0
 _BUDGET = 30.0  # Dagster gives a sensor 60 seconds
@@ -89,11 +90,16 @@ def peek(this: Round) -> Peek:
 
 
 def _has_new_records(this: Round, place: raw.Position) -> bool:
+    if clock_repair.seems_void(this, place):
+        return True
     if place.cursor is None or events.derived(this.lake, this.key) < place.rows:
         return True
     pages = this.stream.pages(this.client, place.cursor, this.clock())
     for _ in range(_PAGES):
         page = next(pages, None)
+        # Our clock is behind: a run fetches the time between the two clocks as well.
+        if this.service_time - this.clock() > _BEHIND:
+            return True
         if page is None:
             return False
         if page.milestone or _has_unstored(this, page):
@@ -220,7 +226,7 @@ def _observe(
     for stream in source.streams():
         state = states.get(stream.name, PollState())
         now = utc_now()
-        if state.due > now.timestamp() or time.monotonic() > until:
+        if is_waiting(state, now.timestamp()) or time.monotonic() > until:
             continue
         this = Round(lake=lake, source=source, stream=stream, client=client())
         seen, last_run = peek(this), _last_run(instance, key_of(this.key))
@@ -235,6 +241,11 @@ def _observe(
             ),
             freshness=verdict if verdict and verdict.passed != state.fresh else None,
         )
+
+
+def is_waiting(state: PollState, now: float) -> bool:
+    """Return whether the next poll is still to come; a longer wait is void: a clock was wrong."""
+    return 0 < state.due - now <= state.wait
 
 
 def _save_plans(lake: Lake, observations: Sequence[Observation]) -> None:

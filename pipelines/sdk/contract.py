@@ -60,6 +60,8 @@ class Stream:
     """(client, cursor, now) -> every page after the cursor; recent events come before history."""
     between: Callable[[Span, datetime], Cursor] | None = None
     """(span, now) -> a cursor for this span only; None if the vendor cannot query a range."""
+    reached: Callable[[Cursor], datetime | None] = lambda _: None
+    """cursor -> the time up to which it counts events as fetched, where it contains one."""
     learn: Callable[[Cursor, Sequence[timedelta]], Cursor] | None = None
     """(cursor, ascending quantiles of the observed lag) -> the cursor with re-reads tuned to it."""
     id: str | Field | None

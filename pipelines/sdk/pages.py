@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
+T = TypeVar("T")
 Cursor = str
 """An opaque position in a stream; only the stream that made it can read it."""
 
@@ -24,6 +27,16 @@ class Gap:
 
     span: Span
     reason: str
+
+
+@contextmanager
+def closing(pages: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Close the pages at the end, in this thread: connectors may hold a pool of threads open."""
+    try:
+        yield pages
+    finally:
+        if isinstance(pages, Generator):
+            pages.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

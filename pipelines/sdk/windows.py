@@ -219,6 +219,11 @@ def between(steps: RereadPlan) -> Callable[[Span, datetime], Cursor]:
     return cursor
 
 
+def reached(cursor: Cursor) -> datetime:
+    """Return the time up to which a stream that is read in windows has been read."""
+    return datetime.fromisoformat(json.loads(cursor)["live"])
+
+
 def learn(steps: RereadPlan) -> Callable[[Cursor, Sequence[timedelta]], Cursor]:
     """Return the `learn` of a stream that is read in windows: re-reads move to measured lags."""
 

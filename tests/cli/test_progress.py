@@ -2,7 +2,8 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -24,6 +25,11 @@ def report(stream="system_log", rows=1200, oldest=None):
 )
 def test_a_line_has_the_new_rows_and_how_far_back_they_reach(oldest, line):
     assert progress.line(report(oldest=oldest)) == line
+
+
+def test_a_wrong_clock_is_named():
+    shown = progress.line(replace(report(), clock_ahead=timedelta(days=3)))
+    assert "this machine's clock is 3 d 0 h ahead; the service's clock is used" in shown
 
 
 def test_a_short_round_prints_nothing():

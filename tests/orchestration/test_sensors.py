@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.lake.tables import StreamKey
 from pipelines.orchestration import sensors
-from pipelines.orchestration.sensors import Peek, PollState, next_poll, worth_a_run
+from pipelines.orchestration.sensors import Peek, PollState, is_waiting, next_poll, worth_a_run
 from sandbox.faults import Fault
 
 LOG = StreamKey("okta", "system_log")
@@ -110,6 +110,13 @@ def test_waits_grow_up_to_a_ceiling_until_new_records_are_stored():
     assert waits == [10, 20, 40, 60, 60, 10, 20]  # new records that no run stores don't count
     failed = next_poll(PollState(wait=600.0), Peek(error="down"), "failed", now, floor=10.0)
     assert failed.wait == 900
+
+
+def test_a_wait_that_a_wrong_clock_has_set_is_void():
+    state = PollState(due=1000.0, wait=60.0)
+    assert is_waiting(state, 950.0)
+    assert not is_waiting(state, 1001.0)
+    assert not is_waiting(state, 1000.0 - 3 * 86_400)
 
 
 def test_a_report_of_the_receiver_does_not_hide_how_the_last_run_went():

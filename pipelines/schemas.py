@@ -80,7 +80,9 @@ COVERAGE: dict[str, pl.DataType] = {
     "since": Timestamp,  # a span of event time, from here ...
     "until": Timestamp,  # ... up to, not including, here
     "asked_at": Timestamp,  # when it was fetched, by the clock passed to the fetch
-    "outcome": pl.String(),  # "wanted", "complete", "failed", "gone" (lost forever), "void"
+    # "wanted", "complete", "failed", "gone" (lost forever), "expired" (no longer kept, so lost too)
+    # or "void" (cancels the row of the same times)
+    "outcome": pl.String(),
     "reason": pl.String(),  # why it failed or is gone
     "rows": pl.Int64(),  # rows of the raw table when this entry was written
     "cursor": pl.String(),  # the stream's cursor, where no raw commit contains it

@@ -6,7 +6,7 @@ Exit codes: 0 success; 1 something failed, everything else was done; 2 invalid c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -39,7 +39,7 @@ from pipelines.extraction.replay import retry_rejected
 from pipelines.lake import maintenance
 from pipelines.lake.stream_state import Coverage
 from pipelines.lake.tables import StreamKey
-from pipelines.sdk.pages import Span
+from pipelines.sdk.pages import Gap, Span
 
 _FAILED, _CONFIGURATION = 1, 2
 
@@ -342,7 +342,14 @@ def _report_line(report: report.Report) -> str:
     faults = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
     requests = f"{report.requests} request{'s' if report.requests != 1 else ''}"
     rows = f"{report.rows:,} new of {report.total:,} rows"
-    return f"{where}: {rows}{newest}{rejected}{faults}, {requests}"
+    return f"{where}: {rows}{newest}{rejected}{faults}, {requests}{_lost(report.gaps)}"
+
+
+def _lost(gaps: Sequence[Gap]) -> str:
+    if not gaps:
+        return ""
+    first, more = gaps[0], f" and {len(gaps) - 1:,} more" if len(gaps) > 1 else ""
+    return f"; LOST: {_span_text(first.span)}: {first.reason}{more}"
 
 
 def _coverage_lines(known: Coverage) -> Iterator[str]:
@@ -354,7 +361,7 @@ def _coverage_lines(known: Coverage) -> Iterator[str]:
     for span in known.settling:
         yield f"settling  {_span_text(span)}  late events may still come"
     for gap in known.gaps:
-        yield f"GAP       {_span_text(gap.span)}  {gap.reason}; will be fetched again"
+        yield f"GAP       {_span_text(gap.span)}  {gap.reason}; polls or a backfill can fill it"
     for gap in known.lost:
         yield f"LOST      {_span_text(gap.span)}  {gap.reason}"
 

@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from pipelines.errors import AuditlakeError
 from pipelines.extraction import clock_repair, rounds
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.lake import coverage, raw, spans, stream_state, streams
 from pipelines.lake.coverage import Entry
-from pipelines.sdk.pages import Span
+from pipelines.sdk.pages import Gap, Span
 
 _RECENT = timedelta(days=1)
 _WHILE_READING = timedelta(minutes=1)
@@ -22,7 +23,8 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
     """Fetch a range of history, newest first, and return the report with the error, if any.
 
     Parts that were fetched completely within the last day are skipped, so an interrupted backfill
-    resumes where it stopped; `again` fetches them too.
+    resumes where it stopped; `again` fetches them too. Parts that the vendor no longer keeps and
+    the lake does not have are recorded as lost; if all of the range is that old, it is an error.
     """
     with rounds.reporting(this) as report:
         report.total = raw.position_only(this.lake, this.key).rows
@@ -30,12 +32,47 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
         now = this.now
         streams.record(this.lake, this.key, this.facts, now)
         second = now.replace(microsecond=0)
-        since = max(span.since, second + _WHILE_READING - this.stream.keeps)
-        wanted = Span(since=since, until=min(span.until, second))
+        oldest = second + _WHILE_READING - this.stream.keeps
+        lost = _record_lost(this, Span(since=span.since, until=min(span.until, oldest)))
+        report.gaps += [Gap(span=each, reason=stream_state.NOT_KEPT) for each in lost]
+        if lost and span.until <= oldest:
+            raise AuditlakeError(_too_old(this))
+        wanted = Span(since=max(span.since, oldest), until=min(span.until, second))
         fetched_after = now if again else now - _RECENT
         for part in reversed(_missing(this, wanted, fetched_after)):
             _fetch_part(this, part, report)
     return report
+
+
+def _record_lost(this: Round, span: Span) -> tuple[Span, ...]:
+    """Record the parts of a span that were never fetched as expired, and return them."""
+    if span.since >= span.until:
+        return ()
+    history = coverage.history(this.lake, this.key, this.facts)
+    lost = spans.minus([span], history.asked)
+    new = spans.minus(lost, [gap.span for gap in history.gone])
+    now = this.clock()
+    expired = [
+        Entry(
+            since=each.since,
+            until=each.until,
+            asked_at=now,
+            outcome="expired",
+            reason=stream_state.NOT_KEPT,
+        )
+        for each in new
+    ]
+    if expired:
+        coverage.record(this.lake, this.key, expired)
+    return lost
+
+
+def _too_old(this: Round) -> str:
+    return (
+        f"nothing to fetch: {this.source.integration.title} keeps {this.stream.name} for "
+        f"{this.stream.keeps.days} days, and the range is older: what the lake lacks of it is lost, "
+        "see `auditlake coverage`"
+    )
 
 
 def _missing(this: Round, span: Span, since: datetime) -> tuple[Span, ...]:

@@ -188,7 +188,7 @@ class LastRecorded(NamedTuple):
     """Raw rows when the newest cursor was recorded."""
     cursor: str | None = None
     failed: bool = False
-    """Whether the newest entry is a failure."""
+    """Whether the newest answer is a failure."""
 
 
 def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
@@ -203,7 +203,8 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
     valid = stream_state.valid(recorded.lazy(), ()).collect()
     last = valid["asked_at"].max()
     at = last if isinstance(last, datetime) else None
-    newest = valid.filter(pl.col("asked_at") == pl.col("asked_at").max())
+    answers = valid.filter(pl.col("outcome").is_in(spans.ANSWERS))
+    newest = answers.filter(pl.col("asked_at") == pl.col("asked_at").max())
     failed = newest["outcome"].eq("failed").any()
     moved = valid.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     if moved.is_empty():

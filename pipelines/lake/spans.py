@@ -8,6 +8,8 @@ from typing import Any
 
 from pipelines.sdk.pages import Gap, Span
 
+ANSWERS = ("complete", "failed", "gone")
+"""The outcomes that follow a query to the vendor."""
 _SECOND = timedelta(seconds=1)
 
 
@@ -90,7 +92,7 @@ def condensed(rows: Sequence[dict[str, Any]], lag: timedelta) -> list[dict[str, 
     the time of the last poll.
     """
     kept: list[dict[str, Any]] = []
-    answers = (row["asked_at"] for row in rows if row["outcome"] != "wanted")
+    answers = (row["asked_at"] for row in rows if row["outcome"] in ANSWERS)
     newest = max(answers, default=None)
     for row in rows:
         if kept and (merged := _merged(kept[-1], row, lag, last=row["asked_at"] == newest)):

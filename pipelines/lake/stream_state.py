@@ -21,7 +21,7 @@ from pipelines.sdk.pages import Gap, Span
 
 NOT_POLLED = "not asked for yet"
 EARLIER = "before what was asked for"
-_NOT_KEPT = "the vendor no longer keeps it"
+NOT_KEPT = "the vendor no longer keeps it"
 _SECOND = timedelta(seconds=1)
 _QUIET = timedelta(hours=1)  # rounds without new records are recorded up to this seldom
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -60,7 +60,10 @@ class History:
     """The part of `asked` that was older than the lag when it was fetched."""
     gone: tuple[Gap, ...] = ()
     known: Span | None = None
-    """From the first time that was wanted to the last that any poll concerned."""
+    """From the first time that was wanted to the last that any poll concerned.
+
+    What had expired when it was wanted is not part of it, nor is the time in between.
+    """
     failures: tuple[Failure, ...] = ()
     """Oldest first."""
     polled_at: datetime | None = None
@@ -124,7 +127,7 @@ def coverage(history: History, now: datetime) -> Coverage:
     kept = (
         missing if keeps is None else spans.minus(missing, [Span(since=_EVER, until=now - keeps)])
     )
-    aged = [Gap(span=span, reason=_NOT_KEPT) for span in spans.minus(missing, kept)]
+    aged = [Gap(span=span, reason=NOT_KEPT) for span in spans.minus(missing, kept)]
     return Coverage(
         complete=spans.minus(history.final, gone),
         settling=spans.minus(history.asked, [*history.final, *gone]),
@@ -190,7 +193,7 @@ def histories(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> dict[Key, Histo
     merged, gone, failed = pl.collect_all(
         [
             _merged(rows, facts),
-            _reasons(rows.filter(outcome == "gone")).unique(
+            _reasons(rows.filter(outcome.is_in(["gone", "expired"]))).unique(
                 [*KEY, "since", "until"], keep="last", maintain_order=True
             ),
             _reasons(rows.filter(outcome == "failed")),
@@ -205,7 +208,7 @@ def histories(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> dict[Key, Histo
             asked=_spans(one["asked_since"], one["asked_until"]),
             final=_spans(one["final_since"], one["final_until"]),
             gone=spans.disjoint(lost.get(key, ())),
-            known=Span(since=one["since"], until=one["until"]),
+            known=Span(since=one["since"], until=one["until"]) if one["since"] else None,
             failures=failures.get(key, ()),
             polled_at=one["polled_at"],
             answered_at=one["answered_at"],
@@ -227,16 +230,17 @@ def valid(rows: pl.LazyFrame, key: Sequence[str] = KEY) -> pl.LazyFrame:
 def _merged(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> pl.LazyFrame:
     """Return one row per stream: the union of its complete spans as lists, and its polls."""
     outcome, asked_at = pl.col("outcome"), pl.col("asked_at")
-    # "wanted" is recorded before the vendor has answered.
-    polled = asked_at.filter(outcome != "wanted")
+    # "wanted" is recorded before the vendor has answered, "expired" without a query.
+    polled = asked_at.filter(outcome.is_in(spans.ANSWERS))
+    concerned = outcome != "expired"
     settled = pl.min_horizontal("until", asked_at - pl.col("lag").fill_null(timedelta()))
     return (
         rows.select(*KEY, "since", "until", "asked_at", "outcome")
         .join(_lags(facts), on=KEY, how="left")
         .group_by(KEY)
         .agg(
-            pl.col("since").min(),
-            pl.col("until").max(),
+            pl.col("since").filter(concerned).min(),
+            pl.col("until").filter(concerned).max(),
             *_union("asked", pl.col("until")),
             *_union("final", settled),
             polled_at=polled.max(),

@@ -8,9 +8,10 @@ from pipelines import definitions, registry
 from pipelines.cli import status
 from pipelines.extraction import client, rounds
 from pipelines.extraction.backfill import fetch_span
-from pipelines.lake import raw
+from pipelines.lake import coverage, raw, stream_state
+from pipelines.lake.coverage import Entry
 from pipelines.lake.tables import StreamKey
-from pipelines.sdk.pages import Span
+from pipelines.sdk.pages import Gap, Span
 from sandbox.faults import Fault
 
 STREAMS = [
@@ -42,6 +43,36 @@ def backfill(world, kind, stream, span, **options):
         )
 
 
+def kept(world, now):
+    ((_, known),) = status.covered(world.lake, [world.source("okta")], (), now)
+    return known
+
+
+def test_a_range_older_than_the_vendor_keeps_is_lost_and_an_error(still_world):
+    world, now = still_world, datetime.now(UTC)
+    old = Span(since=now - timedelta(days=400), until=now - timedelta(days=390))
+    for _ in range(2):
+        report = backfill(world, "okta", "system_log", old)
+        assert "keeps system_log for 90 days" in report.error
+        assert kept(world, now).lost == (Gap(span=old, reason=stream_state.NOT_KEPT),)
+    assert coverage.entries(world.lake, StreamKey("okta", "system_log")).height == 1
+    (state,) = status.states(world.lake, [world.source("okta")], now)
+    assert (state.state, state.last_polled) == ("never polled", None)
+
+
+def test_only_what_the_lake_lacks_is_lost(still_world):
+    world, now, log = still_world, datetime.now(UTC), StreamKey("okta", "system_log")
+    days = [now - timedelta(days=days) for days in (400, 300, 200)]
+    done = Entry(since=days[1], until=days[2], asked_at=now)
+    coverage.record(world.lake, log, [done])
+    report = backfill(world, "okta", "system_log", Span(since=days[0], until=now))
+    assert report.error is None
+    assert report.rows > 0
+    found = kept(world, now)
+    assert found.lost[0].span == Span(since=days[0], until=days[1])
+    assert found.complete[0] == Span(since=days[1], until=days[2])
+
+
 def last_days(days):
     now = datetime.now(UTC)
     return Span(since=now - timedelta(days=days), until=now)
@@ -66,8 +97,15 @@ def test_a_backfill_fetches_missing_history_and_leaves_the_live_cursor(still_wor
     assert raw.position(world.lake, log).cursor == before.cursor
     ((_, known),) = status.covered(world.lake, [source], (), datetime.now(UTC))
     # What the vendor keeps shrinks while the test runs.
-    moments = [gap for gap in known.lost if gap.span.until - gap.span.since < timedelta(minutes=1)]
-    assert (known.gaps, known.lost) == ((), tuple(moments))
+    lost, reported = (
+        [gap for gap in gaps if gap.span.until - gap.span.since > timedelta(minutes=1)]
+        for gaps in (known.lost, report.gaps)
+    )
+    assert known.gaps == ()
+    assert [(gap.span.since, gap.reason) for gap in lost] == [
+        (span.since, stream_state.NOT_KEPT)
+    ] * (source.streams()[0].keeps < timedelta(days=30))
+    assert [gap.span for gap in lost] == [gap.span for gap in reported]
     assert known.complete[0].since <= span.since + timedelta(seconds=1) or known.complete[
         0
     ].since <= datetime.now(UTC) - source.streams()[0].keeps + timedelta(minutes=1)

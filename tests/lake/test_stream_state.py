@@ -130,6 +130,16 @@ def test_content_reported_gone_twice_is_lost_once_and_not_a_gap_too():
     assert (found.gaps, len(found.lost)) == ((), 1)
 
 
+def test_what_had_expired_when_it_was_wanted_is_lost_and_no_poll():
+    expired = ("expired", 0, 5, 50, "too old")
+    assert known(expired, keeps=None).lost == (Gap(span=span(0, 5), reason="too old"),)
+    assert state(expired).name == "never polled"
+    rows = [expired, ("wanted", 20, 40, 40, None), ("failed", 40, 40, 40, "401")]
+    found = known(*rows, keeps=None)
+    assert (minutes(found.lost), minutes(found.gaps)) == (set(range(5)), set(range(20, 40)))
+    assert state(*rows).name == "failing"
+
+
 @pytest.mark.parametrize("seconds", [0.001, 0.4, 1, 2])
 def test_no_gap_inside_the_range_is_too_short_to_report(seconds):
     rest = 10 + seconds / 60
@@ -215,7 +225,9 @@ def test_time_before_and_after_the_polls_is_uncovered_but_no_gap():
 
 entries = st.lists(
     st.tuples(
-        st.sampled_from(["complete", "complete", "complete", "failed", "gone", "wanted"]),
+        st.sampled_from(
+            ["complete", "complete", "complete", "failed", "gone", "expired", "wanted"]
+        ),
         *[st.integers(0, 58)] * 2,
         st.integers(0, 59),
     ),
@@ -273,8 +285,8 @@ def test_command_line_and_dashboard_show_the_same(tmp_path_factory, made, times,
     assert line.last_polled == drawn.polled_at(LOG)
     # Both agree with the rows as they were before condensing.
     gone, fetched = (
-        {m for o, s, u, _, _ in rows for m in range(s, u) if o == outcome}
-        for outcome in ("gone", "complete")
+        {m for o, s, u, _, _ in rows for m in range(s, u) if o in outcome}
+        for outcome in (("gone", "expired"), ("complete",))
     )
     hidden = {
         m for m in range(59) for one in drawn.uncovered(LOG, at(0), at(59))

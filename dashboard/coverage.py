@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+import polars as pl
 
 from dashboard.lake import Lake
-from pipelines.lake import stream_state
-from pipelines.lake.stream_state import Coverage, History, State
+from pipelines.lake import spans, stream_state
+from pipelines.lake.stream_state import Coverage, Facts, History, Summary
+from pipelines.schemas import COVERAGE
 from pipelines.sdk import pages
 from pipelines.sdk.pages import Span
 
@@ -57,8 +61,17 @@ class Known:
         history, covered = self._of(log)
         return stream_state.share(history, covered, Span(since=since, until=until))
 
-    def state(self, log: Log) -> State:
-        return stream_state.state(self._of(log)[0], self.now)
+    def open_gaps(self, log: Log, since: datetime, until: datetime) -> list[Gap]:
+        """Return the gaps within a range that can still be filled."""
+        _, covered = self._of(log)
+        return _gaps(log, spans.clipped(covered.gaps, Span(since=since, until=until)))
+
+    def lost(self, log: Log) -> list[Gap]:
+        """Return the ranges that can never be fetched, at any time."""
+        return _gaps(log, self._of(log)[1].lost)
+
+    def summary(self, log: Log, *, behind: bool = False) -> Summary:
+        return stream_state.summary(self._of(log)[0], self.now, behind=behind)
 
     def polled_at(self, log: Log) -> datetime | None:
         return self._of(log)[0].polled_at
@@ -73,8 +86,28 @@ class Known:
 def of(lake: Lake, now: datetime) -> Known:
     """Return all streams of a lake; one without the table `streams` has no lags."""
     facts = lake.ask("streams", stream_state.facts) or {}
-    rows = lake.ask("coverage", stream_state.histories, facts)
-    return at({log: History(facts=each) for log, each in facts.items()} | (rows or {}), now)
+    recorded = lake.ask("coverage", _recorded) or {}
+    pending = lake.pending({log: recorded.get(log, 0) for log in (*facts, *recorded)})
+    found = lake.ask("coverage", _histories, facts, pending)
+    return at(found if found is not None else _histories(_NONE, facts, pending), now)
+
+
+_NONE = pl.LazyFrame(schema=COVERAGE)
+
+
+def _recorded(rows: pl.LazyFrame) -> dict[Log, int]:
+    """Return the number of raw rows per stream up to which `coverage` is complete."""
+    by = ["integration", "stream"]
+    found = rows.group_by(by).agg(pl.col("rows").max()).collect()
+    return {(integration, stream): seen or 0 for integration, stream, seen in found.iter_rows()}
+
+
+def _histories(
+    rows: pl.LazyFrame, facts: Mapping[Log, Facts], pending: tuple[tuple[Any, ...], ...]
+) -> dict[Log, History]:
+    # An entry that was copied to `coverage` meanwhile is in both, which changes nothing.
+    more = pl.LazyFrame(pending, COVERAGE, orient="row")
+    return stream_state.histories(pl.concat([rows.select(*COVERAGE), more]), facts)
 
 
 def at(histories: Mapping[Log, History], now: datetime) -> Known:

@@ -22,13 +22,15 @@ from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import rollup, tables, versions
+from pipelines.lake import coverage, events, rollup, tables, versions
+from pipelines.lake.tables import StreamKey
 from pipelines.lake.versions import Head, TableVersion
-from pipelines.schemas import EVENTS, ROLLUPS
+from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_ROWS = list(COVERAGE).index("rows")
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
 
@@ -54,6 +56,7 @@ class Snapshot:
         self.rows = table.count()
         self.days = table.dates()
         self.committed_at = table.committed_at
+        self._table = table
         self._events = table.scan()
         self.counts = counts
         # Cached on the instance: the results go when a newer version replaces it.
@@ -62,6 +65,10 @@ class Snapshot:
     @property
     def events(self) -> pl.LazyFrame:
         return self._events
+
+    def derived(self, log: tuple[str, str]) -> int:
+        """Return how many raw rows of a stream have their events in this version."""
+        return self._table.fence(StreamKey(*log).app)
 
     @overload
     def ask(
@@ -100,6 +107,7 @@ class Lake:
         self._head = Head(self._tables, "events")
         self._snapshot: Snapshot | None = None
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
+        self._pending: dict[tuple[str, str], tuple[int, tuple[tuple[Any, ...], ...]]] = {}
         self.access = Notes(self._tables, ACCESS)
         self.views = Notes(self._tables, VIEWS)
 
@@ -159,6 +167,27 @@ class Lake:
             self._answers[key] = about, question(opened.scan(), *args, **kwargs)
         answer: R = self._answers[key][1]
         return answer
+
+    def pending(self, recorded: Mapping[tuple[str, str], int]) -> tuple[tuple[Any, ...], ...]:
+        """Return the rows (schemas.COVERAGE) that only raw commits contain so far.
+
+        `recorded` has the number of raw rows up to which `coverage` is complete. A raw table is
+        read only if its stream has events that were not there at the last call.
+        """
+        for log, seen in recorded.items():
+            derived = self._snapshot.derived(log) if self._snapshot else 0
+            before, found = self._pending.get(log, (-1, ()))
+            kept = tuple(row for row in found if row[_ROWS] > seen)
+            if derived != before:
+                newest = max(seen, *(row[_ROWS] for row in kept), 0)
+                fresh = coverage.pending(self._tables, StreamKey(*log), newest)
+                kept = (*kept, *fresh.iter_rows())
+            self._pending[log] = derived, kept
+        return tuple(row for log in recorded for row in self._pending[log][1])
+
+    def behind(self, integration: str, stream: str) -> bool:
+        """Return whether some records of a stream have no events yet."""
+        return events.behind(self._tables, StreamKey(integration, stream))
 
     def _pin(self, version: int | None) -> Snapshot | None:
         # A handle of its own, since `_head` moves to later versions.

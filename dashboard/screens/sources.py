@@ -16,13 +16,15 @@ from dashboard.queries import Pushes
 from pipelines.clock import utc_now
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import tables
+from pipelines.lake import stream_state, tables
+from pipelines.lake.stream_state import Summary
 
-_FORTNIGHT = timedelta(days=14)
+_RECENT = stream_state.RECENT
 _STATES = {
     "up to date": ("#e4f2ec", "#1d3b33"),
     "late": ("#fbe6c6", "#6e4a16"),
     "failing": ("#f9d7d7", "#7a2530"),
+    "events behind raw": ("#fbe6c6", "#6e4a16"),
     "never polled": ("#eceef2", "#263041"),
 }
 """State -> its colours in the light and the dark theme."""
@@ -73,37 +75,37 @@ def _with_silent(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
 def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     """Return the streams with columns for their state, coverage, polling and pushes."""
     logs = list(streams.select("integration", "stream").iter_rows())
-    since = this.now - _FORTNIGHT
+    found = {log: this.known.summary(log, behind=this.lake.behind(*log)) for log in logs}
+    since = this.now - _RECENT
     refused = this.lake.ask("rejected", queries.rejected) or {}
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
     return streams.with_columns(
         # A list, since only multiselect columns can be coloured by value.
-        pl.Series("state", [[this.known.state(log).name] for log in logs]),
+        pl.Series("state", [[found[log].state.name] for log in logs]),
         pl.Series("since_last", [_ago(this, t) for t in streams["last_event"]], pl.String),
         pl.Series("delay", [times.ago(d) if d is not None else "" for d in streams["delay"]]),
-        pl.Series("shown", [_share(this, log, since) for log in logs], pl.String),
-        pl.Series("gaps", [_count(this, log, since) for log in logs], pl.String),
-        pl.Series("polled", [_last_polled(this, log) for log in logs], pl.String),
+        pl.Series("shown", [_share(found[log].share) for log in logs], pl.String),
+        pl.Series("gaps", [_count(found[log]) for log in logs], pl.String),
+        pl.Series("lost", [_lost(found[log]) for log in logs], pl.String),
+        pl.Series("polled", [_ago(this, found[log].polled_at) for log in logs], pl.String),
         pl.Series("next", [_next_poll(this, log) for log in logs], pl.String),
-        pl.Series("reason", [_reason(this, log) for log in logs], pl.String),
+        pl.Series("reason", [_reason(this, log, found[log]) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
         pl.Series("pushed", [_last_push(this, log) for log in logs], pl.String),
         pl.Series("push", [_push_coverage(pushes.get(log)) for log in logs], pl.String),
     )
 
 
-def _share(this: _Now, log: coverage.Log, since: datetime) -> str:
-    share = this.known.share(log, since, this.now)
+def _share(share: float | None) -> str:
     return f"{100 * share:.1f} %" if share is not None else ""
 
 
-def _count(this: _Now, log: coverage.Log, since: datetime) -> str:
-    polled = this.known.polled_at(log)
-    return f"{len(this.known.gaps(log, since, this.now)):,}" if polled else ""
+def _count(found: Summary) -> str:
+    return f"{found.gaps:,}" if found.polled_at else ""
 
 
-def _last_polled(this: _Now, log: coverage.Log) -> str:
-    return _ago(this, this.known.polled_at(log))
+def _lost(found: Summary) -> str:
+    return f"{found.lost:,}" if found.lost else ""
 
 
 def _ago(this: _Now, time: datetime | None) -> str:
@@ -127,9 +129,9 @@ def _next_poll(this: _Now, log: coverage.Log) -> str:
     return f"in {times.ago(due - this.now)}" if due > this.now else "due"
 
 
-def _reason(this: _Now, log: coverage.Log) -> str:
+def _reason(this: _Now, log: coverage.Log, found: Summary) -> str:
     """Return why the stream fails, or why it is polled at its interval."""
-    state = this.known.state(log)
+    state = found.state
     if state.since is not None:
         return f"failing for {times.ago(this.now - state.since)}: {state.reason}"
     plan = _plan(this, log)
@@ -137,7 +139,7 @@ def _reason(this: _Now, log: coverage.Log) -> str:
 
 
 def _last_push(this: _Now, log: coverage.Log) -> str:
-    since = (this.now - _FORTNIGHT).date()
+    since = (this.now - _RECENT).date()
     newest = this.lake.ask("/".join(("raw", *log)), queries.newest_push, since)
     return _ago(this, newest)
 
@@ -162,7 +164,8 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
         height="content",
         column_order=(
             *("integration", "stream", "state", "events", "last_event", "since_last", "delay"),
-            *("polled", "next", "reason", "shown", "gaps", "rejected", "pushed", "push", "daily"),
+            *("polled", "next", "reason", "shown", "gaps", "lost", "rejected"),
+            *("pushed", "push", "daily"),
         ),
         column_config={
             "integration": column.TextColumn("Integration", width=125),
@@ -179,6 +182,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
             "reason": "Reason",
             "shown": column.TextColumn("Coverage", alignment="right"),
             "gaps": column.TextColumn("Gaps", alignment="right"),
+            "lost": column.TextColumn("Lost", alignment="right"),
             "rejected": column.NumberColumn("Rejected", format="localized"),
             "pushed": "Last push",
             "push": "Push coverage",
@@ -191,15 +195,10 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
 def _gaps(this: _Now) -> None:
     if not this.known.streams:
         return
-    since = this.now - _FORTNIGHT
-    rows = [
-        (*log, one.since, one.until, times.ago(one.until - one.since), one.reason)
-        for log in this.known.streams
-        for one in this.known.gaps(log, since, this.now)
-    ]
-    st.markdown("### Coverage gaps, last 14 days")
+    rows = _missing(this)
+    st.markdown("### Coverage gaps of the last 14 days, and lost ranges")
     if not rows:
-        st.caption("No gaps: every stream was fetched completely.")
+        st.caption(_no_gaps(this))
         return
     names = ["integration", "stream", "since", "until", "long", "reason"]
     zone = session.zone().key
@@ -222,7 +221,32 @@ def _gaps(this: _Now) -> None:
     )
 
 
-_MOMENT = "DD MMM HH:mm:ss"
+_MOMENT = "DD MMM YYYY HH:mm:ss"
+
+
+def _missing(this: _Now) -> list[tuple[str, str, datetime, datetime, str, str]]:
+    """Return the recent gaps of all streams and all losses: a row each, as they are shown."""
+    since = this.now - _RECENT
+    return [
+        (*log, one.since, one.until, times.ago(one.until - one.since), f"{label}{one.reason}")
+        for log in this.known.streams
+        for label, found in (
+            ("", this.known.open_gaps(log, since, this.now)),
+            ("LOST: ", this.known.lost(log)),
+        )
+        for one in found
+    ]
+
+
+def _no_gaps(this: _Now) -> str:
+    logs = this.known.streams
+    polled = sum(this.known.polled_at(log) is not None for log in logs)
+    if polled == len(logs):
+        return "No gaps: every stream was fetched completely up to its last poll."
+    return (
+        f"No gaps in the {polled:,} of {len(logs):,} streams that were polled; the others were "
+        "never polled."
+    )
 
 
 def _rejected(this: _Now) -> None:

@@ -122,11 +122,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     options.print_table(header.split(", "), rows)
-    for s in found:
-        if s.failing_since is not None:
-            since = _moment(s.failing_since)
-            click.echo(f"{s.integration} {s.stream}: failing since {since}: {s.failure}")
-    for line in webhooks.status_lines(chosen, lake):
+    for line in (*status.notes(found), *webhooks.status_lines(chosen, lake)):
         click.echo(line)
 
 

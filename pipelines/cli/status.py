@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,10 +23,8 @@ from pipelines.lake import (
 from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
-from pipelines.sdk.pages import Span
 
 _WEEK = timedelta(days=7)
-_FORTNIGHT = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +54,8 @@ class State:
     """The covered share of the last 14 days up to the last poll, from 0 to 1."""
     gaps: int = 0
     """Number of gaps and losses in the last 14 days."""
+    lost: int = 0
+    """Number of losses at any time: ranges that can never be fetched."""
 
 
 def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Facts]:
@@ -90,8 +90,7 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetim
     rows = table.fence(key.app) if table else 0
     mapped = events.derived(lake, key) if table else 0
     history = coverage.history(lake, key, facts)
-    state = stream_state.state(history, now, behind=mapped != rows)
-    known, fortnight = stream_state.coverage(history, now), Span(since=now - _FORTNIGHT, until=now)
+    found = stream_state.summary(history, now, behind=mapped < rows)
     return State(
         integration=key.integration,
         kind=facts.kind,
@@ -105,12 +104,13 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetim
         late=late[1] if late else None,
         plan=schedule.load(lake, key),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,
-        state=state.name,
-        failing_since=state.since,
-        failure=state.reason,
-        last_polled=history.polled_at,
-        coverage=stream_state.share(history, known, fortnight),
-        gaps=len(stream_state.gaps(known, fortnight)),
+        state=found.state.name,
+        failing_since=found.state.since,
+        failure=found.state.reason,
+        last_polled=found.polled_at,
+        coverage=found.share,
+        gaps=found.gaps,
+        lost=found.lost,
     )
 
 
@@ -140,6 +140,18 @@ def covered(
         for key, facts in known_streams(lake, sources).items()
         if not names or key.integration in names
     ]
+
+
+def notes(found: Sequence[State]) -> Iterator[str]:
+    """Yield one line per stream that fails, and per stream that has lost ranges."""
+    for one in found:
+        stream = f"{one.integration} {one.stream}"
+        if one.failing_since is not None:
+            since = f"{one.failing_since:%Y-%m-%d %H:%M:%S} UTC"
+            yield f"{stream}: failing since {since}: {one.failure}"
+        if one.lost:
+            ranges = "1 range is" if one.lost == 1 else f"{one.lost:,} ranges are"
+            yield f"{stream}: {ranges} lost: `auditlake coverage {one.integration}` lists them"
 
 
 def age(time: datetime | None, now: datetime) -> str:

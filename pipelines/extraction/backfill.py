@@ -51,7 +51,7 @@ def _record_lost(this: Round, span: Span) -> tuple[Span, ...]:
     history = coverage.history(this.lake, this.key, this.facts)
     lost = spans.minus([span], history.asked)
     new = spans.minus(lost, [gap.span for gap in history.gone])
-    now = this.clock()
+    now = this.now
     expired = [
         Entry(
             since=each.since,
@@ -70,8 +70,8 @@ def _record_lost(this: Round, span: Span) -> tuple[Span, ...]:
 def _too_old(this: Round) -> str:
     return (
         f"nothing to fetch: {this.source.integration.title} keeps {this.stream.name} for "
-        f"{this.stream.keeps.days} days, and the range is older: what the lake lacks of it is lost, "
-        "see `auditlake coverage`"
+        f"{this.stream.keeps.days} days, and the range is older: it is lost where the lake lacks "
+        "it, see `auditlake coverage`"
     )
 
 

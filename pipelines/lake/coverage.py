@@ -161,13 +161,17 @@ def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
     """Return the stream's history up to its last commit; writes nothing."""
     with tables.borrowed(lake, TABLE.name) as handle:
         seen = lake_commits.fence(handle, key.app) if handle else 0
-    kept = entries(lake, key)
-    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
-        pending = pl.DataFrame(_entries_of_commits(raw, seen) if raw else [], _COLUMNS)
-    named = pending.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
     # An entry that was copied here meanwhile is in both, which changes nothing.
-    rows = pl.concat([kept, named.select(*COVERAGE)])
+    rows = pl.concat([entries(lake, key), pending(lake, key, seen)])
     return stream_state.histories(rows.lazy(), {key: facts})[key]
+
+
+def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
+    """Return the entries (schemas.COVERAGE) of the raw commits after the first `seen` rows."""
+    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
+        found = pl.DataFrame(_entries_of_commits(raw, seen) if raw else [], _COLUMNS)
+    named = found.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
+    return named.select(*COVERAGE)
 
 
 def keys(lake: Lake) -> set[StreamKey]:

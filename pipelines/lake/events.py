@@ -124,6 +124,13 @@ def derived(lake: Lake, key: StreamKey) -> int:
         return 0 if handle is None else commits.fence(handle, key.app)
 
 
+def behind(lake: Lake, key: StreamKey) -> bool:
+    """Return whether some raw rows of a stream have no events yet."""
+    with tables.borrowed(lake, key.table) as raw:
+        rows = commits.fence(raw, key.app) if raw else 0
+    return derived(lake, key) < rows
+
+
 def _older(handle: DeltaTable, key: StreamKey, fresh: pl.DataFrame, record: pl.Expr) -> list[int]:
     """Return the seqs of stored rows whose records have newer versions in `fresh`."""
     if fresh.is_empty():

@@ -19,6 +19,8 @@ import polars as pl
 from pipelines.lake import spans
 from pipelines.sdk.pages import Gap, Span
 
+RECENT = timedelta(days=14)
+"""The time before now that a summary describes."""
 NOT_POLLED = "not asked for yet"
 EARLIER = "before what was asked for"
 NOT_KEPT = "the vendor no longer keeps it"
@@ -107,6 +109,32 @@ class State:
     """Since when the stream has been failing."""
     reason: str | None = None
     """The newest failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The state of a stream and its recent coverage, as every surface shows them."""
+
+    state: State
+    polled_at: datetime | None = None
+    share: float | None = None
+    """The covered share of the time up to the last poll, from 0 to 1."""
+    gaps: int = 0
+    """Number of gaps and losses in this time."""
+    lost: int = 0
+    """Number of losses at any time."""
+
+
+def summary(history: History, now: datetime, *, behind: bool = False) -> Summary:
+    """Return the state, and the coverage of the time since `RECENT`; `behind` as for `state`."""
+    known, recent = coverage(history, now), Span(since=now - RECENT, until=now)
+    return Summary(
+        state=state(history, now, behind=behind),
+        polled_at=history.polled_at,
+        share=share(history, known, recent),
+        gaps=len(gaps(known, recent)),
+        lost=len(known.lost),
+    )
 
 
 def state(history: History, now: datetime, *, behind: bool = False) -> State:

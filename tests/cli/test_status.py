@@ -33,9 +33,11 @@ def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_th
         ("okta", "okta", "never polled"),
         ("former", "okta", "failing"),
     ]
-    assert (found[1]["failure"], found[1]["gaps"]) == ("401: bad token", 1)
+    assert found[1]["failure"] == "401: bad token"
+    assert (found[1]["gaps"], found[1]["lost"]) == (1, 1)
     text = auditlake(tmp_path, "status").stdout.decode()
     assert f"former audit: failing since {now:%Y-%m-%d %H:%M:%S} UTC: 401: bad token" in text
+    assert "former audit: 1 range is lost: `auditlake coverage former` lists them" in text
     text = auditlake(tmp_path, "coverage", "former").stdout.decode()
     assert text.splitlines()[0] == "former audit"
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["complete", "complete", "LOST"]

@@ -70,7 +70,7 @@ def test_content_that_is_gone_lowers_the_share_and_does_not_fail_the_stream() ->
     found = known(claim(0, 8), claim(2, 4, "gone", "404: the blob expired"), now=99.5)
     assert found.gaps(OKTA, at(0), at(8)) == [gap(2, 4, "404: the blob expired")]
     assert found.share(OKTA, at(0), at(8)) == 0.75
-    assert found.state(OKTA).name == "up to date"
+    assert found.summary(OKTA).state.name == "up to date"
 
 
 def test_time_after_the_last_poll_is_uncovered_but_lowers_no_share() -> None:
@@ -88,12 +88,12 @@ def test_time_before_the_first_range_has_a_reason_of_its_own() -> None:
 
 def test_a_stream_is_failing_late_or_up_to_date() -> None:
     rounds = [claim(n, n + 1, asked=n + 1) for n in range(5)]
-    assert known(*rounds, now=5.5).state(OKTA).name == "up to date"
-    assert known(*rounds, now=40).state(OKTA).name == "late"
+    assert known(*rounds, now=5.5).summary(OKTA).state.name == "up to date"
+    assert known(*rounds, now=40).summary(OKTA).state.name == "late"
     assert known(*rounds).next_due(OKTA) == at(6)
     failing = known(*rounds, claim(6, 6, "failed", "401", asked=6), now=6)
-    assert failing.state(OKTA) == State(name="failing", since=at(6), reason="401")
-    assert known(*rounds).state(("okta", "other")).name == "never polled"
+    assert failing.summary(OKTA).state == State(name="failing", since=at(6), reason="401")
+    assert known(*rounds).summary(("okta", "other")).state.name == "never polled"
 
 
 hours = st.integers(0, 30)
@@ -115,7 +115,7 @@ def test_a_lake_with_only_facts_shows_its_streams_as_never_polled(lake: Lake) ->
     assert coverage.of(reading.Lake(lake.root, {}), T0).streams == {}
     streams.record(lake, log, Facts(kind="okta", title="Okta", lag=timedelta(hours=1)), T0)
     found = coverage.of(reading.Lake(lake.root, {}), T0)
-    assert found.state(OKTA).name == "never polled"
+    assert found.summary(OKTA).state.name == "never polled"
     assert found.share(OKTA, at(-9), T0) is None
 
 

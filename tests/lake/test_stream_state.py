@@ -280,7 +280,7 @@ def test_command_line_and_dashboard_show_the_same(tmp_path_factory, made, times,
         (one.span.since, one.span.until, one.reason) for one in (*printed.gaps, *printed.lost)
     }
     assert (line.gaps, line.coverage) == (len(gaps), drawn.share(LOG, since, now))
-    state = drawn.state(LOG)
+    state = drawn.summary(LOG).state
     assert (line.state, line.failing_since, line.failure) == (state.name, state.since, state.reason)
     assert line.last_polled == drawn.polled_at(LOG)
     # Both agree with the rows as they were before condensing.

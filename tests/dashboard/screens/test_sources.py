@@ -6,15 +6,18 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import coverage, tables
+from pipelines.lake import coverage, events, raw, streams, tables
 from pipelines.lake.coverage import Entry
+from pipelines.lake.stream_state import Facts
 from tests.dashboard.conftest import EVENTS, fill
 from tests.dashboard.shown import App
+from tests.lake.batches import batch, part
 
 SOURCES = "from dashboard.screens import sources\nsources.show()"
 
@@ -66,4 +69,30 @@ def test_sources_show_a_failing_stream_without_events_and_content_that_is_gone(
     assert (rows.loc["new", "events"], rows.loc["new", "gaps"]) == (0, "1")
     assert list(rows.loc["okta", "state"]) == ["up to date"]
     assert rows.loc["okta", "gaps"] == "1"
-    assert set(page.dataframe[1].value["reason"]) >= {"401", "404: blob"}
+    assert (rows.loc["okta", "lost"], rows.loc["new", "lost"]) == ("1", "")
+    assert set(page.dataframe[1].value["reason"]) >= {"401", "LOST: 404: blob"}
+
+
+def test_sources_know_coverage_that_only_raw_commits_contain_and_lost_ranges_of_any_age(
+    app: App, lake: tables.Lake
+) -> None:
+    log, now = tables.StreamKey("okta", "system_log"), datetime.now(UTC).replace(microsecond=0)
+    streams.record(lake, log, Facts(kind="okta", title="Okta"), now)
+    hours = [now - timedelta(hours=n) for n in range(3)]
+    done = [Entry(since=hours[2], until=hours[1], asked_at=hours[1])]
+    years = [now - timedelta(days=days) for days in (800, 400)]
+    coverage.record(lake, log, [
+        *done, Entry(since=years[0], until=years[1], asked_at=now, outcome="expired", reason="old"),
+    ])  # fmt: skip
+    newer = [Entry(since=hours[1], until=now, asked_at=now)]
+    raw.append(lake, log, batch("a", "b"), "cursor", entries=newer)
+    derived = part(log, 0, 1)
+    dated = derived.events.with_columns(time=pl.lit(now), date=pl.lit(now.date()))
+    events.append_batches(lake, [derived._replace(events=dated)])
+    app(Path(lake.root))
+    page = AppTest.from_string(SOURCES, default_timeout=120).run()
+    assert not page.exception
+    (row,) = page.dataframe[0].value.to_dict("records")
+    assert list(row["state"]) == ["events behind raw"]
+    assert (row["shown"], row["gaps"], row["lost"]) == ("0.6 %", "0", "1")
+    assert list(page.dataframe[1].value["reason"]) == ["LOST: old"]

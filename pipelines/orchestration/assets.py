@@ -25,6 +25,7 @@ from pipelines.orchestration.naming import (
     op,
     round_figures,
     shape,
+    state_figures,
     table_figures,
     word,
 )
@@ -55,8 +56,11 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
                 progress=lambda report: context.log.info(line(report)),
             )
         )
-        figures = round_figures(report) | table_figures(lake, log.table)
+        state = state_figures(lake, source, stream)
+        figures = round_figures(report) | table_figures(lake, log.table) | state
         if report.error:
+            # A failed step leaves no materialisation that could show the state.
+            context.log_event(dg.AssetObservation(spec.key, metadata=state))
             raise dg.Failure(report.error, metadata=figures, allow_retries=False)
         yield dg.MaterializeResult(metadata=figures)
         verdicts.hold(context.instance, keys_of(spec.key))

@@ -15,7 +15,15 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import retention
 from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
 from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
-from pipelines.orchestration.naming import EVENTS, INTEGRATION, WHOLE, key_of, line, word
+from pipelines.orchestration.naming import (
+    EVENTS,
+    INTEGRATION,
+    WHOLE,
+    key_of,
+    line,
+    state_figures,
+    word,
+)
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Span
 
@@ -57,9 +65,14 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
                 f"{tidied.removed:,} removed"
             )
+        # A stream that is late, failing or silent has no runs that could show it.
+        for source in sources:
+            for stream in source.streams():
+                _observe(context, lake, source, stream)
 
     @dg.job(
-        description="Compacts files, trims Delta logs and deletes orphans; never changes a row."
+        description="Compacts files, trims Delta logs, deletes orphans and never changes a row; "
+        "then reports the state of every stream."
     )
     def lake_maintenance() -> None:
         maintain()
@@ -69,6 +82,12 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
         cron_schedule="23 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
+
+
+def _observe(context: dg.OpExecutionContext, lake: Lake, source: Source, stream: Stream) -> None:
+    """Report the state of a stream as an observation of its asset."""
+    asset = key_of(StreamKey(source.name, stream.name))
+    context.log_event(dg.AssetObservation(asset, metadata=state_figures(lake, source, stream)))
 
 
 class BackfillConfig(dg.Config):
@@ -105,6 +124,9 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
                     progress=lambda report: context.log.info(line(report)),
                 )
                 report = fetch_span(this, Span(since=since, until=until), again=config.again)
+                for gap in report.gaps:
+                    context.log.warning(f"{stream.name}: lost: {gap.span}: {gap.reason}")
+                _observe(context, lake, source, stream)
                 if report.error:
                     raise dg.Failure(report.error, allow_retries=False)
 

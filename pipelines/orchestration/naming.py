@@ -1,4 +1,7 @@
-"""Names of assets, jobs and resources in Dagster, and the figures shown with them."""
+"""Names of assets, jobs and resources in Dagster, and the figures shown with them.
+
+"Recent" means the last 14 days, as in `auditlake status`.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -9,9 +12,9 @@ import polars as pl
 
 from pipelines.clock import utc_now
 from pipelines.extraction.report import Report
-from pipelines.lake import versions
+from pipelines.lake import coverage, events, stream_state, streams, versions
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.sdk.contract import Source
+from pipelines.sdk.contract import Source, Stream
 
 Figures = dict[str, Any]
 INTEGRATION = "auditlake/integration"
@@ -66,6 +69,25 @@ def round_figures(report: Report) -> Figures:
         figures |= {"covered since": stamp(first), "covered until": stamp(last)}
     figures |= {f"unreadable {column}": count for column, count in report.faults.items()}
     return figures | {f"seconds {step}": round(s, 3) for step, s in report.seconds.items()}
+
+
+def state_figures(lake: Lake, source: Source, stream: Stream) -> Figures:
+    """Return the state of a stream as `auditlake status` and the dashboard show it."""
+    key, facts = StreamKey(source.name, stream.name), streams.facts_of(source, stream)
+    history, behind = coverage.history(lake, key, facts), events.behind(lake, key)
+    found = stream_state.summary(history, utc_now(), behind=behind)
+    figures: Figures = {
+        "state": found.state.name,
+        "recent gaps": found.gaps,
+        "lost ranges": found.lost,
+    }
+    if found.state.since:
+        figures |= {"failing since": stamp(found.state.since), "failure": found.state.reason or ""}
+    if found.polled_at:
+        figures["last polled"] = stamp(found.polled_at)
+    if found.share is not None:
+        figures["recent coverage"] = found.share
+    return figures
 
 
 def table_figures(lake: Lake, name: str) -> Figures:

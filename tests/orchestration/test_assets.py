@@ -54,6 +54,19 @@ def test_a_vendor_that_refuses_fails_its_asset_with_the_reason(still_world, oper
     assert RAW not in figures
     (failed,) = [event for event in done.all_events if event.is_step_failure]
     assert "403" in failed.step_failure_data.user_failure_data.description
+    seen = observed(operator.instance)
+    assert seen["state"] == "failing"
+    assert "403" in seen["failure"]
+    still_world.disorder()
+    done, figures = run(operator)
+    assert figures[RAW]["state"] == "up to date"
+    assert "failure" not in figures[RAW]
+
+
+def observed(instance):
+    """Return the metadata of the newest observation of the raw table."""
+    (newest,) = instance.fetch_observations(RAW, limit=1).records
+    return {name: each.value for name, each in newest.asset_observation.metadata.items()}
 
 
 def test_only_integrations_that_receive_pushes_have_an_asset_for_subscriptions():

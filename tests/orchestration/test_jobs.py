@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from pipelines.cli import status
 from pipelines.orchestration import jobs
 from sandbox.faults import Fault
 from tests.orchestration.conftest import Operator
+from tests.orchestration.test_assets import observed
 
 LOG = ("okta", "system_log")
 
@@ -87,6 +89,23 @@ def test_maintenance_changes_no_row(still_world, run):
     assert run("lake_maintenance").success
     assert still_world.stored(*LOG).equals(raw)
     assert still_world.events(*LOG).equals(events)
+
+
+def test_maintenance_reports_the_state_of_streams_that_have_no_runs(still_world, operator, run):
+    def states():
+        assert run("lake_maintenance").success
+        return observed(operator.instance)
+
+    assert states()["state"] == "never polled"
+    still_world.poll("okta")
+    found = states()
+    assert (found["state"], found["lost ranges"], found["recent gaps"]) == ("up to date", 0, 0)
+    long_ago = {"since": days_ago(300), "until": days_ago(200)}
+    done = run("backfill", integration="okta", **long_ago)
+    assert "keeps system_log for 90 days" in reason(done)
+    assert observed(operator.instance)["lost ranges"] == 1
+    (shown,) = status.states(still_world.lake, [still_world.source("okta")], datetime.now(UTC))
+    assert (states()["recent coverage"], shown.lost) == (pytest.approx(shown.coverage), 1)
 
 
 def test_maintenance_of_a_lake_without_tables_succeeds(run):

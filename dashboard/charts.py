@@ -8,6 +8,7 @@ the title of a line in a tooltip.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ PALETTE = (
 )
 _HUES = 8
 _OTHER_COLOUR = "#98a2b3"
-_BLIND = "#8a94a6"
+# The SVG pattern of static/hatching.html, since Vega-Lite has none of its own.
+_UNCOVERED = "url(#uncovered)"
 _LISTED = 4  # streams in a tooltip
 _OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#e0982f"}
 
@@ -91,14 +93,19 @@ def activity(
 ) -> alt.LayerChart | alt.FacetChart:
     """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
 
-    Where some of the `streams` have gaps (`blind`), a strip runs below the bars; where all have, a
-    band is drawn behind them: a missing bar there does not mean that nothing happened.
+    Where some of the `streams` have gaps (`blind`), a hatched strip runs below the bars; where all
+    have, a hatched band is drawn behind them: a missing bar there does not mean that nothing
+    happened. Every tooltip has the coverage of its bucket.
     """
-    bars = _clamped(counts, edges, span)
+    buckets = _buckets(edges, span)
+    bars = counts.rename({"start": "bucket"}).join(buckets, on="bucket", how="left")
+    wide = _wide(bars, buckets, stacked, zone)
+    if streams:
+        wide = wide.with_columns(pl.Series("coverage", _coverage(blind, wide, streams), pl.String))
     return alt.layer(
         *_unseen(_parts(blind, span), streams, zone),
         _bars(bars, stacked, _x(edges, span, zone)),
-        _hover(_wide(bars, stacked, zone), stacked),
+        _hover(wide, stacked),
         height=HEIGHT,
         padding={"left": 0, "right": 4, "top": 4, "bottom": 0},
         config=alt.Config(view=alt.ViewConfig(strokeWidth=0)),
@@ -221,16 +228,12 @@ def _colour(field: str, value: str, places: Mapping[str, int]) -> str:
     return PALETTE[places[value]]
 
 
-def _clamped(
-    counts: pl.DataFrame, edges: tuple[datetime, ...], span: tuple[datetime, datetime]
-) -> pl.DataFrame:
-    """Return the counts with each bucket's end, the outer buckets cut to the range."""
-    ends = pl.DataFrame(
-        {"start": edges[:-1], "end": edges[1:]},
-        schema_overrides=dict.fromkeys(("start", "end"), _T),
-    )
-    return counts.join(ends, on="start", how="left").with_columns(
-        start=pl.max_horizontal("start", pl.lit(span[0], _T)),
+def _buckets(edges: tuple[datetime, ...], span: tuple[datetime, datetime]) -> pl.DataFrame:
+    """Return each bucket's start in the counts and its ends, the outer ones cut to the range."""
+    ends = pl.DataFrame({"bucket": edges[:-1], "end": edges[1:]}, {"bucket": _T, "end": _T})
+    return ends.select(
+        "bucket",
+        start=pl.max_horizontal("bucket", pl.lit(span[0], _T)),
         end=pl.min_horizontal("end", pl.lit(span[1], _T)),
     )
 
@@ -244,29 +247,29 @@ def _unseen(parts: Sequence[_Part], streams: int, zone: ZoneInfo) -> list[alt.Ch
     every = [part for part in parts if len(part[2]) >= streams]
     some = [part for part in parts if len(part[2]) < streams]
     # The plot is lower than the chart by its axis, and only Vega knows by how much.
-    layers = [(every, "0", 0.28), (some, f"height - {STRIP}", 0.75)]
-    return [_bands(part, top, opacity, zone) for part, top, opacity in layers if part]
+    layers = [(every, "0"), (some, f"height - {STRIP}")]
+    return [_bands(part, top, zone) for part, top in layers if part]
 
 
-def _bands(parts: Sequence[_Part], top: str, opacity: float, zone: ZoneInfo) -> alt.Chart:
+def _bands(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
     rows = pl.DataFrame(
         {
             "start": [since for since, _, _ in parts],
             "end": [until for _, until, _ in parts],
-            "gaps": [_described(blind) for _, _, blind in parts],
+            "coverage": [_described(blind) for _, _, blind in parts],
             "when": [_when(since, until, zone) for since, until, _ in parts],
         },
         schema_overrides=dict.fromkeys(("start", "end"), _T),
     )
     chart: alt.Chart = (
         alt.Chart(rows)
-        .mark_rect(color=_BLIND, opacity=opacity, clip=True)
+        .mark_rect(color=_UNCOVERED, clip=True)
         .encode(
             x="start:T",
             x2="end:T",
             y=alt.value(alt.ExprRef(top)),
             y2=alt.value("height"),
-            tooltip=[alt.Tooltip("when:N", title="Time"), alt.Tooltip("gaps:N", title="Gaps")],
+            tooltip=[alt.Tooltip("when:N", title="Time"), _COVERAGE],
         )
     )
     return chart
@@ -283,10 +286,27 @@ def _parts(blind: Sequence[Gap], span: tuple[datetime, datetime]) -> list[_Part]
     return [part for part in parts if part[2] and part[1] - part[0] >= least]
 
 
+def _coverage(blind: Sequence[Gap], buckets: pl.DataFrame, streams: int) -> list[str]:
+    """Return the coverage of each bucket in words; buckets are in order and adjoin."""
+    starts, ends = buckets["start"].to_list(), buckets["end"].to_list()
+    found: list[list[Gap]] = [[] for _ in starts]
+    for gap in blind:
+        first, until = bisect_right(ends, gap.since), bisect_left(starts, gap.until)
+        for each in found[first:until]:
+            each.append(gap)
+    every = "complete" if streams == 1 else f"all {streams:,} streams"
+    return [_described(each) if each else every for each in found]
+
+
 def _described(blind: Sequence[Gap]) -> str:
-    gaps = [f"{one.log[0]} {one.log[1]}: {one.reason}" for one in blind]
-    more = f" and {len(gaps) - _LISTED} more" if len(gaps) > _LISTED else ""
-    return _plain("; ".join(gaps[:_LISTED]) + more)
+    """Return the streams that are not covered, with the first reason of each."""
+    reasons = {one.log: one.reason for one in reversed(blind)}
+    gaps = [f"{log[0]} {log[1]}: {reason}" for log, reason in sorted(reasons.items())]
+    more = f" and {len(gaps) - _LISTED:,} more" if len(gaps) > _LISTED else ""
+    return _plain(f"not covered: {'; '.join(gaps[:_LISTED])}{more}")
+
+
+_COVERAGE = alt.Tooltip("coverage:N", title="Coverage")
 
 
 def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
@@ -294,16 +314,22 @@ def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
     return f"{local[0]:%a %d %b %Y %H:%M} \N{EN DASH} {local[1]:%a %d %b %H:%M %Z}"
 
 
-def _wide(bars: pl.DataFrame, stacked: Sequence[Series], zone: ZoneInfo) -> pl.DataFrame:
-    """Return one row per bucket: when (in `zone`), total, and one column per series: s0, s1, ..."""
+def _wide(
+    bars: pl.DataFrame, buckets: pl.DataFrame, stacked: Sequence[Series], zone: ZoneInfo
+) -> pl.DataFrame:
+    """Return one row per bucket: when (in `zone`), total, and one column per series: s0, s1, ...
+
+    Buckets without events have zeros.
+    """
     local = [pl.col(end).dt.convert_time_zone(zone.key) for end in ("start", "end")]
     columns = {
         f"s{index}": pl.col("n").filter(pl.col("series") == one.place).sum()
         for index, one in enumerate(stacked)
     }
+    counted = bars.group_by("bucket").agg(total=pl.col("n").sum(), **columns)
     return (
-        bars.group_by("start", "end")
-        .agg(total=pl.col("n").sum(), **columns)
+        buckets.join(counted, on="bucket", how="left")
+        .with_columns(pl.col("total", *columns).fill_null(0))
         .sort("start")
         .with_columns(
             when=pl.format(
@@ -375,7 +401,7 @@ def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
             x="start:T",
             x2="end:T",
             opacity=alt.condition(pointed, alt.value(0.14), alt.value(0)),
-            tooltip=[*head, *lines],
+            tooltip=[*head, *lines, *([_COVERAGE] if "coverage" in wide.columns else [])],
         )
         .add_params(pointed)
     )

@@ -41,15 +41,20 @@ class Known:
     """All streams that were ever polled or are known to the lake."""
 
     def uncovered(self, log: Log, since: datetime, until: datetime) -> list[Gap]:
-        """Return the parts of a range that are not covered, whatever the reason."""
-        history, covered = self._of(log)
-        return _gaps(log, stream_state.uncovered(history, covered, Span(since=since, until=until)))
+        """Return the parts of a range that are not covered, whatever the reason.
 
-    def incomplete(self, log: Log, since: datetime, until: datetime) -> bool:
-        """Return whether any part of a range is not covered, as far as the stream was polled."""
+        The time since the last poll counts only if the next one is overdue.
+        """
         history, covered = self._of(log)
-        polled = stream_state.up_to_last_poll(history, Span(since=since, until=until))
-        return polled is not None and bool(stream_state.uncovered(history, covered, polled))
+        due = stream_state.due(history, Span(since=since, until=until), self.now)
+        return _gaps(log, stream_state.uncovered(history, covered, due)) if due else []
+
+    @property
+    def names(self) -> pl.DataFrame:
+        """Return one row per stream: integration, stream and kind, as in `events`."""
+        rows = [(*log, history.facts.kind or log[0]) for log, (history, _) in self.streams.items()]
+        columns = dict.fromkeys(("integration", "stream", "kind"), pl.String)
+        return pl.DataFrame(rows, columns, orient="row")
 
     def gaps(self, log: Log, since: datetime, until: datetime) -> list[Gap]:
         """Return the gaps and losses within a range, as `auditlake coverage` lists them."""

@@ -87,12 +87,14 @@ def dated(query: Query) -> pl.Expr:
     return pl.col("date").is_between(query.since.date(), last.date())
 
 
-def concerns(query: Query, integration: str) -> bool:
-    """Return True if the query's filters allow events of the integration."""
-    ours = [f for f in query.filters if f.field == "integration"]
-    wanted = {f.value for f in ours if not f.negated}
-    unwanted = {f.value for f in ours if f.negated}
-    return integration not in unwanted and (not wanted or integration in wanted)
+def concerned(query: Query, streams: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of `streams` whose events the query may match.
+
+    Its columns have the names and values that they have in `events`, such as `integration`.
+    """
+    filters = [f for f in query.filters if {*fields.columns(f.field)} <= {*streams.columns}]
+    text = compiler.possible(parser.parse(query.text), streams.columns)
+    return streams.filter(text, *kept(filters))
 
 
 Days = tuple[tuple[date, int], ...]

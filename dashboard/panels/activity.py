@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import streamlit as st
@@ -16,19 +17,29 @@ from dashboard.queries import Filter, Query, Summary
 from pipelines.clock import utc_now
 
 _TOP = 8
+_HATCHING = (Path(__file__).parents[1] / "static" / "hatching.html").read_text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Coverage:
+class Coverage:
     """Gaps in the streams that a search concerns, within its time range."""
 
     blind: tuple[Gap, ...] = ()
     streams: int = 0
-    missing: int = 0
-    """How many of them have gaps before their last poll."""
+    covering: int = 0
+    """How many of them have no gap."""
+
+    @property
+    def sentence(self) -> str:
+        plural = self.streams != 1
+        return (
+            f"{self.covering:,} of {self.streams:,} stream{'s' * plural} cover{'s' * (not plural)} "
+            "this time"
+        )
 
 
-def show(snapshot: Snapshot, query: Query) -> None:
+def show(snapshot: Snapshot, query: Query) -> Coverage:
+    """Show the graph, also of an empty result, and return the coverage of its time."""
     field = session.view().by
     summary = snapshot.ask(queries.summary, query)
     top = list(snapshot.ask(queries.values, query, field, _TOP).iter_rows())
@@ -38,28 +49,28 @@ def show(snapshot: Snapshot, query: Query) -> None:
     covered = _coverage(query)
     with st.container(border=True, key="activity", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            _totals(summary, covered)
+            _totals(summary)
+            if covered.covering < covered.streams:
+                session.link("sources", covered.sentence, ":material/texture:", {})
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
+            st.html(_HATCHING, unsafe_allow_javascript=True)
             _graph(snapshot, query, field, stacked, covered)
         with right:
-            _legend(field, stacked)
+            if stacked:
+                _legend(field, stacked)
+    return covered
 
 
-def _totals(summary: Summary, covered: _Coverage) -> None:
-    missing = (
-        f" · <b>{covered.missing}</b> of {covered.streams} streams with coverage gaps"
-        if covered.missing
-        else ""
-    )
+def _totals(summary: Summary) -> None:
     share = summary.unsuccessful / max(1, summary.events)
     st.html(
         '<span class="quiet">'
         f"<b>{summary.events:,}</b> event{'s' * (summary.events != 1)} · "
         f"<b>{summary.actors:,}</b> actor{'s' * (summary.actors != 1)} · "
         f"<b>{summary.addresses:,}</b> IP{'s' * (summary.addresses != 1)} · "
-        f"<b>{summary.unsuccessful:,}</b> failed ({share:.1%}){missing}</span>",
+        f"<b>{summary.unsuccessful:,}</b> failed ({share:.1%})</span>",
         width="stretch",
     )
 
@@ -83,7 +94,7 @@ def _take_group() -> None:
 
 
 def _graph(
-    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], covered: _Coverage
+    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], covered: Coverage
 ) -> None:
     zone = session.zone()
     edges = times.edges(query.since, query.until, zone)
@@ -109,16 +120,19 @@ def _graph(
     )
 
 
-def _coverage(query: Query) -> _Coverage:
+def _coverage(query: Query) -> Coverage:
     now = utc_now()
     until = min(query.until, now)
     if query.since >= until:
-        return _Coverage()
+        return Coverage()
     known = coverage.of(open_lake.configured(), now)
-    logs = [log for log in known.streams if queries.concerns(query, log[0])]
-    blind = [one for log in logs for one in known.uncovered(log, query.since, until)]
-    missing = sum(known.incomplete(log, query.since, until) for log in logs)
-    return _Coverage(blind=tuple(blind), streams=len(logs), missing=missing)
+    logs = queries.concerned(query, known.names).select("integration", "stream").rows()
+    missing = [known.uncovered(log, query.since, until) for log in logs]
+    return Coverage(
+        blind=tuple(one for each in missing for one in each),
+        streams=len(logs),
+        covering=sum(not each for each in missing),
+    )
 
 
 def _zoom(key: str) -> None:

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterator
 
 import streamlit as st
 
-from dashboard import open_lake, session, times
+from dashboard import coverage, open_lake, session, times
+from dashboard.coverage import Known
 from dashboard.lake import Snapshot
+from dashboard.panels.activity import Coverage
 from dashboard.queries import Query
 from dashboard.times import Last
+from pipelines.clock import utc_now
 
 _log = logging.getLogger(__name__)
 
 
 def no_lake() -> None:
+    """Say that there are no events, and whether any stream was polled."""
     with notice(":material/inbox:", "No events yet"):
-        st.caption(
-            "Events appear here once `auditlake poll` or `auditlake up` has collected some.",
-            width="content",
-        )
+        for line in _why_empty(coverage.of(open_lake.configured(), utc_now())):
+            st.caption(line, width="content")
+        session.link("sources", "Sources", ":material/monitor_heart:", {})
         st.button("Refresh", key="look_again")
+
+
+def _why_empty(known: Known) -> list[str]:
+    states = Counter(known.summary(log).state.name for log in known.streams)
+    if not states.keys() - {"never polled"}:
+        return [
+            "Nothing was polled yet.",
+            "Events appear here once `auditlake poll` or `auditlake up` has collected some.",
+        ]
+    counts = ", ".join(f"{count:,} {name}" for name, count in states.most_common())
+    return [
+        "The streams were polled, and none has returned an event. Sources lists them.",
+        f"Their states: {counts}.",
+    ]
 
 
 def unreadable(error: BaseException) -> None:
@@ -43,17 +62,38 @@ def misconfigured(error: Exception) -> None:
         st.button("Try again", key="try_again")
 
 
-def no_match(query: Query, snapshot: Snapshot) -> None:
+def no_match(query: Query, snapshot: Snapshot, covered: Coverage) -> None:
+    """Show that a result is empty, and whether that means that nothing happened."""
     zone = session.zone()
     since, until = (times.stamp(end, zone) for end in (query.since, query.until))
-    with notice(":material/search_off:", "No events match"):
+    blind = covered.streams and not covered.covering
+    icon, title = (
+        (":material/visibility_off:", "This time is not covered")
+        if blind
+        else (":material/search_off:", "No events match")
+    )
+    with notice(icon, title):
         st.caption(f"No events from {since} to {until} match this search.", width="content")
+        for line in _what_it_means(covered):
+            st.caption(line, width="content")
         newest = f"{snapshot.days[-1]:%d %b %Y}"
         st.caption(f"The most recent event is from {newest} (UTC).", width="content")
         with st.container(horizontal=True, horizontal_alignment="center"):
             if query.text or query.filters or query.held:
                 st.button("Clear filters", on_click=clear, key="empty_clear")
             st.button("Search last 90 days", on_click=_widen, key="empty_widen")
+
+
+def _what_it_means(covered: Coverage) -> Iterator[str]:
+    """Yield how far the coverage allows to conclude that nothing happened, and what to do."""
+    if not covered.streams:
+        return
+    yield f"{covered.sentence}."
+    if covered.covering < covered.streams:
+        yield (
+            "Where a stream does not cover it, events may be missing: *Sources* has the reasons, "
+            "and `auditlake backfill` fetches a range again."
+        )
 
 
 def clear() -> None:

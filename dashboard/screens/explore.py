@@ -49,8 +49,8 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
+    covered = activity.show(snapshot, query)
     if total:
-        activity.show(snapshot, query)
         _tabs()
         if session.view().tab == "out":
             session.no_grid()
@@ -59,7 +59,7 @@ def _found(snapshot: Snapshot, query: Query) -> None:
             events.show(snapshot, query, total)
     else:
         session.no_grid()
-        notices.no_match(query, snapshot)
+        notices.no_match(query, snapshot, covered)
 
 
 def _name(view: View) -> str:

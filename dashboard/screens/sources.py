@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import coverage, open_lake, queries, session, times
 from dashboard.coverage import Known
-from dashboard.lake import Lake, Snapshot
+from dashboard.lake import Lake
 from dashboard.panels import notices
 from dashboard.queries import Pushes
 from pipelines.clock import utc_now
@@ -18,6 +18,7 @@ from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import stream_state, tables
 from pipelines.lake.stream_state import Summary
+from pipelines.schemas import EVENTS
 
 _RECENT = stream_state.RECENT
 _STATES = {
@@ -34,7 +35,6 @@ _MOST_GAPS = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Now:
     lake: Lake
-    snapshot: Snapshot
     known: Known
 
     @property
@@ -46,17 +46,23 @@ def show() -> None:
     session.leave()
     lake = open_lake.configured()
     snapshot = lake.look()
-    if snapshot is None or not snapshot.rows:
+    this = _Now(lake=lake, known=coverage.of(lake, utc_now()))
+    if not (snapshot and snapshot.rows) and not this.known.streams:
         notices.no_lake()
         return
-    this = _Now(lake=lake, snapshot=snapshot, known=coverage.of(lake, utc_now()))
     st.markdown("## Sources")
-    streams = snapshot.ask(queries.sources, this.now.replace(second=0, microsecond=0))
+    minute = this.now.replace(second=0, microsecond=0)
+    streams = (
+        snapshot.ask(queries.sources, minute)
+        if snapshot
+        else queries.sources(pl.LazyFrame(schema=EVENTS), minute)
+    )
     _table(this, _with_state(this, _with_silent(this, streams)))
     st.caption(
         "Coverage is the share of the last 14 days that was fetched successfully; Delay is the "
         "median time from event to arrival, backfill excluded; bars show events per UTC day, today "
-        f"last · times in {session.zone().key} · lake v{snapshot.version}"
+        f"last · times in {session.zone().key}"
+        + (f" · lake v{snapshot.version}" if snapshot else "")
     )
     _gaps(this)
     _rejected(this)

@@ -23,6 +23,8 @@ RECENT = timedelta(days=14)
 """The time before now that a summary describes."""
 NOT_POLLED = "not asked for yet"
 EARLIER = "before what was asked for"
+NEVER_POLLED = "never polled"
+SINCE_LAST_POLL = "not polled since"
 NOT_KEPT = "the vendor no longer keeps it"
 _SECOND = timedelta(seconds=1)
 _QUIET = timedelta(hours=1)  # rounds without new records are recorded up to this seldom
@@ -80,6 +82,13 @@ class History:
         """Return the failures since the last successful poll."""
         last = self.answered_at
         return self.failures[bisect_left(self.failures, last, key=_at) if last else 0 :]
+
+    @property
+    def reached(self) -> datetime | None:
+        """Return up to when the stream was polled successfully; a backfill does not move it."""
+        if not self.asked or not self.answered_at:
+            return None
+        return min(self.asked[-1].until, self.answered_at)
 
     @property
     def next_due(self) -> datetime | None:
@@ -143,7 +152,9 @@ def state(history: History, now: datetime, *, behind: bool = False) -> State:
         return State(name="never polled")
     if failing := history.failing:
         return State(name="failing", since=failing[0].at, reason=failing[-1].reason)
-    if now - history.polled_at > max(_QUIET, 4 * (history.interval or timedelta())):
+    # A backfill is an answer too, but of old times: live polling may have stopped long before.
+    reached = min(history.polled_at, history.known.until if history.known else history.polled_at)
+    if now - reached > max(_QUIET, 4 * (history.interval or timedelta())):
         return State(name="late")
     return State(name="events behind raw" if behind else "up to date")
 
@@ -187,6 +198,16 @@ def up_to_last_poll(history: History, within: Span) -> Span | None:
         until = min(within.until, known.until)
         return Span(since=within.since, until=until) if until > within.since else None
     return None
+
+
+def due(history: History, within: Span, now: datetime) -> Span | None:
+    """Return the part of a range that should have been fetched by now; None if there is none.
+
+    While the last poll is recent, this is the part before it: younger events are not missing yet.
+    """
+    if state(history, now).name in ("up to date", "events behind raw"):
+        return up_to_last_poll(history, within)
+    return within
 
 
 def share(history: History, known: Coverage, within: Span) -> float | None:
@@ -346,10 +367,13 @@ def _why(history: History, span: Span) -> str:
 
 
 def _why_outside(history: History, span: Span) -> str:
+    if history.polled_at is None:
+        return NEVER_POLLED
     known = history.known
     if known is not None and span.since < known.since:
         return EARLIER
-    return _why(history, span)
+    found = _why(history, span)
+    return SINCE_LAST_POLL if found == NOT_POLLED else found
 
 
 def _at(failure: Failure) -> datetime:

@@ -52,6 +52,31 @@ def in_vain(node: Node, nowhere: Nowhere) -> bool:
     return False
 
 
+def possible(node: Node, columns: Collection[str]) -> pl.Expr:
+    """Return the condition on `columns` that every event meets that matches the search."""
+    return _bounds(node, columns)[0]
+
+
+def _bounds(node: Node, columns: Collection[str]) -> tuple[pl.Expr, pl.Expr]:
+    """Return the conditions on `columns` that a match meets, and that make a match certain."""
+    match node:
+        case Not(part=part):
+            met, certain = _bounds(part, columns)
+            return certain.not_(), met.not_()
+        case Every(parts=parts) | Either(parts=parts):
+            both = [_bounds(part, columns) for part in parts]
+            join = pl.all_horizontal if isinstance(node, Every) else pl.any_horizontal
+            start = isinstance(node, Every)
+            return (
+                join(pl.lit(start), *(met for met, _ in both)),
+                join(pl.lit(start), *(certain for _, certain in both)),
+            )
+        case Term(field=str(field)) if {*fields.columns(field)} <= {*columns}:
+            found = _expression(node, {})
+            return found, found
+    return pl.lit(value=True), pl.lit(value=False)
+
+
 def _expression(node: Node, nowhere: Nowhere) -> pl.Expr:
     match node:
         case Not(part=part):

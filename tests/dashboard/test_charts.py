@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import charts, times
+from dashboard.coverage import Gap
 from dashboard.queries import OTHER
 from tests.dashboard.small_lakes import HOSTILE
 
@@ -75,6 +76,48 @@ def test_names_with_equal_abbreviations_get_distinct_titles() -> None:
     layers = json.loads(text)["layer"]
     titles = [tip["title"] for tip in layers[1]["encoding"]["tooltip"]]
     assert len(set(titles)) == 4
+
+
+def tooltips(blind: list[Gap], streams: int) -> list[tuple[int, str | None]]:
+    """Return the number of events and the coverage in the tooltip of each bucket."""
+    edges, utc = times.edges(*SPAN, times.zone("UTC")), times.zone("UTC")
+    schema = {"start": pl.Datetime("us", "UTC"), "series": pl.Int8, "n": pl.UInt32}
+    counts = pl.DataFrame([(edges[3], 0, 5)], schema=schema, orient="row")
+    stacked = charts.series([("ada", 5)], 5, "actor", {"ada": 0})
+    drawn = charts.activity(counts, stacked, edges, SPAN, utc, blind=blind, streams=streams)
+    made = json.loads(str(drawn.to_json()))
+    rows = made["datasets"][made["layer"][-1]["data"]["name"]]
+    return [(row["total"], row.get("coverage")) for row in rows]
+
+
+def gap(since: float, until: float, stream: str = "system_log") -> Gap:
+    ends = [SINCE + timedelta(hours=hours) for hours in (since, until)]
+    return Gap(since=ends[0], until=ends[1], log=("okta", stream), reason="never polled")
+
+
+def test_every_bucket_has_its_coverage_in_its_tooltip_also_without_events() -> None:
+    edges = times.edges(*SPAN, times.zone("UTC"))
+    found = tooltips([gap(-9, 12), gap(0, 12, "other")], 3)
+    blind = sum(edge < SINCE + timedelta(hours=12) for edge in edges[:-1])
+    assert sum(total for total, _ in found) == 5
+    words = "not covered: okta other: never polled; okta system_log: never polled"
+    assert [text for _, text in found] == (
+        [words] * blind + ["all 3 streams"] * (len(edges) - 1 - blind)
+    )
+    assert {text for _, text in tooltips([], 0)} == {None}
+
+
+def test_the_graph_of_an_empty_result_has_its_coverage_and_no_bars() -> None:
+    edges, utc = times.edges(*SPAN, times.zone("UTC")), times.zone("UTC")
+    schema = {"start": pl.Datetime("us", "UTC"), "series": pl.Int8, "n": pl.UInt32}
+    drawn = charts.activity(
+        pl.DataFrame(schema=schema), (), edges, SPAN, utc, blind=[gap(0, 9)], streams=1
+    )
+    made = json.loads(str(drawn.to_json()))
+    band, bars, hover = made["layer"]
+    assert band["mark"]["color"] == "url(#uncovered)"
+    assert made["datasets"][bars["data"]["name"]] == []
+    assert {row["total"] for row in made["datasets"][hover["data"]["name"]]} == {0}
 
 
 def test_only_a_drag_zooms() -> None:

@@ -56,8 +56,7 @@ def test_time_between_two_fetched_ranges_is_a_gap() -> None:
     assert found.gaps(OKTA, at(0), at(8)) == [gap(4, 6, "not asked for yet")]
     assert found.uncovered(OKTA, at(0), at(8)) == [gap(4, 6, "not asked for yet")]
     assert found.share(OKTA, at(0), at(8)) == 0.75
-    assert found.incomplete(OKTA, at(0), at(8))
-    assert not found.incomplete(OKTA, at(0), at(4))
+    assert found.uncovered(OKTA, at(0), at(4)) == []
 
 
 def test_a_failure_is_the_reason_until_its_time_is_fetched() -> None:
@@ -67,7 +66,8 @@ def test_a_failure_is_the_reason_until_its_time_is_fetched() -> None:
 
 
 def test_content_that_is_gone_lowers_the_share_and_does_not_fail_the_stream() -> None:
-    found = known(claim(0, 8), claim(2, 4, "gone", "404: the blob expired"), now=99.5)
+    gone = claim(2, 4, "gone", "404: the blob expired", asked=8)
+    found = known(claim(0, 8, asked=8), gone, now=8.5)
     assert found.gaps(OKTA, at(0), at(8)) == [gap(2, 4, "404: the blob expired")]
     assert found.share(OKTA, at(0), at(8)) == 0.75
     assert found.summary(OKTA).state.name == "up to date"
@@ -75,15 +75,16 @@ def test_content_that_is_gone_lowers_the_share_and_does_not_fail_the_stream() ->
 
 def test_time_after_the_last_poll_is_uncovered_but_lowers_no_share() -> None:
     found = known(claim(0, 5, asked=5))
-    assert found.uncovered(OKTA, at(0), at(6)) == [gap(5, 6, "not asked for yet")]
+    assert found.uncovered(OKTA, at(0), at(6)) == [gap(5, 6, "not polled since")]
     assert found.gaps(OKTA, at(0), at(6)) == []
-    assert (found.share(OKTA, at(0), at(6)), found.incomplete(OKTA, at(0), at(6))) == (1, False)
+    assert found.share(OKTA, at(0), at(6)) == 1
+    soon = known(claim(0, 5, asked=5), now=5.5)
+    assert soon.uncovered(OKTA, at(0), at(6)) == []
 
 
 def test_time_before_the_first_range_has_a_reason_of_its_own() -> None:
     found = known(claim(5, 6))
     assert found.uncovered(OKTA, at(0), at(6)) == [gap(0, 5, "before what was asked for")]
-    assert found.incomplete(OKTA, at(0), at(6))
 
 
 def test_a_stream_is_failing_late_or_up_to_date() -> None:
@@ -102,7 +103,7 @@ spans = st.tuples(hours, hours).map(sorted).filter(lambda span: span[0] < span[1
 
 @given(st.lists(spans, max_size=8))
 def test_an_hour_is_covered_where_a_fetched_range_contains_it(answered: list[list[int]]) -> None:
-    found = known(*(claim(*span) for span in answered))
+    found = known(*(claim(*span) for span in answered), now=999)
     uncovered = found.uncovered(OKTA, at(0), at(30))
     for hour in range(30):
         covered = any(since <= hour < until for since, until in answered)
@@ -117,6 +118,8 @@ def test_a_lake_with_only_facts_shows_its_streams_as_never_polled(lake: Lake) ->
     found = coverage.of(reading.Lake(lake.root, {}), T0)
     assert found.summary(OKTA).state.name == "never polled"
     assert found.share(OKTA, at(-9), T0) is None
+    assert found.uncovered(OKTA, at(-9), T0) == [gap(-9, 0, "never polled")]
+    assert found.names.rows() == [(*OKTA, "okta")]
 
 
 def test_a_lake_without_facts_counts_no_lag(lake: Lake) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -95,13 +96,17 @@ def peak(graph: Locator) -> FloatRect:
 
 def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
     """Office 365 keeps a week, so only seven of thirty days are covered."""
-    visit(page, "/?range=30d&f=integration:office_365")
-    expect(page.get_by_text("streams with coverage gaps")).to_be_visible()
-    bands = chart(page).locator("path[aria-label*='Gaps: office_365']")
+    visit(page, "/?range=30d&q=integration:office_365")
+    bands = chart(page).locator("path[fill='url(#uncovered)']")
     expect(bands.first).to_be_visible()
+    expect(bands.first).to_have_attribute("aria-label", re.compile("not covered: office_365"))
+    expect(page.locator("pattern#uncovered")).to_have_count(1)
     shoot(page, "blind")
-    page.get_by_role("link", name="Sources").click()
-    expect(page.get_by_role("heading", name="Coverage gaps, last 14 days")).to_be_visible()
+    chart(page).locator("path[aria-label*='Events:']").first.hover()
+    tooltip = page.locator("#vg-tooltip-element")
+    expect(tooltip).to_contain_text("not covered: office_365")
+    page.get_by_role("link", name="0 of 5 streams cover this time").click()
+    expect(page.get_by_role("heading", name="Coverage gaps of the last 14 days")).to_be_visible()
     for text in ("atlassian", "non_interactive_sign_ins", "100.0 %"):
         expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
 

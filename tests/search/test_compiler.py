@@ -27,6 +27,29 @@ FRAME = pl.DataFrame(
 ).with_row_index("row")
 
 
+@pytest.mark.parametrize(
+    ("text", "streams"),
+    [
+        ("", "abc"),
+        ("integration:a", "a"),
+        ("NOT integration:a", "bc"),
+        ("-integration:(a, b)", "c"),
+        ("integration:a OR kind:c", "ac"),
+        ("integration:a AND actor:ada", "a"),
+        ("integration:a OR actor:ada", "abc"),
+        ("NOT (integration:a AND actor:ada)", "abc"),
+        ("NOT (integration:a OR actor:ada)", "bc"),
+        ("ada integration:A*", "a"),
+        ("integration:a integration:b", ""),
+        ("time>2026-11-17 -source:c", "ab"),
+    ],
+)
+def test_a_search_may_find_events_of_these_streams_only(text: str, streams: str) -> None:
+    names = pl.DataFrame({"integration": list("abc"), "kind": list("abc")})
+    condition = compiler.possible(parser.parse(text), names.columns)
+    assert "".join(names.filter(condition)["integration"]) == streams
+
+
 def found(text: str) -> list[int]:
     expressions = compiler.expressions(parser.parse(text))
     return FRAME.filter(pl.all_horizontal(True, *expressions))["row"].to_list()

@@ -110,12 +110,22 @@ def kept(lake: Lake) -> list[Document]:
     return found
 
 
+def _failed_in_full(former: Document) -> bool:
+    """Return whether the stored report is the failure of a run that read all rows."""
+    return former.get("ok") is False and not former.get("first")
+
+
 def keep(lake: Lake, found: Iterable[TableReport]) -> None:
-    """Store these reports in the lake, replacing earlier ones on the same tables."""
+    """Store these reports in the lake, replacing earlier ones on the same tables.
+
+    A failure that a full run found is replaced by another failure, or by the next full run.
+    """
     before = {held["table"]: held for held in kept(lake)}
     for verdict in found:
         fresh, former = document(verdict), before.get(verdict.table, {})
         all_read = not verdict.first  # an incremental run keeps the time of the last full one
+        if verdict.ok and not all_read and _failed_in_full(former):
+            continue
         fresh["full_at"] = fresh["at"] if all_read else former.get("full_at")
         before[verdict.table] = fresh
     held = [before[table] for table in sorted(before)]

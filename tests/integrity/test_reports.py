@@ -67,6 +67,21 @@ def test_an_incremental_report_keeps_the_time_of_the_last_full_one(lake):
     assert (kept["at"], kept["full_at"]) == (later.at.isoformat(), AT.isoformat())
 
 
+def test_an_incremental_run_does_not_hide_what_a_full_one_has_found(lake):
+    failed = report()
+    failed.found("changed", 7, "row 7 was changed")
+    reports.keep(lake, [failed])
+    reports.keep(lake, [report(first=256)])
+    (kept,) = reports.kept(lake)
+    assert (kept["ok"], kept["findings"][0]["detail"]) == (False, "row 7 was changed")
+    again = report(first=256)
+    again.found("deleted", 300, "row 300 was deleted")
+    reports.keep(lake, [again])
+    assert reports.kept(lake)[0]["findings"][0]["kind"] == "deleted"
+    reports.keep(lake, [report()])
+    assert reports.kept(lake)[0]["ok"] is True
+
+
 def test_a_table_never_verified_in_full_has_no_time_of_it(lake):
     reports.keep(lake, [report(first=256)])
     assert reports.kept(lake)[0]["full_at"] is None

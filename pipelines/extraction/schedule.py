@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -26,7 +27,7 @@ from pipelines.lake.tables import Lake, StreamKey
 class NextPoll:
     """The next poll of a stream."""
 
-    next: datetime
+    next: Annotated[datetime, msgspec.Meta(tz=True)]
     interval: float
     """Seconds from the last poll to the next."""
     why: str

@@ -96,3 +96,11 @@ def test_the_sensor_reports_when_it_polls_next_and_why(still_world):
         again = sensor.evaluate_tick(context)
     assert "next is system_log in" in again.skip_message
     assert plan.why in again.skip_message
+
+
+def test_a_plan_without_a_time_zone_is_none(lake):
+    schedule.save(lake, LOG, NextPoll(next=datetime.now(UTC), interval=1.0, why="new records"))
+    assert schedule.load(lake, LOG)
+    path = schedule._plan(lake, LOG)
+    path.write_bytes(b'{"next": "2026-03-01T09:00:00", "interval": 20.0, "why": "by hand"}')
+    assert schedule.load(lake, LOG) is None

@@ -1,6 +1,7 @@
 """Assets: one per stream, `events` downstream of them, and those that the receiver reports."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 import dagster as dg
 import polars as pl
@@ -12,7 +13,8 @@ from pipelines.extraction import derive, rounds
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.lake import events, reconciliation
+from pipelines.lake import coverage, events, reconciliation
+from pipelines.lake import streams as streams_table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import verdicts
 from pipelines.orchestration.checks import keys_of
@@ -148,7 +150,10 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
     @dg.multi_asset(name="reconciliation", specs=[spec], check_specs=[check])
     def reconciled() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         now = utc_now()
-        found = [reconciliation.reconcile(lake, *each, now) for each in streams]
+        found = [
+            reconciliation.reconcile(lake, *each, _polled_until(lake, *each) or now)
+            for each in streams
+        ]
         sums = pl.concat([pl.DataFrame(schema=schemas.RECONCILED), *found])
         yield dg.MaterializeResult(asset_key=RECONCILIATION, metadata=_shares(sums))
         missing = sums.filter(pl.col("unconfirmed") > 0)
@@ -162,6 +167,12 @@ def reconciled(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:
         )
 
     return reconciled
+
+
+def _polled_until(lake: Lake, source: Source, stream: Stream) -> datetime | None:
+    """Return the last successful poll: while polls fail, no push can be confirmed."""
+    key, facts = StreamKey(source.name, stream.name), streams_table.facts_of(source, stream)
+    return coverage.history(lake, key, facts).reached
 
 
 def _shares(sums: pl.DataFrame) -> Figures:

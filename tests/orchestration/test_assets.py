@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from pipelines.lake import coverage
+from pipelines.lake.coverage import Entry
+from pipelines.lake.tables import StreamKey
 from pipelines.orchestration import assets
 from sandbox.faults import Fault
 from tests.webhooks.conftest import source, spool
@@ -27,6 +30,30 @@ def test_the_check_warns_of_pushes_that_polling_never_showed(lake, spool, monkey
         (verdict,) = done.get_asset_check_evaluations()
         assert (verdict.passed, verdict.severity) == (passed, dg.AssetCheckSeverity.WARN)
     assert "okta system_log (1)" in verdict.description
+
+
+def test_no_push_is_missed_while_polls_fail(lake, spool, monkeypatch):
+    put(spool, hook(1))
+    run_worker(lake, spool)
+    key, now = StreamKey(*LOG), datetime.now(UTC)
+    hours = [now + timedelta(hours=hours) for hours in (-1, 5, 6)]
+    coverage.record(lake, key, [Entry(since=hours[0] - timedelta(days=1), until=hours[0],
+                                      asked_at=hours[0])])  # fmt: skip
+    failed = Entry(since=hours[1], until=hours[1], asked_at=hours[1], outcome="failed", reason="x")
+    old = Entry(since=hours[0] - timedelta(days=9), until=hours[0] - timedelta(days=8),
+                asked_at=hours[1])  # fmt: skip
+    coverage.record(lake, key, [failed, old])
+    monkeypatch.setattr(assets, "utc_now", lambda: hours[2])
+    assert confirmed(lake)
+    coverage.record(lake, key, [Entry(since=hours[0], until=hours[2], asked_at=hours[2])])
+    assert not confirmed(lake)
+
+
+def confirmed(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize([assets.reconciled(lake, [source("okta")])], instance=instance)
+    (verdict,) = done.get_asset_check_evaluations()
+    return verdict.passed
 
 
 def run(operator):

@@ -17,6 +17,7 @@ from random import Random
 import polars as pl
 
 from pipelines.errors import LakeError
+from pipelines.integrity import signer
 from pipelines.lake import events
 from pipelines.lake import raw as raw_table
 from pipelines.lake.tables import Lake, StreamKey
@@ -136,7 +137,8 @@ def _replace(history: History, part: DayPart) -> int:
 
     def derive(done: int) -> pl.DataFrame:
         fresh = history.derive(history.raw([part.day], done).filter(in_part))
-        if fresh.is_empty():
+        # Retention deletes the records of a day shortly before their events.
+        if fresh.is_empty() and not _removed(history, part):
             raise LakeError(
                 f"{history.key.table} has lost its rows of {part.day}: their events were kept; "
                 "run `auditlake verify`"
@@ -144,6 +146,21 @@ def _replace(history: History, part: DayPart) -> int:
         return fresh
 
     return events.replace(history.lake, history.key, part.day, part.seqs, derive).frame.height
+
+
+def _removed(history: History, part: DayPart) -> bool:
+    """Return whether recorded acts have removed all rows of the part."""
+    stored, _ = events.snapshot(history.lake, history.key)
+    gone = signer.removed(history.lake, history.key.app)
+    covered = pl.any_horizontal(
+        pl.lit(value=False),
+        *(pl.col("seq").is_between(first, until, "left") for first, until in gone),
+    )
+    in_part = (
+        pl.col("date") == part.day,
+        pl.col("seq").is_between(part.seqs.start, part.seqs.stop, "left"),
+    )
+    return stored.filter(*in_part, covered.not_()).select("seq").collect().is_empty()
 
 
 def check(history: History, *, rows: int, seed: int) -> Comparison:

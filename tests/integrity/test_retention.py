@@ -1,15 +1,19 @@
 """Retention: days are deleted permanently and recorded, and all else stays verifiable."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from pipelines import registry
 from pipelines.errors import LakeError
+from pipelines.extraction import renormalise
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier import audit, operator_acts, verify
 from pipelines.lake import commits, events, tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
@@ -54,6 +58,47 @@ def test_rows_are_still_stored_and_signed_after_a_removal(signed):
     assert (verdict.ok, verdict.first) == (True, 512)
     handle = DeltaTable(str(signed.table))
     assert handle.metadata().configuration["delta.appendOnly"] == "true"
+
+
+def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkeypatch):
+    okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
+    (history,) = renormalise.histories(signed.lake, okta)
+    delete, waits, waiting = commits.delete, verify._being_removed, threading.Event()
+    faults, readers = [], ThreadPoolExecutor()
+
+    def verified():
+        faults.extend(signed.verify(full=True).findings)
+        waiting.set()
+
+    def noticed(*arguments):
+        waiting.set()
+        return waits(*arguments)
+
+    def reading(*arguments, **options):
+        delete(*arguments, **options)
+        for seed in range(3):
+            compared = renormalise.check(history, rows=200, seed=seed)
+            faults.extend([compared] * (not compared.sound))
+        readers.submit(verified)
+        assert waiting.wait(300)
+        waiting.clear()
+        list(renormalise.renormalise(history, everything=True))
+
+    monkeypatch.setattr(verify, "_being_removed", noticed)
+    monkeypatch.setattr(commits, "delete", reading)
+    with readers:
+        assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    assert faults == []
+    assert signed.verify(full=True).ok
+    assert renormalise.check(history, rows=200, seed=9).events > 0
+
+
+def test_events_whose_records_nobody_removed_by_an_act_are_kept(signed):
+    okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
+    (history,) = renormalise.histories(signed.lake, okta)
+    commits.delete(signed.lake, LOG.table, "date < '2026-03-02'", append_only=True)
+    with pytest.raises(LakeError, match="has lost its rows of 2026-03-01"):
+        list(renormalise.renormalise(history, everything=True))
 
 
 def test_events_can_still_be_replaced_after_a_removal(signed):

@@ -47,6 +47,7 @@ from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
+_REMOVING = 60.0  # seconds to wait for retention to delete the events of rows it has deleted
 _PUBLISHING = 20.0  # seconds to wait for the checkpoint of rows that are just being stored
 _FORMER = 100
 
@@ -360,20 +361,39 @@ def _count_events(case: Job, verdict: TableReport, held: TableFiles) -> None:
     # Negative seqs are counted too: they can only be forged.
     unverified = ~pl.col("seq").is_between(0, verdict.first, "left")
     try:
-        uri, version = case.place.uri("events"), held.events.version
+        condition = ours & unverified & (pl.col("seq") < held.events.derived)
         # The version that was compared: a newer one may have other events of the same rows.
-        events = DeltaTable(uri, version, storage_options=case.options)
-        counted = pl.scan_delta(events).filter(
-            ours, unverified, pl.col("seq") < held.events.derived
-        )
-        count = counted.select(pl.len()).collect().item()
+        count = _events(case, condition, held.events.version)
+        extra = count - verdict.events
+        if extra and _being_removed(case, condition, held.events.version, extra):
+            return
     except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = " ".join(str(error).split())[:200]
         verdict.found("events", None, f"cannot read events: {reason}")
         return
-    if count != verdict.events:
-        extra = count - verdict.events
+    if extra:
         verdict.found("events", None, f"events: {extra:,} events belong to no row of this table")
+
+
+def _events(case: Job, condition: pl.Expr, version: int | None = None) -> int:
+    """Return the number of events at a version, by default the newest."""
+    events = DeltaTable(case.place.uri("events"), version, storage_options=case.options)
+    count: int = pl.scan_delta(events).filter(condition).select(pl.len()).collect().item()
+    return count
+
+
+def _being_removed(case: Job, condition: pl.Expr, version: int | None, extra: int) -> bool:
+    """Wait for a retention run to delete the `extra` events; return True once they are gone."""
+    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
+    gone = [pl.col("seq").is_between(first, until, "left") for first, until in removed]
+    if not gone or _events(case, condition & pl.any_horizontal(gone), version) != extra:
+        return False
+    deadline = time.monotonic() + _REMOVING
+    while left := _events(case, condition & pl.any_horizontal(gone)):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.5)
+    return not left
 
 
 def _now() -> datetime:

@@ -69,7 +69,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
             for done in renormalise.renormalise(history, everything=everything):
                 rows += done.part.rows
                 where = f"{source.name} {history.stream.name}"
-                click.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} left")
+                options.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} left")
 
 
 @click.command(name="export")
@@ -111,7 +111,8 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
 @click.command(name="columns")
 def columns_() -> None:
     """Print the meaning of each column of `events` and its source in each vendor's records."""
-    click.echo(lineage.page(registry.kinds().values()))
+    for line in lineage.page(registry.kinds().values()).splitlines():
+        options.echo(line)
 
 
 def _to_standard_output(pieces: Iterator[bytes]) -> None:
@@ -131,7 +132,7 @@ def _write_rows(
 ) -> None:
     raw = _raw(stream, batch)
     rows = normalise.normalise(integration.kind, integration, stream, raw).events
-    sys.stdout.write(rows.write_ndjson())
+    options.echo_json(rows.write_ndjson())
 
 
 def _explain_rows(
@@ -140,8 +141,8 @@ def _explain_rows(
     for origins in lineage.explain(integration, stream, _raw(stream, batch)):
         for origin in origins:
             value = json.dumps(origin.value, ensure_ascii=False, default=options.json_value)
-            click.echo(f"{origin.column:16}{value}  <-  {', '.join(origin.sources)}")
-        click.echo()
+            options.echo(f"{origin.column:16}{value}  <-  {', '.join(origin.sources)}")
+        options.echo()
 
 
 def _raw(stream: Stream, batch: Sequence[tuple[int, bytes]]) -> pl.DataFrame:

@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines import settings
-from pipelines.cli.options import as_json, configured
+from pipelines import settings, visible
+from pipelines.cli.options import as_json, configured, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
@@ -71,9 +71,11 @@ def verify_(
         ):
             found.append(verdict)
             if not as_json:
-                click.echo("\n  note: ".join((reports.line(verdict), *verdict.notes)))
+                echo(reports.line(verdict))
+                for each in verdict.notes:
+                    echo(f"  note: {each}")
     if as_json:
-        click.echo(json.dumps([reports.document(verdict) for verdict in found], indent=2))
+        echo_json(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     # The dashboard shows the result, but only of the operator's own keys.
     if not vkeys:
         with suppress(Exception):  # an auditor may lack write access
@@ -108,9 +110,9 @@ def prove_(context: click.Context, event: str | None, since: Path | None, out: P
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
     if out:
         out.write_text(text, encoding="utf-8")
-        click.echo(f"{out}: anyone can check it with: auditlake verify-proof {out} --key KEY")
+        echo(f"{out}: anyone can check it with: auditlake verify-proof {out} --key KEY")
     else:
-        click.echo(text, nl=False)
+        echo_json(text)
 
 
 def _growth(lake: Lake, since: Path | None) -> prove.Document:
@@ -132,7 +134,7 @@ def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> 
     known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
     try:
         for line in audit.check_file(str(file), known):
-            click.echo(line)
+            echo(line)
     except (audit.Invalid, KeyError, ValueError) as error:
         raise AuditlakeError(f"{file}: verification FAILED: {error}") from None
 
@@ -163,8 +165,8 @@ def evidence_(
         query=query, search=search, since=since.replace(tzinfo=UTC), until=until
     )
     count = evidence.pack(lake, question, out, now)
-    click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
-    click.echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
+    echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
+    echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
 
 
 @click.command(name="retain")
@@ -186,7 +188,7 @@ def retain(
     if not yes:
         click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
     removed = retention.remove(lake, removal, utc_now())
-    click.echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
+    echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
 
 
 @click.group(name="keys", invoke_without_command=True)
@@ -197,7 +199,7 @@ def keys_(context: click.Context) -> None:
         chosen, _ = configured(context)
         keys.signing(chosen.integrity)
         for vkey in keys.trusted(chosen.integrity):
-            click.echo(vkey)
+            echo(vkey)
 
 
 @keys_.command(name="rotate")
@@ -207,8 +209,8 @@ def rotate(context: click.Context) -> None:
     chosen, _ = configured(context)
     keys.rotate(chosen.integrity)
     for key in keys.signing(chosen.integrity):
-        click.echo(key.vkey)
-    click.echo("publish the new key; once everyone has it, run: auditlake keys retire", err=True)
+        echo(key.vkey)
+    echo("publish the new key; once everyone has it, run: auditlake keys retire", err=True)
 
 
 @keys_.command(name="retire")
@@ -216,14 +218,14 @@ def rotate(context: click.Context) -> None:
 def retire(context: click.Context) -> None:
     """Stop signing with the oldest key; its signatures stay valid."""
     chosen, _ = configured(context)
-    click.echo(f"{keys.retire(chosen.integrity)} no longer signs")
+    echo(f"{keys.retire(chosen.integrity)} no longer signs")
 
 
 @keys_.command(name="new")
 @click.option("--name", default="auditlake", show_default=True)
 def new(name: str) -> None:
     """Print a new private key for a vault; refer to it in integrity.keys or .key_command."""
-    click.echo(note.new_key(name).secret)
+    echo(note.new_key(name).secret)
 
 
 @contextmanager
@@ -233,13 +235,13 @@ def _bars(*, show: bool) -> Iterator[Callable[[str, int, int], None]]:
     if not (show and console.is_terminal):
         yield lambda _table, _read, _all: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def update(table: str, read: int, total: int) -> None:
             if table not in tasks:
-                tasks[table] = bars.add_task(table, total=total)
+                tasks[table] = bars.add_task(visible.text(table), total=total)
             bars.update(tasks[table], completed=read)
 
         yield update

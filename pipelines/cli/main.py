@@ -86,10 +86,10 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         due = partial(schedule.claim_turn, lake)
         reports = rounds.poll(lake, sources, progress=progress, due=due)
     if as_json:
-        click.echo(json.dumps([_as_dict(r) for r in reports], indent=2))
+        options.echo_json(json.dumps([_as_dict(r) for r in reports], indent=2))
     else:
         for report in reports:
-            click.echo(_report_line(report))
+            options.echo(_report_line(report))
     if any(report.error for report in reports):
         context.exit(_FAILED)
 
@@ -105,7 +105,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     found = status.states(lake, registry.sources(chosen), now)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
-        click.echo(json.dumps(lines, default=options.json_value))
+        options.echo_json(json.dumps(lines, default=options.json_value))
         return
     rows = [
         (
@@ -123,7 +123,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     options.print_table(header.split(", "), rows)
     for line in (*status.notes(found), *webhooks.status_lines(chosen, lake)):
-        click.echo(line)
+        options.echo(line)
 
 
 @main.command(name="coverage")
@@ -140,12 +140,12 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
         registry.sources(chosen, tuple(unknown))  # raises
     if as_json:
         lines = [{**key._asdict(), **asdict(found)} for key, found in known]
-        click.echo(json.dumps(lines, default=options.json_value, indent=2))
+        options.echo_json(json.dumps(lines, default=options.json_value, indent=2))
         return
     for key, found in known:
-        click.echo(f"{key.integration} {key.stream}")
+        options.echo(f"{key.integration} {key.stream}")
         for line in _coverage_lines(found):
-            click.echo(f"  {line}")
+            options.echo(f"  {line}")
 
 
 @main.command(name="backfill")
@@ -188,7 +188,7 @@ def backfill_(
             for stream in picked
         ]
     for each in reports:
-        click.echo(_report_line(each))
+        options.echo(_report_line(each))
     if any(each.error for each in reports):
         context.exit(_FAILED)
 
@@ -204,7 +204,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
             report = retry_rejected(lake, source, stream, utc_now())
             if report.rows or report.rejected:
                 where = f"{report.integration} {report.stream}"
-                click.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")
+                options.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")
 
 
 @main.command()
@@ -218,13 +218,13 @@ def maintain(context: click.Context, as_json: bool) -> None:
     for tidied in maintenance.maintain(lake, logs, utc_now().date()):
         done.append(tidied)
         if not as_json:
-            click.echo(
+            options.echo(
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
                 f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
                 + (f"; {tidied.busy}" if tidied.busy else "")
             )
     if as_json:
-        click.echo(json.dumps([asdict(tidied) for tidied in done], indent=2))
+        options.echo_json(json.dumps([asdict(tidied) for tidied in done], indent=2))
 
 
 @main.command(name="doctor")
@@ -237,10 +237,10 @@ def doctor_(context: click.Context, as_json: bool) -> None:
     for check in doctor.examine(lake, registry.sources(chosen), utc_now()):
         checks.append(check)
         if not as_json:
-            click.echo(f"{'ok  ' if check.fault is None else 'FAIL'}  {check.subject}"
+            options.echo(f"{'ok  ' if check.fault is None else 'FAIL'}  {check.subject}"
                        + (f": {check.fault}" if check.fault else ""))  # fmt: skip
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        options.echo_json(json.dumps([asdict(check) for check in checks], indent=2))
     if any(check.fault for check in checks):
         context.exit(_FAILED)
 
@@ -254,7 +254,7 @@ def up_(context: click.Context) -> None:
     """
     from pipelines.cli import up  # noqa: PLC0415 most commands do without it
 
-    up.up(context.obj, click.echo, Console(stderr=True))
+    up.up(context.obj, options.echo, Console(stderr=True))
 
 
 @main.command(name="sandbox")
@@ -289,9 +289,10 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
 
     base_url = f"http://{options['host']}:{options['port']}"
     if show:
-        click.echo(config_file.document(server.settings(base_url)))
+        for line in config_file.document(server.settings(base_url)).splitlines():
+            options.echo(line)
         return
-    click.echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
+    options.echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
     mishaps = server.mishaps(lost, twice, late, options["seed"])
     server.serve(server.Options(**options, mishaps=mishaps))
 
@@ -373,7 +374,7 @@ def _moment(time: datetime) -> str:
 
 def _print_error(error: Exception) -> None:
     for line in str(error).splitlines():
-        click.echo(f"auditlake: {line}", err=True)
+        options.echo(f"auditlake: {line}", err=True)
 
 
 @contextmanager

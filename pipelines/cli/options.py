@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipelines import settings
+from pipelines import settings, visible
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -53,9 +53,20 @@ def json_value(value: Any) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
+def echo(line: str = "", *, err: bool = False) -> None:
+    """Print one line; characters from outside that could deceive or end it are marked."""
+    click.echo(visible.text(line), err=err)
+
+
+def echo_json(text: str) -> None:
+    """Print JSON documents with the characters that could deceive as escapes of JSON."""
+    click.echo(visible.json_text(text), nl=bool(text) and not text.endswith("\n"))
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print the rows below the header, in columns as wide as their longest cell."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
+    shown = [[visible.text(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(header))]
+    for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())

@@ -20,7 +20,7 @@ _EVERY = 5.0
 @contextmanager
 def bars(console: Console) -> Iterator[OnProgress]:
     """Show one line per active stream; all disappear at the end."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as shown:
         tasks: dict[tuple[str, str], TaskID] = {}
         lock = threading.Lock()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import polars as pl
 
+from pipelines import visible
 from pipelines.cli import options
 from pipelines.cli.options import Time
 from pipelines.errors import LakeError
@@ -50,11 +51,11 @@ def search_(context: click.Context, /, query: str, limit: int, as_json: bool, **
     )
     found = found.sort(_ORDER, descending=True)
     if as_json:
-        click.echo(found.write_ndjson(), nl=False)
+        options.echo_json(found.write_ndjson())
     elif found.height:
         options.print_table(["time (UTC)", *map(_title, _SHOWN)], _cells(found))
     more = "; --limit prints more" if count.item() > found.height else ""
-    click.echo(f"{found.height:,} of {count.item():,} events{more}", err=True)
+    options.echo(f"{found.height:,} of {count.item():,} events{more}", err=True)
 
 
 def _title(field: str) -> str:
@@ -63,17 +64,13 @@ def _title(field: str) -> str:
 
 def _cells(found: pl.DataFrame) -> list[list[str]]:
     rows = found.select("time", *(fields.value(name) for name in _SHOWN)).iter_rows()
-    return [[_stamp(time), *map(_visible, values)] for time, *values in rows]
+    return [[_stamp(time), *map(_short, values)] for time, *values in rows]
 
 
 def _stamp(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}"
 
 
-def _visible(text: str | None) -> str:
-    """Return a text without characters that a terminal would obey or hide, and not too long."""
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text or ""
-    )
+def _short(text: str | None) -> str:
+    shown = visible.text(text or "")
     return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST - 3]}..."

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from pipelines import registry
-from pipelines.cli import status
+from pipelines.cli import options, status
 from pipelines.cli.options import as_json, configured, names
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
@@ -42,7 +42,7 @@ def receive(
     listen = chosen.webhooks.model_copy(update=given)
     chosen = chosen.model_copy(update={"webhooks": listen})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    server.serve(chosen, lake, registry.sources(chosen, names), click.echo)
+    server.serve(chosen, lake, registry.sources(chosen, names), options.echo)
 
 
 @click.group(name="webhooks")
@@ -63,9 +63,9 @@ def register(context: click.Context, name: str) -> None:
     steps = subscriptions.steps(source, at)
     if steps:
         # Printed, never logged: they contain the secret.
-        click.echo(f"{source.integration.title} has no API to register webhooks. In its console:")
+        options.echo(f"{source.integration.title} has no API to register webhooks. In its console:")
         for number, step in enumerate(steps, start=1):
-            click.echo(f"  {number}. {step}")
+            options.echo(f"  {number}. {step}")
         return
     _print(name, subscriptions.register(source, at, root, utc_now()))
 
@@ -100,12 +100,12 @@ def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
             }
             for n, r, w, o in found
         ]
-        click.echo(json.dumps(lines, default=str, indent=2))
+        options.echo_json(json.dumps(lines, default=str, indent=2))
     else:
         for name, registration, waiting, odd in found:
             _print(name, registration)
             if waiting or odd:
-                click.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
+                options.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
     if any(registration and registration.fault for _, registration, _, _ in found):
         context.exit(1)
 
@@ -118,10 +118,10 @@ def remove(context: click.Context, name: str) -> None:
     chosen, source, root = _source(context, name)
     at = subscriptions.endpoint(chosen, source)
     if source.integration.push and source.integration.push.subscription_api is None:
-        click.echo(f"remove the webhook in {source.integration.title}'s console: {at.address}")
+        options.echo(f"remove the webhook in {source.integration.title}'s console: {at.address}")
         return
     subscriptions.remove(source, at, root)
-    click.echo(f"{name}: webhook removed; polling continues")
+    options.echo(f"{name}: webhook removed; polling continues")
 
 
 def _current(chosen: Settings, source: Source, push: Push, root: Path) -> Registration | None:
@@ -152,10 +152,10 @@ def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
 
 def _print(name: str, registration: Registration | None) -> None:
     if registration is None or not (registration.known or registration.fault):
-        click.echo(f"{name}: no webhook registered through the API")
+        options.echo(f"{name}: no webhook registered through the API")
         return
     for line in _lines(name, registration):
-        click.echo(line)
+        options.echo(line)
 
 
 def _lines(name: str, registration: Registration) -> Iterator[str]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from pipelines import visible
 from pipelines.errors import ConfigurationError
 
 Sign = Literal["<", "<=", ">", ">="]
@@ -100,7 +101,7 @@ def pointer(text: str, place: int) -> str:
     start = max(place - _BEFORE, 0)
     # One cell per character, or the caret would point elsewhere.
     shown = "".join(
-        char if char.isprintable() else " " for char in text[start : place + _AFTER]
+        char if visible.text(char) == char else " " for char in text[start : place + _AFTER]
     ).rstrip()
     dots = "..." if start else ""
     return f"{dots}{shown}\n{' ' * (len(dots) + place - start)}^"

@@ -1,6 +1,8 @@
 """Times, streams and values as the commands take and print them."""
 
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 
 import click
 import pytest
@@ -68,3 +70,30 @@ def test_times_are_printed_with_a_z_and_dates_as_they_are():
     assert options.json_value(datetime(2026, 3, 1, 12, tzinfo=UTC)) == "2026-03-01T12:00:00Z"
     assert options.json_value(date(2026, 3, 1)) == "2026-03-01"
     assert options.json_value(timedelta(minutes=5)) == "0:05:00"
+
+
+def printed(show):
+    return CliRunner().invoke(click.command()(show)).stdout
+
+
+def test_a_line_stays_one_line_whatever_it_contains():
+    show = lambda: options.echo("raw/okta: CHANGED: id \nok raw/okta \x1b[1A\x9b2K\u202e")  # noqa: E731
+    assert printed(show) == (
+        "raw/okta: CHANGED: id [U+000A]ok raw/okta [U+001B][1A[U+009B]2K[U+202E]\n"
+    )
+
+
+def test_the_columns_of_a_table_are_aligned_by_their_marks():
+    show = lambda: options.print_table(["a", "b"], [["x\u200b", "1"], ["y", "2"]])  # noqa: E731
+    assert printed(show).splitlines() == ["a          b", "x[U+200B]  1", "y          2"]
+
+
+def test_every_command_prints_through_the_functions_that_mark():
+    folder = Path(options.__file__).parent
+    direct = re.compile(r"\bclick\.(?:secho|echo)\b|(?<![.\w])print\(|sys\.stdout\.write|\.style\(")
+    found = [
+        path.name
+        for path in folder.glob("*.py")
+        if path.name != "options.py" and direct.search(path.read_text())
+    ]
+    assert found == []

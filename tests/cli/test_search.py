@@ -46,10 +46,13 @@ def test_a_search_without_matches_prints_only_the_number(search):
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "0 of 0 events\n")
 
 
-def test_characters_that_a_terminal_obeys_or_hides_are_escaped(search):
+def test_deceptive_characters_are_marked_in_the_table_and_escaped_in_json(search):
     shown = search("action:hostile").stdout
-    assert r"evil\x1b[31m\u202e@x.example" in shown
+    assert "evil[U+001B][31m[U+202E]@x.example" in shown
     assert "\x1b" not in shown
+    written = search("action:hostile", "--json").stdout
+    assert "\u202e" not in written
+    assert json.loads(written)["actor_email"] == "evil\x1b[31m\u202e@x.example"
 
 
 def test_a_search_that_is_not_understood_is_refused_at_the_place(search):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines import visible
 from pipelines.cli import status
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import coverage, events, raw, streams
@@ -42,6 +43,19 @@ def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_th
     assert text.splitlines()[0] == "former audit"
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["complete", "complete", "LOST"]
     assert auditlake(tmp_path, "coverage", "unknown").returncode == 2
+
+
+def test_the_reasons_of_a_vendor_cannot_forge_a_line_or_hide(still_world, tmp_path):
+    configure(still_world, tmp_path)
+    lake, now = Lake(str(tmp_path / "data")), datetime.now(UTC).replace(microsecond=0)
+    reason = "503: busy\ncomplete  always \x1b[8m\u202e"
+    since = now - timedelta(hours=1)
+    gone = Entry(since=since, until=now, asked_at=now, outcome="gone", reason=reason)
+    failed = Entry(since=now, until=now, asked_at=now, outcome="failed", reason=reason)
+    coverage.record(lake, StreamKey("okta", "system_log"), [gone, failed])
+    shown = b"".join(auditlake(tmp_path, name).stdout for name in ("status", "coverage")).decode()
+    assert shown.count("503: busy[U+000A]complete  always [U+001B][8m[U+202E]") >= 2
+    assert visible.text(shown, keep="\n") == shown
 
 
 @pytest.mark.parametrize(

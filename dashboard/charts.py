@@ -22,6 +22,7 @@ import polars as pl
 from dashboard import fields, times
 from dashboard.coverage import Gap
 from dashboard.queries import OTHER
+from pipelines import visible
 
 HEIGHT = 178
 STRIP = 6
@@ -419,8 +420,9 @@ def _titles(names: Iterable[str], most: int = 40) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Return `text` without characters that could end a Vega string or begin code."""
-    return "".join(c if c.isprintable() and c not in "\\\"'`<>" else "\N{MIDDLE DOT}" for c in text)
+    """Return `text` as people can judge it, without characters that could end a Vega string."""
+    shown = visible.text(text)
+    return "".join("\N{MIDDLE DOT}" if c in "\\\"'`<>" else c for c in shown)
 
 
 def _epoch(instant: datetime) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 
+from pipelines import visible
+
 
 def markdown(text: str, most: int = 60) -> str:
     """Return `text` as one line of at most `most` characters, with punctuation as entities."""
-    line = " ".join(text.split())
+    line = " ".join(visible.text(text, keep="\t\n\r").split())
     line = line if len(line) <= most else f"{line[: most - 1]}…"
     # The regex counts "_" as a letter; Markdown takes it for emphasis.
     return re.sub(r"([^\w\s])", _reference, line).replace("_", "&#95;")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines import visible
 from pipelines.search.fields import NAMES, columns, nearest, resolve, value
 
 __all__ = [
@@ -32,5 +33,5 @@ def label(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return `text`, or a visible placeholder for "", which represents an absent value."""
-    return text or NONE
+    """Return `text` with deceptive characters marked; for "", an absent value, a placeholder."""
+    return visible.text(text) or NONE

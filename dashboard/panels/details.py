@@ -18,6 +18,7 @@ from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.state import Opened
+from pipelines import visible
 from pipelines.schemas import EVENTS
 
 Event = dict[str, Any]
@@ -75,7 +76,7 @@ def _title(event: Event | None, newer: Step, older: Step) -> None:
     with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key="pane_title"):
         title = (event["message"] or event["action"] or "Event") if event else "Event not found"
         with st.container(key="said"):
-            st.text(title)
+            st.text(visible.text(title))
         _step("Newer event", ":material/keyboard_arrow_up:", "K", newer)
         _step("Older event", ":material/keyboard_arrow_down:", "J", older)
         st.button(
@@ -135,7 +136,7 @@ def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> Non
     """Show a value with buttons to include or exclude it; `label` must be safe as Markdown."""
     with st.container(horizontal=True, vertical_alignment="center", gap=None):
         st.caption(label, width=104)
-        st.text(text, width="stretch")
+        st.text(visible.text(text, keep="\n"), width="stretch")
         for negated, icon, verb in _SENSES:
             st.button(
                 f"{verb} this {label}",
@@ -174,13 +175,13 @@ def _arrival(event: Event) -> None:
     after = times.ago(event["ingested_at"] - event["time"])
     st.caption("Ingestion")
     st.text(f"{times.stamp(event['ingested_at'], session.zone())}, {after} after the event")
-    st.text(f"raw/{event['integration']}/{event['stream']}, row {event['seq']}")
+    st.text(visible.text(f"raw/{event['integration']}/{event['stream']}, row {event['seq']}"))
     st.text(_provenance(record) if record else "Raw record not found.")
 
 
 def _provenance(record: Record) -> str:
     match = "matches" if record.intact() else "DOES NOT MATCH"
-    return f"via {record.via} · SHA-256 {record.raw_sha256[:12]}… {match} the record"
+    return f"via {visible.text(record.via)} · SHA-256 {record.raw_sha256[:12]}… {match} the record"
 
 
 def _raw(snapshot: Snapshot, event: Event) -> None:
@@ -189,7 +190,7 @@ def _raw(snapshot: Snapshot, event: Event) -> None:
         st.caption("Raw record not found.")
         return
     as_received = st.toggle("Byte for byte, as received", key="as_received")
-    text = record.raw if as_received else _indented(record.raw)
+    text = record.raw if as_received else visible.json_text(_indented(record.raw))
     if len(text) > _MOST_RAW:
         st.caption(f"The first {_MOST_RAW:,} of {len(text):,} characters.")
     st.code(text[:_MOST_RAW], language="json", height=380, wrap_lines=as_received)
@@ -237,7 +238,9 @@ def _nearby_grid(rows: pl.DataFrame, uid: str) -> None:
     key = f"around-{hashlib.sha256(repr((places, uid)).encode()).hexdigest()[:16]}"
     column = st.column_config
     st.dataframe(
-        rows.with_columns(here=pl.when(pl.col("event_uid") == uid).then(pl.lit("▸"))),
+        visible.frame(rows).with_columns(
+            here=pl.when(pl.col("event_uid") == uid).then(pl.lit("▸"))
+        ),
         key=key,
         on_select=lambda: _open(key, places),
         selection_mode="single-cell",

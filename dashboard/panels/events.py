@@ -20,6 +20,7 @@ from dashboard.panels import details
 from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
+from pipelines import visible
 
 _COLUMNS = ("time", "integration", "activity_type", "title", "actor", "outcome")
 _IN_PANE_WHEN_OPEN = ("source_ip", "target")
@@ -67,7 +68,7 @@ def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
     _mirror(key, places.index(opened) if opened in places else None)
     st.dataframe(
         # A list, since only multiselect columns can be coloured by value.
-        rows.with_columns(pl.concat_list("outcome")),
+        visible.frame(rows).with_columns(pl.concat_list("outcome")),
         key=key,
         on_select=lambda: _pick(key, places),
         selection_mode=["single-row", "single-cell"],

@@ -11,6 +11,7 @@ from dashboard.lake import Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Filter, Query
 from dashboard.state import Fault
+from pipelines import visible
 
 _MOST = 500
 _SENSES = ("is", "is not")
@@ -23,6 +24,9 @@ def show(snapshot: Snapshot, query: Query) -> None:
             _popover(_with_count(fields.label(field), [field]), field, [field], snapshot, query)
         more = list(fields.MORE_FILTERS)
         _popover(_with_count("More", more), "more", more, snapshot, query)
+    if (shown := visible.text(query.text)) != query.text:
+        # The box has the text itself, which may hide characters from its reader.
+        st.text(f"Searched for: {shown}")
     if query.filters or query.text or query.held:
         _chips(query)
 
@@ -34,7 +38,7 @@ def not_understood(query: Query, faults: Sequence[Fault]) -> None:
     with st.container(border=True, key="faults"):
         st.error("This search is not understood; nothing was searched.", icon=":material/error:")
         for fault in faults:
-            st.text(fault.reason)
+            st.text(visible.text(fault.reason))
             st.code(fault.pointer, language=None)
     _chips(query)
 

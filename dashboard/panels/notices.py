@@ -14,6 +14,7 @@ from dashboard.lake import Snapshot
 from dashboard.panels.activity import Coverage
 from dashboard.queries import Query
 from dashboard.times import Last
+from pipelines import visible
 from pipelines.clock import utc_now
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def unreadable(error: BaseException) -> None:
 def misconfigured(error: Exception) -> None:
     """Show the error, whose text names settings but never their values."""
     with notice(":material/settings_alert:", "Invalid configuration"):
-        st.text(str(error))
+        st.text(visible.text(str(error), keep="\n"))
         st.button("Try again", key="try_again")
 
 

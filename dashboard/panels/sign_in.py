@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import open_lake
 from dashboard.access_log import Seen
 from dashboard.panels.notices import notice
+from pipelines import visible
 from pipelines.clock import utc_now
 
 # Sign-in returns to the bare address, so the browser keeps the one that was requested.
@@ -38,7 +39,7 @@ def come_back() -> None:
 def refused(who: str) -> None:
     _record_once(who)
     with notice(":material/block:", "This account has no access to the audit log"):
-        st.text(who)
+        st.text(visible.text(who))
         st.caption(
             "An administrator of auditlake can grant access: by adding one of your groups to "
             "`allowed_groups`, or your domain to `allowed_domains`.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import open_lake, session
+from pipelines import visible
 
 _MOST = 1000
 
@@ -19,7 +20,7 @@ def show() -> None:
     )
     column = st.column_config
     st.dataframe(
-        rows,
+        visible.frame(rows),
         hide_index=True,
         placeholder="",
         height=min(640, 40 + 28 * max(1, rows.height)),

@@ -14,6 +14,7 @@ from dashboard.lake import Snapshot
 from dashboard.panels import notices
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
+from pipelines import visible
 
 _MOST_FOUND = 200
 
@@ -82,7 +83,7 @@ def _matches(snapshot: Snapshot, kind: str, part: str) -> None:
     st.caption(f"{len(values)} found, most active first. Select one to see its activity.")
     key = f"found-{hash((kind, part, tuple(values)))}"
     st.dataframe(
-        pl.DataFrame({"value": values}),
+        visible.frame(pl.DataFrame({"value": values})),
         key=key,
         on_select=lambda: _choose(key, kind, values),
         selection_mode="single-cell",
@@ -126,7 +127,7 @@ def _entity(snapshot: Snapshot, entity: Entity) -> None:
 
 def _heading(shown: _Shown) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="entity_name"):
-        st.text(shown.entity.value, width="stretch")
+        st.text(visible.text(shown.entity.value), width="stretch")
         for address in shown.snapshot.ask(entities.known_as, shown.entity):
             st.button(
                 f"Known as {escaping.markdown(address)}",
@@ -156,7 +157,7 @@ def _facts(profile: Profile) -> None:
         for label, value in facts.items():
             with st.container(width="content", gap=None):
                 st.caption(label)
-                st.text(value)
+                st.text(visible.text(value))
 
 
 def _timeline(shown: _Shown) -> None:
@@ -189,7 +190,7 @@ def _related(shown: _Shown, field: str) -> None:
     key = f"related-{field}-{hash((shown.entity, tuple(values)))}"
     column = st.column_config
     st.dataframe(
-        rows,
+        visible.frame(rows),
         key=key,
         on_select=lambda: _choose(key, field, values) if field in entities.KINDS else None,
         selection_mode="single-cell",
@@ -212,7 +213,7 @@ def _related(shown: _Shown, field: str) -> None:
 def _names(shown: _Shown) -> None:
     rows = shown.snapshot.ask(entities.names, shown.entity, shown.known)
     st.dataframe(
-        rows,
+        visible.frame(rows),
         hide_index=True,
         placeholder="",
         height=350,
@@ -243,7 +244,7 @@ def _events(title: str, rows: pl.DataFrame) -> None:
     uids = rows["event_uid"].to_list()
     key = f"events-{title}-{hash(tuple(uids))}"
     chosen = st.dataframe(
-        rows,
+        visible.frame(rows),
         key=key,
         on_select="rerun",
         selection_mode="single-cell",

@@ -9,6 +9,7 @@ from dashboard.lake import Snapshot
 from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.queries import Query
 from dashboard.state import View
+from pipelines import visible
 from pipelines.clock import utc_now
 
 # "/" focuses the search box, unless the user is typing elsewhere.
@@ -65,7 +66,7 @@ def _found(snapshot: Snapshot, query: Query) -> None:
 def _name(view: View) -> str:
     """Return the title of the browser tab, which is shown as plain text."""
     parts = [*(wanted.value for wanted in view.filters), view.text]
-    return " · ".join([*filter(None, parts), "auditlake"])[:120]
+    return visible.text(" · ".join([*filter(None, parts), "auditlake"]))[:120]
 
 
 def _tabs() -> None:

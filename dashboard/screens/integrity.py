@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard import integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
+from pipelines import visible
 from pipelines.clock import utc_now
 from pipelines.integrity.verifier.log_reader import LogFiles
 
@@ -84,7 +85,7 @@ def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
         }
     )
     st.dataframe(
-        rows,
+        visible.frame(rows),
         hide_index=True,
         placeholder="",
         row_height=34,
@@ -111,11 +112,11 @@ def _checkpoints(lake: LogFiles, names: Sequence[str]) -> None:
     if not names:
         return
     st.markdown("### Checkpoints")
-    chosen = st.selectbox("Table", names, key="checkpoints_of", width=360)
+    chosen = st.selectbox("Table", names, format_func=visible.text, key="checkpoints_of", width=360)
     past = integrity.checkpoints(lake, chosen, _MOST)
     rows = [(one.at, one.size, one.root, one.signers) for one in past]
     st.dataframe(
-        pl.DataFrame(rows, schema=_PAST, orient="row"),
+        visible.frame(pl.DataFrame(rows, schema=_PAST, orient="row")),
         hide_index=True,
         height=min(420, 40 + 28 * max(1, len(rows))),
         row_height=28,

@@ -13,6 +13,7 @@ from dashboard.coverage import Known
 from dashboard.lake import Lake
 from dashboard.panels import notices
 from dashboard.queries import Pushes
+from pipelines import visible
 from pipelines.clock import utc_now
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
@@ -163,7 +164,7 @@ def _table(this: _Now, streams: pl.DataFrame) -> None:
     dark = st.context.theme.type == "dark"
     tints = [pair[dark] for pair in _STATES.values()]
     st.dataframe(
-        streams,
+        visible.frame(streams),
         hide_index=True,
         placeholder="",
         row_height=34,
@@ -210,7 +211,7 @@ def _gaps(this: _Now) -> None:
     zone = session.zone().key
     shown = pl.DataFrame(rows, schema=names, orient="row").sort("until", descending=True)
     st.dataframe(
-        shown.head(_MOST_GAPS),
+        visible.frame(shown.head(_MOST_GAPS)),
         hide_index=True,
         placeholder="",
         height="content",
@@ -264,7 +265,7 @@ def _rejected(this: _Now) -> None:
         "Records that could not be parsed are kept as received; retry them with `auditlake replay`."
     )
     st.dataframe(
-        rows,
+        visible.frame(rows),
         hide_index=True,
         placeholder="",
         height="content",

@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 import pyarrow.parquet as pq
 
+from pipelines import visible
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import ocsf_export
 from pipelines.schemas import EVENTS
@@ -24,7 +25,9 @@ from pipelines.search import compiler, parser
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
 # OWASP's list of characters that make a spreadsheet evaluate a cell, and some more.
-_FORMULA = r"^\s*[=+\-@\t\r\n|%]"
+_FORMULA = "^\\s*[=+\\-@\t\r\n|%\uff1d\uff0b\uff0d\uff20]"
+# Where a spreadsheet separates cells by a semicolon or tab, a text contains several.
+_NEXT_CELL = "([;\t\r\n])(\\s*[=\uff1d]|[+\\-@|%\uff0b\uff0d\uff20])"
 
 Frames = Iterator[pl.DataFrame]
 
@@ -121,13 +124,17 @@ def _ndjson(frames: Frames) -> Iterator[bytes]:
 
 
 def _csv(frames: Frames) -> Iterator[bytes]:
-    """Yield UTF-8 with a header, and no cell that a spreadsheet would evaluate."""
+    """Yield UTF-8 with a header, and no cell that a spreadsheet would evaluate.
+
+    This format is for people: deceptive characters are marked, unlike in all others.
+    """
     for number, frame in enumerate(frames):
         flat = frame.with_columns(
             _as_json(name) for name, dtype in frame.schema.items() if dtype.is_nested()
         )
-        safe = flat.with_columns(
-            _without_formulas(name) for name in flat.select(pl.col(pl.String)).columns
+        shown = visible.frame(flat, keep="\t\n")
+        safe = shown.with_columns(
+            _without_formulas(name) for name in shown.select(pl.col(pl.String)).columns
         )
         text = safe.write_csv(include_header=number == 0, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
         yield text.encode()
@@ -140,7 +147,7 @@ def _as_json(column: str) -> pl.Expr:
 
 def _without_formulas(column: str) -> pl.Expr:
     """Return a column with an apostrophe before texts that a spreadsheet takes for a formula."""
-    text = pl.col(column)
+    text = pl.col(column).str.replace_all(_NEXT_CELL, "${1}'${2}")
     quoted = pl.concat_str(pl.lit("'"), text)
     return pl.when(text.str.contains(_FORMULA)).then(quoted).otherwise(text).alias(column)
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import visible
 from pipelines.cli import main
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import export
@@ -90,11 +91,41 @@ def test_no_events_still_give_a_valid_file(many, form):
         assert empty.decode().strip() == (",".join(EVENTS) if form == "csv" else "")
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r", "  =", "\n@", "|", "%"])
+@pytest.mark.parametrize(
+    "start",
+    ["=", "+", "-", "@", "\t=", "  =", "\n@", "|", "%", "\uff1d", "\uff0b", " \uff0d", "\uff20"],
+)
 def test_no_cell_is_evaluated_by_a_spreadsheet(many, start):
-    frame = many.head(2).with_columns(message=pl.Series([f"{start}cmd()", "a=b"]))
-    cells = csv.DictReader(io.StringIO(whole(frame, "csv").decode(), newline=""))
-    assert sorted(row["message"] for row in cells) == sorted([f"'{start}cmd()", "a=b"])
+    frame = many.head(2).with_columns(message=pl.Series([f"{start}cmd()", "a=b; c"]))
+    cells = sorted(row["message"] for row in in_csv(frame))
+    assert cells[0].startswith(f"'{start[:1]}")
+    assert cells[1] == "a=b; c"
+
+
+@pytest.mark.parametrize(
+    "text", ["x;=cmd()", "x;  \uff1dcmd()", "x\t+cmd()", "x\n=cmd()", "x;@SUM"]
+)
+def test_no_part_of_a_cell_is_evaluated_where_another_character_separates_cells(many, text):
+    (row,) = in_csv(many.head(1).with_columns(message=pl.lit(text)))
+    for separator in ";\t\n":
+        parts = row["message"].split(separator)
+        assert [part for part in parts if part.lstrip()[:1] in tuple("=+-@\uff1d")] == []
+
+
+def test_deceptive_characters_are_marked_in_csv_and_exact_in_all_other_formats(many):
+    name = "\u0430d\u200bmin\u202e\x1b\r"
+    targets = [{"id": "1", "name": name, "type": "t"}]
+    frame = many.head(1).with_columns(actor_name=pl.lit(name), targets=pl.lit([targets[0]]))
+    (row,) = in_csv(frame)
+    marked = "[U+0430]d[U+200B]min[U+202E][U+001B][U+000D]"
+    assert row["actor_name"] == marked
+    assert visible.text("".join(row.values())) == "".join(row.values())
+    assert json.loads(whole(frame, "ndjson"))["actor_name"] == name
+    assert pl.read_parquet(io.BytesIO(whole(frame, "parquet")))["actor_name"].item() == name
+
+
+def in_csv(frame):
+    return list(csv.DictReader(io.StringIO(whole(frame, "csv").decode(), newline="")))
 
 
 @pytest.mark.parametrize(

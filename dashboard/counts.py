@@ -95,7 +95,9 @@ class Counts:
             files = files.filter(pl.col("date").is_in(days))
         wanted = parser.parse(query.text)
         words = itertools.islice(compiler.free(wanted), _LOOKED_UP)
-        lacking = {word: self._nowhere(word, query) for word in words}
+        lacking: dict[Word | None, _ByFile] = {word: self._nowhere(word, query) for word in words}
+        if query.text:
+            lacking[None] = self._undisguised(query)
         read = []
         # Files with the same shortcuts share a scan; those that cannot match are not opened.
         for (plainly, *rest), paths in _grouped(files, [plain, *lacking.values()]).items():
@@ -194,8 +196,27 @@ class Counts:
             pl.col("grams").str.contains(gram, literal=True).not_() for gram in grams
         )
         rows = self._rollups.filter(pl.col("part") == rollup.TEXTS, queries.dated(query))
-        found = rows.filter(lacking).group_by("file").agg("field").collect(engine="streaming")
+        found = (
+            rows.filter(lacking, pl.col("field") != rollup.DISGUISED)
+            .group_by("file")
+            .agg("field")
+            # The trigrams of an earlier release cover texts as they are, not as they look.
+            .join(rows.filter(pl.col("field") == rollup.DISGUISED), on="file", how="semi")
+            .collect(engine="streaming")
+        )
         return {file: frozenset(names) for file, names in found.iter_rows()}
+
+    def _undisguised(self, query: Query) -> _ByFile:
+        """Return per file the columns whose texts all are what they look like."""
+        rows = self._rollups.filter(
+            pl.col("part") == rollup.TEXTS,
+            pl.col("field") == rollup.DISGUISED,
+            queries.dated(query),
+        )
+        found = rows.select("file", "grams").collect().iter_rows()
+        return {
+            file: compiler.EVERYWHERE.difference(rollup.disguised(held)) for file, held in found
+        }
 
 
 def _grouped(files: pl.DataFrame, known: Sequence[_ByFile]) -> dict[_Key, list[str]]:

@@ -24,6 +24,7 @@ from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import stream_state, tables
 from pipelines.lake.tables import Lake
+from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
 
 _README = Path(__file__).with_name("evidence.md")
@@ -44,6 +45,15 @@ class Question:
         if not self.search:
             return pl.sql_expr(self.query)
         return pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search)))
+
+    def described(self) -> str:
+        """Return the condition as text, without the reading of texts as they look."""
+        if not self.search:
+            return _as_text(self.condition())
+        known = {None: EVENTS}
+        return _as_text(
+            pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search), known))
+        )
 
 
 def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, int]:
@@ -143,7 +153,7 @@ def _about(
     return {
         "query": question.query,
         "search": question.search,
-        "condition": _as_text(question.condition()),
+        "condition": question.described(),
         "since": question.since.isoformat(),
         "until": question.until.isoformat(),
         "made_at": now.isoformat(),

@@ -13,6 +13,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
+from pipelines import visible
 from pipelines.schemas import ROLLUPS
 from pipelines.search.fields import SEARCHED, TARGETS
 
@@ -37,6 +38,8 @@ GRAIN = timedelta(hours=1)
 """The precision of `time` in a part."""
 TEXTS = "texts"
 """The part with the trigrams of each searchable column."""
+DISGUISED = "disguised"
+"""In that part, the row of a file whose `grams` are the columns with deceptive characters."""
 _MOST_GRAMS = 8192
 _END = "\0"  # separates texts, and trigrams
 _LOWER = np.array([ord(chr(code).lower()) if code < 128 else 0 for code in range(256)], np.int32)
@@ -87,10 +90,24 @@ def texts(events: pl.DataFrame) -> pl.DataFrame:
     """Return the trigrams of one data file, one row per searchable column: field, grams.
 
     If a trigram of an ASCII word is missing here, no text of the column contains that word, in any
-    case. Null if there are too many trigrams to rule anything out.
+    case, or looks as if it did. Null if there are too many trigrams to rule anything out. One more
+    row, DISGUISED, names the columns that hold texts which look different from what they are.
     """
-    rows = [(name, _grams(column)) for name, column in _texts(events)]
+    rows: list[tuple[str, str | None]] = []
+    disguised = []
+    for name, column in _texts(events):
+        distinct = column.drop_nulls().unique()
+        seen = visible.seen(distinct).drop_nulls()
+        if seen.len():
+            disguised.append(name)
+        rows.append((name, _grams(pl.concat([distinct, seen]))))
+    rows.append((DISGUISED, _END.join(disguised)))
     return pl.DataFrame(rows, schema={"field": pl.String, "grams": pl.String}, orient="row")
+
+
+def disguised(grams: str) -> list[str]:
+    """Return the columns that a row DISGUISED names."""
+    return grams.split(_END) if grams else []
 
 
 def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
@@ -104,8 +121,8 @@ def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
     yield TARGETS, names.filter(pl.col("name").ne_missing(pl.col("target_name")))["name"]
 
 
-def _grams(column: pl.Series) -> str | None:
-    text = column.drop_nulls().unique().str.join(_END).item() or ""
+def _grams(distinct: pl.Series) -> str | None:
+    text = distinct.str.join(_END).item() or ""
     # Each trigram is a number of 21 bits, so a bitmap of 2 MiB finds the distinct ones.
     codes = _LOWER[np.frombuffer(text.encode(), np.uint8)]
     found = np.zeros(1 << 21, bool)

@@ -55,12 +55,24 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
 
 
 def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
-    """Return the data files in `rollups` (file, path), and the number for the next one."""
+    """Return the data files in `rollups` (file, path, current), and the number for the next one.
+
+    Only those written by an earlier release, with less about the texts, are not current.
+    """
     handle = tables.open_table(lake, TABLE.name)
     if handle is None:
-        return pl.DataFrame(schema={name: ROLLUPS[name] for name in ("file", "path")}), 0
-    known = pl.scan_delta(handle).filter(pl.col("part") == "files").select("file", "path")
-    return known.collect(), commits.fence(handle, TABLE.name)
+        schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
+        return pl.DataFrame(schema=schema), 0
+    rows = pl.scan_delta(handle)
+    known = rows.filter(pl.col("part") == rollup.FILES).select("file", "path")
+    if "field" not in rows.collect_schema():
+        return known.with_columns(current=False).collect(), commits.fence(handle, TABLE.name)
+    texts = rows.filter(pl.col("part") == rollup.TEXTS, pl.col("field") == rollup.DISGUISED)
+    marked = texts.select("file", current=True).unique()
+    found = known.join(marked, on="file", how="left").with_columns(
+        pl.col("current").fill_null(False)
+    )
+    return found.collect(), commits.fence(handle, TABLE.name)
 
 
 def append(
@@ -85,9 +97,10 @@ def roll_up(lake: Lake, today: date) -> None:
     """Aggregate new files of past days, and delete the aggregates of files that are gone."""
     known, first = rolled_up(lake)
     files = event_files(lake).sort("date", "path")
-    gone = known.join(files, on="path", how="anti")["file"].to_list()
+    present = known.filter("current").join(files, on="path", how="semi")
+    gone = known.join(present, on="file", how="anti")["file"].to_list()
     fresh = files.filter(pl.col("date") < today).join(
-        known, on="path", how="anti", maintain_order="left"
+        present, on="path", how="anti", maintain_order="left"
     )
     numbered = fresh.with_row_index("file", first).with_columns(
         pl.col("file").cast(pl.Int64),

@@ -1,6 +1,8 @@
 """A parsed search -> Polars expressions over the columns of `events`. Case is ignored.
 
 A caller that knows where a word cannot occur passes it as `nowhere`: those columns are not read.
+A text with deceptive characters is also found by what it looks like: `admin` finds it with a
+character of no width inside. Only `field=value` compares the exact text.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from ipaddress import IPv4Network, IPv6Network
 
 import polars as pl
 
+from pipelines import visible
+from pipelines.schemas import EVENTS
 from pipelines.search import fields
 from pipelines.search.fields import SEARCHED, TARGETS
 from pipelines.search.terms import Compared, Either, Every, Network, Node, Not, Term, Word
 
 EVERYWHERE = frozenset((*SEARCHED, TARGETS))
-Nowhere = Mapping[Word, Collection[str]]
-"""Per word, the searched columns that are known not to contain it."""
+Nowhere = Mapping[Word | None, Collection[str]]
+"""Per word, the searched columns that are known not to contain it; for None, those that are known
+to contain no deceptive character."""
 
 
 def expressions(node: Node, nowhere: Nowhere | None = None) -> list[pl.Expr]:
@@ -94,14 +99,26 @@ def _expression(node: Node, nowhere: Nowhere) -> pl.Expr:
 
 def _matches(term: Term, nowhere: Nowhere) -> Iterator[pl.Expr]:
     words = [word for word in term.words if isinstance(word, Word)]
+    exact = nowhere.get(None, ())
     if not term.field:
-        yield from (_contains(alike, absent) for absent, alike in _alike(words, nowhere))
+        yield from (_contains(alike, absent, exact) for absent, alike in _alike(words, nowhere))
         return
     value = fields.value(term.field)
     yield from (_within(value, one.network) for one in term.words if isinstance(one, Network))
     if term.exact:
         yield from (_is_exactly(value, word) for word in words)
         return
+    for text in (value, *_as_seen(value, fields.columns(term.field), exact)):
+        yield from _among(text, [word for word in words if not _is_presence(word)])
+    yield from (_is(value, word) for word in words if _is_presence(word))
+
+
+def _as_seen(value: pl.Expr, columns: Collection[str], exact: Collection[str]) -> Iterator[pl.Expr]:
+    if not all(name in exact or not isinstance(EVENTS[name], pl.String) for name in columns):
+        yield visible.as_seen(value)
+
+
+def _among(value: pl.Expr, words: list[Word]) -> Iterator[pl.Expr]:
     plain = [word.text.lower() for word in words if _is_plain(word)]
     yield from (_is(value, word) for word in words if not _is_plain(word))
     if plain:
@@ -125,6 +142,11 @@ def _compared(node: Compared) -> pl.Expr:
 
 def _is_plain(word: Word) -> bool:
     return bool(word.text) and (word.quoted or "*" not in word.text)
+
+
+def _is_presence(word: Word) -> bool:
+    """Return True for the words that match any value, or none."""
+    return not word.text or (word.text == "*" and not word.quoted)
 
 
 def _is(value: pl.Expr, word: Word) -> pl.Expr:
@@ -154,12 +176,24 @@ def _alike(
     yield from ((absent, tuple(texts)) for absent, texts in joined.items())
 
 
-def _contains(wanted: tuple[str, ...] | Word, nowhere: Collection[str]) -> pl.Expr:
-    found = [_holds(pl.col(name), wanted) for name in SEARCHED if name not in nowhere]
+def _contains(
+    wanted: tuple[str, ...] | Word, nowhere: Collection[str], exact: Collection[str]
+) -> pl.Expr:
+    read = [(pl.col(name), name in exact) for name in SEARCHED if name not in nowhere]
+    found = [one for text, plain in read for one in _found(text, wanted, exact=plain)]
     if TARGETS not in nowhere:
         name = pl.element().struct.field("name")
-        found.append(pl.col(TARGETS).list.eval(_holds(name, wanted)).list.any())
+        found += [
+            pl.col(TARGETS).list.eval(one).list.any()
+            for one in _found(name, wanted, exact=TARGETS in exact)
+        ]
     return pl.any_horizontal(found or [pl.lit(False)])
+
+
+def _found(text: pl.Expr, wanted: tuple[str, ...] | Word, *, exact: bool) -> Iterator[pl.Expr]:
+    yield _holds(text, wanted)
+    if not exact:
+        yield _holds(visible.as_seen(text), wanted)
 
 
 def _holds(text: pl.Expr, wanted: tuple[str, ...] | Word) -> pl.Expr:

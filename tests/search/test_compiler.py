@@ -92,6 +92,52 @@ def test_a_search_finds_the_expected_rows(text: str, rows: list[int]) -> None:
     assert found(text) == rows
 
 
+HIDDEN = [
+    {"actor_email": "ad\u200bmin@acme.example", "message": "plain"},
+    {
+        "actor_name": "\u0430dmin",
+        "targets": [{"id": "1", "name": "M\u00fc\u2060ller", "type": "t"}],
+    },
+    {"actor_id": "admin\x00"},
+    {"message": "\U0001d41admin\xa0role", "user_agent": "a\u202edmin"},
+    {"actor_email": "admin", "message": "\u0421\u0430\u0440\u0430"},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("admin", [0, 1, 2, 3, 4]),
+        ("-admin", []),
+        ("adm*n", [0, 1, 2, 3, 4]),
+        ('"admin role"', [3]),
+        ("m\u00fcller", [1]),
+        ("actor:admin", [1, 2, 4]),
+        ("actor:admin*", [0, 1, 2, 4]),
+        ("actor:(admin, other)", [1, 2, 4]),
+        ("actor=admin", [4]),
+        ("ad\u200bmin", [0]),
+        ("capa", []),
+        ("\u0441\u0430\u0440\u0430", [4]),
+        ("actor:*", [0, 1, 2, 4]),
+        ('actor:""', [3]),
+        ('actor:"*"', []),
+    ],
+)
+def test_hidden_and_imitated_characters_do_not_hide_an_event(text: str, rows: list[int]) -> None:
+    frame = pl.DataFrame([blank() | row for row in HIDDEN], schema=EVENTS).with_row_index("row")
+    condition = pl.all_horizontal(True, *compiler.expressions(parser.parse(text)))
+    assert frame.filter(condition)["row"].to_list() == rows
+    assert frame.lazy().filter(condition).collect(engine="streaming")["row"].to_list() == rows
+
+
+def test_columns_known_to_hide_nothing_are_read_once() -> None:
+    known = {None: compiler.EVERYWHERE}
+    for text in ("admin", "actor:admin*", "target:x"):
+        assert "python" in str(compiler.expressions(parser.parse(text))[0]).lower()
+        assert "python" not in str(compiler.expressions(parser.parse(text), known)[0]).lower()
+
+
 V4 = st.ip_addresses(v=4) | st.integers(0, 1023).map(lambda n: ipaddress.ip_address(0xCB007100 + n))
 V6 = st.ip_addresses(v=6) | st.integers(0, 2**20).map(
     lambda n: ipaddress.ip_address((0x20010DB8 << 96) + (n << 60))

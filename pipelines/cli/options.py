@@ -63,10 +63,17 @@ def echo_json(text: str) -> None:
     click.echo(visible.json_text(text), nl=bool(text) and not text.endswith("\n"))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print the rows below the header, in columns as wide as their longest cell."""
-    shown = [[visible.text(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(header))]
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()
+) -> list[int]:
+    """Print the rows below the header, in columns as wide as their longest cell.
+
+    Returns the widths. Given back, with no header, they continue the same table.
+    """
+    shown = [[visible.text(cell) for cell in row] for row in (header, *rows) if row]
+    longest = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
+    widths = list(map(max, longest, widths)) if widths else longest
     for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+    return widths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +13,10 @@ import polars as pl
 from pipelines import visible
 from pipelines.cli import options
 from pipelines.cli.options import Time
-from pipelines.errors import LakeError
+from pipelines.errors import ConfigurationError, LakeError
 from pipelines.lake import tables
+from pipelines.lake.follow import Follower
+from pipelines.lake.tables import Lake
 from pipelines.mapping import export
 from pipelines.mapping.export import Wanted
 from pipelines.search import fields
@@ -20,6 +24,8 @@ from pipelines.search import fields
 _SHOWN = ("integration", "action", "actor", "target", "outcome", "source_ip")
 _WIDEST = 60
 _ORDER = ("time", "event_uid")
+_EVERY = 1.0  # seconds between two looks
+_MOST_FAILURES = 30
 
 
 @click.command(name="search")
@@ -34,28 +40,80 @@ _ORDER = ("time", "event_uid")
     help="Print at most so many events.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead.")
+@click.option(
+    "--follow", is_flag=True, help="Then print new matches as they are committed, until Ctrl-C."
+)
 @click.pass_context
-def search_(context: click.Context, /, query: str, limit: int, as_json: bool, **span: Any) -> None:
+def search_(
+    context: click.Context, /, query: str, limit: int, as_json: bool, follow: bool, **span: Any
+) -> None:
     """Print the events that match QUERY, newest first, and their number.
 
     QUERY is one argument in the language of docs/search.md, such as 'actor:ada* outcome:failure'.
+    With --follow, the newest are last.
     """
+    if follow and span["until"]:
+        raise ConfigurationError("--follow has no end: leave out --until")
     _, lake = options.configured(context)
+    wanted, out = Wanted(search=query, **span), _Output(as_json=as_json)
+    if follow:
+        _follow(lake, wanted, limit, out)
+        return
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    matching = export.matching(events, Wanted(search=query, **span))
+    _found(events, wanted, limit, out)
+
+
+class _Output:
+    """Prints events as rows of one table, or as JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.printed = 0
+        self._as_json = as_json
+        self._widths: list[int] = []
+
+    def show(self, found: pl.DataFrame) -> None:
+        self.printed += found.height
+        if self._as_json:
+            options.echo_json(found.write_ndjson())
+        elif found.height:
+            header = [] if self._widths else ["time (UTC)", *map(_title, _SHOWN)]
+            self._widths = options.print_table(header, _cells(found), self._widths)
+
+
+def _found(
+    events: pl.LazyFrame, wanted: Wanted, limit: int, out: _Output, *, newest_first: bool = True
+) -> None:
+    """Print the newest matches, and how many of how many they are."""
+    matching = export.matching(events, wanted)
     # Collected together, so that both share a scan.
     count, found = pl.collect_all(
         [matching.select(pl.len()), matching.top_k(limit, by=_ORDER)], engine="streaming"
     )
-    found = found.sort(_ORDER, descending=True)
-    if as_json:
-        options.echo_json(found.write_ndjson())
-    elif found.height:
-        options.print_table(["time (UTC)", *map(_title, _SHOWN)], _cells(found))
+    out.show(found.sort(_ORDER, descending=newest_first))
     more = "; --limit prints more" if count.item() > found.height else ""
     options.echo(f"{found.height:,} of {count.item():,} events{more}", err=True)
+
+
+def _follow(lake: Lake, wanted: Wanted, limit: int, out: _Output) -> None:
+    """Print the newest matches, then each new one, until interrupted."""
+    follower, failures = Follower(lake), 0
+    with suppress(KeyboardInterrupt):
+        _found(follower.held(), wanted, limit, out, newest_first=False)
+        while True:
+            time.sleep(_EVERY)
+            try:
+                found = follower.fresh(lambda rows: export.matching(rows, wanted).sort(_ORDER))
+                failures = 0
+            except tables.STORE_ERRORS:
+                # Such as a file that maintenance has just deleted: a newer version has its rows.
+                failures += 1
+                if failures > _MOST_FAILURES:
+                    raise
+                continue
+            out.show(found)
+    options.echo(f"{out.printed:,} events printed", err=True)
 
 
 def _title(field: str) -> str:

@@ -1,12 +1,17 @@
 """The command that searches events."""
 
 import json
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipelines.lake.tables import Lake
 from tests.cli import command
 from tests.dashboard import small_lakes
+from tests.extraction.test_renormalise import land, made, record
 
 NOON = datetime(2026, 11, 17, 12, tzinfo=UTC)
 
@@ -68,3 +73,33 @@ def test_an_empty_lake_is_reported(tmp_path):
     done = command.run(tmp_path, "search", "ada")
     assert done.exit_code == 1
     assert "no events yet" in done.stderr
+
+
+def test_following_prints_each_new_match_once_and_ends_cleanly(tmp_path):
+    history = made()(Lake(str(tmp_path / "lake")))
+    land(history, record(1, who="ada"), record(2, who="bob"))
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "search", "ada", "--follow", "--json"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": command.PROJECT, "HOME": str(tmp_path)},
+    )
+    try:
+        assert json.loads(process.stdout.readline())["seq"] == 0
+        for number in range(3, 6):
+            land(history, record(number, who="ada"), record(number + 10, who="bob"))
+            assert json.loads(process.stdout.readline())["event_id"] == f"i{number}"
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (rest, process.returncode) == ("", 0)
+    assert errors == "1 of 1 events\n4 events printed\n"
+
+
+def test_following_has_no_end(search):
+    done = search("ada", "--follow", "--until", "2026-11-18")
+    assert (done.exit_code, "leave out --until" in done.stderr) == (2, True)

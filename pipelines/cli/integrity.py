@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from pipelines import settings, visible
 from pipelines.cli.options import as_json, configured, echo, echo_json
 from pipelines.clock import utc_now
-from pipelines.errors import AuditlakeError
+from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integrity import evidence, keys, note, prove, reports, retention
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
@@ -130,13 +130,19 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
 @click.pass_context
 def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
     """Check a proof or an evidence pack. Needs no lake and, with --key, no configuration."""
-    # Keys of the command line first: an auditor has no configuration to load.
-    known = list(vkeys) or keys.trusted(settings.load(context.obj).integrity)
+    known = list(vkeys) or _operators_keys(context.obj)
     try:
         for line in audit.check_file(str(file), known):
             echo(line)
-    except (audit.Invalid, KeyError, ValueError) as error:
+    except audit.MALFORMED as error:
         raise AuditlakeError(f"{file}: verification FAILED: {error}") from None
+
+
+def _operators_keys(config: Path) -> list[str]:
+    # An auditor has no configuration, only the published key.
+    if not config.exists():
+        raise ConfigurationError("pass the published key with --key KEY")
+    return keys.trusted(settings.load(config).integrity)
 
 
 @click.command(name="evidence")
@@ -166,7 +172,8 @@ def evidence_(
     )
     count = evidence.pack(lake, question, out, now)
     echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
-    echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
+    echo(f"an auditor can check it with: auditlake verify-proof {out} --key KEY")
+    echo("(KEY as published, see `auditlake keys`; or with audit.py, see README.md in the pack)")
 
 
 @click.command(name="retain")

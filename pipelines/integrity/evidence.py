@@ -1,6 +1,7 @@
 """Evidence packs: the events a query found, with everything needed to check them offline.
 
-The zip file is also a program: `python3 PACK.zip` checks itself and needs only Python.
+An auditor checks them with a copy of audit.py that did not come with the pack. The zip file is also
+a program, for a first look: `python3 PACK.zip` checks itself and needs only Python.
 """
 
 from __future__ import annotations

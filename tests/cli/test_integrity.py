@@ -2,13 +2,19 @@
 
 import json
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from pipelines import visible
 from pipelines.cli import config_file
 from pipelines.cli.main import main
-from pipelines.lake import tables
+from pipelines.integrity import signer
+from pipelines.lake import raw, tables
 from sandbox.server import Options, running
+from tests.cli import command
+from tests.integrity import attacks
+from tests.integrity.worlds import LOG, NOON, Signed, rows
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +105,37 @@ def test_a_rolled_back_table_stops_its_stream_with_an_alarm(run):
     assert "raw/okta/system_log: has 0 rows, but" in output
     assert "docs/integrity.md" in output
     assert "TRUNCATED" in run("verify", code=1)
+
+
+def test_what_an_auditor_reads_cannot_be_forged_by_an_event_id(tmp_path):
+    signed, forged = Signed(tmp_path), "x\nraw/okta/other: ok, 9 signed \x1b[1A\u202e"
+    landed = rows([1, 2]).with_columns(event_id=pl.lit(forged))
+    stored = raw.append(signed.lake, LOG, landed, "cursor").frame
+    signer.sign(signed.lake, LOG, stored["seq"][-1] + 1, NOON, stored)
+    signed.derive(stored)
+    attacks.rewrite(signed, signed.rows().with_columns(via=pl.lit("webhook")))
+    text = config_file.document({}, signed.lake.root, integrity=f"{tmp_path}/state")
+    (tmp_path / "auditlake.toml").write_text(text)
+    done = command.run(tmp_path, "verify", "--full")
+    assert done.exit_code == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("raw/okta/system_log: CHANGED: row 0 (event_id x[U+000A]raw/okta/other")
+    assert visible.text(line) == line
+
+
+def test_an_auditor_without_a_key_or_a_configuration_is_told_to_pass_one(tmp_path):
+    (tmp_path / "proof.json").write_text("{}")
+    done = command.run(tmp_path, "verify-proof", str(tmp_path / "proof.json"))
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "auditlake: pass the published key with --key KEY\n",
+    )
+
+
+def test_a_damaged_file_fails_in_one_line(tmp_path):
+    file = tmp_path / "proof.json"
+    for text in ("[]", "[" * 100_000, '{"what": "auditlake proof 1"}', "\xff", '{"what": 7}'):
+        file.write_text(text, encoding="latin-1")
+        done = command.run(tmp_path, "verify-proof", str(file), "--key", other_key())
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "verification FAILED" in done.stderr

@@ -1,4 +1,4 @@
-"""Checks proofs and evidence packs; needs only Python 3.11: `python3 audit.py FILE`.
+"""Checks proofs and evidence packs; needs only Python 3.11: `python3 audit.py FILE --key KEY`.
 
 This file is self-contained: it shares no code with the program that signs, so neither can hide an
 error of the other. Every evidence pack contains a copy of it. It implements RFC 6962 (trees),
@@ -14,6 +14,7 @@ import json
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,10 +27,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
 _CHECKPOINTS = "checkpoints/"
 _SHOWN = 3
+# 32 bytes in base64: the last letter has two bits, which have one spelling.
+_HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
+_PARTS = {
+    PROOF: ("what", "table", "record", "proof"),
+    CONSISTENCY: ("what", "old", "new", "path"),
+    "record": ("event_id", "time", "ingested_at", "via", "raw"),
+}
 
 
 class Invalid(Exception):
     """The proof, signature or pack is not valid."""
+
+
+# A forged file may have any shape: a list for an object, a number for a text, a damaged archive.
+MALFORMED = (
+    *(Invalid, AttributeError, LookupError, TypeError, ValueError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +178,7 @@ def _checkpoint(note: str, keys: tuple[str, ...]) -> Checkpoint:
 
 def checkpoint_in(text: str, signer: str = "") -> Checkpoint:
     """Parse the text of a checkpoint, without checking a signature. Raises Invalid."""
-    found = re.fullmatch(r"([^\n]+)\n(0|[1-9][0-9]*)\n([A-Za-z0-9+/]{43}=)\n", text)
+    found = re.fullmatch(f"([^\n]+)\n(0|[1-9][0-9]*)\n({_HASH})\n", text)
     if not found:
         raise Invalid("not a checkpoint")
     root = base64.b64decode(found[3])
@@ -270,26 +285,53 @@ def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
 
     Raises Invalid unless the proof holds and one of the keys has signed the checkpoint.
     """
-    head, blank, note = str(document["proof"]).partition("\n\n")
+    _check_parts(document, PROOF)
+    _check_parts(document["record"], "record")
+    table, (head, blank, note) = document["table"], document["proof"].partition("\n\n")
     first, index, *path = head.split("\n")
-    if first != "c2sp.org/tlog-proof@v1" or not blank or not index.startswith("index "):
+    place = re.fullmatch("index (0|[1-9][0-9]*)", index)
+    if first != "c2sp.org/tlog-proof@v1" or not blank or not place:
         raise Invalid("not a c2sp.org/tlog-proof@v1")
     checkpoint = read_checkpoint(note, keys)
-    if not re.search(f"/{re.escape(document['table'].removeprefix('raw/'))}/", checkpoint.origin):
-        raise Invalid(f"the checkpoint belongs to {checkpoint.origin}, not to {document['table']}")
-    siblings = [base64.b64decode(line, validate=True) for line in path]
-    leaf = leaf_hash(entry(document["record"]))
-    if included(leaf, int(index[6:]), checkpoint.size, siblings) != checkpoint.root:
-        raise Invalid(f"{document['table']}: the record is not at index {index[6:]} of the log")
+    # Two names of printable ASCII, without slashes.
+    if not re.fullmatch("raw(/[!-.0-~]+){2}", table):
+        raise Invalid(f"{table}: not a table such as raw/okta/system_log")
+    if not checkpoint.origin.rpartition("/")[0].endswith(table.removeprefix("raw")):
+        raise Invalid(f"the checkpoint belongs to {checkpoint.origin}, not to {table}")
+    leaf, siblings = leaf_hash(entry(document["record"])), list(map(_hash, path))
+    if included(leaf, int(place[1]), checkpoint.size, siblings) != checkpoint.root:
+        raise Invalid(f"{table}: the record is not at index {place[1]} of the log")
     return checkpoint
+
+
+def _check_parts(document: Mapping[str, Any], kind: str) -> None:
+    """Raise Invalid unless the object has exactly the parts of its kind."""
+    if odd := set(document) ^ set(_PARTS[kind]):
+        raise Invalid(f"{min(odd)}: a missing or unknown part of the {kind.split()[-2:][0]}")
+
+
+def _hash(text: str) -> bytes:
+    if not re.fullmatch(_HASH, text):
+        raise Invalid("not the hash of a node in base64")
+    return base64.b64decode(text)
+
+
+def _parsed(text: str | bytes) -> Any:
+    """Parse JSON in which no object has a key twice: readers differ in which one they take."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise Invalid("an object contains a key twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
 
 
 def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> Checkpoint:
     """Return the new checkpoint of a consistency proof. Raises Invalid if the proof fails."""
+    _check_parts(document, CONSISTENCY)
     old, new = (read_checkpoint(document[name], keys) for name in ("old", "new"))
-    check_consistency(
-        old, new, [base64.b64decode(line, validate=True) for line in document["path"]]
-    )
+    check_consistency(old, new, list(map(_hash, document["path"])))
     return new
 
 
@@ -299,10 +341,12 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     Raises Invalid at the first part that is missing, altered or contradictory.
     """
     with zipfile.ZipFile(path) as pack:
+        if len(set(pack.namelist())) != len(pack.namelist()):
+            raise Invalid("the pack contains a file twice")
         files = {name: pack.read(name) for name in pack.namelist() if name != "manifest.txt"}
         manifest = pack.read("manifest.txt").decode()
     proved = [*_check_manifest(manifest, files, keys)]
-    proofs = [json.loads(line) for line in files["records.ndjson"].splitlines()]
+    proofs = [_parsed(line) for line in files["records.ndjson"].splitlines()]
     heads = [check_proof(proof, keys) for proof in proofs]
     for origin, size in sorted({(head.origin, head.size) for head in heads}):
         count = sum((head.origin, head.size) == (origin, size) for head in heads)
@@ -310,7 +354,7 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     records = {(proof["table"], proof["record"]["event_id"]) for proof in proofs}
     if len(records) != len(proofs):
         raise Invalid("the pack contains a record twice")
-    events = [json.loads(line) for line in files["events.ndjson"].splitlines()]
+    events = [_parsed(line) for line in files["events.ndjson"].splitlines()]
     for event in events:
         if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
             raise Invalid(f"the event {event['event_uid']} has no record in the pack")
@@ -319,10 +363,10 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     for note in notes.values():
         head = read_checkpoint(note, keys)
         proved.append(f"the log {head.origin} had {head.size:,} records")
-    query, rows = json.loads(files["query.json"]), files["coverage.ndjson"].splitlines()
+    query, rows = _parsed(files["query.json"]), files["coverage.ndjson"].splitlines()
     # Named <integration>.<stream>.txt: only the first dot separates the two.
     logs = [name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1) for name in notes]
-    return [*proved, *_coverage(logs, (query["since"], query["until"]), map(json.loads, rows))]
+    return [*proved, *_coverage(logs, (query["since"], query["until"]), map(_parsed, rows))]
 
 
 def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[str]) -> list[str]:
@@ -383,7 +427,7 @@ def check_file(path: str, keys: Sequence[str]) -> list[str]:
     """Return one line per statement that a proof or pack proves. Raises Invalid if it fails."""
     if zipfile.is_zipfile(path):
         return check_pack(path, keys)
-    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    document = _parsed(Path(path).read_bytes())
     if document.get("what") == CONSISTENCY:
         head = check_growth(document, keys)
         return [f"{head.origin} has only grown, up to {head.size:,} records"]
@@ -411,18 +455,24 @@ def main() -> int:
     options.add_argument("file", nargs="?" if itself else None, default=itself)
     options.add_argument("--key", action="append", help="the public key, as published")
     given = options.parse_args()
-    keys = given.key or keys_in(given.file)
     try:
+        keys = given.key or keys_in(given.file)
+        if not keys:
+            options.error("pass the published key with --key")
         for line in check_file(given.file, keys):
-            print(f"ok    {line}")
-    # A forged file may have any shape: a list for an object, a number for a text.
-    except (Invalid, AttributeError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        print(f"FAILED {given.file}: {error}")
+            print(_ascii(f"{'ok' if given.key else '?':6}{line}"))
+    except MALFORMED as error:
+        print(_ascii(f"FAILED {given.file}: {error}"))
         return 1
     if not given.key:
-        print("Compare this key with the published one, or pass that with --key:")
-        print("\n".join(keys))
-    return 0
+        print("Nothing is proved yet: these keys came with the pack. Pass the published one: --key")
+        print("\n".join(map(_ascii, keys)))
+    return 0 if given.key else 2
+
+
+def _ascii(text: str) -> str:
+    """Return text as one line in which no character from the file can hide or forge another."""
+    return "".join(char if " " <= char <= "~" else f"[U+{ord(char):04X}]" for char in text)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 import json
 import sys
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.integrity import note, prove
+from pipelines.integrity import evidence, note, prove
+from pipelines.integrity.evidence import Question
 from pipelines.integrity.verifier import audit
 from pipelines.integrity.verifier.audit import Invalid
+from tests.integrity.worlds import NOON
 
 
 @given(message=st.binary(max_size=200), seed=st.binary(min_size=32, max_size=32), bit=st.data())
@@ -181,6 +184,81 @@ def test_the_program_fails_on_any_other_file(signed, proof, tmp_path, monkeypatc
         file.write_text(content)
         assert program(monkeypatch, file, "--key", *signed.vkeys()) == 1, content
         assert capsys.readouterr().out.startswith(f"FAILED {file}: ")
+
+
+def with_path(proof, change):
+    head, _, note = proof["proof"].partition("\n\n")
+    return {**proof, "proof": "\n".join(change(head.split("\n"))) + "\n\n" + note}
+
+
+def with_index(proof, index):
+    return with_path(proof, lambda head: [head[0], index, *head[2:]])
+
+
+def spare_bits(line):
+    """Return the same hash in base64 with its unused bits set."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    return line[:42] + letters[letters.index(line[42]) + 1] + "="
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda proof: {**proof, "note": ""},
+        lambda proof: {**proof, "record": {**proof["record"], "seq": 418}},
+        lambda proof: {**proof, "table": "okta/system_log"},
+        lambda proof: {**proof, "table": "raw/raw/okta/system_log"},
+        lambda proof: {**proof, "table": "raw/system_log"},
+        lambda proof: {**proof, "table": "raw/okta/system_log/"},
+        lambda proof: {**proof, "table": "raw/okta/system_log\n"},
+        lambda proof: with_index(proof, "index 0417"),
+        lambda proof: with_index(proof, "index \u0664\u0661\u0667"),
+        lambda proof: with_index(proof, "index 4_17"),
+        lambda proof: with_path(proof, lambda head: [*head[:2], spare_bits(head[2]), *head[3:]]),
+    ],
+)
+def test_a_proof_has_one_spelling(signed, proof, change):
+    audit.check_proof(proof, signed.vkeys())
+    with pytest.raises(Invalid):
+        audit.check_proof(change(proof), signed.vkeys())
+
+
+def test_a_key_that_occurs_twice_is_refused(signed, proof, tmp_path):
+    text = json.dumps(proof)
+    for twice in ('"table": "raw/okta/other", ', '"what": "auditlake proof 1", '):
+        (tmp_path / "proof.json").write_text("{" + twice + text[1:])
+        with pytest.raises(Invalid, match="key twice"):
+            audit.check_file(str(tmp_path / "proof.json"), signed.vkeys())
+
+
+def test_without_a_published_key_nothing_is_called_proved(
+    signed, proof, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    with pytest.raises(SystemExit) as ended:
+        program(monkeypatch, tmp_path / "proof.json")
+    assert ended.value.code == 2
+    assert "published key" in capsys.readouterr().err
+    span = {"since": NOON - timedelta(days=1), "until": NOON + timedelta(days=9)}
+    evidence.pack(signed.lake, Question(query="true", **span), tmp_path / "pack.zip", NOON)
+    assert program(monkeypatch, tmp_path / "pack.zip") == 2
+    output = capsys.readouterr().out
+    assert "ok" not in [line.split()[0] for line in output.splitlines()]
+    assert "Nothing is proved yet" in output
+    assert program(monkeypatch, tmp_path / "pack.zip", "--key", *signed.vkeys()) == 0
+    assert {line[:6] for line in capsys.readouterr().out.splitlines()} == {"ok    "}
+
+
+def test_nothing_in_a_file_can_forge_a_line_or_hide(tmp_path, monkeypatch, capsys):
+    name = "x\nok    raw/okta/system_log FORGED \x1b[2K\u202e\u0430"
+    for document in ({"what": audit.PROOF, name: 1}, {"what": audit.PROOF, "table": name}):
+        (tmp_path / "proof.json").write_text(json.dumps(document))
+        key = note.new_key("auditlake").vkey
+        assert program(monkeypatch, tmp_path / "proof.json", "--key", key) == 1
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("FAILED ")
+        assert line.isascii()
+        assert line.isprintable()
 
 
 SPAN = ("2026-03-01T00:00:00+00:00", "2026-03-02T00:00:00+00:00")

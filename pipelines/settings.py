@@ -207,6 +207,8 @@ class WebhookSettings(Listen):
     """Free space to leave on the spool's disk."""
     per_second: float = Field(default=200.0, gt=0)
     """The most deliveries per second accepted for one integration."""
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    """Proxies whose X-Forwarded-For names the sender, for limits per address."""
 
 
 class Settings(BaseSettings):

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -47,6 +48,10 @@ class Limits:
     head_seconds: float = 10.0
     body_seconds: float = 20.0
     connections: int = 256
+    connections_per_address: int = 64
+    """Connections of one peer; a trusted proxy has as many as all together."""
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Trusted proxies, whose X-Forwarded-For names the sender."""
     per_second: float = 200.0
     """Deliveries to one integration; a burst may have five times as many."""
     wrong_per_second: float = 5.0
@@ -126,11 +131,11 @@ class Receiver:
     async def _handle(self, request: Request) -> Response:
         """Check a request, cheapest checks first, and store its delivery. Raises Refusal."""
         if request.scope["raw_path"] == b"/-/health":
-            return _response(200)
+            return _closing(_response(200))
         endpoint = self._endpoint(request)
         headers = _headers(request, self._limits)
         if request.method == "GET" and (challenge := endpoint.push.challenge):
-            return _challenge_response(challenge(headers))
+            return _closing(_challenge_response(challenge(headers)))
         if request.method != "POST":
             raise Refusal(405, "POST only")
         if not endpoint.push.authentic(headers, endpoint.secret):
@@ -155,7 +160,7 @@ class Receiver:
 
     def _unauthorised(self, request: Request) -> Refusal:
         """Return 401, or 429 for an address that sends many wrong secrets."""
-        address = request.client.host if request.client else ""
+        address = _sender(request, self._limits)
         bucket = self._wrong_secrets.setdefault(address, Bucket(self._limits.wrong_per_second))
         # Bounded, because an attacker may have any number of addresses.
         self._wrong_secrets.move_to_end(address)
@@ -258,6 +263,34 @@ def _check_headers(push: Push, headers: Headers, limits: Limits) -> None:
         raise Refusal(415, "unexpected Content-Encoding")
 
 
+def of_proxy(address: str, limits: Limits) -> bool:
+    """Return True if the address is that of a trusted proxy."""
+    try:
+        return any(ip_address(address) in network for network in limits.proxies)
+    except ValueError:
+        return False
+
+
+def neighbourhood(address: str) -> str:
+    """Return what one sender controls: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        if isinstance(ip_address(address), IPv6Address):
+            return str(ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        pass
+    return address
+
+
+def _sender(request: Request, limits: Limits) -> str:
+    peer = request.client.host if request.client else ""
+    if of_proxy(peer, limits):
+        # From the right: the sender itself may have written the entries on the left.
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+        others = (entry.strip() for entry in reversed(forwarded))
+        peer = next((one for one in others if one and not of_proxy(one, limits)), peer)
+    return neighbourhood(peer[:64])
+
+
 def _challenge_response(answer: bytes | None) -> Response:
     """Return the answer by which a vendor verifies the address. Raises Refusal without one."""
     if answer is None or len(answer) > _MAX_CHALLENGE:
@@ -267,6 +300,12 @@ def _challenge_response(answer: bytes | None) -> Response:
 
 def _response(status: int, body: bytes = b"", media: str = "text/plain") -> Response:
     return Response(body, status, headers=_HEADERS, media_type=media)
+
+
+def _closing(response: Response) -> Response:
+    """Close the connection after a response to a request without a secret."""
+    response.headers["Connection"] = "close"
+    return response
 
 
 def _refusal_response(refusal: Refusal) -> Response:

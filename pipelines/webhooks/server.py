@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
 
@@ -17,32 +18,58 @@ from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings, WebhookSettings, is_loopback
 from pipelines.webhooks import dagster_reports, worker
-from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
+from pipelines.webhooks.receiver import Endpoint, Limits, Receiver, neighbourhood, of_proxy
 from pipelines.webhooks.spool import Spool
 from pipelines.webhooks.subscriptions import Renewer
 from pipelines.webhooks.worker import Worker
 
 
 class DeadlineProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline for the head of a request and a limit on connections.
+    """HTTP/1.1 with a deadline for the head of a request and limits on connections.
 
-    uvicorn has no timeout for a head that arrives slowly or never (slowloris).
+    uvicorn has no timeout for a head that arrives slowly or never (slowloris). Where connections
+    are used up, those that have sent no head yet give way to new ones, since vendors send theirs
+    at once; a connection that stays open after a head has presented the secret.
     """
 
     limits = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
-            transport.abort()
-            return
         self._waiting_since = self.loop.time()
-        self._check_deadline()
+        self._head_seen = False
+        host = self.client[0] if self.client else ""
+        self._sender = "" if of_proxy(host, self.limits) else neighbourhood(host)
+        if surplus := self._surplus():
+            surplus.transport.abort()
+        if surplus is not self:
+            self._check_deadline()
 
     def handle_events(self) -> None:
         super().handle_events()
         if self.conn.their_state is not h11.IDLE:
             self._waiting_since = self.loop.time()
+            self._head_seen = True
+
+    def _surplus(self) -> DeadlineProtocol | None:
+        """Return the connection to close because of this one; None while there is room."""
+        every = [one for one in self._others() if not one.transport.is_closing()]
+        ours = [one for one in every if one._sender == self._sender]
+        if self._sender and len(ours) >= self.limits.connections_per_address:
+            among = ours
+        elif len(every) >= self.limits.connections:
+            among = every
+        else:
+            return None
+        waiting = [one for one in among if not one._head_seen]
+        crowd = Counter(one._sender for one in waiting)
+        # The longest wait of the sender with the most waiting connections.
+        return max(waiting, key=lambda one: (crowd[one._sender], -one._waiting_since), default=self)
+
+    def _others(self) -> Iterator[DeadlineProtocol]:
+        for one in self.connections:
+            if isinstance(one, DeadlineProtocol) and one is not self:
+                yield one
 
     def _check_deadline(self) -> None:
         """Close the connection if the head is overdue; otherwise check again later."""
@@ -87,7 +114,7 @@ def serve(
 ) -> None:
     """Receive deliveries and store them until interrupted. Raises ConfigurationError."""
     listen = chosen.webhooks
-    limits = Limits(per_second=listen.per_second)
+    limits = Limits(per_second=listen.per_second, proxies=listen.trusted_proxies)
     endpoints = _endpoints(sources, listen, echo)
     spool = configured_spool(chosen, lake)
     with spool.open(), dagster_reports.reporter(chosen.dagster) as reporter:

@@ -61,6 +61,7 @@ class Served:
     port: int
     spool: Spool
     receiver: Receiver
+    server: uvicorn.Server
     taken: list[str] = field(default_factory=list)
 
     @property
@@ -109,7 +110,7 @@ def served(root: Path, limits: Limits, *names: str, room: int = 2**26) -> Iterat
         thread.start()
         try:
             port = listening.getsockname()[1]
-            yield Served(port=port, spool=spool, receiver=receiver, taken=taken)
+            yield Served(port=port, spool=spool, receiver=receiver, server=server, taken=taken)
         finally:
             server.should_exit = True
             thread.join()

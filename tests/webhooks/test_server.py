@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager, suppress
+from ipaddress import ip_network
 
 import httpx
 import polars as pl
@@ -25,7 +26,7 @@ from tests.waiting import free_ports, until
 from tests.webhooks.conftest import SECRET, served
 from tests.webhooks.pushing import hook
 from tests.webhooks.receiving import configured, receive
-from tests.webhooks.requests import GOOD, HOOK, drip, head
+from tests.webhooks.requests import GOOD, HOOK, drip, head, post
 
 KILLS = int(os.environ.get("AUDITLAKE_KILLS", "2"))
 
@@ -242,6 +243,69 @@ def test_connections_above_the_limit_are_closed_and_others_continue(tmp_path):
             until(lambda: taken(client, few), "there is room for another")
         for peer in peers:
             peer.close()
+
+
+@contextmanager
+def slow_heads(receiver, *hosts):
+    """Keep a connection from each of the addresses open that never completes its head."""
+    peers = []
+    for host in hosts:
+        peer = socket.socket()
+        peer.bind((host, 0))
+        peer.settimeout(30)
+        peer.connect(("127.0.0.1", receiver.port))
+        peer.sendall(b"POST /okta HTTP/1.1\r\nX-Slow: ")
+        peers.append(peer)
+    try:
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def cut_off(peer):
+    peer.settimeout(0.05)
+    with suppress(TimeoutError, ConnectionError):
+        return peer.recv(1) == b""
+    return False
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(connections=8, head_seconds=600),
+        Limits(connections=100, connections_per_address=8, head_seconds=600),
+    ],
+)
+def test_slow_heads_without_a_secret_do_not_block_deliveries(tmp_path, limits):
+    with (
+        served(tmp_path / "spool", limits, "okta") as busy,
+        slow_heads(busy, *["127.0.0.1"] * 30),
+    ):
+        for _ in range(12):
+            assert post(busy).status_code == 200
+
+
+def test_the_sender_with_the_most_slow_heads_gives_way(tmp_path):
+    limits = Limits(connections=6, head_seconds=600)
+    hosts = ["127.0.0.3", *["127.0.0.2"] * 5]
+    with served(tmp_path / "spool", limits, "okta") as busy, slow_heads(busy, *hosts) as peers:
+        until(lambda: len(busy.server.server_state.connections) == 6, "all are connected")
+        assert [post(busy).status_code for _ in range(3)] == [200] * 3
+        until(lambda: any(map(cut_off, peers[1:])), "one of the crowd is closed")
+        assert not cut_off(peers[0])
+
+
+@pytest.mark.parametrize(("proxies", "second"), [((), 429), ((ip_network("127.0.0.1"),), 401)])
+def test_only_a_trusted_proxy_names_the_sender_of_wrong_secrets(tmp_path, proxies, second):
+    limits = Limits(wrong_per_second=0.001, proxies=proxies)
+    with served(tmp_path / "spool", limits, "okta") as receiver:
+        wrong = {"Authorization": "wrong", "X-Forwarded-For": "198.51.100.9, 203.0.113.1"}
+        found = [post(receiver, **wrong).status_code for _ in range(2)]
+        assert (found[0], found[-1]) == (401, 429)
+        # The entry on the left is the sender's own claim.
+        wrong["X-Forwarded-For"] = "203.0.113.1, 203.0.113.2"
+        assert post(receiver, **wrong).status_code == second
 
 
 def taken(client, receiver):

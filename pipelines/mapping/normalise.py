@@ -19,11 +19,11 @@ from typing import Any
 import polars as pl
 
 from pipelines.mapping import messages, ocsf
-from pipelines.mapping.field_reader import Reader
+from pipelines.mapping.field_reader import Reader, Row
 from pipelines.schemas import EVENTS, TARGET, Timestamp
 from pipelines.sdk import geo
 from pipelines.sdk.contract import Integration, Stream
-from pipelines.sdk.json_records import canonical, load
+from pipelines.sdk.json_records import canonical, load, with_spelled_surrogates
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
@@ -79,7 +79,7 @@ def read(
     reader = _identity_reader(stream)
     rows = [found[0] for found in reader.rows(records)]
     hashes = pl.Series([digest(record) for record in records], dtype=pl.String)
-    ids = _texts("event_id", [row[0] for row in rows]) if stream.id else hashes
+    ids = _ids(reader, rows, records) if stream.id else hashes
     if stream.latest_of:
         ids = ids + "@" + pl.Series([digest(canonical(r))[:16] for r in records], dtype=pl.String)
     frame = pl.DataFrame(
@@ -97,6 +97,16 @@ def read(
         pl.lit(via).alias("via"),
     ).with_columns(pl.col("time").dt.date().alias("date"), _fault(now).alias("fault"))
     return read_ if read_["fault"].null_count() == read_.height else _with_parse_errors(read_)
+
+
+def _ids(reader: Reader, rows: Sequence[Row], records: Sequence[bytes]) -> pl.Series:
+    ids = _texts("event_id", [row[0] for row in rows])
+    # In these, a lone surrogate may have been replaced: two ids must not become one.
+    odd = ids.str.contains("\ufffd", literal=True).fill_null(False).arg_true()
+    if odd.is_empty():
+        return ids
+    spelled = reader.rows([with_spelled_surrogates(records[place]) for place in odd])
+    return ids.scatter(odd, _texts("event_id", [found[0][0] for found in spelled]))
 
 
 def _with_parse_errors(rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -76,6 +76,19 @@ def load(record: bytes) -> Any:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
 
 
+def with_spelled_surrogates(record: bytes) -> bytes:
+    """Return the record with the code point after the U+FFFD of each lone surrogate.
+
+    Texts that differ only in a lone surrogate then differ still. The record as it is if it has none
+    or cannot be parsed.
+    """
+    try:
+        value = json.loads(record.decode("utf-8"), strict=False)
+        return msgspec.json.encode(_encodable(value, lambda char: f"\ufffd{ord(char[0]):04X}"))
+    except (ValueError, OverflowError, RecursionError):
+        return record
+
+
 def canonical(record: bytes) -> bytes:
     """Return the same bytes for equal records, whatever the order of their members."""
     try:
@@ -84,14 +97,14 @@ def canonical(record: bytes) -> bytes:
         return record
 
 
-def _encodable(value: Any) -> Any:
+def _encodable(value: Any, instead: str | Callable[[re.Match[str]], str] = "\ufffd") -> Any:
     match value:
         case str():
-            return _SURROGATE.sub("\ufffd", value)
+            return _SURROGATE.sub(instead, value)
         case dict():
-            return {_encodable(k): _encodable(v) for k, v in value.items()}
+            return {_encodable(k, instead): _encodable(v, instead) for k, v in value.items()}
         case list():
-            return [_encodable(item) for item in value]
+            return [_encodable(item, instead) for item in value]
     return value
 
 

@@ -207,3 +207,16 @@ def test_the_bytes_of_a_record_are_kept_exactly():
 )
 def test_values_that_are_no_text_become_json(value, text):
     assert normalise.text(value) == text
+
+
+@pytest.mark.parametrize("latest_of", [None, "id"])
+def test_ids_that_differ_only_in_a_lone_surrogate_stay_two(latest_of):
+    stream = made(latest_of=latest_of)(None).stream
+    time = b'"time":"2026-03-01T12:00:00Z"'
+    spellings = (b"x\\ud800", b"x\\ud801", b"\\ud800x", b"x\xef\xbf\xbd", b"x\\ud83d\\ude00")
+    records = [b'{"id":"%s",%s}' % (spelling, time) for spelling in spellings]
+    frame = normalise.read(stream, records, NOW, "poll")
+    ids = [text.partition("@")[0] for text in frame["event_id"]]
+    assert ids == ["x\ufffdD800", "x\ufffdD801", "\ufffdD800x", "x\ufffd", "x\U0001f600"]
+    assert frame["fault"].is_null().all()
+    assert normalise.read(stream, records, NOW, "poll")["event_id"].equals(frame["event_id"])

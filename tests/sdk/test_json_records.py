@@ -68,3 +68,10 @@ def test_lone_surrogates_are_replaced_and_excessive_depth_is_reported():
 
 def test_lines_of_ndjson():
     assert json_records.split_lines(b'{"a":1}\r\n\n{"b":2}') == [b'{"a":1}', b'{"b":2}']
+
+
+def test_lone_surrogates_can_be_spelled_so_that_texts_stay_distinct():
+    spelled = json_records.with_spelled_surrogates(b'{"a":["x\\ud800", "\\ud83d\\ude00"], "b": 1}')
+    assert json_records.load(spelled) == {"a": ["x\ufffdD800", "\U0001f600"], "b": 1}
+    for record in (b"{", b"\xff", b"[" * 100_000, b'{"a": 1%s}' % (b"0" * 40)):
+        assert json_records.with_spelled_surrogates(record) in (record, record.replace(b" ", b""))

@@ -58,10 +58,14 @@ class Seen:
 
 
 class Notes:
-    """One such table, created by its first row."""
+    """One such table, created by its first row.
 
-    def __init__(self, lake: Lake, table: Table) -> None:
-        self._lake = lake
+    For a read-only lake it is kept in the lake `instead`, and shown with the rows of the first.
+    """
+
+    def __init__(self, lake: Lake, table: Table, instead: Lake | None = None) -> None:
+        self._lake = instead or lake
+        self._lakes = [lake, instead] if instead else [lake]
         self._table = table
 
     def add(self, now: datetime, **row: Any) -> None:
@@ -74,10 +78,9 @@ class Notes:
 
     def newest(self, most: int) -> pl.DataFrame:
         """Return at most `most` rows, newest first; none if the table does not exist."""
-        table = versions.pinned(self._lake, self._table.name)
-        if table is None:
-            return pl.DataFrame(schema=self._table.schema)
-        return table.scan().sort("time", descending=True).head(most).collect()
+        tables = [versions.pinned(lake, self._table.name) for lake in self._lakes]
+        rows = [pl.LazyFrame(schema=self._table.schema), *(t.scan() for t in tables if t)]
+        return pl.concat(rows).sort("time", descending=True).head(most).collect()
 
 
 def saved(rows: pl.DataFrame) -> list[tuple[str, str]]:

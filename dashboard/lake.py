@@ -99,7 +99,7 @@ class Snapshot:
 class Lake:
     """An open lake: one table handle per process, refreshed by every `look`."""
 
-    def __init__(self, root: str, options: Mapping[str, str]) -> None:
+    def __init__(self, root: str, options: Mapping[str, str], notes: str | None = None) -> None:
         self.root = root.rstrip("/")
         self._tables = tables.Lake(root, dict(options) or None)
         # Streamlit runs each session in a thread of its own.
@@ -108,8 +108,9 @@ class Lake:
         self._snapshot: Snapshot | None = None
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self._pending: dict[tuple[str, str], tuple[int, tuple[tuple[Any, ...], ...]]] = {}
-        self.access = Notes(self._tables, ACCESS)
-        self.views = Notes(self._tables, VIEWS)
+        instead = tables.Lake(notes) if notes else None
+        self.access = Notes(self._tables, ACCESS, instead)
+        self.views = Notes(self._tables, VIEWS, instead)
 
     @property
     def shelf(self) -> LogFiles:
@@ -236,9 +237,9 @@ class Lake:
 
 
 @functools.lru_cache(maxsize=4)
-def held_open(root: str, options: tuple[tuple[str, str], ...]) -> Lake:
-    """Return the process's one open lake at `root`."""
-    return Lake(root, dict(options))
+def held_open(root: str, options: tuple[tuple[str, str], ...], notes: str | None = None) -> Lake:
+    """Return the process's one open lake at `root`, with its notes in the folder `notes` if any."""
+    return Lake(root, dict(options), notes)
 
 
 def _is_a_name(part: str) -> bool:

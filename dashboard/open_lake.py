@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +16,7 @@ from dashboard.lake import Lake
 from pipelines import settings
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
+from pipelines.settings import Settings
 
 MISCONFIGURED = ConfigurationError
 
@@ -44,7 +47,21 @@ def unguarded() -> Lake:
     path = settings.path_from_environment()
     chosen = settings.load(path) if path.exists() else settings.from_environment()
     place = tables.configured(chosen)
-    return lake.held_open(place.root, tuple(sorted((place.storage_options or {}).items())))
+    options = tuple(sorted((place.storage_options or {}).items()))
+    return lake.held_open(place.root, options, _notes(chosen, place))
+
+
+def _notes(chosen: Settings, place: tables.Lake) -> str | None:
+    """Return the folder for the tables that the dashboard writes; None: the lake itself.
+
+    Who looked at a read-only lake is recorded too, in the operator's own folder.
+    """
+    if place.local is None or not place.local.is_dir() or os.access(place.local, os.W_OK):
+        return None
+    name = hashlib.sha256(place.root.encode()).hexdigest()[:16]
+    folder = chosen.integrity.folder.expanduser().absolute() / "access" / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder)
 
 
 def _secrets() -> Mapping[str, Any]:

@@ -7,11 +7,15 @@ defines who is authorised, which is enforced here, below every page. Without a r
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.settings import is_loopback
+
+_SHORTEST, _FEWEST = 32, 10  # characters, and different ones
+_PLACEHOLDER = r"change[-_ ]?(?:me|this|it)|replace[-_ ]?(?:me|this)|your[-_ ]?secret|password"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,43 @@ def admitted(secrets: Mapping[str, Any], user: Mapping[str, Any], listens_on: st
         return getpass.getuser()
     if not user.get("is_logged_in"):
         raise NotSignedIn
-    who = str(user.get("email") or user.get("sub") or "unnamed user")
+    who = name(user)
     if not belongs(user, rules(secrets)):
         raise Refused(who)
     return who
+
+
+def name(claims: Mapping[str, Any]) -> str:
+    """Return the address of a sign-in, and its subject and issuer, which nobody else ever gets."""
+    identity = " at ".join(str(claims[key]) for key in ("sub", "iss") if claims.get(key))
+    address = str(claims.get("email") or "")
+    return f"{address} ({identity})" if address and identity else address or identity or "unnamed"
+
+
+def refusal(secrets: Mapping[str, Any], listens_on: str | None) -> str | None:
+    """Return the reason not to start the server, and the remedy, or None."""
+    if reason := weakness(secrets):
+        return (
+            f"start: auth.cookie_secret can be guessed: {reason}: set it to the output of: "
+            'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+        )
+    if exposed(secrets, listens_on):
+        return (
+            f"listen on {listens_on or 'all addresses'} without sign-in: "
+            "set dashboard.host to 127.0.0.1, or configure sign-in (docs/dashboard.md)"
+        )
+    return None
+
+
+def weakness(secrets: Mapping[str, Any]) -> str | None:
+    """Return why others could guess the secret that signs the cookies, or None."""
+    secret = str(secrets.get("auth", {}).get("cookie_secret", ""))
+    if not secret:
+        return None  # Streamlit refuses to sign anybody in
+    if len(secret) < _SHORTEST:
+        return f"it has {len(secret)} characters, fewer than {_SHORTEST}"
+    if (secret + secret).find(secret, 1) < len(secret) or len(set(secret)) < _FEWEST:
+        return "it repeats itself"
+    if re.search(_PLACEHOLDER, secret, re.IGNORECASE):
+        return "it is a placeholder"
+    return None

@@ -22,13 +22,9 @@ MISCONFIGURED = ConfigurationError
 
 
 def check_listening() -> None:
-    """Exit if the server would listen beyond loopback without sign-in."""
-    address = st.get_option("server.address")
-    if auth.exposed(_secrets(), address):
-        sys.exit(
-            f"dashboard: refusing to listen on {address or 'all addresses'} without sign-in: "
-            "set dashboard.host to 127.0.0.1, or configure sign-in (docs/dashboard.md)"
-        )
+    """Exit if the server would listen beyond loopback without sign-in, or with a weak one."""
+    if reason := auth.refusal(_secrets(), st.get_option("server.address")):
+        sys.exit(f"dashboard: refusing to {reason}")
 
 
 def visitor() -> str:

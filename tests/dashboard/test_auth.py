@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import secrets
 from typing import Any
 
 import pytest
@@ -45,7 +46,41 @@ def test_a_user_who_has_not_signed_in_is_not_admitted() -> None:
     ],
 )
 def test_a_group_or_a_verified_address_is_admitted(claims: dict[str, Any]) -> None:
-    assert auth.admitted(GUARDED, user(**claims), "0.0.0.0") == claims["email"]
+    admitted = auth.admitted(GUARDED, user(iss="https://id.example", **claims), "0.0.0.0")
+    assert admitted == f"{claims['email']} (17 at https://id.example)"
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        (
+            {"email": "a@x.example", "sub": "17", "iss": "https://i"},
+            "a@x.example (17 at https://i)",
+        ),
+        ({"sub": "17", "iss": "https://i"}, "17 at https://i"),
+        ({"email": "a@x.example"}, "a@x.example"),
+        ({}, "unnamed"),
+    ],
+)
+def test_a_user_is_named_by_address_subject_and_issuer(claims: dict[str, Any], name: str) -> None:
+    assert auth.name(claims) == name
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["changeme", "x" * 31, "x" * 64, "abcdefghijkl" * 4, "changeme-0123456789-abcdefghijkl"],
+)
+def test_a_cookie_secret_that_can_be_guessed_is_weak(secret: str) -> None:
+    weak = {"auth": {"cookie_secret": secret}}
+    assert auth.weakness(weak)
+    assert "token_urlsafe" in str(auth.refusal(weak, "127.0.0.1"))
+
+
+def test_a_random_cookie_secret_is_not_weak() -> None:
+    for _ in range(200):
+        secret = secrets.token_urlsafe(48)
+        assert auth.weakness({"auth": {"cookie_secret": secret}}) is None
+    assert auth.weakness({}) is None
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,20 @@ def free(node: Node) -> Iterator[Word]:
                 yield from free(part)
 
 
+def cost(node: Node) -> tuple[int, int]:
+    """Return the number of terms, and how often every searched column is read for them."""
+    match node:
+        case Term(field=None, words=words):
+            free_words = [word for word in words if isinstance(word, Word)]
+            return 1, sum(1 for _ in _alike(free_words, {}))
+        case Not(part=part):
+            return cost(part)
+        case Every(parts=parts) | Either(parts=parts):
+            costs = [cost(part) for part in parts]
+            return sum(terms for terms, _ in costs), sum(scans for _, scans in costs)
+    return 1, 0
+
+
 def in_vain(node: Node, nowhere: Nowhere) -> bool:
     """Return True if it is known that no event can match."""
     match node:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 
-from pipelines.search import fields
+from pipelines.search import compiler, fields
 from pipelines.search.terms import Either, Every, Fault, Node, SearchError, Term
 
 LONGEST = 20_000  # characters
+MOST_TERMS, MOST_SCANS = 200, 40
 _LINE_END = "\x1f"  # the grammar's comma for lines
 _LINE = re.compile(
     r"""(?!-|(?:and|or|not)\b)(?:"(?:\\.|[^"\\])*"|(?:[^\s"(),]|\((?:\.|dot|at|@)\))+)\s*,?""", re.I
@@ -25,9 +26,25 @@ def parse(text: str) -> Node:
     from pipelines.search import tree  # noqa: PLC0415 most commands do without a parser
 
     try:
-        return tree.read(_with_lines_marked(text))
+        node = tree.read(_with_lines_marked(text))
     except Fault as fault:
         raise SearchError(text, fault.place, fault.reason) from None
+    if reason := _too_costly(node):
+        raise SearchError(text, 0, reason)
+    return node
+
+
+def _too_costly(node: Node) -> str | None:
+    """Return why the search would take a long time and slow down all others, or None."""
+    terms, scans = compiler.cost(node)
+    if scans > MOST_SCANS:
+        return (
+            f"{scans:,} words to find in every column, each by itself: use at most {MOST_SCANS}, "
+            "write a list for any of several values: (ada, grace), or name the field: actor:ada"
+        )
+    if terms > MOST_TERMS:
+        return f"{terms:,} terms: use at most {MOST_TERMS}, or write a list of values: actor:(a, b)"
+    return None
 
 
 def also(text: str, phrase: str, *, negated: bool = False) -> str:

@@ -156,6 +156,10 @@ def test_a_time_is_utc_without_an_offset(moment: str) -> None:
         ("not " * 21 + "a", 4, "nested too deeply"),
         ("a " * 1001, 2000, "too many words"),
         ("a" * 20_001, 20_000, "too long"),
+        ("ada " * 41, 0, "use at most 40, write a list"),
+        ("ada OR not grace* " * 20 + "OR x", 0, "41 words to find in every column"),
+        (f"({', '.join(f'a{n}*' for n in range(41))})", 0, "use at most 40"),
+        ("actor:ada " * 201, 0, "use at most 200"),
     ],
 )
 def test_an_error_has_the_place_and_the_right_form(text: str, place: int, reason: str) -> None:
@@ -163,6 +167,14 @@ def test_an_error_has_the_place_and_the_right_form(text: str, place: int, reason
         parser.parse(text)
     assert caught.value.place == place
     assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ada " * 40, "actor:ada " * 200, ", ".join(f"198.51.100.{n % 256}" for n in range(1000))],
+)
+def test_searches_within_the_limits_are_parsed(text: str) -> None:
+    assert parser.parse(text)
 
 
 def test_the_caret_points_at_the_place_in_a_long_text() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 import polars as pl
+from rich.console import Console
 
 from pipelines import disk, registry
-from pipelines.cli import options
+from pipelines.cli import options, progress
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError, LakeError
@@ -83,7 +84,11 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
 @click.option("--since", type=Time(), help="Start of the range, such as 2026-03-01.")
 @click.option("--until", type=Time(), help="End of the range, exclusive.")
 @click.option(
-    "--integration", "integrations", multiple=True, help="Only this integration; repeatable."
+    "--integration",
+    "integrations",
+    multiple=True,
+    shell_complete=options.integrations,
+    help="Only this integration; repeatable.",
 )
 @click.option(
     "--where",
@@ -101,11 +106,21 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    pieces = export.chunks(export.matching(events, Wanted(**wanted)), form)
-    if out == "-":
-        _to_standard_output(pieces)
-    else:
-        _to_file(pieces, Path(out))
+    matching, count = export.matching(events, Wanted(**wanted)), 0
+    with progress.step(Console(stderr=True)) as show:
+
+        def add(rows: int) -> None:
+            nonlocal count
+            count += rows
+            show(f"{count:,} events")
+
+        pieces = export.chunks(matching, form, add)
+        if out == "-":
+            _to_standard_output(pieces)
+        else:
+            _to_file(pieces, Path(out))
+    where = "" if out == "-" else f"{out}: "
+    options.echo(f"{where}{count:,} events exported as {form}", err=True)
 
 
 @click.command(name="columns")

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from pipelines import registry, settings
 from pipelines.cli import (
+    completion,
     config_file,
     doctor,
     events,
@@ -29,6 +30,7 @@ from pipelines.cli import (
     status,
     webhooks,
 )
+from pipelines.cli.guide import SectionedGroup
 from pipelines.cli.options import Time, as_json, names
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -44,7 +46,7 @@ from pipelines.sdk.pages import Gap, Span
 _FAILED, _CONFIGURATION = 1, 2
 
 
-class _Group(click.Group):
+class _Group(SectionedGroup):
     """Commands that report errors in one line, with an exit code and without a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
@@ -149,7 +151,7 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
 
 
 @main.command(name="backfill")
-@click.argument("name", metavar="INTEGRATION")
+@click.argument("name", metavar="INTEGRATION", shell_complete=options.integrations)
 @click.option("--since", type=Time(), required=True, help="Start of the range, such as 2026-03-01.")
 @click.option("--until", type=Time(), default=None, help="End of the range.  [default: now]")
 @click.option("--stream", "streams", multiple=True, help="Only this stream; repeatable.")
@@ -199,12 +201,20 @@ def backfill_(
 def replay(context: click.Context, names: tuple[str, ...]) -> None:
     """Retry rejected records after a fix. Those that can be read now are stored, each once."""
     chosen, lake = options.configured(context)
-    for source in registry.sources(chosen, names):
-        for stream in source.streams():
-            report = retry_rejected(lake, source, stream, utc_now())
-            if report.rows or report.rejected:
-                where = f"{report.integration} {report.stream}"
-                options.echo(f"{where}: {report.rows:,} stored, {report.rejected:,} still rejected")
+    stored = rejected = streams = 0
+    with progress.step(Console(stderr=True)) as show:
+        for source in registry.sources(chosen, names):
+            for stream in source.streams():
+                where = f"{source.name} {stream.name}"
+                show(f"{where}, {streams:,} streams done")
+                report = retry_rejected(lake, source, stream, utc_now())
+                if report.rows or report.rejected:
+                    counts = f"{report.rows:,} stored, {report.rejected:,} still rejected"
+                    options.echo(f"{where}: {counts}")
+                streams += 1
+                stored, rejected = stored + report.rows, rejected + report.rejected
+    of = f"{streams:,} stream{'s' * (streams != 1)}"
+    options.echo(f"{of}: {stored:,} stored, {rejected:,} still rejected", err=True)
 
 
 @main.command()
@@ -297,6 +307,7 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
     server.serve(server.Options(**options, mishaps=mishaps))
 
 
+main.add_command(completion.completion_)
 main.add_command(integrity.verify_)
 main.add_command(integrity.prove_)
 main.add_command(integrity.verify_proof)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,18 @@ from pipelines.sdk.contract import Integration, Stream
 from pipelines.settings import Settings
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+
+
+def integrations(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of integrations in the configuration that begin with `incomplete`."""
+    config = context.find_root().params.get("config") or settings.path_from_environment()
+    # A shell that completes a word is no place for an error.
+    with suppress(ConfigurationError):
+        return [name for name in settings.load(config).integrations if name.startswith(incomplete)]
+    return []
+
+
+names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...", shell_complete=integrations)
 
 
 class Time(click.ParamType[datetime]):

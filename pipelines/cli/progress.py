@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from pipelines import visible
 from pipelines.extraction import service_clock
 from pipelines.extraction.report import Progress as OnProgress
 from pipelines.extraction.report import Report
@@ -34,6 +35,18 @@ def bars(console: Console) -> Iterator[OnProgress]:
             shown.update(tasks[key], description=line(report))
 
         yield update
+
+
+@contextmanager
+def step(console: Console) -> Iterator[Callable[[str], None]]:
+    """Show the current step next to the time; on a terminal only, and it disappears at the end."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda text: shown.update(task, description=visible.text(text))
 
 
 def lines(echo: Callable[[str], None]) -> OnProgress:

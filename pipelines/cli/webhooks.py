@@ -51,7 +51,7 @@ def webhooks_() -> None:
 
 
 @webhooks_.command()
-@click.argument("name", metavar="INTEGRATION")
+@click.argument("name", metavar="INTEGRATION", shell_complete=options.integrations)
 @click.pass_context
 def register(context: click.Context, name: str) -> None:
     """Register the webhook of INTEGRATION, or print the steps to do so in the vendor's console.
@@ -111,7 +111,7 @@ def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
 
 
 @webhooks_.command()
-@click.argument("name", metavar="INTEGRATION")
+@click.argument("name", metavar="INTEGRATION", shell_complete=options.integrations)
 @click.pass_context
 def remove(context: click.Context, name: str) -> None:
     """Remove the webhook that `register` created."""

@@ -78,9 +78,20 @@ def _where(term: str) -> pl.Expr:
     return ~found if term.startswith("-") else found
 
 
-def chunks(events: pl.LazyFrame, form: str) -> Iterator[bytes]:
-    """Yield the bytes of a file in one of FORMATS, piece by piece."""
-    return FORMATS[form](_frames(events))
+def chunks(
+    events: pl.LazyFrame, form: str, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[bytes]:
+    """Yield the bytes of a file in one of FORMATS, piece by piece.
+
+    `progress` is called with the number of events of each piece.
+    """
+    return FORMATS[form](_counted(_frames(events), progress))
+
+
+def _counted(frames: Frames, progress: Callable[[int], None]) -> Frames:
+    for frame in frames:
+        yield frame
+        progress(frame.height)
 
 
 def _frames(events: pl.LazyFrame) -> Frames:

@@ -28,6 +28,13 @@ def test_poll_status_and_doctor_agree_with_the_service(still_world, tmp_path):
     assert auditlake(tmp_path, "doctor").stdout.decode().count("ok  ") == 2
 
 
+def test_replay_ends_with_a_line_of_what_it_did(still_world, tmp_path):
+    configure(still_world, tmp_path)
+    done = auditlake(tmp_path, "replay")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"1 stream: 0 stored, 0 still rejected\n"
+
+
 @pytest.mark.parametrize(
     ("keys", "code", "error"),
     [

@@ -59,3 +59,14 @@ def test_bars_show_the_streams_of_many_threads_once_each_and_disappear():
     last = shown.getvalue()[shown.getvalue().rindex("stream_0: 1,200 new") :]
     assert [last.count(stream) for stream in streams] == [1] * 8
     assert last.endswith("\x1b[1A\x1b[2K")  # the line above is erased, and nothing follows
+
+
+def test_a_step_is_shown_on_a_terminal_only_and_nothing_of_it_is_obeyed():
+    shown = io.StringIO()
+    with progress.step(Console(file=shown, force_terminal=True)) as show:
+        show("okta [bold]x\x1b[2J")
+    assert "okta [bold]x[U+001B][2J" in shown.getvalue()
+    plain = io.StringIO()
+    with progress.step(Console(file=plain)) as show:
+        show("okta")
+    assert plain.getvalue() == ""

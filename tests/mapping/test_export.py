@@ -172,7 +172,10 @@ def test_the_command_writes_a_file_or_to_standard_output(lake, auditlake, tmp_pa
     shown = auditlake("export", "--format", "ndjson", "--where", "action:v3")
     assert json.loads(shown.stdout)["action"] == "v3"
     out = tmp_path / "events.parquet"
-    assert auditlake("export", "--format", "parquet", "--out", str(out)).exit_code == 0
+    done = auditlake("export", "--format", "parquet", "--out", str(out))
+    assert done.exit_code == 0
+    count = pl.read_parquet(out).height
+    assert done.stderr == f"{out}: {count:,} events exported as parquet\n"
     assert pl.read_parquet(out).height == 5
     assert [path.name for path in tmp_path.glob("events*")] == ["events.parquet"]
 

@@ -77,8 +77,8 @@ def test_a_missing_configuration_exits_with_two(tmp_path, arguments):
 
 
 def test_every_command_has_help(tmp_path):
-    listed = auditlake(tmp_path, "--help").stdout.decode().split("Commands:")[1].splitlines()
-    commands = [line.split()[0] for line in listed if line.strip()]
+    listed = auditlake(tmp_path, "--help").stdout.decode().split("\nStart:")[1].splitlines()
+    commands = [line.split()[0] for line in listed if line.startswith("  ")]
     assert {"poll", "normalise", "status", "doctor", "sandbox"} <= set(commands)
     for command in ("poll", "normalise", "sandbox"):
         assert b"Usage:" in auditlake(tmp_path, command, "--help").stdout

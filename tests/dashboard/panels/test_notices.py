@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 
 from pipelines.lake import coverage, streams, tables
 from pipelines.lake.stream_state import Facts
-
 from tests.dashboard import small_lakes
 from tests.dashboard.conftest import EVENTS, fill
 from tests.dashboard.shown import App, shown_text

@@ -18,12 +18,14 @@ _LABELS = {
     "actor_id": "Actor ID",
     "event_id": "Event ID",
     "event_uid": "Event UID",
+    "ingested_at": "Arrived",
     "class_uid": "OCSF class",
     "activity_id": "OCSF activity",
     "correlation_id": "Correlation ID",
     "session_id": "Session ID",
     "source_ip": "IP address",
     "target_id": "Target ID",
+    "title": "Event",
 }
 NONE = "(none)"
 

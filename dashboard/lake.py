@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from dashboard import queries
+from dashboard import listing, queries
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from pipelines.errors import LakeError
@@ -31,6 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
+_OF_COUNTS = queries.OF_COUNTS | {listing.page}
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
 
@@ -92,7 +93,7 @@ class Snapshot:
         return answer
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        rows = self.counts if question in queries.OF_COUNTS else self._events
+        rows = self.counts if question in _OF_COUNTS else self._events
         return question(rows, *args, **dict(kwargs))
 
 

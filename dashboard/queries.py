@@ -6,7 +6,7 @@ the days in the range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -15,13 +15,14 @@ import polars as pl
 
 from dashboard import fields, times
 from pipelines.search import compiler, parser
+from pipelines.search.fields import TIMES
 
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
 _N = pl.col("n").sum()
 # Keeps memory bounded on long ranges.
 _ENGINE: Literal["streaming"] = "streaming"
-_ROW: tuple[str, ...] = (
+ROW: tuple[str, ...] = (
     "title",
     "integration",
     "activity_type",
@@ -103,25 +104,42 @@ Days = tuple[tuple[date, int], ...]
 def days(counts: Counts, query: Query) -> Days:
     """Return each day that has events and their number, newest first."""
     counted = counts.rows(query).group_by("date").agg(_N)
-    return tuple(_collected(counted.sort("date", descending=True)).iter_rows())
+    return tuple(collected(counted.sort("date", descending=True)).iter_rows())
 
 
-def page(counts: Counts, query: Query, number: int, counted: Days) -> pl.DataFrame:
-    """Return page `number`, from 1, newest first; reads only the days on that page."""
-    touched, skipped = _days_of_page(number, counted)
-    events = counts.events(query, touched)
-    return _collected(
-        events.select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
-        .sort("time", "event_uid", descending=True)
-        .slice((number - 1) * PAGE - skipped, PAGE)
-    )
+def page(
+    counts: Counts, query: Query, number: int, counted: Days, names: Sequence[str] = ROW
+) -> pl.DataFrame:
+    """Return these fields of page `number`, from 1, newest first; reads only its days."""
+    first = (number - 1) * PAGE
+    return newest(counts, query, counted, names, start=first, stop=first + PAGE)
+
+
+def newest(
+    counts: Counts, query: Query, counted: Days, names: Sequence[str], *, start: int, stop: int
+) -> pl.DataFrame:
+    """Return the events from place `start`, 0 for the newest, up to `stop`, newest first."""
+    touched, skipped = _days_between(start, stop, counted)
+    rows = listed(counts.events(query, touched), names)
+    found = rows.sort("time", "event_uid", descending=True)
+    return collected(found.slice(start - skipped, max(0, stop - start)))
+
+
+def listed(events: pl.LazyFrame, names: Sequence[str] = ROW) -> pl.LazyFrame:
+    """Return these fields as text, and what identifies each event: event_uid, date and time."""
+    known = ("event_uid", "date", "time")
+    return events.select(*known, *(shown(name) for name in names if name not in known))
+
+
+def shown(name: str) -> pl.Expr:
+    """Return a field as the table shows it: a time, or text."""
+    return pl.col(name) if name in TIMES else fields.value(name)
 
 
 def nearest(events: pl.LazyFrame, query: Query, instant: datetime, most: int = 200) -> pl.DataFrame:
     """Return the matching events nearest to `instant`, newest first."""
     return (
-        matching(events, query)
-        .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
+        listed(matching(events, query))
         .bottom_k(most, by=(pl.col("time") - instant).abs())
         .sort("time", "event_uid", descending=True)
         .collect()
@@ -157,7 +175,7 @@ def summary(counts: Counts, query: Query) -> Summary:
 
 def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
     """Return the values of `field` and their numbers of events, most frequent first: value, n."""
-    return _collected(
+    return collected(
         counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
         .group_by("value")
         .agg(_N)
@@ -177,7 +195,7 @@ def activity(
     # Summed per tick first, so that few rows have to be matched to buckets.
     tick = times.tick(edges)
     places = list(range(len(top)))
-    return _collected(
+    return collected(
         counts.rows(query, "time", *fields.columns(field), tick=tick)
         .group_by(
             start=pl.col("time").dt.truncate(tick),
@@ -280,7 +298,8 @@ def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
     return found
 
 
-def _collected(rows: pl.LazyFrame) -> pl.DataFrame:
+def collected(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return the rows, read by the engine that keeps memory bounded."""
     return rows.collect(engine=_ENGINE)
 
 
@@ -289,13 +308,13 @@ def _distinct(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
     return values.drop_nulls().select(pl.col(field).n_unique())
 
 
-def _days_of_page(number: int, counted: Days) -> tuple[list[date], int]:
-    """Return the days on a page, and the number of events on newer days."""
-    first, touched, skipped, seen = (number - 1) * PAGE, [], 0, 0
+def _days_between(start: int, stop: int, counted: Days) -> tuple[list[date], int]:
+    """Return the days of the events from place `start` to `stop`, and how many are newer."""
+    touched, skipped, seen = [], 0, 0
     for day, n in counted:
-        if seen + n <= first:
+        if seen + n <= start:
             skipped = seen + n
-        elif seen < first + PAGE:
+        elif seen < stop:
             touched.append(day)
         seen += n
     return touched, skipped

@@ -94,6 +94,12 @@ def show_event(opened: Opened | None, page: int | None = None) -> None:
     st.session_state[_ACTED] = True
 
 
+def arrange(**changes: Any) -> None:
+    """Change how the table shows the result, from its first page; a fragment reruns."""
+    st.session_state[_VIEW] = replace(view(), **{"page": 1, **changes})
+    st.session_state[_ACTED] = True
+
+
 def introduce(pages: Mapping[str, st.Page]) -> None:
     """Register the pages that links may lead to, by name."""
     st.session_state["pages"] = dict(pages)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from urllib.parse import urlencode
 
-from dashboard import fields, times
+from dashboard import fields, listing, times
+from dashboard.listing import NEWEST, Order
 from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
 from pipelines.search import parser
@@ -45,6 +46,7 @@ class View:
     unread: tuple[str, ...] = ()  # filters of a link that are none
     by: str = "activity_type"
     tab: str = "events"
+    sort: Order = NEWEST
     page: int = 1
     zone: str = ""  # "" means the browser's
     held: datetime | None = None  # only events that had arrived by then
@@ -82,6 +84,7 @@ def params(view: View) -> dict[str, list[str]]:
         "f": [*map(_show_filter, view.filters), *view.unread],
         "by": [view.by] if view.by != plain.by else [],
         "tab": [view.tab] if view.tab != plain.tab else [],
+        "sort": [_show_order(view.sort)] if view.sort != plain.sort else [],
         "page": [str(view.page)] if view.page != plain.page else [],
         "held": [times.instant(view.held)] if view.held else [],
         "tz": [view.zone] if view.zone else [],
@@ -104,6 +107,7 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         unread=tuple(text for text in given.get("f", ()) if not _read_filter(text)),
         by=one["by"] if one.get("by") in fields.GROUPS else plain.by,
         tab=one["tab"] if one.get("tab") in TABS else plain.tab,
+        sort=_read_order(one.get("sort", "")),
         page=_read_page(one.get("page", "")),
         held=times.parse_instant(one.get("held", "")),
         # Unknown zones become UTC, whose key differs from the parameter.
@@ -123,8 +127,10 @@ def faults(view: View) -> list[Fault]:
 
 
 def search(view: View) -> str:
-    """Return the query string of the search alone, without open event, page and tab."""
-    return urlencode(params(replace(view, page=1, tab=View().tab, opened=None)), doseq=True)
+    """Return the query string of the search alone, without open event, order, page and tab."""
+    plain = View()
+    alone = replace(view, sort=plain.sort, page=1, tab=plain.tab, opened=None)
+    return urlencode(params(alone), doseq=True)
 
 
 def _show_filter(wanted: Filter) -> str:
@@ -146,6 +152,15 @@ def _filter_fault(text: str) -> Fault:
     reason = f"a filter of this link is not understood: use {form}, or remove it with Clear all"
     place = len(text) - len(text.removeprefix("-"))
     return Fault(reason=reason, pointer=pointer(text, place))
+
+
+def _show_order(order: Order) -> str:
+    return f"{'-' if order.descending else ''}{order.field}"
+
+
+def _read_order(text: str) -> Order:
+    field = text.removeprefix("-")
+    return Order(field=field, descending=field != text) if field in listing.COLUMNS else NEWEST
 
 
 def _read_page(text: str) -> int:

@@ -55,7 +55,7 @@ _MOST_RAW = 100_000  # characters; browsers take too long to highlight more
 
 
 def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
-    """Show the event; `steps` open the next newer and the next older one, None if there is none."""
+    """Show the event; `steps` open the previous and the next one, None if there is none."""
     event = snapshot.ask(queries.event, opened.date, opened.uid)
     _title(event, *steps)
     if event is None:
@@ -72,13 +72,13 @@ def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
                 panel(snapshot, event)
 
 
-def _title(event: Event | None, newer: Step, older: Step) -> None:
+def _title(event: Event | None, before: Step, after: Step) -> None:
     with st.container(horizontal=True, vertical_alignment="top", gap="xsmall", key="pane_title"):
         title = (event["message"] or event["action"] or "Event") if event else "Event not found"
         with st.container(key="said"):
             st.text(visible.text(title))
-        _step("Newer event", ":material/keyboard_arrow_up:", "K", newer)
-        _step("Older event", ":material/keyboard_arrow_down:", "J", older)
+        _step("Previous event", ":material/keyboard_arrow_up:", "K", before)
+        _step("Next event", ":material/keyboard_arrow_down:", "J", after)
         st.button(
             "Close details",
             icon=":material/close:",

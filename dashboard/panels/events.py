@@ -1,7 +1,8 @@
-"""The table of events, newest first, next to the details of the open one.
+"""The table of events, next to the details of the open one.
 
 A grid reports a selection as a row index, which is valid only for the rows that were on screen:
-its key is a digest of their identities, and its callback carries them along.
+its key is a digest of their identities, and its callback carries them along. Its columns can be
+selected, since Streamlit then reports a click on a header instead of sorting the page alone.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from dashboard import queries, session
+from dashboard import fields, listing, queries, session
 from dashboard.lake import Snapshot
+from dashboard.listing import NEWEST, Order
 from dashboard.panels import details
 from dashboard.panels.details import Step
 from dashboard.queries import Query
@@ -39,7 +42,7 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
     rows = _page(snapshot, query, number)
     places = _places(rows)
     left, right = st.columns([2.05, 1], gap="small") if view.opened else (st.container(), None)
-    key = _key(places)
+    key = _key(places, view.sort)
     with left:
         _grid(rows, places, key)
         _footer(number, pages, total)
@@ -51,15 +54,17 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
 
 
 def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:
-    return snapshot.ask(queries.page, query, number, snapshot.ask(queries.days, query))
+    counted = snapshot.ask(queries.days, query)
+    return snapshot.ask(listing.page, query, number, counted, order=session.view().sort)
 
 
 def _places(rows: pl.DataFrame) -> list[Opened]:
     return [Opened(date=day, uid=uid) for day, uid in rows.select("date", "event_uid").iter_rows()]
 
 
-def _key(places: list[Opened]) -> str:
-    identities = "\n".join(opened.uid for opened in places)
+def _key(places: list[Opened], order: Order) -> str:
+    # With the order, since a selected header would stay selected in a grid that remains.
+    identities = "\n".join([repr(order), *(opened.uid for opened in places)])
     return f"events-{hashlib.sha256(identities.encode()).hexdigest()[:16]}"
 
 
@@ -71,34 +76,48 @@ def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
         visible.frame(rows).with_columns(pl.concat_list("outcome")),
         key=key,
         on_select=lambda: _pick(key, places),
-        selection_mode=["single-row", "single-cell"],
+        selection_mode=["single-row", "single-cell", "single-column"],
         hide_index=True,
         placeholder="",
         height=HEIGHT,
         row_height=28,
         column_order=_COLUMNS if opened else (*_COLUMNS, *_IN_PANE_WHEN_OPEN),
         column_config=_column_config(),
-        alt="Audit events, newest first",
+        alt=f"Audit events, {_ordered(session.view().sort)}; select a header to sort",
     )
 
 
 def _column_config() -> dict[str, Any]:
     tints = _DEEP if st.context.theme.type == "dark" else _PALE
-    text, column = st.column_config.TextColumn, st.column_config
+    column, head = st.column_config, _header
     return {
         "time": column.DatetimeColumn(
-            "Time", format="DD MMM HH:mm:ss", timezone=session.zone().key, width=118
+            head("time"), format="DD MMM HH:mm:ss", timezone=session.zone().key, width=118
         ),
-        "integration": text("Integration", width=120),
-        "activity_type": text("Activity", width=150),
-        "title": text("Event", width=240),
-        "actor": text("Actor", width=190),
+        "integration": column.TextColumn(head("integration"), width=120),
+        "activity_type": column.TextColumn(head("activity_type"), width=150),
+        "title": column.TextColumn(head("title"), width=240),
+        "actor": column.TextColumn(head("actor"), width=190),
         "outcome": column.MultiselectColumn(
-            "Outcome", options=list(tints), color=list(tints.values()), width=90
+            head("outcome"), options=list(tints), color=list(tints.values()), width=90
         ),
-        "source_ip": text("IP address", width=120),
-        "target": text("Target"),
+        "source_ip": column.TextColumn(head("source_ip"), width=120),
+        "target": column.TextColumn(head("target")),
     }
+
+
+def _header(field: str) -> str:
+    """Return the label of a column, with an arrow if the result is sorted by it."""
+    order, arrow = session.view().sort, ""
+    if order.field == field:
+        arrow = " \N{DOWNWARDS ARROW}" if order.descending else " \N{UPWARDS ARROW}"
+    return f"{fields.label(field)}{arrow}"
+
+
+def _ordered(order: Order) -> str:
+    if order.field == "time":
+        return "newest first" if order.descending else "oldest first"
+    return f"{fields.label(order.field)} {'descending' if order.descending else 'ascending'}"
 
 
 def _mirror(key: str, row: int | None) -> None:
@@ -119,6 +138,9 @@ def _pick(key: str, places: list[Opened]) -> None:
     """Open the row of the clicked cell; only clearing a row's tick closes the details."""
     selection = st.session_state[key]["selection"]
     match selection:
+        # First, since a click on a header leaves the cell and the row selected.
+        case {"columns": [field, *_]}:
+            session.arrange(sort=_after_click(field, session.view().sort))
         case {"cells": [[row, column], *_]}:
             _select(key, row, [row, column])
             session.show_event(places[row])
@@ -128,13 +150,22 @@ def _pick(key: str, places: list[Opened]) -> None:
             session.show_event(None)
 
 
+def _after_click(field: str, order: Order) -> Order:
+    """Return the next order by `field`: ascending, descending, then newest first again."""
+    if order.field != field:
+        return Order(field=field, descending=False)
+    if field == "time":
+        return replace(order, descending=not order.descending)
+    return NEWEST if order.descending else replace(order, descending=True)
+
+
 def _footer(number: int, pages: int, total: int) -> None:
     first = (number - 1) * queries.PAGE + 1
     last = min(total, number * queries.PAGE)
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
         st.caption(
-            f"{first:,}\N{EN DASH}{last:,} of {total:,} · newest first · "
-            f"times in {session.zone().key} · sorting by a header sorts this page",
+            f"{first:,}\N{EN DASH}{last:,} of {total:,} · {_ordered(session.view().sort)} · "
+            f"times in {session.zone().key} · click a header to sort the whole result",
             width="stretch",
         )
         if pages > 1:
@@ -151,13 +182,13 @@ def _turn(key: str) -> None:
 def _steps(
     opened: Opened, places: list[Opened], number: int, page: Callable[[int], pl.DataFrame]
 ) -> tuple[Step, Step]:
-    """Return the steps to the next newer and next older event, across pages too."""
+    """Return the steps to the previous and the next event, across pages too."""
     if opened not in places:
         return None, None
     place = places.index(opened)
-    newer = _step(places, place - 1, number) if place else _over(page, number - 1, -1)
+    before = _step(places, place - 1, number) if place else _over(page, number - 1, -1)
     last = place + 1 == len(places)
-    return newer, _over(page, number + 1, 0) if last else _step(places, place + 1, number)
+    return before, _over(page, number + 1, 0) if last else _step(places, place + 1, number)
 
 
 def _step(places: list[Opened], place: int, number: int) -> Step:

@@ -102,6 +102,11 @@ def click_row(page: Page, row: int, x: float = 400) -> None:
     click_until_named(page, grid(page), "ev", x, HEAD + ROW * (row + 0.5))
 
 
+def click_header(page: Page, x: float) -> None:
+    """Sort by the column at that place."""
+    click_until_named(page, grid(page), "sort", x, HEAD / 2)
+
+
 def click_value(page: Page, name: str, value: str, *, height: int, parameter: str) -> None:
     """Click the row of a grid that contains `value`, until that parameter of the URL changes."""
     click_place(page, name, row_of(page, name, value), height=height, parameter=parameter)

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import fields, state, times
+from dashboard import fields, listing, state, times
+from dashboard.listing import Order
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
 from dashboard.times import Last
@@ -28,6 +29,7 @@ views = st.builds(
     text=texts,
     filters=st.lists(filters, max_size=4).map(tuple),
     by=st.sampled_from(fields.GROUPS),
+    sort=st.builds(Order, field=st.sampled_from(listing.COLUMNS), descending=st.booleans()),
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
     held=st.none() | moments,
@@ -44,7 +46,7 @@ def test_a_url_restores_the_same_view(view: View) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev"]),
+        st.sampled_from(["range", "q", "f", "by", "tab", "sort", "page", "held", "tz", "ev"]),
         st.lists(texts),
     )
 )
@@ -81,3 +83,9 @@ def test_choosing_values_keeps_those_of_the_other_sense() -> None:
     view = View(filters=(excluded,)).choosing("actor", ["grace"], negated=False)
     assert view.chosen("actor", negated=False) == ["grace"]
     assert view.chosen("actor", negated=True) == ["ada"]
+
+
+def test_an_order_is_no_part_of_the_search_that_is_recorded() -> None:
+    view = View(text="ada", sort=Order(field="actor"), page=3)
+    assert state.search(view) == "q=ada"
+    assert state.from_params({"sort": ["-raw"]}).sort == View().sort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,14 +14,23 @@ from streamlit.testing.v1 import AppTest
 
 from tests.dashboard.conftest import EVENTS
 from tests.dashboard.hands import (
+    HEAD,
+    cells,
+    click,
+    click_header,
     click_row,
     details,
+    grid,
     newest,
+    opened,
     settled,
     shows,
     visit,
 )
 from tests.dashboard.shown import App, address, newest_event, shown_text
+
+TIME, INTEGRATION, MENU = 80, 200, 300
+"""Places on the header: two columns, and the menu of the second."""
 
 
 def test_a_page_beyond_the_last_is_the_last(app: App, filled: Path) -> None:
@@ -97,3 +107,65 @@ def test_the_keys_cross_page_boundaries(page: Page, live_lake: Path) -> None:
 def dated(root: Path) -> list[tuple[str, str]]:
     events = pl.scan_delta(DeltaTable(root / "events"))
     return events.select(pl.col("date").cast(pl.String), "event_uid").collect().rows()
+
+
+def test_the_order_is_in_the_url_and_spans_all_pages(app: App, filled: Path) -> None:
+    page = app(filled)
+    page.query_params["sort"] = "-actor"
+    page.run()
+    assert not page.exception
+    shown = page.dataframe[-1].value["actor"].to_list()
+    assert shown == sorted(everything(filled), reverse=True)[: len(shown)]
+    assert "Actor descending" in shown_text(page)
+    assert address(page) == {"sort": ["-actor"]}
+
+
+def everything(root: Path) -> list[str]:
+    events = pl.scan_delta(DeltaTable(root / "events"))
+    return events.select("actor_email").collect()["actor_email"].to_list()
+
+
+@pytest.mark.browser
+def test_a_header_click_sorts_the_whole_result_and_opens_nothing(
+    page: Page, live_lake: Path
+) -> None:
+    names = newest(live_lake)
+    visit(page, "/?range=30d&page=2")
+    click_header(page, INTEGRATION)
+    page.wait_for_url("**sort=integration**")
+    page.wait_for_url(lambda url: "page=" not in url)
+    expect(cells(page, "events-").nth(1)).to_have_text("atlassian")
+    settled(page)
+    click_row(page, 2)
+    uid = opened(page)
+    shows(page, uid)
+    settled(page)
+    click_header(page, INTEGRATION)
+    page.wait_for_url("**sort=-integration**")
+    expect(cells(page, "events-").nth(1)).to_have_text("opsgenie")
+    shows(page, uid)
+    settled(page)
+    click_header(page, INTEGRATION)
+    page.wait_for_url(lambda url: "sort=" not in url)
+    shows(page, uid)
+    settled(page)
+    page.keyboard.press("Escape")
+    expect(details(page)).to_have_count(0)
+    click_header(page, TIME)
+    page.wait_for_url("**sort=time**")
+    expect(page.get_by_text("oldest first")).to_be_visible()
+    settled(page)
+    page.go_back()
+    expect(page.get_by_text("newest first")).to_be_visible()
+    settled(page)
+    click_row(page, 0)
+    shows(page, names[0])
+
+
+@pytest.mark.browser
+def test_the_menu_of_a_header_offers_no_sort_of_the_page_alone(page: Page) -> None:
+    visit(page)
+    click(page, grid(page), MENU, HEAD / 2)
+    menu = page.get_by_test_id("stDataFrameColumnMenu")
+    expect(menu.get_by_text("Hide column")).to_be_visible()
+    expect(menu.get_by_text(re.compile("^(Sort|Statistics)"))).to_be_hidden()

@@ -58,6 +58,13 @@ class Counts:
         self._known = known
         self._tally = functools.lru_cache(maxsize=_REMEMBERED)(self._count)
 
+    def since(self, earlier: Counts) -> Counts | None:
+        """Return the counts over the files added since then; None if files were replaced."""
+        if not earlier._files.join(self._files, on="path", how="anti").is_empty():
+            return None
+        added = self._files.join(earlier._files, on="path", how="anti")
+        return Counts(added, self._read, self._rollups, self._known)
+
     def rows(self, query: Query, *columns: str, tick: timedelta = _SECOND) -> pl.LazyFrame:
         """Return date, `columns` and `n`, the number of events; a combination may occur repeatedly.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import polars as pl
 
@@ -65,6 +65,8 @@ class Counts(Protocol):
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
+    def since(self, earlier: Any) -> Self | None: ...
+
 
 def matching(
     events: pl.LazyFrame, query: Query, conditions: Iterable[pl.Expr] | None = None
@@ -96,6 +98,15 @@ def concerned(query: Query, streams: pl.DataFrame) -> pl.DataFrame:
     filters = [f for f in query.filters if {*fields.columns(f.field)} <= {*streams.columns}]
     text = compiler.possible(parser.parse(query.text), streams.columns)
     return streams.filter(text, *kept(filters))
+
+
+def added(counts: Counts, query: Query, earlier: Counts) -> int | None:
+    """Return how many events of the query are new since an earlier version.
+
+    None if that cannot be counted, since files of that version were replaced.
+    """
+    new = counts.since(earlier)
+    return None if new is None else sum(n for _, n in days(new, query))
 
 
 Days = tuple[tuple[date, int], ...]
@@ -213,7 +224,7 @@ def activity(
     )
 
 
-OF_COUNTS: frozenset[Callable[..., Any]] = frozenset({days, page, summary, values, activity})
+OF_COUNTS: frozenset[Callable[..., Any]] = frozenset({days, added, page, summary, values, activity})
 """The queries that take the counts of a version; all others take its events."""
 
 

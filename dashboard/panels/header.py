@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC
 from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import access_log, escaping, exports, open_lake, session, state, times
 from dashboard.exports import ExportRequest
 from dashboard.lake import Snapshot
+from dashboard.panels import live
 from dashboard.queries import Query
 from pipelines.clock import utc_now
 
@@ -21,54 +22,12 @@ def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
     """Show the bar; without Export if there is no result, not even an empty one."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.markdown("## Audit log", width="stretch")
-        with st.container(width="content"):
-            _watch(snapshot)
-        st.toggle("Live", key="live", help="Show new events as they are collected")
+        live.show(snapshot)
         st.button("Refresh", icon=":material/refresh:", key="refresh")
         _span_of_time(query)
         _views()
         if total is not None:
             _export(snapshot, query, total)
-
-
-def _watch(snapshot: Snapshot) -> None:
-    """Check for a newer version every 30 s, in live mode every 3 s."""
-    # A fragment of its own: checking for a version does not rerun the page.
-    every = timedelta(seconds=3 if st.session_state.get("live") else 30)
-    st.fragment(_freshness, run_every=every)(snapshot)
-
-
-def _freshness(snapshot: Snapshot) -> None:
-    """Show or offer a newer version; the rows around an open event are never replaced unasked."""
-    session.rerun_if_stale()
-    newest = open_lake.configured().look()
-    if newest is None or newest.version == snapshot.version:
-        _up_to_date(snapshot)
-    elif st.session_state.get("live") and not session.view().opened:
-        session.rerun()
-    else:
-        # Compaction and renormalising make a new version without new rows.
-        new = newest.rows - snapshot.rows
-        label = f"{new:,} new event{'s' * (new != 1)}" if new > 0 else "Newer version"
-        st.button(
-            label,
-            icon=":material/arrow_upward:",
-            type="primary",
-            key="show_new",
-            on_click=_show_newest,
-        )
-
-
-def _show_newest() -> None:
-    session.ask(session.view())
-
-
-def _up_to_date(snapshot: Snapshot) -> None:
-    dot = '<span class="live-dot"></span> ' if st.session_state.get("live") else ""
-    age = times.ago(utc_now() - snapshot.committed_at)
-    st.html(
-        f'<span class="quiet">{dot}lake v{snapshot.version} · {age} ago</span>', width="content"
-    )
 
 
 def _span_of_time(query: Query) -> None:

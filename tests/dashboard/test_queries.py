@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from dashboard import fields, queries, times
 from dashboard.lake import Lake, Snapshot
@@ -67,6 +69,25 @@ def test_only_the_days_of_the_range_are_read(tmp_path: Path, root: Path) -> None
     assert opened.ask(queries.page, late, 1, counted).height == 500
     with pytest.raises(OSError):
         opened.ask(queries.days, QUERY)
+
+
+def test_new_events_are_counted_for_the_search_unless_others_were_replaced(
+    tmp_path: Path, root: Path
+) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    opened = Lake(str(copy), {})
+    shown = opened.look()
+    small_lakes.append(copy, small_lakes.events(30, end=NOW, days=1, seed=3, first=5000))
+    grown = opened.look()
+    assert shown and grown
+    assert grown.ask(queries.added, QUERY, shown.counts) == 30
+    for one in (replace(QUERY, text="actor:ada*"), replace(QUERY, text="nobody")):
+        now, then = (sum(n for _, n in each.ask(queries.days, one)) for each in (grown, shown))
+        assert grown.ask(queries.added, one, shown.counts) == now - then
+    DeltaTable(copy / "events").optimize.compact()
+    compacted = opened.look()
+    assert compacted
+    assert compacted.ask(queries.added, QUERY, shown.counts) is None
 
 
 def test_counts_of_values_are_exact(snapshot: Snapshot, everything: pl.DataFrame) -> None:

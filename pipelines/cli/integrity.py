@@ -63,6 +63,11 @@ def verify_(
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
     wanted = _existing(where, tables) or list(kept) or verify.tables(where)
+    if not wanted:
+        raise AuditlakeError(
+            f"nothing to verify: {lake.root} has no raw tables, and none is known to have been "
+            "signed: check lake.root, or run `auditlake poll` first"
+        )
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
     with _bars(show=not as_json) as progress, WorkerPool(processes) as workers:

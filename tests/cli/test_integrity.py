@@ -139,3 +139,12 @@ def test_a_damaged_file_fails_in_one_line(tmp_path):
         done = command.run(tmp_path, "verify-proof", str(file), "--key", other_key())
         assert (done.exit_code, done.stdout) == (1, "")
         assert "verification FAILED" in done.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_lake_without_tables_is_not_verified(tmp_path, form):
+    (tmp_path / "auditlake.toml").write_text(config_file.document({}, f"{tmp_path}/data"))
+    command = ["--config", str(tmp_path / "auditlake.toml"), "verify", *form]
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 1
+    assert f"nothing to verify: {tmp_path}/data has no raw tables" in done.output

@@ -107,6 +107,9 @@ class Lake:
         self._lock = threading.Lock()
         self._head = Head(self._tables, "events")
         self._snapshot: Snapshot | None = None
+        self._pinned: tuple[str, int] | None = None
+        self.seen: int | None = None
+        """The version of `events` that was read last, even if it is gone by now."""
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self._pending: dict[tuple[str, str], tuple[int, tuple[tuple[Any, ...], ...]]] = {}
         instead = tables.Lake(notes) if notes else None
@@ -121,9 +124,10 @@ class Lake:
     def look(self) -> Snapshot | None:
         """Return the newest version of `events`; None if the table does not exist yet."""
         with self._lock:
-            version = self._head.newest()
-            if self._snapshot is None or self._snapshot.version != version:
-                self._snapshot = self._pin(version)
+            newest = self._head.newest()
+            if self._snapshot is None or self._pinned != newest:
+                self._pinned, self._snapshot = newest, self._pin(newest and newest[1])
+            self.seen = self._snapshot.version if self._snapshot else self.seen
             return self._snapshot
 
     def forget(self) -> None:

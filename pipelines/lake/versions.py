@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable
@@ -73,23 +74,29 @@ class Head:
         self._lake = lake
         self._table = table
         self._handle: DeltaTable | None = None
+        self._commit: list[dict[str, Any]] = []
 
-    def newest(self) -> int | None:
-        """Return the number of the newest version, or None if there is no such table.
+    def newest(self) -> tuple[str, int] | None:
+        """Return the id of the table and its newest version, or None if there is no such table.
 
         Raises the store's own errors; call `forget` after one. Not safe to share by threads.
         """
         try:
-            if self._handle is None:
-                self._handle = tables.open_at(self._lake, self._table)
-            else:
-                self._handle.update_incremental()
+            self._update()
         except TableNotFoundError:
             self._handle = None
+        if self._handle is None:
             return None
-        version: int = self._handle.version()
-        return version
+        self._commit = self._handle.history(1)
+        return str(self._handle.metadata().id), self._handle.version()
 
     def forget(self) -> None:
         """Reopen the table at the next look."""
         self._handle = None
+
+    def _update(self) -> None:
+        # An update finds no new commits where a table was removed, and adds those of another.
+        if self._handle is None or self._handle.history(1) != self._commit:
+            self._handle = tables.open_at(self._lake, self._table)
+        else:
+            self._handle.update_incremental()

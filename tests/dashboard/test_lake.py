@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,22 @@ def test_an_unchanged_lake_is_not_read_again(root: Path) -> None:
     first, second = opened.look(), opened.look()
     assert first and first is second
     assert first.ask(queries.days, QUERY) is first.ask(queries.days, QUERY)
+
+
+def test_a_lake_that_was_removed_or_replaced_is_not_shown_from_memory(root: Path) -> None:
+    opened = Lake(str(root), {})
+    first = opened.look()
+    assert first and opened.seen == first.version == 0
+    shutil.rmtree(root / "events")
+    assert opened.look() is None
+    assert opened.seen == 0
+    small_lakes.append(root, small_lakes.events(3, end=NOW, days=1))
+    second = opened.look()
+    assert second and (second.version, second.rows) == (0, 3)
+    shutil.rmtree(root / "events")
+    small_lakes.append(root, small_lakes.events(4, end=NOW, days=1))
+    third = opened.look()
+    assert third and (third.version, third.rows) == (0, 4)
 
 
 def test_a_damaged_table_is_reported_and_reopened(root: Path) -> None:

@@ -1,5 +1,6 @@
 """A version of a table stays as it is, and its newest version is found without reopening it."""
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
@@ -71,6 +72,24 @@ def test_the_head_follows_a_table_from_its_first_commit_on(lake):
     for day in range(3):
         add(lake, day)
         seen.append((head.newest(), head.newest()))
-    assert seen == [(n, n) for n in range(seen[0][0], seen[0][0] + 3)]
+    (table, first), _ = seen[0]
+    assert seen == [((table, n), (table, n)) for n in range(first, first + 3)]
     head.forget()
     assert head.newest() == seen[-1][0]
+
+
+def test_the_head_notices_that_a_table_was_removed_or_replaced(lake):
+    head = Head(lake, "days")
+    add(lake, 0)
+    add(lake, 1)
+    first = head.newest()
+    shutil.rmtree(lake.local / "days")
+    assert head.newest() is None
+    assert head.newest() is None
+    add(lake, 2)
+    add(lake, 3)
+    second = head.newest()
+    assert (second[1], second[0] != first[0]) == (first[1], True)
+    shutil.rmtree(lake.local / "days")
+    add(lake, 4)
+    assert head.newest()[0] not in (first[0], second[0])

@@ -109,7 +109,7 @@ class Lake:
         self._snapshot: Snapshot | None = None
         self._pinned: tuple[str, int] | None = None
         self.seen: int | None = None
-        """The version of `events` that was read last, even if it is gone by now."""
+        """The version of `events` with rows that was read last, even if it is gone by now."""
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self._pending: dict[tuple[str, str], tuple[int, tuple[tuple[Any, ...], ...]]] = {}
         instead = tables.Lake(notes) if notes else None
@@ -127,7 +127,8 @@ class Lake:
             newest = self._head.newest()
             if self._snapshot is None or self._pinned != newest:
                 self._pinned, self._snapshot = newest, self._pin(newest and newest[1])
-            self.seen = self._snapshot.version if self._snapshot else self.seen
+            if self._snapshot and self._snapshot.rows:
+                self.seen = self._snapshot.version
             return self._snapshot
 
     def forget(self) -> None:
@@ -135,6 +136,11 @@ class Lake:
         with self._lock:
             self._head.forget()
             self._snapshot = None
+
+    def count(self, table: str) -> int | None:
+        """Return the number of rows of a table; None if it does not exist."""
+        opened = self._open(table)
+        return None if opened is None else opened.count()
 
     def record(self, integration: str, stream: str, day: date, seq: int) -> Record | None:
         """Return one row of a raw table; None if it does not exist.

@@ -15,6 +15,8 @@ from dashboard import auth, lake
 from dashboard.lake import Lake
 from pipelines import settings
 from pipelines.errors import ConfigurationError
+from pipelines.integrity import last_signed
+from pipelines.integrity.verifier import known_checkpoints
 from pipelines.lake import tables
 from pipelines.settings import Settings
 
@@ -40,8 +42,7 @@ def configured() -> Lake:
 
 def unguarded() -> Lake:
     """Return the lake without checking the user; never show anything from it."""
-    path = settings.path_from_environment()
-    chosen = settings.load(path) if path.exists() else settings.from_environment()
+    chosen = _settings()
     place = tables.configured(chosen)
     options = tuple(sorted((place.storage_options or {}).items()))
     return lake.held_open(place.root, options, _notes(chosen, place))
@@ -58,6 +59,19 @@ def _notes(chosen: Settings, place: tables.Lake) -> str | None:
     folder = chosen.integrity.folder.expanduser().absolute() / "access" / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return str(folder)
+
+
+def raw_records() -> dict[str, int | None]:
+    """Return the rows of each raw table; None for one that this machine signed but is gone."""
+    chosen, opened = _settings(), configured()
+    memory = last_signed.folder(tables.configured(chosen), chosen.integrity)
+    signed = known_checkpoints.logs(memory, chosen.integrity.name, ())
+    return {log: opened.count(f"raw/{log}") for log in {*opened.shelf.pairs("raw"), *signed}}
+
+
+def _settings() -> Settings:
+    path = settings.path_from_environment()
+    return settings.load(path) if path.exists() else settings.from_environment()
 
 
 def _secrets() -> Mapping[str, Any]:

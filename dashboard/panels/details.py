@@ -17,7 +17,8 @@ import streamlit as st
 from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
 from dashboard.queries import Filter, Query
-from dashboard.state import Opened
+from dashboard.state import Opened, View
+from dashboard.times import Last
 from pipelines import visible
 from pipelines.schemas import EVENTS
 
@@ -50,6 +51,7 @@ _ENTITIES = {
     "target": ("All events on this target", ":material/target:"),
 }
 _SENSES = ((False, ":material/add:", "Only"), (True, ":material/remove:", "Exclude"))
+_YEAR = Last(count=365, unit="d")
 _MOST_TARGETS = 20
 _MOST_RAW = 100_000  # characters; browsers take too long to highlight more
 
@@ -59,7 +61,7 @@ def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
     event = snapshot.ask(queries.event, opened.date, opened.uid)
     _title(event, *steps)
     if event is None:
-        st.caption("This event is not in the lake. The link may be outdated or from another lake.")
+        _missing(opened)
         return
     session.record("opened", event["event_uid"], 1, snapshot.version)
     st.text(times.stamp(event["time"], session.zone()))
@@ -70,6 +72,22 @@ def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
         if tab.open:
             with tab:
                 panel(snapshot, event)
+
+
+def _missing(opened: Opened) -> None:
+    """Say that a link names an event which this version does not have, and offer a search."""
+    st.caption(
+        f"The lake has no such event on {opened.date:%d %b %Y} (UTC). The link may be from another "
+        "lake, or the event's day was deleted or its time corrected since. Its UID:"
+    )
+    st.text(opened.uid)
+    st.button(
+        "Search the last year for it",
+        key="search_uid",
+        icon=":material/search:",
+        on_click=session.ask,
+        args=(View(range=_YEAR, filters=(Filter(field="event_uid", value=opened.uid),)),),
+    )
 
 
 def _title(event: Event | None, before: Step, after: Step) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from dashboard import fields, listing, queries, session
+from dashboard import fields, lake, listing, queries, session
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
-from dashboard.panels import details
+from dashboard.panels import details, notices
 from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
@@ -36,6 +36,16 @@ HEIGHT = 520
 @st.fragment
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
     session.rerun_if_stale()
+    # The rerun of a fragment bypasses the page's own handling of these.
+    try:
+        _show(snapshot, query, total)
+    except lake.UNREADABLE as error:
+        session.no_grid()
+        notices.unreadable(error)
+    session.write_address()
+
+
+def _show(snapshot: Snapshot, query: Query, total: int) -> None:
     view = session.view()
     pages = -(-total // queries.PAGE)
     number = min(view.page, pages)
@@ -50,6 +60,15 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
         with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
             details.show(snapshot, view.opened, steps)
+
+
+@st.fragment
+def show_opened(snapshot: Snapshot) -> None:
+    """Show the open event where the search finds none, as for a link whose range has moved on."""
+    session.rerun_if_stale()
+    if opened := session.view().opened:
+        with st.container(border=True, key="details", gap="small"):
+            details.show(snapshot, opened, (None, None))
     session.write_address()
 
 

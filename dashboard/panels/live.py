@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import open_lake, queries, session, state, times
+from dashboard import lake, open_lake, queries, session, state, times
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST
 from dashboard.state import View
@@ -49,10 +49,21 @@ def show(snapshot: Snapshot) -> None:
 
 def _freshness(snapshot: Snapshot) -> None:
     session.rerun_if_stale()
-    newest = open_lake.configured().look()
-    if newest is None or newest.version == snapshot.version:
-        _up_to_date(snapshot)
+    try:
+        newest = open_lake.configured().look()
+    except lake.UNREADABLE:
+        _lost("The lake cannot be read")
         return
+    if newest is None:
+        _lost("The lake has vanished")
+    elif newest is snapshot:
+        _up_to_date(snapshot)
+    else:
+        _outdated(snapshot, newest)
+
+
+def _outdated(snapshot: Snapshot, newest: Snapshot) -> None:
+    """Offer a newer version, if it has another result."""
     new = _new(newest, snapshot)
     following = bool(st.session_state.get("live")) and _at_the_top(session.view())
     if new == 0 and not following:
@@ -81,6 +92,11 @@ def _at_the_top(view: View) -> bool:
     """Return whether new events appear at the top of the page, next to no open event."""
     newest_first = view.sort == NEWEST and view.page == 1 and isinstance(view.range, Last)
     return newest_first and not view.opened
+
+
+def _lost(title: str) -> None:
+    """Say so without replacing the page: its user may still be reading it."""
+    st.badge(f"{title}: Refresh shows more", icon=":material/error:", color="red")
 
 
 def _show_newest() -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from dashboard import coverage, open_lake, session, times
+from dashboard import absence, coverage, open_lake, session, times
+from dashboard.absence import Absence
 from dashboard.coverage import Known
 from dashboard.lake import Snapshot
 from dashboard.panels.activity import Coverage
@@ -22,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 def no_lake() -> None:
     """Say that there are no events, and whether any stream was polled."""
+    if missing := absence.explained(open_lake.configured().seen, open_lake.raw_records()):
+        _missing(missing)
+        return
     with notice(":material/inbox:", "No events yet"):
         for line in _why_empty(coverage.of(open_lake.configured(), utc_now())):
             st.caption(line, width="content")
@@ -41,6 +45,13 @@ def _why_empty(known: Known) -> list[str]:
         "The streams were polled, and none has returned an event. Sources lists them.",
         f"Their states: {counts}.",
     ]
+
+
+def _missing(events: Absence) -> None:
+    with notice(":material/error:", events.title):
+        for line in events.lines:
+            st.caption(line, width="content")
+        st.button("Refresh", key="look_again")
 
 
 def unreadable(error: BaseException) -> None:

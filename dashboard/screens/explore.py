@@ -61,6 +61,7 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     else:
         session.no_grid()
         notices.no_match(query, snapshot, covered)
+        events.show_opened(snapshot)
 
 
 def _name(view: View) -> str:

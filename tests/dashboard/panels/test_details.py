@@ -46,12 +46,31 @@ def test_a_link_opens_an_event_outside_the_search(app: App, filled: Path) -> Non
     assert "matches the record" in shown_text(page)
 
 
-def test_a_missing_event_is_reported(app: App, filled: Path) -> None:
+@pytest.mark.parametrize("search", ["", "nobody"])
+def test_a_missing_event_is_reported_with_a_search_for_it(
+    app: App, filled: Path, search: str
+) -> None:
+    _, uid = newest_event(filled)
     page = app(filled)
-    page.query_params["ev"] = "2026-01-01/okta:system_log:nothing"
+    page.query_params["q"] = search
+    page.query_params["ev"] = f"2026-01-01/{uid}"
     page.run()
     assert not page.exception
-    assert "not in the lake" in shown_text(page)
+    assert "no such event on 01 Jan 2026" in shown_text(page)
+    page.button(key="search_uid").click().run()
+    assert address(page) == {"range": ["365d"], "f": [f"event_uid:{uid}"]}
+    assert "<b>1</b> event ·" in shown_text(page)
+    assert page.dataframe[-1].value["event_uid"].to_list() == [uid]
+
+
+def test_an_open_event_is_shown_although_the_search_finds_none(app: App, filled: Path) -> None:
+    day, uid = newest_event(filled)
+    page = app(filled)
+    page.query_params["q"] = "nobody"
+    page.query_params["ev"] = f"{day}/{uid}"
+    page.run()
+    assert "No events match" in shown_text(page)
+    assert "matches the record" in shown_text(page)
 
 
 def test_filtering_by_a_value_in_the_details_keeps_them_open(app: App, filled: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboard import small_lakes
-from tests.dashboard.hands import button, cells, grid, settled, visit
+from tests.dashboard.hands import HEAD, ROW, button, cells, click, grid, settled, visit
 from tests.dashboard.shown import App, shown_text
 
 
@@ -55,6 +56,18 @@ def test_new_events_are_announced_only_if_they_match(app: App, tmp_path: Path) -
     assert [each.label for each in page.button] == ["Newer version"]
 
 
+def test_a_lake_that_vanishes_is_not_called_up_to_date(app: App, tmp_path: Path) -> None:
+    append(tmp_path, 20, 0)
+    app(tmp_path)
+    page = AppTest.from_string(SCRIPT, default_timeout=60).run()
+    log = tmp_path / "events" / "_delta_log" / f"{0:020}.json"
+    log.write_text("no log")
+    assert "The lake cannot be read" in shown_text(page.run())
+    shutil.rmtree(tmp_path / "events")
+    assert "The lake has vanished" in shown_text(page.run())
+    assert "ago" not in shown_text(page)
+
+
 def scroller(page: Page) -> Locator:
     return grid(page).locator(".dvn-scroller")
 
@@ -88,3 +101,24 @@ def test_live_adds_events_at_the_top_but_not_while_a_user_reads_further_down(
     expect(page.get_by_text(f"{total + 12:,} events ·")).to_be_visible()
     expect(button(page, "new events")).to_have_count(0)
     expect(cells(page, "events-").first).not_to_have_text(text)
+
+
+@pytest.mark.browser
+def test_a_lake_that_vanishes_is_reported_in_place(page: Page, live_lake: Path) -> None:
+    visit(page)
+    page.locator(".st-key-live label").click()
+    expect(page.locator(".live-dot")).to_be_visible()
+    events = (live_lake / "events").rename(live_lake / "events.away")
+    try:
+        expect(page.get_by_text("The lake has vanished")).to_be_visible()
+        expect(grid(page)).to_be_visible()
+        click(page, grid(page), 400, HEAD + 4 * ROW)
+        expect(page.get_by_text("The lake cannot be read")).to_be_visible()
+        settled(page)
+        button(page, "Refresh").click()
+        expect(page.get_by_text("The table of events has vanished")).to_be_visible()
+    finally:
+        events.rename(live_lake / "events")
+    settled(page)
+    button(page, "Refresh").click()
+    expect(grid(page)).to_be_visible()

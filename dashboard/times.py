@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 _UNITS = {"m": ("minute", 60), "h": ("hour", 3600), "d": ("day", 86400)}
@@ -95,6 +95,20 @@ def bounds(span: Range, now: datetime) -> tuple[datetime, datetime]:
 
 def around(time: datetime, margin: timedelta = timedelta(hours=12)) -> Between:
     return between(time - margin, time + margin)
+
+
+def beside(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Between:
+    """Return the range of the same length before (-1) or after (1); whole days stay whole."""
+    local = [end.astimezone(zone).replace(tzinfo=None) for end in (since, until)]
+    whole = all(end == datetime.combine(end, time()) for end in local)
+    try:
+        if whole:
+            shifted = [end + step * (local[1] - local[0]) for end in local]
+            return between(*(end.replace(tzinfo=zone) for end in shifted))
+        return between(*(end + step * (until - since) for end in (since, until)))
+    except OverflowError:
+        # The calendar ends here.
+        return between(since, until)
 
 
 def label(span: Range, zone: ZoneInfo) -> str:

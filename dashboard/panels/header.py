@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from dashboard import access_log, escaping, exports, open_lake, session, state, times
+from dashboard import access_log, escaping, exports, open_lake, session, state
 from dashboard.exports import ExportRequest
 from dashboard.lake import Snapshot
-from dashboard.panels import live
+from dashboard.panels import live, span
 from dashboard.queries import Query
 from pipelines.clock import utc_now
 
 _MOST_VIEWS = 10_000  # rows read; each save or removal adds one
-_PRESETS = {times.show(preset): preset for preset in times.PRESETS}
 
 
 def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
@@ -24,92 +22,11 @@ def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
         st.markdown("## Audit log", width="stretch")
         live.show(snapshot)
         st.button("Refresh", icon=":material/refresh:", key="refresh")
-        _span_of_time(query)
+        span.show(query)
         _views()
+        span.links(query)
         if total is not None:
             _export(snapshot, query, total)
-
-
-def _span_of_time(query: Query) -> None:
-    zone = session.zone()
-    label = f"{times.label(session.view().range, zone)} · {zone.key}"
-    with st.popover(label, icon=":material/schedule:", key="range"):
-        _presets()
-        _absolute(query)
-        _zone()
-        _held()
-
-
-def _presets() -> None:
-    """Show the relative ranges, with a key per range: a closed menu would replay its old choice."""
-    shown = times.show(session.view().range)
-    key = f"preset-{shown}"
-    st.pills(
-        "Relative",
-        list(_PRESETS),
-        default=shown if shown in _PRESETS else None,
-        format_func=lambda key: times.label(_PRESETS[key], session.zone()),
-        key=key,
-        on_change=_take_preset,
-        args=(key,),
-    )
-
-
-def _take_preset(key: str) -> None:
-    if chosen := st.session_state[key]:
-        session.change(range=_PRESETS[chosen])
-
-
-def _absolute(query: Query) -> None:
-    zone = session.zone()
-    since, until = (end.astimezone(zone).replace(tzinfo=None) for end in (query.since, query.until))
-    # Keys depend on the range, or the inputs would keep their old values.
-    suffix = times.show(session.view().range)
-    keys = f"since-{suffix}", f"until-{suffix}"
-    with st.form("absolute", border=False):
-        left, right = st.columns(2)
-        left.datetime_input("From", since, step=60, key=keys[0])
-        right.datetime_input("To", until, step=60, key=keys[1])
-        st.form_submit_button("Apply", on_click=_take_absolute, args=keys)
-
-
-def _take_absolute(*keys: str) -> None:
-    zone = session.zone()
-    since, until = (st.session_state[key] for key in keys)
-    if since and until:
-        session.change(range=times.between(since.replace(tzinfo=zone), until.replace(tzinfo=zone)))
-
-
-def _zone() -> None:
-    zones, zone = times.zones(), session.zone().key
-    key = f"zone-{zone}"
-    st.selectbox(
-        "Time zone", zones, index=zones.index(zone), key=key, on_change=_take_zone, args=(key,)
-    )
-
-
-def _take_zone(key: str) -> None:
-    session.change(zone=st.session_state[key])
-
-
-def _held() -> None:
-    """Let the user search the lake as it was at another time, without later arrivals."""
-    zone, held = session.zone(), session.view().held
-    shown = held.astimezone(zone).replace(tzinfo=None) if held else None
-    key = f"held-{times.instant(held) if held else ''}"
-    st.datetime_input(
-        "As of (without later arrivals)",
-        shown,
-        step=60,
-        key=key,
-        on_change=_take_held,
-        args=(key,),
-    )
-
-
-def _take_held(key: str) -> None:
-    chosen = st.session_state[key]
-    session.change(held=chosen.replace(tzinfo=session.zone()).astimezone(UTC) if chosen else None)
 
 
 def _views() -> None:

@@ -12,6 +12,7 @@ from dashboard import absence, coverage, open_lake, session, times
 from dashboard.absence import Absence
 from dashboard.coverage import Known
 from dashboard.lake import Snapshot
+from dashboard.panels import elsewhere
 from dashboard.panels.activity import Coverage
 from dashboard.queries import Query
 from dashboard.times import Last
@@ -90,6 +91,7 @@ def no_match(query: Query, snapshot: Snapshot, covered: Coverage) -> None:
             st.caption(line, width="content")
         newest = f"{snapshot.days[-1]:%d %b %Y}"
         st.caption(f"The most recent event is from {newest} (UTC).", width="content")
+        elsewhere.show(snapshot, query)
         with st.container(horizontal=True, horizontal_alignment="center"):
             if query.text or query.filters or query.held:
                 st.button("Clear filters", on_click=clear, key="empty_clear")

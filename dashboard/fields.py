@@ -10,7 +10,7 @@ __all__ = [
     "columns", "label", "nearest", "resolve", "shown", "value",
 ]  # fmt: skip
 
-FILTERS = ("integration", "actor", "activity_type", "action")
+FILTERS = ("integration", "actor", "activity_type", "action_type", "action")
 MORE_FILTERS = ("outcome", "target", "source_ip", "country")
 GROUPS = ("activity_type", "integration", "action_type", "actor", "outcome")
 _LABELS = {

@@ -184,10 +184,15 @@ def summary(counts: Counts, query: Query) -> Summary:
     )
 
 
-def values(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
-    """Return the values of `field` and their numbers of events, most frequent first: value, n."""
+def values(counts: Counts, query: Query, field: str, most: int, part: str = "") -> pl.DataFrame:
+    """Return the values of `field` and their numbers of events, most frequent first: value, n.
+
+    If `part` is given, only those that contain it, in any case.
+    """
+    found = pl.col("value").str.to_lowercase().str.contains(part.lower(), literal=True)
+    sums = counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
     return collected(
-        counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
+        (sums.filter(found) if part else sums)
         .group_by("value")
         .agg(_N)
         .sort(["n", "value"], descending=[True, False])

@@ -1,4 +1,4 @@
-"""The search box, the filters with their counts, and one chip per active filter."""
+"""The search box, the menus of filters, and one chip per active filter."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import escaping, fields, queries, session, times
+from dashboard import escaping, fields, session, times
 from dashboard.lake import Snapshot
-from dashboard.panels import notices
+from dashboard.panels import facets, notices
 from dashboard.queries import Filter, Query
 from dashboard.state import Fault
 from pipelines import visible
-
-_MOST = 500
-_SENSES = ("is", "is not")
 
 
 def show(snapshot: Snapshot, query: Query) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="search_bar"):
         _search_box()
-        for field in fields.FILTERS:
-            _popover(_with_count(fields.label(field), [field]), field, [field], snapshot, query)
-        more = list(fields.MORE_FILTERS)
-        _popover(_with_count("More", more), "more", more, snapshot, query)
+        facets.show(snapshot, query)
     if (shown := visible.text(query.text)) != query.text:
         # The box has the text itself, which may hide characters from its reader.
         st.text(f"Searched for: {shown}")
@@ -58,52 +52,6 @@ def _search_box() -> None:
 
 def _take_text() -> None:
     session.change(text=st.session_state["search"].strip())
-
-
-def _with_count(label: str, names: list[str]) -> str:
-    n = sum(wanted.field in names for wanted in session.view().filters)
-    return f"{label} · {n}" if n else label
-
-
-def _popover(label: str, key: str, names: list[str], snapshot: Snapshot, query: Query) -> None:
-    """Show a menu of filters; values are counted only while it is open."""
-    with st.popover(label, key=f"filter_{key}", on_change="rerun") as popover:
-        if popover.open:
-            for field in names:
-                _values(field, snapshot, query)
-
-
-def _values(field: str, snapshot: Snapshot, query: Query) -> None:
-    sense_key, values_key = f"sense_{field}", f"values_{field}"
-    view = session.view()
-    if sense_key not in st.session_state:
-        # The first time, start with "is not" if there are only exclusions.
-        only_negated = view.chosen(field, negated=True) and not view.chosen(field, negated=False)
-        st.session_state[sense_key] = "is not" if only_negated else "is"
-    negated = st.session_state[sense_key] == "is not"
-    chosen = view.chosen(field, negated=negated)
-    counts = dict(snapshot.ask(queries.values, query.without(field), field, _MOST).iter_rows())
-    st.segmented_control(
-        fields.label(field), _SENSES, key=sense_key, required=True, width="stretch"
-    )
-    st.session_state[values_key] = chosen
-    st.multiselect(
-        fields.label(field),
-        # Chosen values stay options even if no event has them: Streamlit rejects unknown ones.
-        [*counts, *(value for value in chosen if value not in counts)],
-        key=values_key,
-        format_func=lambda value: f"{fields.shown(value)}  ·  {counts.get(value, 0):,}",
-        filter_mode="contains",
-        label_visibility="collapsed",
-        placeholder=f"{len(counts):,}{'+' * (len(counts) == _MOST)} values",
-        on_change=_take_values,
-        args=(field, negated),
-    )
-
-
-def _take_values(field: str, negated: bool) -> None:
-    chosen = st.session_state[f"values_{field}"]
-    session.ask(session.view().choosing(field, chosen, negated=negated))
 
 
 def _chips(query: Query) -> None:

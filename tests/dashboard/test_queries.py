@@ -96,6 +96,14 @@ def test_counts_of_values_are_exact(snapshot: Snapshot, everything: pl.DataFrame
     assert sum(counted.values()) == everything.height
 
 
+def test_values_are_found_by_a_part_in_any_case(snapshot: Snapshot) -> None:
+    every = snapshot.ask(queries.values, QUERY, "actor", 500)
+    found = snapshot.ask(queries.values, QUERY, "actor", 500, "ADA@")
+    assert found["value"].to_list() == ["ada@acme.example"]
+    assert set(found.iter_rows()) <= set(every.iter_rows())
+    assert snapshot.ask(queries.values, QUERY, "actor", 500, "a.*").is_empty()
+
+
 @pytest.mark.parametrize("value", ["GB", ""])
 def test_a_filter_and_its_opposite_split_the_result(snapshot: Snapshot, value: str) -> None:
     parts = [

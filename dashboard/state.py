@@ -105,7 +105,7 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         text=one.get("q", ""),
         filters=tuple(f for f in map(_read_filter, given.get("f", ())) if f),
         unread=tuple(text for text in given.get("f", ()) if not _read_filter(text)),
-        by=one["by"] if one.get("by") in fields.GROUPS else plain.by,
+        by=one["by"] if one.get("by") in fields.NAMES else plain.by,
         tab=one["tab"] if one.get("tab") in TABS else plain.tab,
         sort=_read_order(one.get("sort", "")),
         page=_read_page(one.get("page", "")),

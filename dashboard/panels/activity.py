@@ -77,20 +77,39 @@ def _totals(summary: Summary) -> None:
 
 def _group_by() -> None:
     # The URL decides, not the widget's own memory, which survives Back.
-    st.session_state["by"] = session.view().by
+    st.session_state["by"] = by = session.view().by
     st.segmented_control(
         "Group by",
-        fields.GROUPS,
+        fields.GROUPS if by in fields.GROUPS else (*fields.GROUPS, by),
         format_func=fields.label,
         key="by",
         required=True,
         label_visibility="collapsed",
         on_change=_take_group,
+        args=("by",),
+    )
+
+    others = [name for name in fields.NAMES if name not in fields.GROUPS]
+    # A key per grouping, so that the list shows no former choice.
+    key = f"by-other-{by}"
+    st.selectbox(
+        "Group by another column",
+        others,
+        index=None,
+        format_func=fields.label,
+        key=key,
+        placeholder="Other",
+        filter_mode="contains",
+        label_visibility="collapsed",
+        width=110,
+        on_change=_take_group,
+        args=(key,),
     )
 
 
-def _take_group() -> None:
-    session.change(by=st.session_state["by"])
+def _take_group(key: str) -> None:
+    if chosen := st.session_state[key]:
+        session.change(by=chosen)
 
 
 def _graph(

@@ -68,7 +68,7 @@ def test_a_change_is_written_to_the_url_and_returns_to_the_first_page(script: Ap
     [
         {"range": "nonsense", "page": "-1", "tz": "Nowhere/Atall"},
         {"ev": "2026-13-99/x"},
-        {"by": "event_uid", "tab": "__proto__", "held": "<script>"},
+        {"by": "event_time", "tab": "__proto__", "held": "<script>"},
     ],
 )
 def test_invalid_parameters_give_the_default_view(

@@ -28,7 +28,7 @@ views = st.builds(
     range=ranges,
     text=texts,
     filters=st.lists(filters, max_size=4).map(tuple),
-    by=st.sampled_from(fields.GROUPS),
+    by=st.sampled_from(fields.NAMES),
     sort=st.builds(Order, field=st.sampled_from(listing.COLUMNS), descending=st.booleans()),
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),

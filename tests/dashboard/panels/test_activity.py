@@ -23,6 +23,17 @@ def test_grouping_is_in_the_url(app: App, filled: Path) -> None:
     assert address(page)["by"] == ["actor"]
 
 
+def test_events_can_be_grouped_by_any_column(app: App, filled: Path) -> None:
+    page = app(filled).run()
+    page.selectbox(key="by-other-activity_type").set_value("city").run()
+    assert not page.exception
+    assert address(page)["by"] == ["city"]
+    assert page.button_group(key="by").value == "city"
+    assert page.dataframe[0].value["value"].to_list() == ["London"]
+    page.button_group(key="by").set_value("actor").run()
+    assert address(page)["by"] == ["actor"]
+
+
 @pytest.mark.browser
 def test_dragging_over_the_graph_zooms_and_back_zooms_out(page: Page) -> None:
     visit(page)

@@ -47,6 +47,7 @@ class View:
     by: str = "activity_type"
     tab: str = "events"
     sort: Order = NEWEST
+    columns: tuple[str, ...] = ()  # of the table; none means the usual ones
     page: int = 1
     zone: str = ""  # "" means the browser's
     held: datetime | None = None  # only events that had arrived by then
@@ -85,6 +86,7 @@ def params(view: View) -> dict[str, list[str]]:
         "by": [view.by] if view.by != plain.by else [],
         "tab": [view.tab] if view.tab != plain.tab else [],
         "sort": [_show_order(view.sort)] if view.sort != plain.sort else [],
+        "cols": [",".join(view.columns)] if view.columns else [],
         "page": [str(view.page)] if view.page != plain.page else [],
         "held": [times.instant(view.held)] if view.held else [],
         "tz": [view.zone] if view.zone else [],
@@ -108,6 +110,7 @@ def from_params(given: Mapping[str, Sequence[str]]) -> View:
         by=one["by"] if one.get("by") in fields.NAMES else plain.by,
         tab=one["tab"] if one.get("tab") in TABS else plain.tab,
         sort=_read_order(one.get("sort", "")),
+        columns=_read_columns(one.get("cols", "")),
         page=_read_page(one.get("page", "")),
         held=times.parse_instant(one.get("held", "")),
         # Unknown zones become UTC, whose key differs from the parameter.
@@ -127,9 +130,9 @@ def faults(view: View) -> list[Fault]:
 
 
 def search(view: View) -> str:
-    """Return the query string of the search alone, without open event, order, page and tab."""
+    """Return the query string of the search alone, without the way it is shown."""
     plain = View()
-    alone = replace(view, sort=plain.sort, page=1, tab=plain.tab, opened=None)
+    alone = replace(view, sort=plain.sort, columns=(), page=1, tab=plain.tab, opened=None)
     return urlencode(params(alone), doseq=True)
 
 
@@ -161,6 +164,11 @@ def _show_order(order: Order) -> str:
 def _read_order(text: str) -> Order:
     field = text.removeprefix("-")
     return Order(field=field, descending=field != text) if field in listing.COLUMNS else NEWEST
+
+
+def _read_columns(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    return names if {*names} <= {*listing.COLUMNS} and len({*names}) == len(names) else ()
 
 
 def _read_page(text: str) -> int:

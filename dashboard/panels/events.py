@@ -15,8 +15,9 @@ from typing import Any
 
 import polars as pl
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import fields, lake, listing, queries, session
+from dashboard import fields, lake, listing, queries, session, table
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
 from dashboard.panels import details, notices
@@ -24,9 +25,8 @@ from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
 from pipelines import visible
+from pipelines.search.fields import TIMES
 
-_COLUMNS = ("time", "integration", "activity_type", "title", "actor", "outcome")
-_IN_PANE_WHEN_OPEN = ("source_ip", "target")
 _PALE = {"success": "#e4f2ec", "failure": "#f9d7d7", "unknown": "#fbe6c6"}
 _DEEP = {"success": "#1d3b33", "failure": "#7a2530", "unknown": "#6e4a16"}
 HEIGHT = 520
@@ -74,7 +74,16 @@ def show_opened(snapshot: Snapshot) -> None:
 
 def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:
     counted = snapshot.ask(queries.days, query)
-    return snapshot.ask(listing.page, query, number, counted, order=session.view().sort)
+    # The same for an open event, to find the page in the cache.
+    names = table.fetched(session.view().columns or table.USUAL)
+    return snapshot.ask(
+        listing.page, query, number, counted, order=session.view().sort, names=names
+    )
+
+
+def _columns() -> tuple[str, ...]:
+    view = session.view()
+    return view.columns or (table.BESIDE_DETAILS if view.opened else table.USUAL)
 
 
 def _places(rows: pl.DataFrame) -> list[Opened]:
@@ -90,9 +99,9 @@ def _key(places: list[Opened], order: Order) -> str:
 def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
     opened = session.view().opened
     _mirror(key, places.index(opened) if opened in places else None)
+    columns = _columns()
     st.dataframe(
-        # A list, since only multiselect columns can be coloured by value.
-        visible.frame(rows).with_columns(pl.concat_list("outcome")),
+        _coloured(table.presented(visible.frame(rows), columns)),
         key=key,
         on_select=lambda: _pick(key, places),
         selection_mode=["single-row", "single-cell", "single-column"],
@@ -100,29 +109,30 @@ def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
         placeholder="",
         height=HEIGHT,
         row_height=28,
-        column_order=_COLUMNS if opened else (*_COLUMNS, *_IN_PANE_WHEN_OPEN),
-        column_config=_column_config(),
+        column_order=columns,
+        column_config={name: _column(name) for name in columns},
         alt=f"Audit events, {_ordered(session.view().sort)}; select a header to sort",
     )
 
 
-def _column_config() -> dict[str, Any]:
-    tints = _DEEP if st.context.theme.type == "dark" else _PALE
-    column, head = st.column_config, _header
-    return {
-        "time": column.DatetimeColumn(
-            head("time"), format="DD MMM HH:mm:ss", timezone=session.zone().key, width=118
-        ),
-        "integration": column.TextColumn(head("integration"), width=120),
-        "activity_type": column.TextColumn(head("activity_type"), width=150),
-        "title": column.TextColumn(head("title"), width=240),
-        "actor": column.TextColumn(head("actor"), width=190),
-        "outcome": column.MultiselectColumn(
-            head("outcome"), options=list(tints), color=list(tints.values()), width=90
-        ),
-        "source_ip": column.TextColumn(head("source_ip"), width=120),
-        "target": column.TextColumn(head("target")),
-    }
+def _coloured(rows: pl.DataFrame) -> pl.DataFrame:
+    # A list, since only multiselect columns can be coloured by value.
+    return rows.with_columns(pl.concat_list("outcome")) if "outcome" in rows.columns else rows
+
+
+def _column(name: str) -> ColumnConfig:
+    config, width = st.column_config, table.width(name)
+    if name in TIMES:
+        return config.DatetimeColumn(
+            _header(name), format="DD MMM HH:mm:ss", timezone=session.zone().key, width=width
+        )
+    if name == "outcome":
+        tints = _DEEP if st.context.theme.type == "dark" else _PALE
+        colours = list(tints.values())
+        return config.MultiselectColumn(
+            _header(name), options=list(tints), color=colours, width=width
+        )
+    return config.TextColumn(_header(name), width=width)
 
 
 def _header(field: str) -> str:

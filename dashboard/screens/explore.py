@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard import open_lake, queries, session, state
 from dashboard.lake import Snapshot
-from dashboard.panels import activity, events, filters, header, notices, significant
+from dashboard.panels import activity, columns, events, filters, header, notices, significant
 from dashboard.queries import Query
 from dashboard.state import View
 from pipelines import visible
@@ -52,7 +52,10 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     filters.show(snapshot, query)
     covered = activity.show(snapshot, query)
     if total:
-        _tabs()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            _tabs()
+            if session.view().tab == "events":
+                columns.show()
         if session.view().tab == "out":
             session.no_grid()
             significant.show(snapshot, query, total)

@@ -30,6 +30,7 @@ views = st.builds(
     filters=st.lists(filters, max_size=4).map(tuple),
     by=st.sampled_from(fields.NAMES),
     sort=st.builds(Order, field=st.sampled_from(listing.COLUMNS), descending=st.booleans()),
+    columns=st.lists(st.sampled_from(listing.COLUMNS), unique=True, max_size=6).map(tuple),
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
     held=st.none() | moments,
@@ -46,7 +47,9 @@ def test_a_url_restores_the_same_view(view: View) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["range", "q", "f", "by", "tab", "sort", "page", "held", "tz", "ev"]),
+        st.sampled_from(
+            ["range", "q", "f", "by", "tab", "sort", "cols", "page", "held", "tz", "ev"]
+        ),
         st.lists(texts),
     )
 )
@@ -86,6 +89,6 @@ def test_choosing_values_keeps_those_of_the_other_sense() -> None:
 
 
 def test_an_order_is_no_part_of_the_search_that_is_recorded() -> None:
-    view = View(text="ada", sort=Order(field="actor"), page=3)
+    view = View(text="ada", sort=Order(field="actor"), columns=("time",), page=3)
     assert state.search(view) == "q=ada"
-    assert state.from_params({"sort": ["-raw"]}).sort == View().sort
+    assert state.from_params({"sort": ["-raw"], "cols": ["time,time"]}) == View()

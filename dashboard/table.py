@@ -9,7 +9,7 @@ import polars as pl
 from pipelines.search.fields import TIMES
 
 USUAL = ("time", "integration", "activity_type", "title", "actor", "outcome", "source_ip", "target")
-BESIDE_DETAILS = USUAL[:-2]
+NEXT_TO_DETAILS = USUAL[:-2]
 """The usual columns next to an open event, whose details have the others."""
 
 _WIDTHS = {

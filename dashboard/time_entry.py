@@ -155,7 +155,7 @@ def _iso(typed: str, clock: _Clock) -> datetime:
 
 def _time(typed: str) -> time:
     try:
-        return time(*map(int, typed.split(":")))
+        return time.fromisoformat(typed.zfill(5) if typed.count(":") == 1 else typed.zfill(8))
     except ValueError:
         raise TimeRefused(f'"{typed}" is no time of day: use 00:00 to 23:59') from None
 

@@ -97,7 +97,7 @@ def around(time: datetime, margin: timedelta = timedelta(hours=12)) -> Between:
     return between(time - margin, time + margin)
 
 
-def beside(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Between:
+def neighbour(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Between:
     """Return the range of the same length before (-1) or after (1); whole days stay whole."""
     local = [end.astimezone(zone).replace(tzinfo=None) for end in (since, until)]
     whole = all(end == datetime.combine(end, time()) for end in local)

@@ -83,7 +83,7 @@ def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:
 
 def _columns() -> tuple[str, ...]:
     view = session.view()
-    return view.columns or (table.BESIDE_DETAILS if view.opened else table.USUAL)
+    return view.columns or (table.NEXT_TO_DETAILS if view.opened else table.USUAL)
 
 
 def _places(rows: pl.DataFrame) -> list[Opened]:

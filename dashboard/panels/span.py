@@ -27,7 +27,7 @@ _FAULT = "time fault"
 def show(query: Query) -> None:
     _remember(session.view().range)
     zone, span = session.zone(), session.view().range
-    _step("Previous time range", "left", times.beside(query.since, query.until, zone, -1))
+    _step("Previous time range", "left", times.neighbour(query.since, query.until, zone, -1))
     label = f"{times.label(span, zone)} · {zone.key}"
     with st.popover(label, icon=":material/schedule:", key=f"range-{times.show(span)}"):
         _typed()
@@ -36,7 +36,7 @@ def show(query: Query) -> None:
         _days(query)
         _zone()
         _held()
-    following = times.beside(query.since, query.until, zone, 1)
+    following = times.neighbour(query.since, query.until, zone, 1)
     _step("Next time range", "right", following, disabled=query.until >= utc_now())
 
 

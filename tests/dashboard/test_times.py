@@ -74,18 +74,18 @@ def test_a_reversed_range_is_turned_round() -> None:
 
 def test_neighbours_of_days_are_days_even_when_clocks_change() -> None:
     day = [datetime(2026, 10, number, tzinfo=LONDON) for number in (25, 26)]
-    before, after = (times.beside(*day, LONDON, step) for step in (-1, 1))
+    before, after = (times.neighbour(*day, LONDON, step) for step in (-1, 1))
     assert times.show(before) == "2026-10-23T23:00:00Z..2026-10-24T23:00:00Z"
     assert times.show(after) == "2026-10-26T00:00:00Z..2026-10-27T00:00:00Z"
-    assert times.beside(day[0], day[0] + timedelta(hours=2), times.zone("UTC"), 1) == times.between(
-        day[0] + timedelta(hours=2), day[0] + timedelta(hours=4)
-    )
+    assert times.neighbour(
+        day[0], day[0] + timedelta(hours=2), times.zone("UTC"), 1
+    ) == times.between(day[0] + timedelta(hours=2), day[0] + timedelta(hours=4))
 
 
 def test_the_calendar_has_ends() -> None:
     first = datetime.min.replace(tzinfo=UTC)
     span = times.between(first, first + timedelta(days=1))
-    assert times.beside(span.since, span.until, times.zone("UTC"), -1) == span
+    assert times.neighbour(span.since, span.until, times.zone("UTC"), -1) == span
 
 
 def test_labels_name_the_day_only_once() -> None:

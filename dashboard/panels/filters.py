@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import escaping, fields, queries, session, times
+from dashboard import escaping, fields, links, queries, session, times
 from dashboard.lake import Snapshot
+from dashboard.links import Fault
 from dashboard.panels import notices
 from dashboard.queries import Filter, Query
-from dashboard.state import Fault
 
 _MOST = 500
 _SENSES = ("is", "is not")
@@ -23,7 +23,9 @@ def show(snapshot: Snapshot, query: Query) -> None:
             _popover(_with_count(fields.label(field), [field]), field, [field], snapshot, query)
         more = list(fields.MORE_FILTERS)
         _popover(_with_count("More", more), "more", more, snapshot, query)
-    if query.filters or query.text or query.held:
+    for remark in links.remarks(session.view()):
+        st.warning(escaping.markdown(remark, 300), icon=":material/link_off:")
+    if query.filters or query.text or query.held or session.view().unread:
         _chips(query)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import open_lake, queries, session, state
+from dashboard import links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
 from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.queries import Query
@@ -32,7 +32,7 @@ def show() -> None:
         notices.no_lake()
         return
     query = session.view().query(utc_now())
-    if faults := state.faults(session.view()):
+    if faults := links.faults(session.view()):
         header.show(snapshot, query, None)
         filters.not_understood(query, faults)
         session.no_grid()

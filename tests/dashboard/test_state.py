@@ -44,8 +44,8 @@ def test_a_url_restores_the_same_view(view: View) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev"]),
-        st.lists(texts),
+        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev", "ip", "x"]),
+        st.lists(texts | st.sampled_from(["7d", "1d", "1", "2", "outcome", "out", "UTC"])),
     )
 )
 def test_no_url_breaks_the_page(params: dict[str, list[str]]) -> None:
@@ -64,16 +64,17 @@ def test_a_filter_replaces_its_opposite() -> None:
     assert View().adding(wanted).adding(excluded).filters == (excluded,)
 
 
-def test_a_filter_of_a_link_may_use_a_short_form_and_others_are_faults() -> None:
+def test_a_filter_of_a_link_may_use_a_short_form_and_others_stay_unread() -> None:
     view = state.from_params({"f": ["-ip:203.0.113.67", "time:x", "acter:ada", "okta"]})
     assert view.filters == (Filter(field="source_ip", value="203.0.113.67", negated=True),)
-    assert view.unread == ("time:x", "acter:ada", "okta")
-    assert [fault.reason.split(":", 1)[1].split(",")[0] for fault in state.faults(view)] == [
-        " use field:value",
-        " use actor:value",
-        " use field:value",
-    ]
-    assert not state.faults(View(text="a OR b"))
+    assert view.unread == (("f", "time:x"), ("f", "acter:ada"), ("f", "okta"))
+
+
+def test_a_change_drops_only_the_unread_parameter_that_it_replaces() -> None:
+    view = state.from_params({"range": ["7x"], "page": ["0"], "by": ["colour"]})
+    assert view.unread == (("by", "colour"), ("page", "0"), ("range", "7x"))
+    assert view.changing(page=1, range=Last(count=1, unit="d")).unread == (("by", "colour"),)
+    assert view.changing(text="okta").unread == view.unread
 
 
 def test_choosing_values_keeps_those_of_the_other_sense() -> None:

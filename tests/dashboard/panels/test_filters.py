@@ -33,6 +33,7 @@ def test_a_search_is_in_the_url_and_narrows_the_result(app: App, filled: Path) -
         ({"q": "ip:1.2.3.4 acter:ada"}, "use actor", "ip:1.2.3.4 acter:ada\n           ^"),
         ({"f": ["integration:okta", "-acter:ada"]}, "use actor:value", "-acter:ada\n ^"),
         ({"f": ["[x](javascript:1)"]}, "use field:value", "[x](javascript:1)\n^"),
+        ({"range": "7x"}, "use 7d, 90m or", "range=7x\n      ^"),
     ],
 )
 def test_a_search_that_is_not_understood_is_refused_at_the_place(
@@ -51,6 +52,20 @@ def test_a_search_that_is_not_understood_is_refused_at_the_place(
     assert address(page) == {}
     assert not page.error
     assert page.dataframe
+
+
+def test_a_parameter_that_selects_no_events_is_named_above_the_result(
+    app: App, filled: Path
+) -> None:
+    page = app(filled)
+    page.query_params["by"] = "[colour](javascript:1)"
+    page.run()
+    assert "by&#61;&#91;colour&#93;" in page.warning[0].value
+    assert page.dataframe
+    assert address(page)["by"] == ["[colour](javascript:1)"]
+    page.button_group(key="by").set_value("outcome").run()
+    assert not page.warning
+    assert address(page) == {"by": ["outcome"]}
 
 
 def test_a_url_restores_filters_as_removable_chips(app: App, filled: Path) -> None:

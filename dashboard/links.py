@@ -19,6 +19,8 @@ _FORMS = {
 _REMARKS = {
     "by": f"Use one of {', '.join(fields.GROUPS)}; the graph shows the usual grouping instead.",
     "tab": f"Use one of {', '.join(TABS)}; the events are shown instead.",
+    "off": "It has no text.",
+    "foff": "Use field:value; it is switched off anyway.",
     "page": "Use a whole number from 1; the first page is shown instead.",
     "tz": "Use a name such as Europe/London; your browser's time zone is shown instead.",
     "ev": "Use DATE/UID, as in a link copied from an open event; none is open.",

@@ -33,6 +33,8 @@ class View:
     range: Range = USUAL
     text: str = ""
     filters: tuple[Filter, ...] = ()
+    off: tuple[str, ...] = ()  # terms of the search that are switched off
+    off_filters: tuple[Filter, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()  # parameters of a link that mean nothing
     by: str = "activity_type"
     tab: str = "events"
@@ -78,6 +80,8 @@ def params(view: View) -> dict[str, list[str]]:
         "range": [times.show(view.range)] if "range" in odd or view.range != plain.range else [],
         "q": [view.text] if "q" in odd or view.text else [],
         "f": [*map(_show_filter, view.filters)],
+        "off": [*view.off],
+        "foff": [*map(_show_filter, view.off_filters)],
         "by": [view.by] if "by" in odd or view.by != plain.by else [],
         "tab": [view.tab] if "tab" in odd or view.tab != plain.tab else [],
         "page": [str(view.page)] if "page" in odd or view.page != plain.page else [],
@@ -94,18 +98,19 @@ def params(view: View) -> dict[str, list[str]]:
 def from_params(given: Mapping[str, Sequence[str]]) -> View:
     """Return the view that the parameters describe; those that mean nothing are its `unread`."""
     read: dict[str, Any] = {}
-    filters: list[Filter] = []
+    several: dict[str, list[Any]] = {name: [] for name in _SEVERAL}
     unread: list[tuple[str, str]] = []
     for key, text in ((name, text) for name in sorted(given) for text in given[name]):
         found = _READERS[key](text) if key in _READERS else None
         name = _ATTRIBUTES.get(key, key)
         if found is None or name in read:
             unread.append((key, text))
-        elif isinstance(found, Filter):
-            filters.append(found)
+        elif name in several:
+            several[name].append(found)
         else:
             read[name] = found
-    return View(**read, filters=tuple(filters), unread=tuple(unread))
+    read |= {name: tuple(values) for name, values in several.items()}
+    return View(**read, unread=tuple(unread))
 
 
 def search(view: View) -> str:
@@ -146,6 +151,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "range": times.parse,
     "q": str,
     "f": _read_filter,
+    "off": lambda text: text or None,
+    "foff": _read_filter,
     "by": _one_of(fields.GROUPS),
     "tab": _one_of(TABS),
     "page": _read_page,
@@ -154,5 +161,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tz": lambda text: text if times.zone(text).key == text else None,
     "ev": _read_opened,
 }
-_ATTRIBUTES = {"q": "text", "tz": "zone", "ev": "opened"}
-_PARAMETERS = {"filters": "f", **{name: key for key, name in _ATTRIBUTES.items()}}
+_ATTRIBUTES = {
+    "q": "text", "f": "filters", "foff": "off_filters", "tz": "zone", "ev": "opened",
+}  # fmt: skip
+_PARAMETERS = {name: key for key, name in _ATTRIBUTES.items()}
+_SEVERAL = ("filters", "off", "off_filters")

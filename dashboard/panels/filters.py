@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import escaping, fields, links, queries, session, times
+from dashboard import escaping, fields, links, queries, session
 from dashboard.lake import Snapshot
 from dashboard.links import Fault
-from dashboard.panels import notices
-from dashboard.queries import Filter, Query
+from dashboard.panels import chips
+from dashboard.queries import Query
 
 _MOST = 500
 _SENSES = ("is", "is not")
@@ -25,11 +25,12 @@ def show(snapshot: Snapshot, query: Query) -> None:
         _popover(_with_count("More", more), "more", more, snapshot, query)
     for remark in links.remarks(session.view()):
         st.warning(escaping.markdown(remark, 300), icon=":material/link_off:")
-    if query.filters or query.text or query.held or session.view().unread:
-        _chips(query)
+    view = session.view()
+    if query.filters or query.text or query.held or view.off or view.off_filters or view.unread:
+        chips.show()
 
 
-def not_understood(query: Query, faults: Sequence[Fault]) -> None:
+def not_understood(faults: Sequence[Fault]) -> None:
     """Show the search box and what is wrong with the search, instead of a result."""
     with st.container(key="search_bar"):
         _search_box()
@@ -38,7 +39,7 @@ def not_understood(query: Query, faults: Sequence[Fault]) -> None:
         for fault in faults:
             st.text(fault.reason)
             st.code(fault.pointer, language=None)
-    _chips(query)
+    chips.show()
 
 
 def _search_box() -> None:
@@ -102,36 +103,3 @@ def _values(field: str, snapshot: Snapshot, query: Query) -> None:
 def _take_values(field: str, negated: bool) -> None:
     chosen = st.session_state[f"values_{field}"]
     session.ask(session.view().choosing(field, chosen, negated=negated))
-
-
-def _chips(query: Query) -> None:
-    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="chips"):
-        for place, wanted in enumerate(query.filters):
-            st.button(
-                _chip(wanted),
-                icon=":material/close:",
-                icon_position="right",
-                key=f"chip_{place}",
-                on_click=_remove,
-                args=(wanted,),
-            )
-        if query.held:
-            st.button(
-                f"As of {escaping.markdown(times.stamp(query.held, session.zone()))}",
-                icon=":material/close:",
-                icon_position="right",
-                key="chip_held",
-                on_click=session.change,
-                kwargs={"held": None},
-            )
-        st.button("Clear all", type="tertiary", key="clear", on_click=notices.clear)
-
-
-def _chip(wanted: Filter) -> str:
-    sense = "is not" if wanted.negated else "is"
-    value = escaping.markdown(fields.shown(wanted.value))
-    return f"{fields.label(wanted.field)} {sense} {value}"
-
-
-def _remove(wanted: Filter) -> None:
-    session.ask(session.view().removing(wanted))

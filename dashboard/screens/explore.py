@@ -34,7 +34,7 @@ def show() -> None:
     query = session.view().query(utc_now())
     if faults := links.faults(session.view()):
         header.show(snapshot, query, None)
-        filters.not_understood(query, faults)
+        filters.not_understood(faults)
         session.no_grid()
     else:
         _found(snapshot, query)

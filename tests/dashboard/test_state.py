@@ -27,6 +27,8 @@ views = st.builds(
     range=ranges,
     text=texts,
     filters=st.lists(filters, max_size=4).map(tuple),
+    off=st.lists(texts.filter(bool), max_size=2).map(tuple),
+    off_filters=st.lists(filters, max_size=2).map(tuple),
     by=st.sampled_from(fields.GROUPS),
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
@@ -44,7 +46,9 @@ def test_a_url_restores_the_same_view(view: View) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["range", "q", "f", "by", "tab", "page", "held", "tz", "ev", "ip", "x"]),
+        st.sampled_from(
+            ["range", "q", "f", "by", "tab", "page", "held", "tz", "ev", "off", "foff", "ip"]
+        ),
         st.lists(texts | st.sampled_from(["7d", "1d", "1", "2", "outcome", "out", "UTC"])),
     )
 )

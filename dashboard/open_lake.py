@@ -9,9 +9,10 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from dashboard import auth, lake
+from dashboard import auth, lake, visits
 from dashboard.lake import Lake
 from pipelines import settings
+from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 
@@ -30,7 +31,14 @@ def check_listening() -> None:
 
 def visitor() -> str:
     """Return the user's name. Raises auth.NotSignedIn, auth.Refused or auth.Exposed."""
-    return auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+    name = auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+    visits.ADMITTED.note(session(), utc_now())
+    return name
+
+
+def session() -> str:
+    """Return the browser's session, as `visits.session` does."""
+    return visits.session(st.context.cookies)
 
 
 def configured() -> Lake:

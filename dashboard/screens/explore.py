@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import links, open_lake, queries, session, state
+from dashboard import completion, links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
 from dashboard.panels import activity, events, filters, header, notices, significant
 from dashboard.queries import Query
@@ -40,6 +40,7 @@ def show() -> None:
         _found(snapshot, query)
     session.write_address()
     st.html(_SLASH, unsafe_allow_javascript=True)
+    st.html(completion.SCRIPT, unsafe_allow_javascript=True)
 
 
 def _found(snapshot: Snapshot, query: Query) -> None:

@@ -19,6 +19,7 @@ _FORMS = {
 _REMARKS = {
     "by": f"Use one of {', '.join(fields.GROUPS)}; the graph shows the usual grouping instead.",
     "tab": f"Use one of {', '.join(TABS)}; the events are shown instead.",
+    "ready": "Choose one in the menu Views; only its text is searched.",
     "off": "It has no text.",
     "foff": "Use field:value; it is switched off anyway.",
     "page": "Use a whole number from 1; the first page is shown instead.",

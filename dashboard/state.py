@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard import fields, times
+from dashboard import fields, ready, times
 from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
 
@@ -39,6 +39,7 @@ class View:
     by: str = "activity_type"
     tab: str = "events"
     page: int = 1
+    ready: str = ""  # a key of ready.SEARCHES
     zone: str = ""  # "" means the browser's
     held: datetime | None = None  # only events that had arrived by then
     opened: Opened | None = None
@@ -86,6 +87,7 @@ def params(view: View) -> dict[str, list[str]]:
         "tab": [view.tab] if "tab" in odd or view.tab != plain.tab else [],
         "page": [str(view.page)] if "page" in odd or view.page != plain.page else [],
         "held": [times.instant(view.held)] if view.held else [],
+        "ready": [view.ready] if view.ready else [],
         "tz": [view.zone] if view.zone else [],
         "ev": [f"{view.opened.date}/{view.opened.uid}"] if view.opened else [],
     }
@@ -156,6 +158,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "by": _one_of(fields.GROUPS),
     "tab": _one_of(TABS),
     "page": _read_page,
+    "ready": _one_of(ready.SEARCHES),
     "held": times.parse_instant,
     # Unknown zones become UTC, whose key differs from the parameter.
     "tz": lambda text: text if times.zone(text).key == text else None,

@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import access_log, escaping, exports, open_lake, session, state, times
 from dashboard.exports import ExportRequest
 from dashboard.lake import Snapshot
+from dashboard.panels import ready
 from dashboard.queries import Query
 from pipelines.clock import utc_now
 
@@ -156,6 +157,9 @@ def _take_held(key: str) -> None:
 def _views() -> None:
     with st.popover("Views", icon=":material/bookmark:", key="views", on_change="rerun") as views:
         if views.open:
+            st.caption("Ready searches")
+            ready.menu()
+            st.caption("Saved views")
             _saved()
             with st.form("save_view", border=False, clear_on_submit=True):
                 st.text_input("Name this view", key="view_name", max_chars=60)

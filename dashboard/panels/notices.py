@@ -57,7 +57,7 @@ def no_match(query: Query, snapshot: Snapshot) -> None:
 
 
 def clear() -> None:
-    session.change(text="", filters=(), off=(), off_filters=(), unread=(), held=None)
+    session.change(text="", filters=(), off=(), off_filters=(), unread=(), ready="", held=None)
 
 
 def _widen() -> None:

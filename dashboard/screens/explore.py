@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard import completion, links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
-from dashboard.panels import activity, events, filters, header, notices, significant
+from dashboard.panels import activity, events, filters, header, notices, ready, significant
 from dashboard.queries import Query
 from dashboard.state import View
 from pipelines.clock import utc_now
@@ -50,6 +50,7 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
+    ready.show(snapshot, query)
     if total:
         activity.show(snapshot, query)
         _tabs()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import fields, state, times
+from dashboard import fields, ready, state, times
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
 from dashboard.times import Last
@@ -33,6 +33,7 @@ views = st.builds(
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
     held=st.none() | moments,
+    ready=st.sampled_from(["", *ready.SEARCHES]),
     zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
     opened=st.none() | st.builds(Opened, date=st.dates(), uid=uids),
 )

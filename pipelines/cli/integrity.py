@@ -17,10 +17,19 @@ from pipelines import settings
 from pipelines.cli.options import as_json, configured
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import evidence, keys, note, prove, reports, retention
+from pipelines.integrity import (
+    coverage_certificate,
+    evidence,
+    keys,
+    note,
+    prove,
+    reports,
+    retention,
+)
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.pages import Span
 
 _FAILED = 1
 
@@ -165,6 +174,27 @@ def evidence_(
     count = evidence.pack(lake, question, out, now)
     click.echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     click.echo(f"an auditor can check it with: python3 {out} --key VKEY (see `auditlake keys`)")
+
+
+@click.command(name="certify")
+@click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+@click.option("--since", type=click.DateTime(), required=True, help="UTC.")
+@click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.pass_context
+def certify_(
+    context: click.Context,
+    names: tuple[str, ...],
+    since: datetime,
+    until: datetime | None,
+    out: Path,
+) -> None:
+    """Write a signed certificate of how completely a span of time was fetched."""
+    _, lake = configured(context)
+    now = utc_now()
+    span = Span(since=since.replace(tzinfo=UTC), until=until.replace(tzinfo=UTC) if until else now)
+    out.write_bytes(coverage_certificate.make(lake, span, now, names))
+    click.echo(f"{out}: check it with `auditlake verify-proof {out} --key VKEY`")
 
 
 @click.command(name="retain")

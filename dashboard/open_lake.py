@@ -49,10 +49,20 @@ def configured() -> Lake:
 
 def unguarded() -> Lake:
     """Return the lake without checking the user; never show anything from it."""
+    place = _place()
+    return lake.held_open(place.root, tuple(sorted((place.storage_options or {}).items())))
+
+
+def signing() -> tables.Lake:
+    """Return the lake as the commands open it, with the keys that sign. Raises as `visitor`."""
+    visitor()
+    return _place()
+
+
+def _place() -> tables.Lake:
     path = settings.path_from_environment()
     chosen = settings.load(path) if path.exists() else settings.from_environment()
-    place = tables.configured(chosen)
-    return lake.held_open(place.root, tuple(sorted((place.storage_options or {}).items())))
+    return tables.configured(chosen)
 
 
 def _secrets() -> Mapping[str, Any]:

@@ -7,10 +7,9 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from dashboard import access_log, escaping, exports, open_lake, session, state, times
-from dashboard.exports import ExportRequest
+from dashboard import access_log, escaping, open_lake, session, state, times
 from dashboard.lake import Snapshot
-from dashboard.panels import ready
+from dashboard.panels import export, ready
 from dashboard.queries import Query
 from pipelines.clock import utc_now
 
@@ -29,7 +28,7 @@ def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
         _span_of_time(query)
         _views()
         if total is not None:
-            _export(snapshot, query, total)
+            export.show(snapshot, query, total)
 
 
 def _watch(snapshot: Snapshot) -> None:
@@ -198,30 +197,3 @@ def _save() -> None:
 def _save_as(name: str, address: str) -> None:
     """Save `address` under `name`; an empty address removes the name."""
     open_lake.configured().views.add(utc_now(), who=open_lake.visitor(), name=name, address=address)
-
-
-def _export(snapshot: Snapshot, query: Query, total: int) -> None:
-    with st.popover("Export", icon=":material/download:", key="export", on_change="rerun") as menu:
-        if menu.open:
-            st.caption(
-                f"All {total:,} events of this search, in all columns · lake v{snapshot.version}"
-            )
-            _downloads(snapshot, query, total)
-
-
-def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
-    """Show plain links, so that the browser itself saves the file, whatever its size."""
-    wish = ExportRequest(
-        lake=open_lake.configured(),
-        snapshot=snapshot,
-        query=query,
-        who=open_lake.visitor(),
-        address=state.search(session.view()),
-        total=total,
-    )
-    ticket = exports.TICKETS.issue(wish, utc_now())
-    links = (
-        f'<a class="download" href="/{exports.FOLDER}/{ticket}.{form}" download>{label}</a>'
-        for form, label in exports.FORMS.items()
-    )
-    st.html(" ".join(links))

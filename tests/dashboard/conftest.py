@@ -95,6 +95,7 @@ def serving(root: Path, folder: Path, port: int) -> Iterator[str]:
     environment = os.environ | {
         "AUDITLAKE_CONFIG": str(folder / "none.toml"),
         "AUDITLAKE_LAKE__ROOT": str(root),
+        "AUDITLAKE_INTEGRITY__FOLDER": f"{root}-state",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]

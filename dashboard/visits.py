@@ -20,7 +20,8 @@ _MOST = 10_000
 
 def new_cookie() -> str:
     """Return a cookie for a browser that has none; scripts and other sites cannot use it."""
-    return f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; SameSite=Strict"
+    # Not Strict: on return from the provider's sign-in the browser would get another one.
+    return f"{COOKIE}={secrets.token_urlsafe(32)}; Path=/; HttpOnly; SameSite=Lax"
 
 
 def session(cookies: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """The dashboard's server: `streamlit run dashboard/app.py`.
 
-The pages are in navigation.py. This server also streams exported files, and its security headers
-keep the browser from contacting any other host, whatever an event contains. It refuses to start
-where other machines could reach it without sign-in.
+The pages are in navigation.py. This server also streams exported files and completes searches. Its
+security headers keep the browser from contacting any other host, whatever an event contains. It
+refuses to start where other machines could reach it without sign-in.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from dashboard import exports, open_lake
+from dashboard import completion, exports, open_lake
 from dashboard.security_headers import Policy
 
 open_lake.check_listening()
 app = st.App(
     Path(__file__).parent / "navigation.py",
-    routes=[Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)],
+    routes=[
+        Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve),
+        Route("/complete", completion.serve, methods=["POST"]),
+    ],
     middleware=[Middleware(Policy)],
 )

@@ -37,7 +37,7 @@ _OTHER_COLOUR = "#98a2b3"
 # The SVG pattern of static/hatching.html, since Vega-Lite has none of its own.
 _UNCOVERED = "url(#uncovered)"
 _LISTED = 4  # streams in a tooltip
-_OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#e0982f"}
+_OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#b4bcc8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,7 +382,9 @@ def _bars(bars: pl.DataFrame, stacked: Sequence[Series], x: alt.X) -> alt.Chart:
 
 
 def _counts() -> alt.Axis:
-    return alt.Axis(tickCount=3, tickMinStep=1, domain=False, ticks=False, format="~s")
+    # One by one: a common prefix for all labels would make "0k" of zero.
+    label = "format(datum.value, '~s')"
+    return alt.Axis(tickCount=3, tickMinStep=1, domain=False, ticks=False, labelExpr=label)
 
 
 def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:

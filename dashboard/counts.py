@@ -95,6 +95,17 @@ class Counts:
         ]
         return pl.concat(sums).lazy()
 
+    def rolled_up(self, field: str) -> pl.LazyFrame:
+        """Return (value, n) from `rollups` alone: no event is read, and the newest are missing.
+
+        Empty for a field that is not rolled up; a value may occur repeatedly.
+        """
+        part = rollup.part_of(fields.columns(field))
+        if part is None:
+            return pl.LazyFrame(schema={"value": pl.String, "n": pl.Int64})
+        files = self._files["file"].drop_nulls().to_list()
+        return self._of(part, files).select("n", value=fields.value(field)).select("value", "n")
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """Return the events of `query`, only those of `days` if given."""
         files, plain = self._candidates(query)

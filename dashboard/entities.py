@@ -34,6 +34,9 @@ _ROW = ("title", "integration", "action", "actor", "outcome", "source_ip", "targ
 class Entity:
     kind: str
     value: str
+    since: datetime | None = None
+    """Only events since then, and before `until`."""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +166,8 @@ def recent(events: pl.LazyFrame, entity: Entity, known: Accounts, most: int = 10
 def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFrame:
     """Return the newest events whose target is this person or account."""
     return (
-        events.filter(fields.value("target") == entity.value)
+        within(events, entity)
+        .filter(fields.value("target") == entity.value)
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
         .top_k(most, by="time")
         .sort("time", "event_uid", descending=True)
@@ -180,6 +184,18 @@ def suggestions(events: pl.LazyFrame, kind: str, part: str, most: int = 200) -> 
     return found.collect()["value"].to_list()
 
 
+def within(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
+    """Return the events in the time range that the entity is looked at in."""
+    if entity.since is not None:
+        # The date as well: it decides which files are read.
+        events = events.filter(
+            pl.col("date") >= entity.since.date(), pl.col("time") >= entity.since
+        )
+    if entity.until is not None:
+        events = events.filter(pl.col("date") <= entity.until.date(), pl.col("time") < entity.until)
+    return events
+
+
 def of(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.LazyFrame:
     """Return the events with the entity's value or one of its accounts."""
     same = fields.value(entity.kind) == entity.value
@@ -189,4 +205,4 @@ def of(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.LazyFrame:
         pairs = pl.DataFrame(known, schema=["integration", "actor_id"], orient="row")
         account = pl.struct("integration", "actor_id")
         same |= pl.col("actor_id").is_in(ids) & account.is_in(pairs.to_struct())
-    return events.filter(same)
+    return within(events, entity).filter(same)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from dashboard import findings
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
 from pipelines.integrity.verifier.log_reader import LogFiles
 
-STATES = ("verified", "overdue", "not verified", "not signed", "tampered")
+STATES = ("verified", "overdue", "not verified", "not signed", "damaged", "tampered")
 """From best to worst."""
 
 _OVERDUE = timedelta(days=1)
@@ -47,7 +48,7 @@ class Table:
 
     def state(self, now: datetime) -> str:
         if self.verdict and not self.verdict["ok"]:
-            return "tampered"
+            return findings.state(self.findings)
         if self.signed is None:
             return "not signed"
         if self.verified_at is None:
@@ -55,10 +56,15 @@ class Table:
         return "verified" if now - self.verified_at < _OVERDUE else "overdue"
 
     @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The findings of the last report: kind, seq and detail."""
+        found: list[dict[str, Any]] = self.verdict.get("findings", [])
+        return found
+
+    @property
     def found(self) -> str:
         """All findings of the last report in one line."""
-        findings = self.verdict.get("findings", [])
-        return "; ".join(f"{one['kind'].upper()}: {one['detail']}" for one in findings)
+        return "; ".join(f"{one['kind'].upper()}: {one['detail']}" for one in self.findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +128,10 @@ def _log(name: str) -> bool:
 
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+def worst_first(known: Sequence[Table], now: datetime) -> list[Table]:
+    return sorted(known, key=lambda one: (-STATES.index(one.state(now)), one.name))
 
 
 def worst(states: Sequence[str]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from dashboard import auth, lake
+from dashboard import auth, lake, visits
 from dashboard.lake import Lake
 from pipelines import settings
+from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import last_signed
 from pipelines.integrity.verifier import known_checkpoints
@@ -31,7 +32,14 @@ def check_listening() -> None:
 
 def visitor() -> str:
     """Return the user's name. Raises auth.NotSignedIn, auth.Refused or auth.Exposed."""
-    return auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+    name = auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
+    visits.ADMITTED.note(session(), utc_now())
+    return name
+
+
+def session() -> str:
+    """Return the browser's session, as `visits.session` does."""
+    return visits.session(st.context.cookies)
 
 
 def configured() -> Lake:
@@ -42,10 +50,19 @@ def configured() -> Lake:
 
 def unguarded() -> Lake:
     """Return the lake without checking the user; never show anything from it."""
-    chosen = _settings()
-    place = tables.configured(chosen)
+    place = _place()
     options = tuple(sorted((place.storage_options or {}).items()))
-    return lake.held_open(place.root, options, _notes(chosen, place))
+    return lake.held_open(place.root, options, _notes(_settings(), place))
+
+
+def signing() -> tables.Lake:
+    """Return the lake as the commands open it, with the keys that sign. Raises as `visitor`."""
+    visitor()
+    return _place()
+
+
+def _place() -> tables.Lake:
+    return tables.configured(_settings())
 
 
 def _notes(chosen: Settings, place: tables.Lake) -> str | None:

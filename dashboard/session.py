@@ -76,7 +76,7 @@ def ask(view: View) -> None:
 
 def change(**changes: Any) -> None:
     """Change the search and return to its first page; an open event stays open."""
-    ask(replace(view(), **{"page": 1, **changes}))
+    ask(view().changing(**{"page": 1, **changes}))
 
 
 def filter_by(wanted: Filter) -> None:

@@ -6,6 +6,7 @@ elsewhere, such as the one account taken over among many that were attacked.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,8 @@ import polars as pl
 
 from dashboard import fields, queries
 from dashboard.queries import Query
+from pipelines.search import parser
+from pipelines.search.terms import Every, Term, Word
 
 FIELDS = (
     "source_ip",
@@ -48,10 +51,34 @@ def found(events: pl.LazyFrame, query: Query, order: str) -> pl.DataFrame:
     """Return the outliers, strongest first: field, value, n, share, before, usual, more, lift.
 
     `share` is of the selection's events, `usual` of the baseline's, where `before` have the value.
+    Absent values and those that the query selects itself are left out.
     """
     compared = [_compared(events, query, field) for field in FIELDS]
     ranked = pl.concat(_ranked(one, order) for one in pl.collect_all(compared))
-    return ranked.sort(_KEYS[order], "field", "value", descending=[True, False, False]).head(_MOST)
+    return ranked.sort(_KEYS[order], "field", "value", descending=[True, False, False])
+
+
+def newest_first(found: pl.DataFrame, new: Collection[tuple[str, str]]) -> pl.DataFrame:
+    """Return the 20 strongest outliers of `found`, before all others those that are `new`."""
+    is_new = [pair in new for pair in found.select("field", "value").iter_rows()]
+    ordered = found.with_columns(pl.Series("new", is_new, pl.Boolean))
+    return ordered.sort("new", descending=True, maintain_order=True).head(_MOST).drop("new")
+
+
+def selected(query: Query, field: str) -> list[str]:
+    """Return the values of `field`, in lower case, that the query's filters and terms ask for."""
+    texts = [one.value for one in query.filters if not one.negated and _same(one.field, field)]
+    node = parser.parse(query.text)
+    for part in node.parts if isinstance(node, Every) else (node,):
+        match part:
+            case Term(field=str(name), words=words) if _same(name, field):
+                texts += [word.text for word in words if isinstance(word, Word)]
+    return [text.lower() for text in texts]
+
+
+def _same(name: str, field: str) -> bool:
+    """Return True if the two fields are read from a common column."""
+    return bool({*fields.columns(name)} & {*fields.columns(field)})
 
 
 def first_seen(
@@ -104,7 +131,11 @@ def _compared(events: pl.LazyFrame, query: Query, field: str) -> pl.LazyFrame:
     )
     usual = usual.select("value", before="n", all_before=pl.col("n").sum())
     return (
-        here.with_columns(share=pl.col("n") / pl.col("n").sum(), kinds=pl.len())
+        here.with_columns(share=pl.col("n") / pl.col("n").sum())
+        .filter(
+            pl.col("value") != "",
+            pl.col("value").str.to_lowercase().is_in(selected(query, field)).not_(),
+        )
         .sort("n", "value", descending=[True, False])
         .join(usual, on="value", how="left")
         .with_columns(

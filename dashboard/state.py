@@ -6,17 +6,16 @@ on `from_params(params(view)) == view`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 from urllib.parse import urlencode
 
-from dashboard import fields, listing, times
+from dashboard import fields, listing, ready, times
 from dashboard.listing import NEWEST, Order
 from dashboard.queries import Filter, Query
 from dashboard.times import Last, Range
-from pipelines.search import parser
-from pipelines.search.terms import SearchError, pointer
 
 USUAL = Last(count=7, unit="d")
 TABS = {"events": "Events", "out": "Outliers"}
@@ -31,24 +30,19 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """A part of the search that is not understood, and the right form; never a wider result."""
-
-    reason: str
-    pointer: str  # the text, with a caret below the place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     range: Range = USUAL
     text: str = ""
     filters: tuple[Filter, ...] = ()
-    unread: tuple[str, ...] = ()  # filters of a link that are none
+    off: tuple[str, ...] = ()  # terms of the search that are switched off
+    off_filters: tuple[Filter, ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()  # parameters of a link that mean nothing
     by: str = "activity_type"
     tab: str = "events"
     sort: Order = NEWEST
     columns: tuple[str, ...] = ()  # of the table; none means the usual ones
     page: int = 1
+    ready: str = ""  # a key of ready.SEARCHES
     zone: str = ""  # "" means the browser's
     held: datetime | None = None  # only events that had arrived by then
     opened: Opened | None = None
@@ -61,6 +55,12 @@ class View:
         """Return the view with this filter and without its opposite."""
         others = (f for f in self.filters if (f.field, f.value) != (wanted.field, wanted.value))
         return replace(self, filters=(*others, wanted), page=1)
+
+    def changing(self, **changes: Any) -> View:
+        """Return the view with these attributes, and without the unread parameters for them."""
+        theirs = {_PARAMETERS.get(name, name) for name in changes}
+        unread = tuple(one for one in self.unread if one[0] not in theirs)
+        return replace(self, **{"unread": unread, **changes})
 
     def removing(self, unwanted: Filter) -> View:
         return replace(self, filters=tuple(f for f in self.filters if f != unwanted), page=1)
@@ -78,55 +78,46 @@ class View:
 def params(view: View) -> dict[str, list[str]]:
     """Return the query parameters of `view`, without defaults."""
     plain = View()
+    odd = {key for key, _ in view.unread}
     spelled = {
-        "range": [times.show(view.range)] if view.range != plain.range else [],
-        "q": [view.text] if view.text else [],
-        # Kept in the URL until they are removed, so that a reload names them again.
-        "f": [*map(_show_filter, view.filters), *view.unread],
-        "by": [view.by] if view.by != plain.by else [],
-        "tab": [view.tab] if view.tab != plain.tab else [],
-        "sort": [_show_order(view.sort)] if view.sort != plain.sort else [],
+        # A default is spelled only where an unread value could be taken for it.
+        "range": [times.show(view.range)] if "range" in odd or view.range != plain.range else [],
+        "q": [view.text] if "q" in odd or view.text else [],
+        "f": [*map(_show_filter, view.filters)],
+        "off": [*view.off],
+        "foff": [*map(_show_filter, view.off_filters)],
+        "by": [view.by] if "by" in odd or view.by != plain.by else [],
+        "tab": [view.tab] if "tab" in odd or view.tab != plain.tab else [],
+        "sort": [_show_order(view.sort)] if "sort" in odd or view.sort != plain.sort else [],
         "cols": [",".join(view.columns)] if view.columns else [],
-        "page": [str(view.page)] if view.page != plain.page else [],
+        "page": [str(view.page)] if "page" in odd or view.page != plain.page else [],
         "held": [times.instant(view.held)] if view.held else [],
+        "ready": [view.ready] if view.ready else [],
         "tz": [view.zone] if view.zone else [],
         "ev": [f"{view.opened.date}/{view.opened.uid}"] if view.opened else [],
     }
+    # Kept in the URL until they are removed, so that a reload names them again.
+    for key, text in view.unread:
+        spelled.setdefault(key, []).append(text)
     return {key: values for key, values in spelled.items() if values}
 
 
 def from_params(given: Mapping[str, Sequence[str]]) -> View:
-    """Return the view that the parameters describe.
-
-    Anything invalid becomes the default, except filters: without one, a result would be another.
-    """
-    plain = View()
-    one = {key: values[0] for key, values in given.items() if values}
-    return View(
-        range=times.parse(one.get("range", "")) or plain.range,
-        text=one.get("q", ""),
-        filters=tuple(f for f in map(_read_filter, given.get("f", ())) if f),
-        unread=tuple(text for text in given.get("f", ()) if not _read_filter(text)),
-        by=one["by"] if one.get("by") in fields.NAMES else plain.by,
-        tab=one["tab"] if one.get("tab") in TABS else plain.tab,
-        sort=_read_order(one.get("sort", "")),
-        columns=_read_columns(one.get("cols", "")),
-        page=_read_page(one.get("page", "")),
-        held=times.parse_instant(one.get("held", "")),
-        # Unknown zones become UTC, whose key differs from the parameter.
-        zone=one["tz"] if times.zone(one.get("tz")).key == one.get("tz") else "",
-        opened=_read_opened(one.get("ev", "")),
-    )
-
-
-def faults(view: View) -> list[Fault]:
-    """Return the reasons why the search cannot be answered; none if it can."""
-    found = [_filter_fault(text) for text in view.unread]
-    try:
-        parser.parse(view.text)
-    except SearchError as error:
-        found.insert(0, Fault(reason=error.reason, pointer=error.pointer))
-    return found
+    """Return the view that the parameters describe; those that mean nothing are its `unread`."""
+    read: dict[str, Any] = {}
+    several: dict[str, list[Any]] = {name: [] for name in _SEVERAL}
+    unread: list[tuple[str, str]] = []
+    for key, text in ((name, text) for name in sorted(given) for text in given[name]):
+        found = _READERS[key](text) if key in _READERS else None
+        name = _ATTRIBUTES.get(key, key)
+        if found is None or name in read:
+            unread.append((key, text))
+        elif name in several:
+            several[name].append(found)
+        else:
+            read[name] = found
+    read |= {name: tuple(values) for name, values in several.items()}
+    return View(**read, unread=tuple(unread))
 
 
 def search(view: View) -> str:
@@ -148,31 +139,23 @@ def _read_filter(text: str) -> Filter | None:
     return Filter(field=field, value=value, negated=text.startswith("-"))
 
 
-def _filter_fault(text: str) -> Fault:
-    name = text.removeprefix("-").partition(":")[0]
-    nearest = fields.resolve(fields.nearest(name) or "")
-    form = f"{nearest}:value" if nearest else "field:value"
-    reason = f"a filter of this link is not understood: use {form}, or remove it with Clear all"
-    place = len(text) - len(text.removeprefix("-"))
-    return Fault(reason=reason, pointer=pointer(text, place))
-
-
 def _show_order(order: Order) -> str:
     return f"{'-' if order.descending else ''}{order.field}"
 
 
-def _read_order(text: str) -> Order:
+def _read_order(text: str) -> Order | None:
     field = text.removeprefix("-")
-    return Order(field=field, descending=field != text) if field in listing.COLUMNS else NEWEST
+    return Order(field=field, descending=field != text) if field in listing.COLUMNS else None
 
 
-def _read_columns(text: str) -> tuple[str, ...]:
+def _read_columns(text: str) -> tuple[str, ...] | None:
     names = tuple(text.split(","))
-    return names if {*names} <= {*listing.COLUMNS} and len({*names}) == len(names) else ()
+    return names if {*names} <= {*listing.COLUMNS} and len({*names}) == len(names) else None
 
 
-def _read_page(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000 else 1
+def _read_page(text: str) -> int | None:
+    known = text.isascii() and text.isdigit() and len(text) < 7
+    return (int(text) or None) if known else None
 
 
 def _read_opened(text: str) -> Opened | None:
@@ -181,3 +164,32 @@ def _read_opened(text: str) -> Opened | None:
         return Opened(date=date.fromisoformat(day), uid=uid) if slash and uid else None
     except ValueError:
         return None
+
+
+def _one_of(known: Collection[str]) -> Callable[[str], str | None]:
+    return lambda text: text if text in known else None
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "range": times.parse,
+    "q": str,
+    "f": _read_filter,
+    "off": lambda text: text or None,
+    "foff": _read_filter,
+    "by": _one_of(fields.NAMES),
+    "tab": _one_of(TABS),
+    "sort": _read_order,
+    "cols": _read_columns,
+    "page": _read_page,
+    "ready": _one_of(ready.SEARCHES),
+    "held": times.parse_instant,
+    # Unknown zones become UTC, whose key differs from the parameter.
+    "tz": lambda text: text if times.zone(text).key == text else None,
+    "ev": _read_opened,
+}
+_ATTRIBUTES = {
+    "q": "text", "f": "filters", "foff": "off_filters", "cols": "columns", "tz": "zone",
+    "ev": "opened",
+}  # fmt: skip
+_PARAMETERS = {name: key for key, name in _ATTRIBUTES.items()}
+_SEVERAL = ("filters", "off", "off_filters")

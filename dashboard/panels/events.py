@@ -27,8 +27,8 @@ from dashboard.state import Opened
 from pipelines import visible
 from pipelines.search.fields import TIMES
 
-_PALE = {"success": "#e4f2ec", "failure": "#f9d7d7", "unknown": "#fbe6c6"}
-_DEEP = {"success": "#1d3b33", "failure": "#7a2530", "unknown": "#6e4a16"}
+_PALE = {"success": "#e4f2ec", "failure": "#f4b4b4", "unknown": "#eceef2"}
+_DEEP = {"success": "#1d3b33", "failure": "#8f2333", "unknown": "#263041"}
 HEIGHT = 520
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import escaping, fields, session, times
+from dashboard import escaping, links, session
 from dashboard.lake import Snapshot
-from dashboard.panels import facets, notices
-from dashboard.queries import Filter, Query
-from dashboard.state import Fault
+from dashboard.links import Fault
+from dashboard.panels import chips, facets
+from dashboard.queries import Query
 from pipelines import visible
 
 
@@ -21,11 +21,14 @@ def show(snapshot: Snapshot, query: Query) -> None:
     if (shown := visible.text(query.text)) != query.text:
         # The box has the text itself, which may hide characters from its reader.
         st.text(f"Searched for: {shown}")
-    if query.filters or query.text or query.held:
-        _chips(query)
+    for remark in links.remarks(session.view()):
+        st.warning(escaping.markdown(remark, 300), icon=":material/link_off:")
+    view = session.view()
+    if query.filters or query.text or query.held or view.off or view.off_filters or view.unread:
+        chips.show()
 
 
-def not_understood(query: Query, faults: Sequence[Fault]) -> None:
+def not_understood(faults: Sequence[Fault]) -> None:
     """Show the search box and what is wrong with the search, instead of a result."""
     with st.container(key="search_bar"):
         _search_box()
@@ -34,7 +37,7 @@ def not_understood(query: Query, faults: Sequence[Fault]) -> None:
         for fault in faults:
             st.text(visible.text(fault.reason))
             st.code(fault.pointer, language=None)
-    _chips(query)
+    chips.show()
 
 
 def _search_box() -> None:
@@ -52,36 +55,3 @@ def _search_box() -> None:
 
 def _take_text() -> None:
     session.change(text=st.session_state["search"].strip())
-
-
-def _chips(query: Query) -> None:
-    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="chips"):
-        for place, wanted in enumerate(query.filters):
-            st.button(
-                _chip(wanted),
-                icon=":material/close:",
-                icon_position="right",
-                key=f"chip_{place}",
-                on_click=_remove,
-                args=(wanted,),
-            )
-        if query.held:
-            st.button(
-                f"As of {escaping.markdown(times.stamp(query.held, session.zone()))}",
-                icon=":material/close:",
-                icon_position="right",
-                key="chip_held",
-                on_click=session.change,
-                kwargs={"held": None},
-            )
-        st.button("Clear all", type="tertiary", key="clear", on_click=notices.clear)
-
-
-def _chip(wanted: Filter) -> str:
-    sense = "is not" if wanted.negated else "is"
-    value = escaping.markdown(fields.shown(wanted.value))
-    return f"{fields.label(wanted.field)} {sense} {value}"
-
-
-def _remove(wanted: Filter) -> None:
-    session.ask(session.view().removing(wanted))

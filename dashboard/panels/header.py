@@ -6,10 +6,9 @@ from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
 
-from dashboard import access_log, escaping, exports, open_lake, session, state
-from dashboard.exports import ExportRequest
+from dashboard import access_log, escaping, open_lake, session, state
 from dashboard.lake import Snapshot
-from dashboard.panels import live, span
+from dashboard.panels import export, live, ready, span
 from dashboard.queries import Query
 from pipelines.clock import utc_now
 
@@ -26,12 +25,15 @@ def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
         _views()
         span.links(query)
         if total is not None:
-            _export(snapshot, query, total)
+            export.show(snapshot, query, total)
 
 
 def _views() -> None:
     with st.popover("Views", icon=":material/bookmark:", key="views", on_change="rerun") as views:
         if views.open:
+            st.caption("Ready searches")
+            ready.menu()
+            st.caption("Saved views")
             _saved()
             with st.form("save_view", border=False, clear_on_submit=True):
                 st.text_input("Name this view", key="view_name", max_chars=60)
@@ -70,30 +72,3 @@ def _save() -> None:
 def _save_as(name: str, address: str) -> None:
     """Save `address` under `name`; an empty address removes the name."""
     open_lake.configured().views.add(utc_now(), who=open_lake.visitor(), name=name, address=address)
-
-
-def _export(snapshot: Snapshot, query: Query, total: int) -> None:
-    with st.popover("Export", icon=":material/download:", key="export", on_change="rerun") as menu:
-        if menu.open:
-            st.caption(
-                f"All {total:,} events of this search, in all columns · lake v{snapshot.version}"
-            )
-            _downloads(snapshot, query, total)
-
-
-def _downloads(snapshot: Snapshot, query: Query, total: int) -> None:
-    """Show plain links, so that the browser itself saves the file, whatever its size."""
-    wish = ExportRequest(
-        lake=open_lake.configured(),
-        snapshot=snapshot,
-        query=query,
-        who=open_lake.visitor(),
-        address=state.search(session.view()),
-        total=total,
-    )
-    ticket = exports.TICKETS.issue(wish, utc_now())
-    links = (
-        f'<a class="download" href="/{exports.FOLDER}/{ticket}.{form}" download>{label}</a>'
-        for form, label in exports.FORMS.items()
-    )
-    st.html(" ".join(links))

@@ -111,7 +111,7 @@ def _what_it_means(covered: Coverage) -> Iterator[str]:
 
 
 def clear() -> None:
-    session.change(text="", filters=(), unread=(), held=None)
+    session.change(text="", filters=(), off=(), off_filters=(), unread=(), ready="", held=None)
 
 
 def _widen() -> None:

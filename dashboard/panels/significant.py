@@ -19,7 +19,7 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
         order = _order()
         st.caption(
             f"Values more frequent in these {total:,} events than in {_baseline(query)} "
-            f"({compared:,} events). Click a row to filter by it.",
+            f"({compared:,} events), new ones first. Click a row to filter by it.",
             width="stretch",
         )
     if not compared:
@@ -32,9 +32,11 @@ def show(snapshot: Snapshot, query: Query, total: int) -> None:
     if found.is_empty():
         st.caption("Nothing stands out: no value with five or more events is much more frequent.")
         return
-    values = tuple(found.select("field", "value").iter_rows())
-    known = snapshot.ask(significant.first_seen, values)
+    known = snapshot.ask(significant.first_seen, tuple(found.select("field", "value").iter_rows()))
     began = snapshot.ask(significant.begins, query)
+    new = {value for value, first in known.items() if significant.is_new(first, began)}
+    found = significant.newest_first(found, new)
+    values = found.select("field", "value").iter_rows()
     left, right = st.columns([1.9, 1], gap="small")
     with left:
         _grid(found, [_since(known.get(value), began) for value in values])

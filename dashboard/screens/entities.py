@@ -11,10 +11,11 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from dashboard import charts, entities, escaping, fields, open_lake, session, state, times
 from dashboard.entities import Accounts, Entity, Profile
 from dashboard.lake import Snapshot
-from dashboard.panels import notices
+from dashboard.panels import notices, time_choice, timeline
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
 from pipelines import visible
+from pipelines.clock import utc_now
 
 _MOST_FOUND = 200
 
@@ -29,25 +30,39 @@ class _Shown:
 
 def show() -> None:
     session.leave()
+    timeline.open_cell()
     snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:
         notices.no_lake()
         return
     entity = _requested()
     _finder(snapshot, entity)
+    if st.query_params.get("kind", "actor") not in entities.KINDS:
+        kind = escaping.markdown(st.query_params["kind"])
+        st.warning(f"kind={kind} is not understood. Use one of {', '.join(entities.KINDS)}.")
     if entity.value:
+        time_choice.offer("All time")
         _entity(snapshot, entity)
 
 
 def _requested() -> Entity:
-    kind = st.query_params.get("kind", "actor")
+    kind, span = st.query_params.get("kind", "actor"), time_choice.chosen()
+    since, until = times.bounds(span, utc_now()) if span else (None, None)
     return Entity(
-        kind=kind if kind in entities.KINDS else "actor", value=st.query_params.get("v", "")
+        kind=kind if kind in entities.KINDS else "actor",
+        value=st.query_params.get("v", ""),
+        since=since,
+        until=until,
     )
 
 
 def _look_up(kind: str, value: str) -> None:
-    st.query_params.from_dict({"kind": kind, "v": value} if value else {"kind": kind})
+    named = {
+        "kind": kind,
+        "v": value,
+        "range": times.show(span) if (span := time_choice.chosen()) else "",
+    }
+    st.query_params.from_dict({key: text for key, text in named.items() if text})
 
 
 def _finder(snapshot: Snapshot, entity: Entity) -> None:
@@ -112,9 +127,14 @@ def _entity(snapshot: Snapshot, entity: Entity) -> None:
     shown = _Shown(snapshot=snapshot, entity=entity, known=known, profile=profile)
     _heading(shown)
     if not profile.events:
-        st.caption("No events for this entity.")
+        st.caption(
+            "No events for this entity in this time. Choose All time above."
+            if entity.since
+            else "No events for this entity."
+        )
     else:
         _facts(profile)
+        timeline.show(snapshot, entity, known, profile)
         left, right = st.columns([1.25, 1], gap="small")
         with left:
             _timeline(shown)
@@ -137,7 +157,8 @@ def _heading(shown: _Shown) -> None:
                 args=("actor", address),
             )
         wanted = Filter(field=shown.entity.kind, value=shown.entity.value)
-        view = View(range=times.Last(count=365, unit="d"), filters=(wanted,))
+        span = time_choice.chosen() or times.Last(count=365, unit="d")
+        view = View(range=span, filters=(wanted,))
         session.link("explore", "Show all events", ":material/manage_search:", state.params(view))
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import open_lake, queries, session, state
+from dashboard import completion, links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
-from dashboard.panels import activity, columns, events, filters, header, notices, significant
+from dashboard.panels import (
+    activity,
+    columns,
+    events,
+    filters,
+    header,
+    notices,
+    ready,
+    significant,
+)
 from dashboard.queries import Query
 from dashboard.state import View
 from pipelines import visible
@@ -33,14 +42,15 @@ def show() -> None:
         notices.no_lake()
         return
     query = session.view().query(utc_now())
-    if faults := state.faults(session.view()):
+    if faults := links.faults(session.view()):
         header.show(snapshot, query, None)
-        filters.not_understood(query, faults)
+        filters.not_understood(faults)
         session.no_grid()
     else:
         _found(snapshot, query)
     session.write_address()
     st.html(_SLASH, unsafe_allow_javascript=True)
+    st.html(completion.SCRIPT, unsafe_allow_javascript=True)
 
 
 def _found(snapshot: Snapshot, query: Query) -> None:
@@ -50,6 +60,7 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
+    ready.show(snapshot, query)
     covered = activity.show(snapshot, query)
     if total:
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import integrity, open_lake, session, times
+from dashboard import escaping, findings, integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
 from pipelines import visible
@@ -28,34 +28,60 @@ _COLORS = {
     "overdue": ("#fbe6c6", "#6e4a16"),
     "not verified": ("#eceef2", "#263041"),
     "not signed": ("#fbe6c6", "#6e4a16"),
-    "tampered": ("#f9d7d7", "#7a2530"),
+    "damaged": ("#fbe6c6", "#6e4a16"),
+    "tampered": ("#f4b4b4", "#8f2333"),
 }
+_SHOWN = 20  # findings
 _HEADLINES = {
     "verified": ":material/verified_user: All verified rows are as they were signed",
     "overdue": ":material/history: Verification overdue: last run more than a day ago",
     "not verified": ":material/help: Signed, but not verified yet",
     "not signed": ":material/warning: Some tables are not signed",
-    "tampered": ":material/gpp_bad: Tampering detected: rows differ from what was signed",
+    "damaged": ":material/heart_broken: Files are damaged",
+    "tampered": ":material/gpp_bad: Tampering detected",
 }
 
 
 def show() -> None:
     session.leave()
     lake, now = open_lake.configured().shelf, utc_now()
-    tables = integrity.tables(lake)
+    tables = integrity.worst_first(integrity.tables(lake), now)
     if not tables:
         notices.no_lake()
         return
     st.markdown("## Integrity")
     states = [table.state(now) for table in tables]
-    st.markdown(f"### {_HEADLINES[integrity.worst(states)]}")
+    worst = integrity.worst(states)
+    red = worst in ("damaged", "tampered")
+    st.markdown(f"### :red[{_HEADLINES[worst]}]" if red else f"### {_HEADLINES[worst]}")
     st.caption(_summary(tables, now))
+    _findings(tables)
     _table(tables, states)
     st.caption(
         "This page shows the last verification report and verifies nothing itself. To verify "
         "every row, run `auditlake verify --key KEY --full` with a KEY from outside the lake."
     )
     _checkpoints(lake, [table.name for table in tables if table.signed])
+
+
+def _findings(tables: Sequence[Table]) -> None:
+    """Show what was found, in words, with the next step; the tables come worst first."""
+    found = [
+        (table, one)
+        for table in tables
+        if not table.verdict.get("ok", True)
+        for one in table.findings
+    ]
+    for place, (table, one) in enumerate(found[:_SHOWN]):
+        meaning = findings.meaning(one)
+        with st.container(border=True, gap="xsmall", key=f"finding_{meaning.state[:3]}_{place}"):
+            name = escaping.markdown(table.name)
+            st.markdown(f"**{meaning.words}** · {name}")
+            # Details quote the table, which attackers can write.
+            st.text(str(one.get("detail", "")))
+            st.markdown(f"Next: {meaning.next.replace('TABLE', name)}")
+    if len(found) > _SHOWN:
+        st.caption(f"{len(found) - _SHOWN:,} more findings: run `auditlake verify --json`.")
 
 
 def _summary(tables: Sequence[Table], now: datetime) -> str:

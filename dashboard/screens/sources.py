@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import coverage, open_lake, queries, session, times
 from dashboard.coverage import Known
 from dashboard.lake import Lake
-from dashboard.panels import notices
+from dashboard.panels import notices, span_coverage
 from dashboard.queries import Pushes
 from pipelines import visible
 from pipelines.clock import utc_now
@@ -67,6 +67,7 @@ def show() -> None:
     )
     _gaps(this)
     _rejected(this)
+    span_coverage.show(this.known)
 
 
 def _with_silent(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:

@@ -17,10 +17,19 @@ from pipelines import settings, visible
 from pipelines.cli.options import as_json, configured, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
-from pipelines.integrity import evidence, keys, note, prove, reports, retention
+from pipelines.integrity import (
+    coverage_certificate,
+    evidence,
+    keys,
+    note,
+    prove,
+    reports,
+    retention,
+)
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.pages import Span
 
 _FAILED = 1
 
@@ -179,6 +188,27 @@ def evidence_(
     echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     echo(f"an auditor can check it with: auditlake verify-proof {out} --key KEY")
     echo("(KEY as published, see `auditlake keys`; or with audit.py, see README.md in the pack)")
+
+
+@click.command(name="certify")
+@click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
+@click.option("--since", type=click.DateTime(), required=True, help="UTC.")
+@click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.pass_context
+def certify_(
+    context: click.Context,
+    names: tuple[str, ...],
+    since: datetime,
+    until: datetime | None,
+    out: Path,
+) -> None:
+    """Write a signed certificate of how completely a span of time was fetched."""
+    _, lake = configured(context)
+    now = utc_now()
+    span = Span(since=since.replace(tzinfo=UTC), until=until.replace(tzinfo=UTC) if until else now)
+    out.write_bytes(coverage_certificate.make(lake, span, now, names))
+    echo(f"{out}: check it with `auditlake verify-proof {out} --key KEY`")
 
 
 @click.command(name="retain")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -57,7 +57,13 @@ class Question:
         )
 
 
-def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, int]:
+Advance = Callable[[int, int], None]
+"""Called with the number of records proved so far and of all."""
+
+
+def pack(
+    lake: Lake, question: Question, out: Path, now: datetime, advance: Advance | None = None
+) -> dict[str, int]:
     """Write the pack to `out`; return the number of its events and records.
 
     Raises LakeError if signing is off, AuditlakeError if the query is invalid, and audit.Invalid
@@ -68,7 +74,11 @@ def pack(lake: Lake, question: Question, out: Path, now: datetime) -> dict[str, 
         raise LakeError("evidence packs need signed records: set integrity.sign = true")
     signing, trusted = keys.signing(settings), keys.trusted(settings)
     events = _events(lake, question)
-    proofs = list(_proofs(lake, events))
+    proofs = []
+    for proof in _proofs(lake, events):
+        proofs.append(proof)
+        if advance:
+            advance(len(proofs), events.height)
     files = {
         "README.md": _README.read_bytes(),
         "__main__.py": Path(audit.__file__).read_bytes(),

@@ -51,14 +51,23 @@ def also(text: str, phrase: str, *, negated: bool = False) -> str:
     """Return the search for `text` that events must, or must not, contain a phrase as well."""
     escaped = phrase.replace("\\", "\\\\").replace('"', '\\"')
     added = f'{"-" if negated else ""}"{escaped}"'
+    return both(text, added)
+
+
+def both(text: str, added: str) -> str:
+    """Return the search for events that match two searches; `added` stays as it is if it can."""
     if not text.strip():
         return added
-    if not _is_loose(text):
-        return f"{text} {added}"
-    return f"({_with_lines_marked(text).replace(_LINE_END, ',').strip()}) {added}"
+    others = f"({on_one_line(added)})" if is_loose(added) else added
+    return f"({on_one_line(text)}) {others}" if is_loose(text) else f"{text} {others}"
 
 
-def _is_loose(text: str) -> bool:
+def on_one_line(text: str) -> str:
+    """Return the same search with commas between values that were pasted line by line."""
+    return re.sub(rf"{_LINE_END} *", ", ", _with_lines_marked(text)).strip()
+
+
+def is_loose(text: str) -> bool:
     """Return True if a term after `text` would belong to a part of it only."""
     try:
         match parse(text):
@@ -68,6 +77,14 @@ def _is_loose(text: str) -> bool:
                 return len(words) > 1
     except SearchError:
         pass
+    return False
+
+
+def is_list(text: str) -> bool:
+    """Return True if the whole of `text` is a list of values, by commas or lines."""
+    match parse(text):
+        case Term(field=None, words=words):
+            return len(words) > 1
     return False
 
 

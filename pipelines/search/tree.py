@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from lark import Lark, Token, Transformer
+from lark import Lark, Token, Transformer, Tree
 from lark.exceptions import UnexpectedInput
 
 from pipelines.search import fields
@@ -61,6 +61,22 @@ def read(text: str) -> Node:
 def _lark() -> Lark:
     # With a transformer, no tree is walked after the parse: brackets may be deep.
     return Lark(_GRAMMAR.read_text(), parser="lalr", transformer=_Tree(), postlex=_Adjacency())
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Return the start and end of each term that an event has to match, of a text that parses."""
+    outline: Any = _outline().parse(text)
+    (parts,) = outline.children
+    (either, *others) = parts.children
+    if others or len(either.children) > 1:
+        return [(0, len(text))]
+    terms = (one for one in either.children[0].children if isinstance(one, Tree))
+    return [(one.meta.start_pos, one.meta.end_pos) for one in terms]
+
+
+@functools.cache
+def _outline() -> Lark:
+    return Lark(_GRAMMAR.read_text(), parser="lalr", postlex=_Adjacency(), propagate_positions=True)
 
 
 class _Adjacency:

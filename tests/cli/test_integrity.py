@@ -56,6 +56,15 @@ def other_key():
     return "auditlake+434c14df+AYEDF44S1PxmqMtVPqpOLSVHFbVtEs9yC0oKyTMaNQpX"
 
 
+def test_a_certificate_of_coverage_is_written_and_checked(run, tmp_path):
+    file = tmp_path / "coverage.txt"
+    run("certify", "okta", "--since", "2020-01-01", "--out", file)
+    shown = run("verify-proof", file, "--key", run("keys").strip())
+    assert "complete: 0 of 1 streams" in shown
+    assert "okta system_log: missing 2020-01-01T00:00:00+00:00 to " in shown
+    run("verify-proof", file, "--key", other_key(), code=1)
+
+
 def test_a_proof_is_written_and_checked(run, tmp_path):
     run("prove", "raw/okta/system_log/17", "--out", tmp_path / "proof.json")
     vkey = run("keys").strip()

@@ -42,6 +42,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 EVENTS = 1200
+ANCHOR = datetime.now(UTC)  # the end of the history of `live_lake`
 
 
 def fill(root: Path) -> None:
@@ -74,7 +75,7 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], App
 def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two weeks of sandbox events of all vendors, attacks included; browser tests append to it."""
     root = tmp_path_factory.mktemp("live")
-    with running(Options(days=13, per_day=20, rate=0)) as sandbox:
+    with running(Options(days=13, per_day=20, rate=0, anchor=ANCHOR)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
         reports = rounds.poll(Lake(str(root)), sources)
     assert not [report.error for report in reports if report.error]
@@ -94,6 +95,7 @@ def serving(root: Path, folder: Path, port: int) -> Iterator[str]:
     environment = os.environ | {
         "AUDITLAKE_CONFIG": str(folder / "none.toml"),
         "AUDITLAKE_LAKE__ROOT": str(root),
+        "AUDITLAKE_INTEGRITY__FOLDER": f"{root}-state",
     }
     command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     options = ["--server.address=127.0.0.1", f"--server.port={port}", "--server.headless=true"]

@@ -21,7 +21,8 @@ def address(app: AppTest) -> dict[str, list[str]]:
 
 
 def chips(app: AppTest) -> list[str]:
-    return [button.label for button in app.button if (button.key or "").startswith("chip_")]
+    buttons = [button for button in app.button if (button.key or "").startswith("chip_")]
+    return [button.label.removeprefix("Remove ") for button in buttons]
 
 
 def newest_event(root: Path) -> tuple[str, str]:

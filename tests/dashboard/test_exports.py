@@ -1,4 +1,4 @@
-"""Downloads are complete, recorded and need a ticket; headers and escaping are strict."""
+"""Downloads are complete, recorded, and need a ticket of the session; each works once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from dashboard import escaping, exports
-from dashboard.exports import ExportRequest, Tickets
+from dashboard import escaping, exports, visits
+from dashboard.exports import ExportRequest, File, Tickets
 from dashboard.lake import Lake
 from dashboard.queries import Filter, Query
 from dashboard.security_headers import Policy
@@ -44,13 +44,25 @@ def wish(tmp_path: Path) -> ExportRequest:
     )
 
 
-def fetched(path: str) -> httpx.Response:
+OURS = {visits.COOKIE: "ours", "_streamlit_user": "ada"}
+
+
+def issued(wish: ExportRequest | File, form: str, cookies: dict[str, str] = OURS) -> str:
+    """Return the path of a new link."""
+    session = visits.session(cookies)
+    ticket = exports.TICKETS.issue((wish, form), session, datetime.now(UTC))
+    return f"/{exports.FOLDER}/{ticket}.{form}"
+
+
+def fetched(path: str, cookies: dict[str, str] = OURS) -> httpx.Response:
     route = Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve)
     served = Starlette(routes=[route], middleware=[Middleware(Policy)])
 
     async def fetch() -> httpx.Response:
         transport = httpx.ASGITransport(app=served)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://test", cookies=cookies
+        ) as client:
             return await client.get(path)
 
     return asyncio.run(fetch())
@@ -60,8 +72,7 @@ def fetched(path: str) -> httpx.Response:
 def test_a_download_contains_the_whole_result_and_is_recorded(
     wish: ExportRequest, form: str
 ) -> None:
-    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
-    answer = fetched(f"/{exports.FOLDER}/{ticket}.{form}")
+    answer = fetched(issued(wish, form))
     expected = sum(row["integration"] == "okta" for row in ROWS)
     assert rows(answer.content, form) == expected
     assert "attachment" in answer.headers["content-disposition"]
@@ -78,19 +89,66 @@ def rows(data: bytes, form: str) -> int:
     return len(data.splitlines())
 
 
-@pytest.mark.parametrize("path", ["guessed.csv", "guessed.parquet", "{}.exe"])
-def test_nothing_is_sent_without_a_ticket(wish: ExportRequest, path: str) -> None:
-    ticket = exports.TICKETS.issue(wish, datetime.now(UTC))
-    assert fetched(f"/{exports.FOLDER}/{path.format(ticket)}").status_code == 404
+def test_nothing_is_sent_without_a_ticket_for_this_form(wish: ExportRequest) -> None:
+    for path in ("/files/guessed.csv", issued(wish, "csv").replace(".csv", ".parquet")):
+        assert fetched(path).status_code == 404
     assert wish.lake.access.newest(1).is_empty()
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [{}, {visits.COOKIE: "other"}, {visits.COOKIE: "ours"}, OURS | {"_streamlit_user": "eve"}],
+)
+def test_a_link_works_in_no_other_session(wish: ExportRequest, cookies: dict[str, str]) -> None:
+    path = issued(wish, "csv")
+    assert fetched(path, cookies).status_code == 404
+    assert wish.lake.access.newest(1).is_empty()
+    assert fetched(path).status_code == 200
+
+
+def test_a_link_works_once(wish: ExportRequest) -> None:
+    path = issued(wish, "csv")
+    assert fetched(path).status_code == 200
+    again = fetched(path)
+    assert again.status_code == 404
+    assert "Open Export again" in again.text
+    assert wish.lake.access.newest(9).height == 1
+
+
+def test_a_link_issued_to_a_page_without_a_session_never_works(wish: ExportRequest) -> None:
+    assert fetched(issued(wish, "csv", {}), {}).status_code == 404
 
 
 def test_a_ticket_expires(wish: ExportRequest) -> None:
     tickets = Tickets()
-    ticket = tickets.issue(wish, NOW)
-    assert tickets.wish(ticket, NOW + timedelta(minutes=59)) == wish
-    assert tickets.wish(ticket, NOW + timedelta(minutes=61)) is None
-    assert tickets.issue(wish, NOW) != ticket
+    for minutes, expected in ((59, (wish, "csv")), (61, None)):
+        ticket = tickets.issue((wish, "csv"), "ours", NOW)
+        assert tickets.take(ticket, "ours", NOW + timedelta(minutes=minutes)) == expected
+
+
+def test_a_finished_file_is_recorded_sent_and_deleted(wish: ExportRequest, tmp_path: Path) -> None:
+    path = tmp_path / "job" / "evidence.zip"
+    path.parent.mkdir()
+    path.write_bytes(b"proof")
+    file = File(lake=wish.lake, path=path, name=path.name, who="ada", about="f=okta", events=3)
+    answer = fetched(issued(file, "zip"))
+    assert answer.content == b"proof"
+    assert 'filename="evidence.zip"' in answer.headers["content-disposition"]
+    assert answer.headers["cache-control"] == "no-store"
+    record = wish.lake.access.newest(1).row(0, named=True)
+    assert (record["what"], record["about"], record["events"]) == ("exported", "zip f=okta", 3)
+    assert not path.parent.exists()
+
+
+def test_an_expired_file_is_deleted(wish: ExportRequest, tmp_path: Path) -> None:
+    path = tmp_path / "job" / "evidence.zip"
+    path.parent.mkdir()
+    path.write_bytes(b"proof")
+    file = File(lake=wish.lake, path=path, name=path.name, who="ada", about="")
+    tickets = Tickets()
+    tickets.issue((file, "zip"), "ours", NOW)
+    tickets.issue((wish, "csv"), "ours", NOW + timedelta(hours=2))
+    assert not path.parent.exists()
 
 
 def test_the_security_policy_allows_no_other_host() -> None:

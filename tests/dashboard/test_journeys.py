@@ -198,12 +198,14 @@ def test_hostile_events_are_shown_as_text_and_send_no_requests(
     expect(details(page).get_by_text("![x](http://evil.example/beacon.png)").first).to_be_visible()
     settled(page)
     page.get_by_role("button", name="Only this Actor", exact=True).click()
-    expect(page.get_by_role("button", name="Actor is =cmd")).to_contain_text("![x](http://evil")
+    expect(page.get_by_role("button", name="Remove Actor is =cmd")).to_contain_text(
+        "![x](http://evil"
+    )
     settled(page)
     page.get_by_role("button", name="Exclude this User agent", exact=True).click()
     expect(page.get_by_text("No events match")).to_be_visible()
     settled(page)
-    page.get_by_role("button", name="User agent is not").click()
+    page.get_by_role("button", name="Remove User agent is not").click()
     expect(details(page)).to_be_visible()
     settled(page)
     turn_to(page, "Raw JSON", details(page).get_by_test_id("stCode"))

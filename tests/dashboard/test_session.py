@@ -156,5 +156,5 @@ def test_the_search_survives_a_visit_to_sources(page: Page) -> None:
     page.get_by_role("link", name="Sources").click()
     expect(page.get_by_role("heading", name="Sources")).to_be_visible()
     page.get_by_role("link", name="Explore").click()
-    expect(page.get_by_role("button", name="Integration is okta")).to_be_visible()
+    expect(page.get_by_role("button", name="Remove Integration is okta")).to_be_visible()
     page.wait_for_url("**/?range=3d*")

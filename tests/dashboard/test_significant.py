@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,6 +84,35 @@ def test_ordinary_traffic_has_no_outliers_among_actors_and_addresses(snapshot: S
 def test_a_filtered_search_is_compared_with_its_whole_range() -> None:
     filtered = Query(since=ATTACK, until=NOW, filters=(Filter(field="outcome", value="failure"),))
     assert significant.baseline(filtered) == HOUR
+
+
+def test_the_filter_itself_and_absent_values_do_not_stand_out(snapshot: Snapshot) -> None:
+    wanted = (Filter(field="country", value="RU"), Filter(field="source_ip", value="198.51.100.7"))
+    for order in significant.ORDERS:
+        found = outliers(snapshot, replace(HOUR, filters=wanted[:1], text="Outcome:FAILURE"), order)
+        assert found
+        assert not {("country", "RU"), ("outcome", "failure")} & {*found}
+        assert not [pair for pair in found if pair[1] == ""]
+        assert ("source_ip", "198.51.100.7") in found
+        both = outliers(snapshot, replace(HOUR, filters=wanted), order)
+        assert not {("country", "RU"), ("source_ip", "198.51.100.7")} & {*both}
+    excluded = replace(HOUR, filters=(Filter(field="country", value="GB", negated=True),))
+    assert ("country", "RU") in outliers(snapshot, excluded, "share")
+
+
+def test_a_filter_by_address_is_left_out_as_the_actor_too() -> None:
+    query = replace(HOUR, filters=(Filter(field="actor_email", value="Ada@acme.example"),))
+    assert significant.selected(query, "actor") == ["ada@acme.example"]
+    assert significant.selected(query, "target") == []
+    negated = replace(HOUR, text="-country:RU (city:Oslo OR city:Bergen)")
+    assert not significant.selected(negated, "country") + significant.selected(negated, "city")
+
+
+def test_new_values_come_before_stronger_ones(snapshot: Snapshot) -> None:
+    found = snapshot.ask(significant.found, HOUR, "share")
+    *others, weakest = found.select("field", "value").rows()
+    ordered = significant.newest_first(found, {weakest})
+    assert ordered.select("field", "value").rows() == [weakest, *others[:19]]
 
 
 def test_first_seen_is_the_first_event_in_the_whole_lake(

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import fields, listing, state, times
+from dashboard import fields, listing, ready, state, times
 from dashboard.listing import Order
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
@@ -28,12 +28,15 @@ views = st.builds(
     range=ranges,
     text=texts,
     filters=st.lists(filters, max_size=4).map(tuple),
+    off=st.lists(texts.filter(bool), max_size=2).map(tuple),
+    off_filters=st.lists(filters, max_size=2).map(tuple),
     by=st.sampled_from(fields.NAMES),
     sort=st.builds(Order, field=st.sampled_from(listing.COLUMNS), descending=st.booleans()),
     columns=st.lists(st.sampled_from(listing.COLUMNS), unique=True, max_size=6).map(tuple),
     tab=st.sampled_from(list(state.TABS)),
     page=st.integers(1, 999_999),
     held=st.none() | moments,
+    ready=st.sampled_from(["", *ready.SEARCHES]),
     zone=st.sampled_from(["", "UTC", "Europe/London", "Asia/Kolkata"]),
     opened=st.none() | st.builds(Opened, date=st.dates(), uid=uids),
 )
@@ -48,9 +51,24 @@ def test_a_url_restores_the_same_view(view: View) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["range", "q", "f", "by", "tab", "sort", "cols", "page", "held", "tz", "ev"]
+            [
+                "range",
+                "q",
+                "f",
+                "by",
+                "tab",
+                "sort",
+                "cols",
+                "page",
+                "held",
+                "tz",
+                "ev",
+                "off",
+                "foff",
+                "ip",
+            ]
         ),
-        st.lists(texts),
+        st.lists(texts | st.sampled_from(["7d", "1d", "1", "2", "outcome", "out", "UTC"])),
     )
 )
 def test_no_url_breaks_the_page(params: dict[str, list[str]]) -> None:
@@ -69,16 +87,17 @@ def test_a_filter_replaces_its_opposite() -> None:
     assert View().adding(wanted).adding(excluded).filters == (excluded,)
 
 
-def test_a_filter_of_a_link_may_use_a_short_form_and_others_are_faults() -> None:
+def test_a_filter_of_a_link_may_use_a_short_form_and_others_stay_unread() -> None:
     view = state.from_params({"f": ["-ip:203.0.113.67", "time:x", "acter:ada", "okta"]})
     assert view.filters == (Filter(field="source_ip", value="203.0.113.67", negated=True),)
-    assert view.unread == ("time:x", "acter:ada", "okta")
-    assert [fault.reason.split(":", 1)[1].split(",")[0] for fault in state.faults(view)] == [
-        " use field:value",
-        " use actor:value",
-        " use field:value",
-    ]
-    assert not state.faults(View(text="a OR b"))
+    assert view.unread == (("f", "time:x"), ("f", "acter:ada"), ("f", "okta"))
+
+
+def test_a_change_drops_only_the_unread_parameter_that_it_replaces() -> None:
+    view = state.from_params({"range": ["7x"], "page": ["0"], "by": ["colour"]})
+    assert view.unread == (("by", "colour"), ("page", "0"), ("range", "7x"))
+    assert view.changing(page=1, range=Last(count=1, unit="d")).unread == (("by", "colour"),)
+    assert view.changing(text="okta").unread == view.unread
 
 
 def test_choosing_values_keeps_those_of_the_other_sense() -> None:

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+CERTIFICATE = "auditlake coverage certificate 1"
 PROOF, CONSISTENCY, MANIFEST = "auditlake proof 1", "auditlake consistency 1", "auditlake/evidence"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
@@ -424,15 +425,19 @@ def _summary(missing: Sequence[tuple[datetime, datetime]]) -> str:
 
 
 def check_file(path: str, keys: Sequence[str]) -> list[str]:
-    """Return one line per statement that a proof or pack proves. Raises Invalid if it fails."""
+    """Return a line per statement that a proof, pack or certificate proves. Raises Invalid."""
     if zipfile.is_zipfile(path):
         return check_pack(path, keys)
-    document = _parsed(Path(path).read_bytes())
+    content = Path(path).read_bytes()
+    if content.startswith(f"{CERTIFICATE}\n".encode()):
+        text, signer = read_note(content.decode("utf-8", "replace"), keys)
+        return [*text.splitlines(), f"signed by {signer}"]
+    document = _parsed(content)
     if document.get("what") == CONSISTENCY:
         head = check_growth(document, keys)
         return [f"{head.origin} has only grown, up to {head.size:,} records"]
     if document.get("what") != PROOF:
-        raise Invalid("neither a proof nor an evidence pack")
+        raise Invalid("neither a proof, an evidence pack nor a certificate")
     head, record = check_proof(document, keys), document["record"]
     return [
         f"{document['table']} {record['event_id']} of {record['time']} is in the log {head.origin}"

@@ -34,6 +34,7 @@ def test_a_search_is_in_the_url_and_narrows_the_result(app: App, filled: Path) -
         ({"q": "ip:1.2.3.4 acter:ada"}, "use actor", "ip:1.2.3.4 acter:ada\n           ^"),
         ({"f": ["integration:okta", "-acter:ada"]}, "use actor:value", "-acter:ada\n ^"),
         ({"f": ["[x](javascript:1)"]}, "use field:value", "[x](javascript:1)\n^"),
+        ({"range": "7x"}, "use 7d, 90m or", "range=7x\n      ^"),
     ],
 )
 def test_a_search_that_is_not_understood_is_refused_at_the_place(
@@ -54,6 +55,20 @@ def test_a_search_that_is_not_understood_is_refused_at_the_place(
     assert page.dataframe
 
 
+def test_a_parameter_that_selects_no_events_is_named_above_the_result(
+    app: App, filled: Path
+) -> None:
+    page = app(filled)
+    page.query_params["by"] = "[colour](javascript:1)"
+    page.run()
+    assert "by&#61;&#91;colour&#93;" in page.warning[0].value
+    assert page.dataframe
+    assert address(page)["by"] == ["[colour](javascript:1)"]
+    page.button_group(key="by").set_value("outcome").run()
+    assert not page.warning
+    assert address(page) == {"by": ["outcome"]}
+
+
 def test_a_url_restores_filters_as_removable_chips(app: App, filled: Path) -> None:
     page = app(filled)
     page.query_params["f"] = ["integration:okta", "-outcome:success"]
@@ -70,7 +85,7 @@ def test_filters_show_counts_and_are_removed_by_their_chips(page: Page) -> None:
     visit(page)
     page.get_by_role("button", name="Integration", exact=True).click()
     click_value(page, "facet-integration", "okta", height=26, parameter="f")
-    chip = page.get_by_role("button", name="Integration is okta")
+    chip = page.get_by_role("button", name="Remove Integration is okta")
     expect(chip).to_be_visible()
     settled(page)
     page.keyboard.press("Escape")
@@ -78,7 +93,7 @@ def test_filters_show_counts_and_are_removed_by_their_chips(page: Page) -> None:
     click_row(page, 0)
     settled(page)
     page.get_by_role("button", name="Exclude this Actor", exact=True).click()
-    exclusion = page.get_by_role("button", name=re.compile("^Actor is not"))
+    exclusion = page.get_by_role("button", name=re.compile("^Remove Actor is not"))
     expect(exclusion).to_be_visible()
     expect(details(page)).to_be_visible()
     settled(page)

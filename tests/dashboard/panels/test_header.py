@@ -93,7 +93,7 @@ def test_a_saved_view_can_be_opened_and_removed(page: Page) -> None:
     visit(page)
     button(page, "Views").click()
     saved.click()
-    expect(button(page, "Outcome is not success")).to_be_visible()
+    expect(button(page, "Remove Outcome is not success")).to_be_visible()
     page.wait_for_url("**by=actor**")
     settled(page)
     button(page, "Remove ![refused]").click()

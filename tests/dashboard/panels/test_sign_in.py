@@ -114,7 +114,7 @@ def test_a_link_to_a_page_shows_the_sign_in_on_a_new_server(visitor: Page) -> No
 def test_a_member_signs_in_and_returns_to_the_same_view(visitor: Page, live_lake: Path) -> None:
     visitor.goto(DEEP)
     sign_in(visitor, "Ada")
-    expect(visitor.get_by_role("button", name="Integration is okta")).to_be_visible()
+    expect(visitor.get_by_role("button", name="Remove Integration is okta")).to_be_visible()
     expect(grid(visitor)).to_be_visible()
     visitor.wait_for_url(f"**{DEEP}")
     seen = Lake(str(live_lake), {}).access.newest(1).row(0, named=True)

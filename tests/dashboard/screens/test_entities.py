@@ -116,4 +116,4 @@ def test_a_person_is_the_same_across_all_vendors(page: Page) -> None:
     expect(page.locator(".st-key-entity_name").get_by_text(VICTIM)).to_be_visible()
     settled(page)
     page.get_by_role("link", name="Show all events").click()
-    expect(button(page, f"Actor is {VICTIM}")).to_be_visible()
+    expect(button(page, f"Remove Actor is {VICTIM}")).to_be_visible()

@@ -49,12 +49,34 @@ def test_the_page_shows_the_last_verification_and_the_rows_signed_since(signed, 
     assert history["by"][0] == "auditlake"
 
 
-def test_the_page_shows_the_findings(signed, page):
+def test_the_page_shows_the_findings_in_words_with_the_next_step(signed, page):
     attacks.delete(signed)
     reports.keep(signed.lake, [signed.verify()])
     shown = page()
-    assert "Tampering detected: rows differ from what was signed" in texts(shown)
+    assert ":red[" in texts(shown)
+    assert "Tampering detected" in texts(shown)
+    assert "**Signed rows were deleted** · raw&#47;okta&#47;system&#95;log" in texts(shown)
+    assert "Next: Copy the lake and integrity.folder as they are." in texts(shown)
+    assert "row 417 (event_id id-000417)" in shown.text[0].value
     assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
+
+
+def test_a_damaged_tile_is_no_tampering(signed, page):
+    tile = signed.log / "tile/0/001"
+    tile.write_bytes(tile.read_bytes()[::-1])
+    reports.keep(signed.lake, [signed.verify(full=True)])
+    shown = page()
+    assert "Tampering" not in texts(shown)
+    assert "Files are damaged" in texts(shown)
+    assert "The rows are as signed" in texts(shown)
+
+
+def test_the_worst_table_comes_first(signed, page):
+    attacks.delete(signed)
+    reports.keep(signed.lake, [signed.verify()])
+    write_deltalake(str(signed.folder / "lake/raw/a/first"), signed.rows().head(3))
+    shown = page().dataframe[0].value
+    assert [list(state) for state in shown["state"]] == [["tampered"], ["not signed"]]
 
 
 def test_the_page_warns_of_unsigned_tables(signed, page):

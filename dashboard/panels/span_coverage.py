@@ -1,0 +1,83 @@
+"""The coverage of a chosen time, as a certificate would state it, with the last poll's result."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from dashboard import session, times
+from dashboard.coverage import Known, Log
+from dashboard.panels import time_choice
+from pipelines.integrity import coverage_certificate
+from pipelines.lake import stream_state
+from pipelines.sdk.pages import Span
+
+_USUAL = times.Last(count=14, unit="d")
+_COMPLETE, _NOT = ":material/check_circle:", ":material/warning:"
+
+
+def show(known: Known) -> None:
+    if not known.streams:
+        return
+    st.markdown("### Coverage of a time")
+    time_choice.offer(times.label(_USUAL, session.zone()))
+    since, until = times.bounds(time_choice.chosen() or _USUAL, known.now)
+    span = Span(since=since, until=min(until, known.now)) if since < known.now else None
+    if span is None:
+        st.caption("This time is in the future.")
+        return
+    rows = [row(known, log, span) for log in sorted(known.streams)]
+    complete = sum(not missing for *_, missing in rows)
+    icon = _COMPLETE if complete == len(rows) else _NOT
+    st.caption(
+        f"{icon} {complete:,} of {len(rows):,} streams cover all of this time. Export in Explore "
+        "makes a signed certificate of it."
+    )
+    _table(rows)
+
+
+Row = tuple[str, str, str, str, str, str]
+
+
+def row(known: Known, log: Log, span: Span) -> Row:
+    """Return integration, stream, covered share, last poll, its result, and what is missing."""
+    history, covered = known.streams[log]
+    share = stream_state.share(history, covered, span)
+    polled = history.polled_at
+    parts = coverage_certificate.open_parts(history, span, known.now)
+    return (
+        *log,
+        f"{100 * share:.1f} %" if share is not None else "",
+        f"{times.ago(known.now - polled)} ago" if polled else "never",
+        _result(known, log),
+        "; ".join(parts),
+    )
+
+
+def _result(known: Known, log: Log) -> str:
+    history, _ = known.streams[log]
+    if history.polled_at is None:
+        return ""
+    state = stream_state.state(history, known.now)
+    return f"failed: {state.reason}" if state.name == "failing" else "succeeded"
+
+
+def _table(rows: list[Row]) -> None:
+    names = ["integration", "stream", "share", "polled", "result", "missing"]
+    text = st.column_config.TextColumn
+    st.dataframe(
+        pl.DataFrame(rows, dict.fromkeys(names, pl.String), orient="row"),
+        hide_index=True,
+        placeholder="",
+        height="content",
+        row_height=28,
+        column_config={
+            "integration": text("Integration", width=125),
+            "stream": "Stream",
+            "share": text("Covered", alignment="right", width=80),
+            "polled": text("Last poll", width=90),
+            "result": text("Result", width=200),
+            "missing": "Not complete",
+        },
+        alt="Coverage of each stream in the chosen time, and its last poll",
+    )

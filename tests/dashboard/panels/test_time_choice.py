@@ -1,0 +1,60 @@
+"""Pages other than Explore have a time range too, which their address contains."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboard.shown import App, address, shown_text
+
+ENTITIES = "from dashboard.screens import entities\nentities.show()"
+ADA = "ada@acme.example"
+
+
+def looked_up(app: App, root: Path, **params: str) -> AppTest:
+    app(root)
+    page = AppTest.from_string(ENTITIES, default_timeout=120)
+    for name, value in {"v": ADA, **params}.items():
+        page.query_params[name] = value
+    return page.run()
+
+
+def events(page: AppTest) -> int:
+    texts = [text.value for text in page.text]
+    return int(texts[1].replace(",", ""))
+
+
+def test_a_time_range_narrows_the_whole_page(app: App, filled: Path) -> None:
+    everything = looked_up(app, filled)
+    recent = looked_up(app, filled, range="24h")
+    assert not everything.exception
+    assert not recent.exception
+    assert 0 < events(recent) < events(everything)
+    recent.button_group(key="time-24h").set_value("All time").run()
+    assert events(recent) == events(everything)
+    assert "range" not in address(recent)
+
+
+def test_a_range_of_its_own_is_shown_and_removed(app: App, filled: Path) -> None:
+    until = datetime.now(UTC)
+    since = until - timedelta(hours=30)
+    span = f"{since:%Y-%m-%dT%H:%M:%SZ}..{until:%Y-%m-%dT%H:%M:%SZ}"
+    page = looked_up(app, filled, range=span)
+    assert not page.exception
+    page.button(key="time_own").click().run()
+    assert "range" not in address(page)
+
+
+def test_parameters_that_are_not_understood_are_named(app: App, filled: Path) -> None:
+    page = looked_up(app, filled, kind="colour", range="7x")
+    warnings = [one.value for one in page.warning]
+    assert "kind=colour is not understood" in warnings[0]
+    assert "range=7x is not understood" in warnings[1]
+
+
+def test_a_range_without_events_shows_how_to_see_them(app: App, filled: Path) -> None:
+    page = looked_up(app, filled, range="2020-01-01T00:00:00Z..2020-01-02T00:00:00Z")
+    assert not page.exception
+    assert "Choose All time" in shown_text(page)

@@ -7,9 +7,8 @@ from the words of the vendor's name of the event.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 
 import polars as pl
 
@@ -136,38 +135,55 @@ def verbal(action: str) -> tuple[str, str] | None:
     return " ".join([parts[place], *rest]), " ".join([_BARE[parts[place]], *rest])
 
 
-def sentences(events: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
-    """Return one message per event; `classes` are their (class_uid, activity_id)."""
-    by_class = _by_class(classes)
-    by_action = _by_action(events)
+def sentences(events: pl.DataFrame) -> pl.Series:
+    """Return one message per event."""
     return (
         events.with_columns(_actor().alias("who"))
         .hstack(_named(events))
         .with_columns(_not_oneself(_ANY), _not_oneself(_PERSON))
-        .hstack([*by_class, *by_action])
+        .hstack(_by_class(events))
+        .hstack(_by_action(events["action"]))
         .select(pl.coalesce(_of_class(), _of_action()) + _reason())
         .to_series()
         .alias("message")
     )
 
 
-def _by_class(classes: Sequence[tuple[int, int]]) -> list[pl.Series]:
-    phrases = [_PHRASES.get(kind) for kind in classes]
-    names = ("done", "undone", "object", "joint", "other")
-    return [
-        pl.Series(name, [p and getattr(p, name) for p in phrases], dtype=pl.String)
-        for name in names
-    ]
+def _by_class(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the phrase of each event's class and activity, null if there is none."""
+    kinds = events.select("class_uid", "activity_id")
+    return kinds.join(
+        _phrases(), on=kinds.columns, how="left", nulls_equal=True, maintain_order="left"
+    ).drop(kinds.columns)
 
 
-def _by_action(events: pl.DataFrame) -> list[pl.Series]:
-    actions = [action or "unknown" for action in events["action"]]
-    pairs = [verbal(action) for action in actions]
-    return [
-        pl.Series("named", [words(action) or "unknown" for action in actions], dtype=pl.String),
-        pl.Series("did", [p and p[0] for p in pairs], dtype=pl.String),
-        pl.Series("do", [p and _FAILED.sub("", p[1]) for p in pairs], dtype=pl.String),
-    ]
+@cache
+def _phrases() -> pl.DataFrame:
+    kinds = pl.DataFrame(
+        list(_PHRASES), {"class_uid": pl.Int32, "activity_id": pl.Int32}, orient="row"
+    )
+    words = pl.DataFrame([asdict(phrase) for phrase in _PHRASES.values()])
+    return kinds.hstack(words)
+
+
+def _by_action(actions: pl.Series) -> pl.DataFrame:
+    """Return the words of each action, computed once per distinct one."""
+    known = actions.unique()
+    named = [action or "unknown" for action in known]
+    pairs = [verbal(action) for action in named]
+    forms = pl.DataFrame(
+        [
+            known.alias("action"),
+            pl.Series("named", [words(action) or "unknown" for action in named], pl.String),
+            pl.Series("did", [p and p[0] for p in pairs], pl.String),
+            pl.Series("do", [p and _FAILED.sub("", p[1]) for p in pairs], pl.String),
+        ]
+    )
+    return (
+        actions.to_frame("action")
+        .join(forms, on="action", how="left", nulls_equal=True, maintain_order="left")
+        .drop("action")
+    )
 
 
 def _actor() -> pl.Expr:
@@ -185,19 +201,30 @@ def _named(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.coalesce("name", "id"))
         .filter(pl.col("name").is_not_null())
     )
+    targets = targets.join(
+        _types(targets["type"]), on="type", how="left", maintain_order="left"
+    ).with_columns(shown=pl.concat_str("word", "name", separator=" ", ignore_nulls=True))
     person, place = pl.col("is_person").fill_null(False), pl.col("is_place").fill_null(False)
     wanted = {_ANY: ~place, _PERSON: person, _THING: ~person, _ITEM: ~(place | person)}
-    found = (
-        targets.join(_types(targets["type"]), on="type", how="left", maintain_order="left")
-        .with_columns(shown=pl.concat_str("word", "name", separator=" ", ignore_nulls=True))
-        .group_by("row")
-        .agg(
-            *(pl.col("shown").filter(which).first().alias(kind) for kind, which in wanted.items()),
-            pl.col("name").head(2).str.join(", ").alias("about"),
-        )
+    found = events.select(pl.int_range(pl.len(), dtype=pl.get_index_type()).alias("row"))
+    for kind, which in wanted.items():
+        first = targets.filter(which).filter(_is_first).select("row", pl.col("shown").alias(kind))
+        found = found.join(first, on="row", how="left", maintain_order="left")
+    return found.join(_about(targets), on="row", how="left", maintain_order="left").drop("row")
+
+
+# Cheaper than group_by, because the rows of an event follow each other.
+_is_first = pl.col("row").ne_missing(pl.col("row").shift())
+
+
+def _about(targets: pl.DataFrame) -> pl.DataFrame:
+    """Return the first two names of each event, separated by a comma."""
+    first = targets.filter(_is_first).select("row", "name")
+    second = targets.filter(~_is_first).filter(_is_first).select("row", second="name")
+    names = first.join(second, on="row", how="left", maintain_order="left")
+    return names.select(
+        "row", about=pl.concat_str("name", "second", separator=", ", ignore_nulls=True)
     )
-    rows = pl.DataFrame({"row": pl.Series(range(events.height), dtype=pl.get_index_type())})
-    return rows.join(found, on="row", how="left", maintain_order="left").drop("row")
 
 
 def _types(types: pl.Series) -> pl.DataFrame:

@@ -394,9 +394,6 @@ def _complete(
     place: pl.Series,
 ) -> pl.DataFrame:
     """Add the columns derived from others; return all in the schema's order."""
-    classify = ocsf.classifier(integration.kind)
-    looked_up = frame[_CLASSIFIED_AS].fill_null(frame["action"])
-    classes = [classify(stream.name, action) for action in looked_up]
     uid = pl.concat_str(pl.lit(f"{name}:{stream.name}:"), pl.col("event_id"))
     if stream.explode:
         uid = pl.concat_str(uid, pl.lit("#"), place.cast(pl.String))
@@ -406,24 +403,39 @@ def _complete(
         pl.lit(name).alias("integration"),
         pl.lit(integration.kind).alias("kind"),
         pl.lit(stream.name).alias("stream"),
-        pl.Series("class_uid", [c for c, _ in classes], pl.Int32),
-        pl.Series("activity_id", [a for _, a in classes], pl.Int32),
-        pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
-        pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
         pl.lit(integration.mapping_version, dtype=pl.Int32).alias("mapping_version"),
-        _messages(frame, classes),
-    )
+    ).hstack(_classes(frame, integration, stream))
+    complete = complete.with_columns(_messages(complete))
     return complete.select(pl.col(column).cast(dtype) for column, dtype in EVENTS.items())
 
 
-def _messages(frame: pl.DataFrame, classes: Sequence[tuple[int, int]]) -> pl.Series:
+def _classes(frame: pl.DataFrame, integration: Integration, stream: Stream) -> pl.DataFrame:
+    """Return the columns of the OCSF class, computed once per distinct action."""
+    classify = ocsf.classifier(integration.kind)
+    actions = frame.select(pl.coalesce(_CLASSIFIED_AS, "action").alias("action"))
+    known = actions["action"].unique()
+    classes = [classify(stream.name, action) for action in known]
+    by_action = pl.DataFrame(
+        [
+            known,
+            pl.Series("class_uid", [c for c, _ in classes], pl.Int32),
+            pl.Series("activity_id", [a for _, a in classes], pl.Int32),
+            pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
+            pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
+        ]
+    )
+    return actions.join(
+        by_action, on="action", how="left", nulls_equal=True, maintain_order="left"
+    ).drop("action")
+
+
+def _messages(frame: pl.DataFrame) -> pl.Series:
     """Return the vendor's messages, with generated ones where it gives none."""
     given = frame["message"]
     missing = given.is_null().arg_true()
     if missing.is_empty():
         return given
-    generated = messages.sentences(frame[missing], [classes[row] for row in missing])
-    return given.scatter(missing, generated)
+    return given.scatter(missing, messages.sentences(frame[missing]))
 
 
 @cache

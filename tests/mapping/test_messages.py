@@ -13,8 +13,8 @@ LEDGER = {"id": "f1", "name": "Ledger", "type": "document"}
 
 def said(class_uid, activity_id, **columns):
     row = dict.fromkeys(EVENTS) | {"actor_name": "Ada", "outcome": "success", "targets": []}
-    frame = pl.DataFrame([row | columns], schema=EVENTS)
-    (message,) = messages.sentences(frame, [(class_uid, activity_id)])
+    row |= {"class_uid": class_uid, "activity_id": activity_id}
+    (message,) = messages.sentences(pl.DataFrame([row | columns], schema=EVENTS))
     return message
 
 

@@ -337,9 +337,8 @@ _NAMES = ("name", "groupName", "roleName", "displayName", "title", "issueKeyOrId
 
 def _target(thing: dict[str, Any]) -> dict[str, Any]:
     attributes = thing.get("attributes")
-    name = None
-    if isinstance(attributes, dict):
-        name = first(*map(attributes.get, _NAMES))
+    names = map(attributes.get, _NAMES) if isinstance(attributes, dict) and attributes else ()
+    name = next((name for name in names if known(name)), None)
     return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 

@@ -273,18 +273,11 @@ def _resources(resources: Any, performer: Any) -> list[dict[str, Any]]:
         for item in given
     ]
     for item in given:
-        if item.get("modifiedProperties"):
-            microsoft.name_by_changes(found, _changes(item))
+        if properties := item.get("modifiedProperties"):
+            changed = microsoft.changes(properties, "displayName", "newValue", "oldValue")
+            if changed:
+                microsoft.name_by_changes(found, changed)
     return found + _performers(performer) if performer else found
-
-
-def _changes(item: dict[str, Any]) -> dict[str, str | None]:
-    """Return the values that were added or, of what was removed, the former ones."""
-    return {
-        str(change.get("displayName")): microsoft.unquoted(change.get("newValue"))
-        or microsoft.unquoted(change.get("oldValue"))
-        for change in values.objects(item.get("modifiedProperties"))
-    }
 
 
 _DIRECTORY_AUDITS: Columns = {

@@ -165,7 +165,7 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     """Return the actor; some sign-ins name them only as the resource."""
     who: dict[str, Any] = by if isinstance(by, dict) else {}
-    if first(who.get("id"), who.get("email"), who.get("username")):
+    if known(who.get("id")) or first(who.get("email"), who.get("username")):
         return who
     if isinstance(resource, dict) and str(action).endswith("login_attempt"):
         return resource
@@ -373,9 +373,9 @@ _JOINED = {"add": "associated {} with {}", "remove": "dissociated {} from {}",
            "update": "changed the association of {} with {}"}  # fmt: skip
 
 
-def _sentence(who: Any, association: Any, success: Any, *given: Any) -> Any:
+def _sentence(who: Any, association: Any, success: Any, message: Any, detail: Any) -> Any:
     """Return the vendor's text or, for an association, a sentence with its direction."""
-    if text := first(*given):
+    if (message or detail) and (text := first(message, detail)):
         return text
     if not association:
         return None

@@ -538,6 +538,8 @@ def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list
 
 def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
     """Return the file or message that a DLP policy matched, and the policies."""
+    if not policies:
+        return []
     found = []
     if isinstance(file, dict):
         found.append(_target(file.get("FilePathUrl"), file.get("FileName"), "File"))
@@ -549,18 +551,16 @@ def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
 
 
 def _alert(id_: Any, name: Any, about: Any, kind: Any) -> list[dict[str, Any]]:
+    if not id_:
+        return []
     found = [_target(about, about, kind or "Object")] if about else []
     return [*found, _target(id_, name, "Alert")]
 
 
 def _directory_targets(parts: Any, object_id: Any, properties: Any) -> list[dict[str, Any]]:
     found = _directory_object(parts, object_id)
-    changed = {
-        str(change.get("Name")): microsoft.unquoted(change.get("NewValue"))
-        or microsoft.unquoted(change.get("OldValue"))
-        for change in values.objects(properties)
-    }
-    microsoft.name_by_changes(found, changed)
+    if changed := microsoft.changes(properties, "Name", "NewValue", "OldValue"):
+        microsoft.name_by_changes(found, changed)
     return found or _object(object_id)
 
 
@@ -650,10 +650,12 @@ def _assisted(event: Any, agent_id: Any, agent: Any) -> list[dict[str, Any]]:
     return [*found, _target(agent_id, agent, "Agent")] if agent_id or agent else found
 
 
-def _finding(record_type: Any, object_id: Any, *given: Any) -> list[dict[str, Any]]:
+def _together(*values: Any) -> tuple[Any, ...] | None:
+    return values if any(values) else None
+
+
+def _finding(object_id: Any, *given: Any) -> list[dict[str, Any]]:
     """Return what a finding is about: alert or investigation, mail, link, file and recipients."""
-    if not _is_finding(record_type):
-        return []
     alert, investigation, about, url, file, mail, subject, modified_by, data = given
     found = []
     if investigation:
@@ -676,35 +678,24 @@ def _people(value: Any) -> list[str]:
     return [who for who in _several(value) if _is_address(who)]
 
 
-def _all_targets(
+def _all_targets(  # noqa: PLR0917 one per service or kind of event
     object_id: Any,
-    own: list[dict[str, Any]],
-    finding: list[dict[str, Any]],
+    record_type: Any,
+    protected: list[dict[str, Any]],
+    alert: list[dict[str, Any]],
+    file: list[dict[str, Any]],
+    mail: list[dict[str, Any]],
+    team: list[dict[str, Any]],
+    about: tuple[Any, ...] | None,
     granted: list[dict[str, Any]],
     assisted: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    if not (finding or granted or assisted):
-        return own or _object(object_id)
+    """Return the targets; each service that writes records has columns of its own for them."""
+    own = protected or alert or file or mail or team
+    finding = _finding(object_id, *about) if about and _is_finding(record_type) else []
     if not own and not finding and not assisted:
         own = _object(object_id)
-    return [*own, *finding, *granted, *assisted]
-
-
-def _service_targets(object_id: Any, *given: Any) -> list[dict[str, Any]]:
-    """Return the targets; each service that writes records has columns of its own for them."""
-    file, mail, team, protected, alert = (
-        given[:4],
-        given[4:7],
-        given[7:12],
-        given[12:15],
-        given[15:],
-    )
-    if protected[0]:
-        return _protected(*protected)
-    if alert[0]:
-        return _alert(*alert)
-    name, kind, *shared = file
-    return _file(name, kind, object_id, *shared) or _mail(*mail) or _team(*team)
+    return [*own, *finding, *granted, *assisted] if finding or granted or assisted else own
 
 
 def _classified_as(operation: Any, record_type: Any) -> Any:
@@ -744,33 +735,21 @@ _SERVICES: Columns = {
     "targets": Field(
         _all_targets,
         "ObjectId",
+        "RecordType",
+        Field(_protected, "PolicyDetails", "SharePointMetaData", "ExchangeMetaData"),
+        Field(_alert, "AlertId", "Name", "AlertEntityId", "EntityType"),
         Field(
-            _service_targets,
-            "ObjectId",
+            _file,
             "SourceFileName",
             "ItemType",
+            "ObjectId",
             "TargetUserOrGroupName",
             "TargetUserOrGroupType",
-            "MailboxOwnerUPN",
-            "Item",
-            "AffectedItems",
-            "Members",
-            "AddOnName",
-            "TeamGuid",
-            "TeamName",
-            "ChannelName",
-            "PolicyDetails",
-            "SharePointMetaData",
-            "ExchangeMetaData",
-            "AlertId",
-            "Name",
-            "AlertEntityId",
-            "EntityType",
         ),
+        Field(_mail, "MailboxOwnerUPN", "Item", "AffectedItems"),
+        Field(_team, "Members", "AddOnName", "TeamGuid", "TeamName", "ChannelName"),
         Field(
-            _finding,
-            "RecordType",
-            "ObjectId",
+            _together,
             "AlertDisplayName",
             "InvestigationName",
             "Recipients",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -182,7 +183,29 @@ def _expression(
         return names[column]
     make = f"make_{len(scope)}"
     scope[make] = column.derive
-    return f"{make}({', '.join(_expression(part, names, scope) for part in column.parts)})"
+    call = f"{make}({', '.join(_expression(part, names, scope) for part in column.parts)})"
+    try:
+        scope[f"{make}_of_nothing"] = _of_nothing(column)
+    except Exception:  # a fault, to be counted for each record
+        return call
+    given = " or ".join(_is_given(part, names, scope) for part in column.parts)
+    # Most values are absent from most records, and comparing is cheaper than calling.
+    return f"({call} if {given} else {make}_of_nothing)"
+
+
+@cache
+def _of_nothing(column: str | Field) -> Any:
+    """Return the value of a column if the record has none of its parts."""
+    return None if isinstance(column, str) else column.derive(*map(_of_nothing, column.parts))
+
+
+def _is_given(part: str | Field, names: Mapping[str | Field, str], scope: dict[str, Any]) -> str:
+    """Return an expression that is false if a part is absent."""
+    if isinstance(part, str):
+        return " or ".join(f"{_variable(each, names)} is not None" for each in part.split("|"))
+    nothing = f"nothing_{len(scope)}"
+    scope[nothing] = _of_nothing(part)
+    return f"{names[part]} is not {nothing}"
 
 
 def _either(path: str, names: Mapping[str | Field, str]) -> str:

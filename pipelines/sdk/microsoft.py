@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+from pipelines.sdk import values
 
 INTERRUPTS = frozenset(
     {16000, 16001, 50055, 50058, 50072, 50074, 50076, 50078, 50079, 50085, 50089, 50097, 50125,
@@ -17,6 +20,10 @@ consent or a fresh session comes next, and another event follows."""
 _SCOPES = re.compile(r"Scope: ([^,\]]+)")
 _NAMES = (".DisplayName", ".UPN", ".UserPrincipalName", ".Name")
 _NO_TARGETS = ("TargetId", "Actor", "AppRole")
+_PERMISSIONS = frozenset(
+    {"AppRole.Value", "AppRole.DisplayName", "AppRole.Id", "DelegatedPermissionGrant.Scope",
+     "ConsentAction.Permissions"}
+)  # fmt: skip
 
 
 def is_interrupt(error: Any) -> bool:
@@ -52,14 +59,31 @@ def unquoted(value: Any) -> str | None:
     return value.strip().removeprefix("[").removesuffix("]").strip().strip('"') or None
 
 
-def name_by_changes(found: list[dict[str, Any]], changed: Mapping[str, str | None]) -> None:
-    """Name the targets that a list of changes names, and append those that it alone contains.
+def changes(properties: Any, name: str, new: str, old: str) -> dict[str, str]:
+    """Return what a list of changes names: "Role.DisplayName" -> the new or, if removed, old value.
 
-    `changed` is "Role.DisplayName", "Role.ObjectID", ... -> the new or, if removed, the old value.
+    `name`, `new` and `old` are the keys of the log for the three parts of a change.
     """
+    found = {}
+    for change in values.objects(properties):
+        key = change.get(name)
+        if isinstance(key, str) and _names_something(key):
+            value = unquoted(change.get(new)) or unquoted(change.get(old))
+            if value:
+                found[key] = value
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _names_something(key: str) -> bool:
+    return key.endswith((*_NAMES, ".ObjectID")) or key in _PERMISSIONS
+
+
+def name_by_changes(found: list[dict[str, Any]], changed: Mapping[str, str]) -> None:
+    """Name the targets that a list of changes names, and append those that it alone contains."""
     for key, name in changed.items():
         kind = key.partition(".")[0]
-        if name and key.endswith(_NAMES) and kind not in _NO_TARGETS:
+        if key.endswith(_NAMES) and kind not in _NO_TARGETS:
             id_ = changed.get(f"{kind}.ObjectID")
             target = _target(found, id_, kind)
             if target is None:
@@ -78,7 +102,7 @@ def _target(found: list[dict[str, Any]], id_: str | None, kind: str) -> dict[str
     return alike[0] if len(alike) == 1 else None
 
 
-def _permissions(changed: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _permissions(changed: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the application role or the permissions that somebody gets or loses."""
     found = []
     if role := changed.get("AppRole.Value") or changed.get("AppRole.DisplayName"):

@@ -323,11 +323,16 @@ def _outcome(action: Any) -> str:
     return "failure" if isinstance(action, str) and "fail" in action else "unknown"
 
 
-def _targets(context: Any, container: Any, app: Any, actor: Any) -> list[dict[str, Any]]:
+def _targets(
+    context: Any, container: Any, app: Any, actor: Any, behalf: Any
+) -> list[dict[str, Any]]:
     found = [_target(thing) for things in (context, container) for thing in objects(things)]
     # An app that acts for a person.
     if isinstance(app, dict) and actor:
         found.append({"id": app.get("id"), "name": app.get("name"), "type": "apps"})
+    if isinstance(behalf, dict):
+        name = first(behalf.get("name"), behalf.get("email"))
+        found.append({"id": behalf.get("id"), "name": name, "type": "onBehalfOf"})
     return found
 
 
@@ -354,6 +359,7 @@ COLUMNS: Columns = {
         "attributes.container",
         "attributes.actor.app",
         "attributes.actor.id",
+        "attributes.actor.onBehalfOf",
     ),
     "outcome": Field(_outcome, "attributes.action"),
     "source_ip": "attributes.location.ip",

@@ -220,10 +220,17 @@ _SIGN_INS = {"login": "login", "log in": "login", "signin": "login", "sign in": 
              "sign out": "logout"}  # fmt: skip
 
 
-def _classified_as(description: Any, product: Any) -> str | None:
-    """Return "login" or "logout" where only the description or the product is so specific."""
+_MEMBERS = frozenset({"member", "members", "memberships", "account_member", "account_members"})
+
+
+def _classified_as(description: Any, product: Any, kind: Any, action: Any) -> str | None:
+    """Return "login", "member create" or the like, where the action alone is less specific."""
     words = str(description).strip().lower().replace("_", " ").replace("-", " ")
-    return _SIGN_INS.get(words) or _SIGN_INS.get(str(product).lower())
+    if found := _SIGN_INS.get(words) or _SIGN_INS.get(str(product).lower()):
+        return found
+    if action in ("create", "delete") and not _MEMBERS.isdisjoint((str(product), str(kind))):
+        return f"member {action}"
+    return None
 
 
 def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:
@@ -314,6 +321,8 @@ def _both(account_id: str) -> tuple[Stream, ...]:
                 _classified_as,
                 "action.description|ActionDescription",
                 "resource.product|ResourceProduct",
+                "resource.type|ResourceType",
+                "action.type|ActionType",
             ),
         ),
     )

@@ -182,6 +182,7 @@ _ADDRESS_KEYS = frozenset(
      "sourceip", "sourceipaddress", "calleripaddress"}
 )  # fmt: skip
 _AGENT_KEYS = frozenset({"useragent"})
+_INVITED_KEYS = frozenset({"inviteduseremailaddress"})
 _IN_KEYS = str.maketrans("", "", " -_.")
 _NOT_AGENTIC = frozenset({"notAgentic", "unknownFutureValue"})
 _AGENTS_OWN_USER = "agentIDuser"
@@ -261,8 +262,8 @@ def _agent(agent: Any, details: Any) -> Any:
     return values.known(agent) or _detail(details, _AGENT_KEYS)
 
 
-def _resources(resources: Any, performer: Any) -> list[dict[str, Any]]:
-    """Return the targets, with the names that only the list of changes contains."""
+def _resources(resources: Any, performer: Any, action: Any, details: Any) -> list[dict[str, Any]]:
+    """Return the targets, with the names that only the changes and the details contain."""
     given = values.objects(resources)
     found = [
         {
@@ -277,7 +278,15 @@ def _resources(resources: Any, performer: Any) -> list[dict[str, Any]]:
             changed = microsoft.changes(properties, "displayName", "newValue", "oldValue")
             if changed:
                 microsoft.name_by_changes(found, changed)
+    if details and isinstance(action, str) and "invite" in action.lower():
+        found += _invited(found, _detail(details, _INVITED_KEYS))
     return found + _performers(performer) if performer else found
+
+
+def _invited(found: list[dict[str, Any]], email: Any) -> list[dict[str, Any]]:
+    if not isinstance(email, str) or any(microsoft.email(t["name"]) == email for t in found):
+        return []
+    return [{"id": None, "name": email, "type": "User"}]
 
 
 _DIRECTORY_AUDITS: Columns = {
@@ -306,7 +315,9 @@ _DIRECTORY_AUDITS: Columns = {
         "initiatedBy.user.agentType",
         "performedBy",
     ),
-    "targets": Field(_resources, "targetResources", "performedBy"),
+    "targets": Field(
+        _resources, "targetResources", "performedBy", "activityDisplayName", "additionalDetails"
+    ),
     "outcome": Field(_result, "result"),
     "outcome_reason": Field(_result_reason, "resultReason"),
     "source_ip": Field(_initiator_address, "initiatedBy.user.ipAddress", "additionalDetails"),

@@ -251,6 +251,8 @@ _TARGETS = {
     "impacted_users": ("", "user"),
     "grantee_email": ("", "user"),
     "recipient_email": ("", "user"),
+    "target_email": ("", "user"),
+    "resource_recipients": ("", "recipient"),
     "event_guest": ("", "user"),
     "subscriber_calendar_id": ("", "user"),
     "member_id": ("", "user"),
@@ -294,6 +296,12 @@ _TARGETS = {
     "RULE_NAME": ("", "rule"),
     "ALERT_NAME": ("", "alert"),
     "PRIVILEGE_NAME": ("", "privilege"),
+    "API_SCOPES": ("", "permission"),
+    "scope": ("", "permission"),
+    "access_level": ("", "permission"),
+    "added_role": ("", "permission"),
+    "removed_role": ("", "permission"),
+    "member_role": ("", "permission"),
     "PRODUCT_NAME": ("", "license"),
     "RESOURCE_IDENTIFIER": ("", "resource"),
     "PRINTER_NAME": ("", "printer"),
@@ -305,6 +313,7 @@ _TARGETS = {
     "ORG_UNIT_NAME": ("", "org_unit"),
     "DEVICE_NEW_ORG_UNIT": ("", "org_unit"),
 }
+_LAST = ("permission", "recipient")
 _TITLES = {title: kind for title, kind in _TARGETS.values() if title}
 _FIRST = (
     "document shared_drive message attachment resource device user setting group role application"
@@ -369,13 +378,19 @@ def _acting_for_someone(client: Any, name: Any, email: Any) -> list[dict[str, An
 
 
 def _named(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return targets in the order of the parameters; those without an id come last."""
+    """Return targets in the order of the parameters, then rights, then those without an id."""
     found: list[dict[str, Any]] = []
+    rights: list[dict[str, Any]] = []
     for parameter, value in values.items():
         if parameter in _TARGETS:
             title, kind = _TARGETS[parameter]
             pairs = zip_longest(_several(value), _several(values.get(title)))
-            found += [{"id": id_, "name": name or id_, "type": kind} for id_, name in pairs]
+            named = [{"id": id_, "name": name or id_, "type": kind} for id_, name in pairs]
+            if kind in _LAST:
+                rights += named
+            else:
+                found += named
+    found += rights
     for title in sorted(values.keys() & _TITLES.keys()):
         names = set(_several(values[title])) - {target["name"] for target in found}
         found += [{"id": None, "name": name, "type": _TITLES[title]} for name in sorted(names)]
@@ -515,9 +530,15 @@ _BOTH_WAYS = frozenset(
         "team_drive_membership_change",
         "change_user_access",
         "change_acl_editors",
+        "change_calendar_acls",
+        "change_document_access_scope",
+        "change_document_visibility",
         "DEVICE_REGISTER_UNREGISTER_EVENT",
     }
 )
+
+
+_NO_ACCESS = ("none", ["none"], "private", ["private"])
 
 
 def _classified_as(name: Any, values: dict[str, Any]) -> Any:
@@ -529,7 +550,7 @@ def _classified_as(name: Any, values: dict[str, Any]) -> Any:
         return f"{name} remove"
     if values.get("ACCOUNT_STATE") == "UNREGISTERED":
         return f"{name} unregistered"
-    if values.get("new_value") in ("none", ["none"]):
+    if any(values.get(key) in _NO_ACCESS for key in ("new_value", "access_level")):
         return f"{name} remove"
     return None
 

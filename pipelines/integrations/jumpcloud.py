@@ -253,7 +253,7 @@ def _name(thing: Any) -> Any:
 
 
 def _targets(
-    service: Any, resource: Any, association: Any, changes: Any, *rest: Any
+    service: Any, resource: Any, association: Any, changes: Any, action: Any, *rest: Any
 ) -> list[dict[str, Any]]:
     """Return the targets; `rest` holds the values at _PARTS, _OWN and _OWN_NAMES."""
     found: list[dict[str, Any]] = []
@@ -269,7 +269,7 @@ def _targets(
         if id_:
             found.append({"id": id_, "name": name, "type": kind})
     if changes:
-        found += _named_by_changes(changes)
+        found += _named_by_changes(changes, action)
     return found if len(found) < 2 else _distinct(found)
 
 
@@ -318,14 +318,16 @@ def _sudo_setting(association: dict[str, Any]) -> dict[str, Any] | None:
     return sudo if isinstance(sudo, dict) else None
 
 
-def _named_by_changes(changes: Any) -> list[dict[str, Any]]:
+def _named_by_changes(changes: Any, action: Any) -> list[dict[str, Any]]:
     """Return what only the list of changes names: a folder, a role or sudo."""
     found = []
     for change in objects(changes):
         field = str(change.get("field")).lower()
         name = first(change.get("to"), change.get("from"))
         if field in _SUDO_FIELDS:
-            found.append({"id": None, "name": _SUDO, "type": "privilege"})
+            # The list of a new user has the field too, without sudo.
+            if change.get("to") not in _OFF or str(action).endswith(("_update", "_change")):
+                found.append({"id": None, "name": _SUDO, "type": "privilege"})
         elif field in _NAMED and isinstance(name, str):
             found.append({"id": None, "name": name, "type": _NAMED[field]})
     return found
@@ -338,18 +340,38 @@ _GROUPS = ("user_group", "system_group", "group")
 _MEMBERS = ("user", "systemuser", "system", "device")
 
 
-def _classified_as(association: Any, changes: Any) -> str | None:
-    """Return `add member` or the like for an association, which one action adds and removes."""
+_SWITCHES = {
+    # Field of a changed account -> the action when it is switched on, and off.
+    "suspended": ("user_suspended", "user_unsuspended"),
+    "account_locked": ("user_lockout", "user_unlocked"),
+}
+_STATED = {"suspended": "user_suspended", "activated": "user_activated"}
+
+
+def _classified_as(association: Any, changes: Any, action: Any) -> str | None:
+    """Return the action with its direction, where one action adds and removes."""
     if isinstance(association, dict) and (op := association.get("op")):
         if op == "update" and (sudo := _sudo_setting(association)):
             return f"sudo {'add' if sudo.get('enabled') is True else 'remove'}"
         return f"association {op} {_relation(association)}"
-    if not changes:
+    if not changes or not str(action).endswith(("_update", "_change")):
         return None
-    for change in objects(changes):
-        if str(change.get("field")).lower() in _SUDO_FIELDS:
-            return f"sudo {'remove' if change.get('to') in _OFF else 'add'}"
-    return None
+    account = action in ("user_update", "admin_update")
+    return next(filter(None, (_switched(each, account) for each in objects(changes))), None)
+
+
+def _switched(change: dict[str, Any], account: bool) -> str | None:
+    """Return the action of a change that switches sudo or an account on or off."""
+    field, new = str(change.get("field")).lower(), change.get("to")
+    if change.get("from") == new:
+        return None
+    if field in _SUDO_FIELDS:
+        return f"sudo {'remove' if new in _OFF else 'add'}"
+    if not account:
+        return None
+    if field in ("state", "status"):
+        return _STATED.get(str(new).lower())
+    return _SWITCHES[field][new in _OFF] if field in _SWITCHES else None
 
 
 def _ends(association: dict[str, Any]) -> list[dict[str, Any]]:
@@ -417,7 +439,7 @@ DIRECTORY_INSIGHTS = Stream(
     time="timestamp",
     keeps=_KEEPS,
     lag=_LAG,
-    classified_as=Field(_classified_as, "association", "changes"),
+    classified_as=Field(_classified_as, "association", "changes", "event_type"),
     target_rank={
         "user": 0,
         "systemuser": 0,
@@ -437,7 +459,15 @@ DIRECTORY_INSIGHTS = Stream(
         "actor_email": Field(_actor_email, _WHO, "username"),
         "actor_type": Field(_actor_type, _WHO, "username", "auth_method"),
         "targets": Field(
-            _targets, "service", "resource", "association", "changes", *_PARTS, *_OWN, *_OWN_NAMES
+            _targets,
+            "service",
+            "resource",
+            "association",
+            "changes",
+            "event_type",
+            *_PARTS,
+            *_OWN,
+            *_OWN_NAMES,
         ),
         "outcome": Field(_outcome, "success", "sso_token_success", "status", "result"),
         "outcome_reason": Field(_reason, "error_message", "outer", "message_chain", "error_chain"),

@@ -521,6 +521,8 @@ def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
         folder = one.get("ParentFolder")
         if isinstance(folder, dict) and (who := _known(folder.get("MemberUpn"))):
             found.append(_target(folder.get("MemberSid"), who, "User"))
+            if rights := _known(folder.get("MemberRights")):
+                found.append(_target(None, rights, "Permission"))
     return [*found, _target(owner, owner, "Mailbox")] if owner else found
 
 
@@ -557,8 +559,14 @@ def _alert(id_: Any, name: Any, about: Any, kind: Any) -> list[dict[str, Any]]:
     return [*found, _target(id_, name, "Alert")]
 
 
-def _directory_targets(parts: Any, object_id: Any, properties: Any) -> list[dict[str, Any]]:
+def _directory_targets(
+    parts: Any, object_id: Any, properties: Any, operation: Any, extended: Any
+) -> list[dict[str, Any]]:
     found = _directory_object(parts, object_id)
+    if extended and isinstance(operation, str) and "invite" in operation.lower():
+        details = _object_in(_named(extended, "additionalDetails"))
+        if invited := details.get("InvitedUserEmailAddress"):
+            found.append(_target(None, invited, "User"))
     if changed := microsoft.changes(properties, "Name", "NewValue", "OldValue"):
         microsoft.name_by_changes(found, changed)
     return found or _object(object_id)
@@ -602,7 +610,10 @@ _WHO_GETS_ACCESS = {
 }
 _PARAMETER = re.compile(r"""-(\w+)[ :]+("[^"]*"|'[^']*'|[^\s-]\S*)""")
 _ADDRESSES = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
-_GROUP = re.compile(r"<Group>([^<]+)</Group>")
+_SHOWN = re.compile(r"[\[<](?:smtp:)?([^\s\[\]<>]+@[^\s\[\]<>]+)[\]>]$", re.IGNORECASE)
+_CONCERNS_OTHERS = re.compile("action|delegate|member|recipient|forward|redirect", re.IGNORECASE)
+_GROUP = re.compile(r"<(?:Group|Added to group)>([^<]+)</")
+_LEVEL = re.compile(r"<Permissions? granted>([^<]+)</")
 
 
 def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]]:
@@ -614,11 +625,12 @@ def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]
         if kind := _WHO_GETS_ACCESS.get(name):
             found += [_target(None, one, kind) for one in _several(value)]
     for rule in values.objects(properties):
-        if rule.get("Name") in ("RuleActions", "Actions"):
+        if _CONCERNS_OTHERS.search(str(rule.get("Name"))):
             forwarded = _ADDRESSES.findall(str(rule.get("Value")))
             found += [_target(None, address, "Address") for address in forwarded]
     if isinstance(data, str):
         found += [_target(None, group, "Group") for group in _GROUP.findall(data)]
+        found += [_target(None, level, "Permission") for level in _LEVEL.findall(data)]
     return found
 
 
@@ -633,8 +645,15 @@ def _parameters(given: Any) -> list[tuple[str, Any]]:
 def _several(value: Any) -> list[str]:
     """Return the parts of a text such as `smtp:ann@contoso.example;bob@contoso.example`."""
     parts = value if isinstance(value, list) else re.split("[;,]", str(value or ""))
-    stripped = (str(p).strip().removeprefix("smtp:").removeprefix("SMTP:") for p in parts if p)
+    stripped = (_bare(str(part).strip()) for part in parts if part)
     return [part for part in stripped if part not in ("", "$null", "False", "True")]
+
+
+def _bare(who: str) -> str:
+    """Return the address in `"Ann Lee" [SMTP:ann@contoso.example]` or `smtp:ann@...`."""
+    if found := _SHOWN.search(who):
+        return found[1]
+    return who[5:] if who[:5].lower() == "smtp:" else who
 
 
 def _assisted(event: Any, agent_id: Any, agent: Any) -> list[dict[str, Any]]:
@@ -727,7 +746,14 @@ _COLUMNS: Columns = {
 }
 _DIRECTORY: Columns = {
     **_COLUMNS,
-    "targets": Field(_directory_targets, "Target", "ObjectId", "ModifiedProperties"),
+    "targets": Field(
+        _directory_targets,
+        "Target",
+        "ObjectId",
+        "ModifiedProperties",
+        "Operation",
+        "ExtendedProperties",
+    ),
     "correlation_id": "InterSystemsId",
 }
 _SERVICES: Columns = {

@@ -9,6 +9,7 @@ https://developer.okta.com/docs/reference/system-log-query/
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -252,6 +253,7 @@ _ACTORS = {
 
 
 _NOTHING = values.NOTHING | {"Unknown", "UNKNOWN"}
+_BETWEEN_ROLES = re.compile(r",\s*(?![^(]*\))")  # "Help desk administrator (Sales, IT), ..."
 _ACTOR_WORDS = {
     # Part of an unlisted actor type -> our type; the first match counts.
     "agent": "application",
@@ -303,14 +305,27 @@ def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
     return _known(address) or next(filter(None, map(_known, hops)), None)
 
 
-def _as_targets(target: Any) -> list[dict[str, Any]]:
-    return [
+def _as_targets(target: Any, granted: Any, revoked: Any) -> list[dict[str, Any]]:
+    """Return the targets, and the administrator roles that only the debug data name."""
+    found = [
         {
             "id": _known(item.get("id")),
             "name": _name(item.get("displayName"), item.get("alternateId")),
             "type": item.get("type"),
         }
         for item in values.objects(target)
+    ]
+    return found + _roles(found, granted, revoked) if granted or revoked else found
+
+
+def _roles(found: list[dict[str, Any]], *lists: Any) -> list[dict[str, Any]]:
+    named = {target["name"] for target in found}
+    texts = (text for text in lists if isinstance(text, str))
+    roles = dict.fromkeys(role.strip() for text in texts for role in _BETWEEN_ROLES.split(text))
+    return [
+        {"id": None, "name": role, "type": "ROLE"}
+        for role in roles
+        if _known(role) and role not in named
     ]
 
 
@@ -335,7 +350,12 @@ SYSTEM_LOG = Stream(
         "actor_name": Field(_name, "actor.displayName", "actor.alternateId"),
         "actor_email": Field(_email, "actor.alternateId"),
         "actor_type": Field(_actor_type, "actor.type", "actor.id"),
-        "targets": Field(_as_targets, "target"),
+        "targets": Field(
+            _as_targets,
+            "target",
+            "debugContext.debugData.privilegeGranted",
+            "debugContext.debugData.privilegeRevoked",
+        ),
         "outcome": Field(_outcome, "outcome.result"),
         "outcome_reason": "outcome.reason",
         "source_ip": Field(_first_address, "client.ipAddress", "request.ipChain", "client.ipChain"),

@@ -350,6 +350,7 @@ def _rfc3339(time: datetime) -> str:
 # is an object, a leading - that it is a list.
 _BRACKETS = re.compile(r"\s*\[[^\]]*\]")
 _FIRST = re.compile(r"^([^\[]*?)\s*\[([^\]]*)\]")
+_OTHERS = re.compile(r"\b(?!\w*Id\b)(\w+)\s*\[([^\]]*)\]")
 _LEADING = re.compile(r"^\[([^\]]+)\]\s*(.*?)\s*((?:logged )?\w+)\.?$")
 _DATA_ID = re.compile(r"incomingDataId[=\[: ]+([0-9a-zA-Z-]+)")
 _TRUE = {True: "success", "true": "success", False: "failure", "false": "failure"}
@@ -459,9 +460,11 @@ def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, An
         _target(None, facts.details.get("targetUser"), "user"),
         _target(None, integration or _integration(facts), "integration"),
         _target(facts.incoming.get("httpUrl"), None, "url"),
+        _target(None, facts.details.get("teamName"), "team"),
+        _target(None, facts.details.get("roleName"), "role"),
     ]
     if not any(found[:3]):
-        found.insert(0, _named(text or log))
+        found = [*_named(text or log), *found]
     return [target for target in found if target]
 
 
@@ -488,15 +491,19 @@ def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
     return {"id": id_, "name": name, "type": kind} if id_ or name else None
 
 
-def _named(text: Any) -> dict[str, Any] | None:
-    """Return the target in a text: c1 for `Schedule rotation [scheduleId: f1, id: c1] added.`"""
+def _named(text: Any) -> list[dict[str, Any] | None]:
+    """Return the targets in a text: c1 for `Schedule rotation [scheduleId: f1, id: c1] added.`"""
     if not isinstance(text, str):
-        return None
+        return []
     if found := _LEADING.match(text):
-        return _target(None, found[2], found[1].lower())
+        return [_target(None, found[2], found[1].lower())]
     if not (found := _FIRST.match(text)):
-        return None
-    kind, inside = found.groups()
+        return []
+    others = [_inside(*pair) for pair in _OTHERS.findall(text, found.end())]
+    return [_inside(*found.groups()), *others]
+
+
+def _inside(kind: str, inside: str) -> dict[str, Any] | None:
     pairs = dict(part.split(": ", 1) for part in inside.split(", ") if ": " in part)
     name = pairs.get("name") or (None if pairs else inside)
     return _target(pairs.get("id") or next(iter(pairs.values()), None), name, kind.lower())

@@ -11,8 +11,8 @@ from pipelines.sdk import values
 
 INTERRUPTS = frozenset(
     {16000, 16001, 50055, 50058, 50072, 50074, 50076, 50078, 50079, 50085, 50089, 50097, 50125,
-     50127, 50129, 50132, 50133, 50140, 50144, 50158, 50173, 50199, 50203, 51006, 52004, 65001,
-     70008, 70043, 70044, 70046, 700082, 700084, 9002341}
+     50127, 50129, 50132, 50133, 50140, 50144, 50158, 50168, 50173, 50199, 50203, 51006, 52004,
+     65001, 70008, 70016, 70043, 70044, 70046, 90094, 90095, 700082, 700084, 9002341}
 )  # fmt: skip
 """Errors of sign-ins that are to be continued: a second factor, a new password, a confirmation,
 consent or a fresh session comes next, and another event follows."""

@@ -1,0 +1,259 @@
+"""Who gets what, from whom and in which direction, for every vendor's grants and removals."""
+
+import pytest
+
+from pipelines import registry
+from tests.mapping import rows
+
+ACTOR_TYPES = {"user", "service", "api_key", "application", "system", "anonymous", None}
+
+
+def okta(event, *targets, **debug):
+    return "okta", "system_log", {
+        "eventType": event,
+        "actor": {"id": "00u1", "type": "User", "displayName": "Ada"},
+        "target": [{"id": "00u2", "type": "User", "displayName": "Bob"}, *targets],
+        "debugContext": {"debugData": debug},
+    }  # fmt: skip
+
+
+def google(stream, event, **parameters):
+    given = [
+        {"name": k, "multiValue": v} if isinstance(v, list) else {"name": k, "value": v}
+        for k, v in parameters.items()
+    ]
+    return "google_workspace", stream, {"events": [{"name": event, "parameters": given}]}
+
+
+def entra(action, changes=(), details=(), kind="User", name="bob@contoso.example"):
+    target = {
+        "id": "u2",
+        "type": kind,
+        "userPrincipalName": name,
+        "modifiedProperties": [
+            {"displayName": key, "oldValue": old, "newValue": new} for key, old, new in changes
+        ],
+    }
+    return "entra_id", "directory_audits", {
+        "activityDisplayName": action,
+        "targetResources": [target],
+        "additionalDetails": [{"key": k, "value": v} for k, v in details],
+    }  # fmt: skip
+
+
+def directory(action, *changes, **more):
+    return "office_365", "azure_active_directory", {
+        "Operation": action,
+        "ObjectId": "bob@contoso.example",
+        "ModifiedProperties": [
+            {"Name": key, "OldValue": old, "NewValue": new} for key, old, new in changes
+        ],
+        **more,
+    }  # fmt: skip
+
+
+def cmdlet(name, **parameters):
+    given = [{"Name": key, "Value": value} for key, value in parameters.items()]
+    return "office_365", "exchange", {"Operation": name, "ObjectId": "ceo", "Parameters": given}
+
+
+def sharepoint(action, **more):
+    return "office_365", "sharepoint", {"Operation": action, **more}
+
+
+def jumpcloud(event, **more):
+    return "jumpcloud", "directory_insights", {"event_type": event, **more}
+
+
+def joined(op, kind="user_group"):
+    ends = {"from": {"type": kind, "object_id": "g1", "name": "Admins"},
+            "to": {"type": "user", "object_id": "u2", "name": "bob"}}  # fmt: skip
+    return jumpcloud("association_change", association={"op": op, "connection": ends})
+
+
+def changed(field, old, new):
+    return jumpcloud("user_update", resource={"type": "user", "id": "u2", "username": "bob"},
+                     changes=[{"field": field, "from": old, "to": new}])  # fmt: skip
+
+
+def cloudflare(action, **more):
+    resource = {"type": "member", "request": {"email": "bob@acme.example"},
+                "response": {"roles": [{"id": "r1", "name": "Super Administrator"}]}}  # fmt: skip
+    return "cloudflare", "audit_logs_v2", {"action": {"type": action}, "resource": resource, **more}
+
+
+def atlassian(action, *context):
+    return "atlassian", "events", {"attributes": {"action": action, "context": list(context)}}
+
+
+def opsgenie(summary):
+    return "opsgenie", "jira_service_management_operations", {"summary": summary}
+
+
+ROLE = ("Role.DisplayName", '"Global Administrator"')
+SCOPE = "https://www.googleapis.com/auth/drive"
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        (okta("user.account.privilege.grant", privilegeGranted="Super administrator"),
+         {"Bob", "Super administrator"}),
+        (okta("user.account.privilege.revoke", privilegeRevoked="Help desk (Sales, IT), Reports"),
+         {"Bob", "Help desk (Sales, IT)", "Reports"}),
+        (okta("group.user_membership.add", {"id": "g", "type": "UserGroup", "displayName": "IT"}),
+         {"Bob", "IT"}),
+        (google("admin", "ASSIGN_ROLE", USER_EMAIL="b@a.io", ROLE_NAME="_SEED_ADMIN_ROLE"),
+         {"b@a.io", "_SEED_ADMIN_ROLE"}),
+        (google("admin", "AUTHORIZE_API_CLIENT_ACCESS", API_CLIENT_NAME="c", API_SCOPES=SCOPE),
+         {"c", SCOPE}),
+        (google("token", "authorize", app_name="Mail", client_id="c", scope=[SCOPE]),
+         {"Mail", SCOPE}),
+        (google("drive", "shared_drive_membership_change", target="b@a.io", added_role="organizer"),
+         {"b@a.io", "organizer"}),
+        (google("meet", "invitation_sent", target_email="b@a.io"), {"b@a.io"}),
+        (entra("Add member to role", [(ROLE[0], None, ROLE[1])]),
+         {"bob@contoso.example", "Global Administrator"}),
+        (entra("Remove member from role", [(ROLE[0], ROLE[1], None)]),
+         {"bob@contoso.example", "Global Administrator"}),
+        (entra("Add app role assignment to service principal",
+               [("AppRole.Value", None, '"Mail.Read"')], kind="ServicePrincipal"), {"Mail.Read"}),
+        (entra("Invite external user", details=[("InvitedUserEmailAddress", "eve@evil.example")],
+               name=None), {"eve@evil.example"}),
+        (directory("Add member to role.", (ROLE[0], "", "Global Administrator")),
+         {"Global Administrator"}),
+        (directory("Remove member from group.", ("Group.DisplayName", "Staff", "")), {"Staff"}),
+        (directory("Invite external user.", ExtendedProperties=[
+            {"Name": "additionalDetails",
+             "Value": '{"InvitedUserEmailAddress":"eve@evil.example"}'}]), {"eve@evil.example"}),
+        (cmdlet("Add-MailboxPermission", User="eve@a.io", AccessRights="FullAccess"),
+         {"ceo", "eve@a.io", "FullAccess"}),
+        (cmdlet("New-InboxRule", ForwardTo='"Eve" [SMTP:eve@evil.example]'), {"eve@evil.example"}),
+        (cmdlet("Set-Mailbox", ForwardingSmtpAddress="smtp:eve@evil.example"),
+         {"eve@evil.example"}),
+        (("office_365", "exchange",
+          {"Operation": "AddFolderPermissions",
+           "Item": {"ParentFolder": {"MemberUpn": "eve@a.io", "MemberRights": "ReadAny"}}}),
+         {"eve@a.io", "ReadAny"}),
+        (sharepoint("SiteCollectionAdminAdded", ObjectId="https://a/s",
+                    TargetUserOrGroupName="eve@a.io", TargetUserOrGroupType="Member"),
+         {"s", "eve@a.io"}),
+        (sharepoint("SharingSet", ItemType="File", SourceFileName="x",
+                    EventData="<Permissions granted>Contribute</Permissions granted>"),
+         {"x", "Contribute"}),
+        (joined("add"), {"Admins", "bob"}),
+        (changed("sudo", False, True), {"bob", "sudo"}),
+        (cloudflare("create"), {"bob@acme.example", "Super Administrator"}),
+        (atlassian("user_granted_role", {"id": "u2", "type": "users", "attributes": {"name": "B"}},
+                   {"id": "r", "type": "roles", "attributes": {"roleName": "org-admin"}}),
+         {"B", "org-admin"}),
+        (opsgenie("Team member [user: bob@a.io] added to team [name: Ops]."), {"Ops"}),
+    ],
+    ids=lambda value: f"{value[0]}" if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_who_gets_something_and_what_they_get_are_targets(record, names):
+    found = rows.row(*record)
+    assert names <= {target["name"] for target in found["targets"]}
+    assert found["target_name"]
+
+
+@pytest.mark.parametrize(
+    ("record", "answer"),
+    [
+        (okta("user.account.privilege.grant"), (3005, 1)),
+        (okta("user.account.privilege.revoke"), (3005, 2)),
+        (google("admin", "ASSIGN_ROLE"), (3005, 1)),
+        (google("admin", "UNASSIGN_ROLE"), (3005, 2)),
+        (google("drive", "change_user_access", new_value=["can_edit"]), (6006, 12)),
+        (google("drive", "change_user_access", new_value=["none"]), (6006, 13)),
+        (google("drive", "change_document_visibility", new_value=["public_on_the_web"]),
+         (6006, 12)),
+        (google("drive", "change_document_visibility", new_value=["private"]), (6006, 13)),
+        (google("drive", "change_document_access_scope", new_value="none"), (6006, 13)),
+        (google("calendar", "change_calendar_acls", access_level="owner"), (6001, 8)),
+        (google("calendar", "change_calendar_acls", access_level="none"), (3005, 2)),
+        (entra("Add member to role"), (3005, 1)),
+        (entra("Remove member from role"), (3005, 2)),
+        (directory("Add member to group."), (3006, 3)),
+        (directory("Remove member from group."), (3006, 4)),
+        (cmdlet("Add-MailboxPermission"), (3005, 1)),
+        (cmdlet("Remove-MailboxPermission"), (3005, 2)),
+        (joined("add"), (3006, 3)),
+        (joined("remove"), (3006, 4)),
+        (changed("sudo", False, True), (3005, 1)),
+        (changed("sudo", True, False), (3005, 2)),
+        (changed("sudo", None, False), (3005, 2)),
+        (changed("suspended", False, True), (3001, 5)),
+        (changed("suspended", True, False), (3001, 2)),
+        (changed("account_locked", True, False), (3001, 12)),
+        (changed("state", "STAGED", "ACTIVATED"), (3001, 2)),
+        (changed("firstname", "A", "B"), (3001, 99)),
+        (jumpcloud("user_create", changes=[{"field": "sudo", "to": False}]), (3001, 1)),
+        (cloudflare("create"), (3005, 1)),
+        (cloudflare("delete"), (3005, 2)),
+        (cloudflare("update"), (3004, 3)),
+        (("cloudflare", "audit_logs", {"action": {"type": "member_add"}}), (3005, 1)),
+        (atlassian("user_granted_role"), (3005, 1)),
+        (atlassian("user_revoked_role"), (3005, 2)),
+        (opsgenie("Team member [user: b] added to team [name: Ops]."), (3006, 3)),
+        (opsgenie("Team member [user: b] removed from team [name: Ops]."), (3006, 4)),
+    ],
+    ids=lambda value: f"{value[0]}",
+)  # fmt: skip
+def test_giving_and_taking_away_have_different_activities(record, answer):
+    found = rows.row(*record)
+    assert (found["class_uid"], found["activity_id"]) == answer
+
+
+def test_a_new_user_without_sudo_has_no_sudo():
+    found = rows.row(*jumpcloud("user_create", changes=[{"field": "sudo", "to": False}]))
+    assert found["targets"] == []
+
+
+def test_acting_on_behalf_of_somebody_keeps_both():
+    actor = {"id": "5b1", "name": "Bot", "app": {"id": "a1", "name": "Automation"},
+             "onBehalfOf": {"id": "5b2", "email": "ann@acme.example"}}  # fmt: skip
+    found = rows.row("atlassian", "events", {"attributes": {"actor": actor}})
+    assert (found["actor_type"], found["actor_name"]) == ("application", "Bot")
+    assert {"Automation", "ann@acme.example"} <= {t["name"] for t in found["targets"]}
+
+
+def test_a_person_in_a_session_is_no_api_key():
+    for context in ("dash", "api", "oauth"):
+        actor = {"id": "u1", "type": "user", "context": context, "email": "ada@acme.example"}
+        assert rows.row("cloudflare", "audit_logs_v2", {"actor": actor})["actor_type"] == "user"
+    given = {"attributes": {"actor": {"id": "5b1", "auth": {"authType": "session"}}}}
+    assert rows.row("atlassian", "events", given)["actor_type"] == "user"
+
+
+ODD_TYPES = ("", "null", "Robot", "AiAgent", "ServicePrincipal", 7, True, [], {}, ["user"])
+
+
+@pytest.mark.parametrize(("kind", "stream"), rows.STREAMS)
+def test_actor_type_stays_within_its_documented_set(kind, stream):
+    given = rows.records(kind, stream)[:4]
+    odd = [
+        copy
+        for record in given
+        for value in ODD_TYPES
+        for copy in rows.everywhere(record, lambda path, _, v=value: v if _of_actor(path) else None)
+    ]
+    assert {row["actor_type"] for row in rows.rows(kind, stream, *given, *odd)} <= ACTOR_TYPES
+
+
+def _of_actor(path):
+    words = " ".join(map(str, path)).lower()
+    return any(word in words for word in ("actor", "initiat", "user", "agent", "caller", "auth"))
+
+
+@pytest.mark.parametrize("code", [50158, 70043, 70044, 50199, 50078, 50173, 50133, 70016, 90094])
+def test_an_interrupt_is_no_failure_in_either_log(code):
+    entra_id = {"status": {"errorCode": code}}
+    office_365 = {"Operation": "UserLoginFailed", "ErrorNumber": str(code)}
+    assert rows.row("entra_id", "sign_ins", entra_id)["outcome"] == "unknown"
+    found = rows.row("office_365", "azure_active_directory", office_365)
+    assert found["outcome"] == "unknown"
+
+
+def test_every_vendor_is_covered():
+    assert {kind for kind, _ in rows.STREAMS} == set(registry.kinds())

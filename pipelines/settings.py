@@ -84,16 +84,28 @@ SecretFile = Annotated[SecretStr, BeforeValidator(_file_or_text)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-def _address(value: str) -> str:
-    """Check that it is https, or http on loopback, because a credential is sent to it."""
-    url = httpx.URL(value)
+_BARE_HOST = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}(?:/.*)?")
+
+
+def _address(value: Any) -> str:
+    """Check that it is https, or http on loopback, because a credential is sent to it.
+
+    Return it with scheme and host in lower case and without a slash at its end.
+    """
+    if not isinstance(value, str):
+        raise ValueError("give it as text")  # noqa: TRY004 pydantic reports only ValueErrors
+    value = value.strip()
+    try:
+        url = httpx.URL(f"https://{value}" if _BARE_HOST.fullmatch(value) else value)
+    except httpx.InvalidURL:
+        raise ValueError("not a valid address: give one such as https://example.com") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("not a valid address: give one such as https://example.com")
     if url.scheme == "http" and not is_loopback(url.host):
         raise ValueError("plain http is allowed for loopback addresses only: use https")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("remove the user, query or fragment from the address")
-    return value.rstrip("/")
+    return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode()}".rstrip("/")
 
 
 Address = Annotated[str, BeforeValidator(_address)]

@@ -13,13 +13,14 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import msgspec
+from pydantic import BeforeValidator, field_validator
 
 from pipelines.errors import Refused, TooHeavy, Unavailable
-from pipelines.sdk import answers, auth, json_records, webhook_auth
+from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth
 from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
@@ -27,7 +28,7 @@ from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.sdk.values import first, known, objects
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
 _MINUTE = 60.0
@@ -43,11 +44,22 @@ _STEPS = sdk_windows.reread_plan(
 _Query = dict[str, str | int]
 
 
+_ROOT = "https://api.atlassian.com"
+_ORGANISATION = pasted.identifier(pasted.UUID, "the id in admin.atlassian.com/o/ID")
+
+
 class Settings(IntegrationSettings):
     kind: str = "atlassian"
-    base_url: Address = "https://api.atlassian.com"
-    org_id: str
-    api_key: Secret
+    base_url: Address = _ROOT
+    org_id: Annotated[str, BeforeValidator(_ORGANISATION)]
+    api_key: pasted.OrganizationKey
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        if pasted.is_below(value, "atlassian.net", "admin.atlassian.com"):
+            raise ValueError(f"this is a site or the console: set {_ROOT}, or remove the key")
+        return pasted.root(value, [_ROOT])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

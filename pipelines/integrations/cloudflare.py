@@ -9,18 +9,20 @@ https://developers.cloudflare.com/fundamentals/account/account-security/review-a
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import msgspec
+from pydantic import BeforeValidator, field_validator
 
 from pipelines.errors import TooHeavy, Unavailable
-from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
@@ -36,7 +38,7 @@ from pipelines.sdk.push import (
 )
 from pipelines.sdk.values import first, objects
 from pipelines.sdk.windows import Read
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT = 1000
 _PAGES = 100  # page numbers beyond it are not served
@@ -50,11 +52,24 @@ _STEPS = windows.reread_plan(
 )
 
 
+_ROOT = "https://api.cloudflare.com/client/v4"
+_ACCOUNT = pasted.identifier(
+    re.compile(r"\b[0-9a-f]{32}\b"), "the 32 digits on the account's overview page"
+)
+
+
 class Settings(IntegrationSettings):
     kind: str = "cloudflare"
-    base_url: Address = "https://api.cloudflare.com/client/v4"
-    account_id: str
-    api_token: Secret
+    base_url: Address = _ROOT
+    account_id: Annotated[str, BeforeValidator(_ACCOUNT)]
+    api_token: pasted.Token
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        if pasted.is_below(value, "dash.cloudflare.com"):
+            raise ValueError(f"this is the dashboard: set {_ROOT}, or remove the key")
+        return pasted.root(value, [_ROOT])
 
 
 class _Cursors(msgspec.Struct):

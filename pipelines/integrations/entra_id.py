@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, links, microsoft, values, windows
+from pipelines.sdk import answers, auth, json_records, links, microsoft, pasted, values, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.pagination import Trail
@@ -39,7 +39,8 @@ _HEADERS = {"Prefer": "include-unknown-enum-members"}
 
 _GRAPH = "https://graph.microsoft.com"
 _LOGIN = "https://login.microsoftonline.com"
-_NATIONAL = {
+_LOGINS = {
+    _GRAPH: _LOGIN,
     "https://graph.microsoft.us": "https://login.microsoftonline.us",
     "https://dod-graph.microsoft.us": "https://login.microsoftonline.us",
     "https://microsoftgraph.chinacloudapi.cn": "https://login.chinacloudapi.cn",
@@ -50,12 +51,27 @@ class Settings(IntegrationSettings):
     kind: str = "entra_id"
     base_url: Address = _GRAPH
     authority_url: Address = Setting(
-        default_factory=lambda given: _NATIONAL.get(given.get("base_url", ""), _LOGIN)
+        default_factory=lambda given: pasted.login(given.get("base_url", _GRAPH), _LOGINS)
     )
-    tenant_id: str
-    client_id: str
-    client_secret: Secret | None = None
+    tenant_id: pasted.TenantId
+    client_id: pasted.ClientId
+    client_secret: pasted.Token | None = None
     certificate: Secret | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        return pasted.root(value, _LOGINS)
+
+    @field_validator("authority_url")
+    @classmethod
+    def _login(cls, value: str) -> str:
+        return pasted.root(value, set(_LOGINS.values()))
+
+    @model_validator(mode="after")
+    def _one_cloud(self) -> Self:
+        pasted.checked_cloud(self.base_url, self.authority_url, _LOGINS)
+        return self
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -65,7 +81,7 @@ class Settings(IntegrationSettings):
 
 
 def _auth(settings: Settings) -> httpx.Auth:
-    graph = settings.base_url if settings.base_url in _NATIONAL else _GRAPH
+    graph = settings.base_url if settings.base_url in _LOGINS else _GRAPH
     return auth.microsoft(
         authority_url=settings.authority_url,
         tenant_id=settings.tenant_id,

@@ -26,7 +26,7 @@ import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.pagination import Trail
@@ -151,13 +151,25 @@ def _key_or_file(value: Any) -> Any:
     return value
 
 
+_ROOTS = ("https://admin.googleapis.com", "https://www.googleapis.com")
+_CUSTOMER = pasted.identifier(
+    re.compile(r"\bC0[0-9a-z]{7}\b"),
+    "the customer ID under Account > Account settings, or remove it",
+)
+
+
 class Settings(IntegrationSettings):
     kind: str = "google_workspace"
     base_url: Address = "https://admin.googleapis.com"
     credentials: Annotated[SecretFile, BeforeValidator(_key_or_file)]
-    subject: str
-    customer_id: str = "my_customer"
+    subject: pasted.Person
+    customer_id: Annotated[str, BeforeValidator(_CUSTOMER)] = "my_customer"
     applications: tuple[str, ...] = DEFAULT
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        return pasted.root(value, _ROOTS)
 
     @field_validator("applications")
     @classmethod

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import zip_longest
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import httpx
-from pydantic import SecretStr, model_validator
+from pydantic import BeforeValidator, SecretStr, field_validator, model_validator
 
 from pipelines.errors import Refused
-from pipelines.sdk import auth, json_records, webhook_auth, windows
+from pipelines.sdk import auth, json_records, pasted, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
 from pipelines.sdk.values import first, known, objects
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT = 10_000
 _KEEPS = timedelta(days=90)
@@ -35,14 +36,28 @@ _LADDER = windows.reread_plan(
 )
 
 
+_ROOTS = [
+    f"https://api.{region}jumpcloud.com/insights/directory/v1" for region in ("", "eu.", "in.")
+]
+_ORGANISATION = pasted.identifier(
+    re.compile(r"\b[0-9a-f]{24}\b"), "the organisation's ID under Settings, or remove the key"
+)
+
+
 class Settings(IntegrationSettings):
     kind: str = "jumpcloud"
-    base_url: Address = "https://api.jumpcloud.com/insights/directory/v1"
+    base_url: Address = _ROOTS[0]
     authority_url: Address = "https://admin-oauth.id.jumpcloud.com"
-    api_key: Secret | None = None
-    client_id: str | None = None
-    client_secret: Secret | None = None
-    org_id: str | None = None
+    api_key: pasted.JumpCloudKey | None = None
+    client_id: pasted.ClientId | None = None
+    client_secret: pasted.Token | None = None
+    org_id: Annotated[str, BeforeValidator(_ORGANISATION)] | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        """Return the address of the API for that of a console or of another of its paths."""
+        return pasted.root(value.replace("://console.", "://api."), _ROOTS)
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 import httpx
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable
 from pipelines.sdk import (
@@ -32,6 +32,7 @@ from pipelines.sdk import (
     json_records,
     links,
     microsoft,
+    pasted,
     values,
     webhook_auth,
     windows,
@@ -83,14 +84,36 @@ class Settings(IntegrationSettings):
     kind: str = "office_365"
     base_url: Address = _ROOT
     authority_url: Address = Setting(
-        default_factory=lambda given: _LOGINS.get(given.get("base_url", ""), _LOGIN)
+        default_factory=lambda given: pasted.login(given.get("base_url", _ROOT), _LOGINS)
     )
-    tenant_id: str
-    client_id: str
-    client_secret: Secret | None = None
+    tenant_id: pasted.TenantId
+    client_id: pasted.ClientId
+    client_secret: pasted.Token | None = None
     certificate: Secret | None = None
     publisher_id: str = Setting(default_factory=lambda given: given.get("tenant_id", ""))
     """The client's vendor, as a tenant ID; requests without one share a small quota."""
+
+    @field_validator("tenant_id")
+    @classmethod
+    def _no_domain(cls, value: str) -> str:
+        if "." in value:
+            raise ValueError("a domain is not accepted: give the directory's GUID in the portal")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        return pasted.root(value, _LOGINS)
+
+    @field_validator("authority_url")
+    @classmethod
+    def _login(cls, value: str) -> str:
+        return pasted.root(value, set(_LOGINS.values()))
+
+    @model_validator(mode="after")
+    def _one_cloud(self) -> Self:
+        pasted.checked_cloud(self.base_url, self.authority_url, _LOGINS)
+        return self
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

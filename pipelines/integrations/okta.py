@@ -20,10 +20,10 @@ from urllib.parse import urlencode
 
 import httpx
 from pydantic import Field as Setting
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 
 from pipelines.errors import CursorRefused, Refused, TooHeavy
-from pipelines.sdk import answers, auth, json_records, links, values, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, links, pasted, values, webhook_auth, windows
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
@@ -44,18 +44,36 @@ _LIMIT = 1000
 _KEEPS = timedelta(days=90)
 _OVERLAP = timedelta(hours=2)
 _SETTLED = timedelta(hours=1)
+_DOMAINS = (
+    "okta.com",
+    "oktapreview.com",
+    "okta-emea.com",
+    "okta-gov.com",
+    "okta.mil",
+    "okta-miltest.com",
+    "trex-govcloud.com",
+)
 _LIVE_EVERY = 20  # history pages between two live polls
 
 
 class Settings(IntegrationSettings):
     kind: str = "okta"
     base_url: Address
-    api_token: Secret | None = None
-    client_id: str | None = None
+    api_token: pasted.Token | None = None
+    client_id: pasted.ClientId | None = None
     private_key: Secret | None = None
     key_id: str | None = None
     hook_events: tuple[str, ...] = Setting(default=(), max_length=300)
     """Event types to push; default: those in okta_hooks.txt."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _organisation(cls, value: str) -> str:
+        """Return the organisation's own address for that of its admin console or of a page."""
+        if not pasted.is_below(value, *_DOMAINS):
+            return value
+        name, _, domain = httpx.URL(value).host.partition(".")
+        return f"https://{name.removesuffix('-admin')}.{domain}"
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

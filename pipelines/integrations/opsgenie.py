@@ -18,20 +18,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import httpx
 import msgspec
-from pydantic import model_validator
+from pydantic import BeforeValidator, SecretStr, field_validator, model_validator
 
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, values, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, pasted, values, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT = 1000
 _KEEPS = timedelta(days=365)
@@ -56,17 +56,55 @@ _PATHS = {
 }
 
 
+_ROOTS = (
+    "https://api.opsgenie.com",
+    "https://api.eu.opsgenie.com",
+    "https://api.sandbox.opsgenie.com",
+)
+_OPERATIONS = "https://api.atlassian.com"
+_CLOUD = pasted.identifier(
+    pasted.UUID, "the cloudId in https://<site>.atlassian.net/_edge/tenant_info"
+)
+
+
 class Settings(IntegrationSettings):
     kind: str = "opsgenie"
-    base_url: Address = "https://api.opsgenie.com"
-    api_key: Secret | None = None
-    operations_url: Address = "https://api.atlassian.com"
+    base_url: Address = _ROOTS[0]
+    api_key: pasted.Token | None = None
+    operations_url: Address = _OPERATIONS
     operations: tuple[Literal["jira_service_management", "compass"], ...] = (
         "jira_service_management",
     )
-    cloud_id: str | None = None
-    email: str | None = None
-    api_token: Secret | None = None
+    cloud_id: Annotated[str, BeforeValidator(_CLOUD)] | None = None
+    email: pasted.Person | None = None
+    api_token: pasted.AccountToken | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        if pasted.is_below(value, "atlassian.com", "atlassian.net"):
+            raise ValueError(
+                "an Opsgenie key is not valid there: set https://api.opsgenie.com or "
+                "https://api.eu.opsgenie.com; the logs of Jira Service Management and Compass need "
+                "cloud_id, email and api_token instead"
+            )
+        if pasted.is_below(value, "app.opsgenie.com", "app.eu.opsgenie.com"):
+            raise ValueError("this is the console: set https://api.opsgenie.com or its EU form")
+        return pasted.root(value, _ROOTS)
+
+    @field_validator("operations_url")
+    @classmethod
+    def _operations_api(cls, value: str) -> str:
+        if pasted.is_below(value, "opsgenie.com", "atlassian.net"):
+            raise ValueError(f"set {_OPERATIONS}, or remove the key")
+        return pasted.root(value, [_OPERATIONS])
+
+    @field_validator("api_token")
+    @classmethod
+    def _of_an_account(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and pasted.UUID.fullmatch(value.get_secret_value()):
+            raise ValueError("this is an Opsgenie key: set it as api_key")
+        return value
 
     @model_validator(mode="after")
     def _some_way_in(self) -> Self:

@@ -258,7 +258,7 @@ def test_the_successors_alone_can_be_configured():
     assert source.streams()[0] is registry.source("opsgenie", keys).streams()[0]
 
 
-@pytest.mark.parametrize("keys", [{}, {"cloud_id": "c"}, {"api_key": "k", "email": "e"}])
+@pytest.mark.parametrize("keys", [{}, {"cloud_id": "c"}, {"api_key": "k", "email": "e@x.example"}])
 def test_half_a_credential_is_a_configuration_error(keys):
     with pytest.raises(ConfigurationError, match="cloud_id, email and api_token"):
         registry.source("opsgenie", keys)

@@ -27,6 +27,10 @@ class Refused(AuditlakeError):
         self.body = body
 
 
+class Held(Refused):
+    """A request that changes something at the vendor was not sent, for now or by this command."""
+
+
 class SignInRefused(Refused):
     """The vendor refused the sign-in, so all streams of the integration fail alike."""
 

@@ -8,6 +8,7 @@ memory at a time.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -20,7 +21,14 @@ import httpx
 from pydantic import SecretStr
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable, is_fault
+from pipelines.errors import (
+    AuditlakeError,
+    Held,
+    Refused,
+    TooHeavy,
+    Unavailable,
+    is_fault,
+)
 from pipelines.extraction import rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.service_clock import ServiceClock
@@ -85,15 +93,18 @@ class RetryTransport(httpx.BaseTransport):
         rate_limiter: RateLimiter,
         retry_policy: RetryPolicy,
         clock: Clock,
+        *,
+        read_only: bool = False,
     ) -> None:
         self._inner = inner
+        self._read_only = read_only
         self._rate_limiter = rate_limiter
         self._retry_policy = retry_policy
         self.requests = 0
         self.service_clock = ServiceClock(clock)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        attempt = 0
+        once, attempt = self._claim(request), 0
         while True:
             self._rate_limiter.wait()
             self.requests += 1
@@ -104,7 +115,11 @@ class RetryTransport(httpx.BaseTransport):
                 return answer
             wait = self._wait(answer, attempt)
             attempt += 1
-            if attempt >= self._retry_policy.attempts or wait > self._retry_policy.longest_wait:
+            if (
+                once
+                or attempt >= self._retry_policy.attempts
+                or wait > self._retry_policy.longest_wait
+            ):
                 raise _final_error(request, answer)
             # Throttling concerns every request of the credential, a failure only this one.
             if isinstance(answer, httpx.Response) and self._is_throttled(answer):
@@ -114,6 +129,21 @@ class RetryTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         self._inner.close()
+
+    def _claim(self, request: httpx.Request) -> bool:
+        """Return whether a request changes something. Raises Held if it must not be sent now."""
+        policy = self._rate_limiter.policy
+        name = policy.changes(request)
+        if name is None:
+            return False
+        if self._read_only:
+            raise Held("not started now, because this command changes nothing at the vendor")
+        if left := self._rate_limiter.claim(name, policy.changes_every):
+            raise Held(
+                f"{name} was requested less than {policy.changes_every / 60:.0f} minutes ago, and "
+                f"the vendor allows the next request in {math.ceil(left / 60)} minutes"
+            )
+        return True
 
     def _send(self, request: httpx.Request) -> httpx.Response | Exception:
         """Return the response, read completely, or the error that is worth a retry."""
@@ -226,8 +256,12 @@ def connect(
     transport: httpx.BaseTransport | None = None,
     rate_limiter: RateLimiter | None = None,
     clock: Clock = utc_now,
+    read_only: bool = False,
 ) -> ServiceClient:
-    """Return a client that authenticates as `source`; URLs are relative to its base_url."""
+    """Return a client that authenticates as `source`; URLs are relative to its base_url.
+
+    A `read_only` one sends no request that changes something at the vendor.
+    """
     integration = source.integration
     retries = RetryTransport(
         transport or httpx.HTTPTransport(retries=0),
@@ -237,6 +271,7 @@ def connect(
         ),
         retry_policy or RetryPolicy(),
         clock,
+        read_only=read_only,
     )
     return ServiceClient(
         source,

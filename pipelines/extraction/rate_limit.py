@@ -92,6 +92,7 @@ class RateLimiter:
     path: Path | None = None
     """The file that shares it with other processes, if any."""
     _own: State = field(default_factory=State)
+    _changed: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self) -> None:
@@ -105,6 +106,33 @@ class RateLimiter:
         if seconds > 0:
             with self._locked() as state:
                 state.not_before = max(state.not_before, self.clock() + seconds)
+
+    def claim(self, name: str, seconds: float) -> float:
+        """Return 0 and note that something happens now, or the seconds until it may happen again.
+
+        It is kept beside the state, so that a restart does not forget it.
+        """
+        with self._locked():
+            now, known = self.clock(), self._changes()
+            left = known.get(name, now - seconds) + seconds - now
+            if 0 < left <= seconds:  # more than that: the clock was set back
+                return left
+            self._save_changes({**known, name: now})
+        return 0.0
+
+    def _changes(self) -> dict[str, float]:
+        if self.path is None:
+            return self._changed
+        with suppress(OSError, ValueError, TypeError):
+            found = json.loads(_beside(self.path).read_text(encoding="utf-8"))
+            return {str(name): float(time) for name, time in dict(found).items()}
+        return {}
+
+    def _save_changes(self, known: dict[str, float]) -> None:
+        self._changed = known
+        if self.path is not None:
+            with suppress(OSError):
+                _beside(self.path).write_text(json.dumps(known), encoding="utf-8")
 
     @contextmanager
     def _locked(self) -> Iterator[State]:
@@ -136,11 +164,15 @@ class RateLimiter:
             return 0.0
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.changes")
+
+
 def policy(source: Source) -> RequestPolicy:
     """Return the rate limits of `source`; a simulated service has no assumed rate.
 
-    Its rate-limit headers and 429 responses still apply.
+    Its rate-limit headers and 429 responses still apply, and it may be changed at any time.
     """
     published = source.integration.request_policy
     simulated = is_loopback(httpx.URL(source.settings.base_url).host)
-    return replace(published, rate=None) if simulated else published
+    return replace(published, rate=None, changes_every=0.0) if simulated else published

@@ -24,7 +24,7 @@ import httpx
 from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
-from pipelines.errors import AuditlakeError, Refused, TooHeavy, Unavailable
+from pipelines.errors import AuditlakeError, Held, Refused, TooHeavy, Unavailable
 from pipelines.sdk import (
     answers,
     auth,
@@ -308,6 +308,11 @@ def _start(feed: _Feed, client: httpx.Client) -> None:
     """Start the subscription; already being subscribed counts as success."""
     try:
         client.post(feed.url("start"))
+    except Held as error:
+        raise Held(
+            f"there is no subscription to {feed.content_type} yet, which a poll starts; the first "
+            f"content may take 12 hours ({error})"
+        ) from error
     except Refused as error:
         if _code(error.body) != "AF20024" and b"already enabled" not in error.body:
             raise
@@ -872,7 +877,8 @@ _ADVICE = {
     "AF20013": "tenant_id must be the directory's GUID, not a domain",
     "AF20021": "the service could not reach the receiver: check that webhooks.public_url is the "
     "https address of a running `auditlake receive`",
-    "AF20022": "the subscription was just started; the first content may take 12 hours",
+    "AF20022": "there is no subscription yet: a poll starts it; if it was just started, the first "
+    "content may take 12 hours",
     "AF20023": "an administrator has disabled the subscription: enable it again",
     "AF20030": "the window was refused: check this machine's clock",
     "AF20055": "the window was refused: check this machine's clock",
@@ -1003,6 +1009,13 @@ PUSH = Push(
 )
 
 
+def _changes(request: httpx.Request) -> str | None:
+    """Return the name of a request that starts a subscription, with or without a webhook."""
+    if request.method == "POST" and request.url.path.endswith("/subscriptions/start"):
+        return f"the start of {request.url.params.get('contentType')}"
+    return None
+
+
 def _throttled(response: httpx.Response) -> bool:
     """Return whether the request was throttled: a 429, or a 403 with code AF429."""
     return response.status_code == 429 or (
@@ -1016,7 +1029,14 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_configured,
     auth=_auth,
-    request_policy=RequestPolicy(rate=(2000, 60.0), is_throttled=_throttled, first_delay=30.0),
+    request_policy=RequestPolicy(
+        rate=(2000, 60.0),
+        is_throttled=_throttled,
+        first_delay=30.0,
+        # A rule of the service since August 2025.
+        changes=_changes,
+        changes_every=15 * 60.0,
+    ),
     advice=_advice,
     mapping_version=4,
     nothing=_NOTHING,

@@ -102,6 +102,12 @@ class RequestPolicy:
     """Whether the response means "try later"; the request is retried after `retry_after`."""
     retry_after: Callable[[httpx.Response], float | None] = lambda _: None
     """Seconds to wait after a throttled response that has no Retry-After header."""
+    changes: Callable[[httpx.Request], str | None] = lambda _: None
+    """A name for a request that changes something at the vendor, such as a subscription's start.
+
+    A request of the same name is sent once within `changes_every` seconds, and never retried.
+    """
+    changes_every: float = 0.0
     first_delay: float = 0.0
     """Initial backoff after a throttled response that gives no time; doubles with each retry."""
 

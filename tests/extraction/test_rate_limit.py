@@ -96,3 +96,27 @@ def test_without_a_temporary_folder_each_process_limits_itself(
     assert (schedule.load(lake, LOG), schedule.last_polled(lake, LOG)) == (None, None)
     (report,) = still_world.poll("okta")
     assert report.error is None
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_change_is_claimed_once_in_its_time_whoever_asks(tmp_path, shared):
+    clock, path = Clock(), tmp_path / "turns" if shared else None
+    first = pace(path, clock)
+    assert first.claim("start a", 900) == 0
+    assert first.claim("start b", 900) == 0
+    again = pace(path, clock) if shared else first  # as after a restart
+    clock.now += 600
+    assert again.claim("start a", 900) == pytest.approx(300)
+    clock.now += 300
+    assert again.claim("start a", 900) == 0
+
+
+def test_a_claim_in_the_future_or_an_unreadable_one_is_void(tmp_path):
+    clock = Clock()
+    clock.now += 10_000
+    pace(tmp_path / "turns", clock).claim("start a", 900)
+    clock.now -= 10_000
+    assert pace(tmp_path / "turns", clock).claim("start a", 900) == 0
+    for text in ("", "[1]", '{"start a": []}', '{"start a": "x"}', "\x00"):
+        (tmp_path / "turns.changes").write_text(text)
+        assert pace(tmp_path / "turns", clock).claim("start a", 900) == 0

@@ -14,6 +14,7 @@ from pipelines import registry
 from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.extraction import client as service_client
 from pipelines.extraction.client import RetryPolicy
+from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.integrations import office_365
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Span
@@ -42,7 +43,10 @@ def played(answer, attempts=1, **keys):
     source = Source(name="o", integration=office_365.INTEGRATION, settings=settings(**keys))
     transport = httpx.MockTransport(handle)
     return service_client.connect(
-        source, transport=transport, retry_policy=RetryPolicy(attempts=attempts)
+        source,
+        transport=transport,
+        retry_policy=RetryPolicy(attempts=attempts),
+        rate_limiter=RateLimiter(source.integration.request_policy),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -31,34 +32,52 @@ def kind(name: str) -> Integration:
     return known[name]
 
 
-def sources(settings: Settings, names: tuple[str, ...] = ()) -> list[Source]:
+def sources(
+    settings: Settings, names: tuple[str, ...] = (), *, secrets: bool = True
+) -> list[Source]:
     """Return the configured integrations, or those in `names`.
 
-    Raises ConfigurationError with one line per error.
+    Without `secrets`, those in files and in the environment are not read: for commands that send
+    no request to a vendor. Raises ConfigurationError with one line per error.
     """
     if unknown := [name for name in names if name not in settings.integrations]:
         configured = ", ".join(settings.integrations) or "none"
         raise ConfigurationError(f"{unknown[0]}: not configured; configured: {configured}")
-    found: list[Source] = []
-    faults: list[str] = []
+    found = judged(settings, secrets=secrets)
+    if faults := [each.faults for each in found if isinstance(each, Invalid)]:
+        raise ConfigurationError("\n".join(faults))
+    valid = [each for each in found if isinstance(each, Source)]
+    return [one for one in valid if not names or one.name in names]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invalid:
+    """A section that cannot be used, with one line per error."""
+
+    name: str
+    faults: str
+
+
+def judged(settings: Settings, *, secrets: bool = True) -> list[Source | Invalid]:
+    """Return every configured integration, valid or not."""
+    found: list[Source | Invalid] = []
     for name, keys in settings.integrations.items():
         try:
-            found.append(source(name, keys))
+            found.append(source(name, keys, secrets=secrets))
         except ConfigurationError as error:
-            faults.append(str(error))
-    if faults:
-        raise ConfigurationError("\n".join(faults))
-    return [one for one in found if not names or one.name in names]
+            found.append(Invalid(name=name, faults=str(error)))
+    return found
 
 
-def source(name: str, keys: Mapping[str, Any]) -> Source:
+def source(name: str, keys: Mapping[str, Any], *, secrets: bool = True) -> Source:
     """Return one configured integration. Raises ConfigurationError with one line per error."""
     where = f"integrations.{name}"
     try:
         integration = kind(str(keys.get("kind", name)))
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: kind: {error}") from None
-    settings = validated(integration.settings, {"kind": integration.kind, **keys}, where)
+    document = {"kind": integration.kind, **keys}
+    settings = validated(integration.settings, document, where, secrets=secrets)
     if settings.webhook_secret and integration.push is None:
         raise ConfigurationError(
             f"{where}: webhook_secret: {integration.title} has no webhooks: remove the key"

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -41,9 +42,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _indirect(value: Any) -> Any:
+UNREAD = "unread".ljust(32, "0")
+"""Stands for a secret outside the file that a command does without; valid in any of them."""
+
+
+def _indirect(value: Any, info: ValidationInfo) -> Any:
     """Return the text of a secret given in place, as {env = "VARIABLE"} or {file = "path"}."""
     match value:
+        case {"env": str()} | {"file": str()} if info.context == UNREAD:
+            return UNREAD
         case {"env": str(name), **rest} if not rest:
             if not os.environ.get(name):
                 raise ValueError(f"the environment variable {name} is not set")
@@ -58,9 +65,9 @@ def _indirect(value: Any) -> Any:
     return value
 
 
-def _file_or_text(value: Any) -> Any:
+def _file_or_text(value: Any, info: ValidationInfo) -> Any:
     """Return the text of a secret, where bare text is the path of a file."""
-    return _indirect({"file": value}) if isinstance(value, str) else _indirect(value)
+    return _indirect({"file": value} if isinstance(value, str) else value, info)
 
 
 def _duration(value: Any) -> Any:
@@ -291,10 +298,15 @@ def from_environment() -> Settings:
     return validated(Settings, {}, "environment")
 
 
-def validated(model: type[Model], document: dict[str, Any], where: str) -> Model:
-    """Return `document` as a `model`. Raises ConfigurationError, which never shows a value."""
+def validated(
+    model: type[Model], document: dict[str, Any], where: str, *, secrets: bool = True
+) -> Model:
+    """Return `document` as a `model`. Raises ConfigurationError, which never shows a value.
+
+    Without `secrets`, those in files and in the environment are not read.
+    """
     try:
-        return model(**document)
+        return model(**document) if secrets else model.model_validate(document, context=UNREAD)
     except ValidationError as error:
         raise ConfigurationError("\n".join(_lines(error, where))) from None
 
@@ -306,6 +318,22 @@ def _lines(error: ValidationError, where: str) -> list[str]:
         problem = {
             "extra_forbidden": "unknown key: correct or remove it",
             "missing": "missing: set it",
-        }.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+        }.get(fault["type"], _plain(fault["msg"]))
         lines.append(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
     return lines
+
+
+def _plain(text: str) -> str:
+    """Return a validation error in the words of a configuration file."""
+    text = text.removeprefix("Value error, ").replace("Input should be", "it must be")
+    for theirs, ours in _WORDS.items():
+        text = text.replace(theirs, ours)
+    return text
+
+
+_WORDS = {
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a table",
+    "a valid boolean": "true or false",
+}

@@ -2,8 +2,10 @@
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from pipelines import registry, settings
+from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 
@@ -99,3 +101,25 @@ def test_plain_http_is_accepted_on_any_loopback_address(tmp_path, host):
     address = f'base_url = "http://{host}:8700/okta"'
     (source,) = read(tmp_path, f'[integrations.okta]\n{address}\napi_token = "x"')
     assert settings.is_loopback(httpx.URL(source.settings.base_url).host)
+
+
+def test_commands_that_send_no_request_need_no_secret(tmp_path):
+    path = tmp_path / "auditlake.toml"
+    path.write_text(
+        f'[lake]\nroot = "{tmp_path}/lake"\n'
+        '[integrations.okta]\nbase_url = "https://a.okta.com"\napi_token = {env = "NOT_SET"}\n'
+        'webhook_secret = {env = "NOT_SET"}\n'
+        '[integrations.google_workspace]\ncredentials = "none.json"\nsubject = "a@example.com"\n'
+        '[integrations.entra_id]\ntenant_id = "t"\nclient_id = "c"\n'
+        'certificate = {file = "none.pem"}\n'
+    )
+    chosen = settings.load(path)
+    found = registry.sources(chosen, secrets=False)
+    assert [one.name for one in found] == ["okta", "google_workspace", "entra_id"]
+    assert all(one.streams() for one in found)
+    with pytest.raises(ConfigurationError) as error:
+        registry.sources(chosen)
+    assert len(str(error.value).splitlines()) == 4
+    for command in ("status", "coverage"):
+        done = CliRunner().invoke(main, ["--config", str(path), command], catch_exceptions=False)
+        assert done.exit_code == 0, done.output

@@ -8,33 +8,45 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipelines.errors import AuditlakeError, explained
+from pipelines.errors import AuditlakeError, Held, Refused, SignInRefused, explained
 from pipelines.extraction import client
 from pipelines.extraction.client import ServiceClient
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
+from pipelines.registry import Invalid
 from pipelines.sdk.contract import Source, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The result of one check; `fault` is None where it passed."""
+    """The result of one check; `fault` is None where it passed, perhaps with a note."""
 
     subject: str
     fault: str | None = None
+    note: str | None = None
 
 
 Connect = Callable[[Source], ServiceClient]
 # Somebody waits for the result, so a service that fails is retried once only.
-_few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=2))
+_few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=2), read_only=True)
 
 
 def examine(
-    lake: Lake, sources: Sequence[Source], now: datetime, connect: Connect = _few_retries
+    lake: Lake,
+    sources: Sequence[Source | Invalid],
+    now: datetime,
+    connect: Connect = _few_retries,
 ) -> Iterator[Check]:
-    """Yield a check of the lake and of each stream, as soon as its result is known."""
+    """Yield a check of the lake and of each stream, as soon as its result is known.
+
+    Changes nothing at a vendor, and an invalid section concerns its own integration only.
+    """
     yield Check(subject="lake", fault=_lake(lake))
     for source in sources:
+        if isinstance(source, Invalid):
+            faults = source.faults.splitlines()
+            yield from (Check(subject=source.name, fault=fault) for fault in faults)
+            continue
         try:
             with explained():
                 client = connect(source)
@@ -42,9 +54,38 @@ def examine(
             yield Check(subject=source.name, fault=str(error))
             continue
         with client:
-            for stream in source.streams():
-                subject = f"{source.name} {stream.name}"
-                yield Check(subject=subject, fault=_stream(client, stream, now))
+            yield from _streams(source, client, now)
+
+
+def _streams(source: Source, client: ServiceClient, now: datetime) -> Iterator[Check]:
+    """Yield a check of each stream; a refusal that several share is described once."""
+    refusals: dict[str, str] = {}
+    signed_in = True
+    for stream in source.streams():
+        subject = f"{source.name} {stream.name}"
+        error = _fault(client, stream, now) if signed_in else None
+        if not signed_in:
+            yield Check(subject=subject, fault=f"as {source.name}")
+        elif isinstance(error, SignInRefused):
+            signed_in = False
+            yield Check(subject=source.name, fault=str(error))
+            yield Check(subject=subject, fault=f"as {source.name}")
+        elif isinstance(error, Held):
+            yield Check(subject=subject, note=str(error))
+        else:
+            yield Check(subject=subject, fault=_once(error, subject, refusals))
+
+
+def _once(error: AuditlakeError | None, subject: str, refusals: dict[str, str]) -> str | None:
+    """Return the text of an error, or a reference to the stream whose refusal is the same."""
+    if not isinstance(error, Refused):
+        return None if error is None else str(error)
+    # Only the address before it depends on the stream.
+    reason = str(error).partition(" answered ")[2] or str(error)
+    if reason in refusals:
+        return f"as {refusals[reason]}"
+    refusals[reason] = subject
+    return str(error)
 
 
 def _lake(lake: Lake) -> str | None:
@@ -61,12 +102,12 @@ def _lake(lake: Lake) -> str | None:
     return None
 
 
-def _stream(client: ServiceClient, stream: Stream, now: datetime) -> str | None:
-    """Fetch the first page of the last hour; return the error message, or None."""
+def _fault(client: ServiceClient, stream: Stream, now: datetime) -> AuditlakeError | None:
+    """Fetch the first page of the last hour, and return the error, or None."""
     try:
         with client.reading():
             cursor = stream.begin(now - timedelta(hours=1), now)
             next(stream.pages(client, cursor, now), None)
     except AuditlakeError as error:
-        return str(error)
+        return error
     return None

@@ -64,7 +64,7 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
     without --all resumes where this one stopped.
     """
     chosen, lake = options.configured(context)
-    for source in registry.sources(chosen, names):
+    for source in registry.sources(chosen, names, secrets=False):
         for history in renormalise.histories(lake, source):
             rows = 0
             for done in renormalise.renormalise(history, everything=everything):

@@ -104,7 +104,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     next and why."""
     chosen, lake = options.configured(context)
     now = utc_now()
-    found = status.states(lake, registry.sources(chosen), now)
+    found = status.states(lake, registry.sources(chosen, secrets=False), now)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
         options.echo_json(json.dumps(lines, default=options.json_value))
@@ -136,10 +136,10 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
     """Show which time ranges are complete, still settling, missing or lost, and why."""
     chosen, lake = options.configured(context)
     now = utc_now()
-    sources = registry.sources(chosen)
+    sources = registry.sources(chosen, secrets=False)
     known = status.covered(lake, sources, names, now)
     if unknown := set(names) - {s.name for s in sources} - {key.integration for key, _ in known}:
-        registry.sources(chosen, tuple(unknown))  # raises
+        registry.sources(chosen, tuple(unknown), secrets=False)  # raises
     if as_json:
         lines = [{**key._asdict(), **asdict(found)} for key, found in known]
         options.echo_json(json.dumps(lines, default=options.json_value, indent=2))
@@ -203,7 +203,7 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
     chosen, lake = options.configured(context)
     stored = rejected = streams = 0
     with progress.step(Console(stderr=True)) as show:
-        for source in registry.sources(chosen, names):
+        for source in registry.sources(chosen, names, secrets=False):
             for stream in source.streams():
                 where = f"{source.name} {stream.name}"
                 show(f"{where}, {streams:,} streams done")
@@ -223,7 +223,10 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
 def maintain(context: click.Context, as_json: bool) -> None:
     """Compact files, trim Delta logs and delete orphans. Never changes a row."""
     chosen, lake = options.configured(context)
-    logs = [StreamKey(i.name, s.name) for i in registry.sources(chosen) for s in i.streams()]
+    sources = registry.sources(chosen, secrets=False)
+    logs = [
+        StreamKey(source.name, stream.name) for source in sources for stream in source.streams()
+    ]
     done = []
     for tidied in maintenance.maintain(lake, logs, utc_now().date()):
         done.append(tidied)
@@ -244,11 +247,12 @@ def doctor_(context: click.Context, as_json: bool) -> None:
     """Check the lake, every credential and every stream, and report how to fix what fails."""
     chosen, lake = options.configured(context)
     checks = []
-    for check in doctor.examine(lake, registry.sources(chosen), utc_now()):
+    for check in doctor.examine(lake, registry.judged(chosen), utc_now()):
         checks.append(check)
         if not as_json:
+            remark = check.fault or check.note
             options.echo(f"{'ok  ' if check.fault is None else 'FAIL'}  {check.subject}"
-                       + (f": {check.fault}" if check.fault else ""))  # fmt: skip
+                       + (f": {remark}" if remark else ""))  # fmt: skip
     if as_json:
         options.echo_json(json.dumps([asdict(check) for check in checks], indent=2))
     if any(check.fault for check in checks):

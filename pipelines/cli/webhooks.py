@@ -142,7 +142,7 @@ def _unknown(source: Source, root: Path, fault: str) -> Registration:
 def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
     spool = server.configured_spool(chosen, lake)
-    for source in registry.sources(chosen):
+    for source in registry.sources(chosen, secrets=False):
         if registration := subscriptions.load(spool.root, source.name):
             yield from _lines(source.name, registration)
         waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -316,9 +317,9 @@ def _target(response: httpx.Response) -> str:
 
 def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> Unavailable:
     if isinstance(answer, httpx.ConnectError):
-        why = f"cannot connect ({_first_line(answer)}): check base_url, the network and the proxy"
+        why = f"cannot connect ({_cause(answer)}): check base_url, the network and the proxy"
     elif isinstance(answer, Exception):
-        why = f"still failing after all retries ({_first_line(answer)}); the next round retries"
+        why = f"still failing after all retries ({_cause(answer)}); the next round retries"
     else:
         status = f"{answer.status_code} {answer.reason_phrase}"
         said = answers.quoted(answer)
@@ -335,5 +336,18 @@ def _is_json(response: httpx.Response) -> bool:
     return "json" in response.headers.get("Content-Type", "") and bool(response.content)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no response"])[0]
+def _cause(error: Exception) -> str:
+    """Return the cause of a failed request in plain words, without the numbers of libraries."""
+    text = (str(error).splitlines() or ["no response"])[0]
+    known = (plain for words, plain in _CAUSES.items() if words in text)
+    return next(known, _INTERNAL.sub("", text).strip() or "no response")
+
+
+_INTERNAL = re.compile(r"\[[^\]]*\]|\(_\w+\.c:\d+\)")
+_CAUSES = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted; where a proxy inspects TLS, set "
+    "SSL_CERT_FILE to a file with the proxy's certificate",
+    "Name or service not known": "its name cannot be resolved",
+    "nodename nor servname": "its name cannot be resolved",
+    "name resolution": "its name cannot be resolved",
+}

@@ -42,7 +42,7 @@ from pipelines.sdk.push import (
 )
 from pipelines.sdk.values import first, known, objects
 from pipelines.sdk.windows import Read, RereadPlan
-from pipelines.settings import Address, IntegrationSettings, SecretFile, is_loopback
+from pipelines.settings import UNREAD, Address, IntegrationSettings, SecretFile, is_loopback
 
 _LIMIT = 1000
 _KEEPS = timedelta(days=180)
@@ -181,6 +181,8 @@ class Settings(IntegrationSettings):
     @field_validator("credentials")
     @classmethod
     def _a_key_file(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() == UNREAD:
+            return value
         try:
             key = json.loads(value.get_secret_value())
             url = httpx.URL(key["token_uri"])

@@ -1,16 +1,19 @@
 """Each check passes or shows how to fix its subject, and no failure hides another."""
 
+import re
 from datetime import UTC, datetime
 from functools import partial
 
 import httpx
 import pytest
 
+from pipelines import registry
 from pipelines.cli import doctor
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import client
 from pipelines.extraction.client import RetryPolicy
 from pipelines.lake.tables import Lake
+from pipelines.settings import Settings
 from tests.webhooks.conftest import source
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -80,3 +83,48 @@ def test_only_the_first_page_of_the_last_hour_is_requested(lake):
     assert examined(lake, [source("okta")], respond)["okta system_log"] is None
     (url,) = requested
     assert url.params["since"].startswith("2026-03-01T11:00:00")
+
+
+def test_a_missing_variable_stops_its_own_integration_only(lake):
+    keys = {"base_url": "https://acme.okta.com", "api_token": {"env": "NOT_SET_AT_ALL"}}
+    chosen = Settings(integrations={"okta": keys, "jumpcloud": {"api_key": "x" * 20}})
+    found = examined(lake, registry.judged(chosen), nothing_new)
+    assert "NOT_SET_AT_ALL is not set" in found.pop("okta")
+    assert found == {"lake": None, "jumpcloud directory_insights": None}
+
+
+@pytest.mark.parametrize("path", ["/token", "/applications/"])
+def test_one_refusal_of_all_streams_is_described_once(lake, path):
+    asked = []
+
+    def respond(_source, request):
+        asked.append(request.url.path)
+        if path in request.url.path:
+            return httpx.Response(401, json={"error": "invalid_grant"})
+        return httpx.Response(200, json={"access_token": "t", "kind": "x"})
+
+    found = examined(lake, [source("google_workspace")], respond)
+    described = [fault for fault in found.values() if fault and not fault.startswith("as ")]
+    assert len(described) == 1
+    assert found["google_workspace login"].startswith("as google_workspace")
+    assert len([each for each in asked if path in each]) <= (2 if path == "/token" else 24)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[Errno -2] Name or service not known", "its name cannot be resolved"),
+        ("[Errno 111] Connection refused", "(Connection refused)"),
+        (
+            "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)",
+            "SSL_CERT_FILE",
+        ),
+    ],
+)
+def test_a_failed_connection_is_described_without_a_librarys_internals(lake, text, said):
+    def respond(_source, _request):
+        raise httpx.ConnectError(text)
+
+    fault = examined(lake, [source("okta")], respond)["okta system_log"]
+    assert said in fault
+    assert not re.search(r"Errno|_ssl|SSL:", fault)

@@ -2,7 +2,9 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,8 +13,10 @@ import polars as pl
 import pytest
 
 from pipelines import registry
+from pipelines.cli import doctor
 from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.extraction import client as service_client
+from pipelines.extraction import rounds
 from pipelines.extraction.client import RetryPolicy
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.integrations import office_365
@@ -206,6 +210,39 @@ def test_a_subscription_that_cannot_be_started_reports_why():
     _, failure = walk(tenant)
     assert isinstance(failure, Refused)
     assert "unified auditing is off" in str(failure)
+
+
+def test_a_start_is_sent_once_in_15_minutes_across_restarts_and_never_by_doctor(
+    still_world, tmp_path
+):
+    source, now = still_world.source("office_365", streams=["general"]), [0.0]
+    no_content = {"fault": "answer", "status": 400, "body": error(400, "AF20022").text}
+    still_world.disorder(
+        Fault(kind="office_365", every=True, path="subscriptions/content", **no_content),
+        Fault(kind="office_365", every=True, path="subscriptions/start", **no_content),
+    )
+
+    def connect(source, **options):
+        policy = replace(source.integration.request_policy, rate=None)
+        limiter = RateLimiter(policy, lambda: 1e6 + now[0], lambda _: None, tmp_path / "turns")
+        return service_client.connect(source, rate_limiter=limiter, **options)
+
+    def starts():
+        asked = still_world.running.sandbox.requests("office_365")[1]
+        return sum(each.path.endswith("/start") for each in asked)
+
+    careful = partial(connect, read_only=True)
+    checks = list(doctor.examine(still_world.lake, [source], datetime.now(UTC), careful))
+    assert (starts(), [check.fault for check in checks]) == (0, [None, None])
+    assert "there is no subscription to Audit.General yet" in checks[1].note
+    for minutes, expected in ((0, 1), (1, 1), (14, 1), (16, 2), (30, 2), (32, 3)):
+        now[0] = minutes * 60.0
+        (report,) = rounds.poll(still_world.lake, [source], connect=connect)
+        assert report.error
+        assert starts() == expected
+    assert "allows the next request in" not in report.error
+    (report,) = rounds.poll(still_world.lake, [source], connect=connect)
+    assert "allows the next request in 15 minutes" in report.error
 
 
 def test_a_subscription_that_is_on_is_not_started_again(still_world):

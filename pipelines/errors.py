@@ -59,6 +59,10 @@ class Unexpected(AuditlakeError):
     """An error that nobody foresaw; it ends the round of its stream only."""
 
 
+class TooLarge(TooHeavy):
+    """A response is larger than `page_megabytes`; one for a smaller range may be accepted."""
+
+
 class LakeError(AuditlakeError):
     """The lake cannot be read or written."""
 

@@ -140,6 +140,10 @@ class IntegrationSettings(BaseModel):
     streams: tuple[str, ...] = ()
     history: Duration | None = None
     poll_every: Duration | None = None
+    page_megabytes: int = Field(default=64, ge=1)
+    """The most that one response may contain, unpacked; a larger one is not read."""
+    record_megabytes: int = Field(default=16, ge=1)
+    """The most that one record may contain; larger ones are rejected."""
     webhook_secret: SharedSecret = None
     """The secret the vendor sends with each push; without it, no push is accepted."""
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import struct
+import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ Failure = Literal[
     "answer",
     "heavy",
     "old",
+    "inflate",
 ]
 
 _PIECES = 10
@@ -44,7 +46,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     in half, with a matching Content-Length; slow: wait `seconds` first; trickle: send the body in
     pieces over `seconds`; expire_token: revoke all tokens issued so far; answer: return `status`,
     `media_type` and `body` in the vendor's place, such as the page of a captive proxy; heavy: the
-    same, for queries of more than `seconds`; old: for queries that start more than `seconds` ago.
+    same, for queries of more than `seconds`; old: for queries that start more than `seconds` ago;
+    inflate: a JSON array that unpacks to `megabytes` of gzip.
     """
 
     kind: str
@@ -60,6 +63,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     status: int = 503
     retry_after: float = 1.0
     seconds: float = 1.0
+    megabytes: int = 256
     media_type: str = "application/json"
     body: str = ""
 
@@ -170,10 +174,8 @@ async def _prepared(app: ASGIApp, trouble: Trouble, fault: Fault | None) -> ASGI
     if fault is None:
         return app
     match fault.fault:
-        case "status":
-            return trouble.refuse(fault.status, fault.retry_after)
-        case "answer" | "heavy" | "old":
-            return Response(fault.body, fault.status, media_type=fault.media_type)
+        case "status" | "answer" | "heavy" | "old" | "inflate":
+            return _instead(trouble, fault)
         case "slow":
             await asyncio.sleep(fault.seconds)
         case "expire_token":
@@ -218,6 +220,24 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return again
+
+
+def _instead(trouble: Trouble, fault: Fault) -> Response:
+    """Return the response that is sent instead of the vendor's."""
+    match fault.fault:
+        case "status":
+            return trouble.refuse(fault.status, fault.retry_after)
+        case "inflate":
+            headers = {"Content-Encoding": "gzip"}
+            return Response(_inflating(fault.megabytes), 200, headers, "application/json")
+    return Response(fault.body, fault.status, media_type=fault.media_type)
+
+
+def _inflating(megabytes: int) -> bytes:
+    """Return a JSON array, mostly of blanks, as gzip."""
+    packer, blanks = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16), b" " * 2**20
+    parts = [packer.compress(b"["), *(packer.compress(blanks) for _ in range(megabytes))]
+    return b"".join([*parts, packer.compress(b"]"), packer.flush()])
 
 
 def _halved(app: ASGIApp) -> ASGIApp:

@@ -11,7 +11,6 @@ import logging
 import math
 import random
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from pipelines.errors import (
     Held,
     Refused,
     TooHeavy,
+    TooLarge,
     Unavailable,
     is_fault,
 )
-from pipelines.extraction import rate_limit
+from pipelines.extraction import body, rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
@@ -68,23 +68,6 @@ class RetryPolicy:
         return bound * random.uniform(0.5, 1.0)  # noqa: S311 spreads requests, hides nothing
 
 
-class _DeadlineStream(httpx.SyncByteStream):
-    """A response body with a deadline."""
-
-    def __init__(self, inner: httpx.SyncByteStream, seconds: float) -> None:
-        self._inner = inner
-        self._until = time.monotonic() + seconds
-
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._inner:
-            yield part
-            if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("the response body exceeded its deadline")
-
-    def close(self) -> None:
-        self._inner.close()
-
-
 class RetryTransport(httpx.BaseTransport):
     """A transport that observes the rate limit and retries failed requests."""
 
@@ -96,8 +79,10 @@ class RetryTransport(httpx.BaseTransport):
         clock: Clock,
         *,
         read_only: bool = False,
+        megabytes: int = 64,
     ) -> None:
         self._inner = inner
+        self._megabytes = megabytes
         self._read_only = read_only
         self._rate_limiter = rate_limiter
         self._retry_policy = retry_policy
@@ -152,13 +137,13 @@ class RetryTransport(httpx.BaseTransport):
             response = self._inner.handle_request(request)
             response.request = request
             self.service_clock.observe(response)
-            if isinstance(response.stream, httpx.SyncByteStream):
-                response.stream = _DeadlineStream(
-                    response.stream, self._retry_policy.longest_answer
-                )
+            body.limit(response, self._megabytes, self._retry_policy.longest_answer)
             response.read()
         except _BROKEN as error:
             return error
+        except TooLarge:
+            response.close()
+            raise
         # A proxy may end a truncated body cleanly: only its JSON shows that something is missing.
         if (
             response.is_success
@@ -273,6 +258,7 @@ def connect(
         retry_policy or RetryPolicy(),
         clock,
         read_only=read_only,
+        megabytes=source.settings.page_megabytes,
     )
     return ServiceClient(
         source,
@@ -280,7 +266,11 @@ def connect(
         base_url=source.settings.base_url,
         auth=integration.auth(source.settings),
         timeout=_TIMEOUT,
-        headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+        headers={
+            "User-Agent": _USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": body.ENCODINGS,
+        },
     )
 
 

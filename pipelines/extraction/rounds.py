@@ -402,7 +402,7 @@ def _split_rejected(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (raw rows, rejected rows) of the pages' records."""
     read = pl.concat(
-        normalise.read(this.stream, [r for p in alike for r in p.records], now, this.via, time)
+        read_rows(this, [r for p in alike for r in p.records], now, time)
         for time, alike in groupby(pages, key=attrgetter("fallback_time"))
     )
     fault = pl.col("fault")
@@ -415,6 +415,22 @@ def _split_rejected(
         "raw_sha256",
     )
     return read.filter(fault.is_null()).drop("fault", "bytes"), rejected
+
+
+def read_rows(
+    this: Round, records: Sequence[bytes], now: datetime, fallback: datetime | None
+) -> pl.DataFrame:
+    """Return the rows of records, as `normalise.read` does; those above the limit have a fault."""
+    rows = normalise.read(this.stream, records, now, this.via, fallback)
+    return within_limit(this.source, rows)
+
+
+def within_limit(source: Source, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with a fault for the records above `record_megabytes`."""
+    most = source.settings.record_megabytes
+    too_large = pl.col("bytes").bin.size() > most * 2**20
+    fault = pl.lit(f"larger than record_megabytes = {most}")
+    return rows.with_columns(fault=pl.when(too_large).then(fault).otherwise("fault"))
 
 
 def _derive(this: Round, fresh: pl.DataFrame, report: Report) -> bool:

@@ -21,11 +21,10 @@ from pipelines.clock import unix_time, utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.extraction import clock_repair, schedule
 from pipelines.extraction.client import RetryPolicy, ServiceClient
-from pipelines.extraction.rounds import Round
+from pipelines.extraction.rounds import Round, read_rows
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, opened, quick_checks
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
@@ -111,7 +110,7 @@ def _has_unstored(this: Round, page: Page) -> bool:
     """Return True if the page has a record that is neither in raw nor in `rejected`."""
     if not page.records:
         return False
-    rows = normalise.read(this.stream, page.records, this.clock(), this.via, page.fallback_time)
+    rows = read_rows(this, page.records, this.clock(), page.fallback_time)
     fault = pl.col("fault")
     good, bad = rows.filter(fault.is_null()), rows.filter(fault.is_not_null())
     days = pl.col("date").is_in(good["date"].unique().to_list())

@@ -546,9 +546,14 @@ def _sign_in_advice(response: httpx.Response) -> str:
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
+        case 401 if auth.scheme(response.request) == "Bearer":
+            return (
+                "the service account's access token is not accepted: check org_id, and that "
+                "base_url and authority_url belong to the same region"
+            )
         case 401:
             return (
-                "the credential is invalid or has expired: generate a new API key under My API "
+                "api_key is invalid or has expired: generate a new API key under My API "
                 "Key, or correct base_url (api.eu. or api.in. for those regions)"
             )
         case 403:

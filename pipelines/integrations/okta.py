@@ -426,10 +426,15 @@ def _sign_in_advice(scope: str, response: httpx.Response) -> str:
 
 def _advice(response: httpx.Response) -> str | None:
     match response.status_code:
+        case 401 if auth.scheme(response.request) == "SSWS":
+            return (
+                "the API token is invalid, of another organisation, or has expired 30 days after "
+                "its last use: create a new API token"
+            )
         case 401:
             return (
-                "the credential is invalid or has expired: create a new API token or service-app "
-                "key; a token expires 30 days after its last use"
+                "the organisation does not accept the service app's access token: check base_url, "
+                "which must be the organisation's own domain, and the app's status"
             )
         case 403 if "/eventHooks" in response.request.url.path:
             return (

@@ -685,8 +685,13 @@ def _auth(settings: Settings) -> httpx.Auth:
 
 
 def _advice(response: httpx.Response) -> str | None:
-    if "/ops/" in response.request.url.path:
-        return _operations_advice(response)
+    match auth.scheme(response.request):
+        case "Basic":
+            return _operations_advice(response)
+        case "":
+            return (
+                "the address of the log file is no longer valid: the next round fetches a new one"
+            )
     match response.status_code:
         case 401:
             return (

@@ -50,6 +50,11 @@ class Header(httpx.Auth):
         yield request
 
 
+def scheme(request: httpx.Request) -> str:
+    """Return the kind of credential that was sent, such as "Bearer" or "SSWS", or ""."""
+    return request.headers.get("Authorization", "").partition(" ")[0]
+
+
 class Token(httpx.Auth):
     """OAuth 2.0: fetch an access token, then send it with every request.
 

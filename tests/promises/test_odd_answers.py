@@ -3,6 +3,7 @@
 Each costs its stream one round and one clear line. The span is fetched again afterwards.
 """
 
+import json
 from datetime import UTC, datetime
 
 import httpx
@@ -181,3 +182,42 @@ def test_an_odd_answer_to_a_call_about_webhooks_is_one_line(vendor, kind, name, 
         subscriptions.register(world.source(kind), at, tmp_path, datetime.now(UTC), hasty)
     world.disorder()
     assert fault_of(str(error.value), name) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("status", [400, 401, 403, 410])
+def test_the_vendors_own_error_is_shown_on_one_line_without_secrets(vendor, kind, status, lake):
+    world = World(running=vendor, lake=lake)
+    source = world.source(kind, streams=[FIRST[kind]], history="1h")
+    secrets = [
+        value.get_secret_value()
+        for _, value in source.settings
+        if isinstance(value, SecretStr) and len(value.get_secret_value()) < 200
+    ]
+    text = f"Denied by rule 7\r\nok raw/okta FORGED\x1b[2J {' '.join(secrets)} " + "x" * 5000
+    body = json.dumps({"error": {"code": "Z7", "message": text}})
+    answer = {"status": status, "body": body, "path": PATHS.get(kind, [""])[0]}
+    world.disorder(Fault(kind=kind, fault="answer", every=True, **answer))
+    (report,) = rounds.poll(lake, [source], connect=hasty)
+    world.disorder()
+    assert r"Z7: Denied by rule 7 ok raw/okta FORGED\x1b[2J" in report.error
+    assert [secret for secret in secrets if secret in report.error] == []
+    assert len(report.error) < 800
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheme", "path", "said"),
+    [
+        ("opsgenie", "GenieKey", "/jsm/ops/integration/v2/logs/list/x", "api_key is invalid"),
+        ("opsgenie", "Basic", "/jsm/ops/api/x/v1/logs", "email or api_token is invalid"),
+        ("opsgenie", "", "/bucket/file.json", "the address of the log file"),
+        ("okta", "SSWS", "/api/v1/logs", "create a new API token"),
+        ("okta", "Bearer", "/api/v1/logs", "the service app's access token"),
+        ("jumpcloud", "", "/events", "api_key is invalid"),
+        ("jumpcloud", "Bearer", "/events", "the service account's access token"),
+    ],
+)
+def test_advice_follows_the_credential_that_was_sent(kind, scheme, path, said):
+    headers = {"Authorization": f"{scheme} x"} if scheme else {}
+    request = httpx.Request("GET", f"https://vendor.example{path}", headers=headers)
+    assert said in registry.kind(kind).advice(httpx.Response(401, request=request))

@@ -140,18 +140,18 @@ class Walk:
             covers = None if more or stuck else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)
         later = iter(sdk_windows.LATER)
-        while place.history:
+        while history := place.history:
             try:
-                page, place = self._past(client, place, place.history)
+                page, place = self._past(client, place, history)
             except TooHeavy as error:
-                place = _narrowed(place, place.history, error)
+                place = _narrowed(place, history, error)
                 page = Page(records=(), cursor=_dump(place), milestone=True)
             except Refused as error:
                 if error.status != httpx.codes.BAD_REQUEST:
                     raise
-                span = Span(since=_time(place.history[0]), until=_time(place.history[1]))
+                span = Span(since=_time(history[0]), until=_time(history[1]))
                 gap = sdk_windows.unkept(span, _KEEPS, error, now, later)
-                place = _shortened(place, place.history, gap)
+                place = _shortened(place, history, gap)
                 page = Page(records=(), cursor=_dump(place), gaps=(gap,))
             yield page
 

@@ -45,6 +45,7 @@ _BROKEN = (httpx.TransportError, httpx.DecodingError)
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=30, pool=60)
 _LONG = 60.0
 _SHORT = 4096
+_QUERY = "auditlake.query"
 _USER_AGENT = "auditlake/0.1"
 
 _log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class RetryTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _claim(self, request: httpx.Request) -> bool:
-        """Return whether a request changes something. Raises Held if it must not be sent now."""
+        """Return whether a request must not be repeated. Raises Held if it was sent already."""
         policy = self._rate_limiter.policy
         name = policy.changes(request)
         if name is None:
@@ -129,7 +130,7 @@ class RetryTransport(httpx.BaseTransport):
                 f"{name} was requested less than {policy.changes_every / 60:.0f} minutes ago, and "
                 f"the vendor allows the next request in {math.ceil(left / 60)} minutes"
             )
-        return True
+        return policy.changes_every > 0
 
     def _send(self, request: httpx.Request) -> httpx.Response | Exception:
         """Return the response, read completely, or the error that is worth a retry."""
@@ -204,6 +205,7 @@ class ServiceClient(httpx.Client):
         Raises Refused for a redirect or a final error status, and Unavailable for a web page, or
         once all retries have failed.
         """
+        request.extensions = {**request.extensions, _QUERY: True}
         response = super().send(request, **options)
         if answers.is_page(response):
             raise answers.page_error(response)
@@ -314,7 +316,8 @@ def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> 
         status = f"{answer.status_code} {answer.reason_phrase}"
         said = answers.quoted(answer)
         why = f"still answering {status} after all retries{said}; the next round retries"
-    heavy = (
+    # A sign-in that fails is not a matter of the span that is queried.
+    heavy = _QUERY in request.extensions and (
         answer.status_code in _HEAVY
         if isinstance(answer, httpx.Response)
         else isinstance(answer, httpx.ReadTimeout)

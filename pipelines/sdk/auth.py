@@ -52,7 +52,8 @@ class Header(httpx.Auth):
 
 def scheme(request: httpx.Request) -> str:
     """Return the kind of credential that was sent, such as "Bearer" or "SSWS", or ""."""
-    return request.headers.get("Authorization", "").partition(" ")[0]
+    sent: str = request.headers.get("Authorization", "")
+    return sent.partition(" ")[0]
 
 
 class Token(httpx.Auth):

@@ -104,6 +104,18 @@ def test_a_service_that_is_down_is_not_asked_for_ever_shorter_spans(vendor, kind
     assert asked <= 4
 
 
+@pytest.mark.parametrize("kind", ["entra_id", "google_workspace", "office_365"])
+def test_a_sign_in_that_fails_halves_no_span(vendor, kind, lake):
+    world = World(running=vendor, lake=lake)
+    world.disorder(Fault(kind=kind, fault="answer", status=502, path="/token", every=True))
+    before = vendor.sandbox.requests(kind)[0]
+    error = polled(world, kind, "6d")
+    asked = vendor.sandbox.requests(kind)[0] - before
+    world.disorder()
+    assert "502" in error
+    assert asked == 2
+
+
 @pytest.mark.parametrize("kind", ["atlassian", "entra_id", "google_workspace", "office_365"])
 def test_no_query_starts_before_the_vendors_retention(vendor, kind, lake):
     world, keeps = World(running=vendor, lake=lake), keeps_of(vendor, kind)

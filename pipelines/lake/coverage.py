@@ -188,6 +188,7 @@ class LastRecorded(NamedTuple):
     """The newest state of a stream in `coverage`."""
 
     at: datetime | None = None
+    """Up to when polls are recorded; a backfill, whose entries end earlier, does not move it."""
     rows: int = -1
     """Raw rows when the newest cursor was recorded."""
     cursor: str | None = None
@@ -196,7 +197,7 @@ class LastRecorded(NamedTuple):
 
 
 def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
-    """Return the time of the last entry, and the newest cursor with its number of raw rows."""
+    """Return up to when polls are recorded, and the newest cursor with its number of raw rows."""
     ours = [("integration", "=", key.integration), ("stream", "=", key.stream)]
     with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
         if handle is None:
@@ -205,10 +206,9 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
         names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
         recorded = found.select(*names).collect()
     valid = stream_state.valid(recorded.lazy(), ()).collect()
-    last = valid["asked_at"].max()
-    at = last if isinstance(last, datetime) else None
     answers = valid.filter(pl.col("outcome").is_in(spans.ANSWERS))
     newest = answers.filter(pl.col("asked_at") == pl.col("asked_at").max())
+    at = answers.select(pl.min_horizontal(pl.col("until", "asked_at").max())).item()
     failed = newest["outcome"].eq("failed").any()
     moved = valid.filter(pl.col("cursor").is_not_null()).sort("rows", "asked_at").tail(1)
     if moved.is_empty():

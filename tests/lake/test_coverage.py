@@ -45,3 +45,15 @@ def test_entries_of_a_wrong_clock_are_cancelled_and_keep_a_part(lake):
         assert coverage.last_recorded(lake, LOG).cursor is None
     coverage.record(lake, LOG, [replace(wrong, asked_at=hour(81))])
     assert coverage.entries(lake, LOG)["until"].max() == hour(80), "that time has come"
+
+
+def test_a_backfill_does_not_move_the_time_up_to_which_polls_are_recorded(lake):
+    assert coverage.last_recorded(lake, LOG).at is None
+    coverage.record(lake, LOG, [entry(4, outcome="expired")])
+    assert coverage.last_recorded(lake, LOG).at is None
+    coverage.record(lake, LOG, [entry(5)])
+    polled = coverage.last_recorded(lake, LOG).at
+    assert polled == entry(5).asked_at
+    older = replace(entry(0), asked_at=entry(9).asked_at)
+    coverage.record(lake, LOG, [older])
+    assert coverage.last_recorded(lake, LOG).at == polled

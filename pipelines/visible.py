@@ -121,8 +121,10 @@ def _odd_rows(texts: pl.Series) -> pl.Series | None:
 
 
 def _plain(texts: pl.Series) -> pl.Series:
-    spaced = texts.str.replace_all(f"[{_SPACES}]", " ").str.replace_all(f"[{_BREAKS}{_HIDDEN}]", "")
-    return spaced.str.replace_many(list(_IMITATED), list(_IMITATED.values()))
+    spaced = texts.str.replace_all(f"[{_BREAKS}{_SPACES}]", " ")
+    return spaced.str.replace_all(f"[{_HIDDEN}]", "").str.replace_many(
+        list(_IMITATED), list(_IMITATED.values())
+    )
 
 
 def _shown(column: pl.Series, keep: str) -> pl.Series:

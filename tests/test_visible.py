@@ -98,6 +98,7 @@ def test_json_keeps_its_value_and_hides_nothing(values: list[str]) -> None:
         ("ad\u200bmin", "admin"),
         ("\u0430dm\u202ein\x00", "admin"),
         ("\U0001d41admin\xa0x", "admin x"),
+        ("access\nkey", "access key"),
         ("admin", None),
         ("\u0421\u0430\u0440\u0430 Smith", None),
         ("Zoë", None),

@@ -48,8 +48,8 @@ class Limits:
     head_seconds: float = 10.0
     body_seconds: float = 20.0
     connections: int = 256
-    connections_per_address: int = 64
-    """Connections of one peer; a trusted proxy has as many as all together."""
+    heads_per_address: int = 64
+    """Connections of one peer without a complete head; not for trusted proxies."""
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Trusted proxies, whose X-Forwarded-For names the sender."""
     per_second: float = 200.0

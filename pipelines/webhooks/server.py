@@ -54,14 +54,12 @@ class DeadlineProtocol(H11Protocol):
     def _surplus(self) -> DeadlineProtocol | None:
         """Return the connection to close because of this one; None while there is room."""
         every = [one for one in self._others() if not one.transport.is_closing()]
-        ours = [one for one in every if one._sender == self._sender]
-        if self._sender and len(ours) >= self.limits.connections_per_address:
-            among = ours
-        elif len(every) >= self.limits.connections:
-            among = every
-        else:
+        waiting = [one for one in every if not one._head_seen]
+        ours = [one for one in waiting if one._sender == self._sender]
+        if self._sender and len(ours) >= self.limits.heads_per_address:
+            waiting = ours
+        elif len(every) < self.limits.connections:
             return None
-        waiting = [one for one in among if not one._head_seen]
         crowd = Counter(one._sender for one in waiting)
         # The longest wait of the sender with the most waiting connections.
         return max(waiting, key=lambda one: (crowd[one._sender], -one._waiting_since), default=self)

@@ -274,7 +274,7 @@ def cut_off(peer):
     "limits",
     [
         Limits(connections=8, head_seconds=600),
-        Limits(connections=100, connections_per_address=8, head_seconds=600),
+        Limits(connections=100, heads_per_address=8, head_seconds=600),
     ],
 )
 def test_slow_heads_without_a_secret_do_not_block_deliveries(tmp_path, limits):

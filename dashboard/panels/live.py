@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from dashboard import lake, open_lake, queries, session, state, times
+from dashboard import lake, links, open_lake, queries, session, times
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST
 from dashboard.state import View
@@ -83,7 +83,7 @@ def _outdated(snapshot: Snapshot, newest: Snapshot) -> None:
 def _new(newest: Snapshot, shown: Snapshot) -> int | None:
     """Return how many new events match the search; None if events were replaced too."""
     view = session.view()
-    if state.faults(view):
+    if links.faults(view):
         return None
     return newest.ask(queries.added, view.query(utc_now()), shown.counts)
 

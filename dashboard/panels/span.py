@@ -135,7 +135,7 @@ def _days(query: Query) -> None:
     key = f"days-{times.show(session.view().range)}"
     st.date_input(
         "Days",
-        tuple(end.astimezone(zone).date() for end in (query.since, last)),
+        [end.astimezone(zone).date() for end in (query.since, last)],
         key=key,
         format="YYYY-MM-DD",
         on_change=_take_days,

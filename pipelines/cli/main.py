@@ -31,7 +31,7 @@ from pipelines.cli import (
     webhooks,
 )
 from pipelines.cli.guide import SectionedGroup
-from pipelines.cli.options import Time, as_json, names
+from pipelines.cli.options import Time, as_json, echo, names
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
@@ -304,9 +304,9 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
     base_url = f"http://{options['host']}:{options['port']}"
     if show:
         for line in config_file.document(server.settings(base_url)).splitlines():
-            options.echo(line)
+            echo(line)
         return
-    options.echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
+    echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
     mishaps = server.mishaps(lost, twice, late, options["seed"])
     server.serve(server.Options(**options, mishaps=mishaps))
 

@@ -51,7 +51,7 @@ class Question:
         """Return the condition as text, without the reading of texts as they look."""
         if not self.search:
             return _as_text(self.condition())
-        known = {None: EVENTS}
+        known: compiler.Nowhere = {None: EVENTS}
         return _as_text(
             pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search), known))
         )

@@ -37,9 +37,8 @@ class Follower:
 
         Raises the store's own errors; the next look then returns what this one could not.
         """
-        number = self._head.newest()
-        table = self._at(number)
-        if table is None or (self._last and number == self._last.number):
+        table = self._at(self._head.newest())
+        if table is None or (self._last and table.number == self._last.number):
             return select(pl.LazyFrame(schema=EVENTS)).collect()
         paths = _paths(table)
         rows, fences = self._rows(table, paths - self._paths)
@@ -68,8 +67,8 @@ class Follower:
             return self._fences[key]
         return self._first.fence(key.app) if self._first else 0
 
-    def _at(self, number: int | None) -> TableVersion | None:
-        return None if number is None else versions.pinned(self._lake, events.TABLE.name, number)
+    def _at(self, newest: tuple[str, int] | None) -> TableVersion | None:
+        return newest and versions.pinned(self._lake, events.TABLE.name, newest[1])
 
 
 def _paths(table: TableVersion | None) -> set[str]:

@@ -59,6 +59,7 @@ def test_a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not():
 @pytest.mark.parametrize(
     ("packed", "encoding"),
     [(b"no gzip", "gzip"), (b"x", "br"), (gzip.compress(gzip.compress(b"x")), "gzip, gzip")],
+    ids=["text", "unknown", "twice"],
 )
 def test_a_body_that_cannot_be_unpacked_is_an_error_of_httpx_that_is_retried(packed, encoding):
     with pytest.raises(httpx.DecodingError):

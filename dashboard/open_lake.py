@@ -74,7 +74,9 @@ def _notes(chosen: Settings, place: tables.Lake) -> str | None:
         return None
     name = hashlib.sha256(place.root.encode()).hexdigest()[:16]
     folder = chosen.integrity.folder.expanduser().absolute() / "access" / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The mode does not apply to parents.
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
     return str(folder)
 
 

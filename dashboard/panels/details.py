@@ -80,7 +80,7 @@ def _missing(opened: Opened) -> None:
         f"The lake has no such event on {opened.date:%d %b %Y} (UTC). The link may be from another "
         "lake, or the event's day was deleted or its time corrected since. Its UID:"
     )
-    st.text(opened.uid)
+    st.text(visible.text(opened.uid))
     st.button(
         "Search the last year for it",
         key="search_uid",

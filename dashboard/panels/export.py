@@ -13,6 +13,7 @@ from dashboard.exports import ExportRequest, File, Wish
 from dashboard.jobs import Job
 from dashboard.lake import Snapshot
 from dashboard.queries import Query
+from pipelines import visible
 from pipelines.clock import utc_now
 from pipelines.integrity import coverage_certificate, evidence
 from pipelines.sdk.pages import Span
@@ -99,7 +100,7 @@ def _progress() -> None:
         session.rerun()
     if job.path is None:
         st.error("The file was not made.", icon=":material/error:")
-        st.text(job.error)
+        st.text(visible.text(job.error))
         return
     file = File(
         lake=open_lake.configured(),

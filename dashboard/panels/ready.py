@@ -13,6 +13,7 @@ from dashboard import ready, session, times
 from dashboard.lake import Snapshot
 from dashboard.queries import Filter, Query
 from dashboard.state import View
+from pipelines import visible
 
 _MARGIN = timedelta(minutes=90)  # around a finding
 
@@ -66,7 +67,7 @@ def _findings(found: pl.DataFrame) -> None:
     key = f"ready-{hashlib.sha256(repr(rows).encode()).hexdigest()[:16]}"
     zone, column = session.zone().key, st.column_config
     st.dataframe(
-        found,
+        visible.frame(found),
         key=key,
         on_select=lambda: _open(key, rows),
         selection_mode="single-cell",

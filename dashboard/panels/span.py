@@ -17,6 +17,7 @@ from dashboard.queries import Query
 from dashboard.state import View
 from dashboard.time_entry import TimeRefused
 from dashboard.times import Range
+from pipelines import visible
 from pipelines.clock import utc_now
 
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
@@ -75,7 +76,7 @@ def _typed() -> None:
         st.form_submit_button("Apply", on_click=_take_typed)
     if fault := st.session_state.get(_FAULT):
         st.error("This time is not understood.", icon=":material/error:")
-        st.text(fault)
+        st.text(visible.text(fault))
     st.caption(f"For example: {' · '.join(time_entry.FORMS)}")
 
 

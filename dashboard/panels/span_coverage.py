@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import session, times
 from dashboard.coverage import Known, Log
 from dashboard.panels import time_choice
+from pipelines import visible
 from pipelines.integrity import coverage_certificate
 from pipelines.lake import stream_state
 from pipelines.sdk.pages import Span
@@ -66,7 +67,7 @@ def _table(rows: list[Row]) -> None:
     names = ["integration", "stream", "share", "polled", "result", "missing"]
     text = st.column_config.TextColumn
     st.dataframe(
-        pl.DataFrame(rows, dict.fromkeys(names, pl.String), orient="row"),
+        visible.frame(pl.DataFrame(rows, dict.fromkeys(names, pl.String), orient="row")),
         hide_index=True,
         placeholder="",
         height="content",

@@ -78,7 +78,7 @@ def _findings(tables: Sequence[Table]) -> None:
             name = escaping.markdown(table.name)
             st.markdown(f"**{meaning.words}** · {name}")
             # Details quote the table, which attackers can write.
-            st.text(str(one.get("detail", "")))
+            st.text(visible.text(str(one.get("detail", "")), keep="\n"))
             st.markdown(f"Next: {meaning.next.replace('TABLE', name)}")
     if len(found) > _SHOWN:
         st.caption(f"{len(found) - _SHOWN:,} more findings: run `auditlake verify --json`.")

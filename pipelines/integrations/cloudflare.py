@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import httpx
@@ -240,12 +240,16 @@ _MEMBERS = frozenset({"member", "members", "memberships", "account_member", "acc
 
 def _classified_as(description: Any, product: Any, kind: Any, action: Any) -> str | None:
     """Return "login", "member create" or the like, where the action alone is less specific."""
-    words = str(description).strip().lower().replace("_", " ").replace("-", " ")
-    if found := _SIGN_INS.get(words) or _SIGN_INS.get(str(product).lower()):
+    if found := _sign_in(str(description)) or _sign_in(str(product)):
         return found
-    if action in ("create", "delete") and not _MEMBERS.isdisjoint((str(product), str(kind))):
+    if action in ("create", "delete") and (str(kind) in _MEMBERS or str(product) in _MEMBERS):
         return f"member {action}"
     return None
+
+
+@lru_cache(maxsize=4096)
+def _sign_in(text: str) -> str | None:
+    return _SIGN_INS.get(text.strip().lower().replace("_", " ").replace("-", " "))
 
 
 def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:

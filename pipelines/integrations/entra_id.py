@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
@@ -224,9 +224,9 @@ def _initiator_type(user: Any, upn: Any, app: Any, kind: Any, performer: Any) ->
     return "application" if app or _performers(performer) else "system"
 
 
-def _initiator_id(*given: Any) -> str | None:
-    *known, performer = given
-    return _first(*known) or next((p["id"] for p in _performers(performer)), None)
+def _initiator_id(user: Any, principal: Any, app: Any, performer: Any) -> str | None:
+    found = _first(user, principal, app)
+    return found or next((p["id"] for p in _performers(performer)), None)
 
 
 def _initiator_name(*given: Any) -> str | None:
@@ -264,10 +264,15 @@ def _result_reason(reason: Any) -> Any:
 
 def _detail(details: Any, keys: frozenset[str]) -> Any:
     for item in values.objects(details):
-        key = str(item.get("key")).lower().translate(_IN_KEYS)
-        if key in keys and (value := values.known(item.get("value"))):
+        if _bare(str(item.get("key"))) in keys and (value := values.known(item.get("value"))):
             return value
     return None
+
+
+@lru_cache(maxsize=4096)
+def _bare(key: str) -> str:
+    """Return a key that services spell differently, such as "IP Address", as `ipaddress`."""
+    return key.lower().translate(_IN_KEYS)
 
 
 def _initiator_address(address: Any, details: Any) -> Any:
@@ -294,7 +299,7 @@ def _resources(resources: Any, performer: Any, action: Any, details: Any) -> lis
             changed = microsoft.changes(properties, "displayName", "newValue", "oldValue")
             if changed:
                 microsoft.name_by_changes(found, changed)
-    if details and isinstance(action, str) and "invite" in action.lower():
+    if details and isinstance(action, str) and "nvite" in action:
         found += _invited(found, _detail(details, _INVITED_KEYS))
     return found + _performers(performer) if performer else found
 

@@ -382,13 +382,15 @@ def _known(value: Any) -> Any:
 
 def _actor_id(key: Any, actors: Any, record_type: Any, user: Any) -> Any:
     """Return the directory's id, or else the key without the service-specific decoration."""
-    known = [item for item in values.objects(actors) if _known(item.get("ID"))] if actors else ()
-    for item in known:
-        if str(item["ID"]).startswith(_PREFIXED):
-            return str(item["ID"]).partition("_")[2]
-    for item in known:
-        if item.get("Type") == 0:
-            return item["ID"]
+    own = None
+    for item in values.objects(actors) if actors else ():
+        if id_ := _known(item.get("ID")):
+            if str(id_).startswith(_PREFIXED):
+                return str(id_).partition("_")[2]
+            if own is None and item.get("Type") == 0:
+                own = id_
+    if own is not None:
+        return own
     # The key of a finding is the product's, even if it is about what a user did.
     if not _known(key) or (_is_finding(record_type) and _is_product(key) and _is_address(user)):
         return None
@@ -591,7 +593,7 @@ def _directory_targets(
     parts: Any, object_id: Any, properties: Any, operation: Any, extended: Any
 ) -> list[dict[str, Any]]:
     found = _directory_object(parts, object_id)
-    if extended and isinstance(operation, str) and "invite" in operation.lower():
+    if extended and isinstance(operation, str) and "nvite" in operation:
         details = _object_in(_named(extended, "additionalDetails"))
         if invited := details.get("InvitedUserEmailAddress"):
             found.append(_target(None, invited, "User"))

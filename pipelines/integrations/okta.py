@@ -318,9 +318,11 @@ def _outcome(result: Any) -> str:
 
 
 def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
+    if found := _known(address):
+        return found
     # The API has the chain below `request`, event hooks have it below `client`.
     hops = (hop.get("ip") for hop in values.objects(chain or hook_chain))
-    return _known(address) or next(filter(None, map(_known, hops)), None)
+    return next(filter(None, map(_known, hops)), None)
 
 
 def _as_targets(target: Any, granted: Any, revoked: Any) -> list[dict[str, Any]]:

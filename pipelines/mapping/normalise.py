@@ -266,8 +266,7 @@ class _Collected:
         texts = pl.DataFrame(
             [_texts(name, self._columns.get(name, nothing)) for name in (*_TEXTS, _CLASSIFIED_AS)]
         )
-        targets = self._targets.frame(height)
-        frame = pl.concat([texts, targets], how="horizontal")
+        frame = pl.concat([texts, self._targets.frame(height)], how="horizontal")
         others = pl.col(pl.String).exclude(*_MEANINGFUL)
         return frame.with_columns(
             pl.when(others != "").then(others), *_without(self._nothing, *_MEANINGFUL)

@@ -247,7 +247,8 @@ def doctor_(context: click.Context, as_json: bool) -> None:
     """Check the lake, every credential and every stream, and report how to fix what fails."""
     chosen, lake = options.configured(context)
     checks = []
-    for check in doctor.examine(lake, registry.judged(chosen), utc_now()):
+    sources = registry.judged(chosen)
+    for check in doctor.examine(lake, sources, utc_now()):
         checks.append(check)
         if not as_json:
             remark = check.fault or check.note
@@ -255,6 +256,8 @@ def doctor_(context: click.Context, as_json: bool) -> None:
                        + (f": {remark}" if remark else ""))  # fmt: skip
     if as_json:
         options.echo_json(json.dumps([asdict(check) for check in checks], indent=2))
+    if any(isinstance(source, registry.Invalid) for source in sources):
+        context.exit(_CONFIGURATION)
     if any(check.fault for check in checks):
         context.exit(_FAILED)
 

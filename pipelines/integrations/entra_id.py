@@ -128,6 +128,7 @@ def _read(query: _Query, client: httpx.Client, span: Span) -> Iterator[Sequence[
                 raise
             # The page link has expired: query again from the oldest record so far.
             until, link = reached, query.url(span.since, reached)
+            trail = Trail(f"entra_id {query.path}")
             continue
         answer = _answer(response, query.path)
         found = json_records.split_array(answer["value"])

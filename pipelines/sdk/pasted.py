@@ -18,7 +18,7 @@ from pipelines.settings import Secret, is_loopback
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LABEL = re.compile(r"(?:authorization|x-api-key|api[ _-]?key|token)\s*[:=]\s*", re.IGNORECASE)
-_SCHEME = re.compile(r"(?:bearer|ssws|geniekey|basic|token)(?:\s+|$)", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:bearer|ssws|geniekey|basic)(?:\s+|$)|token\s+", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _PERSON = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 _OF_OTHERS = {

@@ -73,6 +73,15 @@ def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: boo
     )
 
 
+def judged(judge: Callable[[Table], Outcome], table: Table) -> Outcome:
+    """Return the outcome of a check, of the newest version if files of this one are gone."""
+    try:
+        return judge(table)
+    except FileNotFoundError:  # retention also deletes files that are being read
+        newest = opened(table.lake, table.log, table.stream, table.now, table.whole)
+        return judge(newest) if newest else _NOTHING
+
+
 def fresh(table: Table) -> Outcome:
     """Check that the silence is at most twice the longest gap between recent records.
 
@@ -217,7 +226,7 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
         table = opened(lake, log, stream, utc_now(), whole)
         for chosen in sorted(context.selected_asset_check_keys):
             judge, severity, _ = _CHECKS[chosen.name]
-            verdict = judge(table) if table else _NOTHING
+            verdict = judged(judge, table) if table else _NOTHING
             result = dg.AssetCheckResult(
                 asset_key=chosen.asset_key,
                 check_name=chosen.name,

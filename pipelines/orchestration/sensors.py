@@ -26,7 +26,7 @@ from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.assets import Connect
-from pipelines.orchestration.checks import fresh, opened, quick_checks
+from pipelines.orchestration.checks import fresh, judged, opened, quick_checks
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Page
@@ -260,7 +260,7 @@ def _freshness(this: Round, now: datetime) -> dg.AssetCheckEvaluation | None:
     table = opened(this.lake, this.key, this.stream, now, whole=False)
     if table is None:
         return None
-    verdict = fresh(table)
+    verdict = judged(fresh, table)
     return dg.AssetCheckEvaluation(
         asset_key=key_of(this.key),
         check_name="freshness",

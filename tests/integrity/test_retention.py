@@ -93,6 +93,16 @@ def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkey
     assert renormalise.check(history, rows=200, seed=9).events > 0
 
 
+def test_a_check_that_began_before_a_removal_reads_the_table_again(signed):
+    before = checks.opened(signed.lake, LOG, STREAM, NOON, whole=True)
+    retention.remove(signed.lake, REMOVAL, NOON)
+    with pytest.raises(FileNotFoundError):
+        checks._unique(before)
+    for judge, _, _ in checks._CHECKS.values():
+        outcome = checks.judged(judge, before)
+        assert outcome.passed, outcome
+
+
 def test_events_whose_records_nobody_removed_by_an_act_are_kept(signed):
     okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
     (history,) = renormalise.histories(signed.lake, okta)

@@ -18,6 +18,7 @@ from pipelines.lake import commits, events, tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
 from tests.integrity import attacks
+from tests.integrity.test_verify_beside_signing import once
 from tests.integrity.worlds import LOG, NOON, STREAM
 
 REMOVAL = retention.Removal(
@@ -101,6 +102,12 @@ def test_a_check_that_began_before_a_removal_reads_the_table_again(signed):
     for judge, _, _ in checks._CHECKS.values():
         outcome = checks.judged(judge, before)
         assert outcome.passed, outcome
+
+
+def test_a_removal_of_files_that_a_verification_reads_is_no_finding(signed, monkeypatch):
+    once(monkeypatch, verify, "_count_events", lambda: retention.remove(signed.lake, REMOVAL, NOON))
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed) == (True, 300)
 
 
 def test_events_whose_records_nobody_removed_by_an_act_are_kept(signed):

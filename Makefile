@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up test test-clients soak lint docs lock clean
+.PHONY: setup up test test-clients soak soak-up lint docs lock clean
 
 setup: .venv/.ready
 
@@ -34,13 +34,22 @@ test-clients: .venv/.ready-clients
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
 # them, signing is killed 200 times between any two steps, histories are made up at random, and the
-# receiver is killed a hundred times while it is pushed to.
+# receiver is killed a hundred times while it is pushed to. Last, a busy lake is verified a thousand
+# times: no alarm but that of a planted rollback. `make soak-up` watches `auditlake up` and all its checks
+# for an hour.
 KILLS ?= 1000
+VERIFICATIONS ?= 1000
+MINUTES ?= 60
 soak: .venv/.ready-dev
 	$(BIN)/python -c "from tests.promises import kills; kills.main($(KILLS))"
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_server.py -k killed
+	AUDITLAKE_HISTORIES=500 $(BIN)/python -m pytest -q tests/promises/test_one_truth.py
+	$(BIN)/python -c "from tests.promises import alarms; alarms.main($(VERIFICATIONS))"
+
+soak-up: .venv/.ready-dev
+	$(BIN)/python -c "from tests.promises import alarms; alarms.up($(MINUTES))"
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

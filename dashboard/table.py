@@ -58,6 +58,20 @@ def presented(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return rows.with_columns(_shortened(name) for name in texts)
 
 
+def whole(rows: pl.DataFrame, shown: pl.DataFrame) -> dict[int, str]:
+    """Return the texts that `shown` has shortened, by row, one per line."""
+    cut = {
+        name: shown[name].str.ends_with("…") & (shown[name] != rows[name])
+        for name in shown.columns
+        if shown[name].dtype == pl.String and name in rows.columns and name not in _WHOLE
+    }
+    texts: dict[int, list[str]] = {}
+    for name, flags in cut.items():
+        for row in flags.arg_true():
+            texts.setdefault(row, []).append(rows[name][row])
+    return {row: "\n".join(lines) for row, lines in sorted(texts.items())}
+
+
 def _repeats_actor(columns: Sequence[str]) -> bool:
     return {"title", "actor"} <= {*columns}
 

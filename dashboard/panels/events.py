@@ -20,7 +20,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from dashboard import fields, lake, listing, queries, session, table
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
-from dashboard.panels import details, notices
+from dashboard.panels import details, hover, notices
 from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
@@ -30,6 +30,7 @@ from pipelines.search.fields import TIMES
 _PALE = {"success": "#e4f2ec", "failure": "#f4b4b4", "unknown": "#eceef2"}
 _DEEP = {"success": "#1d3b33", "failure": "#8f2333", "unknown": "#263041"}
 HEIGHT = 520
+_HEAD, _ROW = 31, 28  # pixels
 
 
 # A fragment: opening an event reruns this table alone.
@@ -53,13 +54,17 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
     places = _places(rows)
     left, right = st.columns([2.05, 1], gap="small") if view.opened else (st.container(), None)
     key = _key(places, view.sort)
+    columns = _columns()
+    marked = visible.frame(rows)
+    shown = table.presented(marked, columns)
     with left:
-        _grid(rows, places, key)
+        _grid(shown, places, key, columns)
         _footer(number, pages, total)
     if right and view.opened:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
         with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
             details.show(snapshot, view.opened, steps)
+    hover.show(table.whole(marked, shown), head=_HEAD, row=_ROW)
 
 
 @st.fragment
@@ -96,19 +101,18 @@ def _key(places: list[Opened], order: Order) -> str:
     return f"events-{hashlib.sha256(identities.encode()).hexdigest()[:16]}"
 
 
-def _grid(rows: pl.DataFrame, places: list[Opened], key: str) -> None:
+def _grid(shown: pl.DataFrame, places: list[Opened], key: str, columns: tuple[str, ...]) -> None:
     opened = session.view().opened
     _mirror(key, places.index(opened) if opened in places else None)
-    columns = _columns()
     st.dataframe(
-        _coloured(table.presented(visible.frame(rows), columns)),
+        _coloured(shown),
         key=key,
         on_select=lambda: _pick(key, places),
         selection_mode=["single-row", "single-cell", "single-column"],
         hide_index=True,
         placeholder="",
         height=HEIGHT,
-        row_height=28,
+        row_height=_ROW,
         column_order=columns,
         column_config={name: _column(name) for name in columns},
         alt=f"Audit events, {_ordered(session.view().sort)}; select a header to sort",

@@ -61,3 +61,10 @@ def test_columns_are_moved_within_the_table() -> None:
 def test_the_actor_is_read_for_the_event_next_to_it() -> None:
     assert table.fetched(("time", "title")) == ("time", "title")
     assert table.fetched(COLUMNS) == ("title", "actor", "actor_email", "actor_name", "actor_id")
+
+
+def test_texts_that_were_shortened_are_known_whole() -> None:
+    long = "ada@acme.example opened " + "a" * 39
+    rows = pl.concat([row("short"), row(long, "a" * 50), row("ends with…")])
+    shown = table.presented(rows, COLUMNS)
+    assert table.whole(rows, shown) == {1: f"{long}\n{'a' * 50}"}

@@ -34,9 +34,8 @@ def show(snapshot: Snapshot, query: Query) -> None:
 
 def _menu(label: str, key: str, names: tuple[str, ...], snapshot: Snapshot, query: Query) -> None:
     """Show a menu for one of the fields `names`; values are counted only while it is open."""
-    n = sum(wanted.field in names for wanted in session.view().filters)
-    title = f"{label} · {n}" if n else label
-    with st.popover(title, key=f"filter_{key}", on_change="rerun") as menu:
+    # Without the number of its filters: a menu whose label changes is another one, and closed.
+    with st.popover(label, key=f"filter_{key}", on_change="rerun") as menu:
         if menu.open:
             _values(names[0] if len(names) == 1 else _chosen_field(names), snapshot, query)
 

@@ -81,7 +81,7 @@ def test_a_value_is_found_in_the_list_and_excluded(page: Page) -> None:
 def test_any_column_can_be_filtered_by(page: Page) -> None:
     visit(page, "/?range=30d")
     button(page, "More").click()
-    page.get_by_role("combobox").fill("City")
+    page.get_by_test_id("stPopoverBody").get_by_role("combobox").fill("City")
     page.get_by_role("option", name="City", exact=True).click()
     expect(grid(page, "facet-city")).to_be_visible()
     settled(page)

@@ -147,7 +147,7 @@ _COMPARED = {"Selection": "#e5924a", "Baseline": "#9aa5b5"}
 _COMPARED_SCALE = alt.Scale(domain=list(_COMPARED), range=list(_COMPARED.values()))
 _NAMES = alt.Axis(labelLimit=220, domain=False, ticks=False)
 _SHARES = alt.Axis(format=".0%", tickCount=5)
-_ABOVE = alt.Legend(orient="top", title=None)
+_ABOVE = alt.Legend(orient="top", title=None, columns=4)
 
 
 def week(hours: pl.DataFrame) -> alt.Chart:

@@ -77,7 +77,9 @@ def chart(counts: pl.DataFrame, edges: tuple[datetime, ...], zone: ZoneInfo) -> 
                 title=None,
                 axis=alt.Axis(domain=False, ticks=False, labelLimit=140),
             ),
-            opacity=alt.Opacity("n:Q", legend=None, scale=alt.Scale(type="sqrt", range=[0.2, 1])),
+            fillOpacity=alt.FillOpacity(
+                "n:Q", legend=None, scale=alt.Scale(type="sqrt", range=[0.25, 1])
+            ),
             stroke=alt.condition("datum.failed > 0", alt.value("#d64545"), alt.value(None)),
             tooltip=[
                 alt.Tooltip("when:N", title="Time"),

@@ -180,6 +180,8 @@ def _legend(field: str, stacked: tuple[Series, ...]) -> None:
         placeholder="",
         height=charts.HEIGHT,
         row_height=20,
+        # Counts before names: where the column is narrow, the end of a name is cut, not a number.
+        column_order=("colour", "n", "value"),
         column_config={
             "colour": st.column_config.ImageColumn("", width=28),
             "value": st.column_config.TextColumn(fields.label(field), width=140),

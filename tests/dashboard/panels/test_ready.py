@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from playwright.sync_api import Page, expect
+
 from dashboard import ready, times
 from dashboard.panels import ready as panel
 from dashboard.queries import Filter
 from dashboard.state import View
 from sandbox.company import Company
 from tests.dashboard.conftest import ANCHOR
+from tests.dashboard.hands import button, cells, click_value, settled, shoot, value_of, visit
 from tests.dashboard.shown import App, address, shown_text
 
 
@@ -50,3 +54,18 @@ def test_findings_of_a_correlation_are_listed_and_open_their_events(
         ANCHOR - timedelta(days=6, minutes=90), ANCHOR - timedelta(days=5, minutes=-90)
     )
     assert (view.ready, view.text) == ("mass-download", "x")
+
+
+@pytest.mark.browser
+def test_a_ready_search_is_two_clicks_away_and_a_finding_a_third(page: Page) -> None:
+    visit(page, "/?range=30d")
+    button(page, "Views").click()
+    page.locator(".st-key-ready_failed-then-successful button").click()
+    page.wait_for_function(f"() => {value_of('ready')} === 'failed-then-successful'")
+    victim = str(Company(1).one("Finance").email)
+    expect(cells(page, "ready-").filter(has_text=victim)).to_be_attached()
+    settled(page)
+    page.keyboard.press("Escape")
+    shoot(page, "ready")
+    click_value(page, "ready-", victim, height=28, parameter="range")
+    expect(page.get_by_role("button", name=f"Remove Actor is {victim}")).to_be_visible()

@@ -54,22 +54,25 @@ class View:
     def adding(self, wanted: Filter) -> View:
         """Return the view with this filter and without its opposite."""
         others = (f for f in self.filters if (f.field, f.value) != (wanted.field, wanted.value))
-        return replace(self, filters=(*others, wanted), page=1)
+        return self.changing(filters=(*others, wanted), page=1)
 
     def changing(self, **changes: Any) -> View:
-        """Return the view with these attributes, and without the unread parameters for them."""
-        theirs = {_PARAMETERS.get(name, name) for name in changes}
+        """Return the view with these attributes, and without the unread parameters for them.
+
+        Unread filters stay until all are cleared: another filter does not replace them.
+        """
+        theirs = {_PARAMETERS.get(name, name) for name in changes if name not in _SEVERAL}
         unread = tuple(one for one in self.unread if one[0] not in theirs)
         return replace(self, **{"unread": unread, **changes})
 
     def removing(self, unwanted: Filter) -> View:
-        return replace(self, filters=tuple(f for f in self.filters if f != unwanted), page=1)
+        return self.changing(filters=tuple(f for f in self.filters if f != unwanted), page=1)
 
     def choosing(self, field: str, values: Sequence[str], *, negated: bool) -> View:
         """Return the view with exactly these values of `field` in this sense; the other is kept."""
         others = [f for f in self.filters if (f.field, f.negated) != (field, negated)]
         chosen = [Filter(field=field, value=value, negated=negated) for value in values]
-        return replace(self, filters=(*others, *chosen), page=1)
+        return self.changing(filters=(*others, *chosen), page=1)
 
     def chosen(self, field: str, *, negated: bool) -> list[str]:
         return [f.value for f in self.filters if (f.field, f.negated) == (field, negated)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from dashboard import escaping, links, session
+from dashboard import links, session
 from dashboard.lake import Snapshot
 from dashboard.links import Fault
 from dashboard.panels import chips, facets
@@ -21,8 +21,11 @@ def show(snapshot: Snapshot, query: Query) -> None:
     if (shown := visible.text(query.text)) != query.text:
         # The box has the text itself, which may hide characters from its reader.
         st.text(f"Searched for: {shown}")
-    for remark in links.remarks(session.view()):
-        st.warning(escaping.markdown(remark, 300), icon=":material/link_off:")
+    if remarks := links.remarks(session.view()):
+        st.warning("A part of this link is not understood.", icon=":material/link_off:")
+        for remark in remarks:
+            # As text: even an escaped URL becomes a link in Markdown.
+            st.text(remark)
     view = session.view()
     if query.filters or query.text or query.held or view.off or view.off_filters or view.unread:
         chips.show()

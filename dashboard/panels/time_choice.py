@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import escaping, session, times
+from dashboard import session, times
 from dashboard.times import Range
 from pipelines.clock import utc_now
 
@@ -31,9 +31,11 @@ def offer(usual: str) -> None:
     span, zone = chosen(), session.zone()
     given = st.query_params.get("range", "")
     if given and span is None:
-        st.warning(
-            f"range={escaping.markdown(given)} is not understood; {usual[0].lower()}{usual[1:]} is "
-            "shown. Use 7d or 2026-11-01T00:00:00Z..2026-11-02T00:00:00Z."
+        st.warning("A part of this link is not understood.", icon=":material/link_off:")
+        # As text: even an escaped URL becomes a link in Markdown.
+        st.text(
+            f"range={given[:60]} is no time; {usual[0].lower()}{usual[1:]} is shown. Use 7d or "
+            "2026-11-01T00:00:00Z..2026-11-02T00:00:00Z."
         )
     presets = {times.show(one): one for one in _PRESETS}
     shown = times.show(span) if span else usual

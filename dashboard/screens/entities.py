@@ -38,8 +38,9 @@ def show() -> None:
     entity = _requested()
     _finder(snapshot, entity)
     if st.query_params.get("kind", "actor") not in entities.KINDS:
-        kind = escaping.markdown(st.query_params["kind"])
-        st.warning(f"kind={kind} is not understood. Use one of {', '.join(entities.KINDS)}.")
+        st.warning("A part of this link is not understood.", icon=":material/link_off:")
+        kind = st.query_params["kind"][:60]
+        st.text(f"kind={kind} is none of {', '.join(entities.KINDS)}.")
     if entity.value:
         time_choice.offer("All time")
         _entity(snapshot, entity)

@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import escaping, findings, integrity, open_lake, session, times
+from dashboard import findings, integrity, open_lake, session, times
 from dashboard.integrity import Table
 from dashboard.panels import notices
 from pipelines import visible
@@ -75,11 +75,10 @@ def _findings(tables: Sequence[Table]) -> None:
     for place, (table, one) in enumerate(found[:_SHOWN]):
         meaning = findings.meaning(one)
         with st.container(border=True, gap="xsmall", key=f"finding_{meaning.state[:3]}_{place}"):
-            name = escaping.markdown(table.name)
-            st.markdown(f"**{meaning.words}** · {name}")
-            # Details quote the table, which attackers can write.
-            st.text(visible.text(str(one.get("detail", "")), keep="\n"))
-            st.markdown(f"Next: {meaning.next.replace('TABLE', name)}")
+            st.markdown(f"**{meaning.words}**")
+            # As text: names and details may come from somebody who changed the lake.
+            st.text(visible.text(f"{table.name}: {one.get('detail', '')}", keep="\n"))
+            st.markdown(f"Next: {meaning.next}")
     if len(found) > _SHOWN:
         st.caption(f"{len(found) - _SHOWN:,} more findings: run `auditlake verify --json`.")
 

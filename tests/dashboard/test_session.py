@@ -71,7 +71,7 @@ def test_a_change_is_written_to_the_url_and_returns_to_the_first_page(script: Ap
         {"by": "event_time", "tab": "__proto__", "held": "<script>"},
     ],
 )
-def test_invalid_parameters_give_the_default_view(
+def test_invalid_parameters_stay_in_the_url_until_they_are_replaced(
     script: AppTest, params: dict[str, str | list[str]]
 ) -> None:
     for name, given in params.items():
@@ -80,7 +80,8 @@ def test_invalid_parameters_give_the_default_view(
     # The address is left alone until something changes.
     assert set(address(script)) == set(params)
     script.button(key="okta").click().run()
-    assert address(script) == {"f": ["integration:okta"]}
+    kept = {name: [text] for name, text in params.items() if name != "page"}
+    assert address(script) == {"f": ["integration:okta"], **kept}
 
 
 def test_a_filter_that_is_not_understood_stays_in_the_url(script: AppTest) -> None:

@@ -98,6 +98,8 @@ def test_a_change_drops_only_the_unread_parameter_that_it_replaces() -> None:
     assert view.unread == (("by", "colour"), ("page", "0"), ("range", "7x"))
     assert view.changing(page=1, range=Last(count=1, unit="d")).unread == (("by", "colour"),)
     assert view.changing(text="okta").unread == view.unread
+    odd = state.from_params({"f": ["acter:ada"], "off": [""]})
+    assert odd.changing(filters=(), off=("x",)).unread == odd.unread
 
 
 def test_choosing_values_keeps_those_of_the_other_sense() -> None:

@@ -49,9 +49,10 @@ def test_a_range_of_its_own_is_shown_and_removed(app: App, filled: Path) -> None
 
 def test_parameters_that_are_not_understood_are_named(app: App, filled: Path) -> None:
     page = looked_up(app, filled, kind="colour", range="7x")
-    warnings = [one.value for one in page.warning]
-    assert "kind=colour is not understood" in warnings[0]
-    assert "range=7x is not understood" in warnings[1]
+    assert len(page.warning) == 2
+    texts = [one.value for one in page.text]
+    assert texts[0].startswith("kind=colour is none of actor, ")
+    assert texts[1].startswith("range=7x is no time; all time is shown.")
 
 
 def test_a_range_without_events_shows_how_to_see_them(app: App, filled: Path) -> None:

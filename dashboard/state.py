@@ -81,7 +81,7 @@ class View:
 def params(view: View) -> dict[str, list[str]]:
     """Return the query parameters of `view`, without defaults."""
     plain = View()
-    odd = {key for key, _ in view.unread}
+    odd = {key for key, text in view.unread if key in _READERS and _READERS[key](text) is not None}
     spelled = {
         # A default is spelled only where an unread value could be taken for it.
         "range": [times.show(view.range)] if "range" in odd or view.range != plain.range else [],

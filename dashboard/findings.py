@@ -55,6 +55,11 @@ MEANINGS = {
         "The records are unaffected. Find out who wrote to `events`, then derive them again with "
         "`auditlake renormalise`.",
     ),
+    "acts": _tampered(
+        "The signed acts about mapping versions are missing or altered",
+        "Copy the lake and integrity.folder as they are. Restore the folder integrity/acts from a "
+        "backup, then run `auditlake verify --full`.",
+    ),
     "unsigned": Meaning(
         state="not signed",
         words="Rows without a signature are at the end of the table",

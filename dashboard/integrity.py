@@ -17,7 +17,10 @@ from dashboard import findings
 from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
 from pipelines.integrity.verifier.log_reader import LogFiles
 
-STATES = ("verified", "overdue", "not verified", "not signed", "damaged", "tampered")
+STATES = (
+    *("verified", "overdue", "not compared", "not verified", "not signed"),
+    *("damaged", "tampered"),
+)
 """From best to worst."""
 
 _OVERDUE = timedelta(days=1)
@@ -48,6 +51,8 @@ class Table:
 
     def state(self, now: datetime) -> str:
         if self.verdict and not self.verdict["ok"]:
+            if self.verdict.get("uncompared") and not self.findings:
+                return "not compared"
             return findings.state(self.findings)
         if self.signed is None:
             return "not signed"

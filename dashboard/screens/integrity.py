@@ -26,6 +26,7 @@ _PAST = {
 _COLORS = {
     "verified": ("#e4f2ec", "#1d3b33"),
     "overdue": ("#fbe6c6", "#6e4a16"),
+    "not compared": ("#fbe6c6", "#6e4a16"),
     "not verified": ("#eceef2", "#263041"),
     "not signed": ("#fbe6c6", "#6e4a16"),
     "damaged": ("#fbe6c6", "#6e4a16"),
@@ -35,6 +36,7 @@ _SHOWN = 20  # findings
 _HEADLINES = {
     "verified": ":material/verified_user: All verified rows are as they were signed",
     "overdue": ":material/history: Verification overdue: last run more than a day ago",
+    "not compared": ":material/help: Some events could not be compared with their records",
     "not verified": ":material/help: Signed, but not verified yet",
     "not signed": ":material/warning: Some tables are not signed",
     "damaged": ":material/heart_broken: Files are damaged",

@@ -31,7 +31,7 @@ from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.pages import Span
 
-_FAILED = 1
+_FAILED, _NOT_COMPARED = 1, 3
 
 _out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -67,7 +67,11 @@ def verify_(
     full: bool,
     processes: int | None,
 ) -> None:
-    """Check every row against the signed log, and report the first bad row of each table."""
+    """Check every row against the signed log, and report the first bad row of each table.
+
+    Exits with 1 if something is not as signed, or with 3 if nothing is known to be wrong, but some
+    rows could not be compared.
+    """
     chosen, lake = configured(context)
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
@@ -94,8 +98,10 @@ def verify_(
     if not vkeys:
         with suppress(Exception):  # an auditor may lack write access
             reports.keep(lake, found)
-    if not all(verdict.ok for verdict in found):
+    if any(verdict.findings for verdict in found):
         context.exit(_FAILED)
+    if any(verdict.uncompared for verdict in found):
+        context.exit(_NOT_COMPARED)
 
 
 def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:

@@ -16,8 +16,9 @@ from random import Random
 
 import polars as pl
 
+from pipelines.clock import Clock, utc_now
 from pipelines.errors import LakeError
-from pipelines.integrity import signer
+from pipelines.integrity import mappings, signer
 from pipelines.lake import events
 from pipelines.lake import raw as raw_table
 from pipelines.lake.tables import Lake, StreamKey
@@ -102,13 +103,25 @@ def histories(lake: Lake, source: Source) -> list[History]:
     return [History(lake=lake, source=source, stream=stream) for stream in streams]
 
 
-def renormalise(history: History, *, everything: bool = False) -> Iterator[Done]:
-    """Replace stale events, or `everything`, and yield each part when done, newest day first."""
+def renormalise(
+    history: History, *, everything: bool = False, clock: Clock = utc_now
+) -> Iterator[Done]:
+    """Replace stale events, or `everything`, and yield each part when done, newest day first.
+
+    When no stale event is left, that is recorded and signed: any that appears later is forged.
+    """
+    lake, key, version = history.lake, history.key, history.version
+    if not events.derived(lake, key):
+        return
+    mappings.declare(lake, key, version, clock(), rows=0)
     stale = parts(history, everything=everything)
     left = sum(part.rows for part in stale)
     for part in stale:
         left -= part.rows
         yield Done(part=part, events=_replace(history, part), left=left)
+    # Looked up again: a poll of an older auditlake may have added some meanwhile.
+    if not parts(history):
+        mappings.finish(lake, key, version, clock())
 
 
 def parts(history: History, *, everything: bool = False) -> list[DayPart]:

@@ -33,7 +33,7 @@ from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.prefetch import prefetch
 from pipelines.extraction.report import Progress, Report
-from pipelines.integrity import signer
+from pipelines.integrity import mappings, signer
 from pipelines.lake import coverage, raw, streams
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
@@ -189,6 +189,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
             position = raw.position_only(this.lake, this.key)
             report.total = position.rows
             _refuse_mixed_lake(position.about, this)
+            _declare_mapping(this, position.rows)
             pending = PendingCoverage(now=this.clock(), recorded_at=None)
             fresh = _commit(this, pages, pending, report)
             if fresh.is_empty() or not _derive(this, fresh, report):
@@ -217,6 +218,7 @@ def _open(this: Round, report: Report) -> Start:
     """Read the state of the stream, and finish the work of a round that was killed."""
     position = raw.position(this.lake, this.key)
     report.total, report.version = position.rows, position.version
+    _declare_mapping(this, position.rows)
     # Before anything lands, since events are derived in the order of raw rows.
     _catch_up(this, position.rows, report)
     _refuse_mixed_lake(position.about, this)
@@ -435,6 +437,11 @@ def within_limit(source: Source, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _derive(this: Round, fresh: pl.DataFrame, report: Report) -> bool:
     return derive.derive(this.lake, this.source, this.stream, fresh, report)
+
+
+def _declare_mapping(this: Round, rows: int) -> None:
+    version = this.source.integration.mapping_version
+    mappings.declare(this.lake, this.key, version, this.clock(), rows=rows)
 
 
 def _catch_up(this: Round, rows: int, report: Report) -> None:

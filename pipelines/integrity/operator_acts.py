@@ -8,10 +8,18 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.errors import LakeError
-from pipelines.integrity import anchors, last_signed, merkle, signer, tiles
+from pipelines.integrity import (
+    anchors,
+    files,
+    last_signed,
+    merkle,
+    removals,
+    signer,
+    tiles,
+)
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.integrity.signer import SignedLog
+from pipelines.integrity.signer import Alarm, SignedLog
 from pipelines.lake.tables import Lake
 
 
@@ -27,7 +35,7 @@ def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
     with last_signed.alone(kept.place, kept.table):
         for _ in range(signer.RACES):
             seen = kept.folder.get("checkpoint")
-            head, edge = _load_tree(kept, seen)
+            head, edge = _load_tree(lake, kept, seen)
             head, _ = signer.grow(kept, head, edge, [entry])
             if signer.announce(kept, head, now, seen):
                 break
@@ -36,14 +44,35 @@ def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
     anchors.deliver_soon(kept.place, kept.settings)
 
 
-def _load_tree(kept: SignedLog, checkpoint: bytes | None) -> tuple[Head, Edge]:
+def recorded(lake: Lake) -> list[dict[str, Any]]:
+    """Return the acts recorded so far, oldest first; none if signing is off.
+
+    Raises Alarm if they are not as they were last signed.
+    """
+    kept = signer.of(lake, signer.ACTS)
+    signed = signer.published(kept) if kept else None
+    if kept is None or signed is None:
+        return []
+    found = removals.recorded(kept.folder, signed)
+    if found is None:
+        raise _damaged()
+    return found
+
+
+def _load_tree(lake: Lake, kept: SignedLog, checkpoint: bytes | None) -> tuple[Head, Edge]:
     signed = signer.newest_signed(kept, checkpoint)
+    if signed and checkpoint is None and not files.of(lake, "integrity").names(""):
+        # An operator deleted the lake, so nothing is left that these acts were about.
+        last_signed.forget(kept.place, kept.table)
+        signed = None
     if signed is None:
         return signer.new_head(kept), ()
     # Unlike a raw table's, these entries exist nowhere else: damaged tiles cannot be rebuilt.
     edge = tiles.edge(kept.folder, signed.size)
     if edge is None or merkle.root(edge) != signed.root:
-        raise signer.Alarm(
-            "acts: the tiles of the signed log are missing or damaged: see docs/integrity.md"
-        )
+        raise _damaged()
     return signed, edge
+
+
+def _damaged() -> Alarm:
+    return Alarm("acts: the tiles of the signed log are missing or damaged: see docs/integrity.md")

@@ -1,9 +1,10 @@
-"""Finds out whether missing rows were removed by a recorded act of retention."""
+"""Reads the recorded acts, and finds out whether retention removed missing rows."""
 
 from __future__ import annotations
 
 import json
 from hashlib import sha256
+from typing import Any
 
 from pipelines.integrity import merkle, tiles
 from pipelines.integrity.files import Folder
@@ -22,15 +23,20 @@ def cover(acts: Folder, signed: Head, log: Folder, table: str, rows: range) -> b
 
 def spans(acts: Folder, signed: Head, log: Folder, table: str) -> list[tuple[int, int]]:
     """Return the spans of rows that the acts removed, as sorted (first, until); may overlap."""
+    found = set()
+    for act in recorded(acts, signed) or ():
+        if act.get("table") != table or "rows_sha256" not in act:
+            continue
+        # The list of spans lies outside the signed log; the act only holds its hash.
+        listed = log.get(f"removed/{act['rows_sha256']}.json") or b""
+        if sha256(listed).hexdigest() == act["rows_sha256"]:
+            found |= {(first, until) for first, until in json.loads(listed)}
+    return sorted(found)
+
+
+def recorded(acts: Folder, signed: Head) -> list[dict[str, Any]] | None:
+    """Return the acts under the checkpoint `signed`, oldest first; None if they were altered."""
     bundles = range(-(-signed.size // WIDTH))
     entries = [each for index in bundles for each in tiles.entries(acts, signed.size, index)]
     edge, _ = merkle.grown((), 0, [merkle.leaf(entry) for entry in entries])
-    if merkle.root(edge) != signed.root:
-        return []  # altered acts excuse nothing
-    found = set()
-    for act in map(json.loads, entries):
-        # The list of spans lies outside the signed log; the act only holds its hash.
-        listed = log.get(f"removed/{act['rows_sha256']}.json") or b""
-        if act["table"] == table and sha256(listed).hexdigest() == act["rows_sha256"]:
-            found |= {(first, until) for first, until in json.loads(listed)}
-    return sorted(found)
+    return [json.loads(each) for each in entries] if merkle.root(edge) == signed.root else None

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines import registry
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import audit, verify
@@ -22,6 +23,7 @@ from pipelines.settings import IntegritySettings
 
 Document = dict[str, Any]
 
+_UNKNOWN = "{0} {1} is no known stream: configure integrations.{0} with its kind"
 _REPORTS = "verification.json"
 _MAX_BYTES = 16_384
 
@@ -57,9 +59,21 @@ def verdicts(
         if table == ACTS:
             yield verify.verify_acts(where, kept)
             continue
-        kind = kinds.get(table.split("/")[1])
+        kind = _kind(kinds, table)
         case = Job(place=where, table=table, kind=kind, since=kept, full=full, progress=progress)
-        yield verify.verify(case, crew)
+        verdict = verify.verify(case, crew)
+        if kind is None:
+            verdict.uncompared = verdict.size
+            verdict.notes.append(f"events not compared: {_UNKNOWN.format(*table.split('/')[1:])}")
+        yield verdict
+
+
+def _kind(kinds: Mapping[str, str], table: str) -> str | None:
+    """Return the kind of a table's integration; None if it or the stream is not known."""
+    _, name, stream = table.split("/")
+    known = registry.kinds().get(kinds.get(name, name))
+    streams = known.streams(None) if known else ()
+    return known.kind if known and any(each.name == stream for each in streams) else None
 
 
 def kept_checkpoints(where: LakeView, paths: Iterable[Path]) -> dict[str, list[str]]:
@@ -93,6 +107,8 @@ def line(verdict: TableReport) -> str:
         first = verdict.first_bad
         others = f" (and {len(verdict.findings) - 1} more findings)" * (len(verdict.findings) > 1)
         return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
+    if verdict.uncompared:
+        return f"{verdict.table}: NOT COMPARED: {verdict.uncompared:,} rows of events, see below"
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
     removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"

@@ -31,6 +31,8 @@ from pipelines.settings import IntegritySettings
 
 ACTS = "acts"
 """The name of the log of operator actions, such as retention."""
+MAPPED = "mapped-"
+"""Marks the name of a log before whose first row an act recorded its mapping version."""
 
 _CHUNK = 65_536
 _MAX_ENTRY = 65_535
@@ -224,12 +226,12 @@ def _add_history(kept: SignedLog, head: Head, text: bytes, now: datetime) -> Non
     kept.folder.add(f"history/{now:%Y-%m}", line.encode() + b"\n")
 
 
-def new_head(kept: SignedLog) -> Head:
+def new_head(kept: SignedLog, mark: str = "") -> Head:
     """Return the head of a new, empty log.
 
     Its name has a random suffix, so a recreated lake never contradicts checkpoints of the old one.
     """
-    origin = f"{kept.settings.name}/{kept.name}/{secrets.token_hex(4)}"
+    origin = f"{kept.settings.name}/{kept.name}/{mark}{secrets.token_hex(4)}"
     return Head(origin=origin, size=0, root=merkle.EMPTY)
 
 
@@ -303,7 +305,7 @@ def _load_tree(
     Raises Alarm if neither leads to the signed root.
     """
     if signed is None:
-        return new_head(kept), ()
+        return new_head(kept, MAPPED if _is_mapped(lake, log) else ""), ()
     edge = tiles.edge(kept.folder, signed.size)
     if edge is not None and merkle.root(edge) == signed.root:
         return signed, edge
@@ -313,6 +315,14 @@ def _load_tree(
     if head != signed:
         raise _alarm(kept.table, "has damaged tiles, and its rows differ from the signed ones")
     return head, edge
+
+
+def _is_mapped(lake: Lake, log: StreamKey) -> bool:
+    """Return True if an act states which mapping version derives the events of the log."""
+    done = of(lake, ACTS)
+    signed = done and newest_signed(done)
+    acts = removals.recorded(done.folder, signed) if done and signed else None
+    return any(act.get("act") == "mapping" and act.get("log") == log.app for act in acts or ())
 
 
 def _rows(

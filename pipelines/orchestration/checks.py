@@ -321,7 +321,7 @@ def _as_signed(check: dg.AssetCheckKey, found: Sequence[TableReport]) -> dg.Asse
         asset_key=check.asset_key,
         check_name=check.name,
         passed=verdict.ok,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.ERROR if verdict.findings else dg.AssetCheckSeverity.WARN,
         description=reports.line(verdict),
         metadata={
             "rows signed": verdict.size,

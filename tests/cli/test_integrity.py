@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from pipelines import visible
 from pipelines.cli import config_file
 from pipelines.cli.main import main
-from pipelines.integrity import signer
+from pipelines.integrity import reports, signer
 from pipelines.lake import raw, tables
 from sandbox.server import Options, running
 from tests.cli import command
@@ -38,11 +38,19 @@ def run(tmp_path_factory):
 
 
 def test_a_round_is_signed_and_verified(run):
-    (verdict,) = json.loads(run("verify", "--json"))
+    verdict, *others = json.loads(run("verify", "--json"))
     assert (verdict["ok"], verdict["table"]) == (True, "raw/okta/system_log")
+    assert {other["table"]: other["ok"] for other in others} == {"acts": True}
     assert verdict["size"] == verdict["events"] > 100
     assert json.loads((run.folder / "data/integrity/verification.json").read_text())[0]["ok"]
     assert "ok," in run("verify", "--table", "raw/okta/system_log", "--full")
+
+
+def test_events_that_could_not_be_compared_have_an_exit_code_of_their_own(run, monkeypatch):
+    monkeypatch.setattr(reports, "_kind", lambda _kinds, _table: None)
+    output = run("verify", "--full", code=3)
+    assert "NOT COMPARED" in output
+    assert "configure integrations.okta with its kind" in output
 
 
 def test_an_auditor_verifies_with_the_public_key_and_a_kept_checkpoint(run):

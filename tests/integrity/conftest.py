@@ -11,6 +11,7 @@ from tests.integrity.worlds import Signed
 def _nobody_is_landing(monkeypatch):
     """Do not wait for checkpoints: no other process signs rows in these tests."""
     monkeypatch.setattr("pipelines.integrity.verifier.verify._PUBLISHING", 0)
+    monkeypatch.setattr("pipelines.integrity.verifier.events._WAITING", 0)
 
 
 @pytest.fixture(scope="session")

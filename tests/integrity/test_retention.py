@@ -13,7 +13,8 @@ from pipelines import registry
 from pipelines.errors import LakeError
 from pipelines.extraction import renormalise
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import audit, operator_acts, verify
+from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, events, tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
@@ -64,7 +65,7 @@ def test_rows_are_still_stored_and_signed_after_a_removal(signed):
 def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkeypatch):
     okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
     (history,) = renormalise.histories(signed.lake, okta)
-    delete, waits, waiting = commits.delete, verify._being_removed, threading.Event()
+    delete, waits, waiting = commits.delete, events_verifier._being_removed, threading.Event()
     faults, readers = [], ThreadPoolExecutor()
 
     def verified():
@@ -85,7 +86,7 @@ def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkey
         waiting.clear()
         list(renormalise.renormalise(history, everything=True))
 
-    monkeypatch.setattr(verify, "_being_removed", noticed)
+    monkeypatch.setattr(events_verifier, "_being_removed", noticed)
     monkeypatch.setattr(commits, "delete", reading)
     with readers:
         assert retention.remove(signed.lake, REMOVAL, NOON) == 300

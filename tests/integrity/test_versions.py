@@ -9,7 +9,7 @@ from pipelines import registry
 from pipelines.extraction import derive
 from pipelines.extraction.report import Report
 from pipelines.integrity import signer
-from pipelines.integrity.verifier import table_reader, verify
+from pipelines.integrity.verifier import events, table_reader, verify
 from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.lake import raw
 from pipelines.lake.tables import StreamKey
@@ -72,7 +72,7 @@ def test_the_newest_version_must_be_shown(signed):
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(table_reader, "_event_files"), (table_reader, "_by_day"), (verify, "_count_events")],
+    [(table_reader, "_event_files"), (table_reader, "_by_day"), (events, "_count")],
 )
 def test_a_newer_version_may_land_during_a_verification(signed, monkeypatch, module, step):
     """Before and after the events are opened, and after they were compared."""

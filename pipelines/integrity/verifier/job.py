@@ -71,6 +71,10 @@ class TableReport:
     """Rows before this one were verified by an earlier run."""
     read: int = 0
     events: int = 0
+    derived: int = 0
+    """Rows whose events could be compared, from the first on."""
+    uncompared: int = 0
+    """Rows and events that no part of this run could compare; nothing is known to be wrong."""
     removed: int = 0
     """Rows deleted by recorded acts of retention."""
     compared_with: list[str] = field(default_factory=list)
@@ -81,7 +85,7 @@ class TableReport:
 
     @property
     def ok(self) -> bool:
-        return not self.findings
+        return not self.findings and not self.uncompared
 
     @property
     def first_bad(self) -> Discrepancy | None:

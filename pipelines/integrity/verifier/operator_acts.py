@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.integrity.verifier.audit import Invalid, leaf_hash, read_checkpoint, root_of
@@ -14,7 +15,10 @@ from pipelines.integrity.verifier.tree import Span
 
 def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return all acts, oldest first. Raises Invalid if they are not as signed."""
-    return [json.loads(entry) for entry in entries(shelf, keys)]
+    try:
+        return [dict(json.loads(entry)) for entry in entries(shelf, keys)]
+    except (TypeError, ValueError):
+        raise Invalid("the log of acts is another log") from None
 
 
 def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
@@ -33,16 +37,56 @@ def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
 def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> list[Span]:
     """Return the rows of `table` removed by retention; acts that fail verification are ignored."""
     try:
-        done = [act for act in read(shelf, keys) if act["table"] == table]
+        done = [act for act in read(shelf, keys) if act.get("table") == table]
     except Invalid:
         return []
     spans: set[Span] = set()
-    for act in done:
+    for act in (each for each in done if "rows_sha256" in each):
         # The list is a plain file; only its hash is part of the signed act.
         listed = log.read(f"removed/{act['rows_sha256']}.json") or b""
         if hashlib.sha256(listed).hexdigest() == act["rows_sha256"]:
             spans |= {(first, until) for first, until in json.loads(listed)}
     return _merge(spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mappings:
+    """The signed acts about the mapping versions of one log, up to some moment."""
+
+    versions: frozenset[int] = frozenset()
+    """All versions that were ever recorded."""
+    newest: int | None = None
+    """The version recorded last; None if there is no such act."""
+    start: int = 0
+    """It derives the events of this row and all later ones."""
+    finished: bool = False
+    """Whether it derived those of all earlier rows, too."""
+
+    def excuses(self, version: int | None, seq: int, current: int) -> bool:
+        """Return True if row `seq` may have an event of `version`, which is not the `current`."""
+        if version is None:
+            return False
+        if self.newest is None:  # signed before such acts were recorded
+            return version < current
+        if version == self.newest:
+            return True
+        # A later one, if an older auditlake has been installed again since.
+        older = seq < self.start if version < self.newest else version in self.versions
+        return older and not self.finished
+
+
+def mappings(shelf: LogFiles, log: str, keys: Sequence[str]) -> Mappings:
+    """Return what the acts state about the log, such as okta/system_log. Raises Invalid."""
+    found = Mappings()
+    for act in read(shelf, keys):
+        if act.get("log") != log:
+            continue
+        if act["act"] == "mapping":
+            versions = found.versions | {act["version"]}
+            found = Mappings(versions=versions, newest=act["version"], start=act["from"])
+        elif act["act"] == "renormalised" and act["version"] == found.newest:
+            found = replace(found, finished=True)
+    return found if found.newest is None or found.start else replace(found, finished=True)
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:

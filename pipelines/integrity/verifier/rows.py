@@ -16,6 +16,7 @@ from pipelines import registry
 from pipelines.integrity.verifier.audit import bounded, root_of
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH
 from pipelines.mapping import normalise
+from pipelines.schemas import EVENTS
 
 _COLUMNS = {
     "seq": pl.Int64(),
@@ -65,7 +66,9 @@ class Leaves:
     hashes: bytes
     odd: list[Odd] = field(default_factory=list)
     events: int = 0
-    """Rows of `events` that were compared."""
+    """Rows of `events` that were read."""
+    uncompared: dict[int | None, list[int]] = field(default_factory=dict)
+    """Mapping version, other than the current -> seqs of events whose values were not compared."""
 
 
 def leaves(task: Task) -> Leaves:
@@ -152,7 +155,7 @@ def _odd_rows(frame: pl.DataFrame, day: date) -> list[Odd]:
 def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
     """Compare stored events with those the current mapping derives from these rows.
 
-    Of events made by an older mapping version, only the columns taken from the row are compared.
+    Of an event that another mapping version made, only the columns taken from the row are compared.
     """
     raw = raw.filter(pl.col("seq") < task.derived)
     if raw.is_empty():
@@ -164,11 +167,24 @@ def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
         found.odd.append(Odd(seq=None, kind="events", detail=f"events of {task.day}: {reason}"))
         return
     found.events = stored.height
-    for names in _comparable(expected, stored):
-        odd = _first_difference(expected, stored, names)
-        if odd:
-            found.odd.append(odd)
-            return
+    # A difference in event_uid or seq explains differences in all other columns.
+    odd = _first_difference(expected, stored, ["event_uid", "seq"])
+    if odd is None:
+        odd = _compare_values(expected, stored, found)
+    found.odd += [odd] if odd else []
+
+
+def _compare_values(expected: pl.DataFrame, stored: pl.DataFrame, found: Leaves) -> Odd | None:
+    """Compare the columns of the same events in the same order, and return the first difference."""
+    current = stored["mapping_version"].eq_missing(expected["mapping_version"])
+    values = [name for name in expected.columns if name != "date"]
+    if current.all():
+        return _first_difference(expected, stored, values)
+    for version, seq in stored.filter(~current).select("mapping_version", "seq").iter_rows():
+        found.uncompared.setdefault(version, []).append(seq)
+    return _first_difference(expected, stored, _DERIVED_FROM_ROW) or _first_difference(
+        expected.filter(current), stored.filter(current), values
+    )
 
 
 def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
@@ -184,7 +200,9 @@ def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
 def _newest(task: Task, record: pl.Expr) -> pl.DataFrame:
     """`seq` of the newest version of each record of the day: only these have events."""
     options = dict(task.options) if task.options else None
-    rows = pl.scan_parquet(list(task.day_files), storage_options=options)
+    # A full run ignores statistics, since forged ones could hide the newest version.
+    files, trusting = list(task.day_files), bool(task.first)
+    rows = pl.scan_parquet(files, use_statistics=trusting, storage_options=options)
     derived = rows.filter(pl.col("seq") < task.derived).select("seq", record.alias("record"))
     return derived.group_by("record").agg(pl.col("seq").max()).collect()
 
@@ -196,22 +214,27 @@ def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("stream") == stream)
         & pl.col("seq").is_in(raw["seq"].implode())
     )
-    options = dict(task.options) if task.options else None
-    files = list(task.events or ())
+    # Statistics may hide events here: a missing one is reported, an extra one is counted later.
+    rows = event_rows(task.events or (), task.options, use_statistics=True)
+    return rows.filter(ours).collect().sort("event_uid")
+
+
+def event_rows(
+    files: Sequence[str], options: Mapping[str, str] | None, *, use_statistics: bool
+) -> pl.LazyFrame:
+    """Return the rows of these files of `events`; columns that a file lacks are null."""
+    stored = {name: dtype for name, dtype in EVENTS.items() if name != "date"}
     if not files:
-        return pl.DataFrame(schema={"event_uid": pl.String, "seq": pl.Int64})
-    return pl.scan_parquet(files, storage_options=options).filter(ours).collect().sort("event_uid")
-
-
-def _comparable(expected: pl.DataFrame, stored: pl.DataFrame) -> list[list[str]]:
-    """Return the groups of columns to compare, the identifying ones first.
-
-    A difference in event_uid or seq explains differences in all other columns.
-    """
-    versions = set(stored["mapping_version"]) if "mapping_version" in stored.columns else set()
-    same_mapping = versions == set(expected["mapping_version"])
-    common = [name for name in expected.columns if name in stored.columns and name != "date"]
-    return [["event_uid", "seq"], common if same_mapping else _DERIVED_FROM_ROW]
+        return pl.LazyFrame(schema=stored)
+    return pl.scan_parquet(
+        list(files),
+        schema=stored,
+        hive_partitioning=False,
+        missing_columns="insert",
+        extra_columns="ignore",
+        use_statistics=use_statistics,
+        storage_options=dict(options) if options else None,
+    )
 
 
 def _first_difference(expected: pl.DataFrame, stored: pl.DataFrame, names: list[str]) -> Odd | None:

@@ -28,7 +28,6 @@ class EventFiles:
     by_day: Mapping[date, list[str]] = field(default_factory=dict)
     derived: int = 0
     """Rows of the raw table that have been mapped to events."""
-    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,8 @@ class TableFiles:
     count: int
     """Rows in all files, by the statistics in the Delta log."""
     events: EventFiles
+    uncompared: dict[int | None, list[int]] = field(default_factory=dict)
+    """Mapping version, other than the current -> seqs of events whose values were not compared."""
 
 
 def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:
@@ -57,6 +58,8 @@ def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -
     for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
         verdict.read += len(found.seqs)
         verdict.events += found.events
+        for version, seqs in found.uncompared.items():
+            held.uncompared.setdefault(version, []).extend(seqs)
         _put(board, found)
         for odd in found.odd:
             verdict.found(odd.kind, odd.seq, odd.detail)
@@ -71,12 +74,9 @@ def _put(board: LeafBuffer, found: Leaves) -> None:
 
 def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     # Events first: rows that land meanwhile lie beyond `derived`, and replace no older version yet.
-    events = _event_files(case)
+    events = _event_files(case, verdict)
     handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
-    # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
-    if handle.protocol().min_reader_version > 1:
-        detail = "the Delta log requires features the writer never uses, such as deletion vectors"
-        verdict.found("log", None, detail)
+    _refuse_features(handle, verdict)
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty():
         return TableFiles(tasks=(), count=0, events=events)
@@ -104,17 +104,24 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), events=events)
 
 
-def _event_files(case: Job) -> EventFiles:
+def _refuse_features(handle: DeltaTable, verdict: TableReport) -> None:
+    # With deletion vectors, Delta readers skip rows that a reader of the plain files still sees.
+    if handle.protocol().min_reader_version > 1:
+        detail = "the Delta log requires features the writer never uses, such as deletion vectors"
+        verdict.found("log", None, detail)
+
+
+def _event_files(case: Job, verdict: TableReport) -> EventFiles:
     if case.kind is None:
         return EventFiles()
     try:
         handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
     except TableNotFoundError:
         return EventFiles()
+    _refuse_features(handle, verdict)
     return EventFiles(
         by_day=_by_day(handle, pl.DataFrame(handle.get_add_actions(flatten=True))),
         derived=handle.transaction_version(case.name) or 0,
-        version=handle.version(),
     )
 
 

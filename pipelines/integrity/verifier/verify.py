@@ -17,10 +17,10 @@ from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from pipelines.integrity.verifier import (
     diagnosis,
+    events,
     known_checkpoints,
     operator_acts,
     rows,
@@ -48,7 +48,6 @@ from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
 _NO_FILE = ("No such file", "not found")
-_REMOVING = 60.0  # seconds to wait for retention to delete the events of rows it has deleted
 _PUBLISHING = 20.0  # seconds to wait for the checkpoint of rows that are just being stored
 _FORMER = 100
 
@@ -62,7 +61,7 @@ def verify(case: Job, crew: WorkerPool) -> TableReport:
     start = None if case.full or case.since else _load_state(case)
     verdict, tree = _verify(case, crew, start)
     # An incremental run cannot locate a change in rows it did not read.
-    if start and not verdict.ok:
+    if start and verdict.findings:
         verdict, tree = _verify(case, crew, None)
     # Retention also deletes files that are being read; if they should be there, they still are not.
     if any(text in found.detail for found in verdict.findings for text in _NO_FILE):
@@ -89,7 +88,7 @@ def tables(place: LakeView) -> list[str]:
     acted = place.shelf(ACTS).read("checkpoint") or known_checkpoints.remembered(
         place.memory, _ACTS
     )
-    return [*found, ACTS] if acted else found
+    return [*found, ACTS] if acted or any(each.startswith(f"{ACTS}/") for each in names) else found
 
 
 def table_of(place: LakeView, note: str) -> str:
@@ -116,6 +115,8 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
         return verdict
     verdict.size = verdict.read = len(done)
     head = _read_note(note, place.keys, ACTS)
+    if note is not None and isinstance(head, str):
+        verdict.found("checkpoint", None, head)
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
     for seen in known:
@@ -143,7 +144,7 @@ class _Verified:
     @property
     def first(self) -> int:
         """The first row to read: rows are skipped in whole blocks of 256."""
-        return self.head.size // WIDTH * WIDTH
+        return max((until for _, until in self.peaks), default=0)
 
     def extended_by(self, head: Checkpoint) -> bool:
         return head.origin == self.head.origin and head.size >= self.head.size
@@ -165,11 +166,13 @@ def _verify(
             _report_lost_log(case, verdict, known)
         return verdict, None
     board = LeafBuffer(start=verdict.first, size=head.size)
+    acts = events.recorded(case)
     held = table_reader.read(case, crew, verdict, board)
     tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
     _compare_root(case, verdict, tree, head)
     _compare_known(case, verdict, tree, head, known)
     _compare_counts(case, verdict, board, held)
+    events.check(case, verdict, held, acts)
     return verdict, tree
 
 
@@ -335,8 +338,6 @@ def _compare_counts(case: Job, verdict: TableReport, board: LeafBuffer, held: Ta
     if verdict.first and held.count != expected:
         detail = f"{held.count:,} rows found, {expected:,} expected"
         verdict.found("count", None, detail)
-    if case.kind and held.tasks and not any(f.kind == "events" for f in verdict.findings):
-        _count_events(case, verdict, held)
 
 
 def _unsigned_rows(beyond: Sequence[int]) -> str:
@@ -356,48 +357,6 @@ def _is_published(case: Job, size: int) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
-
-
-def _count_events(case: Job, verdict: TableReport, held: TableFiles) -> None:
-    """Report events that belong to no row; all others were compared with their rows."""
-    _, integration, stream = case.table.split("/")
-    ours = (pl.col("integration") == integration) & (pl.col("stream") == stream)
-    # Negative seqs are counted too: they can only be forged.
-    unverified = ~pl.col("seq").is_between(0, verdict.first, "left")
-    try:
-        condition = ours & unverified & (pl.col("seq") < held.events.derived)
-        # The version that was compared: a newer one may have other events of the same rows.
-        count = _events(case, condition, held.events.version)
-        extra = count - verdict.events
-        if extra and _being_removed(case, condition, held.events.version, extra):
-            return
-    except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = " ".join(str(error).split())[:200]
-        verdict.found("events", None, f"cannot read events: {reason}")
-        return
-    if extra:
-        verdict.found("events", None, f"events: {extra:,} events belong to no row of this table")
-
-
-def _events(case: Job, condition: pl.Expr, version: int | None = None) -> int:
-    """Return the number of events at a version, by default the newest."""
-    events = DeltaTable(case.place.uri("events"), version, storage_options=case.options)
-    count: int = pl.scan_delta(events).filter(condition).select(pl.len()).collect().item()
-    return count
-
-
-def _being_removed(case: Job, condition: pl.Expr, version: int | None, extra: int) -> bool:
-    """Wait for a retention run to delete the `extra` events; return True once they are gone."""
-    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
-    gone = [pl.col("seq").is_between(first, until, "left") for first, until in removed]
-    if not gone or _events(case, condition & pl.any_horizontal(gone), version) != extra:
-        return False
-    deadline = time.monotonic() + _REMOVING
-    while left := _events(case, condition & pl.any_horizontal(gone)):
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(0.5)
-    return not left
 
 
 def _now() -> datetime:
@@ -425,7 +384,9 @@ def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
         return  # signed meanwhile: the tree does not cover the newest checkpoint
     if case.kind is None and _load_state(replace(case, kind="any")):
         return  # the stored state also covers events; keep it
-    peaks = tree.peaks(verdict.size // WIDTH * WIDTH)
+    # Rows whose events were not there yet are read again by the next run.
+    compared = verdict.size if case.kind is None else verdict.derived
+    peaks = tree.peaks(compared // WIDTH * WIDTH)
     held = {
         "at": verdict.at.isoformat(),
         "note": note.decode(),

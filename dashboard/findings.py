@@ -60,6 +60,16 @@ MEANINGS = {
         "Copy the lake and integrity.folder as they are. Restore the folder integrity/acts from a "
         "backup, then run `auditlake verify --full`.",
     ),
+    "rollups": _tampered(
+        "Aggregates of events differ from the events",
+        "The records and events are unaffected. Find out who wrote to `rollups`, then delete its "
+        "folder; maintenance computes it again.",
+    ),
+    "statistics": _tampered(
+        "Files contain other rows than the Delta log states, so searches may pass over them",
+        "Find out who wrote to the Delta log, then derive `events` again with `auditlake "
+        "renormalise --all`.",
+    ),
     "unsigned": Meaning(
         state="not signed",
         words="Rows without a signature are at the end of the table",

@@ -54,7 +54,7 @@ class Table:
             if self.verdict.get("uncompared") and not self.findings:
                 return "not compared"
             return findings.state(self.findings)
-        if self.signed is None:
+        if self.signed is None and (self.name.startswith("raw/") or not self.verdict):
             return "not signed"
         if self.verified_at is None:
             return "not verified"

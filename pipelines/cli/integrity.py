@@ -75,12 +75,15 @@ def verify_(
     chosen, lake = configured(context)
     where = reports.place(lake, chosen.integrity, vkeys)
     kept = reports.kept_checkpoints(where, since)
-    wanted = _existing(where, tables) or list(kept) or verify.tables(where)
+    signed = verify.tables(where)
+    wanted = _existing(where, tables) or list(kept) or signed
     if not wanted:
         raise AuditlakeError(
             f"nothing to verify: {lake.root} has no raw tables, and none is known to have been "
             "signed: check lake.root, or run `auditlake poll` first"
         )
+    if wanted is signed:
+        wanted = [*signed, *reports.derived(where)]
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
     with _bars(show=not as_json) as progress, WorkerPool(processes) as workers:
@@ -92,6 +95,7 @@ def verify_(
                 echo(reports.line(verdict))
                 for each in verdict.notes:
                     echo(f"  note: {each}")
+    _echo_limits(reports.not_covered(where), err=as_json)
     if as_json:
         echo_json(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     # The dashboard shows the result, but only of the operator's own keys.
@@ -104,8 +108,14 @@ def verify_(
         context.exit(_NOT_COMPARED)
 
 
+def _echo_limits(tables: list[str], *, err: bool) -> None:
+    if tables:
+        names = f"not covered: {', '.join(tables)}"
+        echo(f"{names}: unsigned, so write access is enough to forge them", err=err)
+
+
 def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:
-    known = [*verify.tables(where), ACTS]
+    known = [*verify.tables(where), *reports.derived(where), ACTS]
     if unknown := [table for table in tables if table not in known]:
         raise AuditlakeError(f"{unknown[0]}: no such table: use one of {', '.join(known)}")
     return list(tables)

@@ -7,7 +7,7 @@ forge them. To be sure, run a verification.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 from pipelines import registry
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
-from pipelines.integrity.verifier import audit, verify
+from pipelines.integrity.verifier import audit, rollups, verify
 from pipelines.integrity.verifier.job import ACTS, Job, LakeView, Progress, TableReport, WorkerPool
+from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
@@ -55,6 +56,9 @@ def verdicts(
     `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
     """
     for table in tables:
+        if table in RECOMPUTED:
+            yield RECOMPUTED[table](where, full)
+            continue
         kept = (since or {}).get(table, ())
         if table == ACTS:
             yield verify.verify_acts(where, kept)
@@ -74,6 +78,30 @@ def _kind(kinds: Mapping[str, str], table: str) -> str | None:
     known = registry.kinds().get(kinds.get(name, name))
     streams = known.streams(None) if known else ()
     return known.kind if known and any(each.name == stream for each in streams) else None
+
+
+RECOMPUTED: dict[str, Callable[[LakeView, bool], TableReport]] = {
+    "events": lambda where, _full: rollups.verify_events(where, lambda: verify.tables(where)),
+    "rollups": lambda where, full: rollups.verify_rollups(where, full=full),
+}
+"""The derived tables that a verification computes again."""
+
+
+def derived(where: LakeView) -> list[str]:
+    """Return the derived tables of this lake that a verification computes again."""
+    return [table for table in _shared(where) if table in RECOMPUTED]
+
+
+def not_covered(where: LakeView) -> list[str]:
+    """Return the tables of this lake that are neither signed nor computed again."""
+    return [table for table in _shared(where) if table not in RECOMPUTED]
+
+
+def _shared(where: LakeView) -> list[str]:
+    """Return the tables other than those in raw."""
+    pairs = LogFiles(root=where.root, options=where.options or {}).pairs()
+    folders = (pair.split("/") for pair in pairs)
+    return sorted(table for table, below in folders if below == "_delta_log")
 
 
 def kept_checkpoints(where: LakeView, paths: Iterable[Path]) -> dict[str, list[str]]:

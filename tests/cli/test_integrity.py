@@ -40,10 +40,11 @@ def run(tmp_path_factory):
 def test_a_round_is_signed_and_verified(run):
     verdict, *others = json.loads(run("verify", "--json"))
     assert (verdict["ok"], verdict["table"]) == (True, "raw/okta/system_log")
-    assert {other["table"]: other["ok"] for other in others} == {"acts": True}
+    assert {other["table"]: other["ok"] for other in others} == {"acts": True, "events": True}
     assert verdict["size"] == verdict["events"] > 100
     assert json.loads((run.folder / "data/integrity/verification.json").read_text())[0]["ok"]
     assert "ok," in run("verify", "--table", "raw/okta/system_log", "--full")
+    assert "not covered: coverage, streams: unsigned" in run("verify")
 
 
 def test_events_that_could_not_be_compared_have_an_exit_code_of_their_own(run, monkeypatch):

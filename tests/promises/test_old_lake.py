@@ -108,6 +108,7 @@ def _verified(code: int = 0) -> dict[str, int]:
     assert done.exit_code == code, done.output
     verdicts = json.loads(done.stdout)
     assert [each["findings"] for each in verdicts] == [[]] * len(verdicts)
+    assert {"events", "rollups"} <= {each["table"] for each in verdicts}
     return {each["table"]: each["size"] for each in verdicts if each["table"].startswith("raw/")}
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.errors import AuditlakeError, LakeError
-from pipelines.integrity import keys, note, prove
+from pipelines.integrity import keys, leaves, note, prove
 from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import stream_state, tables
@@ -88,7 +88,7 @@ def pack(
         "records.ndjson": b"".join(_json(proof) for proof in proofs),
         "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
-        **_checkpoints(lake),
+        **_log_files(lake, question),
     }
     manifest = [audit.MANIFEST, *(f"{sha256(files[n]).hexdigest()}  {n}" for n in files), ""]
     files["manifest.txt"] = note.signed("\n".join(manifest), signing)
@@ -134,14 +134,20 @@ def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
             yield maker.record(row)
 
 
-def _checkpoints(lake: Lake) -> dict[str, bytes]:
-    """Return the checkpoints of all logs; that the query found nothing in a log is evidence too."""
+def _log_files(lake: Lake, question: Question) -> dict[str, bytes]:
+    """Return the checkpoints of all logs, and their leaves from the time range on.
+
+    That the query found nothing in a log is evidence too.
+    """
     shelf = LogFiles(root=lake.uri("integrity"), options=lake.storage_options or {})
-    return {
-        f"checkpoints/{name.replace('/', '.')}.txt": note
-        for name in shelf.pairs()
-        if not name.startswith("acts/") and (note := shelf.read(f"{name}/checkpoint"))
-    }
+    found = {}
+    for name in shelf.pairs():
+        note = shelf.read(f"{name}/checkpoint")
+        if note and not name.startswith("acts/"):
+            file = name.replace("/", ".")
+            found[f"checkpoints/{file}.txt"] = note
+            found[f"leaves/{file}.ndjson"] = leaves.listed(lake, name, note, question.since)
+    return found
 
 
 def _coverage(lake: Lake, question: Question) -> pl.DataFrame:

@@ -74,6 +74,16 @@ def perfect(hashes: Sequence[bytes]) -> bytes:
     return hashes[0]
 
 
+def peaks(size: int, subtree: Subtree) -> list[bytes]:
+    """Return the roots of the perfect subtrees that make up the first `size` leaves."""
+    found, first = [], 0
+    for bit in reversed(range(size.bit_length())):
+        if size >> bit & 1:
+            found.append(subtree(first, first + (1 << bit)))
+            first += 1 << bit
+    return found
+
+
 def inclusion(index: int, first: int, until: int, subtree: Subtree) -> list[bytes]:
     """Return the audit path of leaf `index` in the tree over [first, until), from the leaf up."""
     if until - first == 1:

@@ -38,7 +38,7 @@ def test_a_pack_checks_itself_offline_with_only_python(filled, pack):
     command = [sys.executable, "-I", "-S", str(pack), "--key", filled.vkeys()[0]]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=pack.parent)
     lines = done.stdout.splitlines()
-    assert all(line.startswith("ok") for line in lines)
+    assert {line.split()[0] for line in lines} == {"ok", "claim"}
     assert "100 records are in the log auditlake/okta/system_log/" in done.stdout
     wrong = [*command[:-1], note.new_key("auditlake").vkey]
     assert subprocess.run(wrong, capture_output=True, check=False).returncode == 1
@@ -88,6 +88,84 @@ def test_a_pack_with_any_file_changed_fails(filled, pack, tmp_path, change):
         audit.check_pack(target, filled.vkeys())
 
 
+def sign_again(filled, files):
+    """Sign the manifest of a pack again, as its author can after leaving something out."""
+    listed = "".join(
+        f"{sha256(files[name]).hexdigest()}  {name}\n" for name in files if name != "manifest.txt"
+    )
+    text = f"{audit.MANIFEST}\n{listed}"
+    files["manifest.txt"] = note.signed(text, keys.signing(filled.integrity))
+
+
+LEAVES = "leaves/okta.system_log.ndjson"
+
+
+def leave_out_a_match(files):
+    """Leave out a record and its events, so that what is left is consistent."""
+    proof, rest = files["records.ndjson"].split(b"\n", 1)
+    gone = json.loads(proof)["record"]["event_id"].encode()
+    files["records.ndjson"] = rest
+    kept = [line for line in files["events.ndjson"].splitlines(True) if gone not in line]
+    files["events.ndjson"] = b"".join(kept)
+
+
+def leaves_line(number):
+    def drop(files):
+        lines = files[LEAVES].splitlines(True)
+        files[LEAVES] = b"".join(lines[:number] + lines[number + 1 :])
+
+    return drop
+
+
+def move_out_of_the_range(files):
+    opening, first, *rest = files[LEAVES].splitlines()
+    digest, time, *others = json.loads(first)
+    moved = json.dumps([digest, time - 10**15, *others]).encode()
+    files[LEAVES] = b"\n".join([opening, moved, *rest])
+
+
+def begin_later(files):
+    opening, *lines = files[LEAVES].splitlines()
+    later = json.dumps({**json.loads(opening), "first": 1}).encode()
+    files[LEAVES] = b"\n".join([later, *lines[1:]])
+
+
+@pytest.mark.parametrize(
+    "change", [leaves_line(1), leaves_line(400), leaves_line(700), move_out_of_the_range,
+               begin_later]
+)  # fmt: skip
+def test_a_list_of_leaves_that_leaves_one_out_fails(filled, pack, tmp_path, change):
+    def forge(files):
+        change(files)
+        sign_again(filled, files)
+
+    with pytest.raises((audit.Invalid, ValueError)):
+        audit.check_pack(rewritten(pack, tmp_path / "forged.zip", forge), filled.vkeys())
+
+
+def test_a_match_left_out_is_counted_as_withheld(filled, pack, tmp_path):
+    def forge(files):
+        leave_out_a_match(files)
+        sign_again(filled, files)
+
+    def withheld(path):
+        lines = audit.check_pack(str(path), filled.vkeys())
+        return next(line for line in lines if "withheld" in line)
+
+    assert "700 in the time range, of which 600 are withheld" in withheld(pack)
+    forged = rewritten(pack, tmp_path / "forged.zip", forge)
+    assert "700 in the time range, of which 601 are withheld" in withheld(forged)
+
+
+def test_a_pack_without_a_list_of_leaves_does_not_hide_that(filled, pack, tmp_path):
+    def forge(files):
+        del files[LEAVES]
+        sign_again(filled, files)
+
+    lines = audit.check_pack(rewritten(pack, tmp_path / "old.zip", forge), filled.vkeys())
+    assert any("NOT LISTED" in line for line in lines)
+
+
 def claim(since, until, outcome="complete", stream="system_log"):
     span = {"since": since.isoformat(), "until": until.isoformat(), "outcome": outcome}
     return {"integration": "okta", "stream": stream, **span}
@@ -121,13 +199,7 @@ def claim(since, until, outcome="complete", stream="system_log"):
 def test_a_pack_reports_the_coverage_and_its_gaps(filled, pack, tmp_path, claims, line):
     def change(files):
         files["coverage.ndjson"] = "\n".join(map(json.dumps, claims)).encode()
-        listed = "".join(
-            f"{sha256(files[name]).hexdigest()}  {name}\n"
-            for name in files
-            if name != "manifest.txt"
-        )
-        text = f"{audit.MANIFEST}\n{listed}"
-        files["manifest.txt"] = note.signed(text, keys.signing(filled.integrity))
+        sign_again(filled, files)
 
     target = rewritten(pack, tmp_path / "covered.zip", change)
     assert any(proved.startswith(line) for proved in audit.check_pack(target, filled.vkeys()))
@@ -162,6 +234,7 @@ def test_a_query_without_matches_gives_a_valid_pack(filled, tmp_path):
     assert found == {"events": 0, "records": 0}
     lines = audit.check_pack(str(tmp_path / "none.zip"), filled.vkeys())
     assert any("had 700 records" in line for line in lines)
+    assert any("700 in the time range, of which 700 are withheld" in line for line in lines)
     assert "GAPS" in lines[-1]
 
 

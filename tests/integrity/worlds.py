@@ -67,9 +67,9 @@ class Signed:
     def log(self):
         return self.folder / "lake" / "integrity" / LOG.app
 
-    def land(self, *numbers, day=0, log=LOG, sign=True, derive=True):
+    def land(self, *numbers, day=0, log=LOG, sign=True, derive=True, now=NOON):
         """Run one round: rows, checkpoint, events; return the table's row count."""
-        landed = raw.append(self.lake, log, rows(numbers, day=day), "cursor").frame
+        landed = raw.append(self.lake, log, rows(numbers, day=day, now=now), "cursor").frame
         total = landed["seq"][-1] + 1
         if sign:
             signer.sign(self.lake, log, total, NOON, landed)

@@ -18,16 +18,19 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
 CERTIFICATE = "auditlake coverage certificate 1"
 PROOF, CONSISTENCY, MANIFEST = "auditlake proof 1", "auditlake consistency 1", "auditlake/evidence"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTE_SIGNATURES = 16
+_Span = tuple[datetime, datetime]
+_NOTE_SIGNATURES, _AHEAD = 16, 86_400_000_000  # the latter in microseconds
 _CHECKPOINTS = "checkpoints/"
-_SHOWN = 3
+_SHOWN, _MOMENT = 3, "%Y-%m-%d %H:%M:%S"
+_COMPLETE = "complete, the whole time range was fetched"
+_UNLISTED = "  NOT LISTED: the pack does not show how many of them are in the time range"
 # 32 bytes in base64: the last letter has two bits, which have one spelling.
 _HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
 _PARTS = {
@@ -68,14 +71,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def root_of(hashes: Sequence[bytes]) -> bytes:
     """Return the Merkle root over leaf or node hashes."""
-    if not hashes:
-        return hashlib.sha256(b"").digest()
-    level = list(hashes)
+    level = list(hashes) or [hashlib.sha256(b"").digest()]
     while len(level) > 1:
-        above = [
-            hashlib.sha256(b"\1" + level[i] + level[i + 1]).digest()
-            for i in range(0, len(level) - 1, 2)
-        ]
+        pairs = zip(level[::2], level[1::2], strict=False)
+        above = [hashlib.sha256(b"\1" + left + right).digest() for left, right in pairs]
         level = above + level[len(above) * 2 :]  # an odd last hash moves up unchanged
     return level[0]
 
@@ -84,20 +83,7 @@ def included(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes
     """Return the root computed from a leaf and its audit path; RFC 9162, section 2.1.3.2."""
     if not 0 <= index < size:
         raise Invalid(f"index {index} is outside a log of size {size}")
-    here, last, found = index, size - 1, leaf
-    for sibling in path:
-        if last == 0:
-            raise Invalid("the proof is too long")
-        if here & 1 or here == last:
-            found = node_hash(sibling, found)
-            while not here & 1 and here:
-                here, last = here >> 1, last >> 1
-        else:
-            found = node_hash(found, sibling)
-        here, last = here >> 1, last >> 1
-    if last:
-        raise Invalid("the proof is too short")
-    return found
+    return _climb(index, size - 1, leaf, path)[1]
 
 
 def check_consistency(old: Checkpoint, new: Checkpoint, path: Sequence[bytes]) -> None:
@@ -125,8 +111,13 @@ def _both_roots(old: Checkpoint, new: Checkpoint, path: list[bytes]) -> tuple[by
         path.insert(0, old.root)
     if not path:
         raise Invalid("the proof is too short")
-    was = now = path[0]
-    for sibling in path[1:]:
+    return _climb(here, last, path[0], path[1:])
+
+
+def _climb(here: int, last: int, start: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return the roots of the trees that end at node `here`, and at node `last` of its level."""
+    was = now = start
+    for sibling in path:
         if last == 0:
             raise Invalid("the proof is too long")
         if here & 1 or here == last:
@@ -143,11 +134,15 @@ def _both_roots(old: Checkpoint, new: Checkpoint, path: list[bytes]) -> tuple[by
 
 def entry(record: Mapping[str, str]) -> bytes:
     """Return the log entry of a record with event_id, time, ingested_at, via and raw."""
-    if "\n" in record["via"]:
-        raise Invalid("`via` contains a newline")
     raw = hashlib.sha256(record["raw"].encode()).hexdigest()
-    times = (str(microseconds(record[name])) for name in ("time", "ingested_at"))
-    return bounded("\n".join(("auditlake/1", raw, *times, record["via"], record["event_id"])))
+    time, arrival = (microseconds(record[name]) for name in ("time", "ingested_at"))
+    return _entry(raw, time, arrival, record["via"], record["event_id"])
+
+
+def _entry(digest: str, time: int, arrival: int, via: str, identity: str) -> bytes:
+    if "\n" in digest + via:
+        raise Invalid("a part of an entry contains a newline")
+    return bounded(f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}")
 
 
 def bounded(text: str) -> bytes:
@@ -272,8 +267,7 @@ def _plus(one: _Point, other: _Point) -> _Point:
 def _times(scalar: int, point: _Point) -> _Point:
     total: _Point = (0, 1, 1, 0)
     while scalar:
-        if scalar & 1:
-            total = _plus(total, point)
+        total = _plus(total, point) if scalar & 1 else total
         point, scalar = _plus(point, point), scalar >> 1
     return total
 
@@ -359,15 +353,54 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     for event in events:
         if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
             raise Invalid(f"the event {event['event_uid']} has no record in the pack")
-    proved.append(f"{len(events):,} events, each derived from a record in the pack")
-    notes = {name: note.decode() for name, note in files.items() if name.startswith(_CHECKPOINTS)}
-    for note in notes.values():
-        head = read_checkpoint(note, keys)
-        proved.append(f"the log {head.origin} had {head.size:,} records")
+    proved.append(f"{len(events):,} events, each with its record in the pack")
     query, rows = _parsed(files["query.json"]), files["coverage.ndjson"].splitlines()
-    # Named <integration>.<stream>.txt: only the first dot separates the two.
-    logs = [name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1) for name in notes]
+    shown = {leaf_hash(entry(proof["record"])) for proof in proofs}
+    logs: list[str] = []
+    for name in (name for name in files if name.startswith(_CHECKPOINTS)):
+        head = read_checkpoint(files[name].decode(), keys)
+        proved.append(f"the log {head.origin} had {head.size:,} records")
+        listed = files.get(name.replace(_CHECKPOINTS, "leaves/").replace(".txt", ".ndjson"))
+        span = microseconds(query["since"]), microseconds(query["until"])
+        proved.append(_check_leaves(listed, head, span, shown) if listed else _UNLISTED)
+        # Named <integration>.<stream>.txt: only the first dot separates the two.
+        logs.append(name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1))
     return [*proved, *_coverage(logs, (query["since"], query["until"]), map(_parsed, rows))]
+
+
+def _check_leaves(listed: bytes, head: Checkpoint, span: tuple[int, int], shown: set[bytes]) -> str:
+    """Return how many records of a time range a pack withholds, by its list of the log's leaves."""
+    opening, *lines = map(_parsed, listed.splitlines())
+    leaves = [leaf_hash(_entry(*line)) if line[1:] else bytes.fromhex(line[0]) for line in lines]
+    first, peaks = opening["first"], [*map(_hash, opening["before"])]
+    if first + len(leaves) != head.size or extended(first, peaks, leaves) != head.root:
+        raise Invalid(f"the leaves listed of {head.origin} are not as signed")
+    known = [(leaf, line) for leaf, line in zip(leaves, lines, strict=True) if len(line) > 1]
+    inside = [leaf for leaf, line in known if span[0] <= line[1] < span[1]]
+    withheld = sum(leaf not in shown for leaf in inside)
+    found = f"  from row {first:,} all are listed: {len(inside):,} in the time range, of which "
+    found += f"{withheld:,} are withheld (their hashes are in leaves/)"
+    if len(known) < len(leaves):
+        found += f"; {len(leaves) - len(known):,} are listed without their time"
+    # Records arrive after they happened, and times more than a day ahead are rejected.
+    if first and not any(line[2] < span[0] - _AHEAD for _, line in known):
+        found += f"; NOT LISTED: {first:,} earlier rows, some of which may be in the range"
+    return found
+
+
+def extended(size: int, peaks: Sequence[bytes], leaves: Sequence[bytes]) -> bytes:
+    """Return the root of a tree of `size` leaves, given by its perfect subtrees, and `leaves`."""
+    heights = [bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
+    stack = list(zip(heights, peaks, strict=True))
+    if any(len(each) != 32 for each in (*peaks, *leaves)):
+        raise Invalid("a hash has the wrong length")
+    for leaf in leaves:
+        stack.append((0, leaf))
+        while len(stack) > 1 and stack[-2][0] == stack[-1][0]:
+            (height, left), (_, right) = stack[-2:]
+            stack[-2:] = [(height + 1, node_hash(left, right))]
+    hashes = [each for _, each in stack] or [root_of(())]
+    return reduce(lambda right, left: node_hash(left, right), reversed(hashes))
 
 
 def _check_manifest(manifest: str, files: Mapping[str, bytes], keys: Sequence[str]) -> list[str]:
@@ -388,7 +421,7 @@ def _coverage(
 ) -> list[str]:
     """Return one line per log: whether the span was fetched completely, and if not, the gaps."""
     since, until = map(datetime.fromisoformat, span)
-    fetched: dict[str, list[tuple[datetime, datetime]]] = {log: [] for log in logs}
+    fetched: dict[str, list[_Span]] = {log: [] for log in logs}
     # What is gone stays missing, even if its time was fetched again later.
     for row in sorted(rows, key=lambda row: row["outcome"] == "gone"):
         spans = fetched.setdefault(f"{row['integration']}/{row['stream']}", [])
@@ -397,15 +430,16 @@ def _coverage(
             spans.append((first, last))
         elif row["outcome"] == "gone":
             spans[:] = [part for a, b in spans for part in ((a, min(b, first)), (max(a, last), b))]
-    return [
-        f"coverage of {log}: {_summary(list(_missing(since, until, spans)))}"
-        for log, spans in sorted(fetched.items())
-    ]
+    found = []
+    for log, spans in sorted(fetched.items()):
+        gaps = [f"{a:{_MOMENT}} to {b:{_MOMENT}}" for a, b in _missing(since, until, spans)]
+        more = f" and {len(gaps) - _SHOWN} more spans" if len(gaps) > _SHOWN else ""
+        summary = f"GAPS: {', '.join(gaps[:_SHOWN])}{more} UTC; see coverage.ndjson"
+        found.append(f"coverage of {log}: {summary if gaps else _COMPLETE}")
+    return found
 
 
-def _missing(
-    since: datetime, until: datetime, spans: Iterable[tuple[datetime, datetime]]
-) -> Iterator[tuple[datetime, datetime]]:
+def _missing(since: datetime, until: datetime, spans: Iterable[_Span]) -> Iterator[_Span]:
     """Yield the parts of [since, until) that none of the spans cover."""
     for first, last in sorted(span for span in spans if span[0] < span[1]):
         if first > since and since < until:
@@ -413,15 +447,6 @@ def _missing(
         since = max(since, last)
     if since < until:
         yield since, until
-
-
-def _summary(missing: Sequence[tuple[datetime, datetime]]) -> str:
-    if not missing:
-        return "complete, the whole time range was fetched"
-    moment = "%Y-%m-%d %H:%M:%S"
-    spans = ", ".join(f"{a:{moment}} to {b:{moment}}" for a, b in missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN} more spans" if len(missing) > _SHOWN else ""
-    return f"GAPS: {spans}{more} UTC; see coverage.ndjson"
 
 
 def check_file(path: str, keys: Sequence[str]) -> list[str]:
@@ -439,11 +464,8 @@ def check_file(path: str, keys: Sequence[str]) -> list[str]:
     if document.get("what") != PROOF:
         raise Invalid("neither a proof, an evidence pack nor a certificate")
     head, record = check_proof(document, keys), document["record"]
-    return [
-        f"{document['table']} {record['event_id']} of {record['time']} is in the log {head.origin}"
-        f" as signed at size {head.size:,}",
-        f"signed by {head.signer}",
-    ]
+    where = f"{document['table']} {record['event_id']} of {record['time']} is in the log"
+    return [f"{where} {head.origin} as signed at size {head.size:,}", f"signed by {head.signer}"]
 
 
 def keys_in(path: str) -> list[str]:
@@ -465,7 +487,9 @@ def main() -> int:
         if not keys:
             options.error("pass the published key with --key")
         for line in check_file(given.file, keys):
-            print(_ascii(f"{'ok' if given.key else '?':6}{line}"))
+            # Coverage is stated by the operator; no signature in the lake proves it.
+            proved = "claim" if line.startswith("coverage of") else "ok"
+            print(_ascii(f"{proved if given.key else '?':6}{line}"))
     except MALFORMED as error:
         print(_ascii(f"FAILED {given.file}: {error}"))
         return 1

@@ -14,6 +14,7 @@ from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note
 from pipelines.integrity.verifier import audit
 from pipelines.search.terms import SearchError
+from tests.integrity import matrix
 from tests.integrity.worlds import NOON, Signed
 
 QUESTION = evidence.Question(
@@ -71,6 +72,7 @@ def edit_event(files):
     files["events.ndjson"] = files["events.ndjson"].replace(b"success", b"failure", 1)
 
 
+@matrix.attack("change a file of an evidence pack", "FAILED", matrix.PACK)
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,6 +132,7 @@ def begin_later(files):
     files[LEAVES] = b"\n".join([later, *lines[1:]])
 
 
+@matrix.attack("leave a record out of the list in an evidence pack", "FAILED", matrix.PACK)
 @pytest.mark.parametrize(
     "change", [leaves_line(1), leaves_line(400), leaves_line(700), move_out_of_the_range,
                begin_later]
@@ -143,6 +146,7 @@ def test_a_list_of_leaves_that_leaves_one_out_fails(filled, pack, tmp_path, chan
         audit.check_pack(rewritten(pack, tmp_path / "forged.zip", forge), filled.vkeys())
 
 
+@matrix.attack("leave a match out of an evidence pack", "one more withheld", matrix.PACK)
 def test_a_match_left_out_is_counted_as_withheld(filled, pack, tmp_path):
     def forge(files):
         leave_out_a_match(files)
@@ -157,6 +161,7 @@ def test_a_match_left_out_is_counted_as_withheld(filled, pack, tmp_path):
     assert "700 in the time range, of which 601 are withheld" in withheld(forged)
 
 
+@matrix.attack("leave out the list of an evidence pack", "NOT LISTED", matrix.PACK)
 def test_a_pack_without_a_list_of_leaves_does_not_hide_that(filled, pack, tmp_path):
     def forge(files):
         del files[LEAVES]

@@ -12,7 +12,7 @@ from pipelines.integrity import mappings, operator_acts, signer
 from pipelines.integrity.verifier import events, table_reader, verify
 from pipelines.integrity.verifier import operator_acts as verified_acts
 from pipelines.integrity.verifier.operator_acts import Mappings
-from tests.integrity import attacks
+from tests.integrity import attacks, matrix
 from tests.integrity.test_tampering import edit_events
 from tests.integrity.worlds import LOG, NOON, OKTA, STREAM, Signed
 
@@ -41,6 +41,9 @@ def forge_others(signed, older):
 SEQ = pl.col("seq")
 
 
+@matrix.attack(
+    "rewrite all events and call one a result of an older mapping", "EVENTS", matrix.AGAIN
+)
 @pytest.mark.parametrize("older", [0, 417])
 def test_one_row_called_older_does_not_free_the_others(signed, older):
     forge_others(signed, older)
@@ -64,6 +67,7 @@ def test_rows_of_an_older_mapping_are_not_compared_and_not_ok(upgraded):
     ]
 
 
+@matrix.attack("relabel an event as of another mapping version", "EVENTS", matrix.AGAIN)
 @pytest.mark.parametrize("version", [NOW - 1, NOW - 2, NOW + 1, None])
 def test_a_version_no_act_allows_is_forged(upgraded, version):
     relabel(upgraded, SEQ == 417, version)
@@ -77,6 +81,7 @@ def history(signed):
     return History(lake=signed.lake, source=source, stream=STREAM)
 
 
+@matrix.attack("relabel an old event as not renormalised yet", "EVENTS", matrix.AGAIN)
 def test_after_renormalise_no_older_version_is_allowed(upgraded):
     list(renormalise.renormalise(history(upgraded)))
     assert upgraded.verify(full=True).ok
@@ -111,17 +116,22 @@ def test_the_first_round_declares_the_version_once(signed):
     assert [act["version"] for act in operator_acts.recorded(signed.lake)] == [NOW, NOW + 1, NOW]
 
 
+@matrix.attack("remove the signed acts about mappings", "ACTS", matrix.OUTSIDE)
 def test_removed_acts_are_missed_where_the_signing_machine_recorded_them(upgraded):
     shutil.rmtree(upgraded.folder / "lake/integrity/acts")
     assert "acts" in {finding.kind for finding in upgraded.verify().findings}
 
 
+@matrix.attack("alter a signed act about mappings", "ACTS", matrix.ROWS)
 def test_altered_acts_excuse_nothing(upgraded):
     bundle = next((upgraded.folder / "lake/integrity/acts/tile/entries").rglob("1"))
     bundle.write_bytes(bundle.read_bytes().replace(b'"from": 300', b'"from": 900'))
     assert "acts" in {finding.kind for finding in upgraded.verify().findings}
 
 
+@matrix.attack(
+    "remove the acts of a log that began with them, and the local record", "ACTS", matrix.ROWS
+)
 def test_removed_acts_are_missed_without_any_record_in_a_log_that_began_with_them(tmp_path):
     """Also where the whole log of acts and the local record are gone."""
     signed = Signed(tmp_path)
@@ -193,6 +203,7 @@ def test_events_that_are_not_derived_yet_are_counted(signed):
     assert (report.findings, report.uncompared) == ([], 20)
 
 
+@matrix.attack("lower the number of derived rows", "EVENTS", matrix.AGAIN)
 def test_a_lowered_number_of_derived_rows_frees_no_event(signed):
     forge_others(signed, 0)
     path = str(signed.folder / "lake/events")
@@ -204,6 +215,7 @@ def test_a_lowered_number_of_derived_rows_frees_no_event(signed):
     assert "events" in {finding.kind for finding in signed.verify().findings}
 
 
+@matrix.attack("delete events, or roll it back behind a signed act", "EVENTS", matrix.AGAIN)
 def test_events_that_were_there_when_an_act_was_signed_are_missed(upgraded):
     shutil.rmtree(upgraded.folder / "lake/events")
     first = upgraded.verify().first_bad
@@ -211,6 +223,7 @@ def test_events_that_were_there_when_an_act_was_signed_are_missed(upgraded):
     assert first.detail == "events: of 0 rows; of 300 when it was signed"
 
 
+@matrix.attack("replace the acts by another signed log", "ACTS, CHECKPOINT", matrix.ROWS)
 def test_another_log_in_place_of_the_acts_is_found(upgraded):
     acts = upgraded.folder / "lake/integrity/acts"
     shutil.rmtree(acts)
@@ -220,6 +233,7 @@ def test_another_log_in_place_of_the_acts_is_found(upgraded):
     assert kinds == {"checkpoint", "rolled back"}
 
 
+@matrix.attack("remove a column of events", "EVENTS", matrix.AGAIN)
 def test_a_column_removed_from_events_is_found(signed):
     edit_events(signed, lambda rows: rows.drop("actor_email"))
     assert "actor_email differs" in signed.verify().first_bad.detail

@@ -11,7 +11,7 @@ from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import verify
 from pipelines.lake.tables import StreamKey
 from pipelines.settings import Anchor
-from tests.integrity import attacks
+from tests.integrity import attacks, matrix
 from tests.integrity.worlds import LOG, NOON, Signed
 
 FOUND = {
@@ -57,6 +57,7 @@ def test_a_full_run_detects_attacks_on_rows_verified_before(signed, attack):
     assert not signed.verify(full=True).ok
 
 
+@matrix.attack("flip bits in data files", "CHANGED or UNREADABLE", matrix.ROWS)
 @pytest.mark.parametrize("seed", range(12))
 def test_flipped_bits_are_detected_if_they_change_a_row(signed, seed):
     before = signed.rows()
@@ -69,6 +70,7 @@ def test_flipped_bits_are_detected_if_they_change_a_row(signed, seed):
     assert verdict.ok is not changed, verdict.findings
 
 
+@matrix.attack("lose a data file", "UNREADABLE, DELETED", matrix.ROWS)
 def test_a_lost_data_file_is_reported(signed):
     attacks.lose_a_file(signed)
     verdict = signed.verify()
@@ -86,6 +88,7 @@ def test_the_event_id_of_a_deleted_row_is_reported(signed):
     assert "id-000417" in signed.verify().first_bad.detail
 
 
+@matrix.attack("change a row and all tiles", "CHANGED, the batch", matrix.ROWS)
 def test_altering_the_tiles_too_hides_the_row_but_not_its_batch(signed):
     attacks.modify(signed)
     forge_tiles(signed)
@@ -104,6 +107,7 @@ def forge_tiles(signed):
     return forger
 
 
+@matrix.attack("sign the altered log with another key", "CHECKPOINT; the stream stops", matrix.ROWS)
 def test_signatures_of_another_key_are_rejected(signed):
     attacks.modify(signed)
     forger = forge_tiles(signed)
@@ -119,12 +123,14 @@ def test_signatures_of_another_key_are_rejected(signed):
         signer.sign(signed.lake, LOG, 700, NOON)
 
 
+@matrix.attack("remove the checkpoint", "CHECKPOINT", matrix.ROWS)
 def test_a_missing_checkpoint_is_reported_and_rows_are_still_checked(signed):
     (signed.log / "checkpoint").unlink()
     attacks.replace_via(signed)
     assert {f.kind for f in signed.verify().findings} == {"checkpoint", "changed"}
 
 
+@matrix.attack("use the checkpoint of another table", "CHECKPOINT; the stream stops", matrix.ROWS)
 def test_a_checkpoint_of_another_table_is_rejected(signed):
     other = StreamKey("okta", "other_log")
     signed.land(*range(50), log=other, derive=False)
@@ -135,6 +141,7 @@ def test_a_checkpoint_of_another_table_is_rejected(signed):
         signer.sign(signed.lake, LOG, 700, NOON)
 
 
+@matrix.attack("damage a tile", "TILES", matrix.ROWS)
 def test_a_damaged_tile_is_reported_even_if_the_rows_are_right(signed):
     tile = signed.log / "tile/0/001"
     tile.write_bytes(tile.read_bytes()[::-1])
@@ -160,6 +167,7 @@ def forget(signed):
     shutil.rmtree(signed.place.memory)
 
 
+@matrix.attack("roll back lake and checkpoint", "ROLLED BACK; the stream stops", matrix.OUTSIDE)
 def test_the_signer_detects_a_rollback_of_lake_and_checkpoint(signed):
     rolled_back(signed, 50)
     first = signed.verify().first_bad
@@ -203,6 +211,7 @@ def test_an_anchor_reveals_a_rollback(anchored):
     assert (first.kind, first.seq) == ("rolled back", 500)
 
 
+@matrix.attack("rewrite the history with the stolen key", "REWRITTEN", matrix.OUTSIDE)
 def test_an_anchor_reveals_a_history_rewritten_with_the_stolen_key(anchored):
     attacks.replace_via(anchored)
     forget(anchored)
@@ -225,6 +234,7 @@ def sign_again(signed, origin):
     signer.announce(kept, head, NOON, None)
 
 
+@matrix.attack("replace the whole lake", "REPLACED", matrix.OUTSIDE)
 def test_an_anchor_reveals_that_a_log_was_replaced(anchored):
     forget(anchored)
     shutil.rmtree(anchored.folder / "lake")
@@ -232,6 +242,7 @@ def test_an_anchor_reveals_that_a_log_was_replaced(anchored):
     assert "replaced" in {finding.kind for finding in anchored.verify().findings}
 
 
+@matrix.attack("remove a table and its log", "DELETED", matrix.OUTSIDE)
 def test_the_local_record_and_anchors_reveal_that_a_table_and_its_log_were_removed(anchored):
     shutil.rmtree(anchored.table)
     shutil.rmtree(anchored.log.parent)
@@ -264,6 +275,9 @@ def edit_events(signed, change):
     )
 
 
+@matrix.attack(
+    "change, delete, duplicate or rename an event", "EVENTS, row and column", matrix.AGAIN
+)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -280,6 +294,7 @@ def test_events_that_differ_from_raw_are_reported(signed, change, reason):
     assert reason in first.detail
 
 
+@matrix.attack("invent an event", "EVENTS", matrix.AGAIN)
 def test_events_without_a_raw_row_are_counted(signed):
     def invented(events):
         extra = events.tail(1).with_columns(

@@ -13,6 +13,7 @@ from pipelines.integrity.verifier import rollups
 from pipelines.integrity.verifier.job import LakeView
 from pipelines.lake import rollup, rollup_table, tables
 from tests.dashboard import small_lakes
+from tests.integrity import matrix
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 TODAY = NOON.date()
@@ -105,6 +106,7 @@ def twice(rows):
     return pl.concat([rows, rows.filter(of("files"))[:1]])
 
 
+@matrix.attack("change, remove, duplicate or invent rows of rollups", "ROLLUPS", matrix.AGAIN)
 @pytest.mark.parametrize(
     "change",
     [
@@ -132,6 +134,7 @@ def test_more_trigrams_than_there_are_only_cost_time(lake):
     assert verified(lake).ok
 
 
+@matrix.attack("hide files behind forged statistics", "STATISTICS", matrix.AGAIN)
 def test_forged_statistics_are_found(lake):
     for table, column in (("events", "integration"), ("rollups", "file")):
         log = sorted((Path(lake.uri(table)) / "_delta_log").glob("*.json"))[-1]
@@ -147,6 +150,7 @@ def test_forged_statistics_are_found(lake):
     assert "statistics" in {finding.kind for finding in verified(lake).findings}
 
 
+@matrix.attack("invent events of a stream without records", "EVENTS", matrix.AGAIN)
 def test_events_of_a_stream_without_a_raw_table_are_found(lake):
     streams = known(lake)
     row = tables.scan(lake, "events").head(1).collect().with_columns(stream=pl.lit("invented"))

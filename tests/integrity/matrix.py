@@ -1,0 +1,60 @@
+"""The matrix of attacks in SECURITY.md, made from the tests: `python -m tests.integrity.matrix`."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "SECURITY.md"
+_BEGIN, _END = "<!-- attacks: made from the tests -->\n", "<!-- end of attacks -->\n"
+_MODULES = (
+    "tests.integrity.test_tampering",
+    "tests.integrity.test_mappings",
+    "tests.integrity.verifier.test_rollups",
+    "tests.integrity.test_evidence",
+)
+ROWS = "`verify`: rows and checkpoint"
+OUTSIDE = "`verify`: a record outside the lake"
+AGAIN = "`verify`: computed again"
+PACK = "`audit.py`"
+
+
+def attack(what, found, by):
+    """Mark a test as carrying out an attack that is reported as `found`, by means of `by`."""
+    return pytest.mark.attack(what, found, by)
+
+
+def rows():
+    """Yield (attack, report, means, test) of all marked tests."""
+    for name in _MODULES:
+        module = importlib.import_module(name)
+        for test, function in vars(module).items():
+            for mark in getattr(function, "pytestmark", ()):
+                if mark.name == "attack" and test.startswith("test_"):
+                    yield (*mark.args, test)
+
+
+def tampering():
+    """Yield such rows of the attacks on raw tables, which are parameters of one test."""
+    module = importlib.import_module(_MODULES[0])
+    test = module.test_an_attack_on_the_rows_is_reported_with_its_kind_and_first_row.__name__
+    for function, (kind, _) in module.FOUND.items():
+        yield function.__name__.replace("_", " "), kind.upper(), ROWS, test
+
+
+def table():
+    lines = ["| Attack, with write access to the lake | Reported as | Found by | Test |"]
+    lines.append("|---|---|---|---|")
+    lines += [f"| {what} | {found} | {by} | `{test}` |"
+              for what, found, by, test in (*tampering(), *rows())]  # fmt: skip
+    return "".join(f"{line}\n" for line in lines)
+
+
+def page(text):
+    """Return the page with the current matrix."""
+    before, _, rest = text.partition(_BEGIN)
+    return f"{before}{_BEGIN}{table()}{_END}{rest.partition(_END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -247,7 +247,7 @@ def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDef
     @dg.asset_check(
         asset=EVENTS,
         name=SAMPLE_CHECK,
-        description="Sampled events equal those derived again from raw.",
+        description="Sampled events equal those derived again from raw; rollups equal the events.",
     )
     def follows_from_raw() -> dg.AssetCheckResult:
         seed = utc_now().toordinal()
@@ -260,14 +260,25 @@ def follows_from_raw(lake: Lake, sources: Sequence[Source]) -> dg.AssetChecksDef
         }
         stale = [where for where, verdict in verdicts.items() if verdict.stale]
         wrong = [where for where, verdict in verdicts.items() if not verdict.sound]
+        forged = [reports.line(found) for found in _derived(lake) if found.findings]
         return dg.AssetCheckResult(
-            passed=not (stale or wrong),
-            severity=dg.AssetCheckSeverity.ERROR if wrong else dg.AssetCheckSeverity.WARN,
-            description=_advice(wrong, stale),
+            passed=not (stale or wrong or forged),
+            severity=dg.AssetCheckSeverity.ERROR if wrong or forged else dg.AssetCheckSeverity.WARN,
+            description="; ".join(forged) or _advice(wrong, stale),
             metadata={"events compared": sum(v.events for v in verdicts.values())},
         )
 
     return follows_from_raw
+
+
+def _derived(lake: Lake) -> list[TableReport]:
+    """Verify and store the reports on the tables that are computed again; none if unsigned."""
+    if lake.integrity is None:
+        return []
+    where = reports.place(lake, lake.integrity)
+    found = list(reports.verdicts(where, reports.derived(where), {}, WorkerPool(1), full=True))
+    reports.keep(lake, found)
+    return found
 
 
 def _advice(wrong: Sequence[str], stale: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
+from tests.integrity.test_tampering import edit_events
 
 LOG = StreamKey("okta", "system_log")
 KEY = dg.AssetKey(["raw", *LOG])
@@ -25,11 +26,11 @@ def made_for(lake):
     return dagster_definitions.definitions(lake, registry.sources(chosen))
 
 
-def verified(signed, job="verification"):
+def verified(signed, job="verification", check="as_signed"):
     """Run the job and return the evaluation of the check."""
     with dg.DagsterInstance.ephemeral() as instance:
         done = made_for(signed.lake).resolve_job_def(job).execute_in_process(instance=instance)
-        (found,) = (e for e in done.get_asset_check_evaluations() if e.check_name == "as_signed")
+        (found,) = (e for e in done.get_asset_check_evaluations() if e.check_name == check)
         return found
 
 
@@ -56,6 +57,17 @@ def test_new_rows_are_verified_hourly_and_all_rows_nightly(signed):
     attacks.modify(signed, seq=10)
     assert verified(signed).passed, "row 10 was verified before"
     assert "CHANGED: row 10" in verified(signed, "full_table_checks").description
+
+
+def test_tables_that_are_computed_again_are_verified_every_night(signed):
+    nightly = ("full_table_checks", "follows_from_raw")
+    assert verified(signed, *nightly).passed
+    assert {kept["table"]: kept["ok"] for kept in reports.kept(signed.lake)}["events"]
+    invented = pl.lit("invented").alias("stream")
+    edit_events(signed, lambda rows: pl.concat([rows, rows.head(1).with_columns(invented)]))
+    found = verified(signed, *nightly)
+    assert not found.passed
+    assert "1 events of okta/invented, which has no raw table" in found.description
 
 
 def test_a_round_does_not_verify_and_an_unsigned_lake_has_no_verification(signed):

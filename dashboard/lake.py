@@ -212,7 +212,8 @@ class Lake:
     def _counts(self, table: TableVersion) -> Counts:
         rollups = self._rolled_up()
         known = rollups.filter(pl.col("part") == rollup.FILES).collect()
-        spans = known.select("path", "file", "since", "until", "held")
+        current = known.filter(layout=rollup.LAYOUT)
+        spans = current.select("path", "file", "since", "until", "held")
         # Files that are not rolled up yet keep nulls.
         return Counts(
             table.files().select("path", date="partition.date").join(spans, on="path", how="left"),
@@ -225,10 +226,7 @@ class Lake:
         table = self._open("rollups")
         if table is None:
             return pl.LazyFrame(schema=ROLLUPS)
-        rows = table.scan()
-        # Older versions of auditlake wrote fewer columns.
-        lacking = ROLLUPS.keys() - rows.collect_schema().keys()
-        return rows.with_columns(pl.lit(None, ROLLUPS[name]).alias(name) for name in lacking)
+        return rollup.completed(table.scan())
 
     def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
         """Return the rows of these data files of `events`."""

@@ -118,13 +118,23 @@ ROLLUPS: dict[str, pl.DataType] = {
     "file": pl.Int64(),  # the number of a data file of `events`, from 0
     "date": pl.Date(),  # its partition
     "path": pl.String(),  # in "files": its place in `events`
-    "since": Timestamp,  # in "files": the earliest `time` in it
-    "until": Timestamp,  # in "files": the latest
+    "since": Timestamp,  # in "files" and "identities": the earliest `time` in it
+    "until": Timestamp,  # in "files" and "identities": the latest
     "held": Timestamp,  # in "files": the latest `ingested_at`
     **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: values of events
     "n": pl.Int64(),  # how many events of the file have these values
     "field": pl.String(),  # in "texts": a searchable column of `events`
     "grams": pl.String(),  # in "texts": the n-grams of its texts, null if not known
+    "layout": pl.Int32(),  # in "files": the layout of the file's aggregates
+}
+
+IDENTITIES: dict[str, pl.DataType] = {
+    "integration": pl.String(),  # the instance whose account it is
+    "identifier": pl.String(),  # what `value` is: "user", "object", "passport", ...
+    "value": pl.String(),  # the vendor's id of the account, as in `actor_id`
+    "person": pl.String(),  # the e-mail address that records show with it
+    "first_event": Timestamp,  # `time` of the earliest event that shows both ...
+    "last_seen": Timestamp,  # ... and of the latest
 }
 
 RECONCILED: dict[str, pl.DataType] = {

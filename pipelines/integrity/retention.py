@@ -17,7 +17,7 @@ from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer, tiles
 from pipelines.integrity.merkle import WIDTH
 from pipelines.integrity.signer import SignedLog
-from pipelines.lake import commits, raw, tables
+from pipelines.lake import commits, identity_table, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 
 
@@ -60,6 +60,7 @@ def remove(lake: Lake, removal: Removal, now: datetime) -> int:
     commits.delete(lake, removal.log.table, recorded, append_only=True)
     ours = f"integration = '{removal.log.integration}' AND stream = '{removal.log.stream}'"
     commits.delete(lake, "events", f"{ours} AND {recorded}", append_only=False)
+    identity_table.forget(lake)
     _prune(kept, gone["seq"].to_list())
     return gone.height
 

@@ -31,6 +31,7 @@ from pipelines.lake import (
     commits,
     coverage,
     events,
+    identity_table,
     raw,
     reconciliation,
     rollup_table,
@@ -90,6 +91,7 @@ def maintain(
             if tables.open_table(lake, table) is not None:
                 yield _maintain(lake, table, today, keep or MinimumAge())
         rollup_table.roll_up(lake, today)
+        identity_table.derive(lake)
 
 
 def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> MaintenanceResult:
@@ -281,6 +283,6 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         *(key.table for key in keys),
         *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name, streams.TABLE.name),
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
-        *(rollup_table.TABLE.name, "access", "views"),
+        *(rollup_table.TABLE.name, identity_table.TABLE.name, "access", "views"),
     ]
     return [table for table in known if tables.open_table(lake, table) is not None]

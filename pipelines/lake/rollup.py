@@ -14,9 +14,13 @@ import numpy as np
 import polars as pl
 
 from pipelines import visible
+from pipelines.lake import identity
 from pipelines.schemas import ROLLUPS
 from pipelines.search.fields import SEARCHED, TARGETS
+from pipelines.search.people import PERSON
 
+WHO = "who"
+"""The part that counts actors."""
 PARTS: dict[str, tuple[str, ...]] = {
     "what": (
         "time",
@@ -28,10 +32,13 @@ PARTS: dict[str, tuple[str, ...]] = {
         "action",
         "outcome",
     ),
-    "who": ("actor_email", "actor_name", "actor_id"),
+    # Only with its integration and the date does an account stand for a person.
+    WHO: ("actor_email", "actor_name", "actor_id", "integration"),
     "where": ("source_ip", "country"),
     "whom": ("target_name", "target_id"),
 }
+LAYOUT = 2
+"""The layout of the aggregates of one file; those of another are computed again."""
 FILES = "files"
 """The part of `rollups` with one row per data file."""
 GRAIN = timedelta(hours=1)
@@ -40,6 +47,8 @@ TEXTS = "texts"
 """The part with the trigrams of each searchable column."""
 DISGUISED = "disguised"
 """In that part, the row of a file whose `grams` are the columns with deceptive characters."""
+IDENTITIES = "identities"
+"""The part with the accounts that events show with an address."""
 _MOST_GRAMS = 8192
 _END = "\0"  # separates texts, and trigrams
 _LOWER = np.array([ord(chr(code).lower()) if code < 128 else 0 for code in range(256)], np.int32)
@@ -49,7 +58,18 @@ def part_of(columns: Collection[str]) -> str | None:
     """Return the part that counts these columns together, or None."""
     if not columns:
         return FILES
-    return next((name for name, known in PARTS.items() if {*columns} <= {*known}), None)
+    return next((name for name in PARTS if {*columns} <= {*readable(name)}), None)
+
+
+def readable(part: str) -> tuple[str, ...]:
+    """Return the columns of a part, with the one that resolving persons adds."""
+    return (*PARTS.get(part, ()), *((PERSON,) if part == WHO else ()))
+
+
+def completed(rollups: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the rows with every column; those of older versions of auditlake have fewer."""
+    lacking = ROLLUPS.keys() - rollups.collect_schema().keys()
+    return rollups.with_columns(pl.lit(None, ROLLUPS[name]).alias(name) for name in lacking)
 
 
 def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN) -> pl.LazyFrame:
@@ -70,12 +90,13 @@ def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
         since=pl.col("time").min(),
         until=pl.col("time").max(),
         held=pl.col("ingested_at").max(),
+        layout=pl.lit(LAYOUT, pl.Int32),
     )
     counts = [counted(events, part, "file") for part in PARTS]
-    collected = pl.collect_all([files, *counts], engine="streaming")
-    return pl.concat(map(_whole, (FILES, *PARTS, TEXTS), [*collected, trigrams])).sort(
-        "part", "file"
-    )
+    accounts = identity.pairs(events, "file", "date")
+    collected = pl.collect_all([files, *counts, accounts], engine="streaming")
+    parts = (FILES, *PARTS, IDENTITIES, TEXTS)
+    return pl.concat(map(_whole, parts, [*collected, trigrams])).sort("part", "file")
 
 
 def grams(word: str) -> frozenset[str]:

@@ -57,22 +57,15 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
 def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
     """Return the data files in `rollups` (file, path, current), and the number for the next one.
 
-    Only those written by an earlier release, with less about the texts, are not current.
+    Only those whose aggregates have another layout are not current.
     """
     handle = tables.open_table(lake, TABLE.name)
     if handle is None:
         schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
         return pl.DataFrame(schema=schema), 0
-    rows = pl.scan_delta(handle)
-    known = rows.filter(pl.col("part") == rollup.FILES).select("file", "path")
-    if "field" not in rows.collect_schema():
-        return known.with_columns(current=False).collect(), commits.fence(handle, TABLE.name)
-    texts = rows.filter(pl.col("part") == rollup.TEXTS, pl.col("field") == rollup.DISGUISED)
-    marked = texts.select("file", current=True).unique()
-    found = known.join(marked, on="file", how="left").with_columns(
-        pl.col("current").fill_null(False)
-    )
-    return found.collect(), commits.fence(handle, TABLE.name)
+    rows = rollup.completed(pl.scan_delta(handle)).filter(pl.col("part") == rollup.FILES)
+    current = pl.col("layout").eq_missing(rollup.LAYOUT)
+    return rows.select("file", "path", current=current).collect(), commits.fence(handle, TABLE.name)
 
 
 def append(
@@ -94,7 +87,10 @@ _ROLLED_AT_ONCE = 500_000  # rows
 
 
 def roll_up(lake: Lake, today: date) -> None:
-    """Aggregate new files of past days, and delete the aggregates of files that are gone."""
+    """Aggregate new files of past days, and delete the aggregates of files that are gone.
+
+    Files whose aggregates have an older layout are aggregated again.
+    """
     known, first = rolled_up(lake)
     files = event_files(lake).sort("date", "path")
     present = known.filter("current").join(files, on="path", how="semi")

@@ -26,6 +26,11 @@ class TableVersion:
         return number
 
     @property
+    def id(self) -> str:
+        """Return the table's own id, which differs if it was created again."""
+        return str(self._handle.metadata().id)
+
+    @property
     def committed_at(self) -> datetime:
         return datetime.fromtimestamp(self._handle.history(1)[0]["timestamp"] / 1000, UTC)
 

@@ -19,6 +19,7 @@ from dashboard import fields, queries
 from dashboard.queries import Query
 from pipelines.lake import rollup
 from pipelines.search import compiler, parser
+from pipelines.search.people import NOBODY, People
 from pipelines.search.terms import Word
 
 _SHOWN = ("what", "who", "where")
@@ -46,16 +47,23 @@ Read = Callable[[Sequence[str]], pl.LazyFrame]
 class Counts:
     """Counts over the data files `files`: path, date, file, since, until and held.
 
-    The last four come from the part "files" of `rollups`, null for files not rolled up yet.
+    The last four come from the part "files" of `rollups`, null for files not rolled up yet. Events
+    and counts of actors have the persons of `people`.
     """
 
     def __init__(
-        self, files: pl.DataFrame, read: Read, rollups: pl.LazyFrame, known: Collection[int]
+        self,
+        files: pl.DataFrame,
+        read: Read,
+        rollups: pl.LazyFrame,
+        known: Collection[int],
+        people: People = NOBODY,
     ) -> None:
         self._files = files
-        self._read = read
-        self._rollups = rollups
+        self._read: Read = lambda paths: people.named(read(paths))
+        self._rollups = people.named(rollups)
         self._known = known
+        self._people = people
         self._tally = functools.lru_cache(maxsize=_REMEMBERED)(self._count)
 
     def since(self, earlier: Counts) -> Counts | None:
@@ -138,7 +146,9 @@ class Counts:
         if part and (not exact or not tick % _grain(query)):
             # One cached scan for this panel and all others that rollups cannot serve.
             others = tuple(name for name in _SHOWN if not _answering(query, rollup.PARTS[name]))
-            return self._tally(query, others if part in others else (part,))[part].lazy()
+            tally = self._tally(query, others if part in others else (part,))[part].lazy()
+            # Of counts, not of events: there are far fewer of them.
+            return self._people.named(tally) if part == rollup.WHO else tally
         return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
 
     def _from_rollups(self, query: Query, part: str) -> pl.LazyFrame:
@@ -146,7 +156,7 @@ class Counts:
         whole = files.filter(_inside(query))
         # Files that reach beyond the range, or are not rolled up yet, are counted event by event.
         rest = files.join(whole, on="path", how="anti")["path"].to_list()
-        columns = ["date", *rollup.PARTS.get(part, ()), "n"]
+        columns = ["date", *rollup.readable(part), "n"]
         rows = [self._of(part, whole["file"].to_list()).filter(*queries.kept(query.filters))]
         if rest:
             events = queries.matching(self._read(rest), query)

@@ -1,7 +1,7 @@
 """Activity of a person, IP address, user agent, session or target in all integrations. Pure.
 
-A person is an e-mail address with every account that a service ever recorded together with it, so
-that records with only the account's ID belong to the same person.
+The events have the column `person`, so that records with only an account's ID belong to the person
+whose account it is, as everywhere else.
 """
 
 from __future__ import annotations
@@ -51,39 +51,25 @@ class Profile:
     countries: str
 
 
-Accounts = tuple[tuple[str, str], ...]
-
-
-def accounts(events: pl.LazyFrame, entity: Entity) -> Accounts:
-    """Return (integration, account ID) pairs of an e-mail address; none for anything else."""
-    if entity.kind != "actor" or "@" not in entity.value:
-        return ()
-    found = (
-        events.filter(pl.col("actor_email") == entity.value, pl.col("actor_id").is_not_null())
-        .select("integration", "actor_id")
-        .unique()
-        .sort("integration", "actor_id")
-    )
-    return tuple(found.collect().iter_rows())
-
-
 def known_as(events: pl.LazyFrame, entity: Entity) -> tuple[str, ...]:
-    """Return the e-mail addresses of a bare name, by way of the accounts that have both."""
+    """Return the e-mail addresses of a bare name or ID, by way of the accounts that have both."""
     if entity.kind != "actor" or "@" in entity.value:
         return ()
     keys = ["integration", "actor_id"]
-    named = events.filter(fields.value("actor") == entity.value).select(keys).unique()
+    named = pl.any_horizontal(pl.col("actor_name", "actor_id") == entity.value)
+    accounts = events.filter(named).select(keys).unique().drop_nulls()
+    address = fields.value("actor")
     found = (
-        events.filter(pl.col("actor_email").str.contains("@", literal=True))
-        .join(named.drop_nulls(), on=keys, how="semi")
-        .select(pl.col("actor_email").unique())
+        events.filter(address.str.contains("@", literal=True))
+        .join(accounts, on=keys, how="semi")
+        .select(address.unique())
     )
-    return tuple(sorted(found.collect()["actor_email"]))
+    return tuple(sorted(found.collect()["actor"]))
 
 
-def profile(events: pl.LazyFrame, entity: Entity, known: Accounts) -> Profile:
+def profile(events: pl.LazyFrame, entity: Entity) -> Profile:
     row = (
-        of(events, entity, known)
+        of(events, entity)
         .select(
             events=pl.len(),
             failed=(pl.col("outcome") == "failure").sum(),
@@ -100,10 +86,10 @@ def profile(events: pl.LazyFrame, entity: Entity, known: Accounts) -> Profile:
     return Profile(**row)
 
 
-def names(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
+def names(events: pl.LazyFrame, entity: Entity) -> pl.DataFrame:
     """Return a person's names per integration: integration, name, account, n, last."""
     return (
-        of(events, entity, known)
+        of(events, entity)
         .group_by("integration", name="actor_name", account="actor_id")
         .agg(n=pl.len(), last=pl.col("time").max())
         .sort("integration", "n", descending=[False, True])
@@ -112,11 +98,11 @@ def names(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame
     )
 
 
-def hours(events: pl.LazyFrame, entity: Entity, known: Accounts, zone: str) -> pl.DataFrame:
+def hours(events: pl.LazyFrame, entity: Entity, zone: str) -> pl.DataFrame:
     """Return events by weekday (1 is Monday) and hour in `zone`: weekday, hour, n; 168 rows."""
     local = pl.col("time").dt.convert_time_zone(zone)
     counted = (
-        of(events, entity, known)
+        of(events, entity)
         .group_by(weekday=local.dt.weekday(), hour=local.dt.hour())
         .agg(n=pl.len())
     )
@@ -126,12 +112,10 @@ def hours(events: pl.LazyFrame, entity: Entity, known: Accounts, zone: str) -> p
     return every.with_columns(pl.col("n").fill_null(0)).sort("weekday", "hour").collect()
 
 
-def related(
-    events: pl.LazyFrame, entity: Entity, known: Accounts, field: str, most: int = 50
-) -> pl.DataFrame:
+def related(events: pl.LazyFrame, entity: Entity, field: str, most: int = 50) -> pl.DataFrame:
     """Return the values of `field` in the entity's events: value, n, failed, first, last."""
     return (
-        of(events, entity, known)
+        of(events, entity)
         .group_by(value=fields.value(field))
         .agg(
             n=pl.len(),
@@ -146,16 +130,16 @@ def related(
     )
 
 
-def daily(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.DataFrame:
+def daily(events: pl.LazyFrame, entity: Entity) -> pl.DataFrame:
     """Return events per UTC day and integration: date, integration, n."""
-    counted = of(events, entity, known).group_by("date", "integration").agg(n=pl.len())
+    counted = of(events, entity).group_by("date", "integration").agg(n=pl.len())
     return counted.sort("date", "integration").collect()
 
 
-def recent(events: pl.LazyFrame, entity: Entity, known: Accounts, most: int = 100) -> pl.DataFrame:
+def recent(events: pl.LazyFrame, entity: Entity, most: int = 100) -> pl.DataFrame:
     """Return the latest events of the entity, newest first."""
     return (
-        of(events, entity, known)
+        of(events, entity)
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
         .top_k(most, by="time")
         .sort("time", "event_uid", descending=True)
@@ -196,13 +180,6 @@ def within(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
     return events
 
 
-def of(events: pl.LazyFrame, entity: Entity, known: Accounts) -> pl.LazyFrame:
-    """Return the events with the entity's value or one of its accounts."""
-    same = fields.value(entity.kind) == entity.value
-    if known:
-        # The ID alone prunes cheaply; the pair keeps out equal IDs of other services.
-        ids = {account for _, account in known}
-        pairs = pl.DataFrame(known, schema=["integration", "actor_id"], orient="row")
-        account = pl.struct("integration", "actor_id")
-        same |= pl.col("actor_id").is_in(ids) & account.is_in(pairs.to_struct())
-    return within(events, entity).filter(same)
+def of(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
+    """Return the events with the entity's value, in its time range."""
+    return within(events, entity).filter(fields.value(entity.kind) == entity.value)

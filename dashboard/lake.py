@@ -26,6 +26,8 @@ from pipelines.lake import coverage, events, rollup, tables, versions
 from pipelines.lake.tables import StreamKey
 from pipelines.lake.versions import Head, TableVersion
 from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS
+from pipelines.search import people
+from pipelines.search.people import NOBODY, People
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,15 +52,15 @@ class Record:
 
 
 class Snapshot:
-    """`events` at one version, with the rollups of its files."""
+    """`events` at one version, with the rollups of its files and the persons known meanwhile."""
 
-    def __init__(self, table: TableVersion, counts: Counts) -> None:
+    def __init__(self, table: TableVersion, counts: Counts, known: People = NOBODY) -> None:
         self.version = table.number
         self.rows = table.count()
         self.days = table.dates()
         self.committed_at = table.committed_at
         self._table = table
-        self._events = table.scan()
+        self._events = known.named(table.scan())
         self.counts = counts
         # Cached on the instance: the results go when a newer version replaces it.
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
@@ -106,6 +108,8 @@ class Lake:
         # Streamlit runs each session in a thread of its own.
         self._lock = threading.Lock()
         self._head = Head(self._tables, "events")
+        self._identities = Head(self._tables, "identities")
+        self._people: tuple[tuple[str, int] | None, People] = None, NOBODY
         self._snapshot: Snapshot | None = None
         self._pinned: tuple[str, int] | None = None
         self.seen: int | None = None
@@ -124,8 +128,9 @@ class Lake:
     def look(self) -> Snapshot | None:
         """Return the newest version of `events`; None if the table does not exist yet."""
         with self._lock:
-            newest = self._head.newest()
-            if self._snapshot is None or self._pinned != newest:
+            newest, known = self._head.newest(), self._identities.newest()
+            if self._snapshot is None or self._pinned != newest or self._people[0] != known:
+                self._people = known, self._resolved(known)
                 self._pinned, self._snapshot = newest, self._pin(newest and newest[1])
             if self._snapshot and self._snapshot.rows:
                 self.seen = self._snapshot.version
@@ -135,6 +140,7 @@ class Lake:
         """Drop the handle after a failure, so that the next `look` reopens the table."""
         with self._lock:
             self._head.forget()
+            self._identities.forget()
             self._snapshot = None
 
     def count(self, table: str) -> int | None:
@@ -207,7 +213,14 @@ class Lake:
         if table is None:
             self._head.forget()
             return None
-        return Snapshot(table, self._counts(table))
+        return Snapshot(table, self._counts(table), self._people[1])
+
+    def _resolved(self, version: tuple[str, int] | None) -> People:
+        """Return the persons of a version of `identities`; those known already if it is theirs."""
+        if version == self._people[0]:
+            return self._people[1]
+        table = None if version is None else self._open("identities", version[1])
+        return NOBODY if table is None else people.people(table.scan().collect())
 
     def _counts(self, table: TableVersion) -> Counts:
         rollups = self._rolled_up()
@@ -220,6 +233,7 @@ class Lake:
             self._read,
             rollups,
             known["file"].to_list(),
+            self._people[1],
         )
 
     def _rolled_up(self) -> pl.LazyFrame:

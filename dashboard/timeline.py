@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from dashboard import entities, times
-from dashboard.entities import Accounts, Entity
+from dashboard.entities import Entity
 
 CELL = "cell"
 _MOST = 100  # cells per row
@@ -26,13 +26,11 @@ def edges(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, .
     return found[: last + 1]
 
 
-def counted(
-    events: pl.LazyFrame, entity: Entity, known: Accounts, edges: tuple[datetime, ...]
-) -> pl.DataFrame:
+def counted(events: pl.LazyFrame, entity: Entity, edges: tuple[datetime, ...]) -> pl.DataFrame:
     """Return events per integration and cell: integration, cell (index of its edge), n, failed."""
     starts = pl.lit(pl.Series([int(edge.timestamp() * 1_000_000) for edge in edges]))
     return (
-        entities.of(events, entity, known)
+        entities.of(events, entity)
         .group_by(
             "integration",
             cell=starts.search_sorted(pl.col("time").dt.epoch("us"), side="right").cast(pl.Int64)

@@ -21,6 +21,7 @@ from dashboard.state import Opened, View
 from dashboard.times import Last
 from pipelines import visible
 from pipelines.schemas import EVENTS
+from pipelines.search.people import PERSON
 
 Event = dict[str, Any]
 Step = Callable[[], None] | None
@@ -52,6 +53,7 @@ _ENTITIES = {
 }
 _SENSES = ((False, ":material/add:", "Only"), (True, ":material/remove:", "Exclude"))
 _YEAR = Last(count=365, unit="d")
+_COLUMNS = {**EVENTS, PERSON: pl.String()}
 _MOST_TARGETS = 20
 _MOST_RAW = 100_000  # characters; browsers take too long to highlight more
 
@@ -129,7 +131,7 @@ def _entities(event: Event) -> None:
 
 
 def _columns(snapshot: Snapshot, event: Event) -> None:
-    row = pl.DataFrame([event], schema=EVENTS).select(map(fields.value, (*_FIRST, *_REST)))
+    row = pl.DataFrame([event], schema=_COLUMNS).select(map(fields.value, (*_FIRST, *_REST)))
     texts = {name: text for name, text in row.row(0, named=True).items() if text}
     with st.container(key="fields", gap=None):
         for name in _FIRST:
@@ -168,7 +170,7 @@ def _row(key: str, label: str, text: str, narrow: Callable[[bool], None]) -> Non
 
 def _value(event: Event, name: str) -> str:
     """Return the text that a filter on `name` compares with."""
-    row = pl.DataFrame([event], schema=EVENTS)
+    row = pl.DataFrame([event], schema=_COLUMNS)
     return row.select(fields.value(name)).item() or ""
 
 

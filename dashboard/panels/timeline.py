@@ -8,7 +8,7 @@ import polars as pl
 import streamlit as st
 
 from dashboard import session, state, timeline, times
-from dashboard.entities import Accounts, Entity, Profile
+from dashboard.entities import Entity, Profile
 from dashboard.lake import Snapshot
 from dashboard.panels import time_choice
 from dashboard.queries import Filter
@@ -17,7 +17,7 @@ from dashboard.state import View
 _LEAVE = "entities_leave"  # the parameters of the page to open next
 
 
-def show(snapshot: Snapshot, entity: Entity, known: Accounts, profile: Profile) -> None:
+def show(snapshot: Snapshot, entity: Entity, profile: Profile) -> None:
     """Show the timeline; a click divides a day into hours, or opens an hour in Explore."""
     zone = session.zone()
     if not (profile.first and profile.last):
@@ -25,7 +25,7 @@ def show(snapshot: Snapshot, entity: Entity, known: Accounts, profile: Profile) 
     since = entity.since or profile.first
     until = entity.until or profile.last + timedelta(seconds=1)
     edges = timeline.edges(since, until, zone)
-    counts = snapshot.ask(timeline.counted, entity, known, edges)
+    counts = snapshot.ask(timeline.counted, entity, edges)
     with st.container(border=True, key="timeline"):
         st.caption(
             f"Timeline by integration · {zone.key} · red outline: failures. Click a cell to see "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from dashboard import charts, entities, escaping, fields, open_lake, session, state, times
-from dashboard.entities import Accounts, Entity, Profile
+from dashboard.entities import Entity, Profile
 from dashboard.lake import Snapshot
 from dashboard.panels import notices, time_choice, timeline
 from dashboard.queries import Filter
@@ -24,7 +25,6 @@ _MOST_FOUND = 200
 class _Shown:
     snapshot: Snapshot
     entity: Entity
-    known: Accounts
     profile: Profile
 
 
@@ -121,11 +121,10 @@ def _choose(key: str, kind: str, values: list[str]) -> None:
 
 
 def _entity(snapshot: Snapshot, entity: Entity) -> None:
-    known = snapshot.ask(entities.accounts, entity)
-    profile = snapshot.ask(entities.profile, entity, known)
+    profile = snapshot.ask(entities.profile, entity)
     # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("looked up", f"{entity.kind}:{entity.value}", profile.events, snapshot.version)
-    shown = _Shown(snapshot=snapshot, entity=entity, known=known, profile=profile)
+    shown = _Shown(snapshot=snapshot, entity=entity, profile=profile)
     _heading(shown)
     if not profile.events:
         st.caption(
@@ -135,13 +134,13 @@ def _entity(snapshot: Snapshot, entity: Entity) -> None:
         )
     else:
         _facts(profile)
-        timeline.show(snapshot, entity, known, profile)
+        timeline.show(snapshot, entity, profile)
         left, right = st.columns([1.25, 1], gap="small")
         with left:
             _timeline(shown)
         with right:
             _related_values(shown)
-        _events("Newest events", shown.snapshot.ask(entities.recent, entity, known))
+        _events("Newest events", shown.snapshot.ask(entities.recent, entity))
     if entity.kind == "actor":
         _events("Actions on this account by others", shown.snapshot.ask(entities.done_to, entity))
 
@@ -157,10 +156,16 @@ def _heading(shown: _Shown) -> None:
                 on_click=_look_up,
                 args=("actor", address),
             )
-        wanted = Filter(field=shown.entity.kind, value=shown.entity.value)
-        span = time_choice.chosen() or times.Last(count=365, unit="d")
-        view = View(range=span, filters=(wanted,))
+        view = all_events(shown.entity, shown.profile, utc_now())
         session.link("explore", "Show all events", ":material/manage_search:", state.params(view))
+
+
+def all_events(entity: Entity, profile: Profile, now: datetime) -> View:
+    """Return the view of all events that the profile counts, and of those to come."""
+    days = (now - profile.first).days + 1 if profile.first else 0
+    wanted = Filter(field=entity.kind, value=entity.value)
+    every = times.Last(count=max(days, 365), unit="d")
+    return View(range=time_choice.chosen() or every, filters=(wanted,))
 
 
 def _facts(profile: Profile) -> None:
@@ -184,13 +189,13 @@ def _facts(profile: Profile) -> None:
 
 def _timeline(shown: _Shown) -> None:
     zone = session.zone().key
-    counts = shown.snapshot.ask(entities.daily, shown.entity, shown.known)
+    counts = shown.snapshot.ask(entities.daily, shown.entity)
     places = session.colours("integration", counts["integration"].unique().to_list())
     with st.container(border=True):
         st.caption("Events per day (UTC) by integration")
         st.altair_chart(charts.daily(counts, places), alt="Events per day by integration")
         st.caption(f"Hours of the week · {zone}")
-        hours = shown.snapshot.ask(entities.hours, shown.entity, shown.known, zone)
+        hours = shown.snapshot.ask(entities.hours, shown.entity, zone)
         st.altair_chart(charts.week(hours), alt="Events by weekday and hour")
 
 
@@ -207,7 +212,7 @@ def _related_values(shown: _Shown) -> None:
 
 
 def _related(shown: _Shown, field: str) -> None:
-    rows = shown.snapshot.ask(entities.related, shown.entity, shown.known, field)
+    rows = shown.snapshot.ask(entities.related, shown.entity, field)
     values = rows["value"].to_list()
     key = f"related-{field}-{hash((shown.entity, tuple(values)))}"
     column = st.column_config
@@ -233,7 +238,7 @@ def _related(shown: _Shown, field: str) -> None:
 
 
 def _names(shown: _Shown) -> None:
-    rows = shown.snapshot.ask(entities.names, shown.entity, shown.known)
+    rows = shown.snapshot.ask(entities.names, shown.entity)
     st.dataframe(
         visible.frame(rows),
         hide_index=True,

@@ -18,7 +18,7 @@ from pipelines.cli.options import Time
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.extraction import renormalise
-from pipelines.lake import tables
+from pipelines.lake import identity_table, tables
 from pipelines.mapping import export, lineage, normalise
 from pipelines.mapping.export import Wanted
 from pipelines.sdk.contract import Integration, Stream
@@ -106,7 +106,8 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    matching, count = export.matching(events, Wanted(**wanted)), 0
+    named = identity_table.read(lake).named(events)
+    matching, count = export.matching(named, Wanted(**wanted)), 0
     with progress.step(Console(stderr=True)) as show:
 
         def add(rows: int) -> None:

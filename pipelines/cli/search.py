@@ -14,12 +14,13 @@ from pipelines import visible
 from pipelines.cli import options
 from pipelines.cli.options import Time
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import tables
+from pipelines.lake import identity_table, tables
 from pipelines.lake.follow import Follower
 from pipelines.lake.tables import Lake
 from pipelines.mapping import export
 from pipelines.mapping.export import Wanted
 from pipelines.search import fields
+from pipelines.search.people import PERSON
 
 _SHOWN = ("integration", "action", "actor", "target", "outcome", "source_ip")
 _WIDEST = 60
@@ -62,7 +63,7 @@ def search_(
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    _found(events, wanted, limit, out)
+    _found(identity_table.read(lake).named(events), wanted, limit, out)
 
 
 class _Output:
@@ -76,7 +77,7 @@ class _Output:
     def show(self, found: pl.DataFrame) -> None:
         self.printed += found.height
         if self._as_json:
-            options.echo_json(found.write_ndjson())
+            options.echo_json(found.drop(PERSON).write_ndjson())
         elif found.height:
             header = [] if self._widths else ["time (UTC)", *map(_title, _SHOWN)]
             self._widths = options.print_table(header, _cells(found), self._widths)
@@ -98,13 +99,17 @@ def _found(
 
 def _follow(lake: Lake, wanted: Wanted, limit: int, out: _Output) -> None:
     """Print the newest matches, then each new one, until interrupted."""
-    follower, failures = Follower(lake), 0
+    follower, people, failures = Follower(lake), identity_table.read(lake), 0
+
+    def matching(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return export.matching(people.named(rows), wanted).sort(_ORDER)
+
     with suppress(KeyboardInterrupt):
-        _found(follower.held(), wanted, limit, out, newest_first=False)
+        _found(people.named(follower.held()), wanted, limit, out, newest_first=False)
         while True:
             time.sleep(_EVERY)
             try:
-                found = follower.fresh(lambda rows: export.matching(rows, wanted).sort(_ORDER))
+                found = follower.fresh(matching)
                 failures = 0
             except tables.STORE_ERRORS:
                 # Such as a file that maintenance has just deleted: a newer version has its rows.

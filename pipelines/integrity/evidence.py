@@ -23,10 +23,11 @@ from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, leaves, note, prove
 from pipelines.integrity.verifier import audit, operator_acts
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import stream_state, tables
+from pipelines.lake import identity_table, stream_state, tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
+from pipelines.search.people import PERSON
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -84,7 +85,8 @@ def pack(
         "__main__.py": Path(audit.__file__).read_bytes(),
         "keys.txt": _lines(trusted),
         "query.json": _json(_about(question, now, events, proofs)),
-        "events.ndjson": events.write_ndjson().encode(),
+        "events.ndjson": events.drop(PERSON).write_ndjson().encode(),
+        "identities.ndjson": _identities(lake, events).write_ndjson().encode(),
         "records.ndjson": b"".join(_json(proof) for proof in proofs),
         "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
@@ -104,8 +106,9 @@ def _events(lake: Lake, question: Question) -> pl.DataFrame:
     if table is None:
         raise LakeError("there are no events yet: run `auditlake poll`")
     span = pl.col("time").is_between(question.since, question.until, "left")
+    named = identity_table.read(lake).named(table)
     try:
-        return table.filter(span, question.condition()).sort("time", "event_uid").collect()
+        return named.filter(span, question.condition()).sort("time", "event_uid").collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = " ".join(str(error).split())[:200]
         raise AuditlakeError(
@@ -157,6 +160,15 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
     return stream_state.valid(table).filter(overlaps).drop("cursor").sort("asked_at").collect()
+
+
+def _identities(lake: Lake, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the accounts by which a search has found events that show no address."""
+    table = tables.scan(lake, identity_table.TABLE.name)
+    persons = events.select(PERSON).drop_nulls().unique()
+    if table is None or persons.is_empty():
+        return pl.DataFrame()
+    return table.join(persons.lazy(), on=PERSON, how="semi").sort(pl.all()).collect()
 
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:

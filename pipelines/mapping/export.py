@@ -21,6 +21,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.mapping import ocsf_export
 from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
+from pipelines.search.people import PERSON
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
@@ -59,7 +60,8 @@ def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
     if wanted.integrations:
         conditions.append(pl.col("integration").is_in(wanted.integrations))
     if wanted.text:
-        texts = pl.col(pl.String).str.contains_any([wanted.text], ascii_case_insensitive=True)
+        recorded = pl.col(pl.String).exclude(PERSON)
+        texts = recorded.str.contains_any([wanted.text], ascii_case_insensitive=True)
         conditions.append(pl.any_horizontal(texts))
     if wanted.search:
         conditions += compiler.expressions(parser.parse(wanted.search))
@@ -83,9 +85,11 @@ def chunks(
 ) -> Iterator[bytes]:
     """Yield the bytes of a file in one of FORMATS, piece by piece.
 
-    `progress` is called with the number of events of each piece.
+    A column `person` is no part of the record, and not exported. `progress` is called with the
+    number of events of each piece.
     """
-    return FORMATS[form](_counted(_frames(events), progress))
+    recorded = events.drop(PERSON, strict=False)
+    return FORMATS[form](_counted(_frames(recorded), progress))
 
 
 def _counted(frames: Frames, progress: Callable[[int], None]) -> Frames:

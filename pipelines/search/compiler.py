@@ -17,6 +17,7 @@ from pipelines import visible
 from pipelines.schemas import EVENTS
 from pipelines.search import fields
 from pipelines.search.fields import SEARCHED, TARGETS
+from pipelines.search.people import PERSON
 from pipelines.search.terms import Compared, Either, Every, Network, Node, Not, Term, Word
 
 EVERYWHERE = frozenset((*SEARCHED, TARGETS))
@@ -128,7 +129,8 @@ def _matches(term: Term, nowhere: Nowhere) -> Iterator[pl.Expr]:
 
 
 def _as_seen(value: pl.Expr, columns: Collection[str], exact: Collection[str]) -> Iterator[pl.Expr]:
-    if not all(name in exact or not isinstance(EVENTS[name], pl.String) for name in columns):
+    stored = (name for name in columns if name != PERSON)
+    if not all(name in exact or not isinstance(EVENTS[name], pl.String) for name in stored):
         yield visible.as_seen(value)
 
 

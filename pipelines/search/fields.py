@@ -1,7 +1,8 @@
 """The fields to search and filter by: columns of `events`, plus `actor` and `target`.
 
 Those two are the best name that a record has, so that analysts read and filter the same text,
-whichever columns the vendor fills in.
+whichever columns the vendor fills in. An actor without an address has that of the person to whom
+`people` resolves the account.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import difflib
 import polars as pl
 
 from pipelines.schemas import EVENTS
+from pipelines.search.people import PERSON
 
 _BEST_OF = {
-    "actor": ("actor_email", "actor_name", "actor_id"),
+    "actor": ("actor_email", PERSON, "actor_name", "actor_id"),
     "target": ("target_name", "target_id"),
     "title": ("message", "action"),
 }
@@ -78,6 +80,9 @@ def nearest(name: str) -> str | None:
 
 
 def _text(column: str) -> pl.Expr:
+    if column == PERSON:
+        # As a pattern, it is no error where nobody resolved persons: the record alone counts then.
+        return pl.col(f"^{PERSON}$")
     if not isinstance(EVENTS[column], pl.String):
         return pl.col(column).cast(pl.String)
     # Vendors send both "" and null for an absent value.

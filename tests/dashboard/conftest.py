@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 from pipelines import registry
 from pipelines.extraction import rounds
+from pipelines.lake import identity_table
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 from tests.dashboard import small_lakes
@@ -79,6 +80,7 @@ def live_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
         reports = rounds.poll(Lake(str(root)), sources)
     assert not [report.error for report in reports if report.error]
+    identity_table.derive(Lake(str(root)))
     return root
 
 

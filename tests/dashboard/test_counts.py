@@ -29,6 +29,7 @@ from tests.dashboard import small_lakes
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = NOW - timedelta(days=6)
 TODAY = NOW.date()
+RENAMED = "rossum@acme.example"
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +79,16 @@ def tidied(root: Path, today: date = TODAY) -> None:
 
 def append(root: Path, first: int, n: int, **how: float) -> None:
     rows = small_lakes.events(n, end=NOW, first=first, seed=first, **how)
-    small_lakes.append(root, rows)
+    small_lakes.append(root, [_of_a_person(row, number) for number, row in enumerate(rows)])
+
+
+def _of_a_person(row: small_lakes.Row, number: int) -> small_lakes.Row:
+    """Return the event, now and then without its address, and one account renamed meanwhile."""
+    if number % 4 == 0:
+        return row | {"actor_email": None, "actor_name": None if number % 8 else "Somebody"}
+    if row["actor_id"] == "00uguido" and row["time"] < NOW - timedelta(days=3):
+        return row | {"actor_email": RENAMED}
+    return row
 
 
 def replace(root: Path, day: date) -> None:
@@ -86,7 +96,7 @@ def replace(root: Path, day: date) -> None:
     events = Lake(str(root), {}).look()
     assert events
     ours = (pl.col("date") == day) & (pl.col("integration") == "okta")
-    rows = events.events.filter(ours).collect()
+    rows = events.events.filter(ours).drop("person").collect()
     write_deltalake(
         root / "events",
         rows.with_columns(action=pl.lit("renamed"), country=pl.lit("NL")),
@@ -130,6 +140,16 @@ def test_the_stages_have_the_expected_rollups(stages: Callable[[int], Stage]) ->
     assert (again, whole) == (compacted, compacted + 1)
 
 
+def test_a_person_without_and_with_an_address_is_one_as_soon_as_identities_exist(
+    stages: Callable[[int], Stage],
+) -> None:
+    unknown, whole = stages(0).plain.all, stages(6).plain.all
+    assert unknown["person"].null_count() == unknown.height
+    assert {"ada@acme.example", RENAMED} <= {*whole["person"]}
+    renamed = whole.filter(pl.col("actor_id") == "00uguido", pl.col("integration") == "okta")
+    assert renamed.filter(pl.col("actor_email").is_null())["person"].null_count()
+
+
 INSTANTS = st.one_of(
     st.integers(-12, 156).map(lambda hours: FIRST + timedelta(hours=hours)),
     st.integers(0, 144 * 3600).map(lambda seconds: FIRST + timedelta(seconds=seconds)),
@@ -140,7 +160,7 @@ VALUES = {
     "activity_type": ["Authentication", "Account Change", small_lakes.HOSTILE],
     "action": ["download", "renamed", "Sign-in activity"],
     "outcome": ["success", "failure"],
-    "actor": ["ada@acme.example", "guido@acme.example", "nobody", ""],
+    "actor": ["ada@acme.example", "guido@acme.example", RENAMED, "Somebody", "00uada", ""],
     "source_ip": ["203.0.113.7", "203.0.113.40", ""],
     "country": ["GB", "", "NL"],
     "target": ["Application-7", "Application-21"],

@@ -32,10 +32,9 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 @pytest.mark.parametrize("length", [timedelta(minutes=10), timedelta(days=2), timedelta(days=40)])
 def test_every_event_of_the_range_is_in_one_cell(snapshot: Snapshot, length: timedelta) -> None:
     entity = Entity(kind="actor", value=ADA, since=NOW - length, until=NOW)
-    known = snapshot.ask(entities.accounts, entity)
     edges = timeline.edges(NOW - length, NOW, LONDON)
-    counts = snapshot.ask(timeline.counted, entity, known, edges)
-    profile = snapshot.ask(entities.profile, entity, known)
+    counts = snapshot.ask(timeline.counted, entity, edges)
+    profile = snapshot.ask(entities.profile, entity)
     assert counts["n"].sum() == profile.events
     assert counts["failed"].sum() == profile.failed
     assert edges[0] <= NOW - length

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.schemas import EVENTS
 from pipelines.search import fields
+from pipelines.search.people import PERSON
 from tests.dashboard.small_lakes import blank
 
 
@@ -62,7 +63,7 @@ def test_other_names_are_no_fields(name: str) -> None:
 
 def test_every_field_is_read_from_columns_of_events() -> None:
     for name in fields.NAMES:
-        assert set(fields.columns(name)) <= EVENTS.keys()
+        assert set(fields.columns(name)) <= EVENTS.keys() | {PERSON}
         assert value(name) is None
     assert set(fields.ALIASES.values()) <= set(fields.NAMES)
 

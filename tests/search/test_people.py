@@ -105,6 +105,16 @@ def test_an_address_in_the_record_counts_more_than_the_account() -> None:
     assert named.select(fields.value("actor")).item() == BOB
 
 
+def test_the_person_is_the_actor_where_the_record_has_no_address() -> None:
+    row = {"integration": "okta", "actor_id": "1", "actor_name": "ada", "date": START.date()}
+    frames = [pl.DataFrame([blank() | row | {"actor_email": text}], EVENTS) for text in ("", None)]
+    for frame in frames:
+        named = resolved(known("1", ADA)).named(frame.lazy()).collect()
+        assert named.select(fields.value("actor")).item() == ADA
+        assert NOBODY.named(frame.lazy()).collect().select(fields.value("actor")).item() == "ada"
+        assert frame.select(fields.value("actor")).item() == "ada"
+
+
 ROWS = st.builds(
     lambda value, person, integration, identifier, first, days: known(
         value, person, first, first + days, integration=integration, identifier=identifier

@@ -13,6 +13,8 @@ import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, expect
 
+from pipelines.lake import identity_table
+from pipelines.lake.tables import Lake
 from tests.dashboard import small_lakes
 from tests.dashboard.hands import (
     click_place,
@@ -100,6 +102,30 @@ def test_a_second_target_is_searched_for_by_name(app: App, tmp_path: Path) -> No
     assert "<b>1</b> event ·" in shown_text(page)
     page.button(key="exclude_target_2").click().run()
     assert "No events match" in shown_text(page)
+
+
+def test_an_actor_without_an_address_is_the_person_in_details_and_around(
+    app: App, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    ours = {"integration": "okta", "kind": "okta", "stream": "system_log", "actor_id": "00u7"}
+    addresses = ("zoe@acme.example", None, "other@acme.example")
+    rows = [
+        small_lakes.event(n, now - timedelta(minutes=n), random.Random(n))
+        | ours
+        | {"actor_email": text, "actor_name": None, "actor_id": "00u7" if n < 2 else "00u8"}
+        for n, text in enumerate(addresses)
+    ]
+    small_lakes.append(tmp_path, rows)
+    identity_table.derive(Lake(str(tmp_path)))
+    page = app(tmp_path)
+    day = (now - timedelta(minutes=1)).date()
+    page.query_params["ev"] = f"{day}/okta:system_log:00000001"
+    page.run()
+    assert not page.exception
+    assert "zoe@acme.example" in shown_text(page)
+    page.button(key="only_actor").click().run()
+    assert address(page)["f"] == ["actor:zoe@acme.example"]
 
 
 @pytest.mark.browser

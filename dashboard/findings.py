@@ -70,6 +70,11 @@ MEANINGS = {
         "Find out who wrote to the Delta log, then derive `events` again with `auditlake "
         "renormalise --all`.",
     ),
+    "identities": _tampered(
+        "Accounts of persons differ from the events that they follow from",
+        "Records and events are unaffected. Find out who wrote to `identities`, then delete its "
+        "folder; the next maintenance derives it again.",
+    ),
     "unsigned": Meaning(
         state="not signed",
         words="Rows without a signature are at the end of the table",

@@ -29,7 +29,7 @@ _ACTS = "acts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A raw table or the log of acts, with its checkpoint and its last verification report."""
+    """A table or the log of acts, with its checkpoint and its last verification report."""
 
     name: str
     signed: Checkpoint | None

@@ -16,8 +16,16 @@ from typing import Any
 from pipelines import registry
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
-from pipelines.integrity.verifier import audit, rollups, verify
-from pipelines.integrity.verifier.job import ACTS, Job, LakeView, Progress, TableReport, WorkerPool
+from pipelines.integrity.verifier import audit, identities, rollups, verify
+from pipelines.integrity.verifier.job import (
+    ACTS,
+    IDENTITIES,
+    Job,
+    LakeView,
+    Progress,
+    TableReport,
+    WorkerPool,
+)
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
@@ -83,6 +91,7 @@ def _kind(kinds: Mapping[str, str], table: str) -> str | None:
 RECOMPUTED: dict[str, Callable[[LakeView, bool], TableReport]] = {
     "events": lambda where, _full: rollups.verify_events(where, lambda: verify.tables(where)),
     "rollups": lambda where, full: rollups.verify_rollups(where, full=full),
+    IDENTITIES: lambda where, _full: identities.verify(where),
 }
 """The derived tables that a verification computes again."""
 
@@ -137,6 +146,8 @@ def line(verdict: TableReport) -> str:
         return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
     if verdict.uncompared:
         return f"{verdict.table}: NOT COMPARED: {verdict.uncompared:,} rows of events, see below"
+    if verdict.table == IDENTITIES:
+        return f"{verdict.table}: ok, {verdict.read:,} rows follow from events"
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
     removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"

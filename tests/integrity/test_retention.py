@@ -13,9 +13,9 @@ from pipelines import registry
 from pipelines.errors import LakeError
 from pipelines.extraction import renormalise
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier import audit, identities, operator_acts, verify
 from pipelines.integrity.verifier import events as events_verifier
-from pipelines.lake import commits, events, tables
+from pipelines.lake import commits, events, identity_table, tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
 from tests.integrity import attacks
@@ -50,6 +50,14 @@ def test_the_act_records_who_when_why_and_the_checkpoint(signed):
         "2026-03-01T12:00:00+00:00",
     )
     assert checkpoint.startswith(act["checkpoint"])
+
+
+def test_the_accounts_of_persons_are_derived_again_from_what_is_left(signed):
+    identity_table.derive(signed.lake)
+    retention.remove(signed.lake, REMOVAL, NOON)
+    left, derived = (DeltaTable(signed.lake.uri(name)) for name in ("events", "identities"))
+    assert commits.fence(derived, f"events/{left.metadata().id}") == left.version() + 1
+    assert identities.verify(signed.place).ok
 
 
 def test_rows_are_still_stored_and_signed_after_a_removal(signed):

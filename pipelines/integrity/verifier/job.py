@@ -17,6 +17,9 @@ from pipelines.settings import Anchor
 ACTS = "acts"
 """The name of the log of operator actions, used like a table name."""
 
+IDENTITIES = "identities"
+"""The table of persons, which is not signed but follows from `events`."""
+
 _MIN_ROWS_FOR_PROCESSES = 200_000  # fewer rows are read faster in-process
 
 T = TypeVar("T")

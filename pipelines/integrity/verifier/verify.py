@@ -75,7 +75,7 @@ def verify(case: Job, crew: WorkerPool) -> TableReport:
 def tables(place: LakeView) -> list[str]:
     """Return all raw tables that exist, were signed, or are known outside the lake.
 
-    The log of acts is included if there is one.
+    The log of acts and the derived table of persons are included if there are any.
     """
     raw, signed = (LogFiles(root=place.uri(x), options=place.options or {}) for x in _BOTH)
     names = {

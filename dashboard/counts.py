@@ -71,7 +71,7 @@ class Counts:
         if not earlier._files.join(self._files, on="path", how="anti").is_empty():
             return None
         added = self._files.join(earlier._files, on="path", how="anti")
-        return Counts(added, self._read, self._rollups, self._known)
+        return Counts(added, self._read, self._rollups, self._known, self._people)
 
     def rows(self, query: Query, *columns: str, tick: timedelta = _SECOND) -> pl.LazyFrame:
         """Return date, `columns` and `n`, the number of events; a combination may occur repeatedly.
@@ -114,6 +114,20 @@ class Counts:
         files = self._files["file"].drop_nulls().to_list()
         return self._of(part, files).select("n", value=fields.value(field)).select("value", "n")
 
+    def targets(self, query: Query) -> pl.LazyFrame:
+        """Return (value, n): each target and the number of events that have it, among others.
+
+        An event without any target has the value null.
+        """
+        if query.text or query.filters:
+            return rollup.targets(self.events(query))
+        whole, rest = self._split(query)
+        rows = [self._of(rollup.WHOM, whole).select("n", value="target_name")]
+        if rest:
+            counted = rollup.targets(queries.matching(self._read(rest), query))
+            rows.append(counted.select("n", "value"))
+        return pl.concat(rows)
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """Return the events of `query`, only those of `days` if given."""
         files, plain = self._candidates(query)
@@ -152,16 +166,23 @@ class Counts:
         return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
 
     def _from_rollups(self, query: Query, part: str) -> pl.LazyFrame:
-        files = self._files.filter(queries.dated(query))
-        whole = files.filter(_inside(query))
-        # Files that reach beyond the range, or are not rolled up yet, are counted event by event.
-        rest = files.join(whole, on="path", how="anti")["path"].to_list()
+        whole, rest = self._split(query)
         columns = ["date", *rollup.readable(part), "n"]
-        rows = [self._of(part, whole["file"].to_list()).filter(*queries.kept(query.filters))]
+        rows = [self._of(part, whole).filter(*queries.kept(query.filters, counted=True))]
         if rest:
             events = queries.matching(self._read(rest), query)
             rows.append(events.with_columns(n=pl.lit(1, pl.Int64)))
         return pl.concat(some.select(columns) for some in rows)
+
+    def _split(self, query: Query) -> tuple[list[int], list[str]]:
+        """Return the files whose aggregates count, and the paths of those to be read instead.
+
+        Those reach beyond the range, or are not rolled up yet.
+        """
+        files = self._files.filter(queries.dated(query))
+        whole = files.filter(_inside(query))
+        rest = files.join(whole, on="path", how="anti")
+        return whole["file"].to_list(), rest["path"].to_list()
 
     def _of(self, part: str, files: list[int]) -> pl.LazyFrame:
         """Return the rows of `part` that belong to these files."""
@@ -189,14 +210,15 @@ class Counts:
         files = self._files.filter(queries.dated(query))
         plain: dict[int, frozenset[str]] = {}
         for field in sorted({wanted.field for wanted in query.filters if not wanted.negated}):
-            part = rollup.part_of(fields.columns(field))
+            targets = field == fields.TARGET
+            part = rollup.WHOM if targets else rollup.part_of(fields.columns(field))
             if part:
                 found = self._with(query, field, part)
                 # A file that is not rolled up yet may contain anything.
                 unknown = pl.col("file").is_null()
                 files = files.filter(unknown | pl.col("file").is_in(list(found)))
                 for file, first in found.items():
-                    if first:
+                    if first and not targets:
                         plain[file] = plain.get(file, frozenset()) | {field}
         return files, plain
 
@@ -206,7 +228,7 @@ class Counts:
         first = pl.col(fields.columns(field)[0]).is_in([one.value for one in wanted if one.value])
         rows = self._rollups.filter(pl.col("part") == part, queries.dated(query))
         found = (
-            rows.filter(*queries.kept(wanted))
+            rows.filter(*queries.kept(wanted, counted=True))
             .group_by("file")
             # Null or another text there: the value came from a later column.
             .agg(first.fill_null(False).all().alias("first"))
@@ -275,7 +297,8 @@ def _portions(query: Query) -> Iterator[tuple[datetime, datetime]]:
 
 def _answering(query: Query, columns: Collection[str]) -> str | None:
     """Return the part of `rollups` with `columns` and those of the query's filters, if any."""
-    if query.text:
+    # A part has the first target only, a filter compares all of them.
+    if query.text or any(wanted.field == fields.TARGET for wanted in query.filters):
         return None
     filtered = (fields.columns(wanted.field) for wanted in query.filters)
     return rollup.part_of({*columns}.union(*filtered))

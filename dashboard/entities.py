@@ -115,8 +115,8 @@ def hours(events: pl.LazyFrame, entity: Entity, zone: str) -> pl.DataFrame:
 def related(events: pl.LazyFrame, entity: Entity, field: str, most: int = 50) -> pl.DataFrame:
     """Return the values of `field` in the entity's events: value, n, failed, first, last."""
     return (
-        of(events, entity)
-        .group_by(value=fields.value(field))
+        fields.exploded(of(events, entity), field)
+        .group_by("value")
         .agg(
             n=pl.len(),
             failed=(pl.col("outcome") == "failure").sum(),
@@ -151,7 +151,7 @@ def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFram
     """Return the newest events whose target is this person or account."""
     return (
         within(events, entity)
-        .filter(fields.value("target") == entity.value)
+        .filter(fields.among("target", [entity.value]))
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
         .top_k(most, by="time")
         .sort("time", "event_uid", descending=True)
@@ -161,9 +161,10 @@ def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFram
 
 def suggestions(events: pl.LazyFrame, kind: str, part: str, most: int = 200) -> list[str]:
     """Return the values of `kind` that contain `part`, most frequent first."""
-    value = fields.value(kind)
+    value = pl.col("value")
     holds = value.str.contains_any([part], ascii_case_insensitive=True) if part else pl.lit(True)
-    counted = events.filter(holds).group_by(value=value).agg(n=pl.len()).drop_nulls("value")
+    values = fields.exploded(events, kind).filter(holds)
+    counted = values.group_by("value").agg(n=pl.len()).drop_nulls("value")
     found = counted.sort("n", "value", descending=[True, False]).head(most)
     return found.collect()["value"].to_list()
 
@@ -182,4 +183,4 @@ def within(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
 
 def of(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
     """Return the events with the entity's value, in its time range."""
-    return within(events, entity).filter(fields.value(entity.kind) == entity.value)
+    return within(events, entity).filter(fields.among(entity.kind, [entity.value]))

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pipelines import visible
-from pipelines.search.fields import NAMES, columns, nearest, resolve, value
+from pipelines.search.fields import (
+    NAMES,
+    TARGET,
+    among,
+    columns,
+    exploded,
+    nearest,
+    resolve,
+    value,
+)
 
 __all__ = [
-    "FILTERS", "GROUPS", "MORE_FILTERS", "NAMES", "NONE",
-    "columns", "label", "nearest", "resolve", "shown", "value",
+    "FILTERS", "GROUPS", "MORE_FILTERS", "NAMES", "NONE", "TARGET",
+    "among", "columns", "exploded", "label", "nearest", "resolve", "shown", "value",
 ]  # fmt: skip
 
 FILTERS = ("integration", "actor", "activity_type", "action_type", "action")

@@ -63,6 +63,8 @@ class Counts(Protocol):
 
     def sums(self, query: Query, value: pl.Expr, *columns: str) -> pl.LazyFrame: ...
 
+    def targets(self, query: Query) -> pl.LazyFrame: ...
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
 
     def since(self, earlier: Any) -> Self | None: ...
@@ -190,10 +192,14 @@ def values(counts: Counts, query: Query, field: str, most: int, part: str = "") 
     If `part` is given, only those that contain it, in any case.
     """
     found = pl.col("value").str.to_lowercase().str.contains(part.lower(), literal=True)
-    sums = counts.sums(query, fields.value(field).fill_null(""), *fields.columns(field))
+    sums = (
+        counts.targets(query)
+        if field == fields.TARGET
+        else counts.sums(query, fields.value(field), *fields.columns(field))
+    )
     return collected(
         (sums.filter(found) if part else sums)
-        .group_by("value")
+        .group_by(pl.col("value").fill_null(""))
         .agg(_N)
         .sort(["n", "value"], descending=[True, False])
         .head(most)
@@ -336,10 +342,13 @@ def _days_between(start: int, stop: int, counted: Days) -> tuple[list[date], int
     return touched, skipped
 
 
-def kept(filters: Iterable[Filter], plain: Collection[str] = ()) -> list[pl.Expr]:
+def kept(
+    filters: Iterable[Filter], plain: Collection[str] = (), *, counted: bool = False
+) -> list[pl.Expr]:
     """Return one expression per field and sense: any of the wanted values, none of the unwanted.
 
-    For `plain` fields, the wanted values are known to be in the first column alone.
+    For `plain` fields, the wanted values are known to be in the first column alone. Rows that are
+    `counted` have one target each.
     """
     groups: dict[tuple[str, bool], list[str]] = {}
     for wanted in filters:
@@ -347,14 +356,15 @@ def kept(filters: Iterable[Filter], plain: Collection[str] = ()) -> list[pl.Expr
     return [
         pl.col(fields.columns(field)[0]).is_in([text for text in values if text])
         if field in plain and not negated
-        else _among(field, values, negated)
+        else _among(field, values, negated=negated, counted=counted)
         for (field, negated), values in groups.items()
     ]
 
 
-def _among(field: str, values: list[str], negated: bool) -> pl.Expr:
-    value = fields.value(field)
-    found = value.is_in([text for text in values if text]).fill_null("" in values)
+def _among(field: str, values: list[str], *, negated: bool, counted: bool) -> pl.Expr:
+    texts = [text for text in values if text]
+    some = fields.value(field).is_in(texts) if counted else fields.among(field, texts)
+    found = some.fill_null("" in values)
     return found.not_() if negated else found
 
 

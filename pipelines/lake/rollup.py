@@ -16,6 +16,7 @@ import polars as pl
 from pipelines import visible
 from pipelines.lake import identity
 from pipelines.schemas import ROLLUPS
+from pipelines.search import fields
 from pipelines.search.fields import SEARCHED, TARGETS
 from pipelines.search.people import PERSON
 
@@ -37,7 +38,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "where": ("source_ip", "country"),
     "whom": ("target_name", "target_id"),
 }
-LAYOUT = 2
+LAYOUT = 3
 """The layout of the aggregates of one file; those of another are computed again."""
 FILES = "files"
 """The part of `rollups` with one row per data file."""
@@ -47,6 +48,8 @@ TEXTS = "texts"
 """The part with the trigrams of each searchable column."""
 DISGUISED = "disguised"
 """In that part, the row of a file whose `grams` are the columns with deceptive characters."""
+WHOM = "targets"
+"""The part with each target of any event, in `target_name`, and how many events have it."""
 IDENTITIES = "identities"
 """The part with the accounts that events show with an address."""
 _MOST_GRAMS = 8192
@@ -80,6 +83,12 @@ def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN)
     return events.group_by(*by, "date", *columns).agg(n=pl.len().cast(pl.Int64))
 
 
+def targets(events: pl.LazyFrame, *by: str) -> pl.LazyFrame:
+    """Return the number `n` of events per `by` and target `value`, null for events without any."""
+    counted = fields.exploded(events, fields.TARGET).group_by(*by, "value")
+    return counted.agg(n=pl.len().cast(pl.Int64))
+
+
 def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
     """Return rows of schemas.ROLLUPS for `events`, whose `file` and `path` name the data file.
 
@@ -94,8 +103,9 @@ def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
     )
     counts = [counted(events, part, "file") for part in PARTS]
     accounts = identity.pairs(events, "file", "date")
-    collected = pl.collect_all([files, *counts, accounts], engine="streaming")
-    parts = (FILES, *PARTS, IDENTITIES, TEXTS)
+    whom = targets(events, "file", "date").rename({"value": "target_name"})
+    collected = pl.collect_all([files, *counts, accounts, whom], engine="streaming")
+    parts = (FILES, *PARTS, IDENTITIES, WHOM, TEXTS)
     return pl.concat(map(_whole, parts, [*collected, trigrams])).sort("part", "file")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 import polars as pl
@@ -118,20 +119,31 @@ def _matches(term: Term, nowhere: Nowhere) -> Iterator[pl.Expr]:
     if not term.field:
         yield from (_contains(alike, absent, exact) for absent, alike in _alike(words, nowhere))
         return
-    value = fields.value(term.field)
+    seen = _may_be_disguised(fields.columns(term.field), exact)
+    yield from _of_value(term, fields.value(term.field), seen=seen)
+    # An event has no target only if the first one is missing.
+    named = tuple(word for word in term.words if not (isinstance(word, Word) and not word.text))
+    if term.field == fields.TARGET and named:
+        seen = TARGETS not in exact
+        others = _of_value(replace(term, words=named), fields.of_target(), seen=seen)
+        yield pl.col(TARGETS).list.eval(pl.any_horizontal(list(others))).list.any()
+
+
+def _of_value(term: Term, value: pl.Expr, *, seen: bool) -> Iterator[pl.Expr]:
+    """Yield conditions on a value; `seen`: also on the text that it looks like."""
+    words = [word for word in term.words if isinstance(word, Word)]
     yield from (_within(value, one.network) for one in term.words if isinstance(one, Network))
     if term.exact:
         yield from (_is_exactly(value, word) for word in words)
         return
-    for text in (value, *_as_seen(value, fields.columns(term.field), exact)):
+    for text in (value, visible.as_seen(value)) if seen else (value,):
         yield from _among(text, [word for word in words if not _is_presence(word)])
     yield from (_is(value, word) for word in words if _is_presence(word))
 
 
-def _as_seen(value: pl.Expr, columns: Collection[str], exact: Collection[str]) -> Iterator[pl.Expr]:
+def _may_be_disguised(columns: Collection[str], exact: Collection[str]) -> bool:
     stored = (name for name in columns if name != PERSON)
-    if not all(name in exact or not isinstance(EVENTS[name], pl.String) for name in stored):
-        yield visible.as_seen(value)
+    return not all(name in exact or not isinstance(EVENTS[name], pl.String) for name in stored)
 
 
 def _among(value: pl.Expr, words: list[Word]) -> Iterator[pl.Expr]:

@@ -8,6 +8,7 @@ whichever columns the vendor fills in. An actor without an address has that of t
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 
 import polars as pl
 
@@ -33,7 +34,7 @@ ALIASES = {
     "source": "integration",
     "user": "actor",
 }
-TARGETS = "targets"
+TARGET, TARGETS = "target", "targets"
 SEARCHED = (
     "message",
     "action",
@@ -63,6 +64,34 @@ def columns(name: str) -> tuple[str, ...]:
 def value(name: str) -> pl.Expr:
     """Return field `name` as text; null where it is empty or missing."""
     return pl.coalesce([_text(column) for column in columns(name)]).alias(name)
+
+
+def among(name: str, texts: Collection[str]) -> pl.Expr:
+    """Return whether one of the texts is a value of field `name`; null if it has none.
+
+    Every target counts, not only the first.
+    """
+    found = value(name).is_in(list(texts))
+    if name != TARGET:
+        return found
+    others = pl.col(TARGETS).list.eval(of_target().is_in(list(texts))).list.any()
+    return pl.when(others).then(True).otherwise(found)
+
+
+def of_target() -> pl.Expr:
+    """Return the best text of one of `targets`, as an expression on the elements of the list."""
+    texts = (pl.element().struct.field(key) for key in ("name", "id"))
+    return pl.coalesce(pl.when(text != "").then(text) for text in texts)
+
+
+def exploded(events: pl.LazyFrame, name: str) -> pl.LazyFrame:
+    """Return the events with the column `value`: one row per value of the field; null for none."""
+    if name != TARGET:
+        return events.with_columns(value=value(name))
+    nothing = pl.lit([], dtype=pl.List(pl.String))
+    others = pl.col(TARGETS).list.eval(of_target()).fill_null(nothing)
+    every = pl.concat_list(value(name), others).list.drop_nulls().list.unique(maintain_order=True)
+    return events.with_columns(value=every).explode("value", empty_as_null=True)
 
 
 def resolve(name: str) -> str | None:

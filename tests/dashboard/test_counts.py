@@ -45,9 +45,21 @@ class Plain:
     def sums(self, query: Query, value: pl.Expr, *columns: str) -> pl.LazyFrame:
         return self.rows(query, *columns).with_columns(value=value)
 
+    def targets(self, query: Query) -> pl.LazyFrame:
+        """Look at each event in plain Python, since the counts share one expression."""
+        values = [{*_targets_of(row)} or {None} for row in self.events(query).collect().to_dicts()]
+        found = pl.Series("value", [one for each in values for one in each], dtype=pl.String)
+        return found.to_frame().lazy().with_columns(n=pl.lit(1, pl.Int64))
+
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         found = queries.matching(self.all.lazy(), query)
         return found if days is None else found.filter(pl.col("date").is_in(days))
+
+
+def _targets_of(row: small_lakes.Row) -> list[str]:
+    texts = [row["target_name"] or row["target_id"]]
+    texts += [one["name"] or one["id"] for one in row["targets"] or ()]
+    return [text for text in texts if text]
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,6 +96,9 @@ def append(root: Path, first: int, n: int, **how: float) -> None:
 
 def _of_a_person(row: small_lakes.Row, number: int) -> small_lakes.Row:
     """Return the event, now and then without its address, and one account renamed meanwhile."""
+    if number % 5 < 2:
+        second = {"id": "folder-1", "name": "" if number % 5 else "Folder", "type": "Folder"}
+        row = row | {"targets": [*row["targets"], second, row["targets"][0]]}
     if number % 4 == 0:
         return row | {"actor_email": None, "actor_name": None if number % 8 else "Somebody"}
     if row["actor_id"] == "00uguido" and row["time"] < NOW - timedelta(days=3):
@@ -150,6 +165,21 @@ def test_a_person_without_and_with_an_address_is_one_as_soon_as_identities_exist
     assert renamed.filter(pl.col("actor_email").is_null())["person"].null_count()
 
 
+@pytest.mark.parametrize("place", [0, 2, 6])
+@pytest.mark.parametrize("value", ["Folder", "folder-1", "Application-7"])
+def test_a_filter_on_a_target_finds_the_events_that_are_counted(
+    stages: Callable[[int], Stage], place: int, value: str
+) -> None:
+    snapshot = stages(place).snapshot
+    query = Query(since=FIRST - timedelta(days=1), until=NOW)
+    counted = dict(snapshot.ask(queries.values, query, "target", 100).iter_rows())
+    wanted = Query(since=query.since, until=NOW, filters=(Filter(field="target", value=value),))
+    searched = Query(since=query.since, until=NOW, text=f'target="{value}"')
+    found = [sum(n for _, n in snapshot.ask(queries.days, one)) for one in (wanted, searched)]
+    assert found == [counted[value]] * 2
+    assert counted[value] > 0
+
+
 INSTANTS = st.one_of(
     st.integers(-12, 156).map(lambda hours: FIRST + timedelta(hours=hours)),
     st.integers(0, 144 * 3600).map(lambda seconds: FIRST + timedelta(seconds=seconds)),
@@ -163,7 +193,8 @@ VALUES = {
     "actor": ["ada@acme.example", "guido@acme.example", RENAMED, "Somebody", "00uada", ""],
     "source_ip": ["203.0.113.7", "203.0.113.40", ""],
     "country": ["GB", "", "NL"],
-    "target": ["Application-7", "Application-21"],
+    "target": ["Application-7", "Application-21", "Folder", "folder-1", ""],
+    "target_name": ["Application-7", "Folder"],
     "severity": ["info", ""],
 }
 TEXTS = (

@@ -90,6 +90,19 @@ def test_actions_on_a_person_are_listed_separately() -> None:
     assert recent["time"].is_sorted(descending=True)
 
 
+def test_an_event_belongs_to_each_of_its_targets() -> None:
+    both = [{"id": "1", "name": name, "type": "t"} for name in ("Vault", "Box")]
+    table = named([row(7, integration="okta", target_name="Vault", targets=both), ROWS[0]])
+    for name in ("Vault", "Box"):
+        assert entities.profile(table, Entity(kind="target", value=name)).events == 1
+        assert name in entities.suggestions(table, "target", "")
+    with_box = entities.related(table, Entity(kind="target", value="Box"), "target")
+    assert with_box["value"].to_list() == ["Box", "Vault"]
+    on_ada = [{"id": "2", "name": "Room", "type": "t"}, {"id": "3", "name": ADA.value, "type": "t"}]
+    done = entities.done_to(named([row(8, integration="okta", targets=on_ada)]), ADA)
+    assert done.height == 1
+
+
 def test_part_of_a_name_is_found_in_any_case() -> None:
     assert entities.suggestions(TABLE, "actor", "ADA@") == ["ada@acme.example"]
     assert "Grace" in entities.suggestions(TABLE, "actor", "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dashboard import integrity
 from pipelines.integrity import reports
+from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.integrity.verifier.log_reader import LogFiles
+from pipelines.lake import identity_table
 from tests.integrity.worlds import NOON
 
 
@@ -19,3 +21,11 @@ def test_an_incremental_verification_keeps_the_time_of_the_last_full_one(signed)
         integrity.checkpoints(LogFiles(root=str(signed.folder / "lake")), table.name, 1)[0].at
         == NOON
     )
+
+
+def test_a_derived_table_needs_no_signature_to_be_verified(signed):
+    identity_table.derive(signed.lake)
+    reports.keep(signed.lake, reports.verdicts(signed.place, ["identities"], {}, WorkerPool(1)))
+    found = integrity.tables(LogFiles(root=str(signed.folder / "lake")))
+    (table,) = [one for one in found if one.name == "identities"]
+    assert (table.signed, table.since, table.state(table.verified_at)) == (None, 0, "verified")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from dashboard import lake, open_lake, queries
 from dashboard.lake import Lake
-from dashboard.queries import Query
+from dashboard.queries import Filter, Query
+from pipelines.lake import identity_table, rollup, rollup_table, tables
 from tests.dashboard import small_lakes
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+FAR = NOW - timedelta(days=9)
 QUERY = Query(since=NOW - timedelta(days=2), until=NOW + timedelta(days=1))
 
 
@@ -97,3 +103,39 @@ def test_the_lake_is_the_configured_one(tmp_path: Path, monkeypatch: pytest.Monk
     assert open_lake.unguarded().root == "/somewhere/else"
     file.unlink()
     assert open_lake.unguarded().root == "data"
+
+
+def test_a_person_is_resolved_as_soon_as_the_accounts_are_derived(root: Path) -> None:
+    ours = {"kind": "okta", "integration": "okta", "actor_id": "00u7", "actor_name": None}
+    rows = [small_lakes.event(n, NOW, random.Random(n)) | ours for n in (900, 901)]
+    addresses = ("zoe@acme.example", None)
+    found = [row | {"actor_email": text} for row, text in zip(rows, addresses, strict=True)]
+    small_lakes.append(root, found)
+    opened = Lake(str(root), {})
+    query = replace(QUERY, filters=(Filter(field="actor", value="zoe@acme.example"),))
+    before = opened.look()
+    assert before and before.ask(queries.summary, query).events == 1
+    identity_table.derive(tables.Lake(str(root)))
+    after = opened.look()
+    assert after and after.version == before.version
+    assert after.ask(queries.summary, query).events == 2
+    assert opened.look() is after
+    shutil.rmtree(root / "identities")
+    opened.forget()
+    lost = opened.look()
+    assert lost and lost.ask(queries.summary, query).events == 1
+
+
+def test_aggregates_of_another_layout_are_not_counted(root: Path) -> None:
+    rollup_table.roll_up(tables.Lake(str(root)), (NOW + timedelta(days=1)).date())
+    doubled = pl.read_delta(str(root / "rollups")).with_columns(
+        n=pl.col("n") * 2, layout=pl.lit(0, pl.Int32)
+    )
+    write_deltalake(root / "rollups", doubled, mode="overwrite", partition_by=["part"])
+    snapshot = Lake(str(root), {}).look()
+    assert snapshot
+    assert sum(n for _, n in snapshot.ask(queries.days, replace(QUERY, since=FAR))) == 50
+    rollup_table.roll_up(tables.Lake(str(root)), (NOW + timedelta(days=1)).date())
+    parts = pl.read_delta(str(root / "rollups")).filter(part="files")
+    assert {*parts["layout"]} == {rollup.LAYOUT}
+    assert parts["n"].sum() == 50

@@ -56,6 +56,18 @@ def test_a_file_is_described_by_its_first_and_last_time(events, rolled):
     assert described.equals(expected.sort("file").cast({"file": pl.Int64}))
 
 
+def test_every_target_of_an_event_is_counted_once(events):
+    also = [{"id": "x", "name": name, "type": None} for name in ("Folder", "Folder", None)]
+    more = events.with_columns(targets=pl.Series([also] * events.height, dtype=EVENTS["targets"]))
+    counted = rollup.targets(more.lazy(), "file").collect()
+    per_file = dict(events.group_by("file").len().iter_rows())
+    for value in ("Folder", "x"):
+        assert dict(counted.filter(value=value).select("file", "n").iter_rows()) == per_file
+    assert {"Folder", "x", *events["target_name"]} == {*counted["value"]}
+    none = events.head(1).with_columns(target_name=None, target_id=None, targets=None)
+    assert rollup.targets(none.cast(dict(EVENTS)).lazy()).collect().rows() == [(None, 1)]
+
+
 def test_columns_are_counted_together_only_within_one_part():
     assert rollup.part_of([]) == rollup.FILES
     assert rollup.part_of(["outcome", "time"]) == "what"

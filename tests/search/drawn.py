@@ -144,15 +144,20 @@ def has(pattern: str, *, wild: bool) -> Holds:
 
 
 def is_value(columns: tuple[str, ...], value: str, *, wild: bool, exact: bool = False) -> Holds:
-    def holds(row: Row) -> bool:
-        found = next((str(row[name]) for name in columns if row[name] not in (None, "")), None)
-        if found is None:
-            return value == ""
+    def is_(found: str) -> bool:
         if exact:
             return found == value
         if not wild:
             return found.lower() == value.lower()
         return value == "*" or matches(value, found, whole=True)
+
+    def holds(row: Row) -> bool:
+        found = [str(row[name]) for name in columns if row[name] not in (None, "")][:1]
+        if value == "":
+            return not found
+        if "target_name" in columns:
+            found += [one["name"] or one["id"] for one in row["targets"] or ()]
+        return any(map(is_, found))
 
     return holds
 

@@ -19,7 +19,15 @@ ROWS = [
     {"actor_email": "ada@acme.example", "action": "user.session.start", "outcome": "success"},
     {"actor_name": "Grace", "action": "download", "outcome": "failure", "country": "DE"},
     {"actor_id": "arn:aws:iam::1:role/x", "message": "New Access Key made", "country": ""},
-    {"actor_email": "Élodie@acme.example", "targets": [{"id": "7", "name": "Vault", "type": "t"}]},
+    {
+        "actor_email": "Élodie@acme.example",
+        "target_name": "Safe",
+        "targets": [
+            {"id": "7", "name": "Vault", "type": "t"},
+            {"id": "8", "name": "Box", "type": "t"},
+            {"id": "9", "name": "", "type": "t"},
+        ],
+    },
 ]
 TIMES = [{"time": datetime(2026, 11, day, tzinfo=UTC)} for day in (16, 17, 18, 19)]
 FRAME = pl.DataFrame(
@@ -72,6 +80,14 @@ def found(text: str) -> list[int]:
         ("arn:aws:iam::1:role/x", [2]),
         ("sess*start", [0]),
         ("vault", [3]),
+        ("target:vault", [3]),
+        ("target:b*", [3]),
+        ("target=Vault,nothing", [3]),
+        ("target:9", [3]),
+        ("target:8", []),
+        ("-target:vault", [0, 1, 2]),
+        ("target:*", [3]),
+        ('target:""', [0, 1, 2]),
         ("actor:éLODIE*", [3]),
         ("élodie", [3]),
         ('"nothing:here"', []),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from pipelines.extraction import derive, rounds
+from pipelines.extraction import batches, derive
 from pipelines.extraction import report as reports
 from pipelines.extraction.report import Report
 from pipelines.integrity import signer
@@ -25,7 +25,7 @@ def retry_rejected(lake: Lake, source: Source, stream: Stream, now: datetime) ->
     report = Report(integration=key.integration, stream=key.stream)
     waiting = raw.still_rejected(lake, key)
     read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
-    read = rounds.within_limit(source, read)
+    read = batches.within_limit(source, read)
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
     landed = raw.append(lake, key, good, None)
     reports.count(report, landed, good.height)

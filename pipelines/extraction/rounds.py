@@ -6,14 +6,11 @@ any point: landed rows stay, and the rest is fetched again; the lake skips rows 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
 
 import httpx
 import polars as pl
@@ -27,7 +24,7 @@ from pipelines.errors import (
     Refused,
     explained,
 )
-from pipelines.extraction import client, clock_repair, derive, service_clock
+from pipelines.extraction import batches, client, clock_repair, derive, service_clock
 from pipelines.extraction import report as reports
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
@@ -37,14 +34,10 @@ from pipelines.integrity import mappings, signer
 from pipelines.lake import coverage, raw, streams
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Page, Span, closing
 from pipelines.settings import Via, is_loopback
 
-_BATCH_RECORDS = 50_000
-_BATCH_BYTES = 8 * 2**20
-_BATCH_SECONDS = 5.0
 _OBSERVED = timedelta(days=7)
 _WHILE_READING = timedelta(hours=1)
 _CLOCK_CHANGE = timedelta(minutes=1)
@@ -271,7 +264,7 @@ def run(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> b
 
 def _store(this: Round, fetched: Iterator[Page], pending: PendingCoverage, report: Report) -> bool:
     pages = prefetch(fetched)
-    landed = prefetch(_land(this, batch, pending, report) for batch in _batches(pages))
+    landed = prefetch(_land(this, batch, pending, report) for batch in batches.grouped(pages))
     derived = True
     for fresh in landed:
         if fresh.height:
@@ -322,29 +315,6 @@ def _read_ahead(this: Round, report: Report) -> None:
         _store(this, (replace(p, cursor="", covers=None, gaps=()) for p in pages), pending, report)
 
 
-def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
-    """Group pages into commits: enough records, or a few seconds' worth."""
-    waiting: list[Page] = []
-    started = time.monotonic()
-    try:
-        for page in pages:
-            waiting.append(page)
-            if _is_full(waiting) or time.monotonic() - started > _BATCH_SECONDS:
-                yield waiting
-                waiting, started = [], time.monotonic()
-    except AuditlakeError:
-        # The pages before the error are complete, and their cursor resumes after them.
-        yield waiting
-        raise
-    yield waiting
-
-
-def _is_full(pages: Sequence[Page]) -> bool:
-    records = sum(len(page.records) for page in pages)
-    size = sum(len(record) for page in pages for record in page.records)
-    return records >= _BATCH_RECORDS or size >= _BATCH_BYTES
-
-
 def _land(
     this: Round, pages: Sequence[Page], pending: PendingCoverage, report: Report
 ) -> pl.DataFrame:
@@ -358,7 +328,7 @@ def _land(
     fresh = _commit(this, pages, pending, report) if records else pl.DataFrame()
     if fresh.is_empty():
         # A full batch of known records moves the cursor a long way: do not fetch it again.
-        pending.milestone |= _is_full(pages)
+        pending.milestone |= batches.is_full(pages)
     if pending.due:
         with report.timed("record coverage"):
             # A raw commit contains its cursor; without new rows, only `coverage` can store it.
@@ -373,7 +343,7 @@ def _commit(
 ) -> pl.DataFrame:
     """Commit rejected records, then rows with cursor and coverage, sign; return the new rows."""
     with report.timed("read"):
-        good, rejected = _split_rejected(this, pages, this.clock())
+        good, rejected = batches.split_rejected(this, pages, this.clock())
     # Before the rows, whose commit moves the cursor past the rejected records.
     if rejected.height:
         report.rejected += raw.append_rejected(this.lake, this.key, rejected).frame.height
@@ -397,42 +367,6 @@ def _commit(
 def _cursor_after(this: Round, pages: Sequence[Page]) -> str | None:
     """Return the cursor after these pages; None if the round must not move the live position."""
     return (pages[-1].cursor or None) if this.via == "poll" else None
-
-
-def _split_rejected(
-    this: Round, pages: Sequence[Page], now: datetime
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (raw rows, rejected rows) of the pages' records."""
-    read = pl.concat(
-        read_rows(this, [r for p in alike for r in p.records], now, time)
-        for time, alike in groupby(pages, key=attrgetter("fallback_time"))
-    )
-    fault = pl.col("fault")
-    rejected = read.filter(fault.is_not_null()).select(
-        pl.lit(this.key.integration).alias("integration"),
-        pl.lit(this.key.stream).alias("stream"),
-        "ingested_at",
-        fault.alias("reason"),
-        pl.col("bytes").alias("raw"),
-        "raw_sha256",
-    )
-    return read.filter(fault.is_null()).drop("fault", "bytes"), rejected
-
-
-def read_rows(
-    this: Round, records: Sequence[bytes], now: datetime, fallback: datetime | None
-) -> pl.DataFrame:
-    """Return the rows of records, as `normalise.read` does; those above the limit have a fault."""
-    rows = normalise.read(this.stream, records, now, this.via, fallback)
-    return within_limit(this.source, rows)
-
-
-def within_limit(source: Source, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with a fault for the records above `record_megabytes`."""
-    most = source.settings.record_megabytes
-    too_large = pl.col("bytes").bin.size() > most * 2**20
-    fault = pl.lit(f"larger than record_megabytes = {most}")
-    return rows.with_columns(fault=pl.when(too_large).then(fault).otherwise("fault"))
 
 
 def _derive(this: Round, fresh: pl.DataFrame, report: Report) -> bool:

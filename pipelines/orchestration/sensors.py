@@ -20,8 +20,9 @@ import polars as pl
 from pipelines.clock import unix_time, utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.extraction import clock_repair, schedule
+from pipelines.extraction.batches import read_rows
 from pipelines.extraction.client import RetryPolicy, ServiceClient
-from pipelines.extraction.rounds import Round, read_rows
+from pipelines.extraction.rounds import Round
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import events, raw, tables
 from pipelines.lake.tables import Lake, StreamKey

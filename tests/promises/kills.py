@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import registry
-from pipelines.extraction import derive, rounds
+from pipelines.extraction import batches, derive, rounds
 from pipelines.lake import commits, maintenance
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
@@ -64,7 +64,7 @@ def lake_in(folder: Path, name: str) -> Lake:
 
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     """Run a round in small commits, after maintenance; the trap kills at its `turn`-th call."""
-    rounds._BATCH_RECORDS = BATCH
+    batches._BATCH_RECORDS = BATCH
     maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
         _set(trap, turn)

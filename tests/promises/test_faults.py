@@ -70,9 +70,9 @@ def small_disk(request, tmp_path):
 FULL = """
 import sys
 from pipelines import registry
-from pipelines.extraction import rounds
+from pipelines.extraction import batches, rounds
 from pipelines.lake.tables import Lake
-rounds._BATCH_RECORDS = 100
+batches._BATCH_RECORDS = 100
 {limit}
 keys = {{"base_url": sys.argv[2], "api_token": sys.argv[3]}}
 (report,) = rounds.poll(Lake(sys.argv[1]), [registry.source("okta", keys)])

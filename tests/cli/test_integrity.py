@@ -136,7 +136,8 @@ def test_what_an_auditor_reads_cannot_be_forged_by_an_event_id(tmp_path):
     (tmp_path / "auditlake.toml").write_text(text)
     done = command.run(tmp_path, "verify", "--full")
     assert done.exit_code == 1
-    (line,) = done.stdout.splitlines()
+    line, *others = done.stdout.splitlines()
+    assert [other.split(":")[0] for other in others] == ["events"]
     assert line.startswith("raw/okta/system_log: CHANGED: row 0 (event_id x[U+000A]raw/okta/other")
     assert visible.text(line) == line
 

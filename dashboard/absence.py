@@ -20,7 +20,7 @@ class Absence:
 
 
 def explained(seen: int | None, records: Mapping[str, int | None]) -> Absence | None:
-    """Return what is known about events that are missing; None if there never were any.
+    """Return the facts about missing events; None if there never were any.
 
     `seen` is the version of `events` that this server has read before. `records` has the number of
     rows of each raw table, and None for a table that was signed but is gone.

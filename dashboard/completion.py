@@ -70,7 +70,7 @@ def _in_the_lake(text: str) -> Completion:
 
 
 def _names(part: str) -> list[Choice]:
-    """Return the fields that begin with, then those that contain what is written."""
+    """Return the fields that begin with, then those that contain the written text."""
     part = part.lower()
     if not part:
         return []

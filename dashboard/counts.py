@@ -257,7 +257,7 @@ class Counts:
         return {file: frozenset(names) for file, names in found.iter_rows()}
 
     def _undisguised(self, query: Query) -> _ByFile:
-        """Return per file the columns whose texts all are what they look like."""
+        """Return per file the columns without deceptive texts."""
         rows = self._rollups.filter(
             pl.col("part") == rollup.TEXTS,
             pl.col("field") == rollup.DISGUISED,
@@ -270,7 +270,7 @@ class Counts:
 
 
 def _grouped(files: pl.DataFrame, known: Sequence[_ByFile]) -> dict[_Key, list[str]]:
-    """Group the paths of files by what is known of each; the smallest groups are merged."""
+    """Group the paths of files by the facts known of each; the smallest groups are merged."""
     groups: dict[_Key, list[str]] = {}
     for path, file in files.select("path", "file").iter_rows():
         key = tuple(one.get(file, frozenset()) for one in known)

@@ -1,4 +1,4 @@
-"""Findings that no search of single events can make: comparisons with what was usual before.
+"""Findings that no search of single events can make: comparisons with earlier events.
 
 Each takes events and a query, and returns at most 100 findings, most serious first: actor, detail,
 first, last and n (events); `field` and `value`, if set, select the events among the actor's. Pure.

@@ -58,7 +58,7 @@ class File:
 
 
 Wish = tuple[ExportRequest | File, str]
-"""What is downloaded, and in which form."""
+"""The content of a download, and its form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ MEANINGS = {
     "unsigned": Meaning(
         state="not signed",
         words="Rows without a signature are at the end of the table",
-        next="The next round signs what was fetched. If they stay, something else wrote them.",
+        next="The next round signs the fetched rows. If they stay, something else wrote them.",
     ),
     "tiles": Meaning(
         state="damaged",

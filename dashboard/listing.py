@@ -146,7 +146,7 @@ def _sorted(table: _Table, first: int) -> pl.DataFrame:
 
 
 def _key(field: str) -> pl.Expr:
-    """Return what events are compared by: numbers and times as such, not as text."""
+    """Return the sort key of events: numbers and times as such, not as text."""
     whole = EVENTS.get(field, pl.String())
     return fields.value(field) if isinstance(whole, pl.String) else pl.col(field)
 

@@ -139,7 +139,7 @@ def newest(
 
 
 def listed(events: pl.LazyFrame, names: Sequence[str] = ROW) -> pl.LazyFrame:
-    """Return these fields as text, and what identifies each event: event_uid, date and time."""
+    """Return these fields as text, and the identity of each event: event_uid, date and time."""
     known = ("event_uid", "date", "time")
     return events.select(*known, *(shown(name) for name in names if name not in known))
 

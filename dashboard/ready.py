@@ -43,7 +43,7 @@ class Ready:
     """Events -> findings, as `detections` describes them."""
 
     def unseen(self) -> list[str]:
-        """Return a sentence per limit: what this search cannot find."""
+        """Return a sentence per limit of this search."""
         lacking = [KINDS[kind] for kind in sorted(_ALL - self.kinds)]
         names = f"{', '.join(lacking[:-1])} and {lacking[-1]}" if lacking[1:] else "".join(lacking)
         return [

@@ -1,6 +1,6 @@
 """Time ranges as people type them: "17 Nov 08:00", "yesterday", "last 90m", "Mon 16 to 18 Nov".
 
-Times without an offset are in the zone of the page. What has more than one meaning is refused.
+Times without an offset are in the zone of the page. A text with more than one meaning is refused.
 """
 
 from __future__ import annotations

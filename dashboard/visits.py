@@ -25,7 +25,7 @@ def new_cookie() -> str:
 
 
 def session(cookies: Mapping[str, str]) -> str:
-    """Return what identifies the browser and its sign-in; "" if it has no cookie."""
+    """Return the identity of the browser and its sign-in; "" if it has no cookie."""
     if not cookies.get(COOKIE):
         return ""
     signed_in = sorted(item for item in cookies.items() if item[0].startswith(_SIGN_IN))

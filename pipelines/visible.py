@@ -2,7 +2,7 @@
 
 Events, answers of vendors and names in a lake are written by others, who may hide characters in
 them, reverse their order, forge a line of output or pass Cyrillic letters off as Latin ones. The
-tables themselves stay exact; this is for what is shown, and for searches for what is seen.
+tables themselves stay exact; this is for display, and for searches by looks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One chip per part of the search: edited, inverted, switched off or removed one by one.
 
-What is switched off stays in the link but selects nothing.
+A term that is switched off stays in the link but selects nothing.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def show(snapshot: Snapshot, query: Query) -> None:
 
 
 def not_understood(faults: Sequence[Fault]) -> None:
-    """Show the search box and what is wrong with the search, instead of a result."""
+    """Show the search box and the faults of the search, instead of a result."""
     with st.container(key="search_bar"):
         _search_box()
     with st.container(border=True, key="faults"):

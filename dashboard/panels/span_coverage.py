@@ -41,7 +41,7 @@ Row = tuple[str, str, str, str, str, str]
 
 
 def row(known: Known, log: Log, span: Span) -> Row:
-    """Return integration, stream, covered share, last poll, its result, and what is missing."""
+    """Return integration, stream, covered share, last poll, its result, and the missing time."""
     history, covered = known.streams[log]
     share = stream_state.share(history, covered, span)
     polled = history.polled_at

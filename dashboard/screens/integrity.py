@@ -67,7 +67,7 @@ def show() -> None:
 
 
 def _findings(tables: Sequence[Table]) -> None:
-    """Show what was found, in words, with the next step; the tables come worst first."""
+    """Show the findings in words, with the next step; the tables come worst first."""
     found = [
         (table, one)
         for table in tables

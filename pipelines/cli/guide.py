@@ -51,7 +51,7 @@ EXAMPLES = {
 
 
 class SectionedGroup(click.Group):
-    """A group whose help lists its commands by what they are for."""
+    """A group whose help lists its commands by purpose."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         examples = EXAMPLES.get(name or cmd.name or "", ())

@@ -110,7 +110,7 @@ class RateLimiter:
     def claim(self, name: str, seconds: float) -> float:
         """Return 0 and note that something happens now, or the seconds until it may happen again.
 
-        It is kept beside the state, so that a restart does not forget it.
+        It is kept next to the state, so that a restart does not forget it.
         """
         with self._locked():
             now, known = self.clock(), self._changes()

@@ -334,7 +334,7 @@ def _sudo_setting(association: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _named_by_changes(changes: Any, action: Any) -> list[dict[str, Any]]:
-    """Return what only the list of changes names: a folder, a role or sudo."""
+    """Return the names that only the list of changes contains: a folder, a role or sudo."""
     found = []
     for change in objects(changes):
         field = str(change.get("field")).lower()

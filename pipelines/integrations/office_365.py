@@ -704,7 +704,7 @@ def _together(*values: Any) -> tuple[Any, ...] | None:
 
 
 def _finding(object_id: Any, *given: Any) -> list[dict[str, Any]]:
-    """Return what a finding is about: alert or investigation, mail, link, file and recipients."""
+    """Return the subject of a finding: alert or investigation, mail, link, file and recipients."""
     alert, investigation, about, url, file, mail, subject, modified_by, data = given
     found = []
     if investigation:

@@ -1,4 +1,4 @@
-"""Lists the leaves of a log from a time on, so that whoever receives some records sees the others.
+"""Lists the leaves of a log from a time on, so that the receiver of some records sees the others.
 
 The list ends at a checkpoint. The perfect subtrees before it and its leaves give the signed root,
 so no leaf in between can be left out. `check_pack` in verifier/audit.py checks it.

@@ -33,7 +33,7 @@ class Follower:
         return self._first.scan() if self._first else pl.LazyFrame(schema=EVENTS)
 
     def fresh(self, select: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-        """Return what `select` picks of the events committed since the last look.
+        """Return the selection of the events committed since the last look.
 
         Raises the store's own errors; the next look then returns what this one could not.
         """

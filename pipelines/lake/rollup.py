@@ -122,7 +122,7 @@ def texts(events: pl.DataFrame) -> pl.DataFrame:
 
     If a trigram of an ASCII word is missing here, no text of the column contains that word, in any
     case, or looks as if it did. Null if there are too many trigrams to rule anything out. One more
-    row, DISGUISED, names the columns that hold texts which look different from what they are.
+    row, DISGUISED, names the columns that hold deceptive texts.
     """
     rows: list[tuple[str, str | None]] = []
     disguised = []

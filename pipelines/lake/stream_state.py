@@ -1,7 +1,7 @@
 """The coverage of a stream and its state, computed from rows of `coverage`. Pure.
 
 The command line, the dashboard and backfills all use these functions, so that they agree. A range
-that was fetched is complete up to the vendor's lag before the poll. What is younger settles until
+that was fetched is complete up to the vendor's lag before the poll. A younger range settles until
 it is fetched again, since late events may still arrive. A range the vendor can no longer return
 is lost and stays so, whatever is polled later.
 """
@@ -55,7 +55,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The rows of one stream, reduced to what its coverage and state depend on."""
+    """The rows of one stream, reduced to the facts that its coverage and state depend on."""
 
     facts: Facts = Facts()
     asked: tuple[Span, ...] = ()

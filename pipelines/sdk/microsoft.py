@@ -60,7 +60,7 @@ def unquoted(value: Any) -> str | None:
 
 
 def changes(properties: Any, name: str, new: str, old: str) -> dict[str, str]:
-    """Return what a list of changes names: "Role.DisplayName" -> the new or, if removed, old value.
+    """Return the names in a list of changes: "Role.DisplayName" -> the new value, or the removed one.
 
     `name`, `new` and `old` are the keys of the log for the three parts of a change.
     """

@@ -1,7 +1,7 @@
 """A parsed search -> Polars expressions over the columns of `events`. Case is ignored.
 
 A caller that knows where a word cannot occur passes it as `nowhere`: those columns are not read.
-A text with deceptive characters is also found by what it looks like: `admin` finds it with a
+A text with deceptive characters is also found by its looks: `admin` finds it with a
 character of no width inside. Only `field=value` compares the exact text.
 """
 

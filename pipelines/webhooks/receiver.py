@@ -272,7 +272,7 @@ def of_proxy(address: str, limits: Limits) -> bool:
 
 
 def neighbourhood(address: str) -> str:
-    """Return what one sender controls: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return the addresses of one sender: an IPv4 address, or an IPv6 network of 64 bits."""
     try:
         if isinstance(ip_address(address), IPv6Address):
             return str(ip_network(f"{address}/64", strict=False))

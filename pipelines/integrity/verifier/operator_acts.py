@@ -76,7 +76,7 @@ class Mappings:
 
 
 def mappings(shelf: LogFiles, log: str, keys: Sequence[str]) -> Mappings:
-    """Return what the acts state about the log, such as okta/system_log. Raises Invalid."""
+    """Return the statements of the acts about the log, such as okta/system_log. Raises Invalid."""
     found = Mappings()
     for act in read(shelf, keys):
         if act.get("log") != log:

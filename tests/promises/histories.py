@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,11 +33,12 @@ BEGUN = datetime(2026, 3, 10, tzinfo=UTC)
 LAG, KEEPS, WANTED = timedelta(minutes=20), timedelta(days=3), timedelta(hours=40)
 MINUTE = timedelta(minutes=1)
 KEY = StreamKey("invented", "log")
+FAULTS = ("401: bad token", "503")
 
 
 @dataclass
 class Vendor:
-    """Takes the place of the client; `requests_sent` and `clock_ahead` are those of a client."""
+    """Takes the place of the client, with the attributes of one that rounds use."""
 
     now: datetime = BEGUN
     records: list[tuple[datetime, datetime, bytes]] = field(default_factory=list)
@@ -47,6 +49,10 @@ class Vendor:
     refused: list[Gap] = field(default_factory=list)
     requests_sent: int = 0
     clock_ahead: timedelta = timedelta(0)
+    service_clock: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(confirmed=True, decided=True)
+    )
+    reading = staticmethod(nullcontext)
 
     def emit(self, late: int) -> bytes:
         time = self.now - MINUTE * late
@@ -92,8 +98,8 @@ def source() -> Source:
         auth=lambda _: httpx.Auth(),
         docs=Docs(credentials="", permissions="", history="", delay="", push=""),
     )
-    settings = SimpleNamespace(
-        streams=(), base_url="https://invented.example", history=WANTED, poll_every=None
+    settings = IntegrationSettings(
+        kind=KEY.integration, base_url="https://invented.example", history=WANTED
     )
     return Source(name=KEY.integration, integration=made, settings=settings)
 
@@ -106,6 +112,8 @@ class Life:
     source: Source = field(default_factory=source)
     vendor: Vendor = field(default_factory=Vendor)
     polled_at: datetime = BEGUN
+    succeeded_at: datetime = BEGUN
+    """The last poll, and the last without an error."""
     answers: list[tuple[datetime, str | None]] = field(default_factory=list)
     """(when, error) of each poll, and of each backfill that the vendor has answered."""
     settled: list[tuple[Span, datetime]] = field(default_factory=list)
@@ -147,11 +155,12 @@ class Life:
 
     def poll(self) -> None:
         report = rounds.extract(self.round())
+        assert report.error in (None, *FAULTS), report.error
         self.polled_at = self.vendor.now
         self.answers.append((self.vendor.now, report.error))
         if report.error is None:
             # It has read again what an earlier round had read without storing its position.
-            self.settled = list(self.vendor.answered)
+            self.settled, self.succeeded_at = list(self.vendor.answered), self.vendor.now
 
     def backfill(self, ago: int, hours: int) -> None:
         now, before = self.vendor.now, len(self.vendor.answered)

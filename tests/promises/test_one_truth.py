@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dashboard import coverage as shown
@@ -22,7 +22,7 @@ from pipelines.lake import stream_state
 from pipelines.lake.stream_state import Coverage, Summary
 from pipelines.orchestration import naming
 from pipelines.sdk.pages import Gap, Span
-from tests.promises.histories import BEGUN, KEEPS, KEY, LAG, MINUTE, Life
+from tests.promises.histories import BEGUN, FAULTS, KEEPS, KEY, LAG, MINUTE, Life
 
 HISTORIES = int(os.environ.get("AUDITLAKE_HISTORIES", "8"))
 UNRECORDED = timedelta(minutes=15)
@@ -35,7 +35,7 @@ steps = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 90)),
     st.tuples(st.just("wait"), st.integers(200, 3000)),
     st.tuples(st.just("emit"), st.integers(0, 20)),
-    st.tuples(st.just("fault"), st.sampled_from(["401: bad token", "503"]), st.integers(1, 3)),
+    st.tuples(st.just("fault"), st.sampled_from(FAULTS), st.integers(1, 3)),
     st.tuples(st.just("lose"), st.integers(0, 600), st.integers(1, 60)),
     st.tuples(st.just("backfill"), st.integers(0, 90), st.integers(1, 40)),
     st.tuples(st.sampled_from(["maintain", "renormalise", "retain", "push", "kill"])),
@@ -56,7 +56,12 @@ numbers = count()
 
 
 @given(st.lists(steps, min_size=5, max_size=14))
-@settings(max_examples=HISTORIES, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=HISTORIES,
+    suppress_health_check=list(HealthCheck),
+    # Shrinking a history takes minutes.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 def test_every_surface_shows_one_truth_and_it_is_the_vendors(tmp_path_factory, made):
     life = Life.at(tmp_path_factory.mktemp(f"life-{next(numbers)}"))
     open_since_the_start = dashboard_lake.Lake(life.lake.root, {})
@@ -133,13 +138,13 @@ def agree_with_the_vendor(life: Life, line: State, covered: Coverage) -> None:
     # Nothing is covered that the vendor has not answered, or has answered too early.
     assert complete <= final - lost
     assert settling <= asked - lost
-    # All that it has answered is covered, but for the newest polls that brought nothing.
+    # All that it has answered is covered, but for the last polls that brought nothing.
     recorded = complete | settling
     for point in inside(points, (span for span, _ in life.settled)) - recorded - lost:
-        assert point > max(recorded, default=BEGUN - KEEPS)
-        assert now - point < UNRECORDED + now - max(at for _, at in life.settled) + MINUTE
+        assert life.succeeded_at - point < UNRECORDED + MINUTE
     # What is missing forever was deleted, or is older than the vendor keeps.
-    assert all(point in deleted or point < now - KEEPS for point in lost)
+    # A backfill leaves out the minute that may be deleted while it reads.
+    assert all(point in deleted or point < now - KEEPS + MINUTE for point in lost)
     assert deleted <= lost
     assert inside(points, life.expired) <= lost | asked
     assert sum(map(len, (complete, settling, gaps, lost))) == len(complete | settling | gaps | lost)

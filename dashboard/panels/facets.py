@@ -18,6 +18,7 @@ from dashboard.queries import Query
 
 _MOST = 500
 _ROW, _MOST_ROWS = 26, 13
+_WIDTH = 350  # pixels
 _SENSES = ("is", "is not")
 _OTHERS = (*fields.MORE_FILTERS, *(n for n in fields.NAMES if n not in fields.MORE_FILTERS))
 
@@ -37,7 +38,9 @@ def _menu(label: str, key: str, names: tuple[str, ...], snapshot: Snapshot, quer
     # Without the number of its filters: a menu whose label changes is another one, and closed.
     with st.popover(label, key=f"filter_{key}", on_change="rerun") as menu:
         if menu.open:
-            _values(names[0] if len(names) == 1 else _chosen_field(names), snapshot, query)
+            # As wide as its list, or the counts would be out of view.
+            with st.container(width=_WIDTH):
+                _values(names[0] if len(names) == 1 else _chosen_field(names), snapshot, query)
 
 
 def _chosen_field(names: tuple[str, ...]) -> str:

@@ -60,7 +60,7 @@ def unquoted(value: Any) -> str | None:
 
 
 def changes(properties: Any, name: str, new: str, old: str) -> dict[str, str]:
-    """Return the names in a list of changes: "Role.DisplayName" -> the new value, or the removed one.
+    """Return the names in a list of changes: "Role.DisplayName" -> its new value, or else the old.
 
     `name`, `new` and `old` are the keys of the log for the three parts of a change.
     """

@@ -34,6 +34,7 @@ def test_the_whole_texts_of_a_row_are_shown_on_hover(page: Page) -> None:
     held = page.locator(".whole-texts")
     expect(held).to_be_attached()
     row, text = next(iter(json.loads(held.text_content() or "{}").items()))
+    grid(page).scroll_into_view_if_needed()
     box = box_of(page, grid(page))
     page.mouse.move(box["x"] + 300, box["y"] + HEAD + ROW * (int(row) + 0.5), steps=3)
     expect(grid(page)).to_have_attribute("title", text)

@@ -8,7 +8,7 @@ SECTIONS = {
     "Start": ("up", "sandbox", "doctor", "completion"),
     "Collect": ("poll", "backfill", "replay", "receive", "webhooks", "status", "coverage"),
     "Search and export": ("search", "export", "columns"),
-    "Prove": ("verify", "prove", "verify-proof", "evidence", "keys"),
+    "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys"),
     "Maintain": ("maintain", "retain", "renormalise", "normalise"),
 }
 EXAMPLES = {
@@ -40,6 +40,7 @@ EXAMPLES = {
     "prove": ("auditlake prove raw/okta/system_log/17 --out proof.json",),
     "verify-proof": ("auditlake verify-proof proof.json --key auditlake+1a2b3c4d+...",),
     "evidence": ("auditlake evidence --search 'actor:ada*' --since 2026-03-01 --out evidence.zip",),
+    "certify": ("auditlake certify okta --since 2026-03-01 --out coverage.txt",),
     "keys": ("auditlake keys", "auditlake keys rotate"),
     "maintain": ("auditlake maintain",),
     "retain": (

@@ -13,7 +13,7 @@ from pipelines.search.terms import SearchError
 from tests.dashboard.small_lakes import blank
 
 PAGE = (Path(__file__).parents[2] / "docs/search.md").read_text()
-GOOD, BAD = PAGE.split("## What is refused")
+GOOD, BAD = PAGE.split("## Refused searches")
 CELLS = re.compile(r"^\| (`.*`) \| (.*) \|$", re.MULTILINE)
 EXAMPLES = [example for cell, _ in CELLS.findall(GOOD) for example in re.findall("`(.*?)`", cell)]
 REFUSED = [(cell.strip("`"), answer) for cell, answer in CELLS.findall(BAD)]

@@ -6,19 +6,27 @@ links them, and only if the vendor assigned the id and no user can edit either o
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import polars as pl
 
 from pipelines.schemas import IDENTITIES
 
-_ASSERTED = pl.read_csv(
-    Path(__file__).with_suffix(".csv"), schema_overrides={"pattern": pl.String}
-).drop_nulls("pattern")
 _PAIR = ("integration", "kind", "actor_id", "actor_email")
 _OF_PEOPLE = ("user", "api_key")
 _ROW = ["integration", "identifier", "value", "person"]
+
+
+@cache
+def _asserted() -> list[tuple[str, str, str]]:
+    """Return (kind, identifier, pattern) per kind of account whose ids the vendor assigns."""
+    # Not with Polars when this is imported: its threads would not survive a fork.
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(row["kind"], row["identifier"], row["pattern"]) for row in rows if row["pattern"]]
 
 
 def pairs(events: pl.LazyFrame, *by: str) -> pl.LazyFrame:
@@ -50,7 +58,7 @@ def identities(found: Iterable[pl.LazyFrame]) -> pl.DataFrame:
         merged.filter(pl.col("kind") == kind, _assigned(pattern)).with_columns(
             identifier=pl.lit(identifier)
         )
-        for kind, identifier, pattern, _ in _ASSERTED.iter_rows()
+        for kind, identifier, pattern in _asserted()
     ]
     # One instance has one kind: were it ever another, the same account would be listed twice.
     rows = pl.concat(asserted).group_by(_ROW).agg(

@@ -3,7 +3,7 @@
 `python -c "from tests.promises import alarms; alarms.main(1000)"` runs a thousand verifications
 beside 50 pushes per second, polls, maintenance, signing and retention; `alarms.up(60)` watches
 `auditlake up` and all its checks for an hour. `make soak` runs the first.
-(Not -m: a forked process would import the module again.)
+(Not -m: a new process would import the module again.)
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ FAR = date(2100, 1, 1)
 FULL_EVERY = 20
 CHECKS = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
   name executionForLatestMaterialization { status evaluation { success description } } } } } } }"""
-processes = get_context("forkserver")
-processes.set_forkserver_preload(["tests.promises.alarms"])
+# Not forked: what is imported here starts threads of Polars, which a fork would not have.
+processes = get_context("spawn")
 
 
 def okta(keys: dict[str, Any]) -> Source:

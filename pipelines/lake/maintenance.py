@@ -105,7 +105,7 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
     try:
         for filters in _partitions_to_compact(pl.DataFrame(before), today):
             _compact(lake, table, filters)
-    except CommitFailedError as error:
+    except (CommitFailedError, FileNotFoundError) as error:  # the latter after retention
         busy = f"another writer changed the same files: {str(error)[:100]}"
     handle = _open(lake, table)
     handle.create_checkpoint()

@@ -91,6 +91,13 @@ def roll_up(lake: Lake, today: date) -> None:
 
     Files whose aggregates have an older layout are aggregated again.
     """
+    try:
+        _roll_up(lake, today)
+    except FileNotFoundError:  # retention also deletes files that are being read
+        _roll_up(lake, today)
+
+
+def _roll_up(lake: Lake, today: date) -> None:
     known, first = rolled_up(lake)
     files = event_files(lake).sort("date", "path")
     present = known.filter("current").join(files, on="path", how="semi")

@@ -8,7 +8,7 @@ import pytest
 from deltalake import write_deltalake
 
 from pipelines.errors import LakeError
-from pipelines.lake import rollup, rollup_table, tables
+from pipelines.lake import commits, rollup, rollup_table, tables
 from pipelines.schemas import ROLLUPS
 from tests.dashboard import small_lakes
 
@@ -101,3 +101,19 @@ def test_a_lake_without_events_has_nothing_to_aggregate(lake):
     rollup_table.roll_up(lake, TODAY)
     assert rollup_table.event_files(lake).is_empty()
     assert tables.open_table(lake, "rollups") is None
+
+
+def test_files_that_retention_deletes_meanwhile_are_left_out(lake, monkeypatch):
+    land(lake)
+    rows_of_files, removed = rollup_table.rows_of_files, []
+
+    def removing(*arguments):
+        if not removed:
+            removed.append(True)
+            commits.delete(lake, "events", "seq >= 0", append_only=False)
+        return rows_of_files(*arguments)
+
+    monkeypatch.setattr(rollup_table, "rows_of_files", removing)
+    rollup_table.roll_up(lake, TODAY)
+    assert removed
+    assert rollup_table.rolled_up(lake)[0].is_empty()

@@ -101,7 +101,7 @@ WORK: dict[str, tuple[Callable[[Lake, Source, int], str | None], float]] = {
     "push": (push, 1 / PUSHES),
     "poll": (poll, 1.0),
     "tidy": (tidy, 2.0),
-    "retain": (retain, 5.0),
+    "retain": (retain, 15.0),
 }
 """What each process does, and the seconds between two turns."""
 

@@ -48,6 +48,7 @@ from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
 _NO_FILE = ("No such file", "not found")
+_REPEATS = 3
 _PUBLISHING = 20.0  # seconds to wait for the checkpoint of rows that are just being stored
 _FORMER = 100
 
@@ -64,7 +65,9 @@ def verify(case: Job, crew: WorkerPool) -> TableReport:
     if start and verdict.findings:
         verdict, tree = _verify(case, crew, None)
     # Retention also deletes files that are being read; if they should be there, they still are not.
-    if any(text in found.detail for found in verdict.findings for text in _NO_FILE):
+    for _ in range(_REPEATS):
+        if not any(text in found.detail for found in verdict.findings for text in _NO_FILE):
+            break
         verdict, tree = _verify(case, crew, None)
     verdict.seconds = time.perf_counter() - started
     if verdict.ok and tree:

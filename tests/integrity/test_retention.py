@@ -13,7 +13,7 @@ from pipelines import registry
 from pipelines.errors import LakeError
 from pipelines.extraction import renormalise
 from pipelines.integrity import prove, retention
-from pipelines.integrity.verifier import audit, identities, operator_acts, verify
+from pipelines.integrity.verifier import audit, identities, operator_acts
 from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, events, identity_table, tables
 from pipelines.lake.tables import Lake
@@ -114,7 +114,12 @@ def test_a_check_that_began_before_a_removal_reads_the_table_again(signed):
 
 
 def test_a_removal_of_files_that_a_verification_reads_is_no_finding(signed, monkeypatch):
-    once(monkeypatch, verify, "_count_events", lambda: retention.remove(signed.lake, REMOVAL, NOON))
+    once(
+        monkeypatch,
+        events_verifier,
+        "_count",
+        lambda: retention.remove(signed.lake, REMOVAL, NOON),
+    )
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed) == (True, 300)
 

@@ -359,7 +359,9 @@ def test_a_word_is_never_missed(told: list[str | None], name: str | None, word: 
     assert plain.to_list() == spared.to_list()
 
 
-@pytest.mark.parametrize("text", ["admin", "actor:admin*", '"dmi"', "-actor:*@acme.example actor:*@*"])
+@pytest.mark.parametrize(
+    "text", ["admin", "actor:admin*", '"dmi"', "-actor:*@acme.example actor:*@*"]
+)
 def test_a_disguised_text_is_found_in_files_of_any_age(tmp_path: Path, text: str) -> None:
     append(tmp_path, 0, 40)
     plain = small_lakes.event(900, NOW - timedelta(days=2), random.Random(1))

@@ -156,7 +156,7 @@ def test_a_file_that_is_neither_proof_nor_pack_is_refused(tmp_path):
     file = tmp_path / "file.json"
     for text in ("{}", '{"what": "auditlake proof 2"}'):
         file.write_text(text)
-        with pytest.raises(Invalid, match="neither a proof nor an evidence pack"):
+        with pytest.raises(Invalid, match="neither a proof, an evidence pack nor a certificate"):
             audit.check_file(str(file), [])
     assert audit.keys_in(str(file)) == []
 

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from pipelines.integrity import reports
-from pipelines.integrity.verifier import identities, verify
+from pipelines.integrity.verifier import identities
 from pipelines.integrity.verifier.job import LakeView, WorkerPool
 from pipelines.lake import commits, identity_table, rollup_table
 from pipelines.lake.tables import Lake
@@ -51,7 +51,7 @@ def finding(place: LakeView) -> str:
 
 
 def test_a_derived_table_is_verified_with_all_others(place: LakeView) -> None:
-    assert "identities" in verify.tables(place)
+    assert "identities" in reports.derived(place)
     (verdict,) = reports.verdicts(place, ["identities"], {}, WorkerPool(1))
     assert (verdict.ok, verdict.read) == (True, verdict.read)
     assert reports.line(verdict).startswith("identities: ok, ")
@@ -60,7 +60,7 @@ def test_a_derived_table_is_verified_with_all_others(place: LakeView) -> None:
 
 def test_a_lake_without_the_table_is_verified_without_it(place: LakeView, lake: Lake) -> None:
     shutil.rmtree(lake.uri("identities"))
-    assert "identities" not in verify.tables(place)
+    assert "identities" not in reports.derived(place)
 
 
 FORGERIES: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str]] = {

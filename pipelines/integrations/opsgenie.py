@@ -157,9 +157,12 @@ def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]
 def _present(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
     """Yield all new files, and return the position after them."""
     if place.live:
+        since = datetime.fromisoformat(place.live.since)
         for page, walk in _follow(client, place.live, now):
             place = replace(place, live=walk)
-            yield replace(page, cursor=_cursor(place))
+            # History reads the earlier files too, and reports those that are still gone.
+            gaps = [gap for gap in page.gaps if not place.history or gap.span.since >= since]
+            yield replace(page, cursor=_cursor(place), gaps=gaps)
     return place
 
 
@@ -175,8 +178,6 @@ def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[P
                 break
             if walk.seen.get(file.marker) != file.size:
                 page = _read(client, file)
-                if walk.until is None and file.time < datetime.fromisoformat(walk.since):
-                    page = replace(page, gaps=())  # history reads it too, and reports it
                 walk = _after(walk, file)
                 yield page, walk
         following = listing.marker or (files[-1].marker if files else marker)

@@ -201,9 +201,12 @@ def pages(client: httpx.Client, cursor: Cursor, now: datetime) -> Iterator[Page]
 def _present(client: httpx.Client, place: Place, now: datetime) -> Generator[Page, None, Place]:
     """Yield all new files, and return the position after them."""
     if place.live:
+        since = datetime.fromisoformat(place.live.since)
         for page, walk in _follow(client, place.live, now):
             place = replace(place, live=walk)
-            yield replace(page, cursor=_cursor(place))
+            # History reads the earlier files too, and reports those that are still gone.
+            gaps = [gap for gap in page.gaps if not place.history or gap.span.since >= since]
+            yield replace(page, cursor=_cursor(place), gaps=gaps)
     return place
 
 

@@ -170,6 +170,23 @@ def test_a_file_that_is_gone_is_a_gap_and_stops_nothing(host):
     assert "2026-06-01-08-01-00.json is gone" in gap.reason
 
 
+@pytest.mark.parametrize(("refusals", "found", "gaps"), [([404], 1, 0), ([404, 404], 0, 1)])
+def test_a_file_before_the_live_part_is_gone_only_if_history_misses_it_too(refusals, found, gaps):
+    name = "2026-05-31-11-50-00.json"
+    vendor = Vendor({name: line("a")})
+    vendor.refuse["api.opsgenie.com", name] = refusals
+    pages, _ = walk(vendor)
+    assert (len(lines(pages)), sum(len(page.gaps) for page in pages)) == (found, gaps)
+
+
+def test_a_file_before_the_live_part_is_gone_at_once_without_a_history():
+    name = "2026-06-01-10-50-00.json"
+    vendor = Vendor({name: line("a")})
+    vendor.refuse["api.opsgenie.com", name] = [404]
+    pages, _ = walk(vendor, opsgenie.begin(NOW - timedelta(hours=1), NOW))
+    assert sum(len(page.gaps) for page in pages) == 1
+
+
 def test_a_truncated_file_is_downloaded_again():
     vendor = Vendor(FILES)
     name = "2026-06-01-08-00-00_123.json"
@@ -318,7 +335,11 @@ def test_a_response_without_links_is_the_end(answer):
 
 
 def test_a_lost_file_in_the_sandbox_is_recorded_and_the_rest_lands(still_world):
-    fault = Fault(kind="opsgenie", fault="status", status=404, path="/v2/logs/download", count=1)
+    with service_client.connect(still_world.source("opsgenie")) as client:
+        since = datetime.now(UTC) - timedelta(days=1)
+        listing = opsgenie._list(client, f"{since:%Y-%m-%d-%H-%M-%S}")
+    lost = listing.data[0].filename
+    fault = Fault(kind="opsgenie", fault="status", status=404, path=f"/v2/logs/download/{lost}")
     still_world.disorder(fault)
     report = next(r for r in still_world.poll("opsgenie") if r.stream == "logs")
     assert report.error is None

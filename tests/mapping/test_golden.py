@@ -6,8 +6,6 @@ mapping, UPDATE_GOLDEN=1 rewrites the rows, for review as a diff.
 
 import json
 import os
-from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,15 +13,7 @@ import pytest
 from pipelines import registry
 from pipelines.mapping import normalise, ocsf
 from pipelines.sdk import json_records
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-STREAMS = [
-    (kind, stream.name)
-    for kind, integration in registry.kinds().items()
-    for stream in integration.streams(None)
-    if (FIXTURES / kind / f"{stream.name}.ndjson").exists()
-]
+from tests.mapping.rows import FIXTURES, NOW, STREAMS
 
 
 @pytest.mark.parametrize(("kind", "stream"), STREAMS)

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dashboard import findings
-from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
 from pipelines.integrity.verifier.log_reader import LogFiles
+from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
 
 STATES = (
     *("verified", "overdue", "not compared", "not verified", "not signed"),

@@ -1,7 +1,7 @@
 """Evidence packs: the events a query found, with everything needed to check them offline.
 
-An auditor checks them with a copy of audit.py that did not come with the pack. The zip file is also
-a program, for a first look: `python3 PACK.zip` checks itself and needs only Python.
+An auditor checks them with copies of audit.py and proofs.py that did not come with the pack. The
+zip file is also a program, for a first look: `python3 PACK.zip` checks itself, with Python alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import polars as pl
 
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import keys, leaves, note, prove
-from pipelines.integrity.verifier import audit, operator_acts
+from pipelines.integrity.verifier import audit, operator_acts, proofs
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import identity_table, stream_state, tables
 from pipelines.lake.tables import Lake
@@ -67,7 +67,7 @@ def pack(
 ) -> dict[str, int]:
     """Write the pack to `out`; return the number of its events and records.
 
-    Raises LakeError if signing is off, AuditlakeError if the query is invalid, and audit.Invalid
+    Raises LakeError if signing is off, AuditlakeError if the query is invalid, and proofs.Invalid
     if the finished pack fails its own check.
     """
     settings = lake.integrity
@@ -75,19 +75,20 @@ def pack(
         raise LakeError("evidence packs need signed records: set integrity.sign = true")
     signing, trusted = keys.signing(settings), keys.trusted(settings)
     events = _events(lake, question)
-    proofs = []
+    proved = []
     for proof in _proofs(lake, events):
-        proofs.append(proof)
+        proved.append(proof)
         if advance:
-            advance(len(proofs), events.height)
+            advance(len(proved), events.height)
     files = {
         "README.md": _README.read_bytes(),
         "__main__.py": Path(audit.__file__).read_bytes(),
+        "proofs.py": Path(proofs.__file__).read_bytes(),
         "keys.txt": _lines(trusted),
-        "query.json": _json(_about(question, now, events, proofs)),
+        "query.json": _json(_about(question, now, events, proved)),
         "events.ndjson": events.drop(PERSON).write_ndjson().encode(),
         "identities.ndjson": _identities(lake, events).write_ndjson().encode(),
-        "records.ndjson": b"".join(_json(proof) for proof in proofs),
+        "records.ndjson": b"".join(_json(proof) for proof in proved),
         "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
         **_log_files(lake, question),
@@ -98,7 +99,7 @@ def pack(
         for name, data in files.items():
             zipped.writestr(name, data)
     audit.check_pack(str(out), trusted)
-    return {"events": events.height, "records": len(proofs)}
+    return {"events": events.height, "records": len(proved)}
 
 
 def _events(lake: Lake, question: Question) -> pl.DataFrame:

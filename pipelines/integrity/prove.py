@@ -18,7 +18,7 @@ from pipelines.errors import LakeError
 from pipelines.integrity import keys, merkle, signer, tiles
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import SignedLog
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 
@@ -53,7 +53,7 @@ class Prover:
 
     def growth(self, old: str) -> Document:
         """Return the proof that the log of the checkpoint `old` is a prefix of this log."""
-        size = audit.read_checkpoint(old, keys.trusted(self.kept.settings)).size
+        size = proofs.read_checkpoint(old, keys.trusted(self.kept.settings)).size
         path = merkle.consistency(size, 0, self.head.size, self.subtree) if size else []
         document = {
             "what": audit.CONSISTENCY,
@@ -67,7 +67,7 @@ class Prover:
         check = audit.check_proof if document["what"] == audit.PROOF else audit.check_growth
         try:
             check(document, keys.trusted(self.kept.settings))
-        except audit.Invalid as error:
+        except proofs.Invalid as error:
             raise LakeError(f"{self.kept.table}: {error}: run `auditlake verify`") from None
         return document
 

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines import registry
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
-from pipelines.integrity.verifier import audit, identities, rollups, verify
+from pipelines.integrity.verifier import identities, proofs, rollups, verify
 from pipelines.integrity.verifier.job import (
     ACTS,
     IDENTITIES,
@@ -131,9 +131,9 @@ def kept_checkpoints(where: LakeView, paths: Iterable[Path]) -> dict[str, list[s
 
 def _note(file: Path) -> str | None:
     """Return the checkpoint in a file, or None if it contains something else."""
-    with suppress(audit.Invalid, UnicodeDecodeError):
+    with suppress(proofs.Invalid, UnicodeDecodeError):
         text = file.read_text(encoding="utf-8") if file.stat().st_size < _MAX_BYTES else ""
-        audit.checkpoint_in(text.partition("\n\n")[0] + "\n")
+        proofs.checkpoint_in(text.partition("\n\n")[0] + "\n")
         return text
     return None
 

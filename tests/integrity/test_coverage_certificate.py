@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import LakeError
 from pipelines.integrity import coverage_certificate, keys
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Gap, Span
@@ -76,5 +76,5 @@ def test_the_signature_covers_every_line(signed, monkeypatch, tmp_path):
     assert "complete: 0 of 1 streams" in shown
     assert shown[-1].startswith("signed by ")
     file.write_text(file.read_text().replace("0 of 1", "1 of 1"))
-    with pytest.raises(audit.Invalid):
+    with pytest.raises(proofs.Invalid):
         audit.check_file(str(file), trusted)

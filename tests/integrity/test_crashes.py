@@ -6,7 +6,7 @@ import os
 import signal
 
 from pipelines.integrity import signer
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import proofs
 from pipelines.lake import raw
 from tests.integrity import crashing
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -63,10 +63,10 @@ def survived(signed, first):
         steps.append(step)
     signer.sign(signed.lake, LOG, raw.position(signed.lake, LOG).rows, NOON)
     seen |= everything_signed(signed)
-    leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
-    heads = [audit.read_checkpoint(note, signed.vkeys()) for note in seen]
+    leaves = [proofs.leaf_hash(entry) for entry in signer.entries(signed.rows())]
+    heads = [proofs.read_checkpoint(note, signed.vkeys()) for note in seen]
     assert len({head.origin for head in heads}) == 1
-    assert all(head.root == audit.root_of(leaves[: head.size]) for head in heads)
+    assert all(head.root == proofs.root_of(leaves[: head.size]) for head in heads)
     assert signed.verify(events=False).ok
     return steps
 

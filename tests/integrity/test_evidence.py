@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from pipelines.search.terms import SearchError
 from tests.integrity import matrix
 from tests.integrity.worlds import NOON, Signed
@@ -86,7 +86,7 @@ def edit_event(files):
 )
 def test_a_pack_with_any_file_changed_fails(filled, pack, tmp_path, change):
     target = rewritten(pack, tmp_path / "changed.zip", change)
-    with pytest.raises((audit.Invalid, KeyError)):
+    with pytest.raises((proofs.Invalid, KeyError)):
         audit.check_pack(target, filled.vkeys())
 
 
@@ -142,7 +142,7 @@ def test_a_list_of_leaves_that_leaves_one_out_fails(filled, pack, tmp_path, chan
         change(files)
         sign_again(filled, files)
 
-    with pytest.raises((audit.Invalid, ValueError)):
+    with pytest.raises((proofs.Invalid, ValueError)):
         audit.check_pack(rewritten(pack, tmp_path / "forged.zip", forge), filled.vkeys())
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from pipelines.integrity import leaves, retention
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from tests.integrity.worlds import LOG, NOON, Signed
 
 
@@ -22,9 +22,9 @@ def filled(tmp_path_factory):
 def statement(world, since, until=None, listed=None):
     note = (world.log / "checkpoint").read_bytes()
     listed = listed or leaves.listed(world.lake, LOG.app, note, since)
-    head = audit.read_checkpoint(note.decode(), world.vkeys())
+    head = proofs.read_checkpoint(note.decode(), world.vkeys())
     span = tuple(
-        audit.microseconds(each.isoformat()) for each in (since, until or NOON.replace(year=2030))
+        proofs.microseconds(each.isoformat()) for each in (since, until or NOON.replace(year=2030))
     )
     return json.loads(listed.splitlines()[0])["first"], audit._check_leaves(
         listed, head, span, set()
@@ -58,10 +58,10 @@ def test_records_that_retention_removed_are_no_records_outside_the_range(signed)
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 255, 256, 257, 700])
 @pytest.mark.parametrize("first", [0, 1, 3, 256, 300])
 def test_any_split_of_a_tree_gives_its_root(size, first):
-    hashes = [audit.leaf_hash(b"%d" % number) for number in range(size)]
+    hashes = [proofs.leaf_hash(b"%d" % number) for number in range(size)]
     first, peaks, at = min(first, size), [], 0
     for bit in reversed(range(first.bit_length())):
         if first >> bit & 1:
-            peaks.append(audit.root_of(hashes[at : at + (1 << bit)]))
+            peaks.append(proofs.root_of(hashes[at : at + (1 << bit)]))
             at += 1 << bit
-    assert audit.extended(first, peaks, hashes[first:]) == audit.root_of(hashes)
+    assert proofs.extended(first, peaks, hashes[first:]) == proofs.root_of(hashes)

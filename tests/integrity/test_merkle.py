@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pipelines.integrity import merkle, tiles
 from pipelines.integrity.files import Disk
-from pipelines.integrity.verifier import audit
-from pipelines.integrity.verifier.audit import Checkpoint, Invalid
+from pipelines.integrity.verifier import proofs
+from pipelines.integrity.verifier.proofs import Checkpoint, Invalid
 
 # RFC 6962's reference leaves and roots, as certificate-transparency publishes them.
 LEAVES = [
@@ -41,7 +41,9 @@ ROOTS = [
 def test_roots_match_the_published_vectors_of_rfc_6962(size):
     edge, _ = merkle.grown((), 0, [merkle.leaf(leaf) for leaf in LEAVES[:size]])
     assert merkle.root(edge).hex() == ROOTS[size - 1]
-    assert audit.root_of([audit.leaf_hash(leaf) for leaf in LEAVES[:size]]).hex() == ROOTS[size - 1]
+    assert (
+        proofs.root_of([proofs.leaf_hash(leaf) for leaf in LEAVES[:size]]).hex() == ROOTS[size - 1]
+    )
 
 
 def leaves(count):
@@ -69,13 +71,13 @@ def test_any_growth_gives_the_same_tree_and_valid_proofs(tmp_path_factory, sizes
     roots, size = grow(folder, sizes), sizes[-1]
     subtree = tiles.subtree(folder, size)
     for grown, root in roots.items():
-        assert audit.root_of(leaves(grown)) == root
+        assert proofs.root_of(leaves(grown)) == root
         old, new = checkpoint(grown, root), checkpoint(size, roots[size])
         path = merkle.consistency(grown, 0, size, subtree) if grown else []
-        audit.check_consistency(old, new, path)
+        proofs.check_consistency(old, new, path)
     index = at.draw(st.integers(0, size - 1))
     path = merkle.inclusion(index, 0, size, subtree)
-    assert audit.included(leaves(size)[index], index, size, path) == roots[size]
+    assert proofs.included(leaves(size)[index], index, size, path) == roots[size]
 
 
 def checkpoint(size, root):
@@ -97,7 +99,7 @@ def test_every_mutated_inclusion_proof_fails(tmp_path_factory, size, at):
 
 def leads_to(root, leaf, index, size, path):
     try:
-        return audit.included(leaf, index, size, path) == root
+        return proofs.included(leaf, index, size, path) == root
     except Invalid:
         return False
 
@@ -136,7 +138,7 @@ def test_every_mutated_consistency_proof_fails(tmp_path_factory, size, at):
 
 def agrees(old, new, path):
     try:
-        audit.check_consistency(old, new, path)
+        proofs.check_consistency(old, new, path)
     except Invalid:
         return False
     return True

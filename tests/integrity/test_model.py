@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipelines.integrity import keys, signer
 from pipelines.integrity.signer import Alarm
-from pipelines.integrity.verifier import audit, diagnosis
+from pipelines.integrity.verifier import diagnosis, proofs
 from tests.integrity.worlds import LOG, NOON, Signed
 
 WORLDS = int(os.environ.get("AUDITLAKE_WORLDS", "8"))
@@ -92,12 +92,12 @@ class Signing(RuleBasedStateMachine):
     def all_that_was_signed_is_one_history(self):
         notes = set(diagnosis.history(self.world.place.shelf(LOG.app)))
         for note in notes - self.seen:
-            head = audit.read_checkpoint(note, self.world.vkeys())
+            head = proofs.read_checkpoint(note, self.world.vkeys())
             if head.size > len(self.leaves):
-                grown = [audit.leaf_hash(e) for e in signer.entries(self.world.rows())]
+                grown = [proofs.leaf_hash(e) for e in signer.entries(self.world.rows())]
                 assert grown[: len(self.leaves)] == self.leaves
                 self.leaves = grown[: head.size]
-            assert head.root == audit.root_of(self.leaves[: head.size])
+            assert head.root == proofs.root_of(self.leaves[: head.size])
         self.seen |= notes
 
 

@@ -5,7 +5,7 @@ import pytest
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import note
 from pipelines.integrity.note import Head
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import proofs
 
 HEAD = Head(origin="auditlake/okta/system_log/1", size=7, root=b"r" * 32)
 
@@ -14,7 +14,7 @@ def test_signer_and_auditor_read_the_same_note():
     key = note.new_key("example.com/log")
     text = note.signed(HEAD.text, [key])
     assert note.opened(text, [key.vkey]) == HEAD
-    head = audit.read_checkpoint(text.decode(), [key.vkey])
+    head = proofs.read_checkpoint(text.decode(), [key.vkey])
     assert (head.origin, head.size, head.root) == (HEAD.origin, HEAD.size, HEAD.root)
 
 
@@ -35,8 +35,8 @@ def test_a_changed_note_is_rejected(change):
     key = note.new_key("k")
     text = change(note.signed(HEAD.text, [key]))
     assert note.opened(text, [key.vkey]) is None
-    with pytest.raises(audit.Invalid):
-        audit.read_checkpoint(text.decode(), [key.vkey])
+    with pytest.raises(proofs.Invalid):
+        proofs.read_checkpoint(text.decode(), [key.vkey])
 
 
 def test_a_key_survives_serialisation():

@@ -9,8 +9,8 @@ import pytest
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer
 from pipelines.integrity.signer import Alarm
-from pipelines.integrity.verifier import audit
 from pipelines.integrity.verifier import operator_acts as verifier
+from pipelines.integrity.verifier import proofs
 from pipelines.lake.tables import Lake
 from tests.integrity.worlds import NOON, Signed
 
@@ -40,7 +40,7 @@ def test_every_act_has_a_checkpoint_of_its_own(world):
         operator_acts.record(world.lake, {"n": number}, NOON)
     (month,) = (world.folder / "lake/integrity/acts/history").iterdir()
     notes = [json.loads(line)["note"] for line in month.read_text().splitlines()]
-    heads = [audit.read_checkpoint(note, world.vkeys()) for note in notes]
+    heads = [proofs.read_checkpoint(note, world.vkeys()) for note in notes]
     assert [head.size for head in heads] == [1, 2, 3]
     assert {head.origin for head in heads} == {heads[0].origin}
 

@@ -1,7 +1,12 @@
 """The independent tool tlog-scales reads the logs; the verifier shares no code with the signer."""
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from shutil import copy
 
 import pytest
 from tlog_scales import tiles as their_tiles
@@ -80,10 +85,23 @@ def test_the_verifier_shares_no_code_with_the_writer():
 
 
 def test_the_auditors_program_needs_only_python():
-    import sys
-
-    tree = ast.parse((Path(verifiers.__file__).parent / "audit.py").read_text())
-    names = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
+    files = [Path(verifiers.__file__).parent / f"{name}.py" for name in ("audit", "proofs")]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    names = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import)
              for alias in node.names}  # fmt: skip
-    names |= {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert names <= set(sys.stdlib_module_names)
+    names |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    # The project's own name is imported within it only: a copy runs without it.
+    assert names <= {*sys.stdlib_module_names, "proofs", "pipelines"}
+
+
+def test_copies_of_the_auditors_program_run_on_their_own(filled, tmp_path):
+    for name in ("audit", "proofs"):
+        copy(Path(verifiers.__file__).parent / f"{name}.py", tmp_path)
+    proof = tmp_path / "proof.json"
+    proof.write_text(json.dumps(prove.prove(filled.lake, "okta:system_log:id-000417")))
+    command = [sys.executable, "audit.py", str(proof), "--key", filled.vkeys()[0]]
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=clean, check=False
+    )
+    assert (done.returncode, done.stdout[:6]) == (0, "ok    "), done.stderr

@@ -2,7 +2,7 @@
 
 import multiprocessing
 
-from pipelines.integrity.verifier import audit, diagnosis
+from pipelines.integrity.verifier import diagnosis, proofs
 from tests.integrity import racing
 from tests.integrity.worlds import LOG, Signed
 
@@ -31,9 +31,9 @@ def one_history(signed):
     """Check that the table is an extension of every checkpoint ever published."""
     from pipelines.integrity import signer
 
-    leaves = [audit.leaf_hash(entry) for entry in signer.entries(signed.rows())]
+    leaves = [proofs.leaf_hash(entry) for entry in signer.entries(signed.rows())]
     notes = diagnosis.history(signed.place.shelf(LOG.app))
-    heads = [audit.read_checkpoint(note, signed.vkeys()) for note in notes]
+    heads = [proofs.read_checkpoint(note, signed.vkeys()) for note in notes]
     assert [head.size for head in heads] == sorted({head.size for head in heads})
     assert {head.origin for head in heads} == {heads[0].origin}
-    assert all(head.root == audit.root_of(leaves[: head.size]) for head in heads)
+    assert all(head.root == proofs.root_of(leaves[: head.size]) for head in heads)

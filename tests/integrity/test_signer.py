@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import note, retention, signer
 from pipelines.integrity.signer import Alarm
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import proofs
 from pipelines.lake import raw
 from pipelines.lake.tables import Lake
 from pipelines.schemas import RAW
@@ -95,7 +95,7 @@ def test_signer_and_auditor_agree_on_the_entry_of_any_row(raw_, identity, via, t
     frame = pl.DataFrame([{**row, "raw_sha256": digest}], schema=RAW)
     (entry,) = signer.entries(frame)
     shown = {name: time.isoformat() for name, time in (("time", time), ("ingested_at", arrival))}
-    assert entry == audit.entry({**row, **shown})
+    assert entry == proofs.entry({**row, **shown})
 
 
 def test_an_entry_too_long_for_a_bundle_is_replaced_by_its_hash(signed):

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipelines.integrity.verifier.audit import (
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, bundle, leaf_tiles, tile
+from pipelines.integrity.verifier.proofs import (
     Checkpoint,
     Invalid,
     checkpoint_in,
@@ -19,7 +20,6 @@ from pipelines.integrity.verifier.audit import (
     read_checkpoint,
     root_of,
 )
-from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, bundle, leaf_tiles, tile
 from pipelines.integrity.verifier.tree import LeafBuffer, Tree
 
 _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")

@@ -11,9 +11,9 @@ from deltalake.exceptions import DeltaError
 
 from pipelines import registry
 from pipelines.integrity.verifier import known_checkpoints, operator_acts, rows
-from pipelines.integrity.verifier.audit import Invalid
 from pipelines.integrity.verifier.job import ACTS, Job, LakeView, TableReport
 from pipelines.integrity.verifier.operator_acts import Mappings
+from pipelines.integrity.verifier.proofs import Invalid
 from pipelines.integrity.verifier.table_reader import TableFiles
 
 _MAPPED = "mapped-"  # in the name of a log that began with an act about its mapping version

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from pipelines.integrity.verifier.audit import Checkpoint, Invalid, checkpoint_in
 from pipelines.integrity.verifier.log_reader import LogFiles
+from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
 from pipelines.settings import Anchor
 
 _TIMEOUT = 10.0

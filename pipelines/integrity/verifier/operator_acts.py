@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.integrity.verifier.audit import Invalid, leaf_hash, read_checkpoint, root_of
 from pipelines.integrity.verifier.log_reader import WIDTH, LogFiles, bundle
+from pipelines.integrity.verifier.proofs import Invalid, leaf_hash, read_checkpoint, root_of
 from pipelines.integrity.verifier.tree import Span
 
 

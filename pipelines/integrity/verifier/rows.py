@@ -13,8 +13,8 @@ from datetime import date
 import polars as pl
 
 from pipelines import registry
-from pipelines.integrity.verifier.audit import bounded, root_of
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH
+from pipelines.integrity.verifier.proofs import bounded, root_of
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
 

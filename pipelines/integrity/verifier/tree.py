@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipelines.integrity.verifier.audit import node_hash, root_of
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH
+from pipelines.integrity.verifier.proofs import node_hash, root_of
 
 Span = tuple[int, int]
 """(first, until): rows from `first` up to but not including `until`."""

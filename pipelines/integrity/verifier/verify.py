@@ -26,13 +26,6 @@ from pipelines.integrity.verifier import (
     rows,
     table_reader,
 )
-from pipelines.integrity.verifier.audit import (
-    Checkpoint,
-    Invalid,
-    leaf_hash,
-    read_checkpoint,
-    root_of,
-)
 from pipelines.integrity.verifier.job import (
     ACTS,
     Job,
@@ -42,6 +35,13 @@ from pipelines.integrity.verifier.job import (
 )
 from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
+from pipelines.integrity.verifier.proofs import (
+    Checkpoint,
+    Invalid,
+    leaf_hash,
+    read_checkpoint,
+    root_of,
+)
 from pipelines.integrity.verifier.table_reader import TableFiles
 from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
 

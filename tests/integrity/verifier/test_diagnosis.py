@@ -7,8 +7,8 @@ import pytest
 from pipelines.integrity import merkle, note, tiles
 from pipelines.integrity.files import Disk
 from pipelines.integrity.verifier import diagnosis, rows
-from pipelines.integrity.verifier.audit import Checkpoint
 from pipelines.integrity.verifier.log_reader import LogFiles
+from pipelines.integrity.verifier.proofs import Checkpoint
 from pipelines.integrity.verifier.tree import LeafBuffer, Tree
 
 SIZE = 600

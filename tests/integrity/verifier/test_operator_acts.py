@@ -8,7 +8,7 @@ import pytest
 from pipelines.integrity import operator_acts as writer
 from pipelines.integrity import signer
 from pipelines.integrity.verifier import operator_acts
-from pipelines.integrity.verifier.audit import Invalid
+from pipelines.integrity.verifier.proofs import Invalid
 from tests.integrity.test_removals import remove
 from tests.integrity.worlds import LOG, NOON, Signed
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.integrity import signer
 from pipelines.integrity.verifier import rows
-from pipelines.integrity.verifier.audit import leaf_hash, root_of
+from pipelines.integrity.verifier.proofs import leaf_hash, root_of
 from pipelines.integrity.verifier.rows import Task
 from tests.integrity.worlds import LOG, NOON
 from tests.integrity.worlds import rows as made

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.integrity.verifier import rows
-from pipelines.integrity.verifier.audit import leaf_hash, root_of
+from pipelines.integrity.verifier.proofs import leaf_hash, root_of
 from pipelines.integrity.verifier.tree import LeafBuffer, Tree, minus
 
 

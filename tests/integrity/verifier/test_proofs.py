@@ -1,0 +1,146 @@
+"""Signatures, notes, checkpoints and entries: against other implementations and forgeries."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.integrity import note
+from pipelines.integrity.verifier import proofs
+from pipelines.integrity.verifier.proofs import Invalid
+
+
+@given(message=st.binary(max_size=200), seed=st.binary(min_size=32, max_size=32), bit=st.data())
+def test_the_auditors_ed25519_agrees_with_cryptography(message, seed, bit):
+    private = Ed25519PrivateKey.from_private_bytes(seed)
+    public, signature = private.public_key().public_bytes_raw(), private.sign(message)
+    assert proofs.ed25519(public, message, signature)
+    flipped = bytearray(signature)
+    at = bit.draw(st.integers(0, 511))
+    flipped[at // 8] ^= 1 << at % 8
+    assert not proofs.ed25519(public, message, bytes(flipped))
+    assert not proofs.ed25519(public, message + b"x", signature)
+
+
+def test_a_signature_is_accepted_in_one_form_only():
+    """S and S + L both satisfy the equation; RFC 8032 accepts only the smaller."""
+    private = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+    signature, order = private.sign(b"m"), 2**252 + 27742317777372353535851937790883648493
+    scalar = int.from_bytes(signature[32:], "little") + order
+    other = signature[:32] + scalar.to_bytes(32, "little")
+    assert not proofs.ed25519(private.public_key().public_bytes_raw(), b"m", other)
+
+
+def test_a_note_signed_by_go_is_accepted():
+    """The example in the documentation of golang.org/x/mod/sumdb/note."""
+    note = (
+        "If you think cryptography is the answer to your problem,\n"
+        "then you don't know what your problem is.\n\n"
+        "\u2014 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqf"
+        "qdngotpRZb6KE6RyyBwJnAM=\n"
+    )
+    key = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+    text, signer = proofs.read_note(note, [key])
+    assert (text.count("\n"), signer) == (2, "PeterNeumann+c74f20a3")
+
+
+def test_a_valid_signature_among_unknown_ones_is_enough():
+    ours, other = note.new_key("ours"), note.new_key("other")
+    text = note.signed("text\n", [other, ours]).decode()
+    assert proofs.read_note(text, [ours.vkey])[1].startswith("ours+")
+    assert proofs.read_note(text, [note.new_key("third").vkey, ours.vkey])
+
+
+def test_an_invalid_signature_of_a_known_key_is_refused_even_beside_a_valid_one():
+    one, other = note.new_key("one"), note.new_key("other")
+    good, bad = (note.signed(text, [one, other]).decode() for text in ("text\n", "other text\n"))
+    mixed = "".join([*good.splitlines(keepends=True)[:-1], bad.splitlines(keepends=True)[-1]])
+    assert proofs.read_note(mixed, [one.vkey])
+    with pytest.raises(Invalid, match="the signature of other is invalid"):
+        proofs.read_note(mixed, [one.vkey, other.vkey])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "text",
+        "text\n\n",
+        "text\n\n\u2014 key AAAA",
+        "text\n\n- key AAAAAAAA\n",
+        "text\n\n\u2014 key name AAAAAAAA\n",
+        "text\n\n\u2014 key !!!!\n",
+        "text\n\n\u2014 key AAAAAAAA\n",
+    ],
+)
+def test_a_note_without_a_valid_signature_is_refused(text):
+    with pytest.raises(Invalid):
+        proofs.read_note(text, [note.new_key("key").vkey])
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda key: key[:-4], lambda key: f"x{key}",
+                                    lambda key: key.replace("+", "-"), lambda key: ""])  # fmt: skip
+def test_a_malformed_public_key_is_refused(change):
+    with pytest.raises(Invalid, match="not a verifier key"):
+        proofs.read_note("text\n\n\u2014 key AAAAAAAA\n", [change(note.new_key("key").vkey)])
+
+
+ROOT = "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a/b\n007\n{ROOT}\n",
+        f"a/b\n-1\n{ROOT}\n",
+        f"a/b\n1.0\n{ROOT}\n",
+        f"a/b\n\u0661\n{ROOT}\n",
+        f"\n1\n{ROOT}\n",
+        f"a/b\n1\n{ROOT}",
+        f"a/b\n1\n{ROOT}\nmore\n",
+        "a/b\n1\nAAAA\n",
+        "",
+    ],
+)
+def test_a_checkpoint_has_one_spelling(text):
+    assert proofs.checkpoint_in(f"a/b\n7\n{ROOT}\n").size == 7
+    with pytest.raises(Invalid, match="not a checkpoint"):
+        proofs.checkpoint_in(text)
+
+
+@pytest.mark.parametrize("index", [-1, 5, 6])
+def test_an_index_outside_the_log_is_refused(index):
+    with pytest.raises(Invalid, match="outside a log of size 5"):
+        proofs.included(b"l" * 32, index, 5, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01T00:00:00.000001Z", 1),
+        ("1969-12-31T23:59:59.999999Z", -1),
+        ("2026-03-01T13:00:00.5+01:00", 1_772_366_400_500_000),
+        ("2026-03-01T12:00:00.5Z", 1_772_366_400_500_000),
+    ],
+)
+def test_times_are_exact_to_the_microsecond(text, expected):
+    assert proofs.microseconds(text) == expected
+
+
+def test_a_time_without_a_zone_is_refused():
+    with pytest.raises(Invalid, match="without a time zone"):
+        proofs.microseconds("2026-03-01T12:00:00")
+
+
+RECORD = {"event_id": "1", "time": "2026-03-01T12:00:00Z", "ingested_at": "2026-03-01T12:00:00Z",
+          "via": "poll", "raw": "{}"}  # fmt: skip
+
+
+def test_no_two_records_have_the_same_entry():
+    """Only the last part may contain newlines, so the parts cannot be shifted."""
+    shifted = {**RECORD, "via": "poll\n1", "event_id": ""}
+    with pytest.raises(Invalid, match="newline"):
+        proofs.entry(shifted)
+    changes = {"event_id": "1\n", "time": "2026-03-01T12:00:00.000001Z", "via": "", "raw": "{} "}
+    entries = {proofs.entry({**RECORD, name: value}) for name, value in changes.items()}
+    assert len(entries | {proofs.entry(RECORD)}) == len(changes) + 1

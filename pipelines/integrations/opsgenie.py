@@ -224,8 +224,6 @@ def _follow(client: httpx.Client, walk: Walk, now: datetime) -> Iterator[tuple[P
                 break
             if walk.seen.get(file.marker) != file.size:
                 page = _read(client, file)
-                if walk.until is None and file.time < datetime.fromisoformat(walk.since):
-                    page = replace(page, gaps=())  # history reads it too, and reports it
                 walk = _after(walk, file)
                 yield page, walk
         following = listing.marker or (files[-1].marker if files else marker)

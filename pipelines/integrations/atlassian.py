@@ -9,6 +9,7 @@ https://developer.atlassian.com/cloud/admin/organization/rest/api-group-events/
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
-from pipelines.sdk.values import first, known, objects
+from pipelines.sdk.values import NOTHING, first, known, objects
 from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
@@ -296,6 +297,7 @@ def _email(text: Any) -> str | None:
     return text.lower() if isinstance(text, str) and "@" in text else None
 
 
+_DIGIT = re.compile(r"\d")
 _BY_TOKEN = {
     # Part of an authType -> who acted with it; the first match counts, "user" for sessions.
     "connect": "application",
@@ -307,26 +309,23 @@ _BY_TOKEN = {
 }
 
 
-def _actor_type(actor: Any) -> str | None:
+def _actor_type(app: Any, id_: Any, email: Any, name: Any, token: Any) -> str | None:
     """Return the actor's type; actions by a token or an app are not those of a "user"."""
-    if not isinstance(actor, dict):
-        return None
-    if actor.get("app") or _is_product(actor):
+    if app or _is_product(id_, email):
         return "application"
-    auth_ = actor.get("auth")
-    kind = auth_.get("authType") if isinstance(auth_, dict) else None
-    if isinstance(kind, str) and kind:
-        lower = kind.lower()
+    if isinstance(token, str) and token:
+        lower = token.lower()
         return next((ours for word, ours in _BY_TOKEN.items() if word in lower), "user")
-    return "user" if first(actor.get("id"), actor.get("email")) else "system"
+    if first(id_, email):
+        return "user"
+    return "system" if name else None
 
 
-def _is_product(actor: dict[str, Any]) -> bool:
+def _is_product(id_: Any, email: Any) -> bool:
     """Return whether the actor is a product, such as `confluence`, which has no account."""
-    id_, email = known(actor.get("id")), known(actor.get("email"))
-    if _email(email):
+    if isinstance(email, str) and "@" in email:
         return False
-    named = isinstance(id_, str) and not any(map(str.isdigit, id_))
+    named = isinstance(id_, str) and id_ not in NOTHING and not _DIGIT.search(id_)
     return named or email == "Atlassian app"
 
 
@@ -353,9 +352,13 @@ _NAMES = ("name", "groupName", "roleName", "displayName", "title", "issueKeyOrId
 
 
 def _target(thing: dict[str, Any]) -> dict[str, Any]:
-    attributes = thing.get("attributes")
-    names = map(attributes.get, _NAMES) if isinstance(attributes, dict) and attributes else ()
-    name = next((name for name in names if known(name)), None)
+    attributes, name = thing.get("attributes"), None
+    if isinstance(attributes, dict):
+        for key in _NAMES:
+            if (name := attributes.get(key)) and known(name):
+                break
+        else:
+            name = None
     return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
 
 
@@ -364,7 +367,14 @@ COLUMNS: Columns = {
     "actor_id": "attributes.actor.id",
     "actor_name": "attributes.actor.name",
     "actor_email": Field(_email, "attributes.actor.email"),
-    "actor_type": Field(_actor_type, "attributes.actor"),
+    "actor_type": Field(
+        _actor_type,
+        "attributes.actor.app",
+        "attributes.actor.id",
+        "attributes.actor.email",
+        "attributes.actor.name",
+        "attributes.actor.auth.authType",
+    ),
     "targets": Field(
         _targets,
         "attributes.context",

@@ -201,30 +201,32 @@ def _named(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.coalesce("name", "id"))
         .filter(pl.col("name").is_not_null())
     )
-    targets = targets.join(
-        _types(targets["type"]), on="type", how="left", maintain_order="left"
-    ).with_columns(shown=pl.concat_str("word", "name", separator=" ", ignore_nulls=True))
     person, place = pl.col("is_person").fill_null(False), pl.col("is_place").fill_null(False)
     wanted = {_ANY: ~place, _PERSON: person, _THING: ~person, _ITEM: ~(place | person)}
-    found = events.select(pl.int_range(pl.len(), dtype=pl.get_index_type()).alias("row"))
-    for kind, which in wanted.items():
-        first = targets.filter(which).filter(_is_first).select("row", pl.col("shown").alias(kind))
-        found = found.join(first, on="row", how="left", maintain_order="left")
-    return found.join(_about(targets), on="row", how="left", maintain_order="left").drop("row")
-
-
-# Cheaper than group_by, because the rows of an event follow each other.
-_is_first = pl.col("row").ne_missing(pl.col("row").shift())
-
-
-def _about(targets: pl.DataFrame) -> pl.DataFrame:
-    """Return the first two names of each event, separated by a comma."""
-    first = targets.filter(_is_first).select("row", "name")
-    second = targets.filter(~_is_first).filter(_is_first).select("row", second="name")
-    names = first.join(second, on="row", how="left", maintain_order="left")
-    return names.select(
-        "row", about=pl.concat_str("name", "second", separator=", ", ignore_nulls=True)
+    same = pl.col("row") == pl.col("row").shift(-1)
+    second = pl.when(same).then(pl.col("name").shift(-1))
+    known = targets.join(
+        _types(targets["type"]), on="type", how="left", maintain_order="left"
+    ).select(
+        "row",
+        pl.concat_str("word", "name", separator=" ", ignore_nulls=True).alias("shown"),
+        pl.concat_str("name", second, separator=", ", ignore_nulls=True).alias("about"),
+        *(which.alias(kind) for kind, which in wanted.items()),
     )
+    columns = [
+        known["shown"].gather(_firsts(known, known[kind], events.height)).alias(kind)
+        for kind in wanted
+    ]
+    every = pl.repeat(True, known.height, eager=True)
+    return pl.DataFrame([*columns, known["about"].gather(_firsts(known, every, events.height))])
+
+
+def _firsts(targets: pl.DataFrame, which: pl.Series, height: int) -> pl.Series:
+    """Return, for each event, the index of the first of these targets, or null."""
+    # Cheaper than group_by or joins; of several values for one place, the last stays.
+    places = which.arg_true().reverse()
+    found = pl.repeat(None, height, dtype=places.dtype, eager=True)
+    return found.scatter(targets["row"].gather(places), places)
 
 
 def _types(types: pl.Series) -> pl.DataFrame:

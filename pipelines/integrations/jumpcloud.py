@@ -25,7 +25,7 @@ from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
-from pipelines.sdk.values import first, known, objects
+from pipelines.sdk.values import NOTHING, first, known, objects
 from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT = 10_000
@@ -180,7 +180,11 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     """Return the actor; some sign-ins name them only as the resource."""
     who: dict[str, Any] = by if isinstance(by, dict) else {}
-    if known(who.get("id")) or first(who.get("email"), who.get("username")):
+    id_ = who.get("id")
+    # For nearly every record, so without a call of known().
+    if isinstance(id_, str) and id_ not in NOTHING:
+        return who
+    if first(id_, who.get("email"), who.get("username")):
         return who
     if isinstance(resource, dict) and str(action).endswith("login_attempt"):
         return resource
@@ -192,7 +196,8 @@ def _actor_id(who: dict[str, Any]) -> Any:
 
 
 def _actor_name(who: dict[str, Any], username: Any) -> Any:
-    return first(who.get("username"), who.get("name"), who.get("email"), username)
+    name = known(who.get("username"))
+    return name or first(who.get("name"), who.get("email"), username)
 
 
 def _actor_email(who: dict[str, Any], username: Any) -> str | None:
@@ -206,7 +211,8 @@ def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
     if method in ("api key", "api-key", "api_key"):
         return "api_key"
     if kind := who.get("type"):
-        return _ACTORS.get(str(kind).lower(), "application" if "agent" in str(kind) else None)
+        kind = str(kind)
+        return _ACTORS.get(kind.lower()) or ("application" if "agent" in kind else None)
     return "user" if who.get("email") or who.get("username") or username else None
 
 
@@ -225,7 +231,7 @@ def _reason(error: Any, outer: Any, chain: Any, errors: Any) -> Any:
         return error
     if isinstance(outer, dict) and outer.get("error_message"):
         return outer["error_message"]
-    for each in objects(errors):
+    for each in objects(errors) if errors else ():
         if text := first(each.get("localized_description"), each.get("us_english_description")):
             return text
     return chain.get("response_message") if isinstance(chain, dict) else None
@@ -244,8 +250,11 @@ def _user_agent(agent: Any, other: Any) -> str | None:
     return f"{program or 'unknown'} ({system})" if system else program
 
 
+_NO_NAMES = {*NOTHING, "Other"}
+
+
 def _known(name: Any) -> str | None:
-    return known(name) if isinstance(name, str) and name != "Other" else None
+    return name if isinstance(name, str) and name not in _NO_NAMES else None
 
 
 def _dotted(agent: dict[str, Any]) -> str:
@@ -276,13 +285,14 @@ def _targets(
         found += _resource(resource, service)
     if association:
         found += _associated(association)
-    for part, kind in zip(rest, _PARTS.values(), strict=False):
-        if part:
-            found += _thing(part, kind)
-    ids, names = rest[len(_PARTS) : -len(_OWN_NAMES)], rest[-len(_OWN_NAMES) :]
-    for id_, name, kind in zip_longest(ids, names, _OWN.values()):
-        if id_:
-            found.append({"id": id_, "name": name, "type": kind})
+    if any(rest):
+        for part, kind in zip(rest, _PARTS.values(), strict=False):
+            if part:
+                found += _thing(part, kind)
+        ids, names = rest[len(_PARTS) : -len(_OWN_NAMES)], rest[-len(_OWN_NAMES) :]
+        for id_, name, kind in zip_longest(ids, names, _OWN.values()):
+            if id_:
+                found.append({"id": id_, "name": name, "type": kind})
     if changes:
         found += _named_by_changes(changes, action)
     return found if len(found) < 2 else _distinct(found)

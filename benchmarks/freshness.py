@@ -38,8 +38,8 @@ from pipelines import registry, settings  # noqa: E402
 from pipelines.cli import config_file  # noqa: E402
 from pipelines.extraction import rounds  # noqa: E402
 from pipelines.lake import tables  # noqa: E402
-from pipelines.webhooks import server as webhook_server  # noqa: E402
 from pipelines.webhooks import subscriptions  # noqa: E402
+from pipelines.webhooks.spool import configured_spool  # noqa: E402
 from sandbox import server  # noqa: E402
 
 POLL_EVERY = 10.0
@@ -152,7 +152,7 @@ class Run:
 
     def subscribe(self) -> None:
         """Register webhooks by the vendors' APIs, or as an administrator would in a console."""
-        root = webhook_server.configured_spool(self.chosen, self.lake).root
+        root = configured_spool(self.chosen, self.lake).root
         for source in self.sources:
             if (push := source.integration.push) is None:
                 continue

@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-import numpy as np
 import polars as pl
 
 # Characters that end a line or a cell, and the control, format, private-use and default-ignorable
@@ -109,6 +108,8 @@ def seen(texts: pl.Series) -> pl.Series:
 
 def _odd_rows(texts: pl.Series) -> pl.Series | None:
     """Return which texts hold anything but printable ASCII; None if none does, which is quick."""
+    import numpy as np  # noqa: PLC0415 slow to import, and few commands show texts
+
     data = texts.to_arrow().cast("large_string").buffers()[2]
     held = np.frombuffer(data or b"", np.uint8)
     # Two passes over the bytes cost a tenth of one regular expression over the texts.

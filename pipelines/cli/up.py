@@ -28,8 +28,8 @@ from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.lake import tables
 from pipelines.settings import Listen, Settings
-from pipelines.webhooks import server as webhook_server
 from pipelines.webhooks import subscriptions
+from pipelines.webhooks.spool import configured_spool
 
 PROJECT = Path(__file__).parents[2]
 _WAITED_FOR = ("sandbox", "dagster-code")
@@ -235,7 +235,7 @@ def _first_round(
 
 def _register(chosen: Settings, echo: Callable[[str], None]) -> None:
     """Register webhooks with the simulated vendors that have an API for it."""
-    root = webhook_server.configured_spool(chosen, tables.configured(chosen)).root
+    root = configured_spool(chosen, tables.configured(chosen)).root
     for source in registry.sources(chosen):
         if source.integration.push and source.integration.push.subscription_api:
             processes.pause(0)

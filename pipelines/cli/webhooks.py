@@ -20,7 +20,8 @@ from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Push
 from pipelines.settings import Settings
-from pipelines.webhooks import server, subscriptions
+from pipelines.webhooks import subscriptions
+from pipelines.webhooks.spool import configured_spool
 from pipelines.webhooks.subscriptions import Registration
 
 
@@ -36,6 +37,8 @@ def receive(
 
     Ctrl-C stops it; deliveries that were accepted are never lost.
     """
+    from pipelines.webhooks import server  # noqa: PLC0415 slow to import, for one command
+
     chosen, lake = configured(context)
     # model_copy does not validate: an invalid address fails when the server binds to it.
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
@@ -77,7 +80,7 @@ def register(context: click.Context, name: str) -> None:
 def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Show each vendor's subscriptions and the deliveries still in the spool."""
     chosen, lake = configured(context)
-    spool = server.configured_spool(chosen, lake)
+    spool = configured_spool(chosen, lake)
     found = []
     for source in registry.sources(chosen, names):
         push = source.integration.push
@@ -141,7 +144,7 @@ def _unknown(source: Source, root: Path, fault: str) -> Registration:
 
 def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
     """Yield lines about saved subscriptions and pending deliveries, without any request."""
-    spool = server.configured_spool(chosen, lake)
+    spool = configured_spool(chosen, lake)
     for source in registry.sources(chosen, secrets=False):
         if registration := subscriptions.load(spool.root, source.name):
             yield from _lines(source.name, registration)
@@ -176,4 +179,4 @@ def _source(context: click.Context, name: str) -> tuple[Settings, Source, Path]:
     """Return the settings, one integration and the folder of its registration."""
     chosen, lake = configured(context)
     (source,) = registry.sources(chosen, (name,))
-    return chosen, source, server.configured_spool(chosen, lake).root
+    return chosen, source, configured_spool(chosen, lake).root

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from datetime import timedelta
 
-import numpy as np
 import polars as pl
 
 from pipelines import visible
@@ -54,7 +53,7 @@ IDENTITIES = "identities"
 """The part with the accounts that events show with an address."""
 _MOST_GRAMS = 8192
 _END = "\0"  # separates texts, and trigrams
-_LOWER = np.array([ord(chr(code).lower()) if code < 128 else 0 for code in range(256)], np.int32)
+_LOWER = [ord(chr(code).lower()) if code < 128 else 0 for code in range(256)]
 
 
 def part_of(columns: Collection[str]) -> str | None:
@@ -153,9 +152,11 @@ def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
 
 
 def _grams(distinct: pl.Series) -> str | None:
+    import numpy as np  # noqa: PLC0415 slow to import, and most commands need none
+
     text = distinct.str.join(_END).item() or ""
     # Each trigram is a number of 21 bits, so a bitmap of 2 MiB finds the distinct ones.
-    codes = _LOWER[np.frombuffer(text.encode(), np.uint8)]
+    codes = np.array(_LOWER, np.int32)[np.frombuffer(text.encode(), np.uint8)]
     found = np.zeros(1 << 21, bool)
     found[(codes[:-2] << 14) | (codes[1:-1] << 7) | codes[2:]] = True
     runs = [(code >> 14, code >> 7 & 127, code & 127) for code in np.flatnonzero(found).tolist()]

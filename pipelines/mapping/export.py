@@ -14,7 +14,6 @@ from datetime import datetime
 
 import msgspec
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipelines import visible
 from pipelines.errors import ConfigurationError
@@ -170,6 +169,8 @@ def _without_formulas(column: str) -> pl.Expr:
 def _parquet(frames: Frames) -> Iterator[bytes]:
     file = _DrainableFile()
     schema = next(frames).to_arrow().schema
+    import pyarrow.parquet as pq  # noqa: PLC0415 slow to import, for one format
+
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for frame in frames:
             writer.write_table(frame.to_arrow())

@@ -19,7 +19,7 @@ from pipelines.sdk.contract import Source
 from pipelines.settings import Settings, WebhookSettings, is_loopback
 from pipelines.webhooks import dagster_reports, worker
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver, neighbourhood, of_proxy
-from pipelines.webhooks.spool import Spool
+from pipelines.webhooks.spool import configured_spool
 from pipelines.webhooks.subscriptions import Renewer
 from pipelines.webhooks.worker import Worker
 
@@ -144,18 +144,6 @@ def serve(
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     # uvicorn raises the signal that stopped it again; the default action would skip the cleanup.
     raise KeyboardInterrupt
-
-
-def configured_spool(chosen: Settings, lake: Lake) -> Spool:
-    """Return the spool that the settings name, without creating it."""
-    listen = chosen.webhooks
-    next_to_keys = chosen.integrity.folder.expanduser() / "spool"
-    root = listen.spool or (lake.local / "spool" if lake.local else next_to_keys)
-    return Spool(
-        root.absolute(),
-        limit=listen.spool_megabytes * 2**20,
-        spare=listen.spare_megabytes * 2**20,
-    )
 
 
 def _endpoints(

@@ -26,6 +26,8 @@ import msgspec
 
 from pipelines import disk
 from pipelines.errors import LakeError
+from pipelines.lake.tables import Lake
+from pipelines.settings import Settings
 
 _SUFFIX, _ODD = ".push", ".odd"
 _OVERHEAD = 4096  # bytes that even a small file takes, with its directory entry
@@ -190,3 +192,15 @@ def _cost(path: Path) -> int:
         return path.stat().st_size + _OVERHEAD
     except FileNotFoundError:
         return 0
+
+
+def configured_spool(chosen: Settings, lake: Lake) -> Spool:
+    """Return the spool that the settings name, without creating it."""
+    listen = chosen.webhooks
+    next_to_keys = chosen.integrity.folder.expanduser() / "spool"
+    root = listen.spool or (lake.local / "spool" if lake.local else next_to_keys)
+    return Spool(
+        root.absolute(),
+        limit=listen.spool_megabytes * 2**20,
+        spare=listen.spare_megabytes * 2**20,
+    )

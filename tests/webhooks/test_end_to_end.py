@@ -26,6 +26,7 @@ from pipelines.settings import Settings
 from pipelines.webhooks import server as webhook_server
 from pipelines.webhooks import subscriptions, worker
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver
+from pipelines.webhooks.spool import configured_spool
 from pipelines.webhooks.worker import Worker
 from sandbox import server
 from sandbox.faults import Mishap
@@ -138,7 +139,7 @@ def listening() -> Iterator[socket.socket]:
 @contextmanager
 def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[None]:
     """Run the receiver and its workers as `auditlake receive` does, but in threads."""
-    spool = webhook_server.configured_spool(chosen, world.lake)
+    spool = configured_spool(chosen, world.lake)
     endpoints, workers = [], {}
     for name, source in world.sources.items():
         push = source.integration.push
@@ -163,7 +164,7 @@ def receiving(world: World, chosen: Settings, port: socket.socket) -> Iterator[N
 
 def register(world: World, chosen: Settings) -> None:
     """Register webhooks by the vendors' APIs, or as an administrator would in a console."""
-    root = webhook_server.configured_spool(chosen, world.lake).root
+    root = configured_spool(chosen, world.lake).root
     for kind, source in world.sources.items():
         at = subscriptions.endpoint(chosen, source)
         if server.services()[kind].console:

@@ -18,8 +18,8 @@ import pytest
 
 from pipelines.cli import config_file
 from pipelines.lake import tables
-from pipelines.webhooks import server
 from pipelines.webhooks.receiver import Limits
+from pipelines.webhooks.spool import configured_spool
 from tests.cli.command import run
 from tests.conftest import raw_table
 from tests.waiting import free_ports, until
@@ -159,7 +159,7 @@ def assert_deferred(refused):
 
 
 def assert_no_partial_file(chosen):
-    spool = server.configured_spool(chosen, tables.configured(chosen))
+    spool = configured_spool(chosen, tables.configured(chosen))
     assert list(spool.root.glob("*/.*.draft")) == []
     assert spool.unreadable("okta") == 0
     for path in spool.waiting("okta"):
@@ -170,7 +170,7 @@ def assert_no_partial_file(chosen):
 def assert_all_stored(chosen, process, taken):
     """Check the lake once the spool is empty and the receiver has ended cleanly."""
     lake = tables.configured(chosen)
-    spool = server.configured_spool(chosen, lake)
+    spool = configured_spool(chosen, lake)
     until(lambda: not spool.waiting("okta"), "the spool is empty")
     os.kill(process.pid, signal.SIGTERM)
     process.join(60)

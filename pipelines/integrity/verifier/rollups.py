@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -23,6 +22,9 @@ from pipelines import visible
 from pipelines.integrity.verifier import rows
 from pipelines.integrity.verifier.job import LakeView, TableReport
 from pipelines.schemas import EVENTS, ROLLUPS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _COUNTED = {
     "what": (
@@ -333,6 +335,8 @@ def _texts(events: pl.LazyFrame, field: str) -> pl.Series:
 
 def trigrams(text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which of the 2**21 trigrams of ASCII characters, in lower case, the text contains."""
+    import numpy as np  # noqa: PLC0415 slow to import, and most commands need none
+
     found = np.zeros(1 << 21, bool)
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
     codes += np.where((codes >= ord("A")) & (codes <= ord("Z")), 32, 0)

@@ -1,8 +1,9 @@
 """The dashboard's server: `streamlit run dashboard/app.py`.
 
 The pages are in navigation.py. This server also streams exported files and completes searches. Its
-security headers keep the browser from contacting any other host, whatever an event contains. It
-refuses to start where other machines could reach it without sign-in.
+security headers keep the browser from contacting any other host, whatever an event contains, and it
+refuses requests of other pages. It does not start where other machines could reach it without
+sign-in.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from dashboard import completion, exports, open_lake
 from dashboard.security_headers import Policy
+from pipelines.web.browser_guard import BrowserGuard
 
 open_lake.check_listening()
 app = st.App(
@@ -23,5 +25,8 @@ app = st.App(
         Route(f"/{exports.FOLDER}/{{ticket}}.{{form}}", exports.serve),
         Route("/complete", completion.serve, methods=["POST"]),
     ],
-    middleware=[Middleware(Policy)],
+    middleware=[
+        Middleware(BrowserGuard, names=open_lake.public_names()),
+        Middleware(Policy),
+    ],
 )

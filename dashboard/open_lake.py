@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
@@ -28,6 +29,13 @@ def check_listening() -> None:
     """Exit if the server would listen beyond loopback without sign-in, or with a weak one."""
     if reason := auth.refusal(_secrets(), st.get_option("server.address")):
         sys.exit(f"dashboard: refusing to {reason}")
+
+
+def public_names() -> frozenset[str]:
+    """Return the hosts by which browsers reach the server, apart from those of loopback."""
+    redirect = urlsplit(str(_secrets().get("auth", {}).get("redirect_uri", ""))).netloc
+    options = map(st.get_option, ("server.address", "browser.serverAddress"))
+    return frozenset(filter(None, (redirect, *options, *settings.public_names("dashboard"))))
 
 
 def visitor() -> str:
@@ -52,7 +60,7 @@ def unguarded() -> Lake:
     """Return the lake without checking the user; never show anything from it."""
     place = _place()
     options = tuple(sorted((place.storage_options or {}).items()))
-    return lake.held_open(place.root, options, _notes(_settings(), place))
+    return lake.held_open(place.root, options, _notes(settings.found(), place))
 
 
 def signing() -> tables.Lake:
@@ -62,7 +70,7 @@ def signing() -> tables.Lake:
 
 
 def _place() -> tables.Lake:
-    return tables.configured(_settings())
+    return tables.configured(settings.found())
 
 
 def _notes(chosen: Settings, place: tables.Lake) -> str | None:
@@ -82,15 +90,10 @@ def _notes(chosen: Settings, place: tables.Lake) -> str | None:
 
 def raw_records() -> dict[str, int | None]:
     """Return the rows of each raw table; None for one that this machine signed but is gone."""
-    chosen, opened = _settings(), configured()
+    chosen, opened = settings.found(), configured()
     memory = last_signed.folder(tables.configured(chosen), chosen.integrity)
     signed = known_checkpoints.logs(memory, chosen.integrity.name, ())
     return {log: opened.count(f"raw/{log}") for log in {*opened.shelf.pairs("raw"), *signed}}
-
-
-def _settings() -> Settings:
-    path = settings.path_from_environment()
-    return settings.load(path) if path.exists() else settings.from_environment()
 
 
 def _secrets() -> Mapping[str, Any]:

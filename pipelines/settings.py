@@ -216,6 +216,27 @@ class Listen(BaseModel):
     port: int = Field(ge=0, le=65535)
 
 
+_NAME = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+\.?(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
+
+
+def _host_name(value: str) -> str:
+    name = value.strip().lower()
+    if not _NAME.fullmatch(name):
+        raise ValueError('give names such as "audit.example.com", with a port other than 443')
+    return name
+
+
+class Site(Listen):
+    """A server that browsers use."""
+
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ()
+    """Its public names, such as that of a proxy; loopback and `host` are always allowed."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset({self.host, *self.allowed_hosts})
+
+
 class WebhookSettings(Listen):
     """The webhook receiver, and the spool where deliveries wait until they are in the lake."""
 
@@ -248,10 +269,10 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
-    dagster: Listen = Listen(port=3000)
-    dashboard: Listen = Listen(port=8501)
+    dagster: Site = Site(port=3000)
+    dashboard: Site = Site(port=8501)
     webhooks: WebhookSettings = WebhookSettings()
-    sandbox: Listen = Listen(port=8700)
+    sandbox: Site = Site(port=8700)
 
     @classmethod
     def settings_customise_sources(
@@ -295,6 +316,24 @@ def load(path: Path) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not valid TOML: {error}") from None
     return validated(Settings, document, str(path))
+
+
+def found() -> Settings:
+    """Return the settings in the file that AUDITLAKE_CONFIG names; without it, the environment's.
+
+    Raises ConfigurationError.
+    """
+    path = path_from_environment()
+    return load(path) if path.exists() else from_environment()
+
+
+def public_names(server: Literal["dagster", "dashboard"]) -> frozenset[str]:
+    """Return the host names of a server; none if the settings are invalid, which its pages show."""
+    try:
+        chosen = found()
+    except ConfigurationError:
+        return frozenset()
+    return chosen.dagster.names if server == "dagster" else chosen.dashboard.names
 
 
 def from_environment() -> Settings:

@@ -123,3 +123,30 @@ def test_commands_that_send_no_request_need_no_secret(tmp_path):
     for command in ("status", "coverage"):
         done = CliRunner().invoke(main, ["--config", str(path), command], catch_exceptions=False)
         assert done.exit_code == 0, done.output
+
+
+def names_of(tmp_path, text):
+    path = tmp_path / "auditlake.toml"
+    path.write_text(text)
+    return settings.load(path).dashboard.names
+
+
+def test_a_public_name_is_configured_per_server(tmp_path, monkeypatch):
+    text = '[dashboard]\nport = 1\nhost = "192.0.2.5"\nallowed_hosts = ["Audit.example.com:8443"]\n'
+    names = names_of(tmp_path, text)
+    assert names == {"192.0.2.5", "audit.example.com:8443"}
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "auditlake.toml"))
+    assert settings.public_names("dashboard") == names
+    assert settings.public_names("dagster") == {"127.0.0.1"}
+
+
+def test_an_invalid_configuration_allows_no_public_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "auditlake.toml"))
+    (tmp_path / "auditlake.toml").write_text("[lake]\nrot = 1\n")
+    assert settings.public_names("dashboard") == frozenset()
+
+
+@pytest.mark.parametrize("name", ["*", "https://a.example", "a.example/", "", "u@a.example", "a b"])
+def test_an_allowed_host_is_a_name(tmp_path, name):
+    with pytest.raises(ConfigurationError, match=r"dashboard\.allowed_hosts"):
+        names_of(tmp_path, f'[dashboard]\nport = 1\nallowed_hosts = ["{name}"]\n')

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -27,7 +28,7 @@ from pipelines.extraction import report as extraction_report
 from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.lake import tables
-from pipelines.settings import Listen, Settings
+from pipelines.settings import Listen, Settings, Site
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.spool import configured_spool
 
@@ -129,6 +130,7 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
             f"--server.address={chosen.dashboard.host}",
             f"--server.port={chosen.dashboard.port}",
             "--server.headless=true",
+            *_public_name(chosen.dashboard),
         ],
         listen=chosen.dashboard,
         key="dashboard.port",
@@ -181,6 +183,12 @@ def _workspace() -> Path:
 
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
+
+
+def _public_name(dashboard: Site) -> list[str]:
+    """Return the option with the name that Streamlit accepts WebSockets for behind a proxy."""
+    names = [urlsplit(f"//{host}").hostname for host in dashboard.allowed_hosts[:1]]
+    return [f"--browser.serverAddress={name}" for name in names]
 
 
 def _host_and_port(listen: Listen) -> list[str]:

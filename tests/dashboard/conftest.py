@@ -29,6 +29,7 @@ from tests.integrity.conftest import (  # noqa: F401 fixtures
     _nobody_is_landing,
     signed,
 )
+from tests.web import other_sites
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"
@@ -41,6 +42,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    other_sites.RESOLVED,
 ]
 EVENTS = 1200
 ANCHOR = datetime.now(UTC)  # the end of the history of `live_lake`

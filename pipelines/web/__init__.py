@@ -1,0 +1,1 @@
+"""ASGI middleware that protects the local servers from web pages of others."""

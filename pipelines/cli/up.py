@@ -115,7 +115,7 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
     dagster = Server(
         name="dagster",
         command=[
-            *_module("dagster_webserver"),
+            *_module("pipelines.orchestration.webserver"),
             *("-w", str(_workspace())),
             *_host_and_port(chosen.dagster),
         ],

@@ -44,7 +44,7 @@ def test_a_child_that_dies_is_named_with_the_end_of_its_log(tmp_path):
     (tmp_path / "auditlake.toml").write_text("[dashboard]\nhost = '127.0.0.1'\n")
     with started(tmp_path, DAGSTER_WEBSERVER_PROXY="x", PYTHONWARNINGS="") as (process, _, out):
         until((tmp_path / ".dagster" / "logs" / "dagster.log").exists, "Dagster's log")
-        pid = until(lambda: pid_of(tmp_path, b"dagster_webserver"), "Dagster")
+        pid = until(lambda: pid_of(tmp_path, b"orchestration.webserver"), "Dagster")
         os.killpg(pid, signal.SIGKILL)
         assert process.wait(SECONDS) == 1
     assert "auditlake: dagster exited with code -9" in out.read_text()

@@ -25,13 +25,14 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from sandbox import pushes, replay
+from sandbox import browser_guard, pushes, replay
 from sandbox import services as simulated
 from sandbox.company import Company
 from sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
@@ -81,6 +82,8 @@ class Options:
     """Mishaps of pushes, active from the start."""
     pace: float = 1.0
     """Multiplies the vendors' pauses before they retry a push."""
+    allowed_hosts: Sequence[str] = ()
+    """Host names that requests may address, in addition to `host` and those of loopback."""
     push_to: str | None = None
     """A receiver's URL: webhooks that only a vendor's console registers push to its /<kind>."""
 
@@ -136,6 +139,7 @@ class Sandbox:
 
     def __init__(self, options: Options, clock: Clock = _now) -> None:
         self._clock = clock
+        self._hosts = frozenset({options.host, *options.allowed_hosts})
         self._logs = _logs(options, clock)
         self._troubles: dict[str, Trouble] = {}
         self._sites: dict[str, Site] = {}
@@ -158,7 +162,10 @@ class Sandbox:
 
         # `send` is a method of uvicorn's request cycle, which holds the transport that faults drop.
         transport = getattr(getattr(send, "__self__", None), "transport", None)
-        await self._app({**scope, "transport": transport}, receive, dated)
+        if fault := browser_guard.fault(Headers(scope=scope), self._hosts):
+            await PlainTextResponse(f"refused: {fault}\n", 403)(scope, receive, dated)
+        else:
+            await self._app({**scope, "transport": transport}, receive, dated)
 
     def log(self, kind: str, stream: str) -> Log:
         """Return a stream's log. Raises KeyError."""

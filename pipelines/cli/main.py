@@ -278,6 +278,13 @@ def up_(context: click.Context) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on loopback.")
 @click.option("--port", default=8700, show_default=True)
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="HOST",
+    multiple=True,
+    help="Another host name that requests may use; repeatable.",
+)
+@click.option(
     "--seed", default=1, show_default=True, help="The same seed gives the same company and events."
 )
 @click.option("--days", default=90, show_default=True, help="Days of history.")

@@ -108,7 +108,13 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
     pushing = ["--push-to", processes.address(chosen.webhooks), *_FAULTS]
     sandbox = Server(
         name="sandbox",
-        command=[*_module("pipelines"), "sandbox", *_host_and_port(chosen.sandbox), *pushing],
+        command=[
+            *_module("pipelines"),
+            "sandbox",
+            *_host_and_port(chosen.sandbox),
+            *(f"--allowed-host={host}" for host in chosen.sandbox.allowed_hosts),
+            *pushing,
+        ],
         listen=chosen.sandbox,
         key="sandbox.port",
     )

@@ -99,3 +99,14 @@ def test_deleting_simulated_events_raises_no_alarm(tmp_path, monkeypatch):
     (lake / "raw").rmdir()
     up._write_sandbox_config(settings.from_environment())
     assert not kept.exists()
+
+
+def test_public_names_reach_the_servers(monkeypatch):
+    for name in ("DASHBOARD", "SANDBOX"):
+        monkeypatch.setenv(f"AUDITLAKE_{name}__PORT", "1")
+        monkeypatch.setenv(f"AUDITLAKE_{name}__ALLOWED_HOSTS", f'["{name}.example:8443", "b"]')
+    servers = up._servers(settings.from_environment(), simulated=True)
+    commands = {server.name: list(server.command) for server in servers}
+    assert "--browser.serverAddress=dashboard.example" in commands["dashboard"]
+    assert commands["sandbox"].count("--allowed-host=sandbox.example:8443") == 1
+    assert "pipelines.orchestration.webserver" in commands["dagster"]

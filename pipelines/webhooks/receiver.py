@@ -25,6 +25,7 @@ from starlette.routing import Route
 from pipelines.clock import Clock, utc_now
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push
+from pipelines.web.browser_guard import from_browser
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Full, Spool
 
@@ -134,6 +135,8 @@ class Receiver:
             return _closing(_response(200))
         endpoint = self._endpoint(request)
         headers = _headers(request, self._limits)
+        if from_browser(headers):
+            raise Refusal(403, "not for browsers")
         if request.method == "GET" and (challenge := endpoint.push.challenge):
             return _closing(_challenge_response(challenge(headers)))
         if request.method != "POST":

@@ -241,3 +241,27 @@ def test_a_connection_serves_many_deliveries(receiver):
     with httpx.Client(base_url=receiver.url, headers=GOOD) as client:
         assert {client.post("/okta", content=HOOK).status_code for _ in range(20)} == {200}
     assert len(receiver.bodies("okta")) == 20
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Dest": "image"},
+    ],
+)
+def test_a_browser_is_refused_even_with_the_secret(receiver, sent):
+    answer = post(receiver, **sent)
+    assert (answer.status_code, answer.headers["connection"]) == (403, "close")
+    challenge = {"X-Okta-Verification-Challenge": "x", **sent}
+    assert httpx.get(f"{receiver.url}/okta", headers=challenge).status_code == 403
+    assert httpx.options(f"{receiver.url}/okta", headers=sent).status_code == 403
+    assert (receiver.files(), receiver.taken) == ([], [])
+
+
+@pytest.mark.parametrize("host", ["hooks.example.com", "10.0.0.5:8600", "rebound.example", "x"])
+def test_a_delivery_with_the_secret_is_accepted_by_any_name(receiver, host):
+    assert post(receiver, Host=host).status_code == 200

@@ -1,16 +1,47 @@
-"""Files on disk that are whole after a kill and, where asked for, after a power loss."""
+"""Files that are whole after a kill or a power loss, and folders that no other user can enter."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 READABLE = 0o666
 """The mode of files that others may read, as `open` creates them: the umask still applies."""
 DRAFT = ".draft"
 """How the names of unfinished files end; they start with a dot."""
+
+
+class ForeignOwner(PermissionError):
+    """Another user owns a file or folder that has to be ours."""
+
+
+def check_owner(path: Path) -> None:
+    """Raise ForeignOwner unless this user or root owns a path, and the link to it if it is one."""
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid not in (os.geteuid(), 0):
+            raise ForeignOwner(errno.EACCES, "belongs to another user", str(path))
+
+
+def private_folder(path: Path) -> Path:
+    """Create a directory that only this user can enter, if it is missing, and return it.
+
+    Raises ForeignOwner, as for one that somebody created first in a folder open to all.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_owner(path)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+def open_own(path: Path) -> TextIO:
+    """Open a file for reading and writing, and create it if it is missing; never follow a link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
 
 
 def sync(path: Path) -> None:

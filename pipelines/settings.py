@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import tomllib
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,10 +27,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipelines import disk
 from pipelines.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_log = logging.getLogger(__name__)
 _SHARED = re.compile(r"[A-Za-z0-9._~+/=-]{16,128}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -187,6 +191,30 @@ class Anchor(BaseModel):
 
 def _state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "auditlake"
+
+
+def shared_folder() -> Path | None:
+    """Return the private folder of files that processes of this user share, and create it.
+
+    It lies next to the configuration if the user has no home; None if neither can be used.
+    """
+    for place in (_state_folder(), path_from_environment().parent / ".auditlake"):
+        try:
+            folder = disk.private_folder(place.expanduser().absolute())
+        except disk.ForeignOwner as error:
+            _warn_of_foreign(error.filename)
+        # A RuntimeError: the user has no home.
+        except (OSError, RuntimeError):
+            continue
+        else:
+            if os.access(folder, os.W_OK):
+                return folder
+    return None
+
+
+@cache
+def _warn_of_foreign(path: str) -> None:
+    _log.warning("%s belongs to another user and is not used: set XDG_STATE_HOME", path)
 
 
 class IntegritySettings(BaseModel):

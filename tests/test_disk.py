@@ -171,3 +171,44 @@ def test_of_concurrent_creators_one_succeeds(tmp_path):
         (won,) = filter(None, threads.map(create, contents))
     assert path.read_bytes() == won
     assert names(tmp_path) == ["file"]
+
+
+def test_a_private_folder_is_closed_to_others_even_if_it_existed(tmp_path):
+    assert disk.private_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir(mode=0o777)
+    disk.private_folder(tmp_path / "open")
+    assert (tmp_path / "open").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A folder that another user, who is not root, has created first."""
+    path = tmp_path / "foreign"
+    path.mkdir(mode=0o777)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    return path
+
+
+def test_a_folder_of_another_user_is_refused_and_so_is_a_link_to_one(foreign, tmp_path):
+    (tmp_path / "link").symlink_to(foreign)
+    for path in (foreign, tmp_path / "link"):
+        with pytest.raises(disk.ForeignOwner, match="belongs to another user"):
+            disk.private_folder(path)
+    assert foreign.stat().st_mode & 0o077
+
+
+def test_a_file_of_our_own_is_never_opened_through_a_link(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        disk.open_own(tmp_path / "link")
+    with disk.open_own(tmp_path / "new") as file:
+        file.write("x")
+    with disk.open_own(tmp_path / "new") as file:
+        assert file.read() == "x"
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -1,6 +1,6 @@
 """Rate-limit state of a credential, shared by all processes on this machine.
 
-It is a locked file in the temporary directory. If it is lost, the only cost is a few throttled
+It is a locked file in the user's state folder. If it is lost, the only cost is a few throttled
 requests. Neither the file nor its name contains a secret.
 """
 
@@ -10,21 +10,21 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 from pydantic import BaseModel
 
+from pipelines import disk
 from pipelines.clock import unix_time
 from pipelines.sdk.contract import RequestPolicy, Source
-from pipelines.settings import is_loopback
+from pipelines.settings import is_loopback, shared_folder
 
 _LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
 
@@ -38,23 +38,19 @@ class State:
     """Times of the requests that still count against the rate limit."""
 
 
-def folder() -> Path:
-    """Return the directory for state that this user's processes share on this machine."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"auditlake-{user}"
-
-
 def state_file(kind: str, settings: BaseModel) -> Path | None:
     """Return the file for a credential, named by a hash of the settings that are not secret.
 
-    None if the directory is not writable: each process then limits only its own requests.
+    None without a folder that can be written: each process then limits only its own requests.
     """
     # Secrets are SecretStr, so they never enter the name.
     public = {name: value for name, value in sorted(settings) if isinstance(value, str)}
     text = json.dumps([kind, public]).encode()
-    path = folder() / "turns" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
+    if (shared := shared_folder()) is None:
+        return None
+    path = shared / "rate_limits" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return None
     return path if os.access(path.parent, os.W_OK) else None
@@ -63,14 +59,14 @@ def state_file(kind: str, settings: BaseModel) -> Path | None:
 @contextmanager
 def locked(path: Path, now: float) -> Iterator[State]:
     """Lock and yield the state at `path`; changes are written back at the end."""
-    with path.open("a+", encoding="utf-8") as file:
+    with disk.open_own(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
         state = _read(file.read(), now)
         before = (state.not_before, list(state.sent))
         yield state
         if before != (state.not_before, list(state.sent)):
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
             file.write(json.dumps([state.not_before, *state.sent]))
 
 
@@ -132,16 +128,17 @@ class RateLimiter:
         self._changed = known
         if self.path is not None:
             with suppress(OSError):
-                _beside(self.path).write_text(json.dumps(known), encoding="utf-8")
+                disk.write_atomically(_beside(self.path), json.dumps(known).encode(), durable=False)
 
     @contextmanager
     def _locked(self) -> Iterator[State]:
-        with self._lock:
-            if self.path is None:
-                yield self._own
-            else:
-                with locked(self.path, self.clock()) as shared:
-                    yield shared
+        with self._lock, ExitStack() as stack:
+            state = self._own
+            if self.path is not None:
+                # A file that is not ours or is gone: this process limits its own requests.
+                with suppress(OSError):
+                    state = stack.enter_context(locked(self.path, self.clock()))
+            yield state
 
     def _claim(self) -> float:
         """Count a request as sent and return 0, or return the seconds until one may be sent."""

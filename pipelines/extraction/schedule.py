@@ -1,6 +1,6 @@
 """When each stream was last polled, and when and why it is polled next.
 
-`poll_every` and the status displays use it. It is kept in the temporary directory and not in the
+`poll_every` and the status displays use it. It is kept in the user's state folder and not in the
 lake, because losing it costs one early poll at most. Each stream has an empty file
 INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.STREAM.next with
 {"next": "2026-03-01T09:00:00+00:00", "interval": 20.0, "why": "nothing new"}.
@@ -9,6 +9,7 @@ INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.ST
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,11 @@ from typing import Annotated
 
 import msgspec
 
-from pipelines import disk
+from pipelines import disk, settings
 from pipelines.clock import utc_now
-from pipelines.extraction import rate_limit
 from pipelines.lake.tables import Lake, StreamKey
+
+_NOWHERE = Path(os.devnull)  # no file can be created below it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:
         return False
     with suppress(OSError):
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mark.touch()
+        _touch(mark)
     return True
 
 
@@ -67,7 +69,7 @@ def load(lake: Lake, key: StreamKey) -> NextPoll | None:
 def last_polled(lake: Lake, key: StreamKey) -> datetime | None:
     """Return the time of the last poll that `claim_turn` allowed, or None."""
     with suppress(OSError):
-        return datetime.fromtimestamp(_mark(lake, key).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(_mark(lake, key).lstat().st_mtime, UTC)
     return None
 
 
@@ -79,4 +81,9 @@ def _plan(lake: Lake, key: StreamKey) -> Path:
 def _mark(lake: Lake, key: StreamKey) -> Path:
     root = str(lake.local.resolve()) if lake.local else lake.root
     folder = hashlib.sha256(root.encode()).hexdigest()[:16]
-    return rate_limit.folder() / folder / key.app.replace("/", ".")
+    return (settings.shared_folder() or _NOWHERE) / folder / key.app.replace("/", ".")
+
+
+def _touch(mark: Path) -> None:
+    with disk.open_own(mark) as file:
+        os.utime(file.fileno())

@@ -7,7 +7,7 @@ after each compaction.
 from __future__ import annotations
 
 import fcntl
-import os
+import hashlib
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError
 
+from pipelines import disk, settings
 from pipelines.clock import unix_time
 from pipelines.errors import LakeError
 from pipelines.lake import (
@@ -262,9 +263,12 @@ def _log_files(handle: DeltaTable) -> int:
 @contextmanager
 def _exclusive_lock(lake: Lake) -> Iterator[None]:
     """Allow one maintenance of a lake at a time on this machine; raises LakeError for others."""
-    path = (lake.local or Path(os.environ.get("TMPDIR", "/tmp"))) / ".maintenance.lock"  # noqa: S108
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    folder = lake.local or settings.shared_folder()
+    if folder is None:
+        yield  # no place for a lock: two runs would only lose races against each other
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with disk.open_own(folder / _lock_name(lake)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -272,6 +276,12 @@ def _exclusive_lock(lake: Lake) -> Iterator[None]:
                 "another maintenance of this lake is running: wait for it to finish"
             ) from None
         yield
+
+
+def _lock_name(lake: Lake) -> str:
+    if lake.local is not None:
+        return ".maintenance.lock"
+    return f"maintenance-{hashlib.sha256(lake.root.encode()).hexdigest()[:16]}.lock"
 
 
 def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:

@@ -1,6 +1,8 @@
 """Rate limits are shared by all processes of a machine, and so is the time of the next poll."""
 
+import os
 import stat
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
@@ -84,11 +86,12 @@ def test_a_state_file_is_named_by_the_credential_and_contains_no_secret(still_wo
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_without_a_temporary_folder_each_process_limits_itself(
+def test_without_a_folder_for_state_each_process_limits_itself(
     still_world, lake, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(rate_limit.tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "file" / "auditlake.toml"))
     source = still_world.source("okta")
     assert rate_limit.state_file("okta", source.settings) is None
     schedule.save(lake, LOG, NextPoll(next=datetime(2026, 3, 1, tzinfo=UTC), interval=1.0, why="x"))
@@ -120,3 +123,38 @@ def test_a_claim_in_the_future_or_an_unreadable_one_is_void(tmp_path):
     for text in ("", "[1]", '{"start a": []}', '{"start a": "x"}', "\x00"):
         (tmp_path / "turns.changes").write_text(text)
         assert pace(tmp_path / "turns", clock).claim("start a", 900) == 0
+
+
+def test_links_planted_in_a_temporary_folder_or_the_state_change_no_file(
+    still_world, tmp_path, monkeypatch
+):
+    """Another user used to create /tmp/auditlake-UID first, with links to files of the operator."""
+    victim, temporary = tmp_path / "victim", tmp_path / "tmp"
+    victim.write_text("precious")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    source, limit = still_world.source("okta"), RequestPolicy(rate=(4, 10.0))
+    name = rate_limit.state_file("okta", source.settings).name
+    shared = tmp_path / "state" / "auditlake"
+    for folder in (temporary / f"auditlake-{os.getuid()}" / "turns", shared / "rate_limits"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in ("", ".changes"):
+            (folder / f"{name}{suffix}").symlink_to(victim)
+    limiter = RateLimiter(limit, path=rate_limit.state_file("okta", source.settings))
+    limiter.wait()
+    limiter.hold(1.0)
+    assert limiter.claim("start", 900) == 0
+    assert victim.read_text() == "precious"
+    assert limiter.claim("start", 900) == pytest.approx(900, abs=60)
+
+
+def test_a_limiter_whose_file_is_a_link_still_limits_its_own_requests(tmp_path):
+    clock = Clock()
+    (tmp_path / "victim").touch()
+    (tmp_path / "turns").symlink_to(tmp_path / "victim")
+    limiter = pace(tmp_path / "turns", clock)
+    before = clock.now
+    for _ in range(9):
+        limiter.wait()
+    assert clock.now - before >= 20.0
+    assert (tmp_path / "victim").read_bytes() == b""

@@ -104,3 +104,14 @@ def test_a_plan_without_a_time_zone_is_none(lake):
     path = schedule._plan(lake, LOG)
     path.write_bytes(b'{"next": "2026-03-01T09:00:00", "interval": 20.0, "why": "by hand"}')
     assert schedule.load(lake, LOG) is None
+
+
+def test_a_mark_that_is_a_link_touches_no_other_file(lake, tmp_path):
+    victim = tmp_path / "victim"
+    victim.touch()
+    os.utime(victim, (0, 0))
+    schedule.claim_turn(lake, LOG, HOUR)
+    schedule._mark(lake, LOG).unlink()
+    schedule._mark(lake, LOG).symlink_to(victim)
+    schedule.claim_turn(lake, LOG, None)
+    assert victim.stat().st_mtime == 0

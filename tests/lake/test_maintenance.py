@@ -209,3 +209,21 @@ def test_canary_two_overlapping_compactions_do_not_duplicate_rows(tmp_path):
     with pytest.raises(Exception, match="commit"):
         second.optimize.compact()
     assert pl.read_delta(path).height == 250
+
+
+def test_the_lock_of_an_object_store_is_private_and_per_lake(tmp_path, monkeypatch):
+    """It used to be /tmp/.maintenance.lock, which anyone could create first or make a link."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".maintenance.lock").symlink_to(tmp_path / "victim")
+    one, two = Lake("s3://bucket/one"), Lake("s3://bucket/two")
+    with maintenance._exclusive_lock(one), maintenance._exclusive_lock(two):
+        with (
+            pytest.raises(LakeError, match="another maintenance"),
+            maintenance._exclusive_lock(one),
+        ):
+            pass
+        names = {path.name[:11] for path in (tmp_path / "state" / "auditlake").iterdir()}
+    assert names == {"maintenance"}
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -156,6 +156,8 @@ class LakeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     root: str = "data"
+    group: str | None = None
+    """The group that may read a lake in a local folder; by default only its owner."""
     storage_options: dict[str, Secret] = Field(default_factory=dict)
 
 

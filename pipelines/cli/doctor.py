@@ -92,7 +92,7 @@ def _lake(lake: Lake) -> str | None:
     try:
         tables.open_table(lake, "events")
         if lake.local is not None:
-            lake.local.mkdir(parents=True, exist_ok=True)
+            lake.local.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Only writing shows that a disk is full or read-only.
             with tempfile.TemporaryFile(dir=lake.local):
                 pass

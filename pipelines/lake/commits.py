@@ -213,6 +213,8 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     found = tables.acquire(lake, table.name)
     if found is not None:
         return found
+    if lake.local is not None:
+        lake.local.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(CommitFailedError):  # another writer has just created it
         return DeltaTable.create(
             lake.uri(table.name),

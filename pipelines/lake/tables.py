@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -64,7 +67,35 @@ def configured(chosen: Settings) -> Lake:
             f"lake.root: Polars cannot read tables below {path}: choose a folder "
             "whose full path contains only letters a to z, digits and /_.,@&+~-"
         )
+    if lake.local is not None:
+        _restrict(lake.local, chosen.lake.group)
     return lake
+
+
+def _restrict(root: Path, group: str | None) -> None:
+    """Close the lake's folder, and so all below it, to other users but the members of `group`.
+
+    One that is missing, read-only or not ours stays as it is. Raises ConfigurationError.
+    """
+    with suppress(OSError):
+        found = root.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & stat.S_IWUSR:
+            mode = stat.S_IMODE(found.st_mode)
+            if group is not None:
+                _open_to(root, group, mode & ~0o007 | 0o2050)
+            elif mode & 0o077:
+                root.chmod(mode & ~0o077)
+
+
+def _open_to(root: Path, group: str, mode: int) -> None:
+    try:
+        os.chown(root, -1, grp.getgrnam(group).gr_gid)
+        # After chown, which removes the bit that lets new folders inherit the group.
+        root.chmod(mode)
+    except KeyError:
+        raise ConfigurationError(f"lake.group: {group}: this machine has no such group") from None
+    except PermissionError:
+        raise ConfigurationError(f"lake.group: {group}: this user is not a member") from None
 
 
 def open_table(lake: Lake, table: str) -> DeltaTable | None:

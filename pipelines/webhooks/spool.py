@@ -168,7 +168,9 @@ def _label(headers: Mapping[str, str], body: bytes, now: datetime) -> bytes:
 
 def _create_folder(path: Path) -> None:
     """Create a directory that only this user can read."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The mode does not apply to parents, of which the first may be the lake.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     disk.sync(path.parent)
 
 

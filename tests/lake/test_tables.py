@@ -1,6 +1,11 @@
 """Tables are opened and read, or the error is one line with advice."""
 
 import errno
+import grp
+import os
+import stat
+import subprocess
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -115,3 +120,99 @@ def test_the_options_of_the_store_are_not_shown():
     lake = Lake("s3://bucket/lake", {"aws_secret_access_key": "s3cret"})
     assert "s3cret" not in repr(lake)
     assert (lake.local, lake.uri("events")) == (None, "s3://bucket/lake/events")
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def umask():
+    """Files that everybody may read, as on most machines."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def shared():
+    """A folder like /srv, which other users can enter; unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def readable(root, group=NOBODY):
+    """The number of the lake's files that a user of this group can read."""
+    # Not Python, which may lie in a folder of root.
+    found = subprocess.run(
+        ["/usr/bin/find", str(root), "-type", "f", "-readable"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        check=False,
+        user=NOBODY,
+        group=group,
+        extra_groups=[],
+    )
+    return len(found.stdout.splitlines())
+
+
+def configured(root, **keys):
+    document = {"lake": {"root": str(root), **keys}}
+    return tables.configured(settings.validated(Settings, document, "test"))
+
+
+def test_a_new_lake_is_closed_to_other_users(umask, shared):
+    raw.append(configured(shared / "lake"), LOG, batch("a"), "c")
+    assert mode(shared / "lake") == 0o700
+
+
+def test_the_lake_of_an_older_version_is_closed(umask, shared):
+    raw.append(configured(shared / "lake"), LOG, batch("a"), "c")
+    (shared / "lake").chmod(0o755)
+    configured(shared / "lake")
+    assert mode(shared / "lake") == 0o700
+
+
+def test_a_group_may_read_the_lake_and_nobody_else(umask, shared):
+    raw.append(configured(shared / "lake"), LOG, batch("a"), "c")
+    group = grp.getgrgid(os.getgid())
+    configured(shared / "lake", group=group.gr_name)
+    assert mode(shared / "lake") == 0o2750
+    assert (shared / "lake").stat().st_gid == group.gr_gid
+    configured(shared / "lake")
+    assert mode(shared / "lake") & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_other_users_read_no_file_of_a_lake_but_members_of_its_group_do(umask, shared):
+    (shared / "lake").mkdir(mode=0o755)
+    raw.append(Lake(str(shared / "lake")), LOG, batch("a"), "c")
+    assert readable(shared / "lake") > 2
+    configured(shared / "lake")
+    assert readable(shared / "lake") == 0
+    configured(shared / "lake", group=grp.getgrgid(1).gr_name)
+    assert readable(shared / "lake") == 0
+    assert readable(shared / "lake", group=1) > 2
+
+
+def test_a_group_that_does_not_exist_is_one_clear_line(shared):
+    (shared / "lake").mkdir()
+    with pytest.raises(ConfigurationError, match=r"lake\.group: no-such-group: .* no such group"):
+        configured(shared / "lake", group="no-such-group")
+
+
+def test_a_folder_of_another_user_or_a_read_only_one_stays_as_it_is(shared, monkeypatch):
+    (shared / "lake").mkdir()
+    for changed in (0o555, 0o755):
+        (shared / "lake").chmod(changed)
+        if changed == 0o755:
+            monkeypatch.setattr(os, "geteuid", lambda: 4242)
+        configured(shared / "lake")
+        assert mode(shared / "lake") == changed
+    assert configured(shared / "missing").local == shared / "missing"
+    assert not (shared / "missing").exists()

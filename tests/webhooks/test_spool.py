@@ -175,3 +175,12 @@ def test_only_its_user_can_read_the_spool(spool):
     put(spool)
     folders = [spool.root, spool.root / "okta"]
     assert [folder.stat().st_mode & 0o077 for folder in folders] == [0, 0]
+
+
+def test_a_spool_that_creates_the_lake_closes_it_to_others(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with Spool(tmp_path / "lake" / "spool", limit=LIMIT).open():
+            assert (tmp_path / "lake").stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from pipelines import registry, settings
+from pipelines import disk, registry, settings
 from pipelines.cli import config_file, processes, progress
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
-from pipelines.errors import AuditlakeError
+from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import report as extraction_report
 from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
@@ -45,6 +45,7 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
     registry.sources(chosen)  # reports invalid settings before anything starts
     servers = _servers(chosen, simulated=simulated)
     processes.refuse_taken_ports(servers)
+    _prepare_home()
     if simulated:
         echo(f"no {config}: using the built-in sandbox, all events are simulated")
         config = _write_sandbox_config(chosen)
@@ -72,6 +73,16 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
             for child in children:
                 child.check()
                 processes.rotate(child.log)
+
+
+def _prepare_home() -> None:
+    """Create the folder of logs and of Dagster's history. Raises ConfigurationError."""
+    try:
+        disk.private_folder(HOME)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{HOME.absolute()}: {error.strerror}: start it in a folder of your own"
+        ) from None
 
 
 def _write_sandbox_config(chosen: Settings) -> Path:

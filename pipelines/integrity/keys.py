@@ -7,6 +7,7 @@ from `trusted.txt`, for instance after a theft.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def _files(settings: IntegritySettings) -> list[Path]:
 def _read(path: Path) -> str:
     if path.stat().st_mode & 0o077:
         raise ConfigurationError(f"{path}: readable by others: chmod 600 it, or rotate the key")
+    _check_owner(path)
     return path.read_text(encoding="utf-8")
 
 
@@ -102,7 +104,20 @@ def folder(settings: IntegritySettings) -> Path:
         raise ConfigurationError(
             f"integrity.folder: {found}: {error.strerror}: choose a writable folder"
         ) from None
+    _check_owner(found)
     return found
+
+
+def _check_owner(path: Path) -> None:
+    """Raise ConfigurationError if another user could have put keys there that they know."""
+    # In containers root commonly uses the folders of another user.
+    if os.geteuid() != 0:
+        try:
+            disk.check_owner(path)
+        except disk.ForeignOwner:
+            raise ConfigurationError(
+                f"{path}: belongs to another user, who may know the key: choose another folder"
+            ) from None
 
 
 def _run_command(command: tuple[str, ...]) -> str:

@@ -70,6 +70,8 @@ def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
     assert children(tmp_path) == []
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("data", ".dagster")]
+    assert modes == [0o700, 0o700]
     output = out.read_text()
     assert "using the built-in sandbox" in output
     assert "Traceback" not in output

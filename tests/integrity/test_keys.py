@@ -1,5 +1,6 @@
 """Signing keys: their sources, permissions and rotation."""
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -88,3 +89,18 @@ def test_streams_that_start_at_once_create_one_key(tmp_path):
 def test_the_local_state_is_readable_only_by_its_owner(tmp_path):
     Signed(tmp_path).fill(10)
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_a_key_or_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    """They could know the key, and sign whatever they like."""
+    settings = IntegritySettings(folder=tmp_path / "state")
+    keys.signing(settings)
+    if os.geteuid() == 0:
+        for path in (tmp_path / "state" / "keys" / "0001.key", tmp_path / "state"):
+            os.chown(path, 65534, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    for path in (tmp_path / "state" / "keys" / "0001.key", tmp_path / "state"):
+        with pytest.raises(ConfigurationError, match="belongs to another user"):
+            keys._check_owner(path)
+    with pytest.raises(ConfigurationError, match="belongs to another user"):
+        keys.signing(settings)

@@ -10,6 +10,7 @@ from pipelines import registry, settings
 from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
+from tests.integrity import matrix
 
 OKTA = '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
 
@@ -176,6 +177,11 @@ def test_without_a_home_it_lies_next_to_the_configuration(tmp_path, monkeypatch)
     assert settings.shared_folder() is None
 
 
+@matrix.attack(
+    "create the state folder before the operator does",
+    "not used, with a warning",
+    matrix.OWNER,
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_that_another_user_created_first_is_not_used(tmp_path, monkeypatch, caplog):
     foreign(tmp_path / "state" / "auditlake")

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.dashboard.conftest import APP, free_port, serving
+from tests.integrity import matrix
 from tests.web import other_sites
 
 
@@ -82,6 +83,11 @@ def test_a_websocket_opens_for_the_own_page_only(
     assert other_sites.handshake(port(address), path, sent, host.format(**values)) == code
 
 
+@matrix.attack(
+    "embed the dashboard in a page of another site",
+    "403",
+    matrix.SITE,
+)
 def test_another_site_may_link_to_a_page_but_not_embed_it(address: str) -> None:
     link = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
     frame = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}
@@ -91,6 +97,11 @@ def test_another_site_may_link_to_a_page_but_not_embed_it(address: str) -> None:
     assert status(address, sec_fetch_site="same-origin", **frame) == 200
 
 
+@matrix.attack(
+    "read the dashboard by DNS rebinding",
+    "403",
+    matrix.HOST,
+)
 @pytest.mark.browser
 def test_dns_rebinding_shows_nothing_of_the_lake(address: str, browser: Browser) -> None:
     page = browser.new_page()
@@ -101,6 +112,11 @@ def test_dns_rebinding_shows_nothing_of_the_lake(address: str, browser: Browser)
     page.close()
 
 
+@matrix.attack(
+    "open a WebSocket of the dashboard from a page on another local port",
+    "403",
+    matrix.ORIGIN,
+)
 @pytest.mark.browser
 def test_a_page_on_another_local_port_gets_no_websocket(address: str, browser: Browser) -> None:
     target = f"{address.replace('http', 'ws', 1)}/_stcore/stream"

@@ -14,6 +14,7 @@ from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.contract import RequestPolicy
+from tests.integrity import matrix
 
 LOG = StreamKey("okta", "system_log")
 
@@ -125,6 +126,11 @@ def test_a_claim_in_the_future_or_an_unreadable_one_is_void(tmp_path):
         assert pace(tmp_path / "turns", clock).claim("start a", 900) == 0
 
 
+@matrix.attack(
+    "plant links to files of the operator in the state folder",
+    "the files are unchanged",
+    matrix.LINKS,
+)
 def test_links_planted_in_a_temporary_folder_or_the_state_change_no_file(
     still_world, tmp_path, monkeypatch
 ):

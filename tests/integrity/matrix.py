@@ -13,10 +13,25 @@ _MODULES = (
     "tests.integrity.verifier.test_rollups",
     "tests.integrity.test_evidence",
 )
+_AROUND = (
+    "tests.dashboard.test_app",
+    "tests.orchestration.test_webserver",
+    "tests.sandbox.test_browser_guard",
+    "tests.webhooks.test_receiver",
+    "tests.test_settings",
+    "tests.extraction.test_rate_limit",
+    "tests.lake.test_maintenance",
+    "tests.lake.test_tables",
+    "tests.integrity.test_keys",
+)
+"""Where pages in a local browser and other users of the machine attack."""
 ROWS = "`verify`: rows and checkpoint"
 OUTSIDE = "`verify`: a record outside the lake"
 AGAIN = "`verify`: computed again"
 PACK = "`audit.py`"
+HOST, ORIGIN, SITE = "`Host`", "`Origin`", "`Sec-Fetch-Site`"
+JSON = "JSON in a POST only"
+OWNER, LINKS, MODES = "owners", "no links followed", "modes of files"
 
 
 def attack(what, found, by):
@@ -24,9 +39,9 @@ def attack(what, found, by):
     return pytest.mark.attack(what, found, by)
 
 
-def rows():
+def rows(modules=_MODULES):
     """Yield (attack, report, means, test) of all marked tests."""
-    for name in _MODULES:
+    for name in modules:
         module = importlib.import_module(name)
         for test, function in vars(module).items():
             for mark in getattr(function, "pytestmark", ()):
@@ -42,18 +57,27 @@ def tampering():
         yield function.__name__.replace("_", " "), kind.upper(), ROWS, test
 
 
-def table():
-    lines = ["| Attack, with write access to the lake | Reported as | Found by | Test |"]
-    lines.append("|---|---|---|---|")
-    lines += [f"| {what} | {found} | {by} | `{test}` |"
-              for what, found, by, test in (*tampering(), *rows())]  # fmt: skip
+def around():
+    """Yield such rows of the attacks by pages and by other users."""
+    return rows(_AROUND)
+
+
+def table(header, attacks):
+    lines = [f"| {header} | Test |", "|---|---|---|---|"]
+    lines += [f"| {what} | {found} | {by} | `{test}` |" for what, found, by, test in attacks]
     return "".join(f"{line}\n" for line in lines)
+
+
+def tables():
+    tampered = "Attack, with write access to the lake | Reported as | Found by"
+    outer = "Attack by a page in a local browser, or by another user of the machine | Result | By"
+    return "\n".join((table(tampered, (*tampering(), *rows())), table(outer, around())))
 
 
 def page(text):
     """Return the page with the current matrix."""
     before, _, rest = text.partition(_BEGIN)
-    return f"{before}{_BEGIN}{table()}{_END}{rest.partition(_END)[2]}"
+    return f"{before}{_BEGIN}{tables()}{_END}{rest.partition(_END)[2]}"
 
 
 if __name__ == "__main__":

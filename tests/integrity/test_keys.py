@@ -10,6 +10,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.integrity import keys, note
 from pipelines.integrity.note import Head
 from pipelines.settings import IntegritySettings
+from tests.integrity import matrix
 from tests.integrity.worlds import Signed
 
 HEAD = Head(origin="auditlake/okta/system_log/1", size=7, root=b"r" * 32)
@@ -91,6 +92,11 @@ def test_the_local_state_is_readable_only_by_its_owner(tmp_path):
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
+@matrix.attack(
+    "place a signing key that the attacker knows",
+    "an error, nothing is signed",
+    matrix.OWNER,
+)
 def test_a_key_or_folder_of_another_user_is_refused(tmp_path, monkeypatch):
     """They could know the key, and sign whatever they like."""
     settings = IntegritySettings(folder=tmp_path / "state")

@@ -22,6 +22,7 @@ from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
 from pipelines.lake.maintenance import Count, MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
+from tests.integrity import matrix
 from tests.lake.batches import LOG, NOON, batch
 
 FAR = date(2026, 6, 1)
@@ -211,6 +212,11 @@ def test_canary_two_overlapping_compactions_do_not_duplicate_rows(tmp_path):
     assert pl.read_delta(path).height == 250
 
 
+@matrix.attack(
+    "plant a link in place of the lock of a lake in an object store",
+    "the file is unchanged",
+    matrix.MODES,
+)
 def test_the_lock_of_an_object_store_is_private_and_per_lake(tmp_path, monkeypatch):
     """It used to be /tmp/.maintenance.lock, which anyone could create first or make a link."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))

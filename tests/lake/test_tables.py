@@ -18,6 +18,7 @@ from pipelines.lake import commits, raw, tables
 from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.settings import Settings
+from tests.integrity import matrix
 from tests.lake.batches import LOG, batch
 
 
@@ -188,6 +189,11 @@ def test_a_group_may_read_the_lake_and_nobody_else(umask, shared):
     assert mode(shared / "lake") & 0o777 == 0o700
 
 
+@matrix.attack(
+    "read the files of a lake",
+    "no file is readable",
+    matrix.MODES,
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_other_users_read_no_file_of_a_lake_but_members_of_its_group_do(umask, shared):
     (shared / "lake").mkdir(mode=0o755)

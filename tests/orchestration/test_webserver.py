@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.dashboard.conftest import browser
+from tests.integrity import matrix
 from tests.waiting import free_ports, until
 from tests.web import other_sites
 
@@ -106,6 +107,11 @@ def dagster(served):
     return served
 
 
+@matrix.attack(
+    "stop a sensor by an image, script, frame or fetch on any page",
+    "403",
+    matrix.SITE,
+)
 @pytest.mark.browser
 @pytest.mark.parametrize(
     "html",
@@ -128,6 +134,11 @@ def test_no_page_of_another_site_stops_a_sensor(dagster, browser, html):
     assert dagster.sensor["status"] == "RUNNING"
 
 
+@matrix.attack(
+    "stop a sensor by a link",
+    "403",
+    matrix.JSON,
+)
 @pytest.mark.browser
 def test_no_link_stops_a_sensor(dagster, browser):
     page = browser.new_page()
@@ -141,6 +152,11 @@ def test_no_link_stops_a_sensor(dagster, browser):
     assert dagster.sensor["status"] == "RUNNING"
 
 
+@matrix.attack(
+    "read Dagster by DNS rebinding",
+    "403",
+    matrix.HOST,
+)
 @pytest.mark.browser
 def test_dns_rebinding_reads_nothing(dagster, browser):
     page = browser.new_page()
@@ -149,6 +165,11 @@ def test_dns_rebinding_reads_nothing(dagster, browser):
     page.close()
 
 
+@matrix.attack(
+    "stop a sensor through a browser that sends no Sec-Fetch-Site",
+    "403",
+    matrix.JSON,
+)
 def test_even_an_old_browser_executes_nothing_by_get(dagster):
     """It sends neither Origin nor Sec-Fetch-Site."""
     for send in (httpx.get, httpx.post):
@@ -164,6 +185,11 @@ def test_even_an_old_browser_executes_nothing_by_get(dagster):
     assert dagster.sensor["status"] == "RUNNING"
 
 
+@matrix.attack(
+    "report an asset to Dagster from a page",
+    "403",
+    matrix.ORIGIN,
+)
 def test_a_page_of_another_origin_reports_no_asset(dagster):
     address = f"{dagster.address}/report_asset_materialization/stored"
     other = httpx.post(address, headers={"Origin": "http://127.0.0.1:9999"}, timeout=60)
@@ -171,6 +197,11 @@ def test_a_page_of_another_origin_reports_no_asset(dagster):
     assert httpx.post(address, timeout=60).status_code == 200
 
 
+@matrix.attack(
+    "open a WebSocket of Dagster from a page of another origin",
+    "403",
+    matrix.ORIGIN,
+)
 @pytest.mark.parametrize(
     ("origin", "host", "code"),
     [

@@ -8,10 +8,16 @@ from starlette.datastructures import Headers
 
 from sandbox.browser_guard import fault
 from sandbox.server import Running
+from tests.integrity import matrix
 
 LEDGER = "/_sandbox/ledger/okta/system_log"
 
 
+@matrix.attack(
+    "inject faults into the sandbox from a page",
+    "403",
+    f"{matrix.HOST}, {matrix.ORIGIN}, {matrix.SITE}",
+)
 @pytest.mark.parametrize(
     "headers",
     [

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from pipelines.webhooks.receiver import Limits
+from tests.integrity import matrix
 from tests.webhooks.conftest import SECRET, served
 from tests.webhooks.requests import GOOD, HOOK, drip, head, post
 
@@ -243,6 +244,11 @@ def test_a_connection_serves_many_deliveries(receiver):
     assert len(receiver.bodies("okta")) == 20
 
 
+@matrix.attack(
+    "deliver a webhook from a page that knows the secret",
+    "403",
+    f"{matrix.ORIGIN}, `Sec-Fetch-*`",
+)
 @pytest.mark.parametrize(
     "sent",
     [

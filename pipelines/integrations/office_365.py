@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -338,8 +338,13 @@ _ACTOR_TYPES = {
     "6": "application", "7": "system", "8": "system", "9": "user", "10": "user",
 }  # fmt: skip
 _NOTHING = values.NOTHING | {"NOT-FOUND"}
+_ALERTS = (28, 29, 34, 40, 41, 47, 51, 61, 62, 64, 68, 78, 86, 89, 90, 98, 115, 128, 166, 167, 168,
+           169, 232)  # fmt: skip
 # Record types of the security products: mail, link and file threats, alerts and investigations.
-_FINDINGS = frozenset({28, 40, 41, 47, 64, 98, 128})
+_FINDINGS = frozenset({*_ALERTS, *map(str, _ALERTS)})
+# Numbers in records; Microsoft's table of the schema begins at 0 instead.
+_TEAM_ROLES = {"1": "Member", "2": "Owner", "3": "Guest", "Member": "Member", "Owner": "Owner",
+               "Guest": "Guest"}  # fmt: skip
 _ANONYMOUS = ("urn:spo:anon#", "anonymous")
 _MACHINES = ("NT AUTHORITY\\", "SHAREPOINT\\system", "S-1-5-18")
 _PREFIXED = ("User_", "ServicePrincipal_", "Application_", "Group_", "Device_")
@@ -360,7 +365,7 @@ _STATUSES = {
 _SIGN_INS = ("UserLoggedIn", "UserLoginFailed")
 _SEVERITIES = ("high", "medium", "low", "informational")
 _RANK = {"User": 0, "File": 0, "Message": 0, "Url": 0, "Mailbox": 1, "Alert": 1,
-         "Investigation": 1, "Group": 2, "Role": 3, "Policy": 3, "Team": 4}  # fmt: skip
+         "Investigation": 0, "Group": 2, "Role": 3, "Policy": 3, "Team": 4}  # fmt: skip
 
 
 def _is_address(user: Any) -> bool:
@@ -409,7 +414,7 @@ def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
 
 
 def _is_finding(record_type: Any) -> bool:
-    return isinstance(record_type, int) and record_type in _FINDINGS
+    return isinstance(record_type, int | str) and record_type in _FINDINGS
 
 
 def _is_product(key: Any) -> bool:
@@ -461,6 +466,10 @@ def _address(*given: Any) -> str | None:
     return None
 
 
+def _sender_address(data: dict[str, Any]) -> Any:
+    return data.get("sip") if data else None
+
+
 def _named(items: Any, name: str) -> Any:
     if isinstance(items, list):
         for item in items:
@@ -495,7 +504,7 @@ def _severity(own: Any, alert: Any, policies: Any, data: dict[str, Any]) -> Any:
     if known := _known(own) or _known(alert):
         return known
     if not policies:
-        return data.get("Severity") or data.get("sev")
+        return _known(data.get("Severity")) or _known(data.get("sev"))
     found = {
         str(rule.get("Severity")).lower()
         for policy in values.objects(policies)
@@ -548,6 +557,9 @@ def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
     for one in (item, *items) if isinstance(item, dict) else items:
         id_ = one.get("InternetMessageId") or one.get("Id")
         found.append(_target(id_, one.get("Subject"), "Message"))
+        found += [_target(None, who, "User") for who in _people(one.get("Recipients"))]
+        if isinstance(attached := one.get("Attachments"), str):
+            found += [_target(None, name, "File") for name in _ATTACHED.findall(attached)]
         folder = one.get("ParentFolder")
         if isinstance(folder, dict) and (who := _known(folder.get("MemberUpn"))):
             found.append(_target(folder.get("MemberSid"), who, "User"))
@@ -557,15 +569,21 @@ def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
 
 
 def _team(members: Any, app: Any, team_id: Any, team: Any, channel: Any) -> list[dict[str, Any]]:
-    found = [
-        _target(m.get("UPN"), m.get("DisplayName") or m.get("UPN"), "User")
-        for m in values.objects(members)
-    ]
+    people = values.objects(members)
+    found = [_target(m.get("UPN"), m.get("DisplayName") or m.get("UPN"), "User") for m in people]
     if app:
         found.append(_target(None, app, "Application"))
     if team or team_id:
         found.append(_target(team_id, team, "Team"))
-    return [*found, _target(None, channel, "Channel")] if channel else found
+    if channel:
+        found.append(_target(None, channel, "Channel"))
+    return found + [_target(None, role, "Role") for role in _roles(people)]
+
+
+def _roles(members: list[dict[str, Any]]) -> list[str]:
+    """Return the roles that members of a team have after the act."""
+    roles = (_TEAM_ROLES.get(str(m.get("Role"))) for m in members)
+    return [role for role in dict.fromkeys(roles) if role]
 
 
 def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
@@ -636,21 +654,33 @@ _WHO_GETS_ACCESS = {
     "BlindCopyTo": "Address",
     "CopyTo": "Address",
     "AddToRecipients": "Address",
+    "ResourceDelegates": "User",
+    "ModerateMessageByUser": "Address",
+    "JournalEmailAddress": "Address",
+    "ExternalEmailAddress": "Address",
+    "RedirectToRecipients": "Address",
     "AccessRights": "Permission",
 }
 _PARAMETER = re.compile(r"""-(\w+)[ :]+("[^"]*"|'[^']*'|[^\s-]\S*)""")
 _ADDRESSES = re.compile(r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+")
 _SHOWN = re.compile(r"[\[<](?:smtp:)?([^\s\[\]<>]+@[^\s\[\]<>]+)[\]>]$", re.IGNORECASE)
 _CONCERNS_OTHERS = re.compile("action|delegate|member|recipient|forward|redirect", re.IGNORECASE)
+_ATTACHED = re.compile(r"\s*([^;]+?)\s*\(\d+b\)(?:;|$)")
+_ADDRESS_IN = ("Address", "EmailAddress", "RecipientEmail", "MemberEmail", "UPN", "Upn")
+_IN_ENTITIES = (
+    # Field of an entity of an investigation -> the type of the people that it names.
+    ("Recipient", "User"),
+    ("MailboxPrimaryAddress", "User"),
+    ("Upn", "User"),
+    ("Sender", "Sender"),
+)
 _GROUP = re.compile(r"<(?:Group|Added to group)>([^<]+)</")
 _LEVEL = re.compile(r"<Permissions? granted>([^<]+)</")
 
 
-def _granted(parameters: Any, properties: Any, data: Any) -> list[dict[str, Any]]:
+def _granted(parameters: Any, properties: Any, data: Any, *reached: Any) -> list[dict[str, Any]]:
     """Return who gets access, which rights, and where mail is forwarded to."""
-    if not (parameters or properties or data):
-        return []
-    found = []
+    found = [_target(None, who, "User") for given in reached for who in _people(given)]
     for name, value in _parameters(parameters):
         if kind := _WHO_GETS_ACCESS.get(name):
             found += [_target(None, one, kind) for one in _several(value)]
@@ -699,32 +729,111 @@ def _assisted(event: Any, agent_id: Any, agent: Any) -> list[dict[str, Any]]:
     return [*found, _target(agent_id, agent, "Agent")] if agent_id or agent else found
 
 
-def _together(*values: Any) -> tuple[Any, ...] | None:
-    return values if any(values) else None
+class _Clues(NamedTuple):
+    """The fields in which security products name the subject of a finding."""
+
+    alert: Any
+    investigation: Any
+    url: Any
+    file: Any
+    attachments: Any
+    message_id: Any
+    subject: Any
+    recipients: Any
+    sender: Any
+    modified_by: Any
+    restricted: Any
+    exchange: Any
+    actions: Any
+    data: dict[str, Any]
 
 
-def _finding(object_id: Any, *given: Any) -> list[dict[str, Any]]:
-    """Return the subject of a finding: alert or investigation, mail, link, file and recipients."""
-    alert, investigation, about, url, file, mail, subject, modified_by, data = given
+def _together(*clues: Any) -> _Clues | None:
+    return _Clues(*clues) if any(clues) else None
+
+
+def _finding(object_id: Any, clues: _Clues) -> list[dict[str, Any]]:
+    """Return the subject of a finding: alert or investigation, files, links, mail and people."""
     found = []
-    if investigation:
-        found.append(_target(object_id, investigation, "Investigation"))
-    elif alert:
-        found.append(_target(object_id, alert, "Alert"))
-    if isinstance(file, dict):
-        found.append(_target(file.get("FilePath"), file.get("FileName"), "File"))
-    if url:
-        found.append(_target(url, url, "Url"))
-    if subject or mail:
-        found.append(_target(mail or object_id, subject or mail, "Message"))
-    people = [*_people(about), *_people(data.get("trc")), *_people(data.get("f3u"))]
-    if _is_address(modified_by):
-        people.append(modified_by)
-    return found + [_target(None, who, "User") for who in dict.fromkeys(people)]
+    if clues.investigation:
+        found.append(_target(object_id, clues.investigation, "Investigation"))
+    elif clues.alert:
+        found.append(_target(object_id, clues.alert, "Alert"))
+    mail = clues.exchange if isinstance(clues.exchange, dict) else {}
+    if isinstance(clues.file, dict):
+        found.append(_target(clues.file.get("FilePath"), clues.file.get("FileName"), "File"))
+    found += [_target(url, url, "Url") for url in _texts(clues.url)]
+    message_id = clues.message_id or mail.get("InternetMessageId")
+    if subject := clues.subject or mail.get("Subject") or message_id:
+        found.append(_target(message_id or object_id, subject, "Message"))
+    found += _attached(clues.attachments) + _attached(mail.get("AttachmentData"))
+    found += _involved(clues, mail)
+    for entity in _entities(clues.data.get("Entities"), clues.actions):
+        found += _entity(entity)
+    return _distinct(found)
+
+
+def _attached(files: Any) -> list[dict[str, Any]]:
+    return [
+        _target(None, file.get("FileName") or file.get("Name"), "File")
+        for file in values.objects(files)
+    ]
+
+
+def _involved(clues: _Clues, mail: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the recipients and other people concerned, then the senders."""
+    data = clues.data
+    concerned = (clues.recipients, mail.get("Recipients"), clues.modified_by, clues.restricted)
+    about = data.get("eid") if data.get("etype") == "User" else None
+    people = [*concerned, data.get("trc"), data.get("f3u"), data.get("suid"), about]
+    senders = (clues.sender, mail.get("From"), data.get("tsd"))
+    return [_target(None, who, "User") for given in people for who in _people(given)] + [
+        _target(None, who, "Sender") for given in senders for who in _people(given)
+    ]
+
+
+def _entities(listed: Any, actions: Any) -> Iterator[dict[str, Any]]:
+    """Yield the entities of an investigation, in its `Data` and in the JSON text of its actions."""
+    lists = [listed]
+    if isinstance(actions, list):
+        lists += [_object_in(action).get("Entities") for action in actions]
+    for entities in lists:
+        if isinstance(entities, list):
+            yield from map(_object_in, entities)
+
+
+def _entity(entity: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [_target(url, url, "Url") for key in ("Url", "Urls") for url in _texts(entity.get(key))]
+    if subject := entity.get("Subject"):
+        found.append(_target(entity.get("InternetMessageId"), subject, "Message"))
+    if entity.get("Type") == "file":
+        found.append(_target(None, entity.get("Name"), "File"))
+    found += _attached(entity.get("Files"))
+    for key, kind in _IN_ENTITIES:
+        found += [_target(None, who, kind) for who in _people(entity.get(key))]
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    parts = value if isinstance(value, list) else [value]
+    return [part for part in parts if isinstance(part, str) and part]
+
+
+def _distinct(targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the targets without repetitions of a type and name."""
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for target in targets:
+        kept.setdefault((str(target["type"]), str(target["name"] or target["id"])), target)
+    return list(kept.values())
 
 
 def _people(value: Any) -> list[str]:
-    return [who for who in _several(value) if _is_address(who)]
+    """Return the addresses in a text or a list; an element may be an object that contains one."""
+    parts = value if isinstance(value, list) else [value]
+    texts = (values.first(*map(part.get, _ADDRESS_IN)) if isinstance(part, dict) else part
+             for part in parts)  # fmt: skip
+    return [who for text in texts if isinstance(text, str) for who in _several(text)
+            if _is_address(who)]  # fmt: skip
 
 
 def _all_targets(  # noqa: PLR0917 one per service or kind of event
@@ -735,20 +844,25 @@ def _all_targets(  # noqa: PLR0917 one per service or kind of event
     file: list[dict[str, Any]],
     mail: list[dict[str, Any]],
     team: list[dict[str, Any]],
-    about: tuple[Any, ...] | None,
+    clues: _Clues | None,
     granted: list[dict[str, Any]],
     assisted: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return the targets; each service that writes records has columns of its own for them."""
     own = protected or alert or file or mail or team
-    finding = _finding(object_id, *about) if about and _is_finding(record_type) else []
+    finding = _finding(object_id, clues) if clues and _is_finding(record_type) else []
     if not own and not finding and not assisted:
         own = _object(object_id)
     return [*own, *finding, *granted, *assisted] if finding or granted or assisted else own
 
 
-def _classified_as(operation: Any, record_type: Any) -> Any:
-    return f"finding {operation}" if _is_finding(record_type) else None
+def _classified_as(operation: Any, record_type: Any, members: Any) -> Any:
+    """Return the operation of a finding, or with the new role, where its name is too vague."""
+    if _is_finding(record_type):
+        return f"finding {operation}"
+    if operation == "MemberRoleChanged":
+        return " ".join([operation, *_roles(values.objects(members))])
+    return None
 
 
 _DATA = Field(_object_in, "Data")
@@ -768,7 +882,8 @@ _COLUMNS: Columns = {
         "UserIp",
         "ClientIpAddress",
         "ClientIPs",
-        "SenderIp",
+        "SenderIp|SenderIP",
+        Field(_sender_address, _DATA),
     ),
     "user_agent": Field(_agent, "UserAgent", "ExtendedProperties", "ClientInfoString"),
     "severity": Field(_severity, "Severity", "AlertSeverity", "PolicyDetails", _DATA),
@@ -808,15 +923,28 @@ _SERVICES: Columns = {
             _together,
             "AlertDisplayName",
             "InvestigationName",
-            "Recipients",
-            "Url",
+            "Url|URL",
             "FileData",
+            "AttachmentData",
             "InternetMessageId",
             "Subject",
+            "Recipients",
+            "P2Sender|P1Sender",
             "LastModifiedBy",
+            "EventValue",
+            "ExchangeDetails",
+            "Actions",
             _DATA,
         ),
-        Field(_granted, "Parameters", "OperationProperties", "EventData"),
+        Field(
+            _granted,
+            "Parameters",
+            "OperationProperties",
+            "EventData",
+            "SharingInformation",
+            "MembershipInformation",
+            "ReleaseTo|RecipientUPN",
+        ),
         Field(_assisted, "CopilotEventData", "AgentId", "AgentName"),
     ),
     "correlation_id": "CorrelationId",
@@ -857,7 +985,7 @@ def _streams(tenant_id: str, publisher_id: str) -> tuple[Stream, ...]:
             else Field(_identity, "Id", "RecordNumber"),
             time="CreationTime",
             columns=columns,
-            classified_as=Field(_classified_as, "Operation", "RecordType"),
+            classified_as=Field(_classified_as, "Operation", "RecordType", "Members"),
             target_rank=_RANK,
             keeps=_KEEPS,
             lag=timedelta(days=1),
@@ -1040,7 +1168,7 @@ INTEGRATION = Integration(
         changes_every=15 * 60.0,
     ),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
     nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",

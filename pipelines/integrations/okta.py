@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -272,6 +273,8 @@ _ACTORS = {
 
 _NOTHING = values.NOTHING | {"Unknown", "UNKNOWN"}
 _BETWEEN_ROLES = re.compile(r",\s*(?![^(]*\))")  # "Help desk administrator (Sales, IT), ..."
+_BETWEEN_SCOPES = re.compile(r"[\s,\[\]]+")
+_OPERATOR_IN = ("operator", "operatorName", "vpnOperator", "name")
 _ACTOR_WORDS = {
     # Part of an unlisted actor type -> our type; the first match counts.
     "agent": "application",
@@ -325,28 +328,99 @@ def _first_address(address: Any, chain: Any, hook_chain: Any) -> Any:
     return next(filter(None, map(_known, hops)), None)
 
 
-def _as_targets(target: Any, granted: Any, revoked: Any) -> list[dict[str, Any]]:
-    """Return the targets, and the administrator roles that only the debug data name."""
+def _as_targets(  # noqa: PLR0917 one per path
+    target: Any, granted: Any, revoked: Any, scopes: Any, details: Any, tunnels: Any, hops: Any
+) -> list[dict[str, Any]]:
+    """Return the targets, and the roles, scopes and networks that stand elsewhere in the record."""
+    items = values.objects(target)
     found = [
         {
             "id": _known(item.get("id")),
             "name": _name(item.get("displayName"), item.get("alternateId")),
             "type": item.get("type"),
         }
-        for item in values.objects(target)
+        for item in items
     ]
-    return found + _roles(found, granted, revoked) if granted or revoked else found
+    if items and items[0].get("type") == "ConsentGrant":
+        found += _clients(items)
+    if granted or revoked:
+        found += _roles(found, granted, revoked)
+    if scopes:
+        found += _scopes(found, scopes)
+    if details or tunnels or hops:
+        found += _networks(details, _listed(tunnels), *(hops or ()))
+    return found
 
 
 def _roles(found: list[dict[str, Any]], *lists: Any) -> list[dict[str, Any]]:
-    named = {target["name"] for target in found}
     texts = (text for text in lists if isinstance(text, str))
-    roles = dict.fromkeys(role.strip() for text in texts for role in _BETWEEN_ROLES.split(text))
+    roles = (role.strip() for text in texts for role in _BETWEEN_ROLES.split(text))
+    return _missing(found, roles, "ROLE")
+
+
+def _scopes(found: list[dict[str, Any]], granted: Any) -> list[dict[str, Any]]:
+    texts = granted if isinstance(granted, list) else [granted]
+    scopes = (scope for text in texts if isinstance(text, str)
+              for scope in _BETWEEN_SCOPES.split(text))  # fmt: skip
+    return _missing(found, scopes, "Scope")
+
+
+def _missing(found: list[dict[str, Any]], names: Iterable[str], kind: str) -> list[dict[str, Any]]:
+    """Return targets with these names, without those found already."""
+    named = {target["name"] for target in found}
     return [
-        {"id": None, "name": role, "type": "ROLE"}
-        for role in roles
-        if _known(role) and role not in named
+        {"id": None, "name": name, "type": kind}
+        for name in dict.fromkeys(names)
+        if _known(name) and name not in named
     ]
+
+
+def _clients(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the applications that the scopes of a consent are granted to."""
+    details = [item.get("detailEntry") for item in items if item.get("type") == "ConsentGrant"]
+    ids = (entry.get("publicclientapp") for entry in details if isinstance(entry, dict))
+    clients = dict.fromkeys(id_ for id_ in ids if _known(id_))
+    return [{"id": id_, "name": id_, "type": "PublicClientApp"} for id_ in clients]
+
+
+def _networks(*details: Any) -> list[dict[str, Any]]:
+    """Return the VPNs, proxies and other networks that hide the client."""
+    found = {}
+    for item in (item for each in details for item in _services(each)):
+        operator = values.first(*map(item.get, _OPERATOR_IN))
+        hidden = operator or True in (item.get("anonymous"), item.get("isAnonymous"))
+        kind = _known(item.get("type")) or ("Anonymizer" if hidden else None)
+        if kind:
+            found[kind, str(operator)] = {"id": None, "name": operator or kind, "type": kind}
+    return list(found.values())
+
+
+def _services(details: Any) -> list[dict[str, Any]]:
+    """Return the services in the details of an address: a list, one, or an object with a list."""
+    if isinstance(details, list):
+        return values.objects(details)
+    if not isinstance(details, dict):
+        return []
+    return [details, *(item for value in details.values() for item in values.objects(value))]
+
+
+def _listed(tunnels: Any) -> Any:
+    """Return the list in the JSON text that records had before they had details of addresses."""
+    if not isinstance(tunnels, str):
+        return tunnels
+    with suppress(ValueError):
+        return json.loads(tunnels)
+    return None
+
+
+def _in_chain(chain: Any, hook_chain: Any) -> list[Any] | None:
+    """Return the details of the addresses in a chain, None if there are none."""
+    hops = chain or hook_chain
+    found = None
+    for hop in hops if isinstance(hops, list) else ():
+        if isinstance(hop, dict) and "ipDetails" in hop:
+            found = [*(found or ()), hop["ipDetails"]]
+    return found
 
 
 def _session(external: Any, root: Any) -> Any:
@@ -375,6 +449,10 @@ SYSTEM_LOG = Stream(
             "target",
             "debugContext.debugData.privilegeGranted",
             "debugContext.debugData.privilegeRevoked",
+            "debugContext.debugData.grantedScopes",
+            "securityContext.ipDetails",
+            "debugContext.debugData.tunnels",
+            Field(_in_chain, "request.ipChain", "client.ipChain"),
         ),
         "outcome": Field(_outcome, "outcome.result"),
         "outcome_reason": "outcome.reason",
@@ -561,7 +639,7 @@ INTEGRATION = Integration(
     auth=_auth,
     request_policy=RequestPolicy(delay_after=_pause, retry_after=_retry_after),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
     nothing=_NOTHING,
     docs=Docs(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",

@@ -16,6 +16,7 @@ from pipelines.sdk import auth, json_records
 from pipelines.sdk.contract import Source
 from sandbox.faults import Fault
 from sandbox.services import okta as sandbox
+from tests.mapping import rows
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -139,3 +140,54 @@ def test_a_lost_live_cursor_is_recovered(still_world):
     still_world.disorder(fault)
     (report,) = still_world.poll("okta")
     assert (report.error, report.rows) == (None, 0)
+
+
+VPN = {"operator": "NORD_VPN", "type": "VPN", "anonymous": True}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"securityContext": {"ipDetails": [VPN, None]}},
+        {"securityContext": {"ipDetails": VPN}},
+        {"securityContext": {"ipDetails": {"isAnonymous": True, "services": [VPN]}}},
+        {"request": {"ipChain": [{"ip": "203.0.113.7", "ipDetails": [VPN]}]}},
+        {"client": {"ipChain": [None, {"ip": "203.0.113.7", "ipDetails": [VPN]}]}},
+        {"debugContext": {"debugData": {"tunnels": json.dumps([VPN])}}},
+    ],
+    ids=lambda more: json.dumps(more)[:40],
+)
+def test_the_operator_of_a_vpn_is_found_among_the_targets(more):
+    row = rows.row("okta", "system_log", {"eventType": "user.session.start", **more})
+    assert ("NORD_VPN", "VPN") in {(target["name"], target["type"]) for target in row["targets"]}
+
+
+@pytest.mark.parametrize(
+    ("details", "targets"),
+    [
+        ([], []),
+        (None, []),
+        ("x", []),
+        ([{"operator": None, "type": "TOR", "anonymous": True}], [("TOR", "TOR")]),
+        ([{"isAnonymous": True}], [("Anonymizer", "Anonymizer")]),
+        ([{"isAnonymous": False}], []),
+        ([VPN, VPN], [("NORD_VPN", "VPN")]),
+    ],
+)
+def test_an_address_without_details_adds_no_target(details, targets):
+    record = {
+        "eventType": "user.session.start",
+        "securityContext": {"ipDetails": details},
+        "request": {"ipChain": [{"ip": "203.0.113.7", "ipDetails": details}]},
+    }
+    events, faults = rows.normalised("okta", "system_log", [record])
+    assert faults == {}
+    found = events.row(0, named=True)
+    assert [(target["name"], target["type"]) for target in found["targets"]] == targets
+    assert found["source_ip"] == "203.0.113.7"
+
+
+def test_the_main_target_is_what_was_acted_on_and_not_the_network():
+    target = [{"id": "1", "type": "AppInstance", "displayName": "Payroll"}]
+    record = {"target": target, "securityContext": {"ipDetails": [VPN]}}
+    assert rows.row("okta", "system_log", record)["target_name"] == "Payroll"

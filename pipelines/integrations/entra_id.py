@@ -201,8 +201,9 @@ _ADDRESS_KEYS = frozenset(
 _AGENT_KEYS = frozenset({"useragent"})
 _INVITED_KEYS = frozenset({"inviteduseremailaddress"})
 _IN_KEYS = str.maketrans("", "", " -_.")
-_NOT_AGENTIC = frozenset({"notAgentic", "unknownFutureValue"})
+_NOT_AGENTIC = frozenset({None, "", "notAgentic", "unknownFutureValue"})
 _AGENTS_OWN_USER = "agentIDuser"
+_ROLE_KEYS = frozenset({"rolename", "roledefinitionname", "roledisplayname"})
 _RANK = {"User": 0, "Worker": 0, "Group": 1, "Role": 2, "Application": 2, "ServicePrincipal": 3,
          "Policy": 3, "Device": 4, "Resource": 5, "System": 6, "Directory": 8, "Request": 9,
          "Other": 9, "N/A": 9}  # fmt: skip
@@ -221,8 +222,12 @@ def _first(*given: Any) -> str | None:
 
 def _initiator_type(user: Any, upn: Any, app: Any, kind: Any, performer: Any) -> str | None:
     if _known(user) or _known(upn):
-        return "application" if kind == _AGENTS_OWN_USER else "user"
+        return "user" if _is_no_agent(kind) else "application"
     return "application" if app or _performers(performer) else "system"
+
+
+def _is_no_agent(kind: Any) -> bool:
+    return not isinstance(kind, str) or kind in _NOT_AGENTIC
 
 
 def _initiator_id(user: Any, principal: Any, app: Any, performer: Any) -> str | None:
@@ -235,23 +240,27 @@ def _initiator_name(*given: Any) -> str | None:
     return _first(*known) or next((p["name"] for p in _performers(performer)), None)
 
 
-def _performers(performer: Any) -> list[dict[str, Any]]:
-    """Return the AI agent that acted on behalf of the initiator."""
+def _performers(performer: Any, otherwise: str = "Agent") -> list[dict[str, Any]]:
+    """Return the AI agent or application that acted on behalf of the initiator.
+
+    `otherwise` is the type of one without an `agentType`.
+    """
     if not isinstance(performer, dict):
         return []
     parts = [performer, *(performer.get(key) for key in ("user", "app"))]
-    found = [_agent_target(part) for part in parts if isinstance(part, dict)]
+    found = [_agent_target(part, otherwise) for part in parts if isinstance(part, dict)]
     return [target for target in found if target["id"] or target["name"]]
 
 
-def _agent_target(part: dict[str, Any]) -> dict[str, Any]:
+def _agent_target(part: dict[str, Any], otherwise: str) -> dict[str, Any]:
+    kind = part.get("agentType")
     return {
         "id": _first(*map(part.get, ("id", "servicePrincipalId", "appId"))),
         "name": _first(
             *map(part.get, ("displayName", "userPrincipalName", "servicePrincipalName",
                             "appDisplayName"))
         ),
-        "type": "Agent",
+        "type": ("Application" if _is_no_agent(kind) else "Agent") if kind else otherwise,
     }  # fmt: skip
 
 
@@ -284,8 +293,13 @@ def _agent(agent: Any, details: Any) -> Any:
     return values.known(agent) or _detail(details, _AGENT_KEYS)
 
 
-def _resources(resources: Any, performer: Any, action: Any, details: Any) -> list[dict[str, Any]]:
-    """Return the targets, with the names that only the changes and the details contain."""
+def _resources(  # noqa: PLR0917 one per path
+    resources: Any, performer: Any, action: Any, details: Any, user: Any, app: Any
+) -> list[dict[str, Any]]:
+    """Return the targets, with the names that only the changes and the details contain.
+
+    An application that acts for a user is one of them.
+    """
     given = values.objects(resources)
     found = [
         {
@@ -300,9 +314,20 @@ def _resources(resources: Any, performer: Any, action: Any, details: Any) -> lis
             changed = microsoft.changes(properties, "displayName", "newValue", "oldValue")
             if changed:
                 microsoft.name_by_changes(found, changed)
-    if details and isinstance(action, str) and "nvite" in action:
-        found += _invited(found, _detail(details, _INVITED_KEYS))
+    if details and isinstance(action, str):
+        if "nvite" in action:
+            found += _invited(found, _detail(details, _INVITED_KEYS))
+        elif "role" in action:
+            found += _role(found, _detail(details, _ROLE_KEYS))
+    if app and _known(user):
+        found += _performers(app, "Application")
     return found + _performers(performer) if performer else found
+
+
+def _role(found: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
+    if not isinstance(name, str) or any(target["type"] == "Role" for target in found):
+        return []
+    return [{"id": None, "name": name, "type": "Role"}]
 
 
 def _invited(found: list[dict[str, Any]], email: Any) -> list[dict[str, Any]]:
@@ -338,7 +363,13 @@ _DIRECTORY_AUDITS: Columns = {
         "performedBy",
     ),
     "targets": Field(
-        _resources, "targetResources", "performedBy", "activityDisplayName", "additionalDetails"
+        _resources,
+        "targetResources",
+        "performedBy",
+        "activityDisplayName",
+        "additionalDetails",
+        "initiatedBy.user.id",
+        "initiatedBy.app",
     ),
     "outcome": Field(_result, "result"),
     "outcome_reason": Field(_result_reason, "resultReason"),
@@ -370,7 +401,7 @@ def _is_agents_own_user(agent: Any) -> bool:
 
 def _acts_for_user(agent: Any) -> bool:
     kind = agent.get("agentType") if isinstance(agent, dict) else None
-    return bool(kind) and kind not in _NOT_AGENTIC and kind != _AGENTS_OWN_USER
+    return not _is_no_agent(kind) and kind != _AGENTS_OWN_USER
 
 
 def _who_id(user: Any, upn: Any, principal: Any, app: Any) -> str | None:
@@ -614,7 +645,7 @@ INTEGRATION = Integration(
     # Reports are throttled in windows of ten seconds, at times without a Retry-After.
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
     nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",

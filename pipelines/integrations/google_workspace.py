@@ -271,8 +271,13 @@ _TARGETS = {
     "subscriber_calendar_id": ("", "user"),
     "member_id": ("", "user"),
     "target": ("", "account"),
+    "delegate_user_email": ("", "delegate"),
     "email_forwarding_destination_address": ("", "address"),
     "EMAIL_MONITOR_DEST_EMAIL": ("", "address"),
+    "EMAIL_LOG_SEARCH_RECIPIENT": ("", "address"),
+    "EMAIL_LOG_SEARCH_SENDER": ("", "address"),
+    "EMAIL_LOG_SEARCH_MSG_ID": ("", "message"),
+    "USER_NICKNAME": ("", "alias"),
     "GROUP_EMAIL": ("", "group"),
     "group_email": ("", "group"),
     "group_id": ("", "group"),
@@ -287,6 +292,9 @@ _TARGETS = {
     "CAA_ACCESS_APPLICATION": ("", "application"),
     "APPLICATION_NAME_OF_TARGET_DATA": ("", "application"),
     "application_name": ("", "application"),
+    "SERVICE_NAME": ("", "application"),
+    "OAUTH2_SERVICE_NAME": ("", "application"),
+    "REAUTH_APPLICATION": ("", "application"),
     "device_id": ("device_name", "device"),
     "DEVICE_ID": ("DEVICE_MODEL", "device"),
     "DIRECTORY_DEVICE_ID": ("DEVICE_NAME", "device"),
@@ -300,6 +308,9 @@ _TARGETS = {
     "course_id": ("course_title", "course"),
     "note_name": ("", "note"),
     "attachment_name": ("", "attachment"),
+    "file_name": ("", "attachment"),
+    "destination_folder_id": ("destination_folder_title", "folder"),
+    "source_folder_id": ("source_folder_title", "folder"),
     "ASSET_ID": ("ASSET_NAME", "asset"),
     "matter_id": ("", "matter"),
     "resource_name": ("", "resource"),
@@ -327,7 +338,21 @@ _TARGETS = {
     "ORG_UNIT_NAME": ("", "org_unit"),
     "DEVICE_NEW_ORG_UNIT": ("", "org_unit"),
 }
-_LAST = ("permission", "recipient")
+_KINDS_OF_VALUES = {
+    # Admin event -> the type of what only NEW_VALUE, or else OLD_VALUE, names.
+    "TRANSFER_DOCUMENT_OWNERSHIP": "user",
+    "UPDATE_DOMAIN_PRIMARY_ADMIN_EMAIL": "user",
+    "UPDATE_DOMAIN_SECONDARY_EMAIL": "address",
+    "MAIL_ROUTING_DESTINATION_ADDED": "address",
+    "MAIL_ROUTING_DESTINATION_REMOVED": "address",
+    "ALERT_RECEIVERS_CHANGED": "address",
+    "GRANT_DELEGATED_ADMIN_PRIVILEGES": "privilege",
+    "UPDATE_GROUP_MEMBER": "permission",
+    "USER_LICENSE_ASSIGNMENT": "license",
+    "USER_LICENSE_REASSIGNMENT": "license",
+    "USER_LICENSE_REVOKE": "license",
+}
+_LAST = ("permission", "recipient", "attachment")
 _TITLES = {title: kind for title, kind in _TARGETS.values() if title}
 _FIRST = (
     "document shared_drive message attachment resource device user setting group role application"
@@ -354,17 +379,38 @@ def _values(found: Any) -> dict[str, Any]:
             if isinstance(message, dict):
                 # On a conflict the outer parameter wins.
                 values = {**_values(message.get("parameter")), **values}
+    if "message_info" in values or "event_info" in values:
+        values = _with_members(values)
     return values
+
+
+def _with_members(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the members of those messages that are JSON text."""
+    found: dict[str, Any] = {}
+    for name in ("event_info", "message_info"):
+        with suppress(ValueError, TypeError):
+            found |= _members(json.loads(values[name]) if name in values else {})
+    return {**found, **values}
+
+
+def _members(message: Any) -> dict[str, Any]:
+    """Return the members of an object, with those of inner objects on the same level."""
+    found: dict[str, Any] = {}
+    for name, value in message.items() if isinstance(message, dict) else ():
+        found = {**_members(value), **found} if isinstance(value, dict) else {**found, name: value}
+    return found
 
 
 def _targets(
     values: dict[str, Any], name: Any, resource_ids: Any, details: Any, *others: Any
 ) -> list[dict[str, Any]]:
     found = _named(values)
-    if "NEW_VALUE" in values and str(name).endswith("TO_ORG_UNIT"):
-        found.append({"id": None, "name": values["NEW_VALUE"], "type": "org_unit"})
-    if "destination" in values:
-        found += _recipients(values["destination"])
+    if "NEW_VALUE" in values or "OLD_VALUE" in values:
+        found += _in_value(name, values)
+    if "destination" in values or "flattened_destinations" in values or "address" in values:
+        found += _correspondents(values)
+    if "triggered_rule_info" in values:
+        found += _triggered(values["triggered_rule_info"])
     if isinstance(resource_ids, list) and isinstance(details, list):
         listed = {target["id"] for target in found}
         found += [
@@ -378,10 +424,36 @@ def _targets(
     return found + _acting_for_someone(*application) if impersonates is True else found
 
 
-def _recipients(destinations: Any) -> list[dict[str, Any]]:
-    """Return the addresses that a message was delivered to."""
-    found = [_values(one.get("parameter")).get("address") for one in objects(destinations)]
-    return [{"id": who, "name": who, "type": "address"} for who in found if known(who)]
+def _in_value(name: Any, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the target that only the value of a change names."""
+    named = name if isinstance(name, str) else ""
+    kind = "org_unit" if named.endswith("TO_ORG_UNIT") else _KINDS_OF_VALUES.get(named)
+    given = _several(values.get("NEW_VALUE")) or _several(values.get("OLD_VALUE"))
+    return [{"id": None, "name": value, "type": kind} for value in given if kind]
+
+
+def _correspondents(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the recipients of a message and its sender."""
+    given = objects(values.get("destination"))
+    who = [address for one in given if known(address := _inside(one).get("address"))]
+    if not who:  # "gmail-ui:1:ann@acme.example,smtp-out::bob@acme.example"
+        flat = str(values.get("flattened_destinations") or "").split(",")
+        who = [part.rpartition(":")[2] for part in flat]
+    sender = first(values.get("from_header_address"), values.get("address"))
+    return [
+        *({"id": each, "name": each, "type": "address"} for each in who if each),
+        *([{"id": sender, "name": sender, "type": "sender"}] if sender else ()),
+    ]
+
+
+def _inside(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a nested message, or the members of one in JSON text."""
+    return _values(message["parameter"]) if "parameter" in message else message
+
+
+def _triggered(rules: Any) -> list[dict[str, Any]]:
+    names = (_inside(one).get("rule_name") for one in objects(rules))
+    return [{"id": None, "name": name, "type": "rule"} for name in names if known(name)]
 
 
 def _acting_for_someone(client: Any, name: Any, email: Any) -> list[dict[str, Any]]:
@@ -499,10 +571,23 @@ def _outcome(status: Any, name: Any, values: dict[str, Any]) -> str:
         values.get("success") is False
         or values.get("EVENT_RESULT") in _BLOCKED
         or values.get("TAKEOUT_STATUS") in _BROKEN_OFF
+        or (values.get("success") is not True and _refused(values))
     )
     return "failure" if stopped else "success"
 
 
+def _refused(values: dict[str, Any]) -> str | None:
+    """Return the error of a mail relay, or the SMTP reply that refused a message."""
+    code = values.get("smtp_reply_code")
+    if code is None and "smtp_relay_error" not in values:
+        return None
+    error = str(values.get("smtp_relay_error"))
+    if error not in _NO_ERROR:
+        return f"relay error {error}" if error.isdigit() else error
+    return f"SMTP reply {code}" if str(code)[:1] in ("4", "5") else None
+
+
+_NO_ERROR = ("0", "", "None", "NO_ERROR")
 _REASONS = (
     "login_failure_type",
     "failure_type",
@@ -515,15 +600,18 @@ _REASONS = (
 def _reason(message: Any, code: Any, values: dict[str, Any]) -> Any:
     if found := first(message, code):
         return found
-    return first(*(values[name] for name in _REASONS if name in values))
+    return first(*(values[name] for name in _REASONS if name in values), _refused(values))
+
+
+_ADDRESSES = ("ip_address", "actor_ip_address", "client_ip", "smtp_in_connect_ip")
 
 
 def _source_ip(address: Any, values: dict[str, Any]) -> Any:
-    return known(address) or first(values.get("ip_address"), values.get("actor_ip_address"))
+    return known(address) or first(*map(values.get, _ADDRESSES))
 
 
 def _country(region: Any, values: dict[str, Any]) -> Any:
-    return first(region, values.get("location_country"))
+    return first(region, values.get("location_country"), values.get("ip_geo_country"))
 
 
 def _user_agent(values: dict[str, Any]) -> Any:
@@ -846,7 +934,7 @@ INTEGRATION = Integration(
     auth=_auth,
     request_policy=RequestPolicy(rate=(5, 1.0), is_throttled=_throttled, first_delay=5.0),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
     docs=Docs(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",

@@ -430,3 +430,105 @@ def test_a_parameter_with_a_malformed_name_costs_only_itself():
     assert found.faults == {}
     row = found.events.select("actor_email", "target_name").row(0)
     assert row == ("bob@acme.io", "ann@acme.io")
+
+
+def message(*parameters, **more):
+    """Return the parameters of a Gmail event, as nested messages."""
+    info = {"name": "message_info", "messageValue": {"parameter": list(parameters)}}
+    about = {"name": "event_info", "messageValue": {"parameter": []}}
+    return {"name": "delivery", "parameters": [about, info], **more}
+
+
+def in_text(success=None, **members):
+    event_info = json.dumps({} if success is None else {"success": success})
+    return {
+        "name": "delivery",
+        "parameters": [
+            {"name": "event_info", "value": event_info},
+            {"name": "message_info", "value": json.dumps(members)},
+        ],
+    }
+
+
+def to(*addresses):
+    given = [{"parameter": [{"name": "address", "value": each}]} for each in addresses]
+    return {"name": "destination", "multiMessageValue": given}
+
+
+FLAT = {"name": "flattened_destinations", "value": "gmail-ui:1:bob@acme.io,smtp-out::eve@evil.io"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        message(to("bob@acme.io", "eve@evil.io"), FLAT),
+        message({"name": "destination"}, FLAT),
+        message(FLAT),
+        in_text(destination=[{"address": "bob@acme.io"}, {"address": "eve@evil.io"}]),
+    ],
+)
+def test_the_recipients_of_a_message_are_targets_in_every_spelling(event):
+    row = rows_of(activity(event), application="gmail").events.row(0, named=True)
+    addresses = [t["name"] for t in row["targets"] if t["type"] == "address"]
+    assert addresses == ["bob@acme.io", "eve@evil.io"]
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome", "reason"),
+    [
+        (message({"name": "smtp_relay_error", "value": "SMTP_RELAY_UNAUTHORIZED_SENDER"}),
+         "failure", "SMTP_RELAY_UNAUTHORIZED_SENDER"),
+        (message({"name": "smtp_relay_error", "intValue": "3"}), "failure", "relay error 3"),
+        (message({"name": "smtp_relay_error", "intValue": "0"}), "success", None),
+        (message({"name": "smtp_reply_code", "intValue": "550"}), "failure", "SMTP reply 550"),
+        (message({"name": "smtp_reply_code", "intValue": "250"}), "success", None),
+        (in_text(success=False, connection_info={"smtp_reply_code": 550}),
+         "failure", "SMTP reply 550"),
+        (in_text(success=False), "failure", None),
+        (in_text(success=True, connection_info={"smtp_reply_code": 250}), "success", None),
+    ],
+)  # fmt: skip
+def test_a_refused_message_is_a_failure_with_its_reason(event, outcome, reason):
+    row = rows_of(activity(event), application="gmail").events.row(0, named=True)
+    assert (row["outcome"], row["outcome_reason"]) == (outcome, reason)
+
+
+def test_a_message_in_json_text_has_its_subject_sender_attachment_and_address():
+    event = in_text(
+        subject="Invoice",
+        rfc2822_message_id="<1@evil.io>",
+        source={"address": "eve@evil.io"},
+        attachment={"file_name": "invoice.pdf"},
+        triggered_rule_info=[{"rule_name": "Block invoices"}],
+        connection_info={"client_ip": "203.0.113.7", "ip_geo_country": "NO"},
+    )
+    row = rows_of(activity(event), application="gmail").events.row(0, named=True)
+    assert (row["target_id"], row["target_name"]) == ("<1@evil.io>", "Invoice")
+    named = {target["name"] for target in row["targets"]}
+    assert {"eve@evil.io", "invoice.pdf", "Block invoices"} <= named
+    assert (row["source_ip"], row["country"]) == ("203.0.113.7", "NO")
+
+
+@pytest.mark.parametrize("odd", ["{", "[]", "7", "", None, {"a": 1}, ["x"], '{"destination": [7]}'])
+def test_an_odd_message_costs_no_column(odd):
+    parameters = [{"name": name, "value": odd} for name in ("message_info", "event_info")]
+    event = {"name": "delivery", "parameters": parameters}
+    found = rows_of(activity(event, actor={"email": "ann@acme.io"}), application="gmail")
+    assert found.faults == {}
+    assert found.events["actor_email"].to_list() == ["ann@acme.io"]
+
+
+def test_settings_that_come_as_separate_events_are_separate_rows():
+    events = [
+        {
+            "name": f"CHANGE_{setting}",
+            "parameters": [
+                {"name": "SETTING_NAME", "value": setting},
+                {"name": "NEW_VALUE", "value": "1"},
+            ],
+        }
+        for setting in ("REAUTH_FREQUENCY", "IDLE_TIMEOUT")
+    ]
+    found = rows_of(activity(*events), application="admin").events
+    assert found["target_name"].to_list() == ["REAUTH_FREQUENCY", "IDLE_TIMEOUT"]
+    assert found["activity_id"].to_list() == [3, 3]

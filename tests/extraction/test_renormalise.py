@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import definitions
+from pipelines import definitions, registry
 from pipelines.errors import LakeError
 from pipelines.extraction import derive, renormalise
 from pipelines.extraction import report as reports
@@ -28,10 +28,13 @@ from pipelines.lake import raw as raw_table
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
+from pipelines.sdk import json_records
 from pipelines.sdk.contract import Docs, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
+from tests.mapping import rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
 PLAIN = {"action": "verb", "actor_id": "who"}
 
 
@@ -59,6 +62,17 @@ def made(columns=PLAIN, *, version=1, name="log", latest_of=None, explode=None):
     )
     source = Source(name="it's", integration=integration, settings=SimpleNamespace(streams=()))
     return lambda lake: History(lake=lake, source=source, stream=stream)
+
+
+LACKING = ("targets", "source_ip")
+
+
+def history_of(lake, integration, stream):
+    """Return the history of a vendor's stream as an integration derives it."""
+    source = Source(
+        name=integration.kind, integration=integration, settings=SimpleNamespace(streams=())
+    )
+    return History(lake=lake, source=source, stream=stream)
 
 
 def record(number, **members):
@@ -165,6 +179,26 @@ def test_a_new_mapping_replaces_its_own_rows_and_nothing_else(lake):
     assert events(other).equals(before)
     assert list(renormalise.renormalise(new)) == []
     assert len(list(renormalise.renormalise(new, everything=True))) == len(done)
+
+
+@pytest.mark.parametrize("kind", registry.kinds())
+def test_a_lake_of_the_previous_version_of_a_vendors_mapping_is_derived_again(lake, kind):
+    current = registry.kind(kind)
+    stream = rows.stream_of(kind, next(name for of, name in rows.STREAMS if of == kind))
+    fewer = {name: path for name, path in stream.columns.items() if name not in LACKING}
+    previous = replace(current, mapping_version=current.mapping_version - 1)
+    before = history_of(lake, previous, replace(stream, columns=fewer))
+    after = history_of(lake, current, stream)
+    given = json_records.split_lines((rows.FIXTURES / kind / f"{stream.name}.ndjson").read_bytes())
+    found = normalise.read(stream, given, LATER, "poll")
+    raw_table.append(lake, before.key, found.drop("fault", "bytes"), "cursor")
+    catch_up(before)
+    assert set(events(before)["mapping_version"]) == {previous.mapping_version}
+    assert events(before)["target_name"].null_count() == events(before).height
+    list(renormalise.renormalise(after))
+    assert set(events(after)["mapping_version"]) == {current.mapping_version}
+    assert events(after).equals(expected(after))
+    assert events(after)["target_name"].null_count() < events(after).height
 
 
 def test_readers_always_see_every_row(lake):

@@ -18,6 +18,8 @@ from sandbox.company import Act, Habit, Happening, Role
 from sandbox.microsoft import TENANT_ID, guid
 
 _NOBODY = "00000000-0000-0000-0000-000000000000"
+_AGENTS = frozenset({"SCIM Provisioner"})
+"""Service accounts that are AI agents."""
 
 
 def _moment(time: datetime, rng: Random) -> str:
@@ -154,6 +156,7 @@ def _initiator(happening: Happening, about: _Activity) -> dict[str, Any]:
                 "displayName": "Microsoft Azure AD Sync" if actor.kind == "system" else actor.name,
                 "servicePrincipalId": guid(f"principal {actor.name}"),
                 "servicePrincipalName": None,
+                "agentType": "agenticAppInstance" if actor.name in _AGENTS else "notAgentic",
             },
             "user": None,
         }
@@ -170,6 +173,7 @@ def _user(actor: Account | None, place: Place | None) -> dict[str, Any]:
         "userType": None,
         "homeTenantId": None,
         "homeTenantName": None,
+        "agentType": "notAgentic",
     }
 
 
@@ -369,12 +373,24 @@ def _refreshed(happening: Happening, rng: Random) -> dict[str, Any]:
         "status": _status(happening, _EXPIRED),
         "sessionId": _grouped(f"{happening.session}00000000"),
         "signInEventTypes": ["nonInteractiveUser"],
+        "agent": _agent(""),
         "authenticationProtocol": "deviceCode" if code else "none",
         "incomingTokenType": "none" if code else "refreshToken",
         "uniqueTokenIdentifier": _token_id(rng),
         "tokenIssuerType": "AzureAD",
         "userType": "member",
         "authenticationDetails": [],
+    }
+
+
+def _agent(name: str) -> dict[str, Any]:
+    """Return the part of a sign-in in beta that describes its AI agent."""
+    if name not in _AGENTS:
+        return {"agentType": "notAgentic", "parentAppId": "", "agentSubjectType": "notAgentic"}
+    return {
+        "agentType": "agenticAppInstance",
+        "parentAppId": guid(f"blueprint {name}"),
+        "agentSubjectType": "notAgentic",
     }
 
 
@@ -399,6 +415,7 @@ def _workload(happening: Happening, rng: Random) -> dict[str, Any]:
         "userDisplayName": None,
         "userPrincipalName": None,
         "userId": "",
+        "agent": _agent(name),
         "appliedConditionalAccessPolicies": [],
         "id": f"{_id(rng)[:-4]}{rng.randrange(16, 256):02x}00",
         "createdDateTime": _moment(happening.time, rng),

@@ -20,6 +20,7 @@ CUSTOMER = "C03lark1e"
 KEEPS = timedelta(days=180)
 _NOBODYS_PROFILE = "105250506097979753968"
 _GUEST = "a.partner@mailbox.example"
+_AGENTIC = frozenset({"workspace_studio"})
 _WHOLE_SECONDS = frozenset({"calendar", "groups", "mobile"})
 
 Parameters = list[dict[str, Any]]
@@ -212,11 +213,19 @@ def _delivery(it: Happening, rng: Random) -> Parameters:
     message = [
         _text("rfc2822_message_id", f"<{rng.getrandbits(64):x}@larkfield.example>"),
         _text("subject", f"{it.actor.department} news"),
+        {"name": "source", "messageValue": {"parameter": [_text("address", _GUEST)]}},
+        _delivered_to(it.actor.email),
+        _text("flattened_destinations", f"gmail-ui:1:{it.actor.email}"),
+        *([] if it.ok else [_text("smtp_relay_error", "SMTP_RELAY_UNAUTHORIZED_SENDER")]),
     ]
     return [
         {"name": "event_info", "messageValue": {"parameter": event}},
         {"name": "message_info", "messageValue": {"parameter": message}},
     ]
+
+
+def _delivered_to(email: str) -> dict[str, Any]:
+    return {"name": "destination", "multiMessageValue": [{"parameter": [_text("address", email)]}]}
 
 
 def _chromebook(it: Happening, _rng: Random) -> Parameters:
@@ -379,7 +388,8 @@ def _render(application: str) -> Callable[[Happening, Random], dict[str, Any]]:
                 "customerId": CUSTOMER,
             },
             "etag": f'"{rng.getrandbits(128):032x}"',
-            "actor": _actor(it, rng),
+            "actor": _actor(it, rng) | _agent(application, it),
+            "isAgenticAction": application in _AGENTIC,
             **_origin(it, application),
             "events": _events(kind, it, rng),
         }
@@ -405,6 +415,15 @@ def _actor(it: Happening, rng: Random) -> dict[str, Any]:
         return {"profileId": _NOBODYS_PROFILE}
     who = {"email": it.actor.email, "profileId": profile(it.actor.email)}
     return who if rng.random() < 0.1 else {"callerType": "USER", **who}
+
+
+def _agent(application: str, it: Happening) -> dict[str, Any]:
+    """Return the AI agent that acted for the user, in applications where that happens."""
+    if application not in _AGENTIC:
+        return {}
+    owner = {"email": it.actor.email}
+    agent = {"agentId": "agents/4711", "agentName": "Flow helper", "agentType": "WORKSPACE"}
+    return {"agentAttributionInfo": {**agent, "agentOwner": owner}}
 
 
 def profile(email: str) -> str:

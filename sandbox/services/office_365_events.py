@@ -411,7 +411,8 @@ def _general(happening: Happening, rng: Random) -> dict[str, Any]:
     more: dict[str, Any]
     match doing.type:
         case 25 if whom:
-            member = {"DisplayName": whom.name, "Role": 1, "UPN": whom.email}
+            role = 2 if operation == "MemberRoleChanged" else 1
+            member = {"DisplayName": whom.name, "Role": role, "UPN": whom.email}
             team = {"TeamGuid": f"19:{secret(name)[:32]}@thread.tacv2", "TeamName": name}
             more = {"UserKey": guid(happening.actor.email), "Members": [member], **team}
         case 40:
@@ -468,8 +469,10 @@ def _alert(operation: str, about: Account | None, *, suspicious: bool) -> dict[s
         "Source": "Office 365 Security & Compliance",
         "Status": "Active",
     }
+    email = about.email if about else ""
+    if email:
+        record["Data"] = json.dumps({"f3u": email, "an": name, "sev": record["Severity"]})
     if operation == "AlertEntityGenerated" or suspicious:
-        email = about.email if about else ""
         record |= {"AlertEntityId": email, "EntityType": "User", "ObjectId": email}
     return record
 

@@ -216,6 +216,9 @@ _ACTORS = {
     "stranger": "IP address",
 }
 
+_HIDING = (64500, 64505)
+"""Numbers of the networks of strangers and attackers."""
+
 _ROWS = {what: (doing, message) for doing, what, message, _ in _EVENTS}
 
 HABITS = [
@@ -283,6 +286,7 @@ def _origin(place: Place | None, device: Device | None) -> _Origin:
                 "isp": place.isp if place else None,
                 "domain": "." if place else None,
                 "isProxy": False if place else None,
+                "ipDetails": _details(place) if place else None,
             }
         ),
         request=_encoded({"ipChain": [_hop(place)] if place else []}),
@@ -317,7 +321,15 @@ def _hop(place: Place) -> dict[str, Any]:
         "geographicalContext": _geography(place),
         "version": "V4",
         "source": None,
+        "ipDetails": _details(place),
     }
+
+
+def _details(place: Place) -> list[dict[str, Any]]:
+    """Return the services that hide a client behind an address, as since 2026.04."""
+    if place.as_number not in _HIDING:
+        return []
+    return [{"operator": "EXAMPLE_VPN", "type": "VPN", "anonymous": True}]
 
 
 def _geography(place: Place) -> dict[str, Any]:
@@ -395,6 +407,8 @@ def _debug(happening: Happening, doing: _Doing, request: str) -> dict[str, Any]:
     if happening.place is None:
         return {"jobId": request[:20], "jobType": happening.what}
     new, level = ("POSITIVE", "HIGH") if happening.suspicious else ("NEGATIVE", "LOW")
+    granted = ".token.grant" in happening.what
+    scopes = {"grantedScopes": "openid, okta.users.read"} if granted else {}
     return {
         "behaviors": f"{{New Geo-Location={new}, New Device={new}, New IP={new}}}",
         "risk": f"{{level={level}}}",
@@ -402,6 +416,7 @@ def _debug(happening: Happening, doing: _Doing, request: str) -> dict[str, Any]:
         "threatSuspected": str(happening.what == "security.threat.detected").lower(),
         "requestUri": doing.uri,
         "url": f"{doing.uri}?",
+        **scopes,
     }
 
 

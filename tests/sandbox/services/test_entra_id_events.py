@@ -70,3 +70,19 @@ def test_an_audit_is_initiated_by_either_a_user_or_an_app() -> None:
             assert by["user"]["userPrincipalName"] == happening.actor.email
         elif happening.actor.kind == "service":
             assert by["app"]["displayName"] == happening.actor.name
+
+
+def test_one_service_account_is_an_ai_agent_in_every_log() -> None:
+    principals = records("entra_id", "service_principal_sign_ins")
+    agents = {
+        record["servicePrincipalName"]
+        for record in principals
+        if record["agent"]["agentType"] == "agenticAppInstance"
+    }
+    assert agents == {"SCIM Provisioner"}
+    audits = [record["initiatedBy"]["app"] for record in records("entra_id", "directory_audits")]
+    initiators = {app["displayName"]: app["agentType"] for app in audits if app}
+    assert initiators.pop("SCIM Provisioner") == "agenticAppInstance"
+    assert set(initiators.values()) == {"notAgentic"}
+    refreshed = records("entra_id", "non_interactive_sign_ins")
+    assert {record["agent"]["agentType"] for record in refreshed} == {"notAgentic"}

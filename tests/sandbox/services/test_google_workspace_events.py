@@ -74,3 +74,21 @@ def test_a_few_activities_are_hours_late() -> None:
     assert 10 < len(late) < 100
     assert max(late) < 12 * 3600
     assert min(delays) > 0
+
+
+def test_a_message_has_a_recipient_and_a_refused_one_the_error_of_the_relay() -> None:
+    for happening, record in rendered("google_workspace", "gmail"):
+        ((info, message),) = [event["parameters"] for event in record["events"]]
+        assert info["name"] == "event_info"
+        inner = {one["name"]: one for one in message["messageValue"]["parameter"]}
+        ((recipient,),) = [one["parameter"] for one in inner["destination"]["multiMessageValue"]]
+        assert recipient["value"] == happening.actor.email
+        assert ("smtp_relay_error" in inner) is not happening.ok
+
+
+def test_flows_are_agentic_and_name_their_owner() -> None:
+    for happening, record in rendered("google_workspace", "workspace_studio"):
+        assert record["isAgenticAction"] is True
+        owner = record["actor"]["agentAttributionInfo"]["agentOwner"]["email"]
+        assert owner == happening.actor.email
+    assert not any(r["isAgenticAction"] for r in records("google_workspace", "drive"))

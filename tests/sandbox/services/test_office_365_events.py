@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 
 import pytest
@@ -70,3 +71,20 @@ def test_an_incident_may_have_several_records() -> None:
     assert len({record["Id"] for record in found}) == len(found)
     assert len({record["IncidentId"] for record in found}) < len(found)
     assert all(record["UserType"] == 4 for record in found)
+
+
+def test_a_changed_role_is_that_of_an_owner() -> None:
+    roles = {
+        (record["Operation"], member["Role"])
+        for record in records("office_365", "general")
+        for member in record.get("Members", ())
+    }
+    assert {("MemberRoleChanged", 2), ("MemberAdded", 1)} <= roles
+    assert ("MemberRoleChanged", 1) not in roles
+
+
+def test_an_alert_has_the_account_concerned_in_json_text() -> None:
+    alerts = [r for r in records("office_365", "general") if r["RecordType"] == 40]
+    assert alerts
+    for record in alerts:
+        assert json.loads(record["Data"])["sev"] == record["Severity"]

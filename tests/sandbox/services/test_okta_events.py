@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from sandbox.server import Running
+from tests.sandbox.rendered import rendered
 
 
 def test_the_history_is_rich_quiet_at_weekends_and_in_oktas_shape(box: Running) -> None:
@@ -40,3 +41,23 @@ def test_the_takeover_can_be_followed_from_stuffing_to_export(box: Running) -> N
         "user.authentication.sso",
     ]
     assert types[-2:] == ["analytics.reports.export.download", "system.api_token.create"]
+
+
+def test_strangers_and_attackers_come_through_a_vpn_and_employees_do_not() -> None:
+    hidden = set()
+    for happening, record in rendered("okta", "system_log", 600):
+        if happening.place:
+            (hop,) = record["request"]["ipChain"]
+            assert hop["ipDetails"] == record["securityContext"]["ipDetails"]
+            hidden.add((happening.place.isp, bool(hop["ipDetails"])))
+    assert {isp for isp, behind in hidden if behind} == {"Example Hosting", "Example Móvil"}
+    assert {isp for isp, behind in hidden if not behind} >= {"Larkfield", "Example Fibre"}
+
+
+def test_a_granted_token_has_its_scopes() -> None:
+    granted = [
+        record["debugContext"]["debugData"]["grantedScopes"]
+        for happening, record in rendered("okta", "system_log", 600)
+        if happening.what == "app.oauth2.as.token.grant.access_token"
+    ]
+    assert set(granted) == {"openid, okta.users.read"}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from pipelines.cli import status
 from pipelines.errors import AuditlakeError, Held, Refused, SignInRefused, explained
-from pipelines.extraction import client
+from pipelines.extraction import client, expiry
 from pipelines.extraction.client import ServiceClient
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -19,11 +20,12 @@ from pipelines.sdk.contract import Source, Stream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """The result of one check; `fault` is None where it passed, perhaps with a note."""
+    """The result of one check; without `fault` it passed, perhaps with a note or a warning."""
 
     subject: str
     fault: str | None = None
     note: str | None = None
+    warning: str | None = None
 
 
 Connect = Callable[[Source], ServiceClient]
@@ -54,7 +56,19 @@ def examine(
             yield Check(subject=source.name, fault=str(error))
             continue
         with client:
-            yield from _streams(source, client, now)
+            yield from _connected(lake, source, client, now)
+
+
+def _connected(lake: Lake, source: Source, client: ServiceClient, now: datetime) -> Iterator[Check]:
+    """Yield a check of each stream, and of each credential that ends soon."""
+    passed = False
+    for check in _streams(source, client, now):
+        passed |= check.fault is None
+        yield check
+    if passed:
+        expiry.query(lake, source, client, now)
+        for ending in expiry.due(lake, source, now):
+            yield Check(subject=source.name, warning=status.ending(ending, now))
 
 
 def _streams(source: Source, client: ServiceClient, now: datetime) -> Iterator[Check]:

@@ -35,12 +35,13 @@ from pipelines.cli.options import Time, as_json, echo, names
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import client as service_client
-from pipelines.extraction import report, rounds, schedule
+from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
 from pipelines.lake import maintenance
 from pipelines.lake.stream_state import Coverage
 from pipelines.lake.tables import StreamKey
+from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Gap, Span
 
 _FAILED, _CONFIGURATION = 1, 2
@@ -87,6 +88,7 @@ def poll(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         # Skips streams polled less than `poll_every` ago, by whichever process.
         due = partial(schedule.claim_turn, lake)
         reports = rounds.poll(lake, sources, progress=progress, due=due)
+    expiry.refresh(lake, _without_errors(sources, reports), utc_now())
     if as_json:
         options.echo_json(json.dumps([_as_dict(r) for r in reports], indent=2))
     else:
@@ -104,7 +106,8 @@ def status_(context: click.Context, as_json: bool) -> None:
     next and why."""
     chosen, lake = options.configured(context)
     now = utc_now()
-    found = status.states(lake, registry.sources(chosen, secrets=False), now)
+    sources = registry.sources(chosen, secrets=False)
+    found = status.states(lake, sources, now)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
         options.echo_json(json.dumps(lines, default=options.json_value))
@@ -124,7 +127,8 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     options.print_table(header.split(", "), rows)
-    for line in (*status.notes(found), *webhooks.status_lines(chosen, lake)):
+    endings = status.endings(lake, sources, now)
+    for line in (*status.notes(found), *endings, *webhooks.status_lines(chosen, lake)):
         options.echo(line)
 
 
@@ -251,9 +255,9 @@ def doctor_(context: click.Context, as_json: bool) -> None:
     for check in doctor.examine(lake, sources, utc_now()):
         checks.append(check)
         if not as_json:
-            remark = check.fault or check.note
-            options.echo(f"{'ok  ' if check.fault is None else 'FAIL'}  {check.subject}"
-                       + (f": {remark}" if remark else ""))  # fmt: skip
+            remark = check.fault or check.warning or check.note
+            result = "FAIL" if check.fault else "WARN" if check.warning else "ok  "
+            options.echo(f"{result}  {check.subject}" + (f": {remark}" if remark else ""))
     if as_json:
         options.echo_json(json.dumps([asdict(check) for check in checks], indent=2))
     if any(isinstance(source, registry.Invalid) for source in sources):
@@ -345,6 +349,11 @@ def _not_empty(sources: list[Any]) -> list[Any]:
             "see auditlake.example.toml"
         )
     return sources
+
+
+def _without_errors(sources: Sequence[Source], reports: Sequence[report.Report]) -> list[Source]:
+    failed = {each.integration for each in reports if each.error}
+    return [source for source in sources if source.name not in failed]
 
 
 def _as_dict(report: report.Report) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from pipelines.extraction import schedule
+from pipelines.extraction import expiry, schedule
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import (
     coverage,
@@ -23,6 +23,7 @@ from pipelines.lake import (
 from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
+from pipelines.sdk.endings import Ending
 
 _WEEK = timedelta(days=7)
 
@@ -152,6 +153,20 @@ def notes(found: Sequence[State]) -> Iterator[str]:
         if one.lost:
             ranges = "1 range is" if one.lost == 1 else f"{one.lost:,} ranges are"
             yield f"{stream}: {ranges} lost: `auditlake coverage {one.integration}` lists them"
+
+
+def endings(lake: Lake, sources: Sequence[Source], now: datetime) -> Iterator[str]:
+    """Yield one line per credential or service that ends soon, as far as it is known here."""
+    for source in sources:
+        for each in expiry.due(lake, source, now):
+            yield f"{source.name}: {ending(each, now)}"
+
+
+def ending(one: Ending, now: datetime) -> str:
+    """Return the end of a credential or a service and the next step."""
+    if one.at <= now:
+        return f"{one.what} ended on {one.at:%Y-%m-%d}: {one.advice}"
+    return f"{one.what} ends on {one.at:%Y-%m-%d}, in {length(one.at - now)}: {one.advice}"
 
 
 def age(time: datetime | None, now: datetime) -> str:

@@ -78,10 +78,14 @@ def _plan(lake: Lake, key: StreamKey) -> Path:
     return mark.with_name(f"{mark.name}.next")
 
 
-def _mark(lake: Lake, key: StreamKey) -> Path:
+def folder(lake: Lake) -> Path:
+    """Return the directory for what this machine knows about a lake."""
     root = str(lake.local.resolve()) if lake.local else lake.root
-    folder = hashlib.sha256(root.encode()).hexdigest()[:16]
-    return (settings.shared_folder() or _NOWHERE) / folder / key.app.replace("/", ".")
+    return (settings.shared_folder() or _NOWHERE) / hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
+def _mark(lake: Lake, key: StreamKey) -> Path:
+    return folder(lake) / key.app.replace("/", ".")
 
 
 def _touch(mark: Path) -> None:

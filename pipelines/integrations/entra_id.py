@@ -21,8 +21,19 @@ from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, links, microsoft, pasted, values, windows
+from pipelines.sdk import (
+    answers,
+    auth,
+    endings,
+    json_records,
+    links,
+    microsoft,
+    pasted,
+    values,
+    windows,
+)
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.settings import Address, IntegrationSettings, Secret
@@ -636,6 +647,22 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
+def _endings(settings: Settings, client: httpx.Client) -> list[Ending]:
+    """Return the end of the certificate, or of the client secret that begins like ours."""
+    if settings.certificate:
+        return endings.of_certificate(settings.certificate, microsoft.NEW_CREDENTIAL)
+    path = f"/v1.0/applications(appId='{settings.client_id}')"
+    response = client.get(path, params={"$select": "passwordCredentials"})
+    secrets = values.objects(answers.members(response.content).get("passwordCredentials"))
+    own = settings.client_secret.get_secret_value() if settings.client_secret else ""
+    alike = [each for each in secrets if each.get("hint") == own[:3]]
+    if len(alike) != 1:
+        return []
+    return endings.reported(
+        "the client secret", alike[0].get("endDateTime"), microsoft.NEW_CREDENTIAL
+    )
+
+
 INTEGRATION = Integration(
     kind="entra_id",
     title="Microsoft Entra ID",
@@ -646,6 +673,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
     mapping_version=5,
+    reported_endings=_endings,
     nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",

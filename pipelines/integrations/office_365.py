@@ -28,6 +28,7 @@ from pipelines.errors import AuditlakeError, Held, Refused, TooHeavy, Unavailabl
 from pipelines.sdk import (
     answers,
     auth,
+    endings,
     geo,
     json_records,
     links,
@@ -38,6 +39,7 @@ from pipelines.sdk import (
     windows,
 )
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
@@ -1153,6 +1155,13 @@ def _throttled(response: httpx.Response) -> bool:
     )
 
 
+def _endings(settings: Settings, _: httpx.Client) -> list[Ending]:
+    """Return the end of the certificate; this API does not report that of a client secret."""
+    if settings.certificate is None:
+        return []
+    return endings.of_certificate(settings.certificate, microsoft.NEW_CREDENTIAL)
+
+
 INTEGRATION = Integration(
     kind="office_365",
     title="Office 365",
@@ -1169,6 +1178,7 @@ INTEGRATION = Integration(
     ),
     advice=_advice,
     mapping_version=5,
+    reported_endings=_endings,
     nothing=_NOTHING,
     docs=Docs(
         credentials="app registration with a client secret, or a certificate with its private key",

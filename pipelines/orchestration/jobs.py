@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from pipelines.clock import utc_now
-from pipelines.extraction import renormalise
+from pipelines.extraction import expiry, renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
 from pipelines.lake import maintenance
@@ -65,6 +65,7 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
                 f"{tidied.removed:,} removed"
             )
+        expiry.refresh(lake, sources, utc_now())
         # A stream that is late, failing or silent has no runs that could show it.
         for source in sources:
             for stream in source.streams():

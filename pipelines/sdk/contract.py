@@ -6,7 +6,7 @@ state, logging, Dagster or Delta: `pages` sends requests and yields pages, its c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from pipelines.sdk import values
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.push import Push
 from pipelines.settings import IntegrationSettings
@@ -142,6 +143,13 @@ class Integration:
     mapping_version: int = 1
     nothing: frozenset[str] = values.NOTHING
     """Words that the service writes where it has no value; null in ids, names and the like."""
+    endings: Callable[[Any], Iterable[Ending]] = lambda _: ()
+    """settings -> the ends that are known without a request, such as an announced shutdown."""
+    reported_endings: Callable[[Any, httpx.Client], Iterable[Ending]] | None = None
+    """(settings, client) -> the ends of the credential that the service reports.
+
+    None: it reports none. Any error means that the end is not known.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

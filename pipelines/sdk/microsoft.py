@@ -17,6 +17,12 @@ INTERRUPTS = frozenset(
 """Errors of sign-ins that are to be continued: a second factor, a new password, a confirmation,
 consent or a fresh session comes next, and another event follows."""
 
+NEW_CREDENTIAL = (
+    "create a new one in the app registration under Certificates & secrets, and set client_secret "
+    "or certificate"
+)
+"""The advice for a client secret or a certificate that expires soon."""
+
 _SCOPES = re.compile(r"Scope: ([^,\]]+)")
 _NAMES = (".DisplayName", ".UPN", ".UserPrincipalName", ".Name")
 _NO_TARGETS = ("TargetId", "Actor", "AppRole")

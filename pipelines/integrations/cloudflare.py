@@ -1,4 +1,4 @@
-"""Cloudflare audit logs, version 1 and version 2, of one account.
+"""Cloudflare audit logs: versions 1 and 2 of one account, and version 2 of its organisation.
 
 Both are queried in windows of event time, oldest first, so that new rows do not shift the pages.
 Version 2 covers most products, version 1 has old and new values and the longer history; Cloudflare
@@ -21,9 +21,10 @@ import httpx
 import msgspec
 from pydantic import BeforeValidator, field_validator
 
-from pipelines.errors import TooHeavy, Unavailable
-from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth, windows
+from pipelines.errors import Refused, TooHeavy, Unavailable
+from pipelines.sdk import answers, auth, endings, json_records, pasted, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.pagination import Trail
@@ -40,11 +41,12 @@ from pipelines.sdk.values import first, objects
 from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings
 
-_LIMIT = 1000
+_LIMIT, _DEFAULT_LIMIT = 1000, 100
 _PAGES = 100  # page numbers beyond it are not served
 _BLOCKED = 300.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEPS = timedelta(days=548)
+_OF_ORGANIZATION = "organization_audit_logs_v2"
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)
 _STEPS = windows.reread_plan(
@@ -56,12 +58,16 @@ _ROOT = "https://api.cloudflare.com/client/v4"
 _ACCOUNT = pasted.identifier(
     re.compile(r"\b[0-9a-f]{32}\b"), "the 32 digits on the account's overview page"
 )
+_ORGANIZATION = pasted.identifier(
+    re.compile(r"\b[0-9a-f]{32}\b"), "the organization's ID in the dashboard, or remove the key"
+)
 
 
 class Settings(IntegrationSettings):
     kind: str = "cloudflare"
     base_url: Address = _ROOT
     account_id: Annotated[str, BeforeValidator(_ACCOUNT)]
+    organization_id: Annotated[str, BeforeValidator(_ORGANIZATION)] | None = None
     api_token: pasted.Token
 
     @field_validator("base_url")
@@ -88,8 +94,8 @@ def _pages(path: str) -> Read:
         number, before = 0, list[bytes]()
         while True:
             number += 1
-            parameters = {**_window(span), "page": number, "per_page": _LIMIT}
-            found = _result(client.get(path, params=parameters))[0]
+            parameters = {**_window(span), "page": number}
+            found = _result(_sized(client, path, parameters, "per_page"))[0]
             yield found
             # A service that ignores the number repeats its only page, which is not full then.
             if not found or (found == before and len(found) < _LIMIT):
@@ -108,9 +114,9 @@ def _cursors(path: str) -> Read:
     """Return the reader of version 2, which has cursors."""
 
     def read(client: httpx.Client, span: Span) -> Iterator[Sequence[bytes] | Gap]:
-        parameters, trail = {**_window(span), "limit": _LIMIT}, Trail("cloudflare audit_logs_v2")
+        parameters, trail = _window(span), Trail("cloudflare audit_logs_v2")
         while True:
-            found, info = _result(client.get(path, params=parameters))
+            found, info = _result(_sized(client, path, parameters, "limit"))
             yield found
             # The documentation and the vendor's client disagree on where the cursor is.
             cursor = info.cursor or (info.cursors and info.cursors.after)
@@ -120,6 +126,18 @@ def _cursors(path: str) -> Read:
             parameters["cursor"] = cursor
 
     return read
+
+
+def _sized(
+    client: httpx.Client, path: str, parameters: dict[str, str | int], size: str
+) -> httpx.Response:
+    """Return a page of the greatest size, or of the default size where that is refused."""
+    try:
+        return client.get(path, params={**parameters, size: _LIMIT})
+    except Refused as error:
+        if error.status != httpx.codes.BAD_REQUEST or size.encode() not in error.body.lower():
+            raise
+    return client.get(path, params={**parameters, size: _DEFAULT_LIMIT})
 
 
 def _window(span: Span) -> dict[str, str | int]:
@@ -160,14 +178,18 @@ _ACTORS = {
 _BY_KEY = ("api_key", "api_token", "origin_ca_key")
 
 
+_UNITS = ((10**17, 10**9), (10**14, 10**6), (10**11, 10**3), (0, 1))
+"""Smallest Unix time in ns, us, ms and s -> how many of the unit a second has."""
+
+
 def _time(when: Any) -> Any:
-    """Return RFC 3339 text, or the datetime of Logpush's Unix time in seconds or nanoseconds."""
-    if isinstance(when, str) and when.isdecimal():
-        when = int(when)
-    if not isinstance(when, int):
+    """Return RFC 3339 text, or the datetime of Logpush's Unix time in any unit."""
+    if isinstance(when, str) and when.replace(".", "", 1).isdecimal():
+        when = float(when) if "." in when else int(when)
+    if not isinstance(when, int | float):
         return when
-    micros = when // 1000 if when > 10**12 else when * 10**6
-    return _EPOCH + timedelta(microseconds=micros)
+    units = next(units for least, units in _UNITS if when >= least)
+    return _EPOCH + timedelta(microseconds=when * 10**6 // units)
 
 
 def _email(text: Any) -> str | None:
@@ -197,13 +219,25 @@ def _reason(result: Any, info: Any) -> Any:
 
 
 def _targets_1(  # noqa: PLR0917 one per path
-    id_: Any, kind: Any, new: Any, old: Any, zone: Any, token_id: Any, token: Any, *member: Any
+    id_: Any,
+    kind: Any,
+    new: Any,
+    old: Any,
+    zone: Any,
+    about: Any,
+    token_id: Any,
+    token: Any,
+    *member: Any,
 ) -> list[dict[str, Any]]:
     """Return the targets; `new` and `old` are the names after and before a change."""
-    found = _thing_in_zone(id_, new or old, kind, None, zone)
+    name = new or old or (about if kind != "zone" else None)
+    found = _thing_in_zone(id_, name, kind, None, zone)
+    if about and about != name:
+        found.append({"id": None, "name": about, "type": "setting"})
     if token_id or token:
         found.append({"id": token_id, "name": token, "type": "token"})
-    return found + _member(*member) if any(member) else found
+    # The person and the roles are more telling than the membership, which is the resource.
+    return _member(member[0], member[1:3], member[3:]) + found if any(member) else found
 
 
 def _targets_2(  # noqa: PLR0917 one per path
@@ -217,34 +251,82 @@ def _targets_2(  # noqa: PLR0917 one per path
     *member: Any,
 ) -> list[dict[str, Any]]:
     found = _thing_in_zone(id_, requested or answered, kind or product, zone_id, zone)
-    return found + _member(*member) if any(member) else found
+    return _member(member[0], member[1:-1], member[-1:]) + found if any(member) else found
 
 
-def _member(email: Any, *roles: Any) -> list[dict[str, Any]]:
-    """Return the person who gets or loses membership, and the roles."""
+def _member(email: Any, after: Sequence[Any], before: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the person who gets or loses membership or a role, and the roles that change.
+
+    `after` and `before` are the places where the roles may be; the first with any counts.
+    """
     found = []
     if isinstance(email, str) and "@" in email:
         found.append({"id": None, "name": email, "type": "member"})
-    for role in next(filter(None, map(objects, roles)), []):
-        found.append({"id": role.get("id"), "name": role.get("name"), "type": "role"})
-    return found
+    new, old = (_first_roles(places) for places in (after, before))
+    return found + (_without(new, old) + _without(old, new) or new)
 
 
+def _first_roles(places: Sequence[Any]) -> list[dict[str, Any]]:
+    return next(filter(None, map(_roles, places)), [])
+
+
+def _roles(given: Any) -> list[dict[str, Any]]:
+    """Return the roles in a list of roles, of policies or of their names or IDs."""
+    listed = given if isinstance(given, list) else [given]
+    found = []
+    for each in objects(listed):
+        found += _roles(each.get("permission_groups")) or [_role(each.get("id"), each.get("name"))]
+    if found:
+        return found
+    texts = [each for each in listed if isinstance(each, str)]
+    return [_role(each, None) if _ID.fullmatch(each) else _role(None, each) for each in texts]
+
+
+def _role(id_: Any, name: Any) -> dict[str, Any]:
+    return {"id": id_, "name": name, "type": "role"}
+
+
+def _without(roles: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [role for role in roles if role not in others]
+
+
+_ID = re.compile(r"[0-9a-f]{32}")
 _SIGN_INS = {"login": "login", "log in": "login", "signin": "login", "sign in": "login",
              "logout": "logout", "log out": "logout", "signout": "logout",
              "sign out": "logout"}  # fmt: skip
 
 
-_MEMBERS = frozenset({"member", "members", "memberships", "account_member", "account_members"})
+_MEMBERS = frozenset(
+    {"member", "members", "memberships", "account_member", "account_members",
+     "organization_member", "organization_members", "user_group_member", "user_group_members"}
+)  # fmt: skip
 
 
-def _classified_as(description: Any, product: Any, kind: Any, action: Any) -> str | None:
+def _changed_roles(after: Any, before: Any) -> str | None:
+    """Return "role add" or "role remove" for a member who had and has roles, or null."""
+    if after is None or before is None:
+        return None
+    new, old = _roles(after), _roles(before)
+    given, taken = _without(new, old), _without(old, new)
+    if not (given or taken):
+        return None
+    return "role change" if given and taken else f"role {'add' if given else 'remove'}"
+
+
+def _classified_as(  # noqa: PLR0917 one per path
+    description: Any, product: Any, kind: Any, action: Any, after: Any, before: Any
+) -> str | None:
     """Return "login", "member create" or the like, where the action alone is less specific."""
     if found := _sign_in(str(description)) or _sign_in(str(product)):
         return found
-    if action in ("create", "delete") and (str(kind) in _MEMBERS or str(product) in _MEMBERS):
+    if action in ("create", "delete") and (_is_member(str(kind)) or _is_member(str(product))):
         return f"member {action}"
-    return None
+    return _changed_roles(after, before)
+
+
+@lru_cache(maxsize=4096)
+def _is_member(text: str) -> bool:
+    return re.sub(r"\W", "_", text.strip().lower()) in _MEMBERS
 
 
 @lru_cache(maxsize=4096)
@@ -274,10 +356,14 @@ AUDIT_LOGS: Columns = {
         "newValueJson.name|NewValue.name",
         "oldValueJson.name|OldValue.name",
         "metadata.zone_name|Metadata.zone_name",
+        "metadata.name|Metadata.name",
         "metadata.token_tag|Metadata.token_tag",
         "metadata.token_name|Metadata.token_name",
         "newValueJson.email|NewValue.email|oldValueJson.email|OldValue.email|metadata.email",
-        "newValueJson.roles|NewValue.roles|oldValueJson.roles|OldValue.roles",
+        "newValueJson.roles|NewValue.roles",
+        "newValueJson.policies|NewValue.policies",
+        "oldValueJson.roles|OldValue.roles",
+        "oldValueJson.policies|OldValue.policies",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
@@ -305,9 +391,13 @@ AUDIT_LOGS_V2: Columns = {
         "zone.id|ZoneID",
         "zone.name|ZoneName",
         "resource.request.email|ResourceRequest.email|resource.response.user.email"
-        "|ResourceResponse.user.email",
+        "|ResourceResponse.user.email|resource.response.email|ResourceResponse.email",
+        "resource.value.after.roles|ResourceValue.after.roles",
         "resource.response.roles|ResourceResponse.roles",
         "resource.request.roles|ResourceRequest.roles",
+        "resource.response.policies|ResourceResponse.policies",
+        "resource.request.policies|ResourceRequest.policies",
+        "resource.value.before.roles|ResourceValue.before.roles",
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "source_ip": "actor.ip_address|ActorIPAddress",
@@ -318,7 +408,7 @@ AUDIT_LOGS_V2: Columns = {
 
 
 @cache
-def _both(account_id: str) -> tuple[Stream, ...]:
+def _all(account_id: str, organization_id: str) -> tuple[Stream, ...]:
     account = f"accounts/{account_id}"
     return (
         _stream(
@@ -328,21 +418,34 @@ def _both(account_id: str) -> tuple[Stream, ...]:
             read=_pages(f"{account}/audit_logs"),
             ordered_by="when",
             columns=AUDIT_LOGS,
-        ),
-        _stream(
-            name="audit_logs_v2",
-            id="id|AuditLogID",
-            time=Field(_time, "action.time|ActionTimestamp"),
-            read=_cursors(f"{account}/logs/audit"),
-            ordered_by="action.time",
-            columns=AUDIT_LOGS_V2,
             classified_as=Field(
-                _classified_as,
-                "action.description|ActionDescription",
-                "resource.product|ResourceProduct",
-                "resource.type|ResourceType",
-                "action.type|ActionType",
+                _changed_roles,
+                "newValueJson.roles|NewValue.roles",
+                "oldValueJson.roles|OldValue.roles",
             ),
+        ),
+        _second("audit_logs_v2", f"{account}/logs/audit"),
+        _second(_OF_ORGANIZATION, f"organizations/{organization_id}/logs/audit"),
+    )
+
+
+def _second(name: str, path: str) -> Stream:
+    """Return a stream of version 2."""
+    return _stream(
+        name=name,
+        id="id|AuditLogID",
+        time=Field(_time, "action.time|ActionTimestamp"),
+        read=_cursors(path),
+        ordered_by="action.time",
+        columns=AUDIT_LOGS_V2,
+        classified_as=Field(
+            _classified_as,
+            "action.description|ActionDescription",
+            "resource.product|ResourceProduct",
+            "resource.type|ResourceType",
+            "action.type|ActionType",
+            "resource.value.after.roles|ResourceValue.after.roles",
+            "resource.value.before.roles|ResourceValue.before.roles",
         ),
     )
 
@@ -362,7 +465,10 @@ def _stream(*, read: Read, ordered_by: str, **own: Any) -> Stream:
 
 
 def _streams(settings: Settings | None) -> tuple[Stream, ...]:
-    return _both(settings.account_id if settings else "")
+    if settings is None:
+        return _all("", "")
+    found = _all(settings.account_id, settings.organization_id or "")
+    return found if settings.organization_id else found[:-1]
 
 
 def _pause(response: httpx.Response) -> float:
@@ -382,6 +488,15 @@ def _until_reset(response: httpx.Response) -> float:
 
 
 def _advice(response: httpx.Response) -> str | None:
+    if response.status_code in (403, 404) and "/organizations/" in response.request.url.path:
+        return (
+            "the audit log of the organization is not available: check organization_id, and let "
+            "one of its administrators create the API token, or remove organization_id"
+        )
+    return _account_advice(response)
+
+
+def _account_advice(response: httpx.Response) -> str | None:
     match response.status_code:
         case 400 if b"6003" not in response.content:  # 6003: invalid request headers
             return None
@@ -400,6 +515,21 @@ def _advice(response: httpx.Response) -> str | None:
         case 404:
             return "account not found: set account_id to the id on the account's overview page"
     return None
+
+
+def _endings(settings: Settings, client: httpx.Client) -> list[Ending]:
+    """Return the end of the API token, which belongs to a user or to the account."""
+    try:
+        response = client.get("user/tokens/verify")
+    except Refused:
+        response = client.get(f"accounts/{settings.account_id}/tokens/verify")
+    token = answers.members(response.content).get("result")
+    return endings.reported(
+        "the API token",
+        token.get("expires_on") if isinstance(token, dict) else None,
+        "roll it or create a new one under My Profile or Manage Account > API Tokens, and set "
+        "api_token",
+    )
 
 
 _TEST = {"content": "tests"}
@@ -449,7 +579,8 @@ def _register(
     """Create one job per dataset, replacing existing ones."""
     # A new job makes Cloudflare test the destination again.
     _remove(settings, client, endpoint, known)
-    for stream in endpoint.streams:
+    # Logpush has no dataset for the log of an organization.
+    for stream in filter(_FIELDS.__contains__, endpoint.streams):
         client.post(_jobs(settings), json=_job(endpoint, stream))
     return _subscriptions(settings, client, endpoint, known)
 
@@ -524,13 +655,15 @@ INTEGRATION = Integration(
         rate=(1100, _BLOCKED), delay_after=_pause, retry_after=_until_reset
     ),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
+    reported_endings=_endings,
     docs=Docs(
         credentials="API token",
-        permissions="Account Settings: Read",
+        permissions="Account Settings: Read; `organization_audit_logs_v2` needs a token of an "
+        "administrator of the organization",
         history="18 months (v2: since March 2026)",
         delay="minutes; not published",
-        push="Logpush over HTTPS",
+        push="Logpush over HTTPS (all plans; 25 GB a month are free)",
     ),
     push=PUSH,
 )

@@ -1,7 +1,8 @@
 """Cloudflare's audit log API, simulated: version 1 by page, version 2 by cursor.
 
 It is not known which of two members of `result_info` holds the real cursor. So the account in the
-settings returns both, and two more accounts with the same events return one each.
+settings returns both, and two more accounts with the same events return one each. An organisation
+has the same events too.
 https://developers.cloudflare.com/api/resources/audit_logs/
 """
 
@@ -45,9 +46,11 @@ ACCOUNT_ID = secret("cloudflare account")[:32]
 ACCOUNT_WITH_CURSOR = secret("cloudflare account with cursor")[:32]
 ACCOUNT_WITH_CURSORS = secret("cloudflare account with cursors")[:32]
 _ACCOUNTS = (ACCOUNT_ID, ACCOUNT_WITH_CURSOR, ACCOUNT_WITH_CURSORS)
+ORGANIZATION_ID = secret("cloudflare organization")[:32]
 _ZONE_ID = secret("cloudflare zone")[:32]
 _PER_FIVE_MINUTES = 1200
 _BLOCK = timedelta(minutes=5)
+_TOKEN_LIFE = timedelta(days=300)
 _KEEPS = timedelta(days=548)
 
 
@@ -245,6 +248,11 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
         return response
 
+    def verify(request: Request) -> Response:
+        now = site.clock()
+        token = {"expires_on": iso(now + _TOKEN_LIFE), "id": _id(API_TOKEN), "status": "active"}
+        return _unauthorised(request, now) or _success(msgspec.json.encode(token), None)
+
     def admit(request: Request) -> Response | None:
         return _refused(request, site.clock())
 
@@ -259,16 +267,27 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     return [
         Route("/client/v4/accounts/{account}/audit_logs", handle),
         Route("/client/v4/accounts/{account}/logs/audit", handle),
+        Route("/client/v4/organizations/{organization}/logs/audit", handle),
+        Route("/client/v4/user/tokens/verify", verify),
         *cloudflare_logpush.routes(site, admit, _success, _envelope),
     ]
 
 
 def _refused(request: Request, now: datetime) -> Response | None:
-    authorization = request.headers.get("Authorization", "")
-    if authorization != f"Bearer {API_TOKEN}":
-        return refusal(401 if authorization else 400, now, 0)
-    known = request.path_params["account"] in _ACCOUNTS
+    if refused := _unauthorised(request, now):
+        return refused
+    if "organization" in request.path_params:
+        known = request.path_params["organization"] == ORGANIZATION_ID
+    else:
+        known = request.path_params["account"] in _ACCOUNTS
     return None if known else refusal(404, now, 0)
+
+
+def _unauthorised(request: Request, now: datetime) -> Response | None:
+    authorization = request.headers.get("Authorization", "")
+    if authorization == f"Bearer {API_TOKEN}":
+        return None
+    return refusal(401 if authorization else 400, now, 0)
 
 
 def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
@@ -301,11 +320,11 @@ def _by_cursor(log: Log, request: Request, now: datetime) -> Response:
     after = _opened(params["cursor"]) if params.get("cursor") else None
     found = log.window(since, before, count, after=after, newest_first=newest_first)
     cursor = _closed(found.keys[-1]) if found.more else ""
-    info = {"count": str(len(found.records)), **_places(request.path_params["account"], cursor)}
+    info = {"count": str(len(found.records)), **_places(request.path_params.get("account"), cursor)}
     return _success(page(found.records), info)
 
 
-def _places(account: str, cursor: str) -> dict[str, Any]:
+def _places(account: str | None, cursor: str) -> dict[str, Any]:
     """Return the account's cursor members; on the last page the cursor is empty or missing."""
     both: dict[str, Any] = {"cursor": cursor, "cursors": {"after": cursor}}
     if account == ACCOUNT_WITH_CURSOR:

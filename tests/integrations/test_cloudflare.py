@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from pipelines import registry
 from pipelines.errors import AuditlakeError
@@ -14,6 +15,7 @@ from pipelines.extraction import rate_limit, rounds
 from pipelines.extraction.client import RetryPolicy
 from pipelines.integrations import cloudflare
 from pipelines.mapping import normalise
+from pipelines.sdk.push import Endpoint
 from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options
@@ -236,7 +238,99 @@ def test_logpush_records_have_the_identity_and_time_of_api_records():
         "audit_logs": {"ID": "a", "When": 1775819340},
         "audit_logs_v2": {"AuditLogID": "a", "ActionTimestamp": "1775819340000000000"},
     }
-    for stream in cloudflare.INTEGRATION.streams(None):
+    for stream in cloudflare.INTEGRATION.streams(None)[:2]:
         both = [json.dumps(shape[stream.name]).encode() for shape in (api, pushed)]
         rows = normalise.read(stream, both, datetime(2027, 1, 1, tzinfo=UTC), "poll")
         assert rows.select("event_id", "time").unique().height == 1
+
+
+@pytest.mark.parametrize("stream", ["audit_logs", "audit_logs_v2"])
+def test_refused_large_pages_are_replaced_by_those_of_the_default_size(stream):
+    sizes = []
+
+    def answer(request):
+        name = "per_page" if stream == "audit_logs" else "limit"
+        sizes.append(int(request.url.params[name]))
+        if sizes[-1] > 100:
+            error = {"code": 1004, "message": f"{name} must be in the range 1 to 100"}
+            return httpx.Response(400, json={"success": False, "errors": [error]})
+        first = request.url.params.get("page", "1") == "1"
+        return httpx.Response(200, json={"success": True, "result": records(0, 3 * first)})
+
+    assert {json.loads(record)["id"] for record in walk(stream, answer)} == {"0", "1", "2"}
+    assert set(sizes) == {1000, 100}
+
+
+def test_the_log_of_an_organization_is_read_besides_those_of_the_account(still_world):
+    keys = {"organization_id": sandbox.ORGANIZATION_ID}
+    source = still_world.source("cloudflare", **keys)
+    reports = {r.stream: r for r in rounds.poll(still_world.lake, [source])}
+    assert [report.error for report in reports.values()] == [None] * 3
+    stored = still_world.stored("cloudflare", "organization_audit_logs_v2")
+    assert sorted(stored["raw_sha256"]) == sorted(still_world.issued(*STREAM))
+    events = still_world.events("cloudflare", "organization_audit_logs_v2")
+    assert "Authentication" in set(events["activity_type"])
+    assert [s.name for s in still_world.source("cloudflare").streams()] == [
+        "audit_logs",
+        "audit_logs_v2",
+    ]
+
+
+def test_another_organization_is_refused_with_advice_and_the_account_is_read(still_world):
+    source = still_world.source("cloudflare", organization_id="0" * 32)
+    errors = [report.error for report in rounds.poll(still_world.lake, [source])]
+    assert errors[:2] == [None, None]
+    assert "organization_id" in errors[2]
+
+
+def test_pushes_are_registered_for_the_logs_that_logpush_has():
+    asked = []
+
+    def answer(request):
+        asked.append(json.loads(request.content)["dataset"] if request.content else None)
+        return httpx.Response(200, json={"success": True, "result": []})
+
+    source = registry.source("cloudflare", {**KEYS, "organization_id": "o"})
+    at = Endpoint(name="cf", address="https://h.example/cf", secret=SecretStr("s" * 32),
+                  streams=[stream.name for stream in source.streams()])  # fmt: skip
+    transport = httpx.MockTransport(answer)
+    with service_client.connect(source, transport=transport) as client:
+        cloudflare.PUSH.subscription_api.register(
+            source.settings, client, at, (), datetime.now(UTC)
+        )
+    assert [dataset for dataset in asked if dataset] == ["audit_logs", "audit_logs_v2"]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        1775819340123456789, "1775819340123456789", 1775819340123456, 1775819340.123456,
+        "1775819340.123456", "2026-04-10T11:09:00.123456789Z",
+    ],
+)  # fmt: skip
+def test_times_of_any_unit_and_precision_are_read_to_the_microsecond(when):
+    shapes = {
+        "audit_logs": {"ID": "a", "When": when},
+        "audit_logs_v2": {"AuditLogID": "a", "ActionTimestamp": when},
+    }
+    for stream, shape in shapes.items():
+        (found,) = [s for s in cloudflare.INTEGRATION.streams(None) if s.name == stream]
+        record = json.dumps(shape).encode()
+        rows = normalise.read(found, [record], datetime(2027, 1, 1, tzinfo=UTC), "webhook")
+        assert rows["time"].to_list() == [datetime(2026, 4, 10, 11, 9, 0, 123456, tzinfo=UTC)]
+
+
+def test_a_burst_with_nanosecond_times_resumes_where_it_was_interrupted():
+    pages = [
+        [{"id": str(n), "action": {"time": f"2026-04-30T00:00:0{n}.123456789Z"}}
+         for n in range(first, first + 2)] for first in (0, 2)
+    ]  # fmt: skip
+
+    def answer(request):
+        page = 1 if request.url.params.get("cursor") else 0
+        info = {"cursor": ["next", ""][page]}
+        return httpx.Response(
+            200, json={"success": True, "result": pages[page], "result_info": info}
+        )
+
+    assert {json.loads(r)["id"] for r in walk("audit_logs_v2", answer)} == {"0", "1", "2", "3"}

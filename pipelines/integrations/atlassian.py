@@ -21,10 +21,11 @@ import msgspec
 from pydantic import BeforeValidator, field_validator
 
 from pipelines.errors import Refused, TooHeavy, Unavailable
-from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth
+from pipelines.sdk import answers, auth, endings, json_records, pasted, webhook_auth
 from pipelines.sdk import windows as sdk_windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
-from pipelines.sdk.headers import server_seconds
+from pipelines.sdk.endings import Ending
+from pipelines.sdk.headers import sent_at, server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
@@ -33,6 +34,7 @@ from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT, _DOCUMENTED_LIMIT = 500, 200
 _MINUTE = 60.0
+_PER_MINUTE = 50  # of the stream; the headers lower it to the 10 of the query
 _KEEPS = timedelta(days=180)
 _LAG = timedelta(days=1)
 _OVERLAP = timedelta(days=2)
@@ -54,6 +56,8 @@ class Settings(IntegrationSettings):
     base_url: Address = _ROOT
     org_id: Annotated[str, BeforeValidator(_ORGANISATION)]
     api_key: pasted.OrganizationKey
+    api_key_name: str | None = None
+    """The name of the key in the console, for warnings before it expires."""
 
     @field_validator("base_url")
     @classmethod
@@ -202,7 +206,7 @@ class Walk:
     ) -> tuple[list[bytes], str | None]:
         """Return one page and the cursor after it."""
         path = f"{self._path}/{name}"
-        # 500 per page works in practice; where it is refused, use the documented limit.
+        # Where 500 per page are refused, use the default.
         try:
             return _answer(client.get(path, params={"limit": _LIMIT, **query}))
         except Refused as error:
@@ -334,32 +338,64 @@ def _outcome(action: Any) -> str:
     return "failure" if isinstance(action, str) and "fail" in action else "unknown"
 
 
-def _targets(
-    context: Any, container: Any, app: Any, actor: Any, behalf: Any
+def _targets(  # noqa: PLR0917 one per path
+    context: Any, container: Any, app: Any, actor: Any, behalf: Any, auth_: Any, action: Any
 ) -> list[dict[str, Any]]:
-    found = [_target(thing) for things in (context, container) for thing in objects(things)]
+    found: list[dict[str, Any]] = []
+    for things in (context, container):
+        for thing in objects(things):
+            found += _things(thing)
     # An app that acts for a person.
     if isinstance(app, dict) and actor:
-        found.append({"id": app.get("id"), "name": app.get("name"), "type": "apps"})
+        found += _things({**app, "type": "apps"})
     if isinstance(behalf, dict):
         name = first(behalf.get("name"), behalf.get("email"))
         found.append({"id": behalf.get("id"), "name": name, "type": "onBehalfOf"})
+    # In a session no token is used, so it is the one that the action is about.
+    if isinstance(auth_, dict) and auth_.get("authType") == "session" and "token" in str(action):
+        label = auth_.get("tokenLabel")
+        found.append({"id": auth_.get("tokenId"), "name": label, "type": "tokens"})
     return found
 
 
 _NAMES = ("name", "groupName", "roleName", "displayName", "title", "issueKeyOrId", "siteName",
-          "siteHostName", "email")  # fmt: skip
+          "siteHostName", "cloudUrl", "productName", "email")  # fmt: skip
+_PARTS = {
+    # Attributes of a thing that name what somebody gets in it -> the type of that target.
+    "role": "roles",
+    "roleName": "roles",
+    "roles": "roles",
+    "groupName": "groups",
+    "permissionName": "permissions",
+    "permission": "permissions",
+    "permissions": "permissions",
+    "product": "products",
+    "productName": "products",
+    "products": "products",
+    "settingName": "settings",
+}
 
 
-def _target(thing: dict[str, Any]) -> dict[str, Any]:
-    attributes, name = thing.get("attributes"), None
-    if isinstance(attributes, dict):
-        for key in _NAMES:
-            if (name := attributes.get(key)) and known(name):
-                break
-        else:
-            name = None
-    return {"id": thing.get("id"), "name": name, "type": thing.get("type")}
+def _things(thing: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a target and those that its attributes name, such as a role in a product."""
+    attributes, kind = thing.get("attributes"), thing.get("type")
+    if not isinstance(attributes, dict):
+        attributes = {}
+    given = filter(None, map(attributes.get, _NAMES))
+    name = next(filter(known, given), None) or known(thing.get("name"))
+    found = [{"id": thing.get("id"), "name": name, "type": kind}]
+    for key, value in attributes.items():
+        # The product of a site is only where something happened.
+        if (part := _PARTS.get(key)) and part != kind and (kind, part) != ("sites", "products"):
+            found += [{"id": None, "name": each, "type": part} for each in _texts(value)]
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the text, or the names in a list of texts or objects."""
+    given = value if isinstance(value, list) else [value]
+    names = (each.get("name") if isinstance(each, dict) else each for each in given)
+    return [name for name in names if isinstance(name, str) and known(name)]
 
 
 COLUMNS: Columns = {
@@ -382,6 +418,8 @@ COLUMNS: Columns = {
         "attributes.actor.app",
         "attributes.actor.id",
         "attributes.actor.onBehalfOf",
+        "attributes.actor.auth",
+        "attributes.action",
     ),
     "outcome": Field(_outcome, "attributes.action"),
     "source_ip": "attributes.location.ip",
@@ -448,13 +486,40 @@ def _advice(response: httpx.Response) -> str | None:
     return None
 
 
+def _endings(settings: Settings, client: httpx.Client) -> list[Ending]:
+    """Return the end of the API key: the one with the name in the settings, or the only valid one.
+
+    No response contains the key itself, so one of several without a name cannot be recognised.
+    """
+    response = client.get(f"admin/api-access/v1/orgs/{settings.org_id}/api-keys")
+    now, ends = sent_at(response), list[Ending]()
+    for key in objects(answers.members(response.content).get("data")):
+        if settings.api_key_name in (None, key.get("label"), key.get("name")):
+            ends += endings.reported("the API key", key.get("expiresAt"), _NEW_KEY)
+    valid = [end for end in ends if now is None or end.at > now]
+    return valid if len(valid) == 1 else []
+
+
+_NEW_KEY = (
+    "create a new one in admin.atlassian.com > Settings > API keys, for a year at most, and set "
+    "api_key"
+)
+
+
 def _hints(_: Settings, delivery: Delivery) -> list[Hint]:
-    """Return a hint and no records, because the body (one event or a list) is not documented."""
-    several = delivery.body.lstrip().startswith(b"[")
-    events = json_records.split_array(delivery.body) if several else [delivery.body]
-    if not several:
-        json_records.split_object(delivery.body)
-    return [Hint(stream="events", records=events)]
+    """Return a hint with the events of a delivery; the log's records have more fields."""
+    return [Hint(stream="events", records=_events(delivery.body))]
+
+
+def _events(body: bytes) -> list[bytes]:
+    """Return the events in a body: one, a list, or either of them as `data` or `events`."""
+    if body.lstrip().startswith(b"["):
+        return json_records.split_array(body)
+    members = json_records.split_object(body)
+    within = members.get("data") or members.get("events")
+    if within is None:
+        return [body]
+    return json_records.split_array(within) if within.startswith(b"[") else [within]
 
 
 PUSH = Push(
@@ -475,9 +540,12 @@ INTEGRATION = Integration(
     settings=Settings,
     streams=_streams,
     auth=lambda settings: auth.Header("Authorization", "Bearer", settings.api_key),
-    request_policy=RequestPolicy(rate=(10, _MINUTE), delay_after=_pause, retry_after=_until_reset),
+    request_policy=RequestPolicy(
+        rate=(_PER_MINUTE, _MINUTE), delay_after=_pause, retry_after=_until_reset
+    ),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
+    reported_endings=_endings,
     docs=Docs(
         credentials="Organization API key",
         permissions="scope `read:events:admin`; Guard Standard or Premium, or Cloud Enterprise",

@@ -39,9 +39,10 @@ from sandbox.service import (
 
 API_KEY = secret("atlassian")
 ORG_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "atlassian.larkfield.example"))
-_PER_MINUTE = 10
+_PER_MINUTE, _OF_STREAM_PER_MINUTE = 10, 50
 _MOST = 500
 _KEEPS = timedelta(days=180)
+_KEY_LIFE = timedelta(days=300)
 _SITE = "https://larkfield.atlassian.net"
 
 
@@ -169,7 +170,8 @@ def _id(name: str) -> str:
 
 
 def routes(site: Site) -> Sequence[BaseRoute]:
-    limiter = Limiter(count=_PER_MINUTE, seconds=60)
+    ordinary = Limiter(count=_PER_MINUTE, seconds=60)
+    of_stream = Limiter(count=_OF_STREAM_PER_MINUTE, seconds=60)
 
     def handle(request: Request) -> Response:
         now = site.clock()
@@ -177,17 +179,23 @@ def routes(site: Site) -> Sequence[BaseRoute]:
             return refusal(401, now, 0)
         if not site.limits:
             return respond(request, now)
-        allowance = limiter.take(request.url.path, now)
+        path = request.url.path
+        limiter = of_stream if path.endswith("/events-stream") else ordinary
+        allowance = limiter.take(path, now)
         if not allowance.allowed:
             return refusal(429, now, (allowance.reset - now).total_seconds())
         response = respond(request, now)
-        response.headers.update(_rate_headers(allowance.remaining, allowance.reset))
+        response.headers.update(
+            _rate_headers(allowance.limit, allowance.remaining, allowance.reset)
+        )
         return response
 
     def respond(request: Request, now: datetime) -> Response:
         if request.path_params["org"] != ORG_ID:
             return refusal(404, now, 0)
         try:
+            if request.url.path.endswith("/api-keys"):
+                return _keys(now)
             if request.url.path.endswith("/events-stream"):
                 return _stream(site.logs["events"], request, now)
             return _query(site.logs["events"], request, now)
@@ -197,7 +205,17 @@ def routes(site: Site) -> Sequence[BaseRoute]:
     return [
         Route("/admin/v1/orgs/{org}/events-stream", handle),
         Route("/admin/v1/orgs/{org}/events", handle),
+        Route("/admin/api-access/v1/orgs/{org}/api-keys", handle),
     ]
+
+
+def _keys(now: datetime) -> Response:
+    """Return the API keys of the organisation, of which only one is valid."""
+    keys = [
+        {"id": _id("key"), "label": "auditlake", "expiresAt": iso(now + _KEY_LIFE)},
+        {"id": _id("former"), "label": "former", "expiresAt": iso(now - _KEY_LIFE)},
+    ]
+    return JSONResponse({"data": keys, "links": {"next": None}})
 
 
 def _stream(log: Log, request: Request, now: datetime) -> Response:
@@ -287,13 +305,13 @@ def refusal(status: int, now: datetime, retry_after: float) -> Response:
     if status == 401:
         return JSONResponse({"code": 401, "message": "Unauthorized"}, status)
     reset = now + timedelta(seconds=retry_after)
-    headers = _rate_headers(0, reset) if status == 429 else None
+    headers = _rate_headers(_PER_MINUTE, 0, reset) if status == 429 else None
     return _errors(status, "REFUSED", "the request was refused", headers)
 
 
-def _rate_headers(remaining: int, reset: datetime) -> dict[str, str]:
+def _rate_headers(limit: int, remaining: int, reset: datetime) -> dict[str, str]:
     return {
-        "X-RateLimit-Limit": str(_PER_MINUTE),
+        "X-RateLimit-Limit": str(limit),
         "X-RateLimit-Remaining": str(remaining),
         "X-RateLimit-Reset": iso(reset),
     }

@@ -14,7 +14,10 @@ from pipelines.extraction import rate_limit, rounds
 from pipelines.integrations import atlassian
 from pipelines.lake import coverage, raw
 from pipelines.lake.tables import StreamKey
+from pipelines.sdk.push import Delivery
+from sandbox import server
 from sandbox.faults import Fault
+from sandbox.server import Options
 from sandbox.services import atlassian as playing
 
 LOG = StreamKey("atlassian", "events")
@@ -236,3 +239,40 @@ def test_a_reset_cut_to_the_minute_is_waited_out_to_its_end(reset, seconds):
     assert request_policy.retry_after(httpx.Response(429, headers=headers)) == seconds
     assert request_policy.delay_after(httpx.Response(200, headers=headers)) == seconds
     assert request_policy.delay_after(httpx.Response(200)) == 0
+
+
+def test_the_stream_is_read_at_50_requests_a_minute_and_the_query_at_10():
+    assert atlassian.INTEGRATION.request_policy.rate == (50, 60.0)
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    options = Options(days=1, limits=True, anchor=moment)
+    with server.running(options, lambda: moment) as running:
+        keys = running.settings()["atlassian"]
+        headers = {"Authorization": f"Bearer {keys['api_key']}"}
+        base_url = f"{keys['base_url']}/admin/v1/orgs/{keys['org_id']}/"
+        with httpx.Client(headers=headers, base_url=base_url) as client:
+            for name, allowed in (("events-stream", 50), ("events", 10)):
+                answers = [client.get(name, params={"limit": 1}) for _ in range(allowed + 1)]
+                assert [a.status_code for a in answers] == [200] * allowed + [429]
+                last = answers[-2]
+                assert last.headers["X-RateLimit-Limit"] == str(allowed)
+                assert atlassian.INTEGRATION.request_policy.delay_after(last) > 0
+
+
+EVENT = b'{"id":"e1","type":"events","attributes":{"time":"2026-05-19T10:00:00Z"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (EVENT, [EVENT]),
+        (b"[%b,%b]" % (EVENT, EVENT), [EVENT, EVENT]),
+        (b'{"data":%b}' % EVENT, [EVENT]),
+        (b'{"data":[%b]}' % EVENT, [EVENT]),
+        (b'{"events":[%b]}' % EVENT, [EVENT]),
+        (b"[]", []),
+    ],
+)
+def test_the_events_of_a_push_are_found_in_any_envelope(body, events):
+    delivery = Delivery(headers={}, body=body)
+    (hint,) = atlassian.PUSH.read(None, delivery)
+    assert (hint.stream, list(hint.records)) == ("events", events)

@@ -1,4 +1,4 @@
-"""JumpCloud Directory Insights: the events of all services of a JumpCloud organisation.
+"""JumpCloud Directory Insights: the events of all services of one or several organisations.
 
 Records carry only the event time and may appear late, those of devices days late, so the log is
 read in windows of event time, and old windows are re-read. The next page's position is in a header.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import zip_longest
 from typing import Annotated, Any, Self
@@ -42,6 +42,16 @@ _ROOTS = [
 _ORGANISATION = pasted.identifier(
     re.compile(r"\b[0-9a-f]{24}\b"), "the organisation's ID under Settings, or remove the key"
 )
+_PROVIDER = pasted.identifier(
+    re.compile(r"\b[0-9a-f]{24}\b"),
+    "the provider's ID in the Multi-Tenant Portal, or remove the key",
+)
+
+
+def _organisations(value: Any) -> Any:
+    """Return the ids in a list, or the only one."""
+    given = value if isinstance(value, list | tuple) else [value]
+    return tuple(map(_ORGANISATION, given)) if value is not None else ()
 
 
 class Settings(IntegrationSettings):
@@ -51,7 +61,10 @@ class Settings(IntegrationSettings):
     api_key: pasted.JumpCloudKey | None = None
     client_id: pasted.ClientId | None = None
     client_secret: pasted.Token | None = None
-    org_id: Annotated[str, BeforeValidator(_ORGANISATION)] | None = None
+    org_id: Annotated[tuple[str, ...], BeforeValidator(_organisations)] = ()
+    """The organisations to read; none: that of the API key."""
+    provider_id: Annotated[str, BeforeValidator(_PROVIDER)] | None = None
+    """Read the events of the Multi-Tenant Portal itself instead."""
 
     @field_validator("base_url")
     @classmethod
@@ -61,7 +74,9 @@ class Settings(IntegrationSettings):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        if not (isinstance(self.credential, SecretStr) or self.org_id):
+        if self.org_id and self.provider_id:
+            raise ValueError("set org_id or provider_id; a section of its own can have the other")
+        if not (isinstance(self.credential, SecretStr) or self.org_id or self.provider_id):
             raise ValueError("a service account needs org_id: set it")
         return self
 
@@ -310,7 +325,10 @@ def _thing(value: Any, kind: str) -> list[dict[str, Any]]:
 def _resource(value: Any, service: Any) -> list[dict[str, Any]]:
     if service != "alerts":
         kind = "application" if isinstance(value, dict) and value.get("application_id") else None
-        return _thing(value, kind or str(service))
+        found = _thing(value, kind or str(service))
+        if found and (role := value.get("roleName") or value.get("role")):
+            found += _given(role, "role")
+        return found
     found = _thing(value, "alert")
     if found and value.get("source_id"):
         found.append({"id": value["source_id"], "name": None, "type": value.get("source_type")})
@@ -353,9 +371,16 @@ def _named_by_changes(changes: Any, action: Any) -> list[dict[str, Any]]:
             # The list of a new user has the field too, without sudo.
             if change.get("to") not in _OFF or str(action).endswith(("_update", "_change")):
                 found.append({"id": None, "name": _SUDO, "type": "privilege"})
-        elif field in _NAMED and isinstance(name, str):
-            found.append({"id": None, "name": name, "type": _NAMED[field]})
+        elif field in _NAMED:
+            found += _given(name, _NAMED[field])
     return found
+
+
+def _given(value: Any, kind: str) -> list[dict[str, Any]]:
+    """Return the target that a text or an object names."""
+    if isinstance(value, str):
+        return [{"id": None, "name": value, "type": kind}]
+    return _thing(value, kind)
 
 
 _SUDO_FIELDS = ("sudo", "passwordless_sudo", "enable_sudo")
@@ -373,9 +398,15 @@ _SWITCHES = {
 _STATED = {"suspended": "user_suspended", "activated": "user_activated"}
 
 
+def _op(association: dict[str, Any]) -> str:
+    """Return "add", "remove" or "update", or "" if the association has none."""
+    op = association.get("op")
+    return op.lower() if isinstance(op, str) else ""
+
+
 def _classified_as(association: Any, changes: Any, action: Any) -> str | None:
     """Return the action with its direction, where one action adds and removes."""
-    if isinstance(association, dict) and (op := association.get("op")):
+    if isinstance(association, dict) and (op := _op(association)):
         if op == "update" and (sudo := _sudo_setting(association)):
             return f"sudo {'add' if sudo.get('enabled') is True else 'remove'}"
         return f"association {op} {_relation(association)}"
@@ -394,6 +425,9 @@ def _switched(change: dict[str, Any], account: bool) -> str | None:
         return f"sudo {'remove' if new in _OFF else 'add'}"
     if not account:
         return None
+    if _NAMED.get(field) == "role":
+        given, taken = new not in _OFF, change.get("from") not in _OFF
+        return f"role {'change' if given and taken else 'add' if given else 'remove'}"
     if field in ("state", "status"):
         return _STATED.get(str(new).lower())
     return _SWITCHES[field][new in _OFF] if field in _SWITCHES else None
@@ -406,7 +440,7 @@ def _ends(association: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _relation(association: dict[str, Any]) -> str:
-    kinds = [str(end.get("type")) for end in _ends(association)]
+    kinds = [str(end.get("type")).lower() for end in _ends(association)]
     groups = [kind for kind in kinds if kind in _GROUPS]
     members = [kind for kind in kinds if kind in _MEMBERS]
     if groups and members:
@@ -426,13 +460,13 @@ def _sentence(who: Any, association: Any, success: Any, message: Any, detail: An
         return text
     if not association:
         return None
-    words = _JOINED.get(str(association.get("op"))) if isinstance(association, dict) else None
+    words = _JOINED.get(_op(association)) if isinstance(association, dict) else None
     ends = _ends(association) if words else []
     granted = _sudo(association) if words else None
     if not words or len(ends) != 2 or success in (False, "false"):
         return None
-    vague = association["op"] == "update" and _sudo_setting(association)
-    if not (granted or vague) and any(end.get("type") in _PEOPLE for end in ends):
+    vague = _op(association) == "update" and _sudo_setting(association)
+    if not (granted or vague) and any(str(end.get("type")).lower() in _PEOPLE for end in ends):
         return None  # the class of the event has a better sentence
     how = ", without sudo" if vague else ""
     if granted:
@@ -496,10 +530,10 @@ DIRECTORY_INSIGHTS = Stream(
         ),
         "outcome": Field(_outcome, "success", "sso_token_success", "status", "result"),
         "outcome_reason": Field(_reason, "error_message", "outer", "message_chain", "error_chain"),
-        "source_ip": Field(first, "src_ip", "client_ip"),
+        "source_ip": Field(first, "src_ip", "client_ip", "ip_address|source_ip|remote_ip|ip"),
         "user_agent": Field(_user_agent, "useragent", "user_agent"),
         "country": Field(_country, "geoip"),
-        "severity": "severity",
+        "severity": "severity|priority",
         "message": Field(_sentence, _WHO, "association", "success", "message", "detail"),
         "session_id": "connection_id",
         "correlation_id": Field(first, "correlation.id", "access_request_id", "command_uuid"),
@@ -507,17 +541,18 @@ DIRECTORY_INSIGHTS = Stream(
 )
 
 
-class _InOrganisation(httpx.Auth):
-    """Adds the organisation to the requests of another flow."""
+class _Scoped(httpx.Auth):
+    """Adds the organisations or the provider to the requests of another flow."""
 
     requires_response_body = True
 
-    def __init__(self, inner: httpx.Auth, org_id: str) -> None:
+    def __init__(self, inner: httpx.Auth, name: str, ids: Sequence[str]) -> None:
         self._inner = inner
-        self._org_id = org_id
+        self._headers = [(name, id_) for id_ in ids]
 
     def auth_flow(self, request: httpx.Request) -> Flow:
-        request.headers["x-org-id"] = self._org_id
+        # Several organisations are as many headers of the same name.
+        request.headers = httpx.Headers([*request.headers.multi_items(), *self._headers])
         yield from self._inner.auth_flow(request)
 
 
@@ -528,7 +563,9 @@ def _auth(settings: Settings) -> httpx.Auth:
         if isinstance(credential, SecretStr)
         else _service_account(settings.authority_url, *credential)
     )
-    return _InOrganisation(inner, settings.org_id) if settings.org_id else inner
+    if settings.provider_id:
+        return _Scoped(inner, "x-provider-id", [settings.provider_id])
+    return _Scoped(inner, "x-org-id", settings.org_id)
 
 
 def _service_account(authority_url: str, client_id: str, secret: SecretStr) -> httpx.Auth:
@@ -570,7 +607,7 @@ def _advice(response: httpx.Response) -> str | None:
             return (
                 "the credential may not read Directory Insights: give its administrator or service "
                 "account a role such as Read Only (Command Runner is not enough), switch on Enable "
-                "API access, and check org_id"
+                "API access, and check org_id and provider_id"
             )
         case 404:
             return (
@@ -605,7 +642,7 @@ INTEGRATION = Integration(
     streams=lambda _: (DIRECTORY_INSIGHTS,),
     auth=_auth,
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
     docs=Docs(
         credentials="API key of an administrator, or a service account's client ID and secret",
         permissions="a role that reads Directory Insights, such as Read Only; Enable API access",

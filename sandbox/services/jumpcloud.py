@@ -48,6 +48,10 @@ API_KEY = f"jca_{secret('jumpcloud/api_key')}"
 COMMAND_RUNNER_KEY = f"jca_{secret('jumpcloud/command_runner')}"
 CLIENT_ID = "sandbox-service-account"
 CLIENT_SECRET = secret("jumpcloud/client_secret")
+SECOND_ORG_ID = secret("jumpcloud/second organisation")[:24]
+"""Another organisation of the same provider, with the same events."""
+PROVIDER_ID = secret("jumpcloud/provider")[:24]
+_KNOWN = ({ORG_ID}, {SECOND_ORG_ID}, {ORG_ID, SECOND_ORG_ID})
 
 SERVICES = (
     "all",
@@ -151,9 +155,13 @@ def _client(site: Site, request: Request, now: datetime) -> str:
     key = request.headers.get("x-api-key")
     if grant is None and key not in (API_KEY, COMMAND_RUNNER_KEY):
         raise _Refusal(401, "Unauthorized")
-    # A service account must name its organisation; for an API key it is optional.
-    wanted = request.headers.getlist("x-org-id") or ([] if grant else [ORG_ID])
-    if key == COMMAND_RUNNER_KEY or wanted != [ORG_ID]:
+    # A service account must name its organisations; for an API key they are optional.
+    wanted = request.headers.getlist("x-org-id")
+    if not wanted and "x-provider-id" in request.headers:
+        known = request.headers["x-provider-id"] == PROVIDER_ID
+    else:
+        known = set(wanted or ([] if grant else [ORG_ID])) in _KNOWN
+    if key == COMMAND_RUNNER_KEY or not known:
         raise _Refusal(403, "Forbidden")
     return grant.client if grant else "api_key"
 

@@ -204,3 +204,62 @@ def test_events_that_a_device_reports_days_later_are_found():
 
 def iso(time):
     return time.isoformat().replace("+00:00", "Z")
+
+
+def headers_of(**keys):
+    """Return the headers of a query, as pairs."""
+    sent = []
+
+    def answer(request):
+        sent.extend(request.headers.multi_items())
+        return page()
+
+    source = registry.source("jumpcloud", {"api_key": "k", **keys})
+    with service_client.connect(source, transport=httpx.MockTransport(answer)) as client:
+        list(jumpcloud.read(client, DAY))
+    return [(name, value) for name, value in sent if name in ("x-org-id", "x-provider-id")]
+
+
+FIRST, SECOND, PROVIDER = "a" * 24, "b" * 24, "c" * 24
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, []),
+        ({"org_id": FIRST}, [("x-org-id", FIRST)]),
+        ({"org_id": [FIRST, SECOND]}, [("x-org-id", FIRST), ("x-org-id", SECOND)]),
+        ({"org_id": [f"https://console.jumpcloud.com/#/settings/{FIRST}"]}, [("x-org-id", FIRST)]),
+        ({"provider_id": PROVIDER}, [("x-provider-id", PROVIDER)]),
+    ],
+)
+def test_several_organisations_or_a_provider_are_read_in_one_section(keys, expected):
+    assert headers_of(**keys) == expected
+
+
+def test_organisations_and_a_provider_need_sections_of_their_own():
+    with pytest.raises(ConfigurationError, match="section of its own"):
+        registry.source("jumpcloud", {"api_key": "k", "org_id": FIRST, "provider_id": PROVIDER})
+
+
+@pytest.mark.parametrize("ids", ["", [""], [FIRST, " "], [5]])
+def test_an_empty_or_odd_organisation_is_a_configuration_error(ids):
+    with pytest.raises(ConfigurationError, match="org_id"):
+        registry.source("jumpcloud", {"api_key": "k", "org_id": ids})
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"org_id": [sandbox.ORG_ID, sandbox.SECOND_ORG_ID]},
+        {"org_id": [], "provider_id": sandbox.PROVIDER_ID},
+    ],
+)
+@pytest.mark.parametrize("settings", [sandbox.settings, sandbox.settings_of_service_account])
+def test_a_provider_and_its_organisations_are_read_with_either_credential(
+    still_world, settings, keys
+):
+    base_url = f"{still_world.running.base_url}/jumpcloud"
+    source = registry.source("jumpcloud", {**settings(base_url), **keys})
+    with service_client.connect(source) as client:
+        assert [record for found in jumpcloud.read(client, now_span()) for record in found]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -28,6 +28,7 @@ from pipelines.errors import ForeignLink, Refused, Unavailable
 from pipelines.sdk import answers, auth, json_records, pasted, values, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
@@ -42,6 +43,8 @@ _LIVE_EVERY = 100  # files of history between two live polls
 _MINUTE = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_SHUTDOWN = datetime(2027, 4, 5, tzinfo=UTC)
+_AFTER_MIGRATION = timedelta(days=120)
 _OPERATIONS_KEEP = timedelta(days=180)
 _OPERATIONS_LAG = timedelta(hours=1)
 _LADDER = windows.reread_plan(
@@ -71,6 +74,8 @@ class Settings(IntegrationSettings):
     kind: str = "opsgenie"
     base_url: Address = _ROOTS[0]
     api_key: pasted.Token | None = None
+    migrated_on: date | None = None
+    """The day of the migration to a successor: the account ends 120 days later at the latest."""
     operations_url: Address = _OPERATIONS
     operations: tuple[Literal["jira_service_management", "compass"], ...] = (
         "jira_service_management",
@@ -496,17 +501,47 @@ def _actor_type(user: str | None) -> str | None:
 
 def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, Any]]:
     alert_id, alias, integration = own
+    parts = _parts(facts.details)
     found = [
         _alert(facts, alert_id, alias),
         _target(None, facts.details.get("targetUser"), "user"),
         _target(None, integration or _integration(facts), "integration"),
         _target(facts.incoming.get("httpUrl"), None, "url"),
-        _target(None, facts.details.get("teamName"), "team"),
-        _target(None, facts.details.get("roleName"), "role"),
+        *parts,
     ]
     if not any(found[:3]):
-        found = [*_named(text or log), *found]
+        known = {part["name"] for part in parts if part}
+        named = (each for each in _named(text or log) if each and each["name"] not in known)
+        found = [*named, *found]
     return [target for target in found if target]
+
+
+_PARTS = {
+    # Members of details that name something -> the type of the target.
+    **dict.fromkeys(("team", "teamName", "_team", "-teams"), "team"),
+    **dict.fromkeys(("role", "roleName", "_role", "userRole", "newRole", "oldRole"), "role"),
+    **dict.fromkeys(("escalation", "escalationName", "_escalation"), "escalation"),
+    **dict.fromkeys(("schedule", "scheduleName", "_schedule"), "schedule"),
+    **dict.fromkeys(("_targetUser", "_member", "memberName", "-members"), "user"),
+}
+_NAMED_BY = ("name", "fullName", "username", "user", "email")
+
+
+def _parts(details: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """Return the teams, roles and the like in details; each a text, an object or a list of them."""
+    found: list[dict[str, Any] | None] = []
+    if _PARTS.keys().isdisjoint(details):
+        return found
+    for key, kind in _PARTS.items():
+        value = details.get(key)
+        found += [_part(each, kind) for each in (value if isinstance(value, list) else [value])]
+    return found
+
+
+def _part(value: Any, kind: str) -> dict[str, Any] | None:
+    if isinstance(value, dict):
+        return _target(value.get("id"), values.first(*map(value.get, _NAMED_BY)), kind)
+    return _target(None, value, kind) if isinstance(value, str) else None
 
 
 def _alert(facts: _Facts, *own: Any) -> dict[str, Any] | None:
@@ -546,7 +581,7 @@ def _named(text: Any) -> list[dict[str, Any] | None]:
 
 def _inside(kind: str, inside: str) -> dict[str, Any] | None:
     pairs = dict(part.split(": ", 1) for part in inside.split(", ") if ": " in part)
-    name = pairs.get("name") or (None if pairs else inside)
+    name = values.first(*map(pairs.get, _NAMED_BY)) if pairs else inside
     return _target(pairs.get("id") or next(iter(pairs.values()), None), name, kind.lower())
 
 
@@ -565,8 +600,18 @@ def _headers(facts: _Facts) -> dict[str, str]:
     return found
 
 
-def _address(headers: dict[str, str]) -> str | None:
-    return headers.get("x-forwarded-for") or headers.get("x-real-ip")
+_FORWARDED = ("x-forwarded-for", "x-real-ip", "true-client-ip", "x-client-ip")
+_ADDRESSES = frozenset({"ip", "ipAddress", "clientIp", "sourceIp", "remoteIp", "remoteAddress"})
+
+
+def _address(headers: dict[str, str], facts: _Facts) -> Any:
+    """Return the sender's address from the HTTP headers, or else the one in the details."""
+    if found := next(filter(None, map(headers.get, _FORWARDED)), None):
+        return found
+    for given in (facts.details, facts.incoming):
+        if not _ADDRESSES.isdisjoint(given):
+            return values.first(*map(given.get, sorted(_ADDRESSES)))
+    return None
 
 
 def _agent(headers: dict[str, str]) -> str | None:
@@ -574,7 +619,10 @@ def _agent(headers: dict[str, str]) -> str | None:
 
 
 def _severity(level: Any, facts: _Facts, priority: Any) -> Any:
-    return level or priority or _mapping(facts.details.get("_parsedData")).get("priority")
+    if level or priority:
+        return level or priority
+    parsed = _mapping(facts.details.get("_parsedData"))
+    return facts.details.get("priority") or parsed.get("priority")
 
 
 def _sentence(summary: Any, message: Any, log: Any) -> Any:
@@ -601,7 +649,7 @@ _COLUMNS: Columns = {
     "actor_type": Field(_actor_type, _USER),
     "targets": Field(_targets, _FACTS, "summary", "log", "alertId", "alias", "integrationName"),
     "outcome": Field(_outcome, _FACTS, "success"),
-    "source_ip": Field(_address, _HEADERS),
+    "source_ip": Field(_address, _HEADERS, _FACTS),
     "user_agent": Field(_agent, _HEADERS),
     "severity": Field(_severity, "level", _FACTS, "priority"),
     "message": Field(_sentence, "summary", "message", "log"),
@@ -728,6 +776,22 @@ def _operations_advice(response: httpx.Response) -> str | None:
     return None
 
 
+def _endings(settings: Settings) -> Iterator[Ending]:
+    """Yield the end of Opsgenie, which has been announced; of its successors nothing is known."""
+    if not settings.api_key or settings.base_url not in _ROOTS:
+        return
+    end = _SHUTDOWN
+    if day := settings.migrated_on:
+        end = min(end, datetime(day.year, day.month, day.day, tzinfo=UTC) + _AFTER_MIGRATION)
+    yield Ending(
+        what="Opsgenie's API",
+        at=end,
+        advice="fetch all of its history before that, and add cloud_id, email and api_token for "
+        "the logs of Jira Service Management or Compass",
+        ahead=timedelta(days=365),
+    )
+
+
 def _pause(response: httpx.Response) -> float:
     """Return a pause if a successful response reports that the account is being throttled."""
     throttled = response.headers.get("X-RateLimit-State", "OK") == "THROTTLED"
@@ -768,7 +832,8 @@ INTEGRATION = Integration(
     # Two files per second, each with a request for its address, like the vendor's own tool.
     request_policy=RequestPolicy(rate=(4, 1.0), delay_after=_pause, retry_after=_period),
     advice=_advice,
-    mapping_version=4,
+    mapping_version=5,
+    endings=_endings,
     nothing=_NOTHING,
     docs=Docs(
         credentials="API key (GenieKey); for Jira Service Management or Compass an Atlassian "

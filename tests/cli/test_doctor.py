@@ -128,3 +128,19 @@ def test_a_failed_connection_is_described_without_a_librarys_internals(lake, tex
     fault = examined(lake, [source("okta")], respond)["okta system_log"]
     assert said in fault
     assert not re.search(r"Errno|_ssl|SSL:", fault)
+
+
+def ending(chosen, request):
+    if request.url.path.endswith("/tokens/verify"):
+        return httpx.Response(200, json={"result": {"expires_on": "2026-03-11T12:00:00Z"}})
+    return httpx.Response(200, json={"success": chosen.name != "refused", "result": []})
+
+
+def test_a_credential_that_ends_soon_is_a_warning_of_its_integration(lake):
+    def connect(chosen):
+        return client.connect(chosen, transport=httpx.MockTransport(partial(ending, chosen)))
+
+    checks = list(doctor.examine(lake, [source("cloudflare")], NOW, connect))
+    assert [check.fault for check in checks] == [None] * 4
+    assert (checks[-1].subject, checks[-1].note) == ("cloudflare", None)
+    assert checks[-1].warning.startswith("the API token ends on 2026-03-11, in 10 days: roll it")

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipelines import visible
-from pipelines.cli import status
+from pipelines.cli import config_file, status
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake import coverage, events, raw, streams
 from pipelines.lake.coverage import Entry
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
-from tests.cli.command import auditlake, configure
+from sandbox.faults import Fault
+from tests.cli.command import auditlake, configure, run
 from tests.lake.batches import LOG, NOON, batch, part
 from tests.webhooks.conftest import source
 
@@ -95,3 +96,31 @@ def test_the_rows_and_events_of_a_stream_are_those_of_its_tables(lake):
     events.append_batches(lake, [part(LOG, 0, 2)])
     (done,) = status.states(lake, [okta], now)
     assert (done.rows, done.events) == (2, 2)
+
+
+@pytest.mark.parametrize("command", ["doctor", "poll"])
+def test_status_reports_a_credential_that_ends_soon_once_a_command_has_queried_it(
+    still_world, tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    keys = {**still_world.running.settings()["cloudflare"], "history": "1h"}
+    (tmp_path / "auditlake.toml").write_text(config_file.document({"cloudflare": keys}))
+    assert "ends on" not in run(tmp_path, "status").output
+    end = datetime.now(UTC) + timedelta(days=9, hours=12)
+    body = json.dumps({"success": True, "result": {"expires_on": end.isoformat()}})
+    still_world.disorder(
+        Fault(kind="cloudflare", fault="answer", status=200, body=body, path="/verify", every=True)
+    )
+    said = f"cloudflare: the API token ends on {end:%Y-%m-%d}, in 9 days: roll it"
+    output = run(tmp_path, command).output
+    assert (f"WARN  {said}" in output) == (command == "doctor")
+    assert said in run(tmp_path, "status").output
+
+
+def test_status_reports_the_end_of_opsgenie_without_any_request(lake):
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    (line,) = status.endings(lake, [source("opsgenie"), source("okta")], now)
+    assert line.startswith("opsgenie: Opsgenie's API ends on 2027-04-05, in 127 days: fetch all")
+    after = datetime(2027, 5, 1, tzinfo=UTC)
+    (line,) = status.endings(lake, [source("opsgenie")], after)
+    assert line.startswith("opsgenie: Opsgenie's API ended on 2027-04-05: ")

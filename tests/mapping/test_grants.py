@@ -1,5 +1,7 @@
 """Who gets what, from whom and in which direction, for every vendor's grants and removals."""
 
+import json
+
 import pytest
 
 from pipelines import registry
@@ -82,12 +84,43 @@ def cloudflare(action, **more):
     return "cloudflare", "audit_logs_v2", {"action": {"type": action}, "resource": resource, **more}
 
 
+def roles(*names):
+    return [{"id": f"r-{name}", "name": name} for name in names]
+
+
+def membership(after, before, stream="audit_logs"):
+    """A change of the roles of a member of a Cloudflare account."""
+    if stream == "audit_logs":
+        return "cloudflare", stream, {
+            "action": {"type": "update"}, "resource": {"type": "account_member"},
+            "newValueJson": {"email": "bob@acme.example", "roles": after},
+            "oldValueJson": {"email": "bob@acme.example", "roles": before},
+        }  # fmt: skip
+    value = {"after": {"roles": after}, "before": {"roles": before}}
+    response = {"user": {"email": "bob@acme.example"}, "roles": after}
+    return "cloudflare", stream, {
+        "action": {"type": "update"},
+        "resource": {"type": "member", "value": value, "response": response},
+    }  # fmt: skip
+
+
+def associated(op, kind, other, **more):
+    ends = {"from": {"type": kind, "id": "g1", "name": "Admins"},
+            "to": {"type": other, "id": "u2", "name": "bob"}}  # fmt: skip
+    return jumpcloud("association_change", association={"op": op, "connection": ends, **more})
+
+
+def person(**attributes):
+    return {"id": "u2", "type": "users", "attributes": {"name": "Bob", **attributes}}
+
+
 def atlassian(action, *context):
     return "atlassian", "events", {"attributes": {"action": action, "context": list(context)}}
 
 
-def opsgenie(summary):
-    return "opsgenie", "jira_service_management_operations", {"summary": summary}
+def opsgenie(summary, **details):
+    record = {"summary": summary, **({"details": json.dumps(details)} if details else {})}
+    return "opsgenie", "jira_service_management_operations", record
 
 
 ROLE = ("Role.DisplayName", '"Global Administrator"')
@@ -196,7 +229,55 @@ CONSENT = "[[Id: x, Scope: User.Read Mail.Read, CreatedDateTime: ]]"
         (atlassian("user_granted_role", {"id": "u2", "type": "users", "attributes": {"name": "B"}},
                    {"id": "r", "type": "roles", "attributes": {"roleName": "org-admin"}}),
          {"B", "org-admin"}),
-        (opsgenie("Team member [user: bob@a.io] added to team [name: Ops]."), {"Ops"}),
+        (membership(roles("Admin", "DNS"), roles("DNS")), {"bob@acme.example", "Admin"}),
+        (membership(roles("DNS"), roles("DNS", "Admin")), {"bob@acme.example", "Admin"}),
+        (membership(roles("Admin"), roles("DNS"), "audit_logs_v2"),
+         {"bob@acme.example", "Admin", "DNS"}),
+        (("cloudflare", "audit_logs",
+          {"action": {"type": "member_add"}, "NewValue": {"email": "bob@acme.example",
+           "roles": ["Administrator"]}}), {"bob@acme.example", "Administrator"}),
+        (("cloudflare", "audit_logs_v2",
+          {"action": {"type": "create"}, "resource": {"type": "members", "response": {
+              "email": "bob@acme.example",
+              "policies": [{"access": "allow", "permission_groups": roles("Zone Admin")}]}}}),
+         {"bob@acme.example", "Zone Admin"}),
+        (("cloudflare", "audit_logs",
+          {"action": {"type": "change_setting"}, "resource": {"type": "zone", "id": "z"},
+           "metadata": {"name": "security_level", "zone_name": "acme.example"}}),
+         {"acme.example", "security_level"}),
+        (associated("ADD", "USER_GROUP", "USER"), {"Admins", "bob"}),
+        (jumpcloud("admin_update", resource={"type": "admin", "id": "a", "email": "bob@a.io"},
+                   changes=[{"field": "roleName", "from": "Help Desk", "to": "Administrator"}]),
+         {"bob@a.io", "Administrator"}),
+        (jumpcloud("admin_create",
+                   resource={"type": "admin", "id": "a", "email": "b@a.io", "roleName": "Manager"}),
+         {"b@a.io", "Manager"}),
+        (atlassian("confluence_added_space_permission", person(),
+                   {"id": "s", "type": "sites",
+                    "attributes": {"siteName": "acme", "permissionName": "Add Pages"}}),
+         {"Bob", "acme", "Add Pages"}),
+        (atlassian("user_granted_product_access",
+                   person(product="jira", role="product/admin")),
+         {"Bob", "jira", "product/admin"}),
+        (atlassian("group_granted_product_access",
+                   {"id": "g", "type": "groups", "attributes": {"groupName": "staff"}},
+                   {"id": "p", "type": "products", "attributes": {"productName": "Jira"}}),
+         {"staff", "Jira"}),
+        (atlassian("user_granted_role", person(roles=[{"name": "org-admin"}, "site-admin"])),
+         {"Bob", "org-admin", "site-admin"}),
+        (atlassian("org_settings_update",
+                   {"type": "orgs", "attributes": {"name": "Acme", "settingName": "SamlPolicy"}}),
+         {"Acme", "SamlPolicy"}),
+        (("atlassian", "events", {"attributes": {"action": "api_token_created", "actor": {
+            "id": "5b1", "auth": {"authType": "session", "tokenId": "t", "tokenLabel": "CI"}}}}),
+         {"CI"}),
+        (opsgenie("Team member [user: bob@a.io] added to team [name: Ops]."), {"bob@a.io", "Ops"}),
+        (opsgenie("Role assigned", _member={"id": "u2", "username": "bob@a.io"}, role="Owner"),
+         {"bob@a.io", "Owner"}),
+        (opsgenie("User [bob@a.io] role changed from [User] to [Admin]."), {"bob@a.io", "Admin"}),
+        (opsgenie("Escalation [name: Night, id: e1] updated.",
+                  _escalation={"id": "e1", "name": "Night"}, **{"-members": ["bob@a.io"]}),
+         {"Night", "bob@a.io"}),
     ],
     ids=lambda value: f"{value[0]}" if isinstance(value, tuple) else "",
 )  # fmt: skip
@@ -256,6 +337,32 @@ def test_who_gets_something_and_what_they_get_are_targets(record, names):
         (("cloudflare", "audit_logs", {"action": {"type": "member_add"}}), (3005, 1)),
         (atlassian("user_granted_role"), (3005, 1)),
         (atlassian("user_revoked_role"), (3005, 2)),
+        (membership(roles("Admin", "DNS"), roles("DNS")), (3005, 1)),
+        (membership(roles("DNS"), roles("DNS", "Admin")), (3005, 2)),
+        (membership(roles("Admin"), roles("DNS")), (3005, 99)),
+        (membership(roles("Admin", "DNS"), roles("DNS"), "audit_logs_v2"), (3005, 1)),
+        (membership([], roles("DNS"), "audit_logs_v2"), (3005, 2)),
+        (associated("ADD", "USER_GROUP", "USER"), (3006, 3)),
+        (associated("remove", "user_group", "user"), (3006, 4)),
+        (associated("add", "user_group", "application"), (3006, 1)),
+        (associated("remove", "system_group", "user_group"), (3006, 2)),
+        (associated("add", "system", "user"), (3005, 1)),
+        (associated("remove", "application", "user"), (3005, 2)),
+        (jumpcloud("admin_update", changes=[{"field": "role", "from": "A", "to": "B"}]),
+         (3005, 99)),
+        (jumpcloud("admin_update", changes=[{"field": "roleName", "to": "B"}]), (3005, 1)),
+        (atlassian("group_granted_product_access"), (3006, 1)),
+        (atlassian("group_revoked_product_access"), (3006, 2)),
+        (atlassian("user_granted_product_access"), (3005, 1)),
+        (atlassian("user_revoked_product_access"), (3005, 2)),
+        (atlassian("confluence_added_space_permission"), (3005, 1)),
+        (atlassian("confluence_removed_space_permission"), (3005, 2)),
+        (opsgenie("User [b] assigned role [Admin]."), (3005, 1)),
+        (opsgenie("User [b] unassigned role [Admin]."), (3005, 2)),
+        (opsgenie("User [b] added to team [Ops]."), (3006, 3)),
+        (opsgenie("User [b] removed from team [Ops]."), (3006, 4)),
+        (opsgenie("User [b] added to escalation [Night]."), (3005, 1)),
+        (opsgenie("User [b] removed from schedule [Night]."), (3005, 2)),
         (opsgenie("Team member [user: b] added to team [name: Ops]."), (3006, 3)),
         (opsgenie("Team member [user: b] removed from team [name: Ops]."), (3006, 4)),
     ],

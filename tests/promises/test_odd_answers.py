@@ -27,12 +27,19 @@ from tests.conftest import World
 
 KINDS = sorted(registry.kinds())
 FIRST = {kind: server.services()[kind].streams[0].name for kind in KINDS}
+STREAMS = [
+    *FIRST.items(),
+    # Read in other ways than the first stream of their kind.
+    ("cloudflare", "audit_logs_v2"),
+    ("opsgenie", "jira_service_management_operations"),
+]
 PATHS = {
-    # Parts of the paths that are read after the sign-in; default: every path.
+    # Kind or stream -> parts of the paths that are read after the sign-in; default: every path.
     "entra_id": ["auditLogs"],
     "google_workspace": ["/activity/"],
     "office_365": ["/subscriptions/content", "/audit/"],
     "opsgenie": ["/logs/list/"],
+    "jira_service_management_operations": ["/jsm/"],
 }
 PAGE = "<!DOCTYPE html><html><title>Sign in to\n Wi-Fi\x1b[2J</title><body>welcome</body></html>"
 DEEP = '{"value":' * 50_000 + "1" + "}" * 50_000
@@ -70,31 +77,33 @@ def vendor():
         yield served
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_odd_answer_is_one_line_and_the_same_span_is_fetched_afterwards(vendor, kind, tmp_path):
+@pytest.mark.parametrize(("kind", "stream"), STREAMS)
+def test_an_odd_answer_is_one_line_and_the_same_span_is_fetched_afterwards(
+    vendor, kind, stream, tmp_path
+):
     clean = World(running=vendor, lake=Lake(str(tmp_path / "clean")))
-    assert polled(clean, kind).error is None
-    expected = set(clean.stored(kind, FIRST[kind])["raw_sha256"])
+    assert polled(clean, kind, stream).error is None
+    expected = set(clean.stored(kind, stream)["raw_sha256"])
     assert expected
     wrong = {}
-    for path in PATHS.get(kind, [""]):
+    for path in PATHS.get(stream, PATHS.get(kind, [""])):
         for name, answer in ODD.items():
             number = len(list(tmp_path.iterdir()))
             world = World(running=vendor, lake=Lake(str(tmp_path / str(number))))
             world.disorder(Fault(kind=kind, fault="answer", every=True, path=path, **answer))
-            error = polled(world, kind).error
-            entries = coverage.entries(world.lake, StreamKey(kind, FIRST[kind]))
+            error = polled(world, kind, stream).error
+            entries = coverage.entries(world.lake, StreamKey(kind, stream))
             if problem := fault_of(error, name) or claimed(entries):
                 wrong[path, name] = problem, error
             world.disorder()
-            error = polled(world, kind).error
-            if error or set(world.stored(kind, FIRST[kind])["raw_sha256"]) != expected:
+            error = polled(world, kind, stream).error
+            if error or set(world.stored(kind, stream)["raw_sha256"]) != expected:
                 wrong[path, name, "afterwards"] = error
     assert wrong == {}
 
 
-def polled(world, kind):
-    source = world.source(kind, streams=[FIRST[kind]], history="2d")
+def polled(world, kind, stream):
+    source = world.source(kind, streams=[stream], history="2d")
     (report,) = rounds.poll(world.lake, [source], connect=hasty)
     return report
 

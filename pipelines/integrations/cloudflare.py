@@ -45,7 +45,7 @@ _LIMIT, _DEFAULT_LIMIT = 1000, 100
 _PAGES = 100  # page numbers beyond it are not served
 _BLOCKED = 300.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KEEPS = timedelta(days=548)
+_KEEPS = timedelta(days=546)  # 18 months have at least as many
 _OF_ORGANIZATION = "organization_audit_logs_v2"
 _LAG = timedelta(hours=1)
 _EDGE = timedelta(seconds=1)

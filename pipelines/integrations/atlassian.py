@@ -13,7 +13,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import httpx
@@ -266,7 +266,14 @@ def _answer(response: httpx.Response) -> tuple[list[bytes], str | None]:
         )
     found = [] if answer["data"] == b"null" else json_records.split_array(answer["data"])
     meta = msgspec.json.decode(answer.get("meta", b"{}"), type=_Meta | None)
-    return found, meta.next if meta else None
+    return found, (meta and meta.next) or _linked(answer.get("links"))
+
+
+def _linked(links: bytes | None) -> str | None:
+    """Return the cursor in the link to the next page, where the metadata has none."""
+    found = json_records.load(links) if links else None
+    link = found.get("next") if isinstance(found, dict) else None
+    return httpx.URL(link).params.get("cursor") if isinstance(link, str) else None
 
 
 def _without_cursor(place: Place) -> int:
@@ -313,10 +320,13 @@ _BY_TOKEN = {
 }
 
 
-def _actor_type(app: Any, id_: Any, email: Any, name: Any, token: Any) -> str | None:
+def _actor_type(  # noqa: PLR0917 one per path
+    app: Any, id_: Any, email: Any, name: Any, auth_: Any, account: Any, kind: Any
+) -> str | None:
     """Return the actor's type; actions by a token or an app are not those of a "user"."""
-    if app or _is_product(id_, email):
+    if app or _is_product(id_, email) or _is_app(email, account, kind):
         return "application"
+    token = auth_.get("authType") if isinstance(auth_, dict) else None
     if isinstance(token, str) and token:
         lower = token.lower()
         return next((ours for word, ours in _BY_TOKEN.items() if word in lower), "user")
@@ -333,9 +343,29 @@ def _is_product(id_: Any, email: Any) -> bool:
     return named or email == "Atlassian app"
 
 
+_APPS = ("app", "apps", "agent", "bot")
+
+
+def _is_app(email: Any, account: Any, kind: Any) -> bool:
+    """Return whether this is the account of an app, which has an id like a person's."""
+    if account in _APPS or kind in _APPS:
+        return True
+    return isinstance(email, str) and email.endswith("@connect.atlassian.com")
+
+
+_SIGNED = re.compile("(^|_)(login|logout|logged_(in|out))(_|$)")
+
+
+@lru_cache(maxsize=4096)
+def _outcome_of(action: str) -> str:
+    """Return the outcome, of which only the names of failures and of sign-ins tell something."""
+    if "fail" in action:
+        return "failure"
+    return "success" if _SIGNED.search(action) and "polic" not in action else "unknown"
+
+
 def _outcome(action: Any) -> str:
-    """Return "failure" if the action's name contains "fail"; the log has no other outcome."""
-    return "failure" if isinstance(action, str) and "fail" in action else "unknown"
+    return _outcome_of(action) if isinstance(action, str) else "unknown"
 
 
 def _targets(  # noqa: PLR0917 one per path
@@ -365,6 +395,8 @@ _PARTS = {
     "role": "roles",
     "roleName": "roles",
     "roles": "roles",
+    "newRole": "roles",
+    "oldRole": "roles",
     "groupName": "groups",
     "permissionName": "permissions",
     "permission": "permissions",
@@ -409,7 +441,9 @@ COLUMNS: Columns = {
         "attributes.actor.id",
         "attributes.actor.email",
         "attributes.actor.name",
-        "attributes.actor.auth.authType",
+        "attributes.actor.auth",
+        "attributes.actor.accountType",
+        "attributes.actor.type",
     ),
     "targets": Field(
         _targets,

@@ -206,12 +206,15 @@ def _actor_name(email: Any, kind: Any, token: Any = None) -> Any:
     return first(email, token) or ("Cloudflare" if _actor_type(kind) == "system" else None)
 
 
+_OUTCOMES = {
+    **dict.fromkeys(("true", "success", "succeeded"), "success"),
+    **dict.fromkeys(("false", "failure", "failed", "fail", "error", "denied"), "failure"),
+}
+
+
 def _outcome(result: Any) -> str:
     """Return the outcome of a result, which is a boolean, "success", "failure" or missing."""
-    text = str(result).lower()
-    if text in ("true", "success"):
-        return "success"
-    return "failure" if text in ("false", "failure") else "unknown"
+    return _OUTCOMES.get(str(result).lower(), "unknown")
 
 
 def _reason(result: Any, info: Any) -> Any:
@@ -291,9 +294,10 @@ def _without(roles: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[
 
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_SIGN_INS = {"login": "login", "log in": "login", "signin": "login", "sign in": "login",
-             "logout": "logout", "log out": "logout", "signout": "logout",
-             "sign out": "logout"}  # fmt: skip
+_SIGN_IN = re.compile(
+    r"(?:(?:user|account|dashboard|sso|failed) )*(?:log|sign) ?(?P<way>in|on|out|off)"
+    r"(?: (?:attempt|failed|failure|denied|success|succeeded))*"
+)
 
 
 _MEMBERS = frozenset(
@@ -331,7 +335,8 @@ def _is_member(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _sign_in(text: str) -> str | None:
-    return _SIGN_INS.get(text.strip().lower().replace("_", " ").replace("-", " "))
+    found = _SIGN_IN.fullmatch(re.sub(r"[\W_]+", " ", text).strip().lower())
+    return found and ("login" if found["way"] in ("in", "on") else "logout")
 
 
 def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> list[dict[str, Any]]:

@@ -195,6 +195,8 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     """Return the actor; some sign-ins name them only as the resource."""
     who: dict[str, Any] = by if isinstance(by, dict) else {}
+    if isinstance(by, str) and known(by):
+        return {"username": by}
     id_ = who.get("id")
     # For nearly every record, so without a call of known().
     if isinstance(id_, str) and id_ not in NOTHING:
@@ -226,8 +228,8 @@ def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
     if method in ("api key", "api-key", "api_key"):
         return "api_key"
     if kind := who.get("type"):
-        kind = str(kind)
-        return _ACTORS.get(kind.lower()) or ("application" if "agent" in kind else None)
+        name = str(kind).lower().replace(" ", "_").replace("-", "_")
+        return _ACTORS.get(name) or ("application" if "agent" in name else None)
     return "user" if who.get("email") or who.get("username") or username else None
 
 
@@ -352,7 +354,7 @@ _NAMED = {"folder name": "folder", "role": "role", "role name": "role", "rolenam
 def _sudo(association: dict[str, Any]) -> dict[str, Any] | None:
     """Return the grant that makes a user an administrator of a device."""
     sudo = _sudo_setting(association)
-    return sudo if sudo and sudo.get("enabled") is True else None
+    return sudo if sudo and sudo.get("enabled") in _ON else None
 
 
 def _sudo_setting(association: dict[str, Any]) -> dict[str, Any] | None:
@@ -384,6 +386,7 @@ def _given(value: Any, kind: str) -> list[dict[str, Any]]:
 
 
 _SUDO_FIELDS = ("sudo", "passwordless_sudo", "enable_sudo")
+_ON = (True, "true")
 _OFF = (False, "false", None, "", "disabled")
 _PEOPLE = ("user", "systemuser")
 _GROUPS = ("user_group", "system_group", "group")
@@ -404,12 +407,12 @@ def _op(association: dict[str, Any]) -> str:
     return op.lower() if isinstance(op, str) else ""
 
 
-def _classified_as(association: Any, changes: Any, action: Any) -> str | None:
+def _classified_as(association: Any, changes: Any, action: Any, resource: Any) -> str | None:
     """Return the action with its direction, where one action adds and removes."""
     if isinstance(association, dict) and (op := _op(association)):
         if op == "update" and (sudo := _sudo_setting(association)):
-            return f"sudo {'add' if sudo.get('enabled') is True else 'remove'}"
-        return f"association {op} {_relation(association)}"
+            return f"sudo {'add' if sudo.get('enabled') in _ON else 'remove'}"
+        return f"association {op} {_relation(association, resource)}"
     if not changes or not str(action).endswith(("_update", "_change")):
         return None
     account = action in ("user_update", "admin_update")
@@ -439,8 +442,9 @@ def _ends(association: dict[str, Any]) -> list[dict[str, Any]]:
     return [end for end in ends if isinstance(end, dict)]
 
 
-def _relation(association: dict[str, Any]) -> str:
-    kinds = [str(end.get("type")).lower() for end in _ends(association)]
+def _relation(association: dict[str, Any], resource: Any) -> str:
+    ends = _ends(association) or objects([resource, association])
+    kinds = [str(end.get("type")).lower() for end in ends]
     groups = [kind for kind in kinds if kind in _GROUPS]
     members = [kind for kind in kinds if kind in _MEMBERS]
     if groups and members:
@@ -498,7 +502,7 @@ DIRECTORY_INSIGHTS = Stream(
     time="timestamp",
     keeps=_KEEPS,
     lag=_LAG,
-    classified_as=Field(_classified_as, "association", "changes", "event_type"),
+    classified_as=Field(_classified_as, "association", "changes", "event_type", "resource"),
     target_rank={
         "user": 0,
         "systemuser": 0,

@@ -567,6 +567,9 @@ def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
     return {"id": id_, "name": name, "type": kind} if id_ or name else None
 
 
+_PREPOSITIONS = ("to", "from", "of", "for", "by", "as")
+
+
 def _named(text: Any) -> list[dict[str, Any] | None]:
     """Return the targets in a text: c1 for `Schedule rotation [scheduleId: f1, id: c1] added.`"""
     if not isinstance(text, str):
@@ -576,7 +579,12 @@ def _named(text: Any) -> list[dict[str, Any] | None]:
     if not (found := _FIRST.match(text)):
         return []
     others = [_inside(*pair) for pair in _OTHERS.findall(text, found.end())]
-    return [_inside(*found.groups()), *others]
+    named = [_inside(*found.groups()), *others]
+    for target in named:
+        if target and target["type"] in _PREPOSITIONS:
+            person = "@" in str(target["name"]) or "role" not in text.lower()
+            target["type"] = "user" if person else "role"
+    return named
 
 
 def _inside(kind: str, inside: str) -> dict[str, Any] | None:
@@ -595,8 +603,9 @@ def _headers(facts: _Facts) -> dict[str, str]:
     """Return the logged HTTP headers by lower-case name, the first value of each."""
     found: dict[str, str] = {}
     for name, value in _mapping(facts.incoming.get("_httpHeaders")).items():
-        if isinstance(value, str):
-            found.setdefault(name.lower(), value)
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, str):
+            found.setdefault(name.lower(), first)
     return found
 
 

@@ -276,3 +276,19 @@ def test_the_events_of_a_push_are_found_in_any_envelope(body, events):
     delivery = Delivery(headers={}, body=body)
     (hint,) = atlassian.PUSH.read(None, delivery)
     assert (hint.stream, list(hint.records)) == ("events", events)
+
+
+@pytest.mark.parametrize(
+    ("body", "cursor"),
+    [
+        ({"meta": {"next": "m"}, "links": {"next": "https://x.example/e?cursor=l"}}, "m"),
+        ({"meta": {"next": None}, "links": {"next": "https://x.example/e?cursor=l%3D"}}, "l="),
+        ({"links": {"next": "/admin/v1/orgs/o/events?cursor=l"}}, "l"),
+        ({"meta": {"next": ""}, "links": {"next": ""}}, None),
+        ({"meta": None, "links": 1}, None),
+        ({}, None),
+    ],
+)
+def test_the_cursor_is_found_in_the_metadata_or_in_the_link(body, cursor):
+    answer = httpx.Response(200, json={"data": [], **body})
+    assert atlassian._answer(answer) == ([], cursor)

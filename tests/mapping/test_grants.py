@@ -357,6 +357,15 @@ def test_who_gets_something_and_what_they_get_are_targets(record, names):
         (atlassian("user_revoked_product_access"), (3005, 2)),
         (atlassian("confluence_added_space_permission"), (3005, 1)),
         (atlassian("confluence_removed_space_permission"), (3005, 2)),
+        (atlassian("user_added_to_site"), (3005, 1)),
+        (atlassian("user_removed_from_org"), (3005, 2)),
+        (atlassian("user_added_to_team"), (3006, 3)),
+        (atlassian("group_member_removed"), (3006, 4)),
+        (atlassian("user_role_changed"), (3005, 99)),
+        (atlassian("project_role_actor_added"), (3005, 1)),
+        (jumpcloud("association_change", resource={"type": "user_group", "id": "g"},
+                   association={"op": "remove", "type": "user", "object_id": "u"}), (3006, 4)),
+        (opsgenie("Team role [name: Lead] added to member [username: b]."), (3005, 1)),
         (opsgenie("User [b] assigned role [Admin]."), (3005, 1)),
         (opsgenie("User [b] unassigned role [Admin]."), (3005, 2)),
         (opsgenie("User [b] added to team [Ops]."), (3006, 3)),
@@ -371,6 +380,52 @@ def test_who_gets_something_and_what_they_get_are_targets(record, names):
 def test_giving_and_taking_away_have_different_activities(record, answer):
     found = rows.row(*record)
     assert (found["class_uid"], found["activity_id"]) == answer
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (("cloudflare", "audit_logs_v2",
+          {"action": {"description": "LOGIN_FAILED", "type": "create", "result": "failed"}}),
+         ("Logon", "failure")),
+        (("cloudflare", "audit_logs_v2",
+          {"action": {"description": "User Login", "type": "update", "result": "Success"}}),
+         ("Logon", "success")),
+        (("cloudflare", "audit_logs_v2", {"action": {"description": "Sign out", "type": "delete"}}),
+         ("Logoff", "unknown")),
+        (("cloudflare", "audit_logs_v2",
+          {"action": {"description": "Update Login Page", "type": "update"}}),
+         ("Update", "unknown")),
+        (atlassian("user_login"), ("Logon", "success")),
+        (atlassian("user_login_failed"), ("Logon", "failure")),
+        (atlassian("user_logged_in_as_user"), ("Account Switch", "success")),
+        (atlassian("login_policy_updated"), ("Update", "unknown")),
+        (jumpcloud("user_login_attempt", success="false"), ("Logon", "failure")),
+        (opsgenie("Logged in"), ("Logon", "unknown")),
+    ],
+    ids=lambda value: f"{value[0]}",
+)  # fmt: skip
+def test_a_sign_in_is_one_whatever_it_is_called_with_the_outcome_in_its_name(record, expected):
+    found = rows.row(*record)
+    assert (found["action_type"], found["outcome"]) == expected
+
+
+@pytest.mark.parametrize(
+    "actor",
+    [
+        {"id": "557058:f581", "name": "Automation for Jira", "accountType": "app"},
+        {"id": "557058:f581", "name": "Slack", "email": "x@connect.atlassian.com"},
+        {"id": "712020:f581", "name": "Rovo", "type": "agent"},
+    ],
+)
+def test_the_account_of_an_app_is_no_person(actor):
+    found = rows.row("atlassian", "events", {"attributes": {"action": "x", "actor": actor}})
+    assert found["actor_type"] == "application"
+
+
+def test_an_actor_that_is_only_a_text_is_named():
+    found = rows.row(*jumpcloud("user_login_attempt", initiated_by="bob@acme.example"))
+    assert (found["actor_name"], found["actor_email"]) == ("bob@acme.example",) * 2
 
 
 def test_a_new_user_without_sudo_has_no_sudo():

@@ -80,6 +80,37 @@ def test_an_address_in_any_spelling_is_stored_in_one(kind, given, expected):
     assert rows.row(kind, stream, record)["source_ip"] == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "stream", "record"),
+    [
+        ("jumpcloud", "directory_insights", {"src_ip": "", "client_ip": "203.0.113.7"}),
+        ("jumpcloud", "directory_insights", {"ip_address": "203.0.113.7"}),
+        ("opsgenie", "logs", {"details": {"clientIp": "203.0.113.7"}}),
+        ("opsgenie", "logs", {"details": '{"_incomingData":{"remoteIp":"203.0.113.7"}}'}),
+        ("opsgenie", "logs", {"_incomingData": {"_httpHeaders": {"X-Real-IP": ["203.0.113.7"]}}}),
+        ("opsgenie", "logs",
+         {"_incomingData": {"_httpHeaders": {"True-Client-IP": "203.0.113.7"}}}),
+    ],
+)  # fmt: skip
+def test_an_address_is_found_under_the_names_of_each_part_of_a_service(kind, stream, record):
+    assert rows.row(kind, stream, record)["source_ip"] == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "record", "severity"),
+    [
+        ("jumpcloud", "directory_insights", {"event_type": "alert_created", "priority": "High"},
+         "high"),
+        ("opsgenie", "logs", {"details": {"priority": "P1"}}, "p1"),
+        ("opsgenie", "logs", {"details": {"_parsedData": {"priority": "P2"}}}, "p2"),
+    ],
+)  # fmt: skip
+def test_a_severity_is_found_under_the_names_of_each_part_of_a_service(
+    kind, stream, record, severity
+):
+    assert rows.row(kind, stream, record)["severity"] == severity
+
+
 @pytest.mark.parametrize(("kind", "stream"), rows.STREAMS)
 def test_source_ip_is_an_address_or_null(kind, stream):
     for row in rows.rows(kind, stream, *rows.records(kind, stream)):

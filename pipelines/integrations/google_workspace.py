@@ -40,6 +40,7 @@ from pipelines.sdk.push import (
     SubscriptionApi,
     Subscriptions,
 )
+from pipelines.sdk.record_versions import Comparison
 from pipelines.sdk.values import first, known, objects
 from pipelines.sdk.windows import Read, RereadPlan
 from pipelines.settings import UNREAD, Address, IntegrationSettings, SecretFile, is_loopback
@@ -734,6 +735,8 @@ def _stream(application: str, customer_id: str) -> Stream:
         learn=windows.learn(steps),
         id=Field(_identity, "id.customerId", "id.applicationName", "id.time", "id.uniqueQualifier"),
         time="id.time",
+        # The kind depends on where the activity comes from; the order of its events is not defined.
+        versions=Comparison(volatile=("etag", "kind"), unordered=True),
         columns=COLUMNS,
         classified_as=Field(_classified_as, "events[].name", _PARAMETERS),
         target_rank=_RANK,

@@ -39,6 +39,7 @@ from pipelines.sdk.push import (
     SubscriptionApi,
     Subscriptions,
 )
+from pipelines.sdk.record_versions import Comparison
 from pipelines.settings import Address, IntegrationSettings, Secret
 
 _LIMIT = 1000
@@ -435,6 +436,10 @@ SYSTEM_LOG = Stream(
     reached=reached,
     id="uuid",
     time="published",
+    # Event hooks have the chain below `client`, and a time of insertion.
+    versions=Comparison(
+        volatile=("insertionTimestamp",), pushed_as={"client.ipChain": "request.ipChain"}
+    ),
     keeps=_KEEPS,
     lag=timedelta(hours=1),
     target_rank={"User": 0, "UserGroup": 1, "ROLE": 2, "AppInstance": 3, "Token": 4},

@@ -17,6 +17,7 @@ from pipelines.sdk import values
 from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.push import Push
+from pipelines.sdk.record_versions import Comparison
 from pipelines.settings import IntegrationSettings
 
 
@@ -85,6 +86,8 @@ class Stream:
     raw keeps every version, with the event_id "<value>@<hash of the content>". All versions of a
     record have the same time.
     """
+    versions: Comparison = field(default_factory=Comparison)
+    """How two records with the same id are compared; differing ones are stored both."""
     keeps: timedelta
     """How far back the vendor keeps this log."""
     lag: timedelta = timedelta(0)

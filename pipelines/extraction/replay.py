@@ -27,7 +27,7 @@ def retry_rejected(lake: Lake, source: Source, stream: Stream, now: datetime) ->
     read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
     read = batches.within_limit(source, read)
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
-    landed = raw.append(lake, key, good, None)
+    landed = raw.append(lake, key, good, None, rules=stream.versions)
     reports.count(report, landed, good.height)
     report.rejected = waiting.height - good.height
     report.total = raw.position_only(lake, key).rows

@@ -355,6 +355,7 @@ def _commit(
             _cursor_after(this, pages),
             about=this.about,
             entries=pending.entries,
+            rules=this.stream.versions,
         )
     reports.count(report, landed, good.height)
     if landed.frame.height:

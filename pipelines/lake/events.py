@@ -30,21 +30,27 @@ def append(
     derive: Callable[[], pl.DataFrame],
     *,
     record: pl.Expr | None = None,
+    superseded: Sequence[int] = (),
 ) -> Appended:
     """Commit the events of the raw rows [first, until) if these are the next rows to derive.
 
     Rows with an equal `record` are versions of one record, of which the newest replaces the others.
+    `superseded` are rows that other versions of their records replace.
     """
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
         # Another writer has derived these rows, or has earlier rows to derive first.
         if done != first:
             return None
-        if record is None:
+        if record is None and not superseded:
             return Decision(derive(), until)
-        fresh = derive().filter(newest_version(record))
-        older = _older(handle, key, fresh, record)
-        if not older:
+        if record is None:
+            fresh = derive().filter(~pl.col("seq").is_in(superseded))
+            older = [seq for seq in superseded if seq < first]
+        else:
+            fresh = derive().filter(newest_version(record))
+            older = _older(handle, key, fresh, record)
+        if not older or fresh.is_empty():
             return Decision(fresh, until)
         condition = f"(seq >= {first} OR seq IN ({', '.join(map(str, older))}))"
         replaces = tables.replace_predicate(key, fresh["date"].unique(), condition)

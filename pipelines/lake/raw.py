@@ -11,17 +11,19 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
-from pipelines.lake import commits, coverage, events, reconciliation, tables
+from pipelines.lake import commits, coverage, events, known_records, reconciliation, tables
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import RAW, REJECTED
+from pipelines.sdk import record_versions
+from pipelines.sdk.record_versions import Comparison
 
 _CURSOR = "auditlake.cursor"
-_STATISTICS_GRAIN = timedelta(milliseconds=1)
 _QUANTILES = (0.9, 0.99, 0.999)
 _MIN_SAMPLE = 100
-_TIME_TOLERANCE = timedelta(seconds=1)
+_PLAIN = Comparison()
+_VERSION = ("event_id", "time", "via", "seq", "raw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,24 +83,25 @@ def append(
     *,
     about: str = "",
     entries: Sequence[Entry] = (),
+    rules: Comparison = _PLAIN,
 ) -> Appended:
     """Commit the new rows of `batch` (schemas.RAW without `seq`) with `cursor` and `entries`.
 
-    Rows whose event_id is already stored for their date are skipped; if none is left, nothing is
-    written. Without a cursor the position stays the same. Events that were pushed before and are
-    now polled, or the other way round, are recorded in `echoes`.
+    Records that are already stored are skipped; if none is left, nothing is written. One whose id
+    is stored with other content, as compared by `rules`, becomes a later version of the record.
+    Without a cursor the position stays the same. Events that were pushed before and are now polled,
+    or the other way round, are recorded in `echoes`.
     """
-    batch = batch.unique("event_id", keep="first", maintain_order=True)
+    batch = batch.unique(["event_id", "raw_sha256"], keep="first", maintain_order=True)
     metadata = {_CURSOR: cursor} if cursor else {}
     if entries:
         metadata[ENTRIES] = json.dumps([asdict(entry) for entry in entries], default=str)
 
     def decide(handle: DeltaTable, rows: int) -> Decision | None:
-        known = _known(lake, handle, batch) if rows else None
-        fresh = batch if known is None else _without(batch, known)
-        if known is not None:
-            # Before the position moves: after a kill, the same records are fetched again.
-            reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known)})
+        known = known_records.stored(lake, handle if rows else None, batch)
+        fresh = known_records.fresh(lake.uri(key.table), batch, known, rules)
+        # Before the position moves: after a kill, the same records are fetched again.
+        reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known.ids)})
         if fresh.is_empty():
             return None
         if cursor is None:
@@ -146,15 +149,50 @@ def days(lake: Lake, key: StreamKey) -> list[date]:
 def rows_of_days(
     lake: Lake, key: StreamKey, days: Sequence[date], until: int, record: pl.Expr | None = None
 ) -> pl.LazyFrame:
-    """Return raw rows of `days` with seq < `until`, only the newest version of each `record`."""
+    """Return raw rows of `days` with seq < `until`, only the version of each record that counts.
+
+    That is the newest by `record`, where the vendor publishes changed records again.
+    """
     found = tables.scan(lake, key.table)
     if found is None:
         return pl.LazyFrame(schema=RAW)
     rows = found.filter(pl.col("date").is_in(days), pl.col("seq") < until)
     if record is None:
-        return rows
+        superseded = _superseded(rows)
+        return rows.filter(~pl.col("seq").is_in(superseded)) if superseded else rows
     seqs = rows.select("seq", "event_id").filter(events.newest_version(record)).select("seq")
     return rows.join(seqs, on="seq", how="semi")
+
+
+def superseded(lake: Lake, key: StreamKey, batch: pl.DataFrame, until: int) -> list[int]:
+    """Return the rows before `until` whose events a version of the same record replaces.
+
+    Only records that have a later version in `batch` are looked at.
+    """
+    days = batch.filter(record_versions.is_later())["date"].unique()
+    found = tables.scan(lake, key.table) if days.len() else None
+    if found is None:
+        return []
+    with tables.store_errors(key.table):
+        return _superseded(
+            found.filter(pl.col("date").is_in(days.to_list()), pl.col("seq") < until)
+        )
+
+
+def _superseded(rows: pl.LazyFrame) -> list[int]:
+    """Return the seq of rows that another version of the same record replaces in `events`."""
+    found = versions(rows)
+    return found.filter(record_versions.superseded())["seq"].to_list()
+
+
+def versions(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Return event_id, time, via, seq and raw of all versions of records that have several."""
+    later = rows.filter(record_versions.is_later()).select(record_versions.record_id())
+    records = later.unique().collect()["event_id"]
+    if records.is_empty():
+        return pl.DataFrame(schema={name: RAW[name] for name in _VERSION})
+    ours = record_versions.record_id().is_in(records.implode())
+    return rows.filter(ours).select(*_VERSION).collect()
 
 
 def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
@@ -212,48 +250,6 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
         )
         records, *quantiles = figures.collect().row(0)
     return tuple(quantiles) if records >= _MIN_SAMPLE else ()
-
-
-def _known(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.DataFrame | None:
-    """Return (event_id, via) of the stored rows with times like those of `batch`.
-
-    The same id implies the same time, so these include all duplicates. Some vendors push a time
-    with less precision than their API returns, hence the tolerance.
-    """
-    if batch.is_empty():
-        return None
-    oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
-    since, until = oldest - _TIME_TOLERANCE, newest + _TIME_TOLERANCE
-    shifts = (-_TIME_TOLERANCE, _TIME_TOLERANCE)
-    days = pl.concat([(batch["time"] + shift).dt.date() for shift in shifts]).unique()
-    filters = [("date", "in", [str(day) for day in days])]
-    names = _files_between(handle, since, until)
-    near = tables.scan_partitions(lake, handle, RAW, filters, names)
-    return near.filter(pl.col("time").is_between(since, until)).select("event_id", "via").collect()
-
-
-def _files_between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
-    """Return the names of the data files that may contain rows of these times."""
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    if not {"min.time", "max.time"} <= set(files.columns):
-        return set(files["path"].str.split("/").list.last())
-    least, most = pl.col("min.time").fill_null(since), pl.col("max.time").fill_null(until)
-    # Delta truncates the statistics of a timestamp to milliseconds.
-    near = files.filter(least <= until, most >= since - _STATISTICS_GRAIN)
-    return set(near["path"].str.split("/").list.last())
-
-
-def _without(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    return batch.join(known, on="event_id", how="anti", maintain_order="left")
-
-
-def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
-    """Return the ids of those events (event_id, time) that are stored in raw."""
-    with tables.borrowed(lake, key.table) as handle:
-        known = _known(lake, handle, rows) if handle else None
-    if known is None:
-        return []
-    return known.join(rows, on="event_id", how="semi")["event_id"].to_list()
 
 
 def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:

@@ -17,6 +17,7 @@ from pipelines.lake import commits, tables
 from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import ECHOES, RECONCILED
+from pipelines.sdk import record_versions
 from pipelines.sdk.contract import Source, Stream
 
 _DAYS = timedelta(days=7)
@@ -41,7 +42,8 @@ def compare(lake: Lake, key: StreamKey, since: date, due: datetime) -> pl.DataFr
     if raw is None:
         return pl.DataFrame(schema=RECONCILED)
     rows = (
-        raw.filter(pl.col("date") >= since)
+        # Another version of a record is no other event: `echoes` has its arrival.
+        raw.filter(pl.col("date") >= since, ~record_versions.is_later())
         .select("event_id", "date", "via", "ingested_at")
         .collect()
         # A full join, since an announced event may never have reached raw.

@@ -21,7 +21,7 @@ import polars as pl
 from pipelines.mapping import messages, ocsf
 from pipelines.mapping.field_reader import Reader, Row
 from pipelines.schemas import EVENTS, TARGET, Timestamp
-from pipelines.sdk import geo
+from pipelines.sdk import geo, record_versions
 from pipelines.sdk.contract import Integration, Stream
 from pipelines.sdk.json_records import canonical, load, with_spelled_surrogates
 
@@ -36,16 +36,8 @@ _TEXTS = [
     if dtype == pl.String()
     and name
     not in {
-        "event_uid",
-        "integration",
-        "kind",
-        "stream",
-        "event_id",
-        "activity_type",
-        "action_type",
-        "target_id",
-        "target_name",
-        "target_type",
+        *("event_uid", "integration", "kind", "stream", "event_id"),
+        *("activity_type", "action_type", "target_id", "target_name", "target_type"),
     }
 ]
 _CLASSIFIED_AS = "classified_as"
@@ -155,6 +147,8 @@ def _fault(now: datetime) -> pl.Expr:
         .then(pl.lit("not UTF-8"))
         .when(pl.col("event_id").fill_null("").str.strip_chars() == "")
         .then(pl.lit(_NO_ID))
+        .when(record_versions.is_later())
+        .then(pl.lit("the id contains the mark of a later version"))
         .when(time.is_null())
         .then(pl.lit("no time that can be read"))
         .when(~time.is_between(_EARLIEST, now + _AHEAD))

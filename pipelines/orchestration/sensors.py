@@ -24,7 +24,7 @@ from pipelines.extraction.batches import read_rows
 from pipelines.extraction.client import RetryPolicy, ServiceClient
 from pipelines.extraction.rounds import Round
 from pipelines.extraction.schedule import NextPoll
-from pipelines.lake import events, raw, tables
+from pipelines.lake import events, known_records, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, judged, opened, quick_checks
@@ -114,19 +114,19 @@ def _has_unstored(this: Round, page: Page) -> bool:
     rows = read_rows(this, page.records, this.clock(), page.fallback_time)
     fault = pl.col("fault")
     good, bad = rows.filter(fault.is_null()), rows.filter(fault.is_not_null())
-    days = pl.col("date").is_in(good["date"].unique().to_list())
-    return _any_missing(this.lake, this.key.table, good, "event_id", days) or _any_missing(
-        this.lake, "rejected", bad, "raw_sha256", pl.lit(value=True)
+    good = good.drop("fault", "bytes")
+    return known_records.any_fresh(this.lake, this.key, good, this.stream.versions) or _any_missing(
+        this.lake, "rejected", bad, "raw_sha256"
     )
 
 
-def _any_missing(lake: Lake, table: str, rows: pl.DataFrame, key: str, among: pl.Expr) -> bool:
+def _any_missing(lake: Lake, table: str, rows: pl.DataFrame, key: str) -> bool:
     if rows.is_empty():
         return False
     found = tables.scan(lake, table)
     if found is None:
         return True
-    known = found.filter(among).select(key).collect()
+    known = found.select(key).collect()
     return not rows.join(known, on=key, how="anti").is_empty()
 
 

@@ -30,7 +30,7 @@ from pipelines.extraction import client, derive, rate_limit, rounds
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.lake import raw, reconciliation
+from pipelines.lake import known_records, reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
 from pipelines.schemas import Timestamp
@@ -258,7 +258,8 @@ class Worker:
         """Return those of the named events that are in the lake."""
         events = sorted(set().union(*named.values()))
         rows = pl.DataFrame(events, {"event_id": pl.String, "time": Timestamp}, orient="row")
-        found = set(raw.existing(self.lake, StreamKey(self.source.name, stream.name), rows))
+        key = StreamKey(self.source.name, stream.name)
+        found = set(known_records.existing(self.lake, key, rows))
         return {event for event in events if event[0] in found}
 
     def _remove_done(self) -> None:

@@ -80,9 +80,9 @@ def record(number, **members):
     return json.dumps({"id": f"i{number}", "time": time.isoformat(), "who": "ada", **members})
 
 
-def land(history, *records):
+def land(history, *records, via="poll"):
     """Append the records to raw, and derive their events."""
-    found = normalise.read(history.stream, [r.encode() for r in records], NOON, "poll")
+    found = normalise.read(history.stream, [r.encode() for r in records], NOON, via)
     assert found["fault"].is_null().all()
     raw_table.append(history.lake, history.key, found.drop("fault", "bytes"), "cursor")
     catch_up(history)
@@ -153,10 +153,83 @@ def test_a_different_order_of_members_is_not_a_new_version(lake):
 def test_other_streams_are_only_appended_to(lake):
     history = made()(lake)
     land(history, record(1, verb="a"))
-    land(history, record(1, verb="b"), record(2, verb="c"))  # the same id: dropped by raw
+    land(history, record(1, verb="a"), record(2, verb="c"))
     assert events(history)["action"].to_list() == ["a", "c"]
     assert {c["operationParameters"]["mode"] for c in tables.open_table(lake, "events").history()
             if c["operation"] == "WRITE"} == {"Append"}  # fmt: skip
+
+
+# records that arrive again with other content
+
+WAYS = {"poll", "backfill", "webhook"}
+
+
+@settings(max_examples=10)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.sampled_from(sorted(WAYS))),
+            min_size=1,
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_events_show_the_version_that_counts_and_renormalise_and_the_check_agree(
+    tmp_path_factory, batches
+):
+    history = made()(Lake(str(tmp_path_factory.mktemp("lake"))))
+    kept = {}
+    for batch in batches:
+        for number, verb, way in batch:
+            land(history, record(number, verb=verb), via=way)
+            kept.setdefault(f"i{number}", []).append((way, verb))
+    raw = history.raw(raw_table.days(history.lake, history.key), 10**9).collect()
+    stored = events(history)
+    assert stored["seq"].to_list() == raw["seq"].sort().to_list()
+    assert stored["event_id"].str.split("~").list.first().is_unique().all()
+    assert stored.equals(expected(history))
+    ids = tables.scan(history.lake, history.key.table).collect()["event_id"]
+    assert ids.is_unique().all()
+    assert len(ids) <= 2 * 2 * len(kept)
+    for record_id, verb in zip(
+        stored["event_id"].str.split("~").list.first(), stored["action"], strict=True
+    ):
+        polled = [content for way, content in kept[record_id] if way != "webhook"]
+        assert verb in polled if polled else verb == kept[record_id][0][1]
+    assert renormalise.check(history, rows=99, seed=1).sound
+    for _ in renormalise.renormalise(history, everything=True):
+        pass
+    assert events(history).equals(stored)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("ways", [("webhook", "poll"), ("poll", "webhook")])
+def test_the_polled_version_is_shown_whether_it_comes_first_or_last(lake, ways, batched):
+    history = made()(lake)
+    both = [(record(1, verb=way), way) for way in ways]
+    if batched:
+        read = [normalise.read(history.stream, [r.encode()], NOON, way) for r, way in both]
+        rows = pl.concat(read).drop("fault", "bytes")
+        raw_table.append(lake, history.key, rows, "cursor")
+        catch_up(history)
+    else:
+        for each, way in both:
+            land(history, each, via=way)
+    assert events(history)["action"].to_list() == ["poll"]
+    assert (
+        raw_table.position(lake, history.key).rows == events_table.derived(lake, history.key) == 2
+    )
+
+
+def test_of_a_record_with_several_events_all_are_replaced_at_once(lake):
+    history = made({**PLAIN, "target_id": "parts[].id"}, explode="parts")(lake)
+    land(history, record(1, verb="a", parts=[{"id": 1}, {"id": 2}]), record(2, verb="x"))
+    before = commits(lake)
+    land(history, record(3, verb="y"), record(1, verb="b", parts=[{"id": 1}]))
+    assert commits(lake) == before + 1
+    assert sorted(events(history)["action"]) == ["b", "x", "y"]
 
 
 # derived again

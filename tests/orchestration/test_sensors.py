@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from pipelines.extraction import rounds
+from pipelines.extraction.rounds import Round
 from pipelines.lake.tables import StreamKey
 from pipelines.orchestration import sensors
 from pipelines.orchestration.sensors import Peek, PollState, is_waiting, next_poll, worth_a_run
+from pipelines.sdk.pages import Page
 from sandbox.faults import Fault
 
 LOG = StreamKey("okta", "system_log")
@@ -40,6 +43,23 @@ def test_new_records_start_a_run_and_silence_starts_none(still_world, operator):
     assert operator.run(second).success
     assert still_world.stored(*LOG).height == rows + 1
     assert first.run_key != second.run_key
+
+
+def test_a_polled_record_that_differs_from_a_pushed_one_starts_a_run(still_world, operator):
+    (first,), _ = operator.tick()
+    operator.run(first)
+    arrives(still_world)
+    true = still_world.running.sandbox.log(*LOG).visible()[-1].raw
+    source = still_world.source("okta")
+    this = Round(lake=still_world.lake, source=source, stream=source.streams()[0], client=None,
+                 via="webhook")  # fmt: skip
+    forged = json.dumps({**json.loads(true), "actor": {"id": "eve"}}).encode()
+    rounds.push(this, [Page(records=[forged], cursor="")])
+    (second,), _ = operator.tick()
+    assert operator.run(second).success
+    assert still_world.stored(*LOG)["via"].to_list()[-2:] == ["webhook", "poll"]
+    requests, _ = operator.tick()
+    assert requests == []
 
 
 def test_two_ticks_after_the_same_run_request_one(operator):

@@ -13,17 +13,21 @@ from tests.webhooks.conftest import source
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def hook(*numbers):
-    """Return the body of an Okta event hook; the events' times are spread over a day."""
-    events = [
-        {
-            "uuid": f"id-{number}",
-            "published": (NOW - timedelta(seconds=number % 86400)).isoformat(),
-            "eventType": "user.session.start",
-            "client": {"ipChain": [{"ip": "192.0.2.1"}]},
-        }
-        for number in numbers
-    ]
+def event(number, **more):
+    """Return a record as Okta's API has it; the times are spread over a day."""
+    return {
+        "uuid": f"id-{number}",
+        "published": (NOW - timedelta(seconds=number % 86400)).isoformat(),
+        "eventType": "user.session.start",
+        "request": {"ipChain": [{"ip": "192.0.2.1"}]},
+        **more,
+    }
+
+
+def hook(*numbers, **more):
+    """Return the body of an Okta event hook, which has the chain below `client`."""
+    found = [event(number, **more) for number in numbers]
+    events = [{"client": each.pop("request"), **each} for each in found]
     return json.dumps({"eventType": "com.okta.event_hook", "data": {"events": events}}).encode()
 
 
@@ -41,13 +45,18 @@ def put(spool, body, name="okta"):
     spool.put(name, {"content-type": "application/json"}, body, datetime.now(UTC))
 
 
-def polled(lake, *numbers):
+def polled(lake, *numbers, **more):
     """Store these events as a round of polling does."""
-    this = rounds.Round(lake=lake, source=source("okta"), stream=source("okta").streams()[0],
+    land(lake, *(json.dumps(event(number, **more)).encode() for number in numbers))
+
+
+def land(lake, *records, kind="okta", stream=0):
+    """Store these records of a stream as a round of polling does."""
+    this = rounds.Round(lake=lake, source=source(kind), stream=source(kind).streams()[stream],
                          client=None)  # fmt: skip
-    bodies = [json.dumps({"uuid": f"id-{n}",
-                          "published": (NOW - timedelta(seconds=n % 86400)).isoformat()}).encode()
-              for n in numbers]  # fmt: skip
     pending = PendingCoverage(now=NOW, recorded_at=NOW)
-    page = Page(records=bodies, cursor="next")
-    return rounds._land(this, [page], pending, report.Report(integration="okta", stream="x"))
+    page = Page(records=records, cursor="next")
+    made = report.Report(integration=kind, stream="x")
+    fresh = rounds._land(this, [page], pending, made)
+    rounds._catch_up(this, made.total, made)
+    return fresh

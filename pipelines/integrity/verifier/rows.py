@@ -27,6 +27,7 @@ _COLUMNS = {
     "raw": pl.String(),
     "raw_sha256": pl.String(),
 }
+_ORDER = ("event_uid", "seq")
 _DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
 
 
@@ -47,6 +48,8 @@ class Task:
     """Skip rows before this one; they were verified earlier."""
     derived: int
     """Rows before this one have their events."""
+    superseded: Sequence[int] = ()
+    """Rows whose events another version of the same record replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +197,9 @@ def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
     record = normalise.version_of(stream)
     if record is not None:
         raw = raw.join(_newest(task, record), on="seq", how="semi", maintain_order="left")
-    return normalise.normalise(name[1], integration, stream, raw).events.sort("event_uid")
+    elif task.superseded:
+        raw = raw.filter(~pl.col("seq").is_in(task.superseded))
+    return normalise.normalise(name[1], integration, stream, raw).events.sort(*_ORDER)
 
 
 def _newest(task: Task, record: pl.Expr) -> pl.DataFrame:
@@ -216,7 +221,7 @@ def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
     )
     # Statistics may hide events here: a missing one is reported, an extra one is counted later.
     rows = event_rows(task.events or (), task.options, use_statistics=True)
-    return rows.filter(ours).collect().sort("event_uid")
+    return rows.filter(ours).collect().sort(*_ORDER)
 
 
 def event_rows(

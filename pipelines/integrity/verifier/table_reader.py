@@ -11,7 +11,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipelines.integrity.verifier import diagnosis, operator_acts, rows
+from pipelines.integrity.verifier import diagnosis, operator_acts, rows, superseded
 from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
 from pipelines.integrity.verifier.rows import Leaves, Task
@@ -85,6 +85,7 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     if verdict.first and "max.seq" in files.columns:
         wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
     by_day = _by_day(handle, wanted)
+    replaced = superseded.find(case, verdict, by_day, _by_day(handle, files), events.derived)
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     tasks = [
         Task(
@@ -97,6 +98,7 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
             kind=case.kind or "",
             first=verdict.first,
             derived=events.derived,
+            superseded=replaced.get(day, ()),
         )
         for batch in _batches(wanted)
         for day in [_day(batch["partition.date"][0])]

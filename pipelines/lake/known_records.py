@@ -1,0 +1,177 @@
+"""Finds the records of a batch that raw does not have: new ids, and known ids with other content.
+
+A record with the same id and bytes is recognised by its digest. Only where digests differ are
+records parsed and compared, and the outcome is remembered while this process runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.schemas import RAW
+from pipelines.sdk import record_versions
+from pipelines.sdk.record_versions import MOST, PUSHED, Comparison, Content
+
+_STATISTICS_GRAIN = timedelta(milliseconds=1)
+_TIME_TOLERANCE = timedelta(seconds=1)
+_REMEMBERED = 200_000
+_ROW = "row"
+_log = logging.getLogger(__name__)
+_settled: set[tuple[str, str, str, str]] = set()
+"""(table, event_id, way, digest) of records that were compared and need not be stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """The rows of a raw table with times like those of a batch, read as far as they are needed."""
+
+    rows: pl.LazyFrame
+    ids: pl.DataFrame
+    """event_id, via and raw_sha256."""
+    later: pl.DataFrame
+    """Those of later versions of a record, with the `record` that they belong to."""
+
+
+def stored(lake: Lake, handle: DeltaTable | None, batch: pl.DataFrame) -> Stored:
+    """Return the stored rows that include all duplicates of a batch; none without a handle.
+
+    The same id implies the same time. Some vendors push a time with less precision than their API
+    returns, hence the tolerance.
+    """
+    found = pl.LazyFrame(schema=RAW)
+    if handle is not None and batch.height:
+        found = _near(lake, handle, batch)
+    ids = found.select("event_id", "via", "raw_sha256").collect()
+    later = ids.filter(record_versions.is_later())
+    return Stored(rows=found, ids=ids, later=later.with_columns(record=record_versions.record_id()))
+
+
+def fresh(key: str, batch: pl.DataFrame, known: Stored, rules: Comparison) -> pl.DataFrame:
+    """Return the rows of a batch to be stored; of a later version, the event_id is marked.
+
+    `key` names the table; `batch` has no row twice.
+    """
+    first = known.ids.join(batch, on="event_id", how="semi").unique("event_id")
+    if first.is_empty() and batch["event_id"].is_unique().all():
+        return batch
+    rows = batch.with_row_index(_ROW).join(
+        first.select("event_id", digest="raw_sha256"),
+        on="event_id",
+        how="left",
+        maintain_order="left",
+    )
+    new = rows.filter(pl.col("digest").is_null(), pl.col("event_id").is_first_distinct())
+    rest = rows.join(new, on=_ROW, how="anti", maintain_order="left")
+    has_later = pl.col("event_id").is_in(known.later["record"].implode())
+    other = rest.filter(pl.col("digest").ne_missing(pl.col("raw_sha256")) | has_later)
+    other = other.filter(~_is_settled(key, other))
+    if other.is_empty():
+        return new.select(batch.columns)
+    versions = _versions(known, new, other, rules)
+    changed = pl.DataFrame(list(_changed(key, other, versions, rules)), other.schema, orient="row")
+    return pl.concat([new, changed]).sort(_ROW).select(batch.columns)
+
+
+def _versions(
+    known: Stored, new: pl.DataFrame, other: pl.DataFrame, rules: Comparison
+) -> dict[str, list[Content]]:
+    """Return the versions of each record in `other`, the first one first."""
+    ids = other["event_id"].unique()
+    later = known.later.filter(pl.col("record").is_in(ids.implode()))["event_id"]
+    wanted = pl.col("event_id").is_in(pl.concat([ids, later]).implode())
+    # Rows without a seq come with this batch, after all that are stored.
+    columns = (record_versions.record_id(), "via", "raw")
+    held = known.rows.filter(wanted).sort("seq").select(*columns).collect()
+    found: dict[str, list[Content]] = {}
+    for rows in (held, new.filter(wanted).select(*columns)):
+        for record, via, raw in rows.iter_rows():
+            found.setdefault(record, []).append(_content(raw, via, rules))
+    return found
+
+
+def _changed(
+    key: str, other: pl.DataFrame, versions: dict[str, list[Content]], rules: Comparison
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows whose content no version of the record has, with the event_id marked."""
+    left_out = 0
+    names = other.columns
+    for values in other.iter_rows():
+        row = dict(zip(names, values, strict=True))
+        held, content = versions[row["event_id"]], _content(row["raw"], row["via"], rules)
+        if record_versions.is_known(content, held):
+            _settle(key, row)
+        elif sum(each.pushed == content.pushed for each in held) >= MOST:
+            left_out += 1
+            _settle(key, row)
+        else:
+            held.append(content)
+            row["event_id"] = record_versions.marked(row["event_id"], content)
+            yield tuple(row.values())
+    if left_out:
+        _log.warning(
+            "%s: %d records have an id with %d other versions already and were not stored",
+            key, left_out, MOST,
+        )  # fmt: skip
+
+
+def _content(raw: str, via: str, rules: Comparison) -> Content:
+    return record_versions.content(raw.encode(), pushed=via == PUSHED, rules=rules)
+
+
+def _is_settled(key: str, rows: pl.DataFrame) -> pl.Series:
+    found = [
+        (key, *row) in _settled for row in rows.select("event_id", "via", "raw_sha256").iter_rows()
+    ]
+    return pl.Series(found, dtype=pl.Boolean)
+
+
+def _settle(key: str, row: dict[str, Any]) -> None:
+    if len(_settled) >= _REMEMBERED:
+        _settled.clear()
+    _settled.add((key, row["event_id"], row["via"], row["raw_sha256"]))
+
+
+def any_fresh(lake: Lake, key: StreamKey, batch: pl.DataFrame, rules: Comparison) -> bool:
+    """Return whether a batch (schemas.RAW without `seq`) has a record that would be stored."""
+    batch = batch.unique(["event_id", "raw_sha256"], keep="first", maintain_order=True)
+    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
+        known = stored(lake, handle, batch)
+        return not fresh(lake.uri(key.table), batch, known, rules).is_empty()
+
+
+def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
+    """Return the ids of those events (event_id, time) that are stored in raw."""
+    with tables.borrowed(lake, key.table) as handle:
+        known = stored(lake, handle, rows).ids
+    return known.join(rows, on="event_id", how="semi")["event_id"].to_list()
+
+
+def _near(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.LazyFrame:
+    oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
+    since, until = oldest - _TIME_TOLERANCE, newest + _TIME_TOLERANCE
+    shifts = (-_TIME_TOLERANCE, _TIME_TOLERANCE)
+    days = pl.concat([(batch["time"] + shift).dt.date() for shift in shifts]).unique()
+    filters = [("date", "in", [str(day) for day in days])]
+    names = _files_between(handle, since, until)
+    near = tables.scan_partitions(lake, handle, RAW, filters, names)
+    return near.filter(pl.col("time").is_between(since, until))
+
+
+def _files_between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
+    """Return the names of the data files that may contain rows of these times."""
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    if not {"min.time", "max.time"} <= set(files.columns):
+        return set(files["path"].str.split("/").list.last())
+    least, most = pl.col("min.time").fill_null(since), pl.col("max.time").fill_null(until)
+    # Delta truncates the statistics of a timestamp to milliseconds.
+    near = files.filter(least <= until, most >= since - _STATISTICS_GRAIN)
+    return set(near["path"].str.split("/").list.last())

@@ -26,11 +26,13 @@ from pipelines.orchestration.naming import (
     short,
     stamp,
 )
+from pipelines.sdk import record_versions
 from pipelines.sdk.contract import Source, Stream
 from pipelines.settings import IntegritySettings
 
 SAMPLE_CHECK = "follows_from_raw"
 SIGNED_CHECK = "as_signed"
+_VERSION_DAYS, _NAMED = 7, 3
 _SAMPLED = 200  # records per stream that are derived again and compared
 
 
@@ -55,6 +57,8 @@ class Outcome:
     passed: bool
     description: str
     figures: Figures
+    severity: dg.AssetCheckSeverity | None = None
+    """If it differs from that of the check."""
 
 
 def opened(lake: Lake, log: StreamKey, stream: Stream, now: datetime, whole: bool) -> Table | None:
@@ -133,6 +137,25 @@ def _unique(table: Table) -> Outcome:
     )
 
 
+def _same_content(table: Table) -> Outcome:
+    """Check that no id arrived with contents that contradict each other.
+
+    What only the vendor can have changed is a warning.
+    """
+    dates = table.files["partition.date"].unique().sort(descending=True)
+    checked = dates if table.whole else dates.head(_VERSION_DAYS)
+    rows = table.newest.scan().filter(pl.col("date").is_in(checked.to_list()))
+    found = list(record_versions.differences(raw.versions(rows), table.stream.versions))
+    pushed = [each for each in found if each.pushed]
+    named = "; ".join(each.words for each in (pushed or found)[:_NAMED])
+    return Outcome(
+        passed=not found,
+        description=f"{len(found):,} ids with other content: {named}" if found else "none",
+        figures={"ids with other content": len(found), "of them pushed": len(pushed)},
+        severity=None if pushed else dg.AssetCheckSeverity.WARN,
+    )
+
+
 def _dense(table: Table) -> Outcome:
     """Check that seq runs from 0 to rows - 1, except for rows that recorded acts removed.
 
@@ -186,6 +209,12 @@ _CHECKS: dict[str, tuple[Callable[[Table], Outcome], dg.AssetCheckSeverity, str]
         dg.AssetCheckSeverity.ERROR,
         "No event_id occurs twice: in the newest two days; the job full_table_checks covers all.",
     ),
+    "same_content": (
+        _same_content,
+        dg.AssetCheckSeverity.ERROR,
+        "No id arrived again with other content: a forged push, or a record that the vendor "
+        "changed; in the newest seven days, the job full_table_checks covers all.",
+    ),
     "dense_seq": (
         _dense,
         dg.AssetCheckSeverity.ERROR,
@@ -231,7 +260,7 @@ def checks_of(lake: Lake, source: Source, stream: Stream) -> dg.AssetChecksDefin
                 asset_key=chosen.asset_key,
                 check_name=chosen.name,
                 passed=verdict.passed,
-                severity=severity,
+                severity=verdict.severity or severity,
                 description=verdict.description,
                 metadata=verdict.figures,
             )

@@ -1,5 +1,6 @@
 """Checks find faults in tables; verification runs hourly for new rows, nightly for all."""
 
+import json
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -9,9 +10,12 @@ from deltalake import DeltaTable, write_deltalake
 
 from pipelines import definitions as dagster_definitions
 from pipelines import registry
+from pipelines.extraction import rounds
+from pipelines.extraction.rounds import Round
 from pipelines.integrity import reports
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.pages import Page
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
 from tests.integrity.test_tampering import edit_events
@@ -123,6 +127,34 @@ def test_rejected_records_raise_a_warning(still_world, operator):
     still_world.running.sandbox.append(*LOG, [b'{"uuid": 7}'], time=datetime.now(UTC).isoformat())
     still_world.poll("okta")
     assert checked(operator)["nothing_rejected"].startswith("1 x ")
+
+
+def arrived_again(world, way):
+    """Store a record once more with another actor, as it arrived by `way`."""
+    source = world.source("okta")
+    this = Round(lake=world.lake, source=source, stream=source.streams()[0], client=None, via=way)
+    rows = tables.scan(world.lake, LOG.table).sort("time").collect()
+    body = json.dumps({**json.loads(rows["raw"][-1]), "actor": {"id": "eve"}}).encode()
+    rounds.push(this, [Page(records=[body], cursor="")])
+    return rows.row(-1, named=True)
+
+
+@pytest.mark.parametrize(
+    ("way", "severity"),
+    [("webhook", dg.AssetCheckSeverity.ERROR), ("backfill", dg.AssetCheckSeverity.WARN)],
+)
+def test_a_record_that_arrives_again_with_other_content_is_named(
+    still_world, operator, way, severity
+):
+    still_world.poll("okta")
+    row = arrived_again(still_world, way)
+    job = operator.made.resolve_job_def("okta")
+    done = job.execute_in_process(instance=operator.instance)
+    (found,) = (v for v in done.get_asset_check_evaluations() if not v.passed)
+    assert (found.check_name, found.severity) == ("same_content", severity)
+    assert f"1 ids with other content: {row['event_id']}: row {row['seq']} polled" in (
+        found.description
+    )
 
 
 def failing(operator, job):

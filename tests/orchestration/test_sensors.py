@@ -29,7 +29,7 @@ def test_new_records_start_a_run_and_silence_starts_none(still_world, operator):
     (first,), _ = operator.tick()
     assert set(first.asset_selection) == {RAW, EVENTS}
     assert {check.name for check in first.asset_check_keys} == {
-        "dense_seq", "freshness", "nothing_rejected", "unique_event_id",
+        "dense_seq", "freshness", "nothing_rejected", "same_content", "unique_event_id",
     }  # fmt: skip
     assert operator.run(first).success
     rows = still_world.stored(*LOG).height

@@ -17,7 +17,7 @@ from tests.cli.up_process import PROJECT
 from tests.waiting import free_ports, until
 
 RAW, EVENTS = dg.AssetKey(["raw", "okta", "system_log"]), dg.AssetKey("events")
-QUICK = ("dense_seq", "freshness", "nothing_rejected", "unique_event_id")
+QUICK = ("dense_seq", "freshness", "nothing_rejected", "same_content", "unique_event_id")
 
 # The fields that the pages of Dagster show.
 STATES = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {

@@ -11,11 +11,12 @@ import polars as pl
 Timestamp = pl.Datetime("us", "UTC")
 
 RAW: dict[str, pl.DataType] = {
-    "event_id": pl.String(),  # the vendor's identity of the record
+    # The vendor's identity of the record; of a later version with other content, with its hash.
+    "event_id": pl.String(),
     "time": Timestamp,  # when it happened, by the vendor's clock
     "date": pl.Date(),  # UTC day of `time`; the partition
     "ingested_at": Timestamp,  # when it landed here
-    "via": pl.String(),  # "poll", "webhook" or "backfill"
+    "via": pl.String(),  # "poll", "webhook", "backfill" or "replay"
     "seq": pl.Int64(),  # place in this table, from 0, without gaps
     "raw": pl.String(),  # the vendor's record, byte for byte
     "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
@@ -34,7 +35,10 @@ _EVENT_COLUMNS: dict[str, tuple[pl.DataType, str]] = {
     "integration": (pl.String(), "the instance's name in auditlake.toml"),
     "kind": (pl.String(), "the service: okta, google_workspace, ..."),
     "stream": (pl.String(), "the service's log it came from"),
-    "event_id": (pl.String(), "the vendor's id of the record"),
+    "event_id": (
+        pl.String(),
+        "the vendor's id of the record, plus ~version: and a hash where another content came first",
+    ),
     "seq": (pl.Int64(), "the record's row number in raw/<integration>/<stream>"),
     "activity_type": (pl.String(), 'OCSF class, such as "Authentication"'),
     "action_type": (pl.String(), 'OCSF activity, such as "Logon"'),

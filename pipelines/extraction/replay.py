@@ -19,12 +19,13 @@ from pipelines.sdk.contract import Source, Stream
 def retry_rejected(lake: Lake, source: Source, stream: Stream, now: datetime) -> Report:
     """Store the rejected records that can be read now, each once, and return the report.
 
-    `rejected` keeps its rows; a record that has landed since is recognised by its hash.
+    `rejected` keeps its rows; a record that has landed since is recognised by its hash. How they
+    arrived is not known, so they give way to polled records of the same id.
     """
     key = StreamKey(source.name, stream.name)
     report = Report(integration=key.integration, stream=key.stream)
     waiting = raw.still_rejected(lake, key)
-    read = normalise.read(stream, waiting["raw"].to_list(), now, "poll")
+    read = normalise.read(stream, waiting["raw"].to_list(), now, "replay")
     read = batches.within_limit(source, read)
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
     landed = raw.append(lake, key, good, None, rules=stream.versions)

@@ -19,10 +19,9 @@ from pipelines.lake import tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import RAW
 from pipelines.sdk import record_versions
-from pipelines.sdk.record_versions import MOST, PUSHED, Comparison, Content
+from pipelines.sdk.record_versions import MOST, SAME_TIME, Comparison, Content
 
 _STATISTICS_GRAIN = timedelta(milliseconds=1)
-_TIME_TOLERANCE = timedelta(seconds=1)
 _REMEMBERED = 200_000
 _ROW = "row"
 _log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class Stored:
 
     rows: pl.LazyFrame
     ids: pl.DataFrame
-    """event_id, via and raw_sha256."""
+    """event_id, time, via and raw_sha256."""
     later: pl.DataFrame
     """Those of later versions of a record, with the `record` that they belong to."""
 
@@ -50,7 +49,7 @@ def stored(lake: Lake, handle: DeltaTable | None, batch: pl.DataFrame) -> Stored
     found = pl.LazyFrame(schema=RAW)
     if handle is not None and batch.height:
         found = _near(lake, handle, batch)
-    ids = found.select("event_id", "via", "raw_sha256").collect()
+    ids = found.select("event_id", "time", "via", "raw_sha256").collect()
     later = ids.filter(record_versions.is_later())
     return Stored(rows=found, ids=ids, later=later.with_columns(record=record_versions.record_id()))
 
@@ -124,7 +123,9 @@ def _changed(
 
 
 def _content(raw: str, via: str, rules: Comparison) -> Content:
-    return record_versions.content(raw.encode(), pushed=via == PUSHED, rules=rules)
+    return record_versions.content(
+        raw.encode(), pushed=not record_versions.is_polled(via), rules=rules
+    )
 
 
 def _is_settled(key: str, rows: pl.DataFrame) -> pl.Series:
@@ -157,8 +158,8 @@ def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
 
 def _near(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.LazyFrame:
     oldest, newest = batch.select(pl.col("time").min(), last=pl.col("time").max()).row(0)
-    since, until = oldest - _TIME_TOLERANCE, newest + _TIME_TOLERANCE
-    shifts = (-_TIME_TOLERANCE, _TIME_TOLERANCE)
+    since, until = oldest - SAME_TIME, newest + SAME_TIME
+    shifts = (-SAME_TIME, SAME_TIME)
     days = pl.concat([(batch["time"] + shift).dt.date() for shift in shifts]).unique()
     filters = [("date", "in", [str(day) for day in days])]
     names = _files_between(handle, since, until)

@@ -20,11 +20,13 @@ from pipelines.sdk import json_records
 
 MARK = "~version:"
 """Follows the vendor's id in the event_id of a later version; ids that contain it are rejected."""
-PUSHED = "webhook"
-"""The `via` of records whose sender only had to know a secret."""
+POLLED = ("poll", "backfill")
+"""The `via` of records that the vendor itself returned; others could be sent by anybody."""
 MOST = 3
 """Versions of a record that are stored, of those pushed and of those polled."""
-_SAME_TIME = timedelta(seconds=1)
+SAME_TIME = timedelta(seconds=1)
+"""Some vendors push a time with less precision than their API returns."""
+_WAYS = {"poll": "polled", "backfill": "polled", "webhook": "pushed", "replay": "replayed"}
 _DEPTH = 64
 """Values nested deeper are compared as text."""
 _UNCOUNTABLE = (ValueError, OverflowError, RecursionError)
@@ -71,13 +73,17 @@ def marked(record: str, content: Content) -> str:
     return f"{record}{MARK}{content.hash}"
 
 
+def is_polled(via: str) -> bool:
+    return via in POLLED
+
+
 def superseded() -> pl.Expr:
     """Return the condition for rows whose event another version of the record replaces.
 
     The newest polled version is shown. Of pushes alone it is the first: if polling had not
     confirmed that one, a polled version would be stored.
     """
-    polled = pl.col("seq").filter(pl.col("via") != PUSHED)
+    polled = pl.col("seq").filter(pl.col("via").is_in(POLLED))
     shown = pl.coalesce(polled.max(), pl.col("seq").min())
     return pl.col("seq") != shown.over(record_id(), pl.col("time").dt.date())
 
@@ -126,7 +132,7 @@ def differences(versions: pl.DataFrame, rules: Comparison) -> Iterator[Differenc
     rows = versions.with_columns(record=record_id(), shown=~superseded()).sort("seq")
     for (record, *_), each in rows.group_by("record", maintain_order=True):
         columns = each.select("raw", "via").iter_rows()
-        contents = [content(raw.encode(), pushed=via == PUSHED, rules=rules)
+        contents = [content(raw.encode(), pushed=not is_polled(via), rules=rules)
                     for raw, via in columns]  # fmt: skip
         if _contradict(contents):
             pushed = any(one.pushed for one in contents)
@@ -135,11 +141,10 @@ def differences(versions: pl.DataFrame, rules: Comparison) -> Iterator[Differenc
 
 def _words(record: str, rows: pl.DataFrame) -> str:
     ways = ", ".join(
-        f"row {seq:,} {'pushed' if via == PUSHED else 'polled'}"
-        for seq, via in rows.select("seq", "via").iter_rows()
+        f"row {seq:,} {_WAYS.get(via, via)}" for seq, via in rows.select("seq", "via").iter_rows()
     )
     shown = ", ".join(f"row {seq:,}" for seq in rows.filter("shown")["seq"])
-    full = rows.group_by(pl.col("via") == PUSHED).len().filter(pl.col("len") >= MOST).height
+    full = rows.group_by(pl.col("via").is_in(POLLED)).len().filter(pl.col("len") >= MOST).height
     return f"{record}: {ways}; events shows {shown}{'; later ones are not stored' * bool(full)}"
 
 
@@ -197,7 +202,7 @@ def _is_time(one: str, other: str) -> bool:
         between = datetime.fromisoformat(one) - datetime.fromisoformat(other)
     except (ValueError, TypeError):
         return False
-    return abs(between) <= _SAME_TIME
+    return abs(between) <= SAME_TIME
 
 
 def _is_empty(value: Any) -> bool:

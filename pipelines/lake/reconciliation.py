@@ -103,11 +103,17 @@ RECONCILED_TABLE = Table(
 
 
 def seen_both_ways(batch: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Return the records of `batch` that are `known` from the other way (schemas.ECHOES)."""
+    """Return the records of `batch` that are `known` from the other way (schemas.ECHOES).
+
+    Neither confirms the other if their times differ: somebody made one of them up.
+    """
     pushed = pl.col("via") == "webhook"
-    mine = batch.select("event_id", "time", "date", way=_way(pushed), seen_at="ingested_at")
-    theirs = known.select("event_id", first=_way(pushed))
-    return mine.join(theirs, on="event_id").filter(pl.col("way") != pl.col("first")).drop("first")
+    arrived = batch.filter(pl.col("via") != "replay")  # no arrival, but an earlier one
+    mine = arrived.select("event_id", "time", "date", way=_way(pushed), seen_at="ingested_at")
+    theirs = known.select("event_id", then="time", first=_way(pushed))
+    apart = (pl.col("time") - pl.col("then")).abs()
+    other = pl.col("way") != pl.col("first"), apart <= record_versions.SAME_TIME
+    return mine.join(theirs, on="event_id").filter(*other).drop("first", "then")
 
 
 def _way(pushed: pl.Expr) -> pl.Expr:

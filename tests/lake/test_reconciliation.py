@@ -57,6 +57,16 @@ def test_a_push_that_was_stored_first_was_first_even_if_it_was_read_later(lake):
     assert (found["both"], found["pushed_first"], found["lead_ms"]) == (2, 2, 1000)
 
 
+def test_a_polled_event_does_not_confirm_a_push_of_its_id_with_another_time(lake):
+    """A window that is read again may contain both."""
+    forged = seen("a", via="webhook", after=0).with_columns(pl.col("time") + timedelta(minutes=9))
+    raw.append(lake, LOG, forged, None)
+    for number, ids in enumerate((("a",), ("a", "zzzzzz"))):
+        raw.append(lake, LOG, seen(*ids, via="poll", after=5), str(number))
+    found = compared(lake, NOON + timedelta(days=1))
+    assert (found["both"].sum(), found["unconfirmed"].sum()) == (0, 1)
+
+
 def test_a_push_is_unconfirmed_only_once_polling_was_due(lake):
     raw.append(lake, LOG, seen("a", via="webhook", after=10), None)
     assert compared(lake, NOON + timedelta(seconds=10))["unconfirmed"].to_list() == [0]

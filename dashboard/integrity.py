@@ -67,6 +67,12 @@ class Table:
         return found
 
     @property
+    def differing(self) -> list[str]:
+        """The records that arrived with contents that contradict each other, in words."""
+        found: dict[str, str] = self.verdict.get("differing", {})
+        return list(found.values())
+
+    @property
     def found(self) -> str:
         """All findings of the last report in one line."""
         return "; ".join(f"{one['kind'].upper()}: {one['detail']}" for one in self.findings)

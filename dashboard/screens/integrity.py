@@ -58,6 +58,7 @@ def show() -> None:
     st.markdown(f"### :red[{_HEADLINES[worst]}]" if red else f"### {_HEADLINES[worst]}")
     st.caption(_summary(tables, now))
     _findings(tables)
+    _differing(tables)
     _table(tables, states)
     st.caption(
         "This page shows the last verification report and verifies nothing itself. To verify "
@@ -83,6 +84,23 @@ def _findings(tables: Sequence[Table]) -> None:
             st.markdown(f"Next: {meaning.next}")
     if len(found) > _SHOWN:
         st.caption(f"{len(found) - _SHOWN:,} more findings: run `auditlake verify --json`.")
+
+
+def _differing(tables: Sequence[Table]) -> None:
+    """Show the records that arrived with other content: their rows are as signed nevertheless."""
+    found = [(table, words) for table in tables for words in table.differing]
+    if not found:
+        return
+    with st.container(border=True, gap="xsmall", key="differing"):
+        st.markdown("**Other content arrived for the same id**")
+        for table, words in found[-_SHOWN:]:
+            st.text(visible.text(f"{table.name}: {words}"))
+        if len(found) > _SHOWN:
+            st.caption(f"{len(found) - _SHOWN:,} more: run `auditlake verify --full --json`.")
+        st.markdown(
+            "Next: compare with the vendor's console. If the pushed content is not the vendor's, "
+            "somebody knows the webhook's secret: change it. All versions stay in raw."
+        )
 
 
 def _summary(tables: Sequence[Table], now: datetime) -> str:

@@ -182,6 +182,8 @@ def keep(lake: Lake, found: Iterable[TableReport]) -> None:
         if verdict.ok and not all_read and _failed_in_full(former):
             continue
         fresh["full_at"] = fresh["at"] if all_read else former.get("full_at")
+        if not all_read:  # nor were the records of earlier rows looked at again
+            fresh["differing"] = {**former.get("differing", {}), **fresh["differing"]}
         before[verdict.table] = fresh
     held = [before[table] for table in sorted(before)]
     files.of(lake, "integrity").put(_REPORTS, json.dumps(held, indent=2).encode())

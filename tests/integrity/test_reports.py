@@ -82,6 +82,16 @@ def test_an_incremental_run_does_not_hide_what_a_full_one_has_found(lake):
     assert reports.kept(lake)[0]["ok"] is True
 
 
+def test_records_with_other_content_stay_in_the_report_until_all_rows_are_read_again(lake):
+    reports.keep(lake, [report(differing={"a": "a: rows 1 and 2"})])
+    reports.keep(lake, [report(first=256, differing={"b": "b: rows 7 and 9"})])
+    reports.keep(lake, [report(first=512, differing={"a": "a: rows 1, 2 and 11"})])
+    (kept,) = reports.kept(lake)
+    assert kept["differing"] == {"a": "a: rows 1, 2 and 11", "b": "b: rows 7 and 9"}
+    reports.keep(lake, [report()])
+    assert reports.kept(lake)[0]["differing"] == {}
+
+
 def test_a_table_never_verified_in_full_has_no_time_of_it(lake):
     reports.keep(lake, [report(first=256)])
     assert reports.kept(lake)[0]["full_at"] is None

@@ -84,6 +84,8 @@ class TableReport:
     """Places outside the lake with checkpoints that agree with the log."""
     findings: list[Discrepancy] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    differing: dict[str, str] = field(default_factory=dict)
+    """Record that arrived with contents that contradict each other -> its rows, in words."""
     seconds: float = 0.0
 
     @property

@@ -14,7 +14,7 @@ import polars as pl
 from pipelines import registry
 from pipelines.integrity.verifier.job import Job, TableReport
 from pipelines.sdk import record_versions
-from pipelines.sdk.record_versions import Comparison, Difference
+from pipelines.sdk.record_versions import Comparison
 
 _COLUMNS = {
     "event_id": pl.String(),
@@ -40,15 +40,15 @@ def find(
     later = _rows(case, list(chain.from_iterable(new.values())), record_versions.is_later())
     later = later.filter(pl.col("seq") < derived)
     found: dict[date, list[int]] = {}
-    differing: list[Difference] = []
     for (day, *_), of_day in later.group_by(pl.col("time").dt.date(), maintain_order=True):
         records = of_day.select(record_versions.record_id())["event_id"].unique()
         ours = record_versions.record_id().is_in(records.implode()) & (pl.col("seq") < derived)
         versions = _rows(case, every.get(day, ()), ours, raw=True)
         found[day] = versions.filter(record_versions.superseded())["seq"].to_list()
-        differing += record_versions.differences(versions, _rules(case))
-    if differing:
-        verdict.notes.append(_note(differing))
+        for each in record_versions.differences(versions, _rules(case)):
+            verdict.differing[each.record] = each.words
+    if verdict.differing:
+        verdict.notes.append(_note(list(verdict.differing.values())))
     return found
 
 
@@ -89,8 +89,8 @@ def _rules(case: Job) -> Comparison:
     return next(each.versions for each in streams if each.name == case.table.split("/")[2])
 
 
-def _note(differing: Sequence[Difference]) -> str:
-    named = "; ".join(each.words for each in differing[-_NAMED:])
+def _note(differing: Sequence[str]) -> str:
+    named = "; ".join(differing[-_NAMED:])
     more = f"; and {len(differing) - _NAMED:,} more" if len(differing) > _NAMED else ""
     return (
         "other content arrived for the same id: somebody who knows the webhook's secret sent it, "

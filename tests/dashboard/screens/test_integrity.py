@@ -61,6 +61,20 @@ def test_the_page_shows_the_findings_in_words_with_the_next_step(signed, page):
     assert "DELETED: row 417 (event_id id-000417)" in shown.dataframe[0].value["found"][0]
 
 
+def test_the_page_names_records_that_arrived_with_other_content(signed, page):
+    report = signed.verify()
+    report.differing = {
+        "id-\u202e5": "id-\u202e5: row 5 polled, row 700 pushed; events shows row 5"
+    }
+    reports.keep(signed.lake, [report])
+    shown = page()
+    assert "All verified rows are as they were signed" in texts(shown)
+    assert "**Other content arrived for the same id**" in texts(shown)
+    assert "Next: compare with the vendor's console." in texts(shown)
+    (line,) = (text.value for text in shown.text)
+    assert line.startswith("raw/okta/system_log: id-[U+202E]5: row 5 polled, row 700 pushed")
+
+
 def test_a_damaged_tile_is_no_tampering(signed, page):
     tile = signed.log / "tile/0/001"
     tile.write_bytes(tile.read_bytes()[::-1])

@@ -70,6 +70,7 @@ def test_the_polled_version_is_the_expected_event_and_the_forged_one_is_named(
     findings, (note,) = found(signed, full=True)
     assert findings == []
     assert "id-000003: row 0 pushed, row 4 polled; events shows row 4" in note
+    assert list(signed.verify().differing) == ["id-000003", "id-000005"]
 
 
 def test_an_incremental_run_knows_the_versions_of_earlier_rows(signed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -23,7 +23,7 @@ from pipelines.lake import (
 from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
-from pipelines.sdk.endings import Ending
+from pipelines.sdk.record_versions import Comparison
 
 _WEEK = timedelta(days=7)
 
@@ -57,6 +57,8 @@ class State:
     """Number of gaps and losses in the last 14 days."""
     lost: int = 0
     """Number of losses at any time: ranges that can never be fetched."""
+    differing: int = 0
+    """Number of ids of the last week that arrived with contents that contradict each other."""
 
 
 def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Facts]:
@@ -78,13 +80,23 @@ def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Fact
 
 def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
     rejected = _rejected(lake)
+    rules = {
+        StreamKey(source.name, stream.name): stream.versions
+        for source in sources
+        for stream in source.streams()
+    }
+    since = (now - _WEEK).date()
     return [
-        _state(lake, key, facts, rejected.get(key, 0), now)
+        replace(
+            _state(lake, key, facts, now),
+            rejected=rejected.get(key, 0),
+            differing=len(raw.differing(lake, key, since, rules.get(key, Comparison()))),
+        )
         for key, facts in known_streams(lake, sources).items()
     ]
 
 
-def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetime) -> State:
+def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
     late = raw.lateness(lake, key, now - _WEEK)
     table = versions.newest(lake, key.table)
     files = table.files() if table else pl.DataFrame()
@@ -96,7 +108,6 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, rejected: int, now: datetim
         integration=key.integration,
         kind=facts.kind,
         stream=key.stream,
-        rejected=rejected,
         rows=rows,
         events=mapped,
         newest_event=_newest(files, "max.time"),
@@ -144,7 +155,7 @@ def covered(
 
 
 def notes(found: Sequence[State]) -> Iterator[str]:
-    """Yield one line per stream that fails, and per stream that has lost ranges."""
+    """Yield one line per failing stream, per stream with losses, and per one with other content."""
     for one in found:
         stream = f"{one.integration} {one.stream}"
         if one.failing_since is not None:
@@ -153,6 +164,11 @@ def notes(found: Sequence[State]) -> Iterator[str]:
         if one.lost:
             ranges = "1 range is" if one.lost == 1 else f"{one.lost:,} ranges are"
             yield f"{stream}: {ranges} lost: `auditlake coverage {one.integration}` lists them"
+        if one.differing:
+            yield (
+                f"{stream}: other content arrived for {one.differing:,} ids in the last week: "
+                f"`auditlake verify --full --table raw/{one.integration}/{one.stream}` names them"
+            )
 
 
 def endings(lake: Lake, sources: Sequence[Source], now: datetime) -> Iterator[str]:

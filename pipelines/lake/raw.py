@@ -208,6 +208,18 @@ def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
         return rows.join(known.select("raw_sha256").collect(), on="raw_sha256", how="anti")
 
 
+def differing(
+    lake: Lake, key: StreamKey, since: date, rules: Comparison
+) -> list[record_versions.Difference]:
+    """Return the records of the days from `since` with contents that contradict each other."""
+    found = tables.scan(lake, key.table)
+    if found is None:
+        return []
+    with tables.store_errors(key.table):
+        recent = versions(found.filter(pl.col("date") >= since))
+        return list(record_versions.differences(recent, rules))
+
+
 def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
     """Return the raw rows with `first` <= seq < `until`, in the order of seq."""
     found = tables.scan(lake, key.table)

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
 
 from pipelines import visible
@@ -81,6 +82,22 @@ def test_the_next_poll_is_shown_with_its_reason_until_it_is_due():
     assert status.ahead(plan, now) == "in 1 minute, every 60 s: nothing new"
     assert status.ahead(plan, plan.next) == "due, every 60 s: nothing new"
     assert status.ahead(None, now) == ""
+
+
+def test_ids_of_the_last_week_that_arrived_with_other_content_are_counted(lake):
+    okta = source("okta")
+    rows = batch("a", "b")
+    raw.append(lake, LOG, rows, "c")
+    other = rows.with_columns(raw=pl.lit('{"uuid":"x"}'), raw_sha256=pl.lit("0"))
+    raw.append(lake, LOG, other.with_columns(via=pl.lit("webhook")), None)
+    (state,) = status.states(lake, [okta], NOON + timedelta(days=6))
+    assert state.differing == 2
+    assert list(status.notes([state])) == [
+        "okta system_log: other content arrived for 2 ids in the last week: "
+        "`auditlake verify --full --table raw/okta/system_log` names them"
+    ]
+    (later,) = status.states(lake, [okta], NOON + timedelta(days=9))
+    assert later.differing == 0
 
 
 def test_the_rows_and_events_of_a_stream_are_those_of_its_tables(lake):

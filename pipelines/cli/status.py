@@ -23,6 +23,7 @@ from pipelines.lake import (
 from pipelines.lake.stream_state import Coverage, Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.record_versions import Comparison
 
 _WEEK = timedelta(days=7)

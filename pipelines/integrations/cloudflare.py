@@ -629,7 +629,7 @@ def _register(
     # A new job makes Cloudflare test the destination again.
     _remove(settings, client, endpoint, known)
     # Logpush has no dataset for the log of an organization.
-    for stream in filter(_FIELDS.__contains__, endpoint.streams):
+    for stream in filter(_AS_POLLED.__contains__, endpoint.streams):
         client.post(_jobs(settings), json=_job(endpoint, stream))
     return _subscriptions(settings, client, endpoint, known)
 

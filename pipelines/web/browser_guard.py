@@ -38,8 +38,9 @@ class BrowserGuard:
         names = [_bracketed(name) for name in names]
         self._authorities = frozenset(map(_authority, names))
         self._hosts = frozenset(map(_host, names)) - {""}
-        addresses = filter(None, map(_address, self._hosts))
-        self._any_address = any(address.is_unspecified for address in addresses)
+        self._any_address = any(
+            address.is_unspecified for host in self._hosts if (address := _address(host))
+        )
         self._logged: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,8 @@ _MODULES = (
     "tests.integrity.test_tampering",
     "tests.integrity.test_mappings",
     "tests.integrity.verifier.test_rollups",
+    "tests.integrity.verifier.test_superseded",
+    "tests.promises.test_forged_pushes",
     "tests.integrity.test_evidence",
 )
 _AROUND = (
@@ -32,6 +34,7 @@ PACK = "`audit.py`"
 HOST, ORIGIN, SITE = "`Host`", "`Origin`", "`Sec-Fetch-Site`"
 JSON = "JSON in a POST only"
 OWNER, LINKS, MODES = "owners", "no links followed", "modes of files"
+CHECK = "check `same_content`, note of `verify`"
 
 
 def attack(what, found, by):
@@ -69,7 +72,7 @@ def table(header, attacks):
 
 
 def tables():
-    tampered = "Attack, with write access to the lake | Reported as | Found by"
+    tampered = "Attack, with the lake's files or a webhook's secret | Reported as | Found by"
     outer = "Attack by a page in a local browser, or by another user of the machine | Result | By"
     return "\n".join((table(tampered, (*tampering(), *rows())), table(outer, around())))
 

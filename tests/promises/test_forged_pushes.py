@@ -25,6 +25,7 @@ from sandbox import server
 from sandbox.server import Options, running
 from sandbox.service import at
 from tests.conftest import raw_table
+from tests.integrity.matrix import CHECK, attack
 
 PUSHING = [kind for kind, each in server.services().items() if each.pushes or each.console]
 RECORDS = [("okta", "system_log"), ("cloudflare", "audit_logs"), ("cloudflare", "audit_logs_v2")]
@@ -151,6 +152,8 @@ def versions(lake, kind, stream):
     return list(record_versions.differences(raw.versions(rows), rules))
 
 
+@attack("push a forged, emptied or widened record before polling",
+        "the polled one is shown; the forged one is named", CHECK)  # fmt: skip
 @pytest.mark.parametrize("forgery", FORGERIES)
 @pytest.mark.parametrize("log", RECORDS, ids=".".join)
 def test_a_forged_push_before_polling_gives_way_to_the_polled_record(
@@ -167,6 +170,7 @@ def test_a_forged_push_before_polling_gives_way_to_the_polled_record(
     assert len(named) == (len(true) if forgery is forged else 0) or forgery is widened
 
 
+@attack("push a forged record after polling", "named; nothing changes in `events`", CHECK)
 @pytest.mark.parametrize(("kind", "stream"), RECORDS)
 def test_a_forged_push_after_polling_changes_nothing_that_is_shown(lake, box, polled, kind, stream):
     poll(lake, box, kind)
@@ -189,6 +193,7 @@ def test_a_true_push_is_one_row_whichever_comes_first(lake, box, polled, kind, s
     assert versions(lake, kind, stream) == []
 
 
+@attack("push a forged record of a vendor whose pushes are hints", "not stored", "polling")
 @pytest.mark.parametrize("kind", HINTED)
 def test_the_contents_of_a_hint_are_never_stored(lake, box, polled, kind):
     """A forged one at most triggers a poll, whatever it contains."""

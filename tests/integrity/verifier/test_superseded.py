@@ -55,11 +55,6 @@ def signed(tmp_path):
     return world
 
 
-@attack(
-    "push a forged record with the webhook's secret, before or after the true one is polled",
-    "the polled one is shown; named",
-    "check `same_content`, a note of `verify`",
-)
 @pytest.mark.parametrize("rows_at_once", [1, 65_536])
 def test_the_polled_version_is_the_expected_event_and_the_forged_one_is_named(
     signed, monkeypatch, rows_at_once

@@ -508,7 +508,9 @@ def _stream(*, name: str, read: Read, ordered_by: str, **own: Any) -> Stream:
     return Stream(
         name=name,
         versions=Comparison(
-            volatile=_NOT_COMPARED[name], pushed_as=_AS_POLLED[name], pushed_only=True
+            volatile=_NOT_COMPARED.get(name, ()),
+            pushed_as=_AS_POLLED.get(name, {}),
+            pushed_only=name in _AS_POLLED,
         ),
         begin=windows.begin(_STEPS),
         pages=windows.pages(_STEPS, read, ordered_by),

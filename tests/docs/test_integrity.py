@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from pipelines.cli import config_file
 from pipelines.cli.main import main
 from pipelines.integrity import note
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from pipelines.settings import Settings, validated
 from sandbox.server import Options, running
 
@@ -41,7 +41,8 @@ def deployment(tmp_path_factory):
         run(folder, ["auditlake", "poll", "okta"])
     (folder / "kept").mkdir()
     shutil.copy(folder / LOG / "checkpoint", folder / "kept/okta.system_log")
-    shutil.copy(audit.__file__, folder / "audit.py")
+    for program in (audit, proofs):
+        shutil.copy(program.__file__, folder)
     return folder
 
 

@@ -49,9 +49,8 @@ _PROVIDER = pasted.identifier(
 
 
 def _organisations(value: Any) -> Any:
-    """Return the ids in a list, or the only one."""
-    given = value if isinstance(value, list | tuple) else [value]
-    return tuple(map(_ORGANISATION, given)) if value is not None else ()
+    """Return the id, or those in a list."""
+    return tuple(map(_ORGANISATION, value)) if isinstance(value, list) else _ORGANISATION(value)
 
 
 class Settings(IntegrationSettings):
@@ -61,8 +60,8 @@ class Settings(IntegrationSettings):
     api_key: pasted.JumpCloudKey | None = None
     client_id: pasted.ClientId | None = None
     client_secret: pasted.Token | None = None
-    org_id: Annotated[tuple[str, ...], BeforeValidator(_organisations)] = ()
-    """The organisations to read; none: that of the API key."""
+    org_id: Annotated[str | tuple[str, ...] | None, BeforeValidator(_organisations)] = None
+    """The organisation or organisations to read; None: that of the API key."""
     provider_id: Annotated[str, BeforeValidator(_PROVIDER)] | None = None
     """Read the events of the Multi-Tenant Portal itself instead."""
 
@@ -569,7 +568,8 @@ def _auth(settings: Settings) -> httpx.Auth:
     )
     if settings.provider_id:
         return _Scoped(inner, "x-provider-id", [settings.provider_id])
-    return _Scoped(inner, "x-org-id", settings.org_id)
+    ids = (settings.org_id,) if isinstance(settings.org_id, str) else settings.org_id or ()
+    return _Scoped(inner, "x-org-id", ids)
 
 
 def _service_account(authority_url: str, client_id: str, secret: SecretStr) -> httpx.Auth:

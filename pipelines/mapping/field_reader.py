@@ -168,7 +168,10 @@ def _fetch(tree: _Tree, parent: str, prefix: str, names: dict[str | Field, str])
     lines = []
     for index, (key, below) in enumerate(tree.items()):
         variable = names[prefix + key] = f"{parent}_{index}"
-        lines.append(f"{variable} = {parent}.f{index} if {parent} is not None else None")
+        found = f"{parent}.f{index}"
+        # The record itself, r, is always there.
+        optional = "" if parent == "r" else f" if {parent} is not None else None"
+        lines.append(f"{variable} = {found}{optional}")
         if below and not key.endswith("[]"):
             lines += _fetch(below, variable, f"{prefix}{key}.", names)
     return lines

@@ -416,7 +416,7 @@ def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
 
 
 def _is_finding(record_type: Any) -> bool:
-    return isinstance(record_type, int | str) and record_type in _FINDINGS
+    return isinstance(record_type, (int, str)) and record_type in _FINDINGS
 
 
 def _is_product(key: Any) -> bool:
@@ -559,7 +559,8 @@ def _mail(owner: Any, item: Any, affected: Any) -> list[dict[str, Any]]:
     for one in (item, *items) if isinstance(item, dict) else items:
         id_ = one.get("InternetMessageId") or one.get("Id")
         found.append(_target(id_, one.get("Subject"), "Message"))
-        found += [_target(None, who, "User") for who in _people(one.get("Recipients"))]
+        if recipients := one.get("Recipients"):
+            found += [_target(None, who, "User") for who in _people(recipients)]
         if isinstance(attached := one.get("Attachments"), str):
             found += [_target(None, name, "File") for name in _ATTACHED.findall(attached)]
         folder = one.get("ParentFolder")
@@ -682,7 +683,9 @@ _LEVEL = re.compile(r"<Permissions? granted>([^<]+)</")
 
 def _granted(parameters: Any, properties: Any, data: Any, *reached: Any) -> list[dict[str, Any]]:
     """Return who gets access, which rights, and where mail is forwarded to."""
-    found = [_target(None, who, "User") for given in reached for who in _people(given)]
+    found = []
+    if any(reached):
+        found = [_target(None, who, "User") for given in reached for who in _people(given)]
     for name, value in _parameters(parameters):
         if kind := _WHO_GETS_ACCESS.get(name):
             found += [_target(None, one, kind) for one in _several(value)]
@@ -831,6 +834,8 @@ def _distinct(targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _people(value: Any) -> list[str]:
     """Return the addresses in a text or a list; an element may be an object that contains one."""
+    if not value:
+        return []
     parts = value if isinstance(value, list) else [value]
     texts = (values.first(*map(part.get, _ADDRESS_IN)) if isinstance(part, dict) else part
              for part in parts)  # fmt: skip

@@ -320,13 +320,15 @@ _BY_TOKEN = {
 }
 
 
+_APPS = ("app", "apps", "agent", "bot")
+
+
 def _actor_type(  # noqa: PLR0917 one per path
-    app: Any, id_: Any, email: Any, name: Any, auth_: Any, account: Any, kind: Any
+    app: Any, id_: Any, email: Any, name: Any, token: Any, account: Any
 ) -> str | None:
     """Return the actor's type; actions by a token or an app are not those of a "user"."""
-    if app or _is_product(id_, email) or _is_app(email, account, kind):
+    if app or account in _APPS or _is_product(id_, email):
         return "application"
-    token = auth_.get("authType") if isinstance(auth_, dict) else None
     if isinstance(token, str) and token:
         lower = token.lower()
         return next((ours for word, ours in _BY_TOKEN.items() if word in lower), "user")
@@ -336,21 +338,11 @@ def _actor_type(  # noqa: PLR0917 one per path
 
 
 def _is_product(id_: Any, email: Any) -> bool:
-    """Return whether the actor is a product, such as `confluence`, which has no account."""
+    """Return whether the actor is a product, such as `confluence`, or the account of an app."""
     if isinstance(email, str) and "@" in email:
-        return False
+        return email.endswith("@connect.atlassian.com")
     named = isinstance(id_, str) and id_ not in NOTHING and not _DIGIT.search(id_)
     return named or email == "Atlassian app"
-
-
-_APPS = ("app", "apps", "agent", "bot")
-
-
-def _is_app(email: Any, account: Any, kind: Any) -> bool:
-    """Return whether this is the account of an app, which has an id like a person's."""
-    if account in _APPS or kind in _APPS:
-        return True
-    return isinstance(email, str) and email.endswith("@connect.atlassian.com")
 
 
 _SIGNED = re.compile("(^|_)(login|logout|logged_(in|out))(_|$)")
@@ -369,23 +361,26 @@ def _outcome(action: Any) -> str:
 
 
 def _targets(  # noqa: PLR0917 one per path
-    context: Any, container: Any, app: Any, actor: Any, behalf: Any, auth_: Any, action: Any
+    context: Any, container: Any, app: Any, actor: Any, behalf: Any, action: Any, token: Any
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for things in (context, container):
         for thing in objects(things):
-            found += _things(thing)
+            _add(found, thing)
     # An app that acts for a person.
     if isinstance(app, dict) and actor:
-        found += _things({**app, "type": "apps"})
+        _add(found, {**app, "type": "apps"})
     if isinstance(behalf, dict):
         name = first(behalf.get("name"), behalf.get("email"))
         found.append({"id": behalf.get("id"), "name": name, "type": "onBehalfOf"})
-    # In a session no token is used, so it is the one that the action is about.
-    if isinstance(auth_, dict) and auth_.get("authType") == "session" and "token" in str(action):
-        label = auth_.get("tokenLabel")
-        found.append({"id": auth_.get("tokenId"), "name": label, "type": "tokens"})
+    if token and "token" in str(action):
+        found.append(token)
     return found
+
+
+def _token(kind: Any, id_: Any, label: Any) -> dict[str, Any] | None:
+    """Return the token that an action is about: in a session it is not the one that was used."""
+    return {"id": id_, "name": label, "type": "tokens"} if label and kind == "session" else None
 
 
 _NAMES = ("name", "groupName", "roleName", "displayName", "title", "issueKeyOrId", "siteName",
@@ -406,21 +401,27 @@ _PARTS = {
     "products": "products",
     "settingName": "settings",
 }
+_PART_NAMES = frozenset(_PARTS)
 
 
-def _things(thing: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a target and those that its attributes name, such as a role in a product."""
-    attributes, kind = thing.get("attributes"), thing.get("type")
+def _add(found: list[dict[str, Any]], thing: dict[str, Any]) -> None:
+    """Append a target and those that its attributes name, such as a role in a product."""
+    attributes, name, kind = thing.get("attributes"), None, thing.get("type")
     if not isinstance(attributes, dict):
         attributes = {}
-    given = filter(None, map(attributes.get, _NAMES))
-    name = next(filter(known, given), None) or known(thing.get("name"))
-    found = [{"id": thing.get("id"), "name": name, "type": kind}]
+    for key in _NAMES:
+        if (name := attributes.get(key)) and known(name):
+            break
+    else:
+        name = known(thing.get("name"))
+    found.append({"id": thing.get("id"), "name": name, "type": kind})
+    if _PART_NAMES.isdisjoint(attributes):
+        return
     for key, value in attributes.items():
         # The product of a site is only where something happened.
         if (part := _PARTS.get(key)) and part != kind and (kind, part) != ("sites", "products"):
-            found += [{"id": None, "name": each, "type": part} for each in _texts(value)]
-    return found
+            names = (each for each in _texts(value) if each != name)
+            found += [{"id": None, "name": each, "type": part} for each in names]
 
 
 def _texts(value: Any) -> list[str]:
@@ -441,9 +442,8 @@ COLUMNS: Columns = {
         "attributes.actor.id",
         "attributes.actor.email",
         "attributes.actor.name",
-        "attributes.actor.auth",
-        "attributes.actor.accountType",
-        "attributes.actor.type",
+        "attributes.actor.auth.authType",
+        "attributes.actor.accountType|attributes.actor.type",
     ),
     "targets": Field(
         _targets,
@@ -452,8 +452,13 @@ COLUMNS: Columns = {
         "attributes.actor.app",
         "attributes.actor.id",
         "attributes.actor.onBehalfOf",
-        "attributes.actor.auth",
         "attributes.action",
+        Field(
+            _token,
+            "attributes.actor.auth.authType",
+            "attributes.actor.auth.tokenId",
+            "attributes.actor.auth.tokenLabel",
+        ),
     ),
     "outcome": Field(_outcome, "attributes.action"),
     "source_ip": "attributes.location.ip",

@@ -231,7 +231,7 @@ def _targets_1(  # noqa: PLR0917 one per path
     about: Any,
     token_id: Any,
     token: Any,
-    *member: Any,
+    member: Any,
 ) -> list[dict[str, Any]]:
     """Return the targets; `new` and `old` are the names after and before a change."""
     name = new or old or (about if kind != "zone" else None)
@@ -241,7 +241,7 @@ def _targets_1(  # noqa: PLR0917 one per path
     if token_id or token:
         found.append({"id": token_id, "name": token, "type": "token"})
     # The person and the roles are more telling than the membership, which is the resource.
-    return _member(member[0], member[1:3], member[3:]) + found if any(member) else found
+    return member + found if member else found
 
 
 def _targets_2(  # noqa: PLR0917 one per path
@@ -252,10 +252,10 @@ def _targets_2(  # noqa: PLR0917 one per path
     answered: Any,
     zone_id: Any,
     zone: Any,
-    *member: Any,
+    member: Any,
 ) -> list[dict[str, Any]]:
     found = _thing_in_zone(id_, requested or answered, kind or product, zone_id, zone)
-    return _member(member[0], member[1:-1], member[-1:]) + found if any(member) else found
+    return member + found if member else found
 
 
 def _member(email: Any, after: Sequence[Any], before: Sequence[Any]) -> list[dict[str, Any]]:
@@ -268,6 +268,14 @@ def _member(email: Any, after: Sequence[Any], before: Sequence[Any]) -> list[dic
         found.append({"id": None, "name": email, "type": "member"})
     new, old = (_first_roles(places) for places in (after, before))
     return found + (_without(new, old) + _without(old, new) or new)
+
+
+def _member_1(email: Any, *roles: Any) -> list[dict[str, Any]]:
+    return _member(email, roles[:2], roles[2:])
+
+
+def _member_2(email: Any, *roles: Any) -> list[dict[str, Any]]:
+    return _member(email, roles[:-1], roles[-1:])
 
 
 def _first_roles(places: Sequence[Any]) -> list[dict[str, Any]]:
@@ -318,15 +326,15 @@ def _changed_roles(after: Any, before: Any) -> str | None:
     return "role change" if given and taken else f"role {'add' if given else 'remove'}"
 
 
-def _classified_as(  # noqa: PLR0917 one per path
-    description: Any, product: Any, kind: Any, action: Any, after: Any, before: Any
+def _classified_as(
+    description: Any, product: Any, kind: Any, action: Any, roles: Any
 ) -> str | None:
     """Return "login", "member create" or the like, where the action alone is less specific."""
     if found := _sign_in(str(description)) or _sign_in(str(product)):
         return found
     if action in ("create", "delete") and (_is_member(str(kind)) or _is_member(str(product))):
         return f"member {action}"
-    return _changed_roles(after, before)
+    return roles if isinstance(roles, str) else None
 
 
 @lru_cache(maxsize=4096)
@@ -349,6 +357,35 @@ def _thing_in_zone(id_: Any, name: Any, kind: Any, zone_id: Any, zone: Any) -> l
     return found
 
 
+# Few records have any of these, and nothing is called for the others.
+_MEMBER_1 = Field(
+    _member_1,
+    "newValueJson.email|NewValue.email|oldValueJson.email|OldValue.email|metadata.email",
+    "newValueJson.roles|NewValue.roles",
+    "newValueJson.policies|NewValue.policies",
+    "oldValueJson.roles|OldValue.roles",
+    "oldValueJson.policies|OldValue.policies",
+)
+_MEMBER_2 = Field(
+    _member_2,
+    "resource.request.email|ResourceRequest.email|resource.response.user.email"
+    "|ResourceResponse.user.email|resource.response.email|ResourceResponse.email",
+    "resource.value.after.roles|ResourceValue.after.roles",
+    "resource.response.roles|ResourceResponse.roles",
+    "resource.request.roles|ResourceRequest.roles",
+    "resource.response.policies|ResourceResponse.policies",
+    "resource.request.policies|ResourceRequest.policies",
+    "resource.value.before.roles|ResourceValue.before.roles",
+)
+_ROLES_1 = Field(
+    _changed_roles, "newValueJson.roles|NewValue.roles", "oldValueJson.roles|OldValue.roles"
+)
+_ROLES_2 = Field(
+    _changed_roles,
+    "resource.value.after.roles|ResourceValue.after.roles",
+    "resource.value.before.roles|ResourceValue.before.roles",
+)
+
 AUDIT_LOGS: Columns = {
     "action": "action.type|ActionType",
     "actor_id": "actor.id|ActorID",
@@ -365,11 +402,7 @@ AUDIT_LOGS: Columns = {
         "metadata.name|Metadata.name",
         "metadata.token_tag|Metadata.token_tag",
         "metadata.token_name|Metadata.token_name",
-        "newValueJson.email|NewValue.email|oldValueJson.email|OldValue.email|metadata.email",
-        "newValueJson.roles|NewValue.roles",
-        "newValueJson.policies|NewValue.policies",
-        "oldValueJson.roles|OldValue.roles",
-        "oldValueJson.policies|OldValue.policies",
+        _MEMBER_1,
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "outcome_reason": Field(_reason, "action.result", "action.info"),
@@ -396,14 +429,7 @@ AUDIT_LOGS_V2: Columns = {
         "resource.response.name|ResourceResponse.name",
         "zone.id|ZoneID",
         "zone.name|ZoneName",
-        "resource.request.email|ResourceRequest.email|resource.response.user.email"
-        "|ResourceResponse.user.email|resource.response.email|ResourceResponse.email",
-        "resource.value.after.roles|ResourceValue.after.roles",
-        "resource.response.roles|ResourceResponse.roles",
-        "resource.request.roles|ResourceRequest.roles",
-        "resource.response.policies|ResourceResponse.policies",
-        "resource.request.policies|ResourceRequest.policies",
-        "resource.value.before.roles|ResourceValue.before.roles",
+        _MEMBER_2,
     ),
     "outcome": Field(_outcome, "action.result|ActionResult"),
     "source_ip": "actor.ip_address|ActorIPAddress",
@@ -472,11 +498,7 @@ def _all(account_id: str, organization_id: str) -> tuple[Stream, ...]:
             read=_pages(f"{account}/audit_logs"),
             ordered_by="when",
             columns=AUDIT_LOGS,
-            classified_as=Field(
-                _changed_roles,
-                "newValueJson.roles|NewValue.roles",
-                "oldValueJson.roles|OldValue.roles",
-            ),
+            classified_as=_ROLES_1,
         ),
         _second("audit_logs_v2", f"{account}/logs/audit"),
         _second(_OF_ORGANIZATION, f"organizations/{organization_id}/logs/audit"),
@@ -498,8 +520,7 @@ def _second(name: str, path: str) -> Stream:
             "resource.product|ResourceProduct",
             "resource.type|ResourceType",
             "action.type|ActionType",
-            "resource.value.after.roles|ResourceValue.after.roles",
-            "resource.value.before.roles|ResourceValue.before.roles",
+            _ROLES_2,
         ),
     )
 

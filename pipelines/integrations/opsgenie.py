@@ -501,17 +501,20 @@ def _actor_type(user: str | None) -> str | None:
 
 def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, Any]]:
     alert_id, alias, integration = own
-    parts = _parts(facts.details)
+    details = facts.details
+    parts = () if _PART_NAMES.isdisjoint(details) else _parts(details)
     found = [
         _alert(facts, alert_id, alias),
-        _target(None, facts.details.get("targetUser"), "user"),
+        _target(None, details.get("targetUser"), "user"),
         _target(None, integration or _integration(facts), "integration"),
         _target(facts.incoming.get("httpUrl"), None, "url"),
         *parts,
     ]
     if not any(found[:3]):
-        known = {part["name"] for part in parts if part}
-        named = (each for each in _named(text or log) if each and each["name"] not in known)
+        named = _named(text or log)
+        if parts:
+            known = {part["name"] for part in parts if part}
+            named = [each for each in named if each and each["name"] not in known]
         found = [*named, *found]
     return [target for target in found if target]
 
@@ -524,14 +527,13 @@ _PARTS = {
     **dict.fromkeys(("schedule", "scheduleName", "_schedule"), "schedule"),
     **dict.fromkeys(("_targetUser", "_member", "memberName", "-members"), "user"),
 }
+_PART_NAMES = frozenset(_PARTS)
 _NAMED_BY = ("name", "fullName", "username", "user", "email")
 
 
 def _parts(details: Mapping[str, Any]) -> list[dict[str, Any] | None]:
     """Return the teams, roles and the like in details; each a text, an object or a list of them."""
     found: list[dict[str, Any] | None] = []
-    if _PARTS.keys().isdisjoint(details):
-        return found
     for key, kind in _PARTS.items():
         value = details.get(key)
         found += [_part(each, kind) for each in (value if isinstance(value, list) else [value])]
@@ -603,19 +605,21 @@ def _headers(facts: _Facts) -> dict[str, str]:
     """Return the logged HTTP headers by lower-case name, the first value of each."""
     found: dict[str, str] = {}
     for name, value in _mapping(facts.incoming.get("_httpHeaders")).items():
-        first = value[0] if isinstance(value, list) and value else value
-        if isinstance(first, str):
-            found.setdefault(name.lower(), first)
+        if isinstance(value, str):
+            found.setdefault(name.lower(), value)
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            found.setdefault(name.lower(), value[0])
     return found
 
 
-_FORWARDED = ("x-forwarded-for", "x-real-ip", "true-client-ip", "x-client-ip")
+_FORWARDED = ("true-client-ip", "x-client-ip")
 _ADDRESSES = frozenset({"ip", "ipAddress", "clientIp", "sourceIp", "remoteIp", "remoteAddress"})
 
 
 def _address(headers: dict[str, str], facts: _Facts) -> Any:
     """Return the sender's address from the HTTP headers, or else the one in the details."""
-    if found := next(filter(None, map(headers.get, _FORWARDED)), None):
+    found = headers.get("x-forwarded-for") or headers.get("x-real-ip")
+    if found or (headers and (found := values.first(*map(headers.get, _FORWARDED)))):
         return found
     for given in (facts.details, facts.incoming):
         if not _ADDRESSES.isdisjoint(given):

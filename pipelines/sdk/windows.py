@@ -45,6 +45,11 @@ _ON_ITS_WAY = timedelta(seconds=5)
 _ABOUT_TIME = re.compile(
     rb"time|date|days|hours|retention|older|start|since|from|range|period", re.IGNORECASE
 )
+_KEPT_DAYS = re.compile(
+    rb"(?:retention|retain|keeps?|kept|older)\D{0,40}\b(\d{1,3})[ -]days?\b"
+    rb"|\b(\d{1,3})[ -]days?\b.{0,20}retention",
+    re.IGNORECASE,
+)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -315,6 +320,11 @@ def unkept(
     has another cause, or if nothing is left to try.
     """
     if keeps and error.status == httpx.codes.BAD_REQUEST and _ABOUT_TIME.search(error.body):
+        # A cheaper plan may keep less, and the refusal names it.
+        if stated := _KEPT_DAYS.search(error.body):
+            keeps = min(keeps, timedelta(days=int(stated[1] or stated[2])))
+            if span.until <= now - keeps:
+                return Gap(span=span, reason=_UNKEPT)
         for least in later:
             start = (now - keeps + least).replace(microsecond=0)
             if span.since < start:

@@ -263,3 +263,25 @@ def test_a_provider_and_its_organisations_are_read_with_either_credential(
     source = registry.source("jumpcloud", {**settings(base_url), **keys})
     with service_client.connect(source) as client:
         assert [record for found in jumpcloud.read(client, now_span()) for record in found]
+
+
+@pytest.mark.parametrize("days", [90, 15])
+def test_a_start_before_the_retention_of_the_plan_is_moved(days):
+    text = f"start_time is greater than Directory Insights' {days} day retention period"
+    now = datetime.now(UTC)
+    kept = now - timedelta(days=days)
+
+    def answer(request):
+        since = datetime.fromisoformat(json.loads(request.content)["start_time"])
+        if since < kept + timedelta(minutes=5):
+            return httpx.Response(400, json={"message": text})
+        return page()
+
+    client, stream = played(answer), jumpcloud.DIRECTORY_INSIGHTS
+    walk = list(stream.pages(client, stream.begin(now - timedelta(days=90), now), now))
+    gaps = [gap.span for found in walk for gap in found.gaps]
+    covered = [found.covers for found in walk if found.covers]
+    first = min(span.since for span in covered)
+    assert first == max(gap.until for gap in gaps)
+    assert kept < first <= kept + timedelta(minutes=11)
+    assert all(gap.since >= now - timedelta(days=90, seconds=1) for gap in gaps)

@@ -23,7 +23,6 @@ from pipelines.sdk.record_versions import MOST, SAME_TIME, Comparison, Content
 
 _STATISTICS_GRAIN = timedelta(milliseconds=1)
 _REMEMBERED = 200_000
-_ROW = "row"
 _log = logging.getLogger(__name__)
 _settled: set[tuple[str, str, str, str]] = set()
 """(table, event_id, way, digest) of records that were compared and need not be stored."""
@@ -57,27 +56,40 @@ def stored(lake: Lake, handle: DeltaTable | None, batch: pl.DataFrame) -> Stored
 def fresh(key: str, batch: pl.DataFrame, known: Stored, rules: Comparison) -> pl.DataFrame:
     """Return the rows of a batch to be stored; of a later version, the event_id is marked.
 
-    `key` names the table; `batch` has no row twice.
+    `key` names the table.
     """
-    first = known.ids.join(batch, on="event_id", how="semi").unique("event_id")
-    if first.is_empty() and batch["event_id"].is_unique().all():
-        return batch
-    rows = batch.with_row_index(_ROW).join(
-        first.select("event_id", digest="raw_sha256"),
-        on="event_id",
-        how="left",
-        maintain_order="left",
-    )
-    new = rows.filter(pl.col("digest").is_null(), pl.col("event_id").is_first_distinct())
-    rest = rows.join(new, on=_ROW, how="anti", maintain_order="left")
-    has_later = pl.col("event_id").is_in(known.later["record"].implode())
-    other = rest.filter(pl.col("digest").ne_missing(pl.col("raw_sha256")) | has_later)
+    once = batch.unique("event_id", keep="first", maintain_order=True)
+    met = known.ids.join(once, on="event_id", how="semi")
+    new = once
+    if met.height:
+        new = once.join(met, on="event_id", how="anti", maintain_order="left")
+    other = pl.concat([_other(once, met, known), _repeated(batch, once)])
     other = other.filter(~_is_settled(key, other))
     if other.is_empty():
-        return new.select(batch.columns)
+        return new
     versions = _versions(known, new, other, rules)
-    changed = pl.DataFrame(list(_changed(key, other, versions, rules)), other.schema, orient="row")
-    return pl.concat([new, changed]).sort(_ROW).select(batch.columns)
+    changed = list(_changed(key, other, versions, rules))
+    return pl.concat([new, pl.DataFrame(changed, other.schema, orient="row")])
+
+
+def _other(once: pl.DataFrame, met: pl.DataFrame, known: Stored) -> pl.DataFrame:
+    """Return the rows whose id is stored, but not for certain with this content."""
+    first = met.select("event_id", digest="raw_sha256").unique("event_id")
+    found = once.join(first, on="event_id", maintain_order="left")
+    differs = pl.col("digest") != pl.col("raw_sha256")
+    if known.later.height:
+        # Even a true copy of the first version may have to be stored, if a push came between.
+        differs |= pl.col("event_id").is_in(known.later["record"].implode())
+    return found.filter(differs).drop("digest")
+
+
+def _repeated(batch: pl.DataFrame, once: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows whose id is in the batch more than once, other than the first of each."""
+    if once.height == batch.height:
+        return batch.clear()
+    content = ["event_id", "raw_sha256"]
+    distinct = batch.unique(content, keep="first", maintain_order=True)
+    return distinct.join(once, on=content, how="anti", maintain_order="left")
 
 
 def _versions(
@@ -143,7 +155,6 @@ def _settle(key: str, row: dict[str, Any]) -> None:
 
 def any_fresh(lake: Lake, key: StreamKey, batch: pl.DataFrame, rules: Comparison) -> bool:
     """Return whether a batch (schemas.RAW without `seq`) has a record that would be stored."""
-    batch = batch.unique(["event_id", "raw_sha256"], keep="first", maintain_order=True)
     with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
         known = stored(lake, handle, batch)
         return not fresh(lake.uri(key.table), batch, known, rules).is_empty()

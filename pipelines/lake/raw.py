@@ -92,7 +92,6 @@ def append(
     Without a cursor the position stays the same. Events that were pushed before and are now polled,
     or the other way round, are recorded in `echoes`.
     """
-    batch = batch.unique(["event_id", "raw_sha256"], keep="first", maintain_order=True)
     metadata = {_CURSOR: cursor} if cursor else {}
     if entries:
         metadata[ENTRIES] = json.dumps([asdict(entry) for entry in entries], default=str)

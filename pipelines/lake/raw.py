@@ -168,14 +168,19 @@ def superseded(lake: Lake, key: StreamKey, batch: pl.DataFrame, until: int) -> l
 
     Only records that have a later version in `batch` are looked at.
     """
-    days = batch.filter(record_versions.is_later())["date"].unique()
-    found = tables.scan(lake, key.table) if days.len() else None
+    later = batch.filter(record_versions.is_later())
+    found = tables.scan(lake, key.table) if later.height else None
     if found is None:
         return []
+    records = later.select(record_versions.record_id())["event_id"].unique()
+    ours = (
+        pl.col("date").is_in(later["date"].unique().to_list()),
+        pl.col("seq") < until,
+        record_versions.record_id().is_in(records.implode()),
+    )
     with tables.store_errors(key.table):
-        return _superseded(
-            found.filter(pl.col("date").is_in(days.to_list()), pl.col("seq") < until)
-        )
+        rows = found.filter(*ours).select("event_id", "time", "via", "seq").collect()
+    return rows.filter(record_versions.superseded())["seq"].to_list()
 
 
 def _superseded(rows: pl.LazyFrame) -> list[int]:

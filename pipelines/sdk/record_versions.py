@@ -182,7 +182,9 @@ def _lacks(one: Any, other: Any) -> bool:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Return whether two values are the same text, address or time."""
+    """Return whether two values are the same number, text, address or time."""
+    if one == other:
+        return True
     first, second = (x if isinstance(x, str) else _text(x).decode() for x in (one, other))
     return first == second or _address(first) == _address(second) or _is_time(first, second)
 

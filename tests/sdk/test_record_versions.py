@@ -81,6 +81,7 @@ def test_lists_may_be_in_another_order_only_where_the_connector_declares_it():
         ({"ip": "::ffff:192.0.2.1"}, {"ip": "192.0.2.1"}),
         ({"at": "2026-03-01T12:00:00Z"}, {"at": "2026-03-01T12:00:00.981Z"}),
         ({"n": 0, "t": True}, {"n": "0", "t": "true"}),
+        ({"n": 43.0}, {"n": 43}),
     ],
 )
 def test_another_spelling_of_the_same_content_is_no_other_version(pushed, polled):

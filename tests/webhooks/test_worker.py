@@ -9,6 +9,7 @@ from pipelines.extraction.pending import PendingCoverage
 from pipelines.lake import events, raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
+from pipelines.sdk.record_versions import MARK
 from pipelines.webhooks import worker as worker_module
 from pipelines.webhooks.worker import Worker, running
 from tests.conftest import raw_table
@@ -107,6 +108,15 @@ def test_an_invalid_record_is_kept_in_rejected(lake, spool):
     assert run_worker(lake, spool).is_idle
     rejected = tables.scan(lake, "rejected").collect()
     assert rejected["reason"].to_list() == ["no id"]
+
+
+def test_an_id_that_looks_like_that_of_a_later_version_is_rejected(lake, spool):
+    polled(lake, 1)
+    put(spool, hook(1).replace(b"id-1", f"id-1{MARK}{'0' * 32}".encode()))
+    assert run_worker(lake, spool).is_idle
+    assert ids(lake) == ["id-1"]
+    rejected = tables.scan(lake, "rejected").collect()
+    assert rejected["reason"].to_list() == ["the id contains the mark of a later version"]
 
 
 def made(lake, spool, **push):

@@ -108,10 +108,12 @@ class Counts:
 
         Empty for a field that is not rolled up; a value may occur repeatedly.
         """
+        files = self._files["file"].drop_nulls().to_list()
+        if field == fields.TARGET:
+            return self._of(rollup.WHOM, files).select("n", value="target_name")
         part = rollup.part_of(fields.columns(field))
         if part is None:
             return pl.LazyFrame(schema={"value": pl.String, "n": pl.Int64})
-        files = self._files["file"].drop_nulls().to_list()
         return self._of(part, files).select("n", value=fields.value(field)).select("value", "n")
 
     def targets(self, query: Query) -> pl.LazyFrame:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from dashboard import listing, queries
+from dashboard import listing, queries, significant
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from pipelines.errors import LakeError
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
-_OF_COUNTS = queries.OF_COUNTS | {listing.page}
+_OF_COUNTS = queries.OF_COUNTS | {listing.page, significant.found}
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from dashboard import fields, queries
-from dashboard.queries import Query
+from dashboard.queries import Counts, Query
 from pipelines.search import parser
 from pipelines.search.terms import Every, Term, Word
 
@@ -47,14 +47,16 @@ def baseline(query: Query) -> Query:
     return replace(query, since=query.since - _BEFORE, until=query.since)
 
 
-def found(events: pl.LazyFrame, query: Query, order: str) -> pl.DataFrame:
+def found(counts: Counts, query: Query, order: str) -> pl.DataFrame:
     """Return the outliers, strongest first: field, value, n, share, before, usual, more, lift.
 
     `share` is of the selection's events, `usual` of the baseline's, where `before` have the value.
     Absent values and those that the query selects itself are left out.
     """
-    compared = [_compared(events, query, field) for field in FIELDS]
-    ranked = pl.concat(_ranked(one, order) for one in pl.collect_all(compared))
+    sizes = [counts.rows(one).select(pl.col("n").sum()) for one in (query, baseline(query))]
+    compared = [_compared(counts, query, field) for field in FIELDS]
+    here, usual, *counted = pl.collect_all([*sizes, *compared], engine="streaming")
+    ranked = pl.concat(_ranked(one, order, here.item(), usual.item()) for one in counted)
     return ranked.sort(_KEYS[order], "field", "value", descending=[True, False, False])
 
 
@@ -89,7 +91,9 @@ def first_seen(
     for field, value in values:
         wanted.setdefault(field, []).append(value)
     frames = pl.collect_all(
-        events.select("time", value=fields.value(field).fill_null(""))
+        # Exploded last: few of the lake's events have one of the values.
+        fields.exploded(events.filter(_any_of(field, texts)), field)
+        .select("time", pl.col("value").fill_null(""))
         .filter(pl.col("value").is_in(texts))
         .group_by("value")
         .agg(pl.col("time").min())
@@ -122,35 +126,37 @@ def is_new(first: datetime, began: tuple[datetime, datetime] | None) -> bool:
 _KEYS = {"share": "more", "lift": "lift"}
 
 
-def _compared(events: pl.LazyFrame, query: Query, field: str) -> pl.LazyFrame:
-    here, usual = (
-        queries.matching(events, one)
-        .group_by(value=fields.value(field).fill_null(""))
-        .agg(n=pl.len())
-        for one in (query, baseline(query))
-    )
-    usual = usual.select("value", before="n", all_before=pl.col("n").sum())
+def _any_of(field: str, texts: Collection[str]) -> pl.Expr:
+    """Return whether an event has one of the values of `field`; "" is an absent one."""
+    return fields.among(field, texts).fill_null("" in texts)
+
+
+def _compared(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
+    """Return (value, n, before, field) of the values that the query does not select itself."""
+    here, usual = (_counted(counts, one, field) for one in (query, baseline(query)))
+    lower = pl.col("value").str.to_lowercase()
     return (
-        here.with_columns(share=pl.col("n") / pl.col("n").sum())
-        .filter(
-            pl.col("value") != "",
-            pl.col("value").str.to_lowercase().is_in(selected(query, field)).not_(),
-        )
-        .sort("n", "value", descending=[True, False])
-        .join(usual, on="value", how="left")
-        .with_columns(
-            pl.col("before").fill_null(0),
-            field=pl.lit(field),
-        )
+        here.filter(lower.is_in(selected(query, field)).not_())
+        .join(usual.rename({"n": "before"}), on="value", how="left")
+        .with_columns(pl.col("before").fill_null(0), field=pl.lit(field))
     )
 
 
-def _ranked(counted: pl.DataFrame, order: str) -> pl.DataFrame:
-    """Return the outliers of one field."""
-    total = counted["all_before"].max()
-    of = float(total) if isinstance(total, int) else 0.0
+def _counted(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
+    """Return (value, n), where an event counts for each of its targets."""
+    rows = (
+        counts.targets(query)
+        if field == fields.TARGET
+        else counts.rows(query, *fields.columns(field)).select("n", value=fields.value(field))
+    )
+    return rows.drop_nulls("value").group_by("value").agg(pl.col("n").sum())
+
+
+def _ranked(counted: pl.DataFrame, order: str, events: int, of: int) -> pl.DataFrame:
+    """Return the outliers of one field among so many events of the selection and the baseline."""
+    share, usual = pl.col("n") / max(events, 1), pl.col("before") / max(of, 1)
     return (
-        counted.with_columns(usual=pl.col("before") / max(of, 1.0))
+        counted.with_columns(share=share, usual=usual)
         .with_columns(
             more=pl.col("share") - pl.col("usual"),
             # Half an event more on both sides: a value absent from the baseline needs a lift too.

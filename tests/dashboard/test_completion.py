@@ -70,6 +70,21 @@ def test_a_value_is_completed_most_frequent_first(counts: Counts) -> None:
     assert texts(counts, "integration:okta,goo") == ["integration:okta,google"]
 
 
+def test_a_later_target_is_completed_with_the_number_that_a_filter_finds(tmp_path: Path) -> None:
+    targets = [{"id": None, "name": name, "type": "File"} for name in ("first", "second.pdf")]
+    rows = [
+        row | {"target_name": "first", "targets": targets}
+        for row in small_lakes.events(3, end=NOW - timedelta(days=1))
+    ]
+    small_lakes.append(tmp_path, rows)
+    list(maintenance.maintain(tables.Lake(str(tmp_path)), [], NOW.date()))
+    snapshot = Lake(str(tmp_path), {}).look()
+    assert snapshot
+    (choice,) = completion.complete(snapshot.counts, "target:sec").choices
+    assert (choice.text, choice.about) == ("second.pdf", "3 events")
+    assert not texts(snapshot.counts, "target_name:sec")
+
+
 def test_only_the_rollups_are_read(counts: Counts, root: Path) -> None:
     assert not texts(counts, "actor:late")
     assert not texts(counts, "user_agent:Moz")

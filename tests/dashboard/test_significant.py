@@ -74,6 +74,33 @@ def test_shares_and_lift_are_exact(snapshot: Snapshot) -> None:
     assert row["lift"] == pytest.approx((80 / selected) / (0.5 / (compared + 1)))
 
 
+def shared(n: int) -> small_lakes.Row:
+    """An event at the time of the attack with three targets, of which the last is always the same."""
+    own = {"target_name": f"file-{n}", "target_id": None}
+    others = [f"file-{n}", f"copy-{n}", "payroll.xlsx"]
+    targets = [{"id": None, "name": name, "type": "File"} for name in others]
+    event = small_lakes.event(9000 + n, ATTACK + timedelta(minutes=n), random.Random(n))
+    return event | own | {"targets": targets}
+
+
+def test_every_target_of_an_event_counts_and_each_event_once(tmp_path: Path) -> None:
+    ordinary = small_lakes.events(500, end=ATTACK)
+    small_lakes.append(tmp_path, [*ordinary, *(shared(n) for n in range(9))])
+    found = Lake(str(tmp_path), {}).look()
+    assert found
+    outlier = found.ask(significant.found, HOUR, "share").row(
+        by_predicate=pl.col("value") == "payroll.xlsx", named=True
+    )
+    selected = found.ask(queries.summary, HOUR).events
+    filtered = replace(HOUR, filters=(Filter(field="target", value="payroll.xlsx"),))
+    assert (outlier["field"], outlier["n"]) == ("target", 9)
+    assert outlier["n"] == found.ask(queries.summary, filtered).events
+    assert outlier["share"] == pytest.approx(9 / selected)
+    pair = ("target", "payroll.xlsx")
+    assert found.ask(significant.first_seen, (pair,)) == {pair: ATTACK}
+    assert found.ask(significant.first_seen, (("target", "copy-3"),))
+
+
 def test_ordinary_traffic_has_no_outliers_among_actors_and_addresses(snapshot: Snapshot) -> None:
     day = Query(since=NOW - timedelta(days=3), until=NOW - timedelta(days=1))
     everything = significant.baseline(day)

@@ -192,18 +192,16 @@ def values(counts: Counts, query: Query, field: str, most: int, part: str = "") 
     If `part` is given, only those that contain it, in any case.
     """
     found = pl.col("value").str.to_lowercase().str.contains(part.lower(), literal=True)
-    sums = (
-        counts.targets(query)
-        if field == fields.TARGET
-        else counts.sums(query, fields.value(field), *fields.columns(field))
-    )
-    return collected(
-        (sums.filter(found) if part else sums)
-        .group_by(pl.col("value").fill_null(""))
-        .agg(_N)
-        .sort(["n", "value"], descending=[True, False])
-        .head(most)
-    )
+    sums = counts.targets(query) if field == fields.TARGET else _sums(counts, query, field)
+    return _most_frequent(sums.filter(found) if part else sums, most)
+
+
+def stacked(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
+    """Return what `values` does, but an event with several targets counts for the first only.
+
+    So the numbers add up to those of the events, as a stacked graph needs.
+    """
+    return _most_frequent(_sums(counts, query, field), most)
 
 
 def activity(
@@ -235,7 +233,9 @@ def activity(
     )
 
 
-OF_COUNTS: frozenset[Callable[..., Any]] = frozenset({days, added, page, summary, values, activity})
+OF_COUNTS: frozenset[Callable[..., Any]] = frozenset(
+    {days, added, page, summary, values, stacked, activity}
+)
 """The queries that take the counts of a version; all others take its events."""
 
 
@@ -323,6 +323,19 @@ def newest_push(rows: pl.LazyFrame, since: date) -> datetime | None:
 def collected(rows: pl.LazyFrame) -> pl.DataFrame:
     """Return the rows, read by the engine that keeps memory bounded."""
     return rows.collect(engine=_ENGINE)
+
+
+def _sums(counts: Counts, query: Query, field: str) -> pl.LazyFrame:
+    return counts.sums(query, fields.value(field), *fields.columns(field))
+
+
+def _most_frequent(sums: pl.LazyFrame, most: int) -> pl.DataFrame:
+    return collected(
+        sums.group_by(pl.col("value").fill_null(""))
+        .agg(_N)
+        .sort(["n", "value"], descending=[True, False])
+        .head(most)
+    )
 
 
 def _distinct(counts: Counts, query: Query, field: str) -> pl.LazyFrame:

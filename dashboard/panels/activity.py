@@ -42,7 +42,7 @@ def show(snapshot: Snapshot, query: Query) -> Coverage:
     """Show the graph, also of an empty result, and return the coverage of its time."""
     field = session.view().by
     summary = snapshot.ask(queries.summary, query)
-    top = list(snapshot.ask(queries.values, query, field, _TOP).iter_rows())
+    top = list(snapshot.ask(queries.stacked, query, field, _TOP).iter_rows())
     stacked = charts.series(
         top, summary.events, field, session.colours(field, [value for value, _ in top])
     )

@@ -180,6 +180,20 @@ def test_a_filter_on_a_target_finds_the_events_that_are_counted(
     assert counted[value] > 0
 
 
+@pytest.mark.parametrize("place", [0, 6])
+def test_the_series_of_a_graph_by_target_add_up_to_the_events(
+    stages: Callable[[int], Stage], place: int
+) -> None:
+    snapshot = stages(place).snapshot
+    query = Query(since=FIRST - timedelta(days=1), until=NOW)
+    counted = dict(snapshot.ask(queries.stacked, query, "target", 1000).iter_rows())
+    assert sum(counted.values()) == snapshot.ask(queries.summary, query).events
+    edges = times.edges(query.since, query.until, times.zone("UTC"))
+    drawn = snapshot.ask(queries.activity, query, "target", tuple(counted), edges)
+    series = drawn.group_by("series").agg(pl.col("n").sum())
+    assert {tuple(counted)[place]: n for place, n in series.iter_rows()} == counted
+
+
 INSTANTS = st.one_of(
     st.integers(-12, 156).map(lambda hours: FIRST + timedelta(hours=hours)),
     st.integers(0, 144 * 3600).map(lambda seconds: FIRST + timedelta(seconds=seconds)),
@@ -240,6 +254,7 @@ def test_every_result_equals_that_of_a_plain_scan(
         (queries.days, (query,)),
         (queries.summary, (query,)),
         (queries.values, (query, field, 20)),
+        (queries.stacked, (query, field, 20)),
         (queries.activity, (query, field, top, edges)),
         (queries.page, (query, number, counted)),
     ):

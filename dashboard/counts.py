@@ -18,7 +18,7 @@ import polars as pl
 from dashboard import fields, queries
 from dashboard.queries import Query
 from pipelines.lake import rollup
-from pipelines.search import compiler, parser
+from pipelines.search import compiler
 from pipelines.search.people import NOBODY, People
 from pipelines.search.terms import Word
 
@@ -135,7 +135,7 @@ class Counts:
         files, plain = self._candidates(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
-        wanted = parser.parse(query.text)
+        wanted = query.wanted()
         words = itertools.islice(compiler.free(wanted), _LOOKED_UP)
         lacking: dict[Word | None, _ByFile] = {word: self._nowhere(word, query) for word in words}
         if query.text:

@@ -6,12 +6,13 @@ whose account it is, as everywhere else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
 
 from dashboard import fields
+from pipelines.search.people import ACTOR, People
 
 KINDS = {
     "actor": "Person or service",
@@ -37,6 +38,18 @@ class Entity:
     since: datetime | None = None
     """Only events since then, and before `until`."""
     until: datetime | None = None
+    others: tuple[str, ...] = ()
+    """Addresses that the account `value` stands for."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return (self.value, *self.others)
+
+    def resolved(self, people: People) -> Entity:
+        """Return the entity with the address of the person if it is an account."""
+        if self.kind != ACTOR:
+            return self
+        return replace(self, others=tuple(people.addresses([self.value])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +164,7 @@ def done_to(events: pl.LazyFrame, entity: Entity, most: int = 50) -> pl.DataFram
     """Return the newest events whose target is this person or account."""
     return (
         within(events, entity)
-        .filter(fields.among("target", [entity.value]))
+        .filter(fields.among("target", entity.values))
         .select("event_uid", "date", "time", *(fields.value(name) for name in _ROW))
         .top_k(most, by="time")
         .sort("time", "event_uid", descending=True)
@@ -183,4 +196,4 @@ def within(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
 
 def of(events: pl.LazyFrame, entity: Entity) -> pl.LazyFrame:
     """Return the events with the entity's value, in its time range."""
-    return within(events, entity).filter(fields.among(entity.kind, [entity.value]))
+    return within(events, entity).filter(fields.among(entity.kind, entity.values))

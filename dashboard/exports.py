@@ -134,7 +134,8 @@ def _discard(wish: Wish) -> None:
 
 
 def chunks(wish: ExportRequest, form: str) -> Iterator[bytes]:
-    return export.chunks(queries.matching(wish.snapshot.events, wish.query), form)
+    query = wish.snapshot.resolved(wish.query)
+    return export.chunks(queries.matching(wish.snapshot.events, query), form)
 
 
 def _record(wish: ExportRequest | File, form: str) -> None:

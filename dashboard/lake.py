@@ -20,6 +20,8 @@ import polars as pl
 from dashboard import listing, queries, significant
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
+from dashboard.entities import Entity
+from dashboard.queries import Query
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import coverage, events, rollup, tables, versions
@@ -34,6 +36,7 @@ R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
 _OF_COUNTS = queries.OF_COUNTS | {listing.page, significant.found}
+_OF_PEOPLE = (Query, Entity)
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
 
@@ -60,6 +63,7 @@ class Snapshot:
         self.days = table.dates()
         self.committed_at = table.committed_at
         self._table = table
+        self._people = known
         self._events = known.named(table.scan())
         self.counts = counts
         # Cached on the instance: the results go when a newer version replaces it.
@@ -96,7 +100,11 @@ class Snapshot:
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rows = self.counts if question in _OF_COUNTS else self._events
-        return question(rows, *args, **dict(kwargs))
+        return question(rows, *map(self.resolved, args), **dict(kwargs))
+
+    def resolved(self, argument: Any) -> Any:
+        """Return a query or an entity with the persons of its accounts; anything else as it is."""
+        return argument.resolved(self._people) if isinstance(argument, _OF_PEOPLE) else argument
 
 
 class Lake:

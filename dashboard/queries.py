@@ -7,7 +7,7 @@ the days in the range.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, Protocol, Self
 
@@ -16,6 +16,8 @@ import polars as pl
 from dashboard import fields, times
 from pipelines.search import compiler, parser
 from pipelines.search.fields import TIMES
+from pipelines.search.people import ACTOR, NOBODY, People
+from pipelines.search.terms import Node
 
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
@@ -50,10 +52,25 @@ class Query:
     filters: tuple[Filter, ...] = ()
     held: datetime | None = None
     """Only events that had arrived by then."""
+    people: People = field(default=NOBODY, repr=False, compare=False)
 
     def without(self, field: str) -> Query:
         """Return the query without the filters on `field`, to list all of its values."""
         return replace(self, filters=tuple(f for f in self.filters if f.field != field))
+
+    def resolved(self, people: People) -> Query:
+        """Return the query in which an account of a person stands for the address as well."""
+        added = (
+            replace(one, value=address)
+            for one in self.filters
+            if one.field == ACTOR
+            for address in people.addresses([one.value])
+        )
+        return replace(self, people=people, filters=(*self.filters, *added))
+
+    def wanted(self) -> Node:
+        """Return the text as a tree. Raises SearchError."""
+        return self.people.resolved(parser.parse(self.text))
 
 
 class Counts(Protocol):
@@ -75,7 +92,7 @@ def matching(
 ) -> pl.LazyFrame:
     """Return the events of `query`; cheaper `conditions` may replace its filters and text."""
     if conditions is None:
-        conditions = [*kept(query.filters), *compiler.expressions(parser.parse(query.text))]
+        conditions = [*kept(query.filters), *compiler.expressions(query.wanted())]
     return events.filter(
         dated(query),
         pl.col("time") >= query.since,

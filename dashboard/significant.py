@@ -14,7 +14,6 @@ import polars as pl
 
 from dashboard import fields, queries
 from dashboard.queries import Counts, Query
-from pipelines.search import parser
 from pipelines.search.terms import Every, Term, Word
 
 FIELDS = (
@@ -70,7 +69,7 @@ def newest_first(found: pl.DataFrame, new: Collection[tuple[str, str]]) -> pl.Da
 def selected(query: Query, field: str) -> list[str]:
     """Return the values of `field`, in lower case, that the query's filters and terms ask for."""
     texts = [one.value for one in query.filters if not one.negated and _same(one.field, field)]
-    node = parser.parse(query.text)
+    node = query.wanted()
     for part in node.parts if isinstance(node, Every) else (node,):
         match part:
             case Term(field=str(name), words=words) if _same(name, field):

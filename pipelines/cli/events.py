@@ -106,8 +106,7 @@ def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> No
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    named = identity_table.read(lake).named(events)
-    matching, count = export.matching(named, Wanted(**wanted)), 0
+    matching, count = export.matching(events, Wanted(**wanted), identity_table.read(lake)), 0
     with progress.step(Console(stderr=True)) as show:
 
         def add(rows: int) -> None:

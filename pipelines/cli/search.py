@@ -63,7 +63,7 @@ def search_(
     events = tables.scan(lake, "events")
     if events is None:
         raise LakeError("there are no events yet: run `auditlake poll` first")
-    _found(identity_table.read(lake).named(events), wanted, limit, out)
+    _found(export.matching(events, wanted, identity_table.read(lake)), limit, out)
 
 
 class _Output:
@@ -83,11 +83,8 @@ class _Output:
             self._widths = options.print_table(header, _cells(found), self._widths)
 
 
-def _found(
-    events: pl.LazyFrame, wanted: Wanted, limit: int, out: _Output, *, newest_first: bool = True
-) -> None:
+def _found(matching: pl.LazyFrame, limit: int, out: _Output, *, newest_first: bool = True) -> None:
     """Print the newest matches, and how many of how many they are."""
-    matching = export.matching(events, wanted)
     # Collected together, so that both share a scan.
     count, found = pl.collect_all(
         [matching.select(pl.len()), matching.top_k(limit, by=_ORDER)], engine="streaming"
@@ -102,14 +99,14 @@ def _follow(lake: Lake, wanted: Wanted, limit: int, out: _Output) -> None:
     follower, people, failures = Follower(lake), identity_table.read(lake), 0
 
     def matching(rows: pl.LazyFrame) -> pl.LazyFrame:
-        return export.matching(people.named(rows), wanted).sort(_ORDER)
+        return export.matching(rows, wanted, people)
 
     with suppress(KeyboardInterrupt):
-        _found(people.named(follower.held()), wanted, limit, out, newest_first=False)
+        _found(matching(follower.held()), limit, out, newest_first=False)
         while True:
             time.sleep(_EVERY)
             try:
-                found = follower.fresh(matching)
+                found = follower.fresh(lambda rows: matching(rows).sort(_ORDER))
                 failures = 0
             except tables.STORE_ERRORS:
                 # Such as a file that maintenance has just deleted: a newer version has its rows.

@@ -27,7 +27,8 @@ from pipelines.lake import identity_table, stream_state, tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
-from pipelines.search.people import PERSON
+from pipelines.search.people import PERSON, People
+from pipelines.search.terms import Node
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -42,20 +43,25 @@ class Question:
     since: datetime
     until: datetime
 
-    def condition(self) -> pl.Expr:
+    def condition(self, people: People) -> pl.Expr:
         """Return the condition on the columns of events. Raises SearchError."""
         if not self.search:
             return pl.sql_expr(self.query)
-        return pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search)))
+        return pl.all_horizontal(True, *compiler.expressions(self._wanted(people)))
 
-    def described(self) -> str:
+    def described(self, people: People) -> str:
         """Return the condition as text, without the reading of texts as they look."""
         if not self.search:
-            return _as_text(self.condition())
+            return _as_text(self.condition(people))
         known: compiler.Nowhere = {None: EVENTS}
-        return _as_text(
-            pl.all_horizontal(True, *compiler.expressions(parser.parse(self.search), known))
-        )
+        return _as_text(pl.all_horizontal(True, *compiler.expressions(self._wanted(people), known)))
+
+    def persons(self, people: People) -> list[str]:
+        """Return the addresses that accounts in the search stand for."""
+        return people.meant(parser.parse(self.search))
+
+    def _wanted(self, people: People) -> Node:
+        return people.resolved(parser.parse(self.search))
 
 
 Advance = Callable[[int, int], None]
@@ -74,7 +80,8 @@ def pack(
     if settings is None or not settings.sign:
         raise LakeError("evidence packs need signed records: set integrity.sign = true")
     signing, trusted = keys.signing(settings), keys.trusted(settings)
-    events = _events(lake, question)
+    people = identity_table.read(lake)
+    events = _events(lake, question, people)
     proved = []
     for proof in _proofs(lake, events):
         proved.append(proof)
@@ -85,9 +92,11 @@ def pack(
         "__main__.py": Path(audit.__file__).read_bytes(),
         "proofs.py": Path(proofs.__file__).read_bytes(),
         "keys.txt": _lines(trusted),
-        "query.json": _json(_about(question, now, events, proved)),
+        "query.json": _json(_about(question, people, now, events, proved)),
         "events.ndjson": events.drop(PERSON).write_ndjson().encode(),
-        "identities.ndjson": _identities(lake, events).write_ndjson().encode(),
+        "identities.ndjson": _identities(lake, question.persons(people), events)
+        .write_ndjson()
+        .encode(),
         "records.ndjson": b"".join(_json(proof) for proof in proved),
         "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
@@ -102,14 +111,14 @@ def pack(
     return {"events": events.height, "records": len(proved)}
 
 
-def _events(lake: Lake, question: Question) -> pl.DataFrame:
+def _events(lake: Lake, question: Question, people: People) -> pl.DataFrame:
     table = tables.scan(lake, "events")
     if table is None:
         raise LakeError("there are no events yet: run `auditlake poll`")
     span = pl.col("time").is_between(question.since, question.until, "left")
-    named = identity_table.read(lake).named(table)
     try:
-        return named.filter(span, question.condition()).sort("time", "event_uid").collect()
+        found = people.named(table).filter(span, question.condition(people))
+        return found.sort("time", "event_uid").collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = " ".join(str(error).split())[:200]
         raise AuditlakeError(
@@ -163,13 +172,13 @@ def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
     return stream_state.valid(table).filter(overlaps).drop("cursor").sort("asked_at").collect()
 
 
-def _identities(lake: Lake, events: pl.DataFrame) -> pl.DataFrame:
-    """Return the accounts by which a search has found events that show no address."""
+def _identities(lake: Lake, meant: list[str], events: pl.DataFrame) -> pl.DataFrame:
+    """Return the accounts of the persons whom the search found, or meant, by an account."""
     table = tables.scan(lake, identity_table.TABLE.name)
-    persons = events.select(PERSON).drop_nulls().unique()
-    if table is None or persons.is_empty():
+    persons = sorted({*events[PERSON].drop_nulls(), *meant})
+    if table is None or not persons:
         return pl.DataFrame()
-    return table.join(persons.lazy(), on=PERSON, how="semi").sort(pl.all()).collect()
+    return table.filter(pl.col(PERSON).is_in(persons)).sort(pl.all()).collect()
 
 
 def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
@@ -178,12 +187,16 @@ def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
 
 
 def _about(
-    question: Question, now: datetime, events: pl.DataFrame, proofs: list[prove.Document]
+    question: Question,
+    people: People,
+    now: datetime,
+    events: pl.DataFrame,
+    proofs: list[prove.Document],
 ) -> dict[str, Any]:
     return {
         "query": question.query,
         "search": question.search,
-        "condition": question.described(),
+        "condition": question.described(people),
         "since": question.since.isoformat(),
         "until": question.until.isoformat(),
         "made_at": now.isoformat(),

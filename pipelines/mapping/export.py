@@ -20,7 +20,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.mapping import ocsf_export
 from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
-from pipelines.search.people import PERSON
+from pipelines.search.people import NOBODY, PERSON, People
 
 _SPAN = 50_000
 _EVENTS_AT_ONCE = 5_000
@@ -47,8 +47,11 @@ class Wanted:
     """A search, as in the dashboard."""
 
 
-def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
-    """Return the matching events. Raises ConfigurationError if a term or the search is invalid."""
+def matching(events: pl.LazyFrame, wanted: Wanted, people: People = NOBODY) -> pl.LazyFrame:
+    """Return the matching events, with the column `person`.
+
+    Raises ConfigurationError if a term or the search is invalid.
+    """
     time, date = pl.col("time"), pl.col("date")
     conditions = [_where(term) for term in wanted.where]
     if wanted.since:
@@ -63,8 +66,8 @@ def matching(events: pl.LazyFrame, wanted: Wanted) -> pl.LazyFrame:
         texts = recorded.str.contains_any([wanted.text], ascii_case_insensitive=True)
         conditions.append(pl.any_horizontal(texts))
     if wanted.search:
-        conditions += compiler.expressions(parser.parse(wanted.search))
-    return events.filter(*conditions)
+        conditions += compiler.expressions(people.resolved(parser.parse(wanted.search)))
+    return people.named(events).filter(*conditions)
 
 
 def _where(term: str) -> pl.Expr:

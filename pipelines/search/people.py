@@ -7,14 +7,18 @@ account belongs to a person on those days (UTC) only on which nothing else was s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from pipelines.schemas import IDENTITIES
+from pipelines.search.terms import Either, Every, Node, Not, Term, Word
 
 PERSON = "person"
 """The column that `People.named` adds: the address behind an account without one, or null."""
+ACTOR = "actor"
+"""The field whose value is the address of a person."""
 _BETWEEN = "\0"
 _ACCOUNT, _ADDRESS = (["integration", "identifier", column] for column in ("value", "person"))
 _KEYS: dict[str, pl.DataType] = {"key": pl.String(), PERSON: pl.String()}
@@ -36,6 +40,40 @@ class People:
     def named(self, events: pl.LazyFrame) -> pl.LazyFrame:
         """Return the events, or aggregates by date, with the column `person`."""
         return events.with_columns(self._person().alias(PERSON))
+
+    def addresses(self, accounts: Collection[str], *, exact: bool = True) -> list[str]:
+        """Return the addresses of the persons who are the only ones with one of these accounts.
+
+        Equal ids in several integrations are several accounts. Unless `exact`, case is ignored.
+        """
+        account = self.always["key"].str.split(_BETWEEN).list.last()
+        if not exact:
+            account, accounts = account.str.to_lowercase(), [one.lower() for one in accounts]
+        found = self.always.filter(account.is_in(list(accounts)))
+        return sorted({*found[PERSON]} - {*accounts})
+
+    def resolved(self, node: Node) -> Node:
+        """Return the search in which an account of a person stands for the address as well."""
+        match node:
+            case Not(part=part):
+                return Not(part=self.resolved(part))
+            case Every(parts=parts) | Either(parts=parts):
+                return replace(node, parts=tuple(map(self.resolved, parts)))
+            case Term(field=str(name), words=words) if name == ACTOR:
+                added = (Word(text=address, quoted=True) for address in self.meant(node))
+                return replace(node, words=(*words, *added))
+        return node
+
+    def meant(self, node: Node) -> list[str]:
+        """Return the addresses that accounts in the search stand for."""
+        found = {
+            address
+            for term in _actors(node)
+            for address in self.addresses(
+                [word.text for word in term.words if isinstance(word, Word)], exact=term.exact
+            )
+        }
+        return sorted(found)
 
     def _person(self) -> pl.Expr:
         # Null in all rows that have an address, so that those cost nothing.
@@ -73,6 +111,18 @@ def _alone(rows: pl.DataFrame) -> pl.DataFrame:
     ).explode("date")
     once = (pl.len().over([*_ACCOUNT, "date"]) == 1) & (pl.len().over([*_ADDRESS, "date"]) == 1)
     return days.filter(once)
+
+
+def _actors(node: Node) -> Iterator[Term]:
+    """Yield the terms on actors."""
+    match node:
+        case Not(part=part):
+            yield from _actors(part)
+        case Every(parts=parts) | Either(parts=parts):
+            for part in parts:
+                yield from _actors(part)
+        case Term(field=str(name)) if name == ACTOR:
+            yield node
 
 
 def _unambiguous(keys: pl.DataFrame) -> pl.DataFrame:

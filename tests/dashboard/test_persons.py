@@ -20,6 +20,7 @@ from pipelines.clock import utc_now
 from pipelines.lake import identity_table, maintenance, tables
 from pipelines.mapping import export
 from pipelines.mapping.export import Wanted
+from pipelines.search.people import People
 from tests.cli import command
 
 TOMORROW = timedelta(days=1)
@@ -64,7 +65,7 @@ def test_every_surface_counts_the_same_events_of_every_person(
     persons = sorted(value for value in facets if "@" in value)
     assert len(persons) > 50
     assert snapshot.ask(queries.summary, query).actors == len(facets.keys() - {""})
-    named = identity_table.read(tables.Lake(str(root))).named(pl.scan_delta(str(root / "events")))
+    people = identity_table.read(tables.Lake(str(root)))
     for person in persons:
         profile = snapshot.ask(entities.profile, Entity(kind="actor", value=person))
         wanted = (Filter(field="actor", value=person),)
@@ -79,12 +80,45 @@ def test_every_surface_counts_the_same_events_of_every_person(
             "all its events": total(snapshot, link.query(utc_now())),
             "around": around.height,
             "search": total(snapshot, replace(query, text=f'actor:"{person}"')),
-            "export": export.matching(named, Wanted(search=f'user="{person}"'))
-            .select(pl.len())
-            .collect()
-            .item(),
+            "export": exported(root, people, f'user="{person}"'),
         }
         assert len({*counts.values()}) == 1, (person, counts)
+
+
+def exported(root: Path, people: People, search: str) -> int:
+    events = pl.scan_delta(str(root / "events"))
+    found = export.matching(events, Wanted(search=search), people).select(pl.len())
+    count: int = found.collect().item()
+    return count
+
+
+def test_an_account_of_a_person_finds_the_events_of_the_person_everywhere(
+    snapshot: Snapshot, root: Path
+) -> None:
+    query, people = everything(snapshot), identity_table.read(tables.Lake(str(root)))
+    facets = dict(snapshot.ask(queries.values, query, "actor", 10_000).iter_rows())
+    rows = pl.read_delta(str(root / "identities"))
+    sole = pl.len().over("value") == 1, pl.len().over(_ADDRESS) == 1
+    accounts = rows.filter(*sole).select("value", "person").rows()
+    assert len(accounts) > 50
+    for account, person in accounts[::15]:
+        wanted = (Filter(field="actor", value=account),)
+        others = (Filter(field="actor", value=account, negated=True),)
+        filtered, entity = replace(query, filters=wanted), Entity(kind="actor", value=account)
+        counts = {
+            "filter": total(snapshot, filtered),
+            "totals": snapshot.ask(queries.summary, filtered).events,
+            "others": total(snapshot, query) - total(snapshot, replace(query, filters=others)),
+            "entities": snapshot.ask(entities.profile, entity).events,
+            "search": total(snapshot, replace(query, text=f'actor:"{account}"')),
+            "outcome": snapshot.ask(queries.values, filtered, "outcome", 9)["n"].sum(),
+            "nearest": snapshot.ask(queries.nearest, filtered, query.until, most=10_000).height,
+            "export": exported(root, people, f"actor:{account}"),
+        }
+        assert {*counts.values()} == {facets[person]}, (account, person, counts)
+
+
+_ADDRESS = ["integration", "identifier", "person"]
 
 
 def test_events_that_show_only_an_account_are_among_them(snapshot: Snapshot) -> None:
@@ -106,6 +140,12 @@ def test_the_command_line_prints_the_number_of_the_dashboard(
     events = snapshot.ask(entities.profile, Entity(kind="actor", value=person)).events
     assert done.stderr.startswith(f"1 of {events:,} events")
     assert person in done.stdout or "1 of 1 " in done.stderr
+    rows = pl.read_delta(str(root / "identities"))
+    alone = rows.filter(pl.len().over("value") == 1, pl.len().over(_ADDRESS) == 1)
+    account, person = alone.select("value", "person").row(0)
+    done = command.run(tmp_path, "search", f"actor:{account}", "--limit", "1")
+    events = snapshot.ask(entities.profile, Entity(kind="actor", value=person)).events
+    assert done.stderr.startswith(f"1 of {events:,} event")
 
 
 def test_the_link_to_all_events_reaches_back_to_the_first() -> None:

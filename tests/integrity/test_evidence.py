@@ -13,6 +13,7 @@ import pytest
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import evidence, keys, note
 from pipelines.integrity.verifier import audit, proofs
+from pipelines.schemas import IDENTITIES
 from pipelines.search.terms import SearchError
 from tests.integrity import matrix
 from tests.integrity.worlds import NOON, Signed
@@ -221,6 +222,24 @@ def test_a_pack_of_a_search_holds_the_search_and_its_condition(filled, pack, tmp
         assert held.read("events.ndjson") == same.read("events.ndjson")
     assert (query["query"], query["search"]) == ("", search)
     assert all(f'"{one}"' in query["condition"] for one in ["u3@x.io", *others])
+
+
+def test_a_pack_of_an_account_holds_the_person_that_it_stands_for(tmp_path):
+    signed = Signed(tmp_path)
+    signed.land(*range(20))
+    times = {"first_event": NOON, "last_seen": NOON}
+    link = {"integration": "okta", "identifier": "user", "value": "00u3", "person": "u3@x.io"}
+    pl.DataFrame([link | times], IDENTITIES).write_delta(signed.lake.uri("identities"))
+    span = {"since": QUESTION.since, "until": QUESTION.until}
+    question = evidence.Question(search="actor:00u3", **span)
+    found = evidence.pack(signed.lake, question, tmp_path / "found.zip", NOON)
+    assert found == {"events": 3, "records": 3}
+    with zipfile.ZipFile(tmp_path / "found.zip") as held:
+        query = json.loads(held.read("query.json"))
+        links = [json.loads(line) for line in held.read("identities.ndjson").splitlines()]
+    assert query["search"] == "actor:00u3"
+    assert "u3@x.io" in query["condition"]
+    assert [(one["value"], one["person"]) for one in links] == [("00u3", "u3@x.io")]
 
 
 @pytest.mark.parametrize("search", ["acter:u3", "(", "a AND"])

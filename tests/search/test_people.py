@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.schemas import EVENTS, IDENTITIES
-from pipelines.search import fields, people
+from pipelines.search import fields, parser, people
 from pipelines.search.people import NOBODY
 from tests.dashboard.small_lakes import blank
 
@@ -113,6 +113,36 @@ def test_the_person_is_the_actor_where_the_record_has_no_address() -> None:
         assert named.select(fields.value("actor")).item() == ADA
         assert NOBODY.named(frame.lazy()).collect().select(fields.value("actor")).item() == "ada"
         assert frame.select(fields.value("actor")).item() == "ada"
+
+
+SHARED = [
+    known("1", ADA),
+    known("1", BOB, integration="entra"),
+    known("2", "eve@acme.example", 0, 3),
+    known("2", "eva@acme.example", 5, 8),
+    known("00uMax", "max@acme.example"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("actor:1", 'actor:(1, "ada@acme.example", "bob@acme.example")'),
+        ("user:00umax", 'actor:(00umax, "max@acme.example")'),
+        ("-actor=00uMax x", '-actor=(00uMax, "max@acme.example") x'),
+        ("a OR (actor:(00uMax, b) c)", 'a OR (actor:(00uMax, b, "max@acme.example") c)'),
+        ("actor=00umax", "actor=00umax"),
+        ("actor:2", "actor:2"),
+        ('actor:""', 'actor:""'),
+        ("actor:*", "actor:*"),
+        ("actor_id:1", "actor_id:1"),
+        ("target:1", "target:1"),
+        ("1", "1"),
+    ],
+)
+def test_an_account_in_a_search_stands_for_the_address_of_its_person(text: str, meant: str) -> None:
+    assert resolved(*SHARED).resolved(parser.parse(text)) == parser.parse(meant)
+    assert NOBODY.resolved(parser.parse(text)) == parser.parse(text)
 
 
 ROWS = st.builds(

@@ -75,7 +75,7 @@ def test_shares_and_lift_are_exact(snapshot: Snapshot) -> None:
 
 
 def shared(n: int) -> small_lakes.Row:
-    """An event at the time of the attack with three targets, of which the last is always the same."""
+    """Return an event at the time of the attack; all have the last of three targets."""
     own = {"target_name": f"file-{n}", "target_id": None}
     others = [f"file-{n}", f"copy-{n}", "payroll.xlsx"]
     targets = [{"id": None, "name": name, "type": "File"} for name in others]

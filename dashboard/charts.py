@@ -27,6 +27,7 @@ from pipelines import visible
 HEIGHT = 178
 STRIP = 6
 BRUSH = "brush"
+STRIP_CLICK = "uncovered"
 # Eight hues, then a lighter tint of each for values whose own hue is taken.
 PALETTE = (
     *("#3b6fd4", "#12a594", "#e5924a", "#8e63ce", "#d6567a", "#7c9a3d", "#4aa3df", "#e3b341"),
@@ -94,19 +95,21 @@ def activity(
 ) -> alt.LayerChart | alt.FacetChart:
     """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
 
-    Where some of the `streams` have gaps (`blind`), a hatched strip runs below the bars; where all
-    have, a hatched band is drawn behind them: a missing bar there does not mean that nothing
-    happened. Every tooltip has the coverage of its bucket.
+    Where some of the `streams` have gaps (`blind`), a hatched strip runs below the bars, which can
+    be clicked; where all have, a hatched band is drawn behind them as well: a missing bar there
+    does not mean that nothing happened. Every tooltip has the coverage of its bucket.
     """
     buckets = _buckets(edges, span)
     bars = counts.rename({"start": "bucket"}).join(buckets, on="bucket", how="left")
     wide = _wide(bars, buckets, stacked, zone)
     if streams:
         wide = wide.with_columns(pl.Series("coverage", _coverage(blind, wide, streams), pl.String))
+    parts = _parts(blind, span)
     return alt.layer(
-        *_unseen(_parts(blind, span), streams, zone),
+        *_bands([part for part in parts if len(part[2]) >= streams], zone),
         _bars(bars, stacked, _x(edges, span, zone)),
         _hover(wide, stacked),
+        *_strip(parts, zone),
         height=HEIGHT,
         padding={"left": 0, "right": 4, "top": 4, "bottom": 0},
         config=alt.Config(view=alt.ViewConfig(strokeWidth=0)),
@@ -206,6 +209,11 @@ def brushed(selection: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
     return datetime.fromtimestamp(ends[0] / 1000, UTC), datetime.fromtimestamp(ends[1] / 1000, UTC)
 
 
+def on_strip(selection: Mapping[str, Any]) -> bool:
+    """Return whether the strip of uncovered time was clicked."""
+    return any(row.get("place") is not None for row in selection.get(STRIP_CLICK, []))
+
+
 def swatch(colour: str) -> str:
     """Return a small square of that colour as a data URL: nothing has to be fetched."""
     square = f"<rect width='12' height='12' rx='3' fill='%23{colour.removeprefix('#')}'/>"
@@ -244,27 +252,34 @@ _Part = tuple[datetime, datetime, list[Gap]]
 _DOTS = 2000  # across the widest graph
 
 
-def _unseen(parts: Sequence[_Part], streams: int, zone: ZoneInfo) -> list[alt.Chart]:
-    every = [part for part in parts if len(part[2]) >= streams]
-    some = [part for part in parts if len(part[2]) < streams]
+def _bands(parts: Sequence[_Part], zone: ZoneInfo) -> list[alt.Chart]:
+    return [_hatched(parts, "0", zone)] if parts else []
+
+
+def _strip(parts: Sequence[_Part], zone: ZoneInfo) -> list[alt.Chart]:
+    if not parts:
+        return []
+    # No other layer has `place`: a click on one of those selects nothing.
+    picked = alt.selection_point(name=STRIP_CLICK, fields=["place"], empty=False)
     # The plot is lower than the chart by its axis, and only Vega knows by how much.
-    layers = [(every, "0"), (some, f"height - {STRIP}")]
-    return [_bands(part, top, zone) for part, top in layers if part]
+    strip = _hatched(parts, f"height - {STRIP}", zone)
+    return [strip.add_params(picked)]
 
 
-def _bands(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
+def _hatched(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
     rows = pl.DataFrame(
         {
             "start": [since for since, _, _ in parts],
             "end": [until for _, until, _ in parts],
             "coverage": [_described(blind) for _, _, blind in parts],
             "when": [_when(since, until, zone) for since, until, _ in parts],
+            "place": range(len(parts)),
         },
         schema_overrides=dict.fromkeys(("start", "end"), _T),
     )
     chart: alt.Chart = (
         alt.Chart(rows)
-        .mark_rect(color=_UNCOVERED, clip=True)
+        .mark_rect(color=_UNCOVERED, clip=True, cursor="pointer")
         .encode(
             x="start:T",
             x2="end:T",

@@ -58,7 +58,9 @@ def _pages() -> st.Page:
         "visits": st.Page(access.show, title="Access", icon=":material/policy:", url_path="access"),
     }
     session.introduce(pages)
-    return st.navigation(list(pages.values()), position="top")
+    shown = st.navigation(list(pages.values()), position="top")
+    session.come_back(next((name for name, page in pages.items() if page == shown), ""))
+    return shown
 
 
 main()

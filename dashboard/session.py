@@ -24,6 +24,7 @@ _VIEW = "view"
 _WRITTEN = "written"  # the parameters we last read or wrote
 _GRID = "grid"  # the key of the grid of events on the page
 _STALE = "stale"  # a callback changed the search, but only a fragment reruns
+_LEFT = "left"  # how the last page was left for another
 _ACTED = "acted"  # a callback changed the view: the URL sent with it may be older
 
 
@@ -33,7 +34,7 @@ def follow_address() -> None:
     The view is kept, and written back, on return from another page of the app, whose links have no
     parameters, and after a click made before the browser had the URL of the previous click.
     """
-    given = {key: st.query_params.get_all(key) for key in st.query_params}
+    given = _given()
     returned = not given and st.session_state.pop("elsewhere", False)
     kept = (st.session_state.pop(_ACTED, False) or returned) and _VIEW in st.session_state
     if not kept and given != st.session_state.get(_WRITTEN):
@@ -113,7 +114,24 @@ def link(page: str, label: str, icon: str | None, address: Mapping[str, Sequence
 
 
 def go(page: str, address: Mapping[str, Sequence[str]]) -> None:
+    """Open another page with these parameters."""
+    spelled = {key: [text] if isinstance(text, str) else [*text] for key, text in address.items()}
+    st.session_state[_LEFT] = page, spelled, _given()
     st.switch_page(st.session_state["pages"][page], query_params=dict(address))
+
+
+def come_back(page: str) -> None:
+    """Restore the parameters of a page that was left by `go`, after Back.
+
+    Streamlit first adds an entry with the parameters of the next page to the browser's history.
+    """
+    target, address, before = st.session_state.get(_LEFT, ("", {}, {}))
+    if target and page != target and _given() == address:
+        st.query_params.from_dict(before)
+
+
+def _given() -> dict[str, list[str]]:
+    return {key: st.query_params.get_all(key) for key in st.query_params}
 
 
 def colours(field: str, values: list[str]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from dashboard.queries import Filter, Query, Summary
 from pipelines.clock import utc_now
 
 _TOP = 8
+_LEAVE = "explore_leave"  # the parameters of Sources, to be opened next
 _HATCHING = (Path(__file__).parents[1] / "static" / "hatching.html").read_text()
 
 
@@ -51,7 +52,7 @@ def show(snapshot: Snapshot, query: Query) -> Coverage:
         with st.container(horizontal=True, vertical_alignment="center"):
             _totals(summary)
             if covered.covering < covered.streams:
-                session.link("sources", covered.sentence, ":material/texture:", {})
+                session.link("sources", covered.sentence, ":material/texture:", _same_time())
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
@@ -132,8 +133,8 @@ def _graph(
             streams=covered.streams,
         ),
         key=key,
-        on_select=lambda: _zoom(key),
-        selection_mode=charts.BRUSH,
+        on_select=lambda: _take(key),
+        selection_mode=[charts.BRUSH, *([charts.STRIP_CLICK] if covered.blind else [])],
         alt=f"Events over time by {fields.label(field)}",
         width="stretch",
     )
@@ -154,10 +155,25 @@ def _coverage(query: Query) -> Coverage:
     )
 
 
-def _zoom(key: str) -> None:
-    span = charts.brushed(st.session_state[key]["selection"])
-    if span:
+def _take(key: str) -> None:
+    """Zoom to the range that was drawn, or remember that the strip was clicked."""
+    selection = st.session_state[key]["selection"]
+    # A drag that ends on the strip is no click.
+    if span := charts.brushed(selection):
         session.change(range=times.between(*span))
+    elif charts.on_strip(selection):
+        # Pages are not left from a callback: the script does it when it runs.
+        st.session_state[_LEAVE] = _same_time()
+
+
+def open_sources() -> None:
+    """Leave for Sources if the strip of uncovered time was clicked."""
+    if address := st.session_state.pop(_LEAVE, None):
+        session.go("sources", address)
+
+
+def _same_time() -> dict[str, str]:
+    return {"range": times.show(session.view().range)}
 
 
 def _legend(field: str, stacked: tuple[Series, ...]) -> None:

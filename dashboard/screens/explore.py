@@ -36,6 +36,7 @@ if (!window.auditlakeSlash) {
 
 def show() -> None:
     session.follow_address()
+    activity.open_sources()
     st.set_page_config(page_title=_name(session.view()))
     snapshot = open_lake.configured().look()
     if snapshot is None or not snapshot.rows:

@@ -86,7 +86,8 @@ def tooltips(blind: list[Gap], streams: int) -> list[tuple[int, str | None]]:
     stacked = charts.series([("ada", 5)], 5, "actor", {"ada": 0})
     drawn = charts.activity(counts, stacked, edges, SPAN, utc, blind=blind, streams=streams)
     made = json.loads(str(drawn.to_json()))
-    rows = made["datasets"][made["layer"][-1]["data"]["name"]]
+    data = (made["datasets"][layer["data"]["name"]] for layer in made["layer"])
+    (rows,) = [rows for rows in data if "total" in rows[0]]
     return [(row["total"], row.get("coverage")) for row in rows]
 
 
@@ -114,10 +115,17 @@ def test_the_graph_of_an_empty_result_has_its_coverage_and_no_bars() -> None:
         pl.DataFrame(schema=schema), (), edges, SPAN, utc, blind=[gap(0, 9)], streams=1
     )
     made = json.loads(str(drawn.to_json()))
-    band, bars, hover = made["layer"]
-    assert band["mark"]["color"] == "url(#uncovered)"
+    band, bars, hover, strip = made["layer"]
+    assert {one["mark"]["color"] for one in (band, strip)} == {"url(#uncovered)"}
     assert made["datasets"][bars["data"]["name"]] == []
     assert {row["total"] for row in made["datasets"][hover["data"]["name"]]} == {0}
+
+
+def test_only_a_click_on_the_strip_is_one() -> None:
+    assert charts.on_strip({"uncovered": [{"place": 0}]})
+    assert not charts.on_strip({"uncovered": [{}]})
+    assert not charts.on_strip({"uncovered": [{"place": None}], "brush": {}})
+    assert not charts.on_strip({})
 
 
 def test_only_a_drag_zooms() -> None:

@@ -111,6 +111,20 @@ def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
         expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()
 
 
+def test_a_click_on_uncovered_time_opens_sources_for_the_same_time(page: Page) -> None:
+    visit(page, "/?range=30d&q=integration:office_365")
+    strip = chart(page).locator("path[fill='url(#uncovered)']").last
+    strip.click()
+    expect(page.get_by_role("heading", name="Coverage of a time")).to_be_visible()
+    page.wait_for_url("**/sources?range=30d")
+    expect(page.get_by_role("radio", name="Last 30 days", checked=True)).to_be_attached()
+    page.go_back()
+    expect(page.get_by_placeholder("Search events")).to_have_value("integration:office_365")
+    settled(page)
+    page.get_by_role("link", name="0 of 5 streams cover this time").click()
+    page.wait_for_url("**/sources?range=30d")
+
+
 PAGES = (
     "/?range=30d&by=outcome",
     f"/?range=30d&f=source_ip:{ATTACKER}&tab=out",

@@ -315,6 +315,9 @@ _TARGETS = {
     "ASSET_ID": ("ASSET_NAME", "asset"),
     "matter_id": ("", "matter"),
     "resource_name": ("", "resource"),
+    "resource_id": ("resource_title", "resource"),
+    "CONTENT_NAME": ("", "file"),
+    "URL": ("", "url"),
     "resource_url": ("", "resource"),
     "TARGET_IDENTIFIER": ("", "resource"),
     "rule_id": ("rule_name", "rule"),
@@ -340,7 +343,7 @@ _TARGETS = {
     "DEVICE_NEW_ORG_UNIT": ("", "org_unit"),
 }
 _KINDS_OF_VALUES = {
-    # Admin event -> the type of what only NEW_VALUE, or else OLD_VALUE, names.
+    # Event -> the type of what only the new value, or else the old one, names.
     "TRANSFER_DOCUMENT_OWNERSHIP": "user",
     "UPDATE_DOMAIN_PRIMARY_ADMIN_EMAIL": "user",
     "UPDATE_DOMAIN_SECONDARY_EMAIL": "address",
@@ -352,11 +355,19 @@ _KINDS_OF_VALUES = {
     "USER_LICENSE_ASSIGNMENT": "license",
     "USER_LICENSE_REASSIGNMENT": "license",
     "USER_LICENSE_REVOKE": "license",
+    "CHANGE_USER_ACCESS": "permission",
+    "change_user_access": "permission",
+    "change_user_access_hierarchy_reconciled": "permission",
+    "change_document_access_scope": "permission",
+    "change_document_access_scope_hierarchy_reconciled": "permission",
+    "change_document_visibility": "permission",
+    "change_document_visibility_hierarchy_reconciled": "permission",
 }
 _LAST = ("permission", "recipient", "attachment")
 _TITLES = {title: kind for title, kind in _TARGETS.values() if title}
 _FIRST = (
-    "document shared_drive message attachment resource device user setting group role application"
+    "document shared_drive message attachment file url resource device user setting group role "
+    "application"
 )
 _RANK = {kind: rank for rank, kind in enumerate(_FIRST.split())}
 _KINDS = ("value", "multiValue", "boolValue", "intValue", "multiIntValue", "multiMessageValue")
@@ -406,7 +417,7 @@ def _targets(
     values: dict[str, Any], name: Any, resource_ids: Any, details: Any, *others: Any
 ) -> list[dict[str, Any]]:
     found = _named(values)
-    if "NEW_VALUE" in values or "OLD_VALUE" in values:
+    if "NEW_VALUE" in values or "OLD_VALUE" in values or "new_value" in values:
         found += _in_value(name, values)
     if "destination" in values or "flattened_destinations" in values or "address" in values:
         found += _correspondents(values)
@@ -425,12 +436,18 @@ def _targets(
     return found + _acting_for_someone(*application) if impersonates is True else found
 
 
+_NEW_AND_OLD = (("NEW_VALUE", "new_value"), ("OLD_VALUE", "old_value"))
+
+
 def _in_value(name: Any, values: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the target that only the value of a change names."""
     named = name if isinstance(name, str) else ""
     kind = "org_unit" if named.endswith("TO_ORG_UNIT") else _KINDS_OF_VALUES.get(named)
-    given = _several(values.get("NEW_VALUE")) or _several(values.get("OLD_VALUE"))
-    return [{"id": None, "name": value, "type": kind} for value in given if kind]
+    if not kind:
+        return []
+    new, old = (first(*map(values.get, keys)) for keys in _NEW_AND_OLD)
+    given = old if new is None or (old and new in _NO_ACCESS) else new
+    return [{"id": None, "name": value, "type": kind} for value in _several(given)]
 
 
 def _correspondents(values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -589,17 +589,33 @@ def _roles(members: list[dict[str, Any]]) -> list[str]:
     return [role for role in dict.fromkeys(roles) if role]
 
 
-def _protected(policies: Any, file: Any, mail: Any) -> list[dict[str, Any]]:
-    """Return the file or message that a DLP policy matched, and the policies."""
+def _protected(policies: Any, file: Any, mail: Any, endpoint: Any) -> list[dict[str, Any]]:
+    """Return the file or message that a DLP policy matched, the policies, people and device."""
     if not policies:
         return []
-    found = []
+    found, others = [], []
     if isinstance(file, dict):
         found.append(_target(file.get("FilePathUrl"), file.get("FileName"), "File"))
     if isinstance(mail, dict):
         found.append(_target(mail.get("MessageID"), mail.get("Subject"), "Message"))
-    return found + [
+        others = _correspondents(mail)
+    if isinstance(endpoint, dict):
+        if path := endpoint.get("FilePath"):
+            found.append(_target(path, _last_part(str(path)), "File"))
+        if name := endpoint.get("DeviceName"):
+            others.append(_target(None, name, "Device"))
+    found += [
         _target(p.get("PolicyId"), p.get("PolicyName"), "Policy") for p in values.objects(policies)
+    ]
+    return found + others
+
+
+def _correspondents(mail: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the recipients of a message that a DLP policy matched, and its sender."""
+    to = [who for key in ("To", "CC", "BCC") for who in _people(mail.get(key))]
+    return [
+        *(_target(None, who, "User") for who in dict.fromkeys(to)),
+        *(_target(None, who, "Sender") for who in _people(mail.get("From"))),
     ]
 
 
@@ -857,6 +873,8 @@ def _all_targets(  # noqa: PLR0917 one per service or kind of event
 ) -> list[dict[str, Any]]:
     """Return the targets; each service that writes records has columns of its own for them."""
     own = protected or alert or file or mail or team
+    if protected and protected[0]["type"] == "Policy":
+        own = [*_object(object_id), *protected]
     finding = _finding(object_id, clues) if clues and _is_finding(record_type) else []
     if not own and not finding and not assisted:
         own = _object(object_id)
@@ -914,7 +932,13 @@ _SERVICES: Columns = {
         _all_targets,
         "ObjectId",
         "RecordType",
-        Field(_protected, "PolicyDetails", "SharePointMetaData", "ExchangeMetaData"),
+        Field(
+            _protected,
+            "PolicyDetails",
+            "SharePointMetaData",
+            "ExchangeMetaData",
+            "EndpointMetaData|EndpointMetadata",
+        ),
         Field(_alert, "AlertId", "Name", "AlertEntityId", "EntityType"),
         Field(
             _file,

@@ -169,6 +169,38 @@ def test_a_finding_names_its_subject_wherever_the_product_puts_it(more, names):
     assert found["target_name"]
 
 
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ({"ExchangeMetaData": {"Subject": SUBJECT, "From": FROM, "To": [WHOM], "BCC": ["b@a.io"],
+                               "CC": None}}, {SUBJECT, FROM, WHOM, "b@a.io"}),
+        ({"ExchangeMetaData": {"MessageID": "<1@a.io>", "To": WHOM}}, {WHOM}),
+        ({"EndpointMetaData": {"FilePath": f"C:\\x\\{FILE}", "DeviceName": "PC-1"}},
+         {FILE, "PC-1"}),
+        ({"SharePointMetaData": {"FileName": FILE, "From": FROM}}, {FILE}),
+    ],
+)  # fmt: skip
+def test_a_match_of_a_dlp_policy_names_the_people_and_the_file(more, names):
+    record = {"Operation": "DlpRuleMatch", "PolicyDetails": [{"PolicyName": "Cards"}], **more}
+    found = rows.row("office_365", "dlp", record)
+    assert {"Cards", *names} <= {target["name"] for target in found["targets"]}
+    assert found["target_name"] not in {"Cards", "PC-1"}
+
+
+@pytest.mark.parametrize(
+    ("stream", "event", "more", "name"),
+    [
+        ("rules", "rule_match", {"resource_id": "r1", "resource_title": FILE}, FILE),
+        ("chrome", "MALWARE_TRANSFER", {"CONTENT_NAME": FILE}, FILE),
+        ("chrome", "UNSAFE_SITE_VISIT", {"URL": LINK}, LINK),
+    ],
+)
+def test_a_finding_of_google_names_the_file_and_the_link(stream, event, more, name):
+    parameters = [{"name": key, "value": value} for key, value in more.items()]
+    given = {"events": [{"name": event, "parameters": parameters}]}
+    assert rows.row("google_workspace", stream, given)["target_name"] == name
+
+
 def test_a_message_id_is_no_person():
     data = json.dumps({"etype": "MailMessage", "eid": "<1@bad.example>", "trc": WHOM})
     found = rows.row(*office(40, AlertId="a1", Data=data))

@@ -342,7 +342,7 @@ def _role(found: list[dict[str, Any]], name: Any) -> list[dict[str, Any]]:
 
 
 def _invited(found: list[dict[str, Any]], email: Any) -> list[dict[str, Any]]:
-    if not isinstance(email, str) or any(microsoft.email(t["name"]) == email for t in found):
+    if not isinstance(email, str) or any(t["name"] == email for t in found):
         return []
     return [{"id": None, "name": email, "type": "User"}]
 

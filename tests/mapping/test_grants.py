@@ -189,6 +189,8 @@ CONSENT = "[[Id: x, Scope: User.Read Mail.Read, CreatedDateTime: ]]"
                [("AppRole.Value", None, '"Mail.Read"')], kind="ServicePrincipal"), {"Mail.Read"}),
         (entra("Invite external user", details=[("InvitedUserEmailAddress", "eve@evil.example")],
                name=None), {"eve@evil.example"}),
+        (entra("Invite external user", details=[("InvitedUserEmailAddress", "eve@evil.example")],
+               name="eve_evil.example#EXT#@contoso.example"), {"eve@evil.example"}),
         (entra("Remove role assignment", details=[("RoleName", "Reader")]),
          {"bob@contoso.example", "Reader"}),
         (directory("Add app role assignment to service principal.",

@@ -478,7 +478,7 @@ def _streams_of(org_id: str) -> tuple[Stream, ...]:
             between=_between,
             reached=_reached,
             id="id",
-            time="attributes.time",
+            time="attributes.time|attributes.processedAt",
             columns=COLUMNS,
             target_rank={"users": 0, "groups": 1, "policies": 2},
             keeps=_KEEPS,

@@ -509,7 +509,7 @@ def _second(name: str, path: str) -> Stream:
     """Return a stream of version 2."""
     return _stream(
         name=name,
-        id="id|AuditLogID",
+        id="id|AuditLogID|audit_log_id",
         time=Field(_time, "action.time|ActionTimestamp"),
         read=_cursors(path),
         ordered_by="action.time",

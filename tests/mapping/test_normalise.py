@@ -24,9 +24,11 @@ from pipelines.schemas import EVENTS
 from pipelines.sdk import json_records
 from pipelines.sdk.contract import Field, Stream
 from tests.extraction.test_renormalise import events, land, made, record
+from tests.mapping import rows
 from tests.mapping.test_golden import FIXTURES, STREAMS
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+MOMENT = "2026-05-01T10:00:00Z"
 TRIES = int(os.environ.get("SOAK", "1")) + 1
 
 ODD = (
@@ -220,3 +222,18 @@ def test_ids_that_differ_only_in_a_lone_surrogate_stay_two(latest_of):
     assert ids == ["x\ufffdD800", "x\ufffdD801", "\ufffdD800x", "x\ufffd", "x\U0001f600"]
     assert frame["fault"].is_null().all()
     assert normalise.read(stream, records, NOW, "poll")["event_id"].equals(frame["event_id"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "record"),
+    [
+        ("cloudflare", "audit_logs_v2", {"audit_log_id": "a", "action": {"time": MOMENT}}),
+        ("atlassian", "events", {"id": "a", "attributes": {"processedAt": MOMENT}}),
+        ("jumpcloud", "directory_insights", {"_id": "a", "timestamp": MOMENT}),
+        ("jumpcloud", "directory_insights", {"id": "a", "@timestamp": MOMENT}),
+    ],
+)
+def test_ids_and_times_are_found_under_a_services_other_names(kind, stream, record):
+    found = normalise.read(rows.stream_of(kind, stream), [json.dumps(record).encode()], NOW, "poll")
+    assert found.select("event_id", "fault").row(0) == ("a", None)
+    assert found["time"][0] == datetime.fromisoformat(MOMENT)

@@ -21,6 +21,7 @@ Role = Literal["person", "admin", "service", "system", "stranger"]
 """The actor of an event: an employee, an admin, a service account, the vendor, a stranger."""
 Act = Literal[
     "sign_in",
+    "fail_mfa",
     "lock_account",
     "detect_threat",
     "reset_mfa",
@@ -285,7 +286,7 @@ def _insider(company: Company, start: datetime) -> Iterator[Step]:
 
 
 def _rogue_grant(company: Company, start: datetime) -> Iterator[Step]:
-    """At night an administrator promotes a service account and weakens a policy."""
+    """At night an administrator, after a failed MFA, promotes a service account."""
     admin, accomplice = company.one("IT"), company.services[1]
     guard = company.one("Security")
     super_admin = company.things["role"][0]
@@ -303,10 +304,12 @@ def _rogue_grant(company: Company, start: datetime) -> Iterator[Step]:
             actor=by,
             place=by.places[0],
             device=by.devices[0],
+            ok=act != "fail_mfa",
             thing=thing,
             whom=whom,
         )
 
+    yield step(-1, "fail_mfa", None)
     yield step(0, "sign_in", None)
     yield step(4, "grant_admin", super_admin, accomplice)
     yield step(9, "weaken_policy", company.things["policy"][6])

@@ -262,7 +262,7 @@ _EXPIRED: _Status = (700082, "The refresh token has expired due to inactivity.",
 _INTERACTIVE = (
     Habit(what="password", weight=12, on="app", fails=0.08, acts=("sign_in", "open_app")),
     Habit(what="MFA completed", weight=10, on="app"),
-    Habit(what="MFA required", weight=2, on="app"),
+    Habit(what="MFA required", weight=2, on="app", acts=("fail_mfa",)),
     Habit(what="KMSI", weight=1.5, on="app"),
     Habit(what="locked", weight=0.2, on="app", acts=("lock_account",)),
     Habit(what="malicious address", weight=0.1, on="app", acts=("detect_threat",)),

@@ -165,6 +165,7 @@ _FAILING: dict[str, tuple[float, str, str]] = {
 _SUCCEEDING = {"policy.evaluate_sign_on": "ALLOW"}
 _SHOWS: dict[str, tuple[Act, ...]] = {
     "user.session.start": ("sign_in",),
+    "user.authentication.auth_via_mfa": ("fail_mfa",),
     "user.account.lock": ("lock_account",),
     "security.threat.detected": ("detect_threat",),
     "user.mfa.factor.reset_all": ("reset_mfa",),

@@ -88,6 +88,14 @@ def test_the_takeover_follows_failures_of_many_accounts() -> None:
     assert [step.act for step in taken[:3]] == ["sign_in", "reset_mfa", "enroll_mfa"]
 
 
+def test_a_failed_second_factor_precedes_the_rogue_grant() -> None:
+    recent = ANCHOR - timedelta(days=3)
+    steps = [step for step in ACME.attacks(ANCHOR) if step.time > recent]
+    assert [step.act for step in steps[:3]] == ["fail_mfa", "sign_in", "grant_admin"]
+    assert [step.ok for step in steps[:3]] == [False, True, True]
+    assert {step.actor for step in steps[:3]} == {ACME.one("IT")}
+
+
 def test_a_step_is_suspicious_in_every_service() -> None:
     step = ACME.attacks(ANCHOR)[0]
     first, second = (step.shown_as(Habit(what=what, weight=1)) for what in ("a", "b"))

@@ -56,7 +56,8 @@ def links(query: Query) -> None:
 
 def _address(view: View) -> str:
     base = (st.context.url or "").partition("?")[0]
-    return f"{base}?{urlencode(state.params(view), doseq=True)}"
+    query = urlencode(state.params(view), doseq=True)
+    return f"{base}?{query}" if query else base
 
 
 def _step(label: str, side: str, to: Range, *, disabled: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
@@ -29,7 +30,9 @@ def show(snapshot: Snapshot, query: Query, total: int | None) -> None:
 
 
 def _views() -> None:
-    with st.popover("Views", icon=":material/bookmark:", key="views", on_change="rerun") as views:
+    # A key per search, so that the menu closes over the result of the chosen one.
+    key = f"views-{hashlib.sha256(state.search(session.view()).encode()).hexdigest()[:16]}"
+    with st.popover("Views", icon=":material/bookmark:", key=key, on_change="rerun") as views:
         if views.open:
             st.caption("Ready searches")
             ready.menu()

@@ -65,7 +65,7 @@ def test_a_ready_search_is_two_clicks_away_and_a_finding_a_third(page: Page) -> 
     victim = str(Company(1).one("Finance").email)
     expect(cells(page, "ready-").filter(has_text=victim)).to_be_attached()
     settled(page)
-    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
     shoot(page, "ready")
     click_value(page, "ready-", victim, height=28, parameter="range")
     expect(page.get_by_role("button", name=f"Remove Actor is {victim}")).to_be_visible()

@@ -381,13 +381,15 @@ def _bars(bars: pl.DataFrame, stacked: Sequence[Series], x: alt.X) -> alt.Chart:
     ordered = bars.with_columns(
         order=pl.col("series").replace_strict(places, range(len(places)), return_dtype=pl.Int8)
     )
+    # Without events Vega would draw zero in the middle.
+    most = alt.Undefined if ordered.height else alt.Scale(domain=[0, 1])
     chart: alt.Chart = (
         alt.Chart(ordered)
         .mark_bar(binSpacing=1, clip=True)
         .encode(
             x=x,
             x2="end:T",
-            y=alt.Y("sum(n):Q", title=None, axis=_counts()),
+            y=alt.Y("sum(n):Q", title=None, axis=_counts(), scale=most),
             color=alt.Color("series:N", scale=scale, legend=None),
             order=alt.Order("order:Q"),
         )

@@ -118,6 +118,7 @@ def test_the_graph_of_an_empty_result_has_its_coverage_and_no_bars() -> None:
     band, bars, hover, strip = made["layer"]
     assert {one["mark"]["color"] for one in (band, strip)} == {"url(#uncovered)"}
     assert made["datasets"][bars["data"]["name"]] == []
+    assert bars["encoding"]["y"]["scale"]["domain"] == [0, 1]
     assert {row["total"] for row in made["datasets"][hover["data"]["name"]]} == {0}
 
 

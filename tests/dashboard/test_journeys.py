@@ -106,6 +106,7 @@ def test_coverage_gaps_look_different_from_silence(page: Page) -> None:
     tooltip = page.locator("#vg-tooltip-element")
     expect(tooltip).to_contain_text("not covered: office_365")
     page.get_by_role("link", name="0 of 5 streams cover this time").click()
+    page.wait_for_url("**/sources?range=30d")
     expect(page.get_by_role("heading", name="Coverage gaps of the last 14 days")).to_be_visible()
     for text in ("atlassian", "non_interactive_sign_ins", "100.0 %"):
         expect(page.locator("[role=gridcell]").filter(has_text=text).first).to_be_attached()

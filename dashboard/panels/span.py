@@ -7,22 +7,20 @@ part of the page: a text that was typed but not applied is still there when the 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from dashboard import session, state, time_entry, times
+from dashboard import session, state, times
+from dashboard.panels import time_choice
 from dashboard.queries import Query
 from dashboard.state import View
-from dashboard.time_entry import TimeRefused
 from dashboard.times import Range
-from pipelines import visible
 from pipelines.clock import utc_now
 
 _PRESETS = {times.show(preset): preset for preset in times.PRESETS}
 _RECENT, _MOST_RECENT = "recent ranges", 6
-_FAULT = "time fault"
 
 
 def show(query: Query) -> None:
@@ -31,10 +29,10 @@ def show(query: Query) -> None:
     _step("Previous time range", "left", times.neighbour(query.since, query.until, zone, -1))
     label = f"{times.label(span, zone)} · {zone.key}"
     with st.popover(label, icon=":material/schedule:", key=f"range-{times.show(span)}"):
-        _typed()
+        time_choice.typed("typed_time", _take)
         _presets()
         _recent()
-        _days(query)
+        time_choice.days(f"days-{times.show(span)}", query.since, query.until, _take)
         _zone()
         _held()
     following = times.neighbour(query.since, query.until, zone, 1)
@@ -71,24 +69,7 @@ def _step(label: str, side: str, to: Range, *, disabled: bool = False) -> None:
     )
 
 
-def _typed() -> None:
-    with st.form("typed_time", border=False):
-        st.text_input("Time", key="typed_time_text", placeholder=time_entry.FORMS[1])
-        st.form_submit_button("Apply", on_click=_take_typed)
-    if fault := st.session_state.get(_FAULT):
-        st.error("This time is not understood.", icon=":material/error:")
-        st.text(visible.text(fault))
-    st.caption(f"For example: {' · '.join(time_entry.FORMS)}")
-
-
-def _take_typed() -> None:
-    st.session_state.pop(_FAULT, None)
-    try:
-        chosen = time_entry.parse(st.session_state["typed_time_text"], utc_now(), session.zone())
-    except TimeRefused as refused:
-        st.session_state[_FAULT] = str(refused)
-        return
-    st.session_state["typed_time_text"] = ""
+def _take(chosen: Range) -> None:
     session.change(range=chosen)
 
 
@@ -128,33 +109,6 @@ def _remember(span: Range) -> None:
     shown = times.show(span)
     others = [text for text in st.session_state.get(_RECENT, []) if text != shown]
     st.session_state[_RECENT] = [shown, *others][: _MOST_RECENT + 1]
-
-
-def _days(query: Query) -> None:
-    """Let the user choose whole days; a choice needs no Apply, which a calendar could cover."""
-    zone = session.zone()
-    last = query.until - timedelta(microseconds=1)
-    key = f"days-{times.show(session.view().range)}"
-    st.date_input(
-        "Days",
-        [end.astimezone(zone).date() for end in (query.since, last)],
-        key=key,
-        format="YYYY-MM-DD",
-        on_change=_take_days,
-        args=(key,),
-    )
-
-
-def _take_days(key: str) -> None:
-    chosen: tuple[date, ...] = st.session_state[key]
-    # After the first of two clicks there is one day.
-    if len(chosen) == 2:
-        since, after = chosen[0], chosen[1] + timedelta(days=1)
-        session.change(range=times.between(*map(_midnight, (since, after))))
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, datetime.min.time(), session.zone())
 
 
 def _zone() -> None:

@@ -1,11 +1,19 @@
-"""A choice of time for pages other than Explore, in the parameter `range` of their address."""
+"""A choice of time: the fields for it, and the whole choice on pages other than Explore.
+
+Those have it in the parameter `range` of their address.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
 import streamlit as st
 
-from dashboard import session, times
+from dashboard import session, time_entry, times
+from dashboard.time_entry import TimeRefused
 from dashboard.times import Range
+from pipelines import visible
 from pipelines.clock import utc_now
 
 _PRESETS = tuple(
@@ -60,23 +68,57 @@ def offer(usual: str) -> None:
                 on_click=narrow,
                 args=(None,),
             )
-        with st.popover("Dates", icon=":material/calendar_month:", key="time_dates"):
-            _dates(span)
+        with st.popover("Dates", icon=":material/calendar_month:", key=f"time_dates-{shown}"):
+            typed("time_typed", narrow)
+            since, until = times.bounds(span or _PRESETS[-1], utc_now())
+            days(f"time_days-{shown}", since, until, narrow)
 
 
-def _dates(span: Range | None) -> None:
-    zone = session.zone()
-    since, until = times.bounds(span or _PRESETS[-1], utc_now())
-    with st.form("time_absolute", border=False):
-        inputs = {"From": since, "To": until}
-        keys = [f"time-{label}-{times.show(span) if span else ''}" for label in inputs]
-        for key, (label, moment) in zip(keys, inputs.items(), strict=True):
-            st.datetime_input(label, moment.astimezone(zone).replace(tzinfo=None), step=60, key=key)
-        st.form_submit_button("Apply", on_click=_take_dates, args=keys)
+Take = Callable[[Range], None]
 
 
-def _take_dates(*keys: str) -> None:
-    zone = session.zone()
-    since, until = (st.session_state[key] for key in keys)
-    if since and until:
-        narrow(times.between(since.replace(tzinfo=zone), until.replace(tzinfo=zone)))
+def typed(name: str, take: Take) -> None:
+    """Show a field for a time as people type it, and why a text is no time."""
+    with st.form(name, border=False):
+        st.text_input("Time", key=f"{name}_text", placeholder=time_entry.FORMS[1])
+        st.form_submit_button("Apply", on_click=_take_typed, args=(name, take))
+    if fault := st.session_state.get(f"{name}_fault"):
+        st.error("This time is not understood.", icon=":material/error:")
+        st.text(visible.text(fault))
+    st.caption(f"For example: {' · '.join(time_entry.FORMS)}")
+
+
+def _take_typed(name: str, take: Take) -> None:
+    st.session_state.pop(f"{name}_fault", None)
+    try:
+        chosen = time_entry.parse(st.session_state[f"{name}_text"], utc_now(), session.zone())
+    except TimeRefused as refused:
+        st.session_state[f"{name}_fault"] = str(refused)
+        return
+    st.session_state[f"{name}_text"] = ""
+    take(chosen)
+
+
+def days(key: str, since: datetime, until: datetime, take: Take) -> None:
+    """Let the user choose whole days; a choice needs no Apply, which a calendar could cover."""
+    ends = since, until - timedelta(microseconds=1)
+    st.date_input(
+        "Days",
+        [end.astimezone(session.zone()).date() for end in ends],
+        key=key,
+        format="YYYY-MM-DD",
+        on_change=_take_days,
+        args=(key, take),
+    )
+
+
+def _take_days(key: str, take: Take) -> None:
+    chosen: tuple[date, ...] = st.session_state[key]
+    # After the first of two clicks there is one day.
+    if len(chosen) == 2:
+        since, after = chosen[0], chosen[1] + timedelta(days=1)
+        take(times.between(*map(_midnight, (since, after))))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time(), session.zone())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -59,3 +59,24 @@ def test_a_range_without_events_shows_how_to_see_them(app: App, filled: Path) ->
     page = looked_up(app, filled, range="2020-01-01T00:00:00Z..2020-01-02T00:00:00Z")
     assert not page.exception
     assert "Choose All time" in shown_text(page)
+
+
+def test_a_time_is_typed_as_on_explore(app: App, filled: Path) -> None:
+    page = looked_up(app, filled)
+    page.text_input(key="time_typed_text").set_value("31 Feb")
+    page.button(key="FormSubmitter:time_typed-Apply").click().run()
+    assert "is no day of the calendar" in shown_text(page)
+    assert "range" not in address(page)
+    page.text_input(key="time_typed_text").set_value("last 24h")
+    page.button(key="FormSubmitter:time_typed-Apply").click().run()
+    assert not page.exception
+    assert address(page)["range"] == ["24h"]
+    assert "calendar" not in shown_text(page)
+
+
+def test_whole_days_are_chosen_from_a_calendar(app: App, filled: Path) -> None:
+    page = looked_up(app, filled)
+    page.date_input(key="time_days-All time").set_value((date(2026, 11, 2), date(2026, 11, 3)))
+    page.run()
+    assert not page.exception
+    assert address(page)["range"] == ["2026-11-02T00:00:00Z..2026-11-04T00:00:00Z"]

@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up test test-clients soak soak-up lint docs lock clean
+.PHONY: setup up notebook test test-clients soak soak-up lint docs lock clean
 
 setup: .venv/.ready
 
@@ -12,6 +12,10 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+.venv/.ready-notebook: .venv/.ready requirements/notebook.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/notebook.txt
 	touch $@
 
 .venv/.ready-dev: .venv/.ready requirements/dev.txt
@@ -24,6 +28,10 @@ setup: .venv/.ready
 
 up: setup
 	$(BIN)/auditlake up
+
+# A tour of the lake in data/, in Jupyter, on the address 127.0.0.1 alone.
+notebook: .venv/.ready-notebook
+	$(BIN)/jupyter notebook --ServerApp.ip=127.0.0.1 notebooks/tour.ipynb
 
 test: .venv/.ready-dev lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not clients"
@@ -66,6 +74,7 @@ lock:
 	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
+	$(COMPILE) --extra build --extra objects --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
 
 clean:
 	rm -rf .venv .dagster site test-artifacts

@@ -23,15 +23,20 @@ def cover(acts: Folder, signed: Head, log: Folder, table: str, rows: range) -> b
 
 def spans(acts: Folder, signed: Head, log: Folder, table: str) -> list[tuple[int, int]]:
     """Return the spans of rows that the acts removed, as sorted (first, until); may overlap."""
-    found = set()
+    return sorted({span for act in by_act(acts, signed, log, table) for span in act})
+
+
+def by_act(acts: Folder, signed: Head, log: Folder, table: str) -> list[list[tuple[int, int]]]:
+    """Return the spans of rows that each act removed, as (first, until), the oldest act first."""
+    found = []
     for act in recorded(acts, signed) or ():
         if act.get("table") != table or "rows_sha256" not in act:
             continue
         # The list of spans lies outside the signed log; the act only holds its hash.
         listed = log.get(f"removed/{act['rows_sha256']}.json") or b""
         if sha256(listed).hexdigest() == act["rows_sha256"]:
-            found |= {(first, until) for first, until in json.loads(listed)}
-    return sorted(found)
+            found.append([(first, until) for first, until in json.loads(listed)])
+    return found
 
 
 def recorded(acts: Folder, signed: Head) -> list[dict[str, Any]] | None:

@@ -177,11 +177,16 @@ def _newest_note(folder: Folder) -> bytes:
 
 def removed(lake: Lake, name: str) -> list[tuple[int, int]]:
     """Return the rows removed from the log `name` by recorded acts, as in `removals.spans`."""
+    return sorted({span for act in removed_by_act(lake, name) for span in act})
+
+
+def removed_by_act(lake: Lake, name: str) -> list[list[tuple[int, int]]]:
+    """Return the rows removed by each recorded act, as in `removals.by_act`."""
     kept, done = of(lake, name), of(lake, ACTS)
     signed = done and newest_signed(done)
     if not kept or not done or not signed:
         return []
-    return removals.spans(done.folder, signed, kept.folder, kept.table)
+    return removals.by_act(done.folder, signed, kept.folder, kept.table)
 
 
 def grow(kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:

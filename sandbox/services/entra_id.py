@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from sandbox import microsoft
@@ -31,6 +31,7 @@ from sandbox.service import (
     Stream,
     at,
     decoded,
+    iso,
     micros,
     page,
 )
@@ -57,6 +58,7 @@ _APPS = {
     NO_ROLES_CLIENT_ID: ("premium",),
     UNLICENSED_CLIENT_ID: ROLES,
 }
+_SECRET_LIFE = timedelta(days=300)
 _PLENTY = 100_000  # when limits are off
 _CONTENT_TYPE = (
     "application/json;odata.metadata=minimal;odata.streaming=true;"
@@ -91,6 +93,15 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         except Refusal as refusal:
             return refusal.response(now)
 
+    def application(request: Request) -> Response:
+        now = site.clock()
+        grant = microsoft.bearer(site, request, now)
+        if grant is None or "Directory.Read.All" not in grant.scopes:
+            refusal = Refusal(403, "Authorization_RequestDenied", "Insufficient privileges.")
+            return refusal.response(now)
+        secret = {"hint": microsoft.CLIENT_SECRET[:3], "endDateTime": iso(now + _SECRET_LIFE)}
+        return JSONResponse({"passwordCredentials": [secret]})
+
     def unknown(_request: Request) -> Response:
         refusal = Refusal(404, "ResourceNotFound", "Resource not found for the segment.")
         return refusal.response(site.clock())
@@ -99,6 +110,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
         *microsoft.sign_in(site, GRAPH, _APPS),
         Route("/{version:str}/{root}/{report}", report, methods=["GET"]),
         Route("/{version:str}/{root}/{report}/{id}", report, methods=["GET"]),
+        Route("/{version:str}/applications(appId='{app}')", application, methods=["GET"]),
         Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
     ]
 

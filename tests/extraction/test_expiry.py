@@ -88,6 +88,15 @@ def test_a_credential_that_a_service_reports_to_end_soon_is_due(lake, chosen, re
     assert due(lake, chosen, respond) == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize("kind", ["atlassian", "cloudflare", "entra_id"])
+def test_the_sandbox_reports_ends_as_its_services_do(still_world, kind):
+    chosen, now = still_world.source(kind), datetime.now(UTC)
+    with client.connect(chosen) as connection:
+        expiry.query(still_world.lake, chosen, connection, now)
+    assert list(expiry.due(still_world.lake, chosen, now)) == []
+    assert len(list(expiry.due(still_world.lake, chosen, now + timedelta(days=280)))) == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -26,8 +26,9 @@ import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator
 
 from pipelines.errors import Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, pasted, webhook_auth, windows
+from pipelines.sdk import answers, auth, endings, json_records, pasted, webhook_auth, windows
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
+from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import (
@@ -946,6 +947,26 @@ PUSH = Push(
     subscription_api=SubscriptionApi(register=_register, current=_subscriptions, remove=_remove),
 )
 
+_CERTIFICATES = "https://www.googleapis.com/"
+
+
+def _endings(settings: Settings, client: httpx.Client) -> list[Ending]:
+    """Return the end of the key, which is that of its public certificate."""
+    key = json.loads(settings.credentials.get_secret_value())
+    url = key.get("client_x509_cert_url")
+    if not (isinstance(url, str) and url.startswith(_CERTIFICATES)):
+        return []
+    # The certificates of a service account are public: no token is sent to another host.
+    found = answers.members(client.get(url, auth=None).content).get(key.get("private_key_id"))
+    if not isinstance(found, str):
+        return []
+    advice = "create a new key for the service account, and set credentials"
+    return [
+        replace(end, what="the service account's key")
+        for end in endings.of_certificate(SecretStr(found), advice)
+    ]
+
+
 INTEGRATION = Integration(
     kind="google_workspace",
     title="Google Workspace",
@@ -955,6 +976,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 1.0), is_throttled=_throttled, first_delay=5.0),
     advice=_advice,
     mapping_version=5,
+    reported_endings=_endings,
     docs=Docs(
         credentials="Service account key (JSON) with domain-wide delegation",
         permissions="scope `admin.reports.audit.readonly`; `subject` needs the privilege Reports",

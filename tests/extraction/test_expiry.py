@@ -10,6 +10,7 @@ import pytest
 from pipelines import registry
 from pipelines.extraction import client, expiry, rate_limit
 from pipelines.sdk.contract import RequestPolicy
+from tests.sdk.test_endings import certificate
 from tests.webhooks.conftest import source
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -110,6 +111,27 @@ def test_the_sandbox_reports_ends_as_its_services_do(still_world, kind):
 @pytest.mark.parametrize("kind", ["cloudflare", "atlassian"])
 def test_an_odd_answer_means_that_no_end_is_known(lake, kind, answer):
     assert due(lake, source(kind), lambda _: answer) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://www.googleapis.com/robot/v1/metadata/x509/a", "the service account's key"),
+        ("https://elsewhere.example/robot/v1/metadata/x509/a", None),
+        (None, None),
+    ],
+)
+def test_the_key_of_a_service_account_ends_with_its_public_certificate(lake, url, expected):
+    given = json.loads(source("google_workspace").settings.credentials.get_secret_value())
+    key = {**given, "private_key_id": "k", **({"client_x509_cert_url": url} if url else {})}
+    chosen = source("google_workspace", credentials=json.dumps(key))
+
+    def respond(request):
+        assert (str(request.url), "Authorization" in request.headers) == (url, False)
+        return httpx.Response(200, json={"other": "x", "k": certificate(SOON)})
+
+    expected_ends = [(expected, SOON)] if expected else []
+    assert due(lake, chosen, respond) == expected_ends
 
 
 def test_a_service_is_queried_once_an_hour(lake):

@@ -29,7 +29,7 @@ def test_a_value_that_is_no_time_is_no_end(at):
     assert endings.reported("the key", at, "create a new one") == []
 
 
-def certificate():
+def certificate(end=END):
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "auditlake")])
     made = (
@@ -38,8 +38,8 @@ def certificate():
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(END - timedelta(days=365))
-        .not_valid_after(END)
+        .not_valid_before(end - timedelta(days=365))
+        .not_valid_after(end)
         .sign(key, hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,4 +1,4 @@
-"""The coverage of a chosen time, as a certificate would state it, with the last poll's result."""
+"""The coverage of a chosen time, as the graph and a certificate state it, with the last poll."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import session, times
 from dashboard.coverage import Known, Log
 from dashboard.panels import time_choice
+from dashboard.panels.activity import Coverage
 from pipelines import visible
 from pipelines.integrity import coverage_certificate
 from pipelines.lake import stream_state
@@ -27,25 +28,42 @@ def show(known: Known) -> None:
     if span is None:
         st.caption("This time is in the future.")
         return
-    rows = [row(known, log, span) for log in sorted(known.streams)]
-    complete = sum(not missing for *_, missing in rows)
-    icon = _COMPLETE if complete == len(rows) else _NOT
+    covered = _covered(known, span)
+    icon = _COMPLETE if covered.covering == covered.streams else _NOT
     st.caption(
-        f"{icon} {complete:,} of {len(rows):,} streams cover all of this time. Export in Explore "
-        "makes a signed certificate of it."
+        f"{icon} {sentence(known, span)}. Export in Explore makes a signed certificate of it."
     )
-    _table(rows)
+    _table([row(known, log, span) for log in sorted(known.streams)])
+
+
+def sentence(known: Known, span: Span) -> str:
+    """Return how many streams cover the time, and how many of those may change."""
+    settling = sum(
+        any(part.since < span.until and span.since < part.until for part in one.settling)
+        for _, one in known.streams.values()
+    )
+    late = f"; late events of {settling:,} may still come" if settling else ""
+    return f"{_covered(known, span).sentence}{late}"
+
+
+def _covered(known: Known, span: Span) -> Coverage:
+    missing = [known.uncovered(log, span.since, span.until) for log in known.streams]
+    return Coverage(streams=len(missing), covering=sum(not each for each in missing))
 
 
 Row = tuple[str, str, str, str, str, str]
 
 
 def row(known: Known, log: Log, span: Span) -> Row:
-    """Return integration, stream, covered share, last poll, its result, and the missing time."""
+    """Return integration, stream, covered share, last poll, its result, and the open time.
+
+    The time since a recent poll is not open yet, as in `Known.uncovered`.
+    """
     history, covered = known.streams[log]
     share = stream_state.share(history, covered, span)
     polled = history.polled_at
-    parts = coverage_certificate.open_parts(history, span, known.now)
+    due = stream_state.due(history, span, known.now)
+    parts = coverage_certificate.open_parts(history, due, known.now) if due else []
     return (
         *log,
         f"{100 * share:.1f} %" if share is not None else "",

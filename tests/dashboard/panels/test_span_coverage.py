@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,6 +65,24 @@ def test_what_is_missing_in_the_time_is_listed_with_its_ends() -> None:
     )
 
 
+def test_the_time_since_a_recent_poll_is_not_missing() -> None:
+    done = Span(since=WHOLE.since, until=NOW - timedelta(minutes=1))
+    healthy, failing = (replace(polled(done, failed=bad), known=done) for bad in (False, True))
+    for history, missing in ((healthy, False), (failing, True)):
+        known = coverage.at({("okta", "log"): history}, NOW)
+        assert bool(span_coverage.row(known, ("okta", "log"), WHOLE)[-1]) == missing
+        assert bool(known.uncovered(("okta", "log"), WHOLE.since, NOW)) == missing
+
+
+def test_time_that_late_events_may_change_is_covered_but_named() -> None:
+    settled = Span(since=WHOLE.since, until=NOW - 3 * DAY)
+    known = coverage.at({("okta", "log"): replace(polled(WHOLE), final=(settled,))}, NOW)
+    assert "late events may still come" in span_coverage.row(known, ("okta", "log"), WHOLE)[-1]
+    assert span_coverage.sentence(known, WHOLE) == (
+        "1 of 1 stream covers this time; late events of 1 may still come"
+    )
+
+
 def test_the_page_shows_the_time_of_its_link(app: App, tmp_path: Path) -> None:
     fill(tmp_path)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -78,4 +97,4 @@ def test_the_page_shows_the_time_of_its_link(app: App, tmp_path: Path) -> None:
     page.query_params["range"] = f"{since:%Y-%m-%dT%H:%M:%SZ}..{since + DAY:%Y-%m-%dT%H:%M:%SZ}"
     page.run()
     assert not page.exception
-    assert "1 of 1 streams cover all of this time" in shown_text(page)
+    assert "1 of 1 stream covers this time" in shown_text(page)

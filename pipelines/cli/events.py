@@ -16,7 +16,7 @@ from pipelines import disk, registry
 from pipelines.cli import options, progress
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
-from pipelines.errors import ConfigurationError, LakeError
+from pipelines.errors import ConfigurationError
 from pipelines.extraction import renormalise
 from pipelines.lake import identity_table, tables
 from pipelines.mapping import export, lineage, normalise
@@ -103,9 +103,8 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
 def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:
     """Export matching events, newest first, without a limit on their number."""
     _, lake = options.configured(context)
-    events = tables.scan(lake, "events")
-    if events is None:
-        raise LakeError("there are no events yet: run `auditlake poll` first")
+    options.check_order(wanted["since"], wanted["until"])
+    events = tables.existing(lake, "events")
     matching, count = export.matching(events, Wanted(**wanted), identity_table.read(lake)), 0
     with progress.step(Console(stderr=True)) as show:
 

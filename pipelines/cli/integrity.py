@@ -6,7 +6,7 @@ import getpass
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines import settings, visible
-from pipelines.cli.options import as_json, configured, echo, echo_json
+from pipelines.cli.options import Time, as_json, check_order, configured, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integrity import (
@@ -178,8 +178,8 @@ def _operators_keys(config: Path) -> list[str]:
 @click.command(name="evidence")
 @click.option("--search", default="", help="A search, as in the dashboard; see docs/search.md.")
 @click.option("--query", default="", help="Instead: an SQL condition on the columns of events.")
-@click.option("--since", type=click.DateTime(), required=True, help="UTC.")
-@click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
+@click.option("--since", type=Time(), required=True, help="UTC, unless it has an offset.")
+@click.option("--until", type=Time(), help="Exclusive.  [default: now]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.pass_context
 def evidence_(
@@ -196,10 +196,9 @@ def evidence_(
         raise click.UsageError("give either --search or --query")
     _, lake = configured(context)
     now = utc_now()
-    until = until.replace(tzinfo=UTC) if until else now
-    question = evidence.Question(
-        query=query, search=search, since=since.replace(tzinfo=UTC), until=until
-    )
+    until = until or now
+    check_order(since, until)
+    question = evidence.Question(query=query, search=search, since=since, until=until)
     count = evidence.pack(lake, question, out, now)
     echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     echo(f"an auditor can check it with: auditlake verify-proof {out} --key KEY")
@@ -208,8 +207,8 @@ def evidence_(
 
 @click.command(name="certify")
 @click.argument("names", nargs=-1, metavar="[INTEGRATION]...")
-@click.option("--since", type=click.DateTime(), required=True, help="UTC.")
-@click.option("--until", type=click.DateTime(), help="UTC. Default: now.")
+@click.option("--since", type=Time(), required=True, help="UTC, unless it has an offset.")
+@click.option("--until", type=Time(), help="Exclusive.  [default: now]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.pass_context
 def certify_(
@@ -222,7 +221,8 @@ def certify_(
     """Write a signed certificate of how completely a span of time was fetched."""
     _, lake = configured(context)
     now = utc_now()
-    span = Span(since=since.replace(tzinfo=UTC), until=until.replace(tzinfo=UTC) if until else now)
+    span = Span(since=since, until=until or now)
+    check_order(span.since, span.until)
     out.write_bytes(coverage_certificate.make(lake, span, now, names))
     echo(f"{out}: check it with `auditlake verify-proof {out} --key KEY`")
 

@@ -38,9 +38,9 @@ from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
-from pipelines.lake import maintenance
+from pipelines.lake import maintenance, tables
 from pipelines.lake.stream_state import Coverage
-from pipelines.lake.tables import StreamKey
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Gap, Span
 
@@ -108,6 +108,7 @@ def status_(context: click.Context, as_json: bool) -> None:
     now = utc_now()
     sources = registry.sources(chosen, secrets=False)
     found = status.states(lake, sources, now)
+    _note_absence(lake, found)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
         options.echo_json(json.dumps(lines, default=options.json_value))
@@ -144,6 +145,7 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
     known = status.covered(lake, sources, names, now)
     if unknown := set(names) - {s.name for s in sources} - {key.integration for key, _ in known}:
         registry.sources(chosen, tuple(unknown), secrets=False)  # raises
+    _note_absence(lake, known)
     if as_json:
         lines = [{**key._asdict(), **asdict(found)} for key, found in known]
         options.echo_json(json.dumps(lines, default=options.json_value, indent=2))
@@ -175,8 +177,7 @@ def backfill_(
     (source,) = registry.sources(chosen, (name,))
     picked = [options.stream(source.integration, s) for s in streams] or source.streams()
     span = Span(since=since, until=until or utc_now())
-    if span.since >= span.until:
-        raise ConfigurationError("--since must be before --until")
+    options.check_order(span.since, span.until)
     with _progress_bars(show=True) as progress, service_client.connect(source) as client:
         reports = [
             fetch_span(
@@ -382,6 +383,14 @@ def _lost(gaps: Sequence[Gap]) -> str:
         return ""
     first, more = gaps[0], f" and {len(gaps) - 1:,} more" if len(gaps) > 1 else ""
     return f"; LOST: {_span_text(first.span)}: {first.reason}{more}"
+
+
+def _note_absence(lake: Lake, streams: Sequence[object]) -> None:
+    """Print why a list of streams is empty, or all of them are unpolled."""
+    if missing := tables.missing_folder(lake):
+        options.echo(missing, err=True)
+    elif not streams:
+        options.echo("no integration is configured, and the lake has no streams", err=True)
 
 
 def _coverage_lines(known: Coverage) -> Iterator[str]:

@@ -44,6 +44,12 @@ class Time(click.ParamType[datetime]):
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
+def check_order(since: datetime | None, until: datetime | None) -> None:
+    """Raise ConfigurationError for a range that contains no time."""
+    if since and until and since >= until:
+        raise ConfigurationError("--since must be before --until")
+
+
 def configured(context: click.Context) -> tuple[Settings, Lake]:
     """Return the settings in the file of --config, and their lake. Raises ConfigurationError."""
     chosen = settings.load(context.obj)

@@ -13,13 +13,13 @@ import polars as pl
 from pipelines import visible
 from pipelines.cli import options
 from pipelines.cli.options import Time
-from pipelines.errors import ConfigurationError, LakeError
+from pipelines.errors import ConfigurationError
 from pipelines.lake import identity_table, tables
 from pipelines.lake.follow import Follower
 from pipelines.lake.tables import Lake
 from pipelines.mapping import export
 from pipelines.mapping.export import Wanted
-from pipelines.search import fields
+from pipelines.search import fields, parser
 from pipelines.search.people import PERSON
 
 _SHOWN = ("integration", "action", "actor", "target", "outcome", "source_ip")
@@ -55,14 +55,14 @@ def search_(
     """
     if follow and span["until"]:
         raise ConfigurationError("--follow has no end: leave out --until")
+    options.check_order(**span)
+    parser.parse(query)  # raises, even if there are no events yet
     _, lake = options.configured(context)
     wanted, out = Wanted(search=query, **span), _Output(as_json=as_json)
     if follow:
         _follow(lake, wanted, limit, out)
         return
-    events = tables.scan(lake, "events")
-    if events is None:
-        raise LakeError("there are no events yet: run `auditlake poll` first")
+    events = tables.existing(lake, "events")
     _found(export.matching(events, wanted, identity_table.read(lake)), limit, out)
 
 

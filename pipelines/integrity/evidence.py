@@ -112,9 +112,7 @@ def pack(
 
 
 def _events(lake: Lake, question: Question, people: People) -> pl.DataFrame:
-    table = tables.scan(lake, "events")
-    if table is None:
-        raise LakeError("there are no events yet: run `auditlake poll`")
+    table = tables.existing(lake, "events")
     span = pl.col("time").is_between(question.since, question.until, "left")
     try:
         found = people.named(table).filter(span, question.condition(people))

@@ -180,6 +180,32 @@ def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
     return None if handle is None else pl.scan_delta(handle)
 
 
+def existing(lake: Lake, table: str) -> pl.LazyFrame:
+    """Return the rows of a table. Raises LakeError, with the next step, if it does not exist."""
+    rows = scan(lake, table)
+    if rows is None:
+        raise LakeError(f"there are no {table}{_absence(lake)}")
+    return rows
+
+
+def missing_folder(lake: Lake) -> str | None:
+    """Return a sentence if the lake's folder does not exist."""
+    if lake.local is None or lake.local.exists():
+        return None
+    return (
+        f"{lake.local} does not exist: correct lake.root if the lake was moved; "
+        "`auditlake poll` begins a new one"
+    )
+
+
+def _absence(lake: Lake) -> str:
+    if missing := missing_folder(lake):
+        return f": {missing}"
+    if lake.local and any(lake.local.glob("raw/*/*/_delta_log")):
+        return ", but records are stored: `auditlake poll` derives them again"
+    return " yet: run `auditlake poll` first"
+
+
 def of_stream(key: StreamKey) -> pl.Expr:
     return (pl.col("integration") == key.integration) & (pl.col("stream") == key.stream)
 
@@ -232,6 +258,10 @@ def scan_partitions(
     )
 
 
+# Errors of an object store are a tree with coloured arrows.
+_ARROW = re.compile("\\s*\x1b\\[[0-9;]*m\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}\x1b\\[0m\\s*")
+
+
 @contextmanager
 def store_errors(table: str) -> Iterator[None]:
     """Raise LakeError for any error of the store: one line, with advice."""
@@ -239,7 +269,7 @@ def store_errors(table: str) -> Iterator[None]:
         yield
     # Polars panics on a truncated file, and its PanicException is a BaseException.
     except STORE_ERRORS as error:
-        message = " ".join(str(error).split())[:300]
+        message = " ".join(_ARROW.sub(": ", str(error)).split())[:300]
         raise LakeError(f"{table}: {message}: {_advice(message)}") from error
 
 

@@ -69,10 +69,41 @@ def test_a_search_that_is_not_understood_is_refused_at_the_place(search):
 
 
 def test_an_empty_lake_is_reported(tmp_path):
+    (tmp_path / "lake").mkdir()
     (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
     done = command.run(tmp_path, "search", "ada")
     assert done.exit_code == 1
     assert "no events yet" in done.stderr
+
+
+def test_a_search_is_refused_before_the_lake_is_read(tmp_path):
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
+    assert command.run(tmp_path, "search", "acter:ada").exit_code == 2
+
+
+def test_missing_events_are_explained(search, tmp_path):
+    (tmp_path / "lake" / "events").rename(tmp_path / "moved")
+    for done in (search("ada"), command.run(tmp_path, "export", "--format", "csv")):
+        assert done.exit_code == 1
+        assert "no events, but records are stored: `auditlake poll` derives" in done.stderr
+    (tmp_path / "lake").rename(tmp_path / "elsewhere")
+    for done in (search("ada"), command.run(tmp_path, "export", "--format", "csv")):
+        assert done.exit_code == 1
+        assert f"{tmp_path / 'lake'} does not exist: correct lake.root" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("search", "a"), ("export", "--format=csv"), ("evidence", "--search=a"), ("certify",)],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_range_that_ends_before_it_begins_is_refused(search, tmp_path, arguments):
+    out = () if arguments[0] in ("search", "export") else ("--out", str(tmp_path / "out"))
+    span = ("--since", "2026-11-20T08:00Z", "--until", "2026-11-20T08:00Z")
+    done = command.run(tmp_path, *arguments, *out, *span)
+    assert done.exit_code == 2
+    assert "--since must be before --until" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_following_prints_each_new_match_once_and_ends_cleanly(tmp_path):

@@ -141,3 +141,14 @@ def test_status_reports_the_end_of_opsgenie_without_any_request(lake):
     after = datetime(2027, 5, 1, tzinfo=UTC)
     (line,) = status.endings(lake, [source("opsgenie")], after)
     assert line.startswith("opsgenie: Opsgenie's API ended on 2027-04-05: ")
+
+
+@pytest.mark.parametrize("command", ["status", "coverage"])
+def test_a_lake_that_is_gone_and_one_without_streams_say_so(tmp_path, command):
+    (tmp_path / "auditlake.toml").write_text(f'[lake]\nroot = "{tmp_path / "lake"}"\n')
+    missing = run(tmp_path, command)
+    assert (missing.exit_code, "lake does not exist: correct lake.root" in missing.stderr) == (0, 1)
+    (tmp_path / "lake").mkdir()
+    empty = run(tmp_path, command, "--json")
+    assert (json.loads(empty.stdout), empty.exit_code) == ([], 0)
+    assert empty.stderr == "no integration is configured, and the lake has no streams\n"

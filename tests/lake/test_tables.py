@@ -22,6 +22,13 @@ from tests.integrity import matrix
 from tests.lake.batches import LOG, batch
 
 
+def test_the_coloured_arrows_of_an_object_store_become_colons():
+    arrow = "\n\x1b[31m\u21b3\x1b[0m "
+    with pytest.raises(LakeError) as caught, tables.store_errors("events"):
+        raise DeltaError(f"Kernel error{arrow}no credentials{arrow}refused")
+    assert str(caught.value).startswith("events: Kernel error: no credentials: refused: check")
+
+
 def test_an_unusable_root_is_reported_in_one_line(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LakeError, match=r"lake\.root") as error:

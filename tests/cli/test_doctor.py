@@ -85,6 +85,22 @@ def test_only_the_first_page_of_the_last_hour_is_requested(lake):
     assert url.params["since"].startswith("2026-03-01T11:00:00")
 
 
+@pytest.mark.parametrize("status", [413, 500, 503, 504])
+@pytest.mark.parametrize("kind", sorted(registry.kinds()))
+def test_no_stream_of_a_service_that_only_fails_passes(lake, kind, status):
+    def respond(_source, request):
+        if "token" in request.url.path:
+            return httpx.Response(200, json={"access_token": "t", "expires_in": 3600})
+        return httpx.Response(status, text="broken")
+
+    entra = {"tenant_id": "tenant", "client_id": "client", "client_secret": "x" * 20}
+    one = registry.source(kind, entra) if kind == "entra_id" else source(kind)
+    found = examined(lake, [one], respond)
+    assert found.pop("lake") is None
+    assert found
+    assert [subject for subject, fault in found.items() if fault is None] == []
+
+
 def test_a_missing_variable_stops_its_own_integration_only(lake):
     keys = {"base_url": "https://acme.okta.com", "api_token": {"env": "NOT_SET_AT_ALL"}}
     chosen = Settings(integrations={"okta": keys, "jumpcloud": {"api_key": "x" * 20}})

@@ -167,6 +167,11 @@ def stamp(instant: datetime, zone: ZoneInfo) -> str:
     return f"{local:%d %b %Y %H:%M:%S}.{local.microsecond // 1000:03} {local:%Z}"
 
 
+def to_second(instant: datetime, zone: ZoneInfo) -> str:
+    """Return the time to the second: "23 Nov 2026 09:55:48"."""
+    return f"{instant.astimezone(zone):%d %b %Y %H:%M:%S}"
+
+
 def ago(span: timedelta) -> str:
     """Return a duration in its most readable unit: "40 s", "12 min", "5 h", "3 d"."""
     seconds = max(0.0, span.total_seconds())

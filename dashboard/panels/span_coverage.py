@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from zoneinfo import ZoneInfo
+
 import polars as pl
 import streamlit as st
 
@@ -33,7 +36,8 @@ def show(known: Known) -> None:
     st.caption(
         f"{icon} {sentence(known, span)}. Export in Explore makes a signed certificate of it."
     )
-    _table([row(known, log, span) for log in sorted(known.streams)])
+    zone = session.zone()
+    _table([row(known, log, span, zone) for log in sorted(known.streams)])
 
 
 def sentence(known: Known, span: Span) -> str:
@@ -54,7 +58,7 @@ def _covered(known: Known, span: Span) -> Coverage:
 Row = tuple[str, str, str, str, str, str]
 
 
-def row(known: Known, log: Log, span: Span) -> Row:
+def row(known: Known, log: Log, span: Span, zone: ZoneInfo) -> Row:
     """Return integration, stream, covered share, last poll, its result, and the open time.
 
     The time since a recent poll is not open yet, as in `Known.uncovered`.
@@ -63,7 +67,8 @@ def row(known: Known, log: Log, span: Span) -> Row:
     share = stream_state.share(history, covered, span)
     polled = history.polled_at
     due = stream_state.due(history, span, known.now)
-    parts = coverage_certificate.open_parts(history, due, known.now) if due else []
+    shown = partial(times.to_second, zone=zone)
+    parts = coverage_certificate.open_parts(history, due, known.now, shown) if due else []
     return (
         *log,
         f"{100 * share:.1f} %" if share is not None else "",

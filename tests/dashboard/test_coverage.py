@@ -53,8 +53,8 @@ def gap(since: float, until: float, reason: str) -> Gap:
 
 def test_time_between_two_fetched_ranges_is_a_gap() -> None:
     found = known(claim(0, 4), claim(6, 8))
-    assert found.gaps(OKTA, at(0), at(8)) == [gap(4, 6, "not asked for yet")]
-    assert found.uncovered(OKTA, at(0), at(8)) == [gap(4, 6, "not asked for yet")]
+    assert found.gaps(OKTA, at(0), at(8)) == [gap(4, 6, "not fetched yet")]
+    assert found.uncovered(OKTA, at(0), at(8)) == [gap(4, 6, "not fetched yet")]
     assert found.share(OKTA, at(0), at(8)) == 0.75
     assert found.uncovered(OKTA, at(0), at(4)) == []
 
@@ -84,7 +84,7 @@ def test_time_after_the_last_poll_is_uncovered_but_lowers_no_share() -> None:
 
 def test_time_before_the_first_range_has_a_reason_of_its_own() -> None:
     found = known(claim(5, 6))
-    assert found.uncovered(OKTA, at(0), at(6)) == [gap(0, 5, "before what was asked for")]
+    assert found.uncovered(OKTA, at(0), at(6)) == [gap(0, 5, "before the first fetched time")]
 
 
 def test_a_stream_is_failing_late_or_up_to_date() -> None:

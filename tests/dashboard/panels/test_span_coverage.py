@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -21,6 +22,7 @@ from tests.dashboard.shown import App, shown_text
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 WHOLE = Span(since=NOW - 9 * DAY, until=NOW)
+ZONE = ZoneInfo("UTC")
 
 
 def polled(*asked: Span, failed: bool = False) -> History:
@@ -48,7 +50,7 @@ def test_a_stream_has_its_share_its_last_poll_and_the_result(
 ) -> None:
     known = coverage.at({("okta", "log"): history}, NOW)
     span = Span(since=NOW - 3 * DAY, until=NOW - DAY)
-    found = span_coverage.row(known, ("okta", "log"), span)
+    found = span_coverage.row(known, ("okta", "log"), span, ZONE)
     assert found[:2] == ("okta", "log")
     assert found[2 : 2 + len(expected)] == expected
 
@@ -57,10 +59,13 @@ def test_what_is_missing_in_the_time_is_listed_with_its_ends() -> None:
     half = Span(since=WHOLE.since, until=NOW - 2 * DAY)
     known = coverage.at({("okta", "log"): polled(half)}, NOW)
     span = Span(since=NOW - 3 * DAY, until=NOW - DAY)
-    *_, missing = span_coverage.row(known, ("okta", "log"), span)
-    assert missing.startswith(f"missing {half.until.isoformat()} to {span.until.isoformat()}: ")
+    *_, missing = span_coverage.row(known, ("okta", "log"), span, ZONE)
+    ends = f"{half.until:%d %b %Y %H:%M:%S} to {span.until:%d %b %Y %H:%M:%S}"
+    assert missing.startswith(f"missing {ends}: ")
     assert (
-        span_coverage.row(known, ("okta", "log"), Span(since=NOW - 5 * DAY, until=half.until))[-1]
+        span_coverage.row(
+            known, ("okta", "log"), Span(since=NOW - 5 * DAY, until=half.until), ZONE
+        )[-1]
         == ""
     )
 
@@ -70,14 +75,16 @@ def test_the_time_since_a_recent_poll_is_not_missing() -> None:
     healthy, failing = (replace(polled(done, failed=bad), known=done) for bad in (False, True))
     for history, missing in ((healthy, False), (failing, True)):
         known = coverage.at({("okta", "log"): history}, NOW)
-        assert bool(span_coverage.row(known, ("okta", "log"), WHOLE)[-1]) == missing
+        assert bool(span_coverage.row(known, ("okta", "log"), WHOLE, ZONE)[-1]) == missing
         assert bool(known.uncovered(("okta", "log"), WHOLE.since, NOW)) == missing
 
 
 def test_time_that_late_events_may_change_is_covered_but_named() -> None:
     settled = Span(since=WHOLE.since, until=NOW - 3 * DAY)
     known = coverage.at({("okta", "log"): replace(polled(WHOLE), final=(settled,))}, NOW)
-    assert "late events may still come" in span_coverage.row(known, ("okta", "log"), WHOLE)[-1]
+    assert (
+        "late events may still come" in span_coverage.row(known, ("okta", "log"), WHOLE, ZONE)[-1]
+    )
     assert span_coverage.sentence(known, WHOLE) == (
         "1 of 1 stream covers this time; late events of 1 may still come"
     )

@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +14,8 @@ READABLE = 0o666
 """The mode of files that others may read, as `open` creates them: the umask still applies."""
 DRAFT = ".draft"
 """How the names of unfinished files end; they start with a dot."""
+_flushed: set[tuple[Path, int]] = set()
+"""Folders, with their inode numbers, whose names are on disk."""
 
 
 class ForeignOwner(PermissionError):
@@ -53,6 +56,22 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_above(folder: Path) -> None:
+    """Flush the entries of a folder, and of those it is in, once per process.
+
+    Without them, a power loss may take away a new folder with all the flushed files in it.
+    """
+    made = []
+    for each in (folder.absolute(), *folder.absolute().parents):
+        found = (each, each.stat().st_ino)
+        if found in _flushed or os.path.ismount(each):
+            break
+        with suppress(PermissionError):  # a folder of others, from before ours was made in it
+            sync(each.parent)
+        made.append(found)
+    _flushed.update(made)
+
+
 def write_atomically(
     path: Path,
     data: bytes | Iterable[bytes],
@@ -83,3 +102,4 @@ def write_atomically(
         draft.unlink(missing_ok=True)
     if durable:
         sync(path.parent)
+        sync_above(path.parent)

@@ -131,6 +131,7 @@ def test_a_link_is_replaced_rather_than_followed(tmp_path):
 def test_a_durable_file_is_flushed_before_its_name_and_its_folder_after(
     tmp_path, monkeypatch, durable
 ):
+    disk.sync_above(tmp_path)
     flushed, real = [], os.fsync
 
     def fsync(descriptor):
@@ -141,6 +142,30 @@ def test_a_durable_file_is_flushed_before_its_name_and_its_folder_after(
     monkeypatch.setattr(os, "fsync", fsync)
     disk.write_atomically(tmp_path / "file", NEW, durable=durable)
     assert flushed == ([(disk.DRAFT, 0), (tmp_path, 1)] if durable else [])
+
+
+def test_the_names_of_new_folders_are_flushed_once(tmp_path, monkeypatch):
+    disk.sync_above(tmp_path)
+    flushed: list[Path] = []
+    monkeypatch.setattr(disk, "sync", flushed.append)
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    disk.sync_above(folder)
+    assert flushed == [tmp_path / "a", tmp_path]
+    disk.sync_above(folder)
+    assert len(flushed) == 2
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    disk.sync_above(folder)
+    assert flushed[2:] == [tmp_path / "a"]
+
+
+def test_a_folder_above_that_must_not_be_read_prevents_nothing(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(disk, "sync", refuse)
+    disk.sync_above(tmp_path)
 
 
 def test_concurrent_writers_never_mix_their_contents(tmp_path):

@@ -286,8 +286,11 @@ def _sync_version(table: Path, version: int) -> None:
     with suppress(FileNotFoundError):  # maintenance has already removed it
         actions = map(json.loads, commit.read_text(encoding="utf-8").splitlines())
         added = [table / unquote(a["add"]["path"]) for a in actions if "add" in a]
-        for path in (*added, *{p.parent for p in added}, commit, commit.parent):
+        folders = {path.parent for path in (*added, commit)}
+        for path in (*added, commit, *folders):
             disk.sync(path)
+        for folder in folders:
+            disk.sync_above(folder)
 
 
 def _delta_schema(schema: dict[str, pl.DataType]) -> Schema:

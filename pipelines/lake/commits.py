@@ -159,7 +159,9 @@ def add_missing_columns(lake: Lake, table: Table) -> None:
         present = {field.name for field in handle.schema().fields}
         wanted = _delta_schema(table.schema).fields
         if missing := [field for field in wanted if field.name not in present]:
+            before = handle.version()
             handle.alter.add_columns(missing)
+            sync(lake, handle, before)
 
 
 def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
@@ -183,11 +185,14 @@ def delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None
         return
     with tables.store_errors(table):
         handle = _open_append_only(lake, table, False)
+        before = handle.version()
         try:
             _delete_rows(handle, table, predicate)
         finally:
             if append_only:
                 handle = _open_append_only(lake, table, True)
+        # Before the files of the rows are deleted, which an older version would still need.
+        sync(lake, handle, before)
         handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
 
 
@@ -205,7 +210,9 @@ def _open_append_only(lake: Lake, table: str, wanted: bool) -> DeltaTable:
     handle, value = tables.open_at(lake, table), str(wanted).lower()
     # A change of properties makes every commit in progress start again, so only where needed.
     if handle.metadata().configuration.get(_APPEND_ONLY) != value:
+        before = handle.version()
         handle.alter.set_table_properties({_APPEND_ONLY: value})
+        sync(lake, handle, before)
     return handle
 
 
@@ -216,7 +223,7 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     if lake.local is not None:
         lake.local.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(CommitFailedError):  # another writer has just created it
-        return DeltaTable.create(
+        created = DeltaTable.create(
             lake.uri(table.name),
             schema=_delta_schema(table.schema),
             mode="ignore",
@@ -225,6 +232,8 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             configuration=table.settings,
             storage_options=lake.storage_options,
         )
+        sync(lake, created, -1)
+        return created
     return DeltaTable(lake.uri(table.name), storage_options=lake.storage_options)
 
 
@@ -270,7 +279,17 @@ def _make_durable(lake: Lake, handle: DeltaTable, before: int) -> None:
     # Every reader has to read the commits since the last checkpoint, so keep them few.
     if handle.version() // handles.CHECKPOINT_EVERY > before // handles.CHECKPOINT_EVERY:
         with suppress(DeltaError, OSError):  # optional: the next checkpoint contains it all
-            handle.create_checkpoint()
+            checkpoint(lake, handle)
+
+
+def checkpoint(lake: Lake, handle: DeltaTable) -> None:
+    """Write a checkpoint of the handle's version, and flush it to disk."""
+    handle.create_checkpoint()
+    if lake.local is not None:
+        log = Path(handle.table_uri.removeprefix("file://")) / "_delta_log"
+        for path in (*log.glob(f"{handle.version():020}.*checkpoint*"), log / "_last_checkpoint"):
+            disk.sync(path)
+        disk.sync(log)
 
 
 def sync(lake: Lake, handle: DeltaTable, before: int) -> None:

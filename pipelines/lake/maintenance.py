@@ -109,7 +109,8 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
     except (CommitFailedError, FileNotFoundError) as error:  # the latter after retention
         busy = f"another writer changed the same files: {str(error)[:100]}"
     handle = _open(lake, table)
-    handle.create_checkpoint()
+    # Flushed before the commits are deleted that it replaces.
+    commits.checkpoint(lake, handle)
     handle.cleanup_metadata()
     _thin_out(lake, table)
     _shorten(lake, table, handle.version())

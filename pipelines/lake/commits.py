@@ -35,7 +35,7 @@ from deltalake.schema import Field as DeltaField
 
 from pipelines import disk
 from pipelines.errors import LakeError
-from pipelines.lake import handles, tables
+from pipelines.lake import handles, power_cuts, tables
 from pipelines.lake.tables import Lake
 
 ROWS = "auditlake.rows"
@@ -146,7 +146,12 @@ def _lost(table: Table) -> LakeError:
 def _properties(app: str, decision: Decision, metadata: dict[str, str]) -> CommitProperties:
     fences = {app: decision.after, **decision.also_fences}
     return CommitProperties(
-        custom_metadata={**metadata, ROWS: str(decision.after), _BATCH: uuid.uuid4().hex},
+        custom_metadata={
+            **metadata,
+            ROWS: str(decision.after),
+            power_cuts.FENCES: str(len(fences)),
+            _BATCH: uuid.uuid4().hex,
+        },
         app_transactions=[Transaction(*fence) for fence in fences.items()],
         max_commit_retries=100,
     )

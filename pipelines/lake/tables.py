@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import handles
+from pipelines.lake import handles, power_cuts
 from pipelines.settings import IntegritySettings, Settings
 
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -106,10 +106,12 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
         except TableNotFoundError:
             return None
         except DeltaError:
-            # The error of delta-rs for an empty commit does not name the file to be removed.
-            _refuse_emptied(table, _commits_on_disk(lake, table)[-1:])
+            # The error of delta-rs does not name the file to be removed.
+            if lake.local is not None:
+                power_cuts.explain(table, lake.local / table)
             raise
-    _refuse_emptied(table, _newest_files(lake, table, handle))
+    if lake.local is not None:
+        power_cuts.check(table, lake.local / table, handle.version())
     return handle
 
 
@@ -126,7 +128,7 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
     # A pooled handle skips the checks of `open_table`, so an emptied commit is looked for here.
     if lake.local is None or (handle := handles.acquire(lake.local / table)) is None:
         return open_table(lake, table)
-    _refuse_emptied(table, _newest_files(lake, table, handle))
+    power_cuts.check(table, lake.local / table, handle.version())
     return handle
 
 
@@ -143,35 +145,6 @@ def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
     yield handle
     if handle is not None:
         release(lake, table, handle)
-
-
-def _newest_files(lake: Lake, table: str, handle: DeltaTable) -> list[Path]:
-    """Return the newest commit, and the place of one that delta-rs may have stopped at."""
-    newest = (handle.version(), handle.version() + 1)
-    return [path for version in newest if (path := _commit_file(lake, table, version))]
-
-
-def _refuse_emptied(table: str, commits: Sequence[Path]) -> None:
-    """Raise LakeError if a commit file is empty, as the newest may be after a power cut.
-
-    delta-rs reads an empty commit as one without actions, so its rows would silently be missing.
-    """
-    for path in commits:
-        with suppress(FileNotFoundError):
-            if path.stat().st_size == 0 or not path.read_bytes()[:4096].strip(b"\0 \r\n"):
-                raise LakeError(
-                    f"{table}: its newest commit is empty, as after a power cut: remove the file "
-                    f"{path} and poll again; its records are then fetched again"
-                )
-
-
-def _commit_file(lake: Lake, table: str, version: int) -> Path | None:
-    """Return the path of a commit, which may not exist; None for an object store."""
-    return lake.local / table / "_delta_log" / f"{version:020}.json" if lake.local else None
-
-
-def _commits_on_disk(lake: Lake, table: str) -> list[Path]:
-    return sorted((lake.local / table / "_delta_log").glob("*.json")) if lake.local else []
 
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:

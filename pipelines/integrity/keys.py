@@ -7,8 +7,11 @@ from `trusted.txt`, for instance after a theft.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines import disk
@@ -57,10 +60,25 @@ def retire(settings: IntegritySettings) -> str:
 
 
 def trust(settings: IntegritySettings, vkey: str) -> None:
-    path = folder(settings) / "trusted.txt"
-    if vkey not in trusted(settings):
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{vkey}\n")
+    """Add a public key to trusted.txt, before the first checkpoint that needs it."""
+    if vkey in trusted(settings):
+        return
+    with _alone(settings):
+        path = folder(settings) / "trusted.txt"
+        held = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = "".join(f"{line}\n" for line in (*held, vkey))
+        disk.write_atomically(path, lines.encode(), mode=disk.READABLE)
+
+
+@contextmanager
+def _alone(settings: IntegritySettings) -> Iterator[None]:
+    """Lock the folder, so that of two processes none overwrites what the other adds."""
+    descriptor = os.open(folder(settings), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _parse(settings: IntegritySettings, lines: list[str]) -> list[Key]:

@@ -25,6 +25,23 @@ def test_a_key_is_created_on_first_use_and_readable_only_by_its_owner(tmp_path):
     assert [k.vkey for k in keys.signing(settings)] == [key.vkey] == keys.trusted(settings)
 
 
+def test_processes_that_trust_keys_at_once_keep_all_of_them(tmp_path):
+    settings = IntegritySettings(folder=tmp_path / "state")
+    made = [note.new_key(f"key-{number}").vkey for number in range(16)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda vkey: keys.trust(settings, vkey), made))
+    assert sorted(keys.trusted(settings)) == sorted(made)
+    keys.trust(settings, made[0])
+    assert len((tmp_path / "state" / "trusted.txt").read_text().split()) == len(made)
+
+
+def test_a_key_is_added_after_a_last_line_without_a_newline(tmp_path):
+    settings, (first, second) = IntegritySettings(folder=tmp_path), [note.new_key(n) for n in "ab"]
+    (tmp_path / "trusted.txt").write_text(first.vkey)
+    keys.trust(settings, second.vkey)
+    assert keys.trusted(settings) == [first.vkey, second.vkey]
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path):
     settings = IntegritySettings(folder=tmp_path)
     keys.signing(settings)

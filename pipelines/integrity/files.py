@@ -46,9 +46,10 @@ class Folder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A local folder. Nothing is fsynced: everything in it can be rebuilt from the rows."""
+    """A local folder. Unless `durable`, nothing is fsynced: the rows are enough to rebuild it."""
 
     root: Path
+    durable: bool = False
 
     def get(self, path: str) -> bytes | None:
         try:
@@ -59,7 +60,7 @@ class Disk:
     def put(self, path: str, data: bytes) -> None:
         final = self.root / path
         with _explain_errors(final):
-            _write(final, data, _replace)
+            _write(final, data, partial(_replace, durable=self.durable))
 
     def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
         lock = self.root / f".{path}.lock"
@@ -77,7 +78,9 @@ class Disk:
         if final.exists() and final.read_bytes() == data:
             return  # rewriting it in place could truncate it if killed
         with _explain_errors(final):
-            _write(final, data, Path.write_bytes)
+            _write(
+                final, data, partial(_replace, durable=True) if self.durable else Path.write_bytes
+            )
 
     def add(self, path: str, line: bytes) -> None:
         with _explain_errors(self.root / path):
@@ -162,10 +165,13 @@ class Bucket:
             obstore.delete(self.store, found)
 
 
-def of(lake: Lake, path: str) -> Folder:
-    """Return the folder `path` of the lake, on disk or in its object store."""
+def of(lake: Lake, path: str, *, durable: bool = False) -> Folder:
+    """Return the folder `path` of the lake, on disk or in its object store.
+
+    If `durable`, files on a disk survive a power loss once they are written.
+    """
     if lake.local is not None:
-        return Disk(lake.local / path)
+        return Disk(lake.local / path, durable)
     return bucket(f"{lake.root.rstrip('/')}/{path}", lake.storage_options or {})
 
 
@@ -183,7 +189,7 @@ def bucket(url: str, options: Mapping[str, str]) -> Bucket:
     return Bucket(from_url(url, config=settings))
 
 
-_replace = partial(disk.write_atomically, durable=False, mode=disk.READABLE)
+_replace = partial(disk.write_atomically, mode=disk.READABLE)
 
 
 def _write(path: Path, data: bytes, write: Callable[[Path, bytes], object]) -> None:

@@ -75,7 +75,8 @@ def of(lake: Lake, name: str) -> SignedLog | None:
     return SignedLog(
         settings=settings,
         name=name,
-        folder=files.of(lake, f"integrity/{name}"),
+        # Acts exist nowhere else, whereas all other trees can be rebuilt from the rows.
+        folder=files.of(lake, f"integrity/{name}", durable=name == ACTS),
         place=last_signed.folder(lake, settings),
     )
 

@@ -1,6 +1,7 @@
 """Operator actions are recorded in a signed log of their own, in order and for good."""
 
 import json
+import os
 import shutil
 from datetime import timedelta
 
@@ -33,6 +34,21 @@ def test_acts_are_kept_in_order_with_their_time(world):
         (1, "Zo\u00eb", "2026-03-02"),
         (2, "Zo\u00eb", "2026-03-03"),
     ]
+
+
+def test_an_act_is_on_disk_once_it_is_recorded(world, monkeypatch):
+    flushed, real = set(), os.fsync
+
+    def fsync(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    operator_acts.record(world.lake, {"n": 1}, NOON)
+    acts = world.folder / "lake" / "integrity" / "acts"
+    needed = [acts, acts / "checkpoint", *(acts / "tile").rglob("*")]
+    assert len(needed) > 4
+    assert {path.stat().st_ino for path in needed} <= flushed
 
 
 def test_every_act_has_a_checkpoint_of_its_own(world):

@@ -42,10 +42,11 @@ test-clients: .venv/.ready-clients
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
 # them, signing is killed 200 times between any two steps, histories and 10,000 searches are made up at
-# random, and the receiver is killed a hundred times while it is pushed to. Last, a busy lake is verified a thousand
-# times: no alarm but that of a planted rollback. `make soak-up` watches `auditlake up` and all its checks
+# random, and the receiver is killed a hundred times while it is pushed to. Rounds restart from 2,000 disks that a
+# power cut may leave. Last, a busy lake is verified a thousand times: no alarm but that of a planted rollback. `make soak-up` watches `auditlake up` and all its checks
 # for an hour.
 KILLS ?= 1000
+POWER_CUTS ?= 2000
 VERIFICATIONS ?= 1000
 MINUTES ?= 60
 soak: .venv/.ready-dev
@@ -55,6 +56,7 @@ soak: .venv/.ready-dev
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_server.py -k killed
 	AUDITLAKE_HISTORIES=500 $(BIN)/python -m pytest -q tests/promises/test_one_truth.py
 	AUDITLAKE_SEARCHES=10000 $(BIN)/python -m pytest -q tests/search/test_language.py
+	$(BIN)/python -c "from tests.promises import restarts; restarts.main($(POWER_CUTS))"
 	$(BIN)/python -c "from tests.promises import alarms; alarms.main($(VERIFICATIONS))"
 
 soak-up: .venv/.ready-dev

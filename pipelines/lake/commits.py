@@ -159,14 +159,20 @@ def _properties(app: str, decision: Decision, metadata: dict[str, str]) -> Commi
 
 def add_missing_columns(lake: Lake, table: Table) -> None:
     """Add the columns that a table created by an older version of auditlake lacks."""
+    wanted = _delta_schema(table.schema).fields
     with tables.store_errors(table.name):
-        handle = _open_or_create(lake, table)
-        present = {field.name for field in handle.schema().fields}
-        wanted = _delta_schema(table.schema).fields
-        if missing := [field for field in wanted if field.name not in present]:
+        for _ in range(_RACES):
+            handle = _open_or_create(lake, table)
+            present = {field.name for field in handle.schema().fields}
+            missing = [field for field in wanted if field.name not in present]
+            if not missing:
+                return
             before = handle.version()
-            handle.alter.add_columns(missing)
-            sync(lake, handle, before)
+            with suppress(CommitFailedError):  # another writer may have just added them
+                handle.alter.add_columns(missing)
+                sync(lake, handle, before)
+                return
+    raise _lost(table)
 
 
 def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:

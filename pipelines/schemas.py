@@ -100,6 +100,7 @@ STREAMS: dict[str, pl.DataType] = {
     "lag": pl.Int64(),  # how late an event may become visible, in microseconds
     "keeps": pl.Int64(),  # how far back the vendor keeps the log, in microseconds
     "recorded_at": Timestamp,  # when a poll first had these values
+    "tenant": pl.String(),  # whose log it is: names and ids as JSON, null if not known
 }
 
 ECHOES: dict[str, pl.DataType] = {

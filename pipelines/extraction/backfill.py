@@ -11,7 +11,7 @@ from pipelines.extraction import clock_repair, rounds
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.lake import coverage, raw, spans, stream_state, streams
+from pipelines.lake import coverage, raw, spans, stream_state
 from pipelines.lake.coverage import Entry
 from pipelines.sdk.pages import Gap, Span
 
@@ -27,10 +27,11 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
     the lake does not have are recorded as lost; if all of the range is that old, it is an error.
     """
     with rounds.reporting(this) as report:
-        report.total = raw.position_only(this.lake, this.key).rows
+        position = raw.position_only(this.lake, this.key)
+        report.total = position.rows
+        rounds.check_origin(this, position.about)
         clock_repair.learn_time(this)
         now = this.now
-        streams.record(this.lake, this.key, this.facts, now)
         second = now.replace(microsecond=0)
         oldest = second + _WHILE_READING - this.stream.keeps
         lost = _record_lost(this, Span(since=span.since, until=min(span.until, oldest)))

@@ -181,7 +181,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
         with explained():
             position = raw.position_only(this.lake, this.key)
             report.total = position.rows
-            _refuse_mixed_lake(position.about, this)
+            check_origin(this, position.about)
             _declare_mapping(this, position.rows)
             pending = PendingCoverage(now=this.clock(), recorded_at=None)
             fresh = _commit(this, pages, pending, report)
@@ -214,10 +214,9 @@ def _open(this: Round, report: Report) -> Start:
     _declare_mapping(this, position.rows)
     # Before anything lands, since events are derived in the order of raw rows.
     _catch_up(this, position.rows, report)
-    _refuse_mixed_lake(position.about, this)
+    check_origin(this, position.about)
     restart_at = clock_repair.go_back(this) if clock_repair.is_void(this, position) else None
     now = this.now
-    streams.record(this.lake, this.key, this.facts, now)
     signer.sign(this.lake, this.key, position.rows, now)
     recorded_at = now if restart_at else position.recorded_at
     pending = PendingCoverage(now=now, recorded_at=recorded_at, failing=position.failing)
@@ -395,13 +394,17 @@ def _record_failure(this: Round, reason: str, pending: PendingCoverage | None) -
         coverage.record_failure(this.lake, this.key, pending.failure(reason))
 
 
-def _refuse_mixed_lake(about: str, this: Round) -> None:
-    """Raise LakeError if simulated and real events would meet in one table."""
+def check_origin(this: Round, about: str) -> None:
+    """Record the facts of the stream; `about` describes its raw table.
+
+    Raises LakeError if its log is another tenant's, or if one of the two is simulated.
+    """
     if about and _simulated(about) != _simulated(this.about):
         raise LakeError(
             f"{this.key.table} contains events of another origin ({about.rpartition(', ')[2]}): "
             "set another lake.root, or move this lake away"
         )
+    streams.record(this.lake, this.key, this.facts, this.now)
 
 
 def _simulated(about: str) -> bool:

@@ -584,6 +584,7 @@ INTEGRATION = Integration(
     ),
     advice=_advice,
     mapping_version=5,
+    tenant=lambda settings, _: {"org_id": settings.org_id},
     reported_endings=_endings,
     docs=Docs(
         credentials="Organization API key",

@@ -38,6 +38,7 @@ from pipelines.sdk.push import (
     Subscriptions,
 )
 from pipelines.sdk.record_versions import Comparison
+from pipelines.sdk.tenant import Tenant
 from pipelines.sdk.values import first, objects
 from pipelines.sdk.windows import Read
 from pipelines.settings import Address, IntegrationSettings
@@ -552,6 +553,12 @@ def _streams(settings: Settings | None) -> tuple[Stream, ...]:
     return found if settings.organization_id else found[:-1]
 
 
+def _tenant(settings: Settings, stream: Stream) -> Tenant:
+    if stream.name == _OF_ORGANIZATION:
+        return {"organization_id": settings.organization_id or ""}
+    return {"account_id": settings.account_id}
+
+
 def _pause(response: httpx.Response) -> float:
     """Return the seconds until the reset once the limit is used up."""
     # One request too many blocks the whole account for five minutes.
@@ -734,6 +741,7 @@ INTEGRATION = Integration(
     ),
     advice=_advice,
     mapping_version=5,
+    tenant=_tenant,
     reported_endings=_endings,
     docs=Docs(
         credentials="API token",

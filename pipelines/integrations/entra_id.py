@@ -673,6 +673,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,
     mapping_version=5,
+    tenant=microsoft.tenant,
     reported_endings=_endings,
     nothing=_NOTHING,
     docs=Docs(

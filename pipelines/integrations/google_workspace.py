@@ -42,6 +42,7 @@ from pipelines.sdk.push import (
     Subscriptions,
 )
 from pipelines.sdk.record_versions import Comparison
+from pipelines.sdk.tenant import Tenant
 from pipelines.sdk.values import first, known, objects
 from pipelines.sdk.windows import Read, RereadPlan
 from pipelines.settings import UNREAD, Address, IntegrationSettings, SecretFile, is_loopback
@@ -773,6 +774,13 @@ def _streams(settings: Settings | None) -> list[Stream]:
     return [_stream(name, settings.customer_id) for name in names]
 
 
+def _tenant(settings: Settings, _stream: Stream) -> Tenant:
+    domain = {"the domain of subject": settings.subject.rpartition("@")[2].lower()}
+    if settings.customer_id == "my_customer":
+        return domain
+    return {"customer_id": settings.customer_id, **domain}
+
+
 def _auth(settings: Settings) -> httpx.Auth:
     key = json.loads(settings.credentials.get_secret_value())
     private = auth.private_key(SecretStr(key["private_key"]), "google_workspace: credentials")
@@ -976,6 +984,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(5, 1.0), is_throttled=_throttled, first_delay=5.0),
     advice=_advice,
     mapping_version=5,
+    tenant=_tenant,
     reported_endings=_endings,
     docs=Docs(
         credentials="Service account key (JSON) with domain-wide delegation",

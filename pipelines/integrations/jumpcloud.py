@@ -19,12 +19,13 @@ import httpx
 from pydantic import BeforeValidator, SecretStr, field_validator, model_validator
 
 from pipelines.errors import Refused
-from pipelines.sdk import auth, json_records, pasted, webhook_auth, windows
+from pipelines.sdk import auth, json_records, pasted, tenant, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Docs, Field, Integration, Stream
 from pipelines.sdk.pages import Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
+from pipelines.sdk.tenant import Tenant
 from pipelines.sdk.values import NOTHING, first, known, objects
 from pipelines.settings import Address, IntegrationSettings
 
@@ -568,8 +569,20 @@ def _auth(settings: Settings) -> httpx.Auth:
     )
     if settings.provider_id:
         return _Scoped(inner, "x-provider-id", [settings.provider_id])
-    ids = (settings.org_id,) if isinstance(settings.org_id, str) else settings.org_id or ()
-    return _Scoped(inner, "x-org-id", ids)
+    return _Scoped(inner, "x-org-id", _ids(settings))
+
+
+def _ids(settings: Settings) -> tuple[str, ...]:
+    return (settings.org_id,) if isinstance(settings.org_id, str) else settings.org_id or ()
+
+
+def _tenant(settings: Settings, _stream: Stream) -> Tenant:
+    # Without an id it is that of the API key, of which only the region is known.
+    region = tenant.by_address(settings.base_url)
+    if settings.provider_id:
+        return {"org_id": f"the provider {settings.provider_id}", **region}
+    ids = _ids(settings)
+    return {"org_id": tenant.listed(ids), **region} if ids else region
 
 
 def _service_account(authority_url: str, client_id: str, secret: SecretStr) -> httpx.Auth:
@@ -647,6 +660,7 @@ INTEGRATION = Integration(
     auth=_auth,
     advice=_advice,
     mapping_version=5,
+    tenant=_tenant,
     docs=Docs(
         credentials="API key of an administrator, or a service account's client ID and secret",
         permissions="a role that reads Directory Insights, such as Read Only; Enable API access",

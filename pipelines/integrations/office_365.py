@@ -1207,6 +1207,7 @@ INTEGRATION = Integration(
     ),
     advice=_advice,
     mapping_version=5,
+    tenant=microsoft.tenant,
     reported_endings=_endings,
     nothing=_NOTHING,
     docs=Docs(

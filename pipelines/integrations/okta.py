@@ -24,7 +24,17 @@ from pydantic import Field as Setting
 from pydantic import SecretStr, field_validator, model_validator
 
 from pipelines.errors import CursorRefused, Refused, TooHeavy
-from pipelines.sdk import answers, auth, json_records, links, pasted, values, webhook_auth, windows
+from pipelines.sdk import (
+    answers,
+    auth,
+    json_records,
+    links,
+    pasted,
+    tenant,
+    values,
+    webhook_auth,
+    windows,
+)
 from pipelines.sdk.contract import Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.headers import server_seconds
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
@@ -645,6 +655,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(delay_after=_pause, retry_after=_retry_after),
     advice=_advice,
     mapping_version=5,
+    tenant=lambda settings, _: tenant.by_address(settings.base_url),
     nothing=_NOTHING,
     docs=Docs(
         credentials="API token, or an API Services app with a public key (`private_key_jwt`)",

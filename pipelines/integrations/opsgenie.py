@@ -25,13 +25,14 @@ import msgspec
 from pydantic import BeforeValidator, SecretStr, field_validator, model_validator
 
 from pipelines.errors import ForeignLink, Refused, Unavailable
-from pipelines.sdk import answers, auth, json_records, pasted, values, webhook_auth, windows
+from pipelines.sdk import answers, auth, json_records, pasted, tenant, values, webhook_auth, windows
 from pipelines.sdk.auth import Flow
 from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPolicy, Stream
 from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Gap, Page, Span
 from pipelines.sdk.pagination import Trail
 from pipelines.sdk.push import Delivery, Hint, Push
+from pipelines.sdk.tenant import Tenant
 from pipelines.settings import Address, IntegrationSettings
 
 _LIMIT = 1000
@@ -724,6 +725,13 @@ def _streams(settings: Settings | None) -> Sequence[Stream]:
     )
 
 
+def _tenant(settings: Settings, stream: Stream) -> Tenant:
+    # An Opsgenie account has no id in the settings besides its secret key, only a region.
+    if stream is LOGS:
+        return tenant.by_address(settings.base_url)
+    return {"cloud_id": settings.cloud_id or ""}
+
+
 class _EachItsOwn(httpx.Auth):
     """Sends each of the two hosts its own credential, and none to any other host."""
 
@@ -846,6 +854,7 @@ INTEGRATION = Integration(
     request_policy=RequestPolicy(rate=(4, 1.0), delay_after=_pause, retry_after=_period),
     advice=_advice,
     mapping_version=5,
+    tenant=_tenant,
     endings=_endings,
     nothing=_NOTHING,
     docs=Docs(

@@ -45,6 +45,8 @@ class Facts:
     lag: timedelta = timedelta(0)
     keeps: timedelta | None = None
     """None: unknown, so nothing is lost by age."""
+    tenant: str = ""
+    """Whose log it is, as sdk/tenant.py writes it; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,16 +223,23 @@ def share(history: History, known: Coverage, within: Span) -> float | None:
 
 def facts(rows: pl.LazyFrame) -> dict[Key, Facts]:
     """Return the facts per stream; `rows` are of `streams` (schemas.STREAMS)."""
-    ours = rows.select(*KEY, "kind", "title", "lag", "keeps").sort(KEY).collect()
+    ours = rows.select(*KEY, "kind", "title", "lag", "keeps", _tenant(rows)).sort(KEY).collect()
     return {
         (integration, stream): Facts(
             kind=kind,
             title=title,
             lag=timedelta(microseconds=lag),
             keeps=None if keeps is None else timedelta(microseconds=keeps),
+            tenant=tenant,
         )
-        for integration, stream, kind, title, lag, keeps in ours.iter_rows()
+        for integration, stream, kind, title, lag, keeps, tenant in ours.iter_rows()
     }
+
+
+def _tenant(rows: pl.LazyFrame) -> pl.Expr:
+    # Lakes of older versions lack the column.
+    known = "tenant" in rows.collect_schema()
+    return (pl.col("tenant") if known else pl.lit(None, pl.String)).fill_null("").alias("tenant")
 
 
 def histories(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> dict[Key, History]:

@@ -5,16 +5,19 @@ They are in the lake, so that reading it takes neither the configuration nor any
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import polars as pl
 from deltalake import DeltaTable
 
+from pipelines.errors import LakeError
 from pipelines.lake import commits, stream_state, tables
 from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import STREAMS
+from pipelines.sdk import tenant
 from pipelines.sdk.contract import Source, Stream
 
 TABLE = Table(
@@ -32,7 +35,11 @@ _recorded: dict[tuple[str, StreamKey], Facts] = {}
 
 def facts_of(source: Source, stream: Stream) -> Facts:
     return Facts(
-        kind=source.kind, title=source.integration.title, lag=stream.lag, keeps=stream.keeps
+        kind=source.kind,
+        title=source.integration.title,
+        lag=stream.lag,
+        keeps=stream.keeps,
+        tenant=tenant.dump(source.integration.tenant(source.settings, stream)),
     )
 
 
@@ -46,14 +53,31 @@ def facts(lake: Lake) -> dict[StreamKey, Facts]:
 
 
 def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
-    """Write the facts of a stream unless the lake holds them already; they replace older ones."""
+    """Write the facts of a stream unless the lake holds them already; they replace older ones.
+
+    Raises LakeError if the lake contains the stream of another tenant.
+    """
     if _recorded.get((lake.root, key)) == current:
         return
     stored = facts(lake)
-    _recorded.update({(lake.root, each): known for each, known in stored.items()})
-    if stored.get(key) != current:
-        _replace(lake, key, current, now)
+    for each, known in stored.items():
+        _recorded.setdefault((lake.root, each), known)
+    wanted = _of_one_tenant(key, stored.get(key, Facts()), current)
+    if stored.get(key) != wanted:
+        _replace(lake, key, wanted, now)
     _recorded[lake.root, key] = current
+
+
+def _of_one_tenant(key: StreamKey, stored: Facts, current: Facts) -> Facts:
+    """Return the current facts with all that is known about the tenant."""
+    known, given = tenant.load(stored.tenant), tenant.load(current.tenant)
+    if name := tenant.difference(known, given):
+        raise LakeError(
+            f"{key.table} is the log of another tenant ({name} {known[name]}), and now {name} is "
+            f"{given[name]}: correct it, or give the other tenant an integration of another name "
+            "or a lake of its own"
+        )
+    return replace(current, tenant=tenant.dump(tenant.merged(known, given)))
 
 
 def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
@@ -65,7 +89,9 @@ def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
         "lag": current.lag // _MICROSECOND,
         "keeps": None if current.keeps is None else current.keeps // _MICROSECOND,
         "recorded_at": now,
+        "tenant": current.tenant or None,
     }
+    commits.add_missing_columns(lake, TABLE)
 
     def decide(_: DeltaTable, seen: int) -> Decision:
         # The first row of a stream is appended, which conflicts with no other stream's.

@@ -18,6 +18,7 @@ from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.push import Push
 from pipelines.sdk.record_versions import Comparison
+from pipelines.sdk.tenant import Tenant, by_address
 from pipelines.settings import IntegrationSettings
 
 
@@ -144,6 +145,8 @@ class Integration:
     push: Push | None = None
     """None: the vendor has no webhooks for these streams."""
     mapping_version: int = 1
+    tenant: Callable[[Any, Stream], Tenant] = lambda settings, _: by_address(settings.base_url)
+    """(settings, stream) -> the tenant whose log it is, without secrets; see sdk/tenant.py."""
     nothing: frozenset[str] = values.NOTHING
     """Words that the service writes where it has no value; null in ids, names and the like."""
     endings: Callable[[Any], Iterable[Ending]] = lambda _: ()

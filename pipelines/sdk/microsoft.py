@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pipelines.sdk import values
+from pipelines.sdk import pasted, values
+from pipelines.sdk.tenant import Tenant
 
 INTERRUPTS = frozenset(
     {16000, 16001, 50055, 50058, 50072, 50074, 50076, 50078, 50079, 50085, 50089, 50097, 50125,
@@ -30,6 +31,13 @@ _PERMISSIONS = frozenset(
     {"AppRole.Value", "AppRole.DisplayName", "AppRole.Id", "DelegatedPermissionGrant.Scope",
      "ConsentAction.Permissions"}
 )  # fmt: skip
+
+
+def tenant(settings: Any, _stream: object) -> Tenant:
+    """Return the directory by its ID, or by a domain of it."""
+    given = settings.tenant_id.lower()
+    name = "tenant_id" if pasted.UUID.fullmatch(given) else "the domain in tenant_id"
+    return {name: given}
 
 
 def is_interrupt(error: Any) -> bool:

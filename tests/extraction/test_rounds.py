@@ -1,13 +1,16 @@
 """The steps of a round, and the tables it opens; faults and kills are in tests/promises."""
 
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 
 import httpx
 
-from pipelines.extraction import client, derive, rounds
-from pipelines.lake import events, raw, tables
+from pipelines.extraction import backfill, client, derive, rounds
+from pipelines.lake import coverage, events, raw, tables
 from pipelines.lake.tables import StreamKey
+from pipelines.sdk.pages import Span
 from tests.conftest import raw_table
 
 IDLE = {"coverage": 1, "raw/okta/system_log": 2, "events": 1}
@@ -85,6 +88,43 @@ def test_simulated_and_real_events_do_not_mix(still_world):
     )
     assert "another origin" in rounds.extract(real).error
     assert raw_table(still_world.lake, "okta", "system_log").height
+
+
+def round_of_acme(world, **keys):
+    source = world.source("okta", base_url="https://acme.okta.com", **keys)
+    (stream,) = source.streams()
+    log = httpx.MockTransport(lambda request: httpx.Response(200, json=[]))
+    opened = client.connect(source, transport=log)
+    return rounds.Round(lake=world.lake, source=source, stream=stream, client=opened)
+
+
+def test_a_log_of_another_tenant_is_refused_before_any_request(still_world):
+    acme = round_of_acme(still_world)
+    assert rounds.extract(acme).error is None
+    other = still_world.source("okta", base_url="https://umbrella.okta.com")
+    refused = replace(acme, source=other)
+    sent = acme.client.requests_sent
+    before = coverage.entries(still_world.lake, acme.key).height
+    second = Span(since=acme.now - timedelta(hours=1), until=acme.now)
+    for report in (
+        rounds.extract(refused),
+        rounds.push(replace(refused, via="webhook"), []),
+        backfill.fetch_span(replace(refused, via="backfill"), second),
+    ):
+        assert "base_url https://acme.okta.com" in report.error
+        assert "base_url is https://umbrella.okta.com" in report.error
+    failed = coverage.entries(still_world.lake, acme.key)[before:]
+    assert failed["outcome"].to_list() == ["failed"]
+    assert "umbrella" in failed["reason"].item()
+    assert acme.client.requests_sent == sent
+    assert rounds.extract(acme).error is None
+
+
+def test_a_backfill_of_real_events_into_a_simulated_lake_is_refused(still_world):
+    still_world.poll("okta")
+    acme = replace(round_of_acme(still_world), via="backfill")
+    span = Span(since=acme.now - timedelta(hours=1), until=acme.now)
+    assert "another origin" in backfill.fetch_span(acme, span).error
 
 
 def test_a_response_in_an_unexpected_format_fails_its_stream_with_that_reason(still_world):

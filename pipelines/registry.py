@@ -61,9 +61,10 @@ class Invalid:
 def judged(settings: Settings, *, secrets: bool = True) -> list[Source | Invalid]:
     """Return every configured integration, valid or not."""
     found: list[Source | Invalid] = []
+    shared = {name: value for name, value in settings.network if value is not None}
     for name, keys in settings.integrations.items():
         try:
-            found.append(source(name, keys, secrets=secrets))
+            found.append(source(name, {**shared, **keys}, secrets=secrets))
         except ConfigurationError as error:
             found.append(Invalid(name=name, faults=str(error)))
     return found

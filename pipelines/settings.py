@@ -130,6 +130,21 @@ def _long_enough(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _proxy(value: SecretStr | None) -> SecretStr | None:
+    text = value.get_secret_value().strip() if value else ""
+    if not text:
+        return None
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("give the proxy's address, such as http://proxy.example.com:3128")
+    return SecretStr(text)
+
+
+Proxy = Annotated[Secret | None, AfterValidator(_proxy)]
+"""The address of a proxy, which may contain a password; "" is none."""
 SharedSecret = Annotated[Secret | None, AfterValidator(_long_enough)]
 """The secret a vendor sends with each push; valid in any header without escaping."""
 
@@ -148,6 +163,9 @@ class IntegrationSettings(BaseModel):
     """The most that one response may contain, unpacked; a larger one is not read."""
     record_megabytes: int = Field(default=16, ge=1)
     """The most that one record may contain; larger ones are rejected."""
+    ca_bundle: Path | None = None
+    """A PEM file of certificates to trust in addition to the public ones."""
+    proxy: Proxy = None
     webhook_secret: SharedSecret = None
     """The secret the vendor sends with each push; without it, no push is accepted."""
 
@@ -159,6 +177,15 @@ class LakeSettings(BaseModel):
     group: str | None = None
     """The group that may read a lake in a local folder; by default only its owner."""
     storage_options: dict[str, Secret] = Field(default_factory=dict)
+
+
+class NetworkSettings(BaseModel):
+    """The way to the services; an integration may have its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    ca_bundle: Path | None = None
+    proxy: Proxy = None
 
 
 class Anchor(BaseModel):
@@ -297,6 +324,7 @@ class Settings(BaseSettings):
     )
 
     lake: LakeSettings = LakeSettings()
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: Site = Site(port=3000)

@@ -31,6 +31,8 @@ def read(tmp_path, text):
         (OKTA + 'api_token = { file = "/no/such" }', "cannot read /no/such"),
         (OKTA + 'api_token = { vault = "s3cret" }', 'as text, as {env = "VARIABLE"}'),
         (OKTA + 'api_token = "x"\nhistory = "30 fortnights"', 'such as "30s"'),
+        (OKTA + 'api_token = "x"\nproxy = "s3cret"', "okta: proxy: give the proxy's address"),
+        ('[network]\nproxy = "socks5://s3cret@a.example"', "network.proxy: give the proxy's"),
         (OKTA + 'api_token = "x"\nstreams = ["syslog"]', "'syslog' is not one of system_log"),
         ('[integrations.okta]\nbase_url = "http://acme.okta.com"\napi_token = "s3cret"', "https"),
         ('[integrations.octa]\nbase_url = "https://x"', "unknown kind 'octa'"),

@@ -30,7 +30,7 @@ from pipelines.errors import (
     Unavailable,
     is_fault,
 )
-from pipelines.extraction import body, rate_limit
+from pipelines.extraction import body, network, rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
@@ -248,11 +248,12 @@ def connect(
 ) -> ServiceClient:
     """Return a client that authenticates as `source`; URLs are relative to its base_url.
 
-    A `read_only` one sends no request that changes something at the vendor.
+    A `read_only` one sends no request that changes something at the vendor. Raises
+    ConfigurationError for settings that only their use shows to be wrong.
     """
     integration = source.integration
     retries = RetryTransport(
-        transport or httpx.HTTPTransport(retries=0),
+        transport or network.transport(source.settings),
         rate_limiter
         or RateLimiter(
             rate_limit.policy(source), path=rate_limit.state_file(source.kind, source.settings)
@@ -339,7 +340,7 @@ def _cause(error: Exception) -> str:
 _INTERNAL = re.compile(r"\[[^\]]*\]|\(_\w+\.c:\d+\)")
 _CAUSES = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted; where a proxy inspects TLS, set "
-    "SSL_CERT_FILE to a file with the proxy's certificate",
+    "network.ca_bundle to a file with the proxy's certificate",
     "Name or service not known": "its name cannot be resolved",
     "nodename nor servname": "its name cannot be resolved",
     "name resolution": "its name cannot be resolved",

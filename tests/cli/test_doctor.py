@@ -133,7 +133,7 @@ def test_one_refusal_of_all_streams_is_described_once(lake, path):
         ("[Errno 111] Connection refused", "(Connection refused)"),
         (
             "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)",
-            "SSL_CERT_FILE",
+            "network.ca_bundle",
         ),
     ],
 )

@@ -14,7 +14,7 @@ import polars as pl
 
 from dashboard.lake import Lake
 from pipelines.lake import spans, stream_state
-from pipelines.lake.stream_state import Coverage, Facts, History, Summary
+from pipelines.lake.stream_state import Coverage, Facts, History, Intended, Summary
 from pipelines.schemas import COVERAGE
 from pipelines.sdk import pages
 from pipelines.sdk.pages import Span
@@ -78,6 +78,10 @@ class Known:
     def summary(self, log: Log, *, behind: bool = False) -> Summary:
         return stream_state.summary(self._of(log)[0], self.now, behind=behind)
 
+    def ended(self, log: Log) -> str | None:
+        """Return when polling the stream ended, and the next step; None if it did not."""
+        return stream_state.ended(self._of(log)[0], self.now, log="/".join(log))
+
     def polled_at(self, log: Log) -> datetime | None:
         return self._of(log)[0].polled_at
 
@@ -88,9 +92,10 @@ class Known:
         return self.streams.get(log, (History(), Coverage()))
 
 
-def of(lake: Lake, now: datetime) -> Known:
+def of(lake: Lake, now: datetime, intended: Intended | None = None) -> Known:
     """Return all streams of a lake; one without the table `streams` has no lags."""
-    facts = lake.ask("streams", stream_state.facts) or {}
+    stored = lake.ask("streams", stream_state.facts) or {}
+    facts = {log: (intended or Intended()).of(log, each) for log, each in stored.items()}
     recorded = lake.ask("coverage", _recorded) or {}
     pending = lake.pending({log: recorded.get(log, 0) for log in (*facts, *recorded)})
     found = lake.ask("coverage", _histories, facts, pending)

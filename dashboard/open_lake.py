@@ -6,6 +6,8 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +18,11 @@ from dashboard import auth, lake, visits
 from dashboard.lake import Lake
 from pipelines import settings
 from pipelines.clock import utc_now
-from pipelines.errors import ConfigurationError
-from pipelines.integrity import last_signed
+from pipelines.errors import AuditlakeError, ConfigurationError
+from pipelines.integrity import last_signed, retired_streams
 from pipelines.integrity.verifier import known_checkpoints
 from pipelines.lake import tables
+from pipelines.lake.stream_state import Intended, Key
 from pipelines.settings import Settings
 
 MISCONFIGURED = ConfigurationError
@@ -61,6 +64,20 @@ def unguarded() -> Lake:
     place = _place()
     options = tuple(sorted((place.storage_options or {}).items()))
     return lake.held_open(place.root, options, _notes(settings.found(), place))
+
+
+def intended() -> Intended:
+    """Return the streams that are to be polled, and the retired ones; as configured here."""
+    chosen = settings.found()
+    configured = chosen.polls if chosen.integrations else None
+    return Intended(configured=configured, retired=_retired(_place().root))
+
+
+@st.cache_data(ttl=60, show_spinner=False)
+def _retired(root: str) -> dict[Key, datetime]:
+    with suppress(AuditlakeError, OSError):  # the page Integrity shows acts that cannot be read
+        return retired_streams.retired(_place())
+    return {}
 
 
 def signing() -> tables.Lake:

@@ -343,6 +343,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings  # AUDITLAKE_LAKE__ROOT wins over the file
 
+    def polls(self, key: tuple[str, str]) -> bool:
+        """Return whether the stream (integration, stream) is configured."""
+        integration, stream = key
+        if integration not in self.integrations:
+            return False
+        chosen = self.integrations[integration].get("streams")
+        return not (isinstance(chosen, list) and chosen) or stream in chosen
+
     @field_validator("integrations")
     @classmethod
     def _names(cls, value: dict[str, Any]) -> dict[str, Any]:

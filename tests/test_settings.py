@@ -193,3 +193,10 @@ def test_a_folder_that_another_user_created_first_is_not_used(tmp_path, monkeypa
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/state/auditlake belongs to another user and is not used: set XDG_STATE_HOME"
     ]
+
+
+def test_a_stream_is_polled_if_its_section_and_its_list_of_streams_contain_it():
+    chosen = settings.Settings(integrations={"okta": {}, "entra_id": {"streams": ["sign_ins"]}})
+    polled = [("okta", "system_log"), ("entra_id", "sign_ins")]
+    others = [("entra_id", "directory_audits"), ("former", "audit")]
+    assert [key for key in (*polled, *others) if chosen.polls(key)] == polled

@@ -145,7 +145,7 @@ def _coverage(query: Query) -> Coverage:
     until = min(query.until, now)
     if query.since >= until:
         return Coverage()
-    known = coverage.of(open_lake.configured(), now)
+    known = coverage.of(open_lake.configured(), now, open_lake.intended())
     logs = queries.concerned(query, known.names).select("integration", "stream").rows()
     missing = [known.uncovered(log, query.since, until) for log in logs]
     return Coverage(

@@ -28,7 +28,9 @@ def no_lake() -> None:
         _missing(missing)
         return
     with notice(":material/inbox:", "No events yet"):
-        for line in _why_empty(coverage.of(open_lake.configured(), utc_now())):
+        for line in _why_empty(
+            coverage.of(open_lake.configured(), utc_now(), open_lake.intended())
+        ):
             st.caption(line, width="content")
         session.link("sources", "Sources", ":material/monitor_heart:", {})
         st.button("Refresh", key="look_again")

@@ -28,6 +28,8 @@ _STATES = {
     "failing": ("#f9d7d7", "#7a2530"),
     "events behind raw": ("#fbe6c6", "#6e4a16"),
     "never polled": ("#eceef2", "#263041"),
+    "not polled": ("#fbe6c6", "#6e4a16"),
+    "retired": ("#eceef2", "#263041"),
 }
 """State -> its colours in the light and the dark theme."""
 _MOST_GAPS = 200
@@ -47,7 +49,7 @@ def show() -> None:
     session.leave()
     lake = open_lake.configured()
     snapshot = lake.look()
-    this = _Now(lake=lake, known=coverage.of(lake, utc_now()))
+    this = _Now(lake=lake, known=coverage.of(lake, utc_now(), open_lake.intended()))
     if not (snapshot and snapshot.rows) and not this.known.streams:
         notices.no_lake()
         return
@@ -142,6 +144,8 @@ def _reason(this: _Now, log: coverage.Log, found: Summary) -> str:
     state = found.state
     if state.since is not None:
         return f"failing for {times.ago(this.now - state.since)}: {state.reason}"
+    if ended := this.known.ended(log):
+        return ended
     plan = _plan(this, log)
     return f"every {times.ago(timedelta(seconds=plan.interval))}: {plan.why}" if plan else ""
 

@@ -9,7 +9,7 @@ SECTIONS = {
     "Collect": ("poll", "backfill", "replay", "receive", "webhooks", "status", "coverage"),
     "Search and export": ("search", "export", "columns"),
     "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys"),
-    "Maintain": ("maintain", "retain", "renormalise", "normalise"),
+    "Maintain": ("maintain", "retain", "retire", "renormalise", "normalise"),
 }
 EXAMPLES = {
     "up": ("auditlake up", "auditlake --config auditlake.toml up"),
@@ -46,6 +46,7 @@ EXAMPLES = {
     "retain": (
         "auditlake retain raw/okta/system_log --before 2025-01-01 --why 'retention of one year'",
     ),
+    "retire": ("auditlake retire okta --why 'replaced by Entra ID in March'",),
     "renormalise": ("auditlake renormalise okta",),
     "normalise": ("auditlake normalise okta system_log < records.ndjson",),
 }

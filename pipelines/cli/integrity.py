@@ -13,7 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from pipelines import settings, visible
+from pipelines import registry, settings, visible
+from pipelines.cli import status
 from pipelines.cli.options import Time, as_json, check_order, configured, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -25,6 +26,7 @@ from pipelines.integrity import (
     prove,
     reports,
     retention,
+    retired_streams,
 )
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
@@ -247,6 +249,21 @@ def retain(
         click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
     removed = retention.remove(lake, removal, utc_now())
     echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
+
+
+@click.command(name="retire")
+@click.argument("name", metavar="INTEGRATION[/STREAM]")
+@click.option("--why", required=True, help="The reason; recorded permanently.")
+@click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
+@click.pass_context
+def retire_(context: click.Context, /, name: str, **record: str) -> None:
+    """Record and sign that streams are no longer polled, so that they are not reported any more."""
+    chosen, lake = configured(context)
+    logs = status.unconfigured(lake, registry.sources(chosen, secrets=False), name)
+    retirement = retired_streams.Retirement(logs=logs, **record)
+    retired_streams.retire(lake, retirement, utc_now())
+    for key in logs:
+        echo(f"{key.app}: retired, recorded and signed")
 
 
 @click.group(name="keys", invoke_without_command=True)

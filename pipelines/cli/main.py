@@ -38,7 +38,7 @@ from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
-from pipelines.lake import maintenance, tables
+from pipelines.lake import maintenance, stream_state, tables
 from pipelines.lake.stream_state import Coverage
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
@@ -142,17 +142,26 @@ def coverage_(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
     chosen, lake = options.configured(context)
     now = utc_now()
     sources = registry.sources(chosen, secrets=False)
-    known = status.covered(lake, sources, names, now)
+    known = status.histories(lake, sources, names)
     if unknown := set(names) - {s.name for s in sources} - {key.integration for key, _ in known}:
         registry.sources(chosen, tuple(unknown), secrets=False)  # raises
     _note_absence(lake, known)
     if as_json:
-        lines = [{**key._asdict(), **asdict(found)} for key, found in known]
+        lines = [
+            {
+                **key._asdict(),
+                "state": stream_state.state(history, now).name,
+                **asdict(stream_state.coverage(history, now)),
+            }
+            for key, history in known
+        ]
         options.echo_json(json.dumps(lines, default=options.json_value, indent=2))
         return
-    for key, found in known:
+    for key, history in known:
         options.echo(f"{key.integration} {key.stream}")
-        for line in _coverage_lines(found):
+        if ended := stream_state.ended(history, now, log=key.app):
+            options.echo(f"  {ended}")
+        for line in _coverage_lines(stream_state.coverage(history, now)):
             options.echo(f"  {line}")
 
 
@@ -333,6 +342,7 @@ main.add_command(integrity.verify_proof)
 main.add_command(integrity.evidence_)
 main.add_command(integrity.certify_)
 main.add_command(integrity.retain)
+main.add_command(integrity.retire_)
 main.add_command(integrity.keys_)
 main.add_command(events.normalise_)
 main.add_command(events.renormalise_)

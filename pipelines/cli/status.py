@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
 
+from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import expiry, schedule
 from pipelines.extraction.schedule import NextPoll
+from pipelines.integrity import retired_streams
 from pipelines.lake import (
     coverage,
     events,
@@ -20,7 +23,7 @@ from pipelines.lake import (
     tables,
     versions,
 )
-from pipelines.lake.stream_state import Coverage, Facts
+from pipelines.lake.stream_state import Coverage, Facts, History, Intended, Key
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.endings import Ending
@@ -58,6 +61,8 @@ class State:
     """Number of gaps and losses in the last 14 days."""
     lost: int = 0
     """Number of losses at any time: ranges that can never be fetched."""
+    ended: str | None = None
+    """When polling ended, and the next step."""
     differing: int = 0
     """Number of ids of the last week that arrived with contents that contradict each other."""
 
@@ -76,7 +81,19 @@ def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Fact
     found = (name.split("/") for name in maintenance.tables_of(lake, list(configured)))
     landed = {StreamKey(*path[1:]) for path in found if path[0] == "raw" and len(path) == 3}
     others = sorted({*stored, *coverage.keys(lake), *landed} - configured.keys())
-    return {key: stored.get(key) or configured.get(key, Facts()) for key in (*configured, *others)}
+    intended = _intended(lake, configured)
+    return {
+        key: intended.of(key, stored.get(key) or configured.get(key, Facts()))
+        for key in (*configured, *others)
+    }
+
+
+def _intended(lake: Lake, configured: Collection[StreamKey]) -> Intended:
+    retired: Mapping[Key, datetime] = {}
+    with suppress(AuditlakeError, OSError):  # `verify` reports acts that cannot be read
+        retired = retired_streams.retired(lake)
+    known = configured.__contains__ if configured else None
+    return Intended(configured=known, retired=retired)
 
 
 def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
@@ -95,6 +112,23 @@ def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
         )
         for key, facts in known_streams(lake, sources).items()
     ]
+
+
+def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[StreamKey, ...]:
+    """Return the streams named INTEGRATION or INTEGRATION/STREAM. Raises ConfigurationError.
+
+    They must be in the lake, and must not be configured.
+    """
+    known = known_streams(lake, sources)
+    chosen = tuple(key for key in known if name in (key.integration, key.app))
+    configured = {
+        StreamKey(source.name, stream.name) for source in sources for stream in source.streams()
+    }
+    if not chosen:
+        raise ConfigurationError(f"the lake has no stream {name}: `auditlake status` lists them")
+    if not (left := tuple(key for key in chosen if key not in configured)):
+        raise ConfigurationError(f"{name} is configured: remove it from the configuration first")
+    return left
 
 
 def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
@@ -124,6 +158,7 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
         coverage=found.share,
         gaps=found.gaps,
         lost=found.lost,
+        ended=stream_state.ended(history, now, log=key.app),
     )
 
 
@@ -148,20 +183,30 @@ def covered(
     lake: Lake, sources: Sequence[Source], names: Sequence[str], now: datetime
 ) -> list[tuple[StreamKey, Coverage]]:
     """Return the coverage of all streams, or of those whose integration is in `names`."""
+    found = histories(lake, sources, names)
+    return [(key, stream_state.coverage(history, now)) for key, history in found]
+
+
+def histories(
+    lake: Lake, sources: Sequence[Source], names: Sequence[str]
+) -> list[tuple[StreamKey, History]]:
+    """Return the history of all streams, or of those whose integration is in `names`."""
     return [
-        (key, stream_state.coverage(coverage.history(lake, key, facts), now))
+        (key, coverage.history(lake, key, facts))
         for key, facts in known_streams(lake, sources).items()
         if not names or key.integration in names
     ]
 
 
 def notes(found: Sequence[State]) -> Iterator[str]:
-    """Yield one line per failing stream, per stream with losses, and per one with other content."""
+    """Yield a line per stream that fails, is polled no more, has losses, or other content."""
     for one in found:
         stream = f"{one.integration} {one.stream}"
         if one.failing_since is not None:
             since = f"{one.failing_since:%Y-%m-%d %H:%M:%S} UTC"
             yield f"{stream}: failing since {since}: {one.failure}"
+        if one.ended is not None:
+            yield f"{stream}: {one.ended}"
         if one.lost:
             ranges = "1 range is" if one.lost == 1 else f"{one.lost:,} ranges are"
             yield f"{stream}: {ranges} lost: `auditlake coverage {one.integration}` lists them"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -47,6 +47,24 @@ class Facts:
     """None: unknown, so nothing is lost by age."""
     tenant: str = ""
     """Whose log it is, as sdk/tenant.py writes it; empty: unknown."""
+    configured: bool = True
+    """False: it was polled once, but the configuration no longer contains it."""
+    retired_at: datetime | None = None
+    """When it was retired by a signed act."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intended:
+    """The streams that are to be polled, and those that are not any more."""
+
+    configured: Callable[[Key], bool] | None = None
+    """None: unknown, as where a lake is only read."""
+    retired: Mapping[Key, datetime] = field(default_factory=dict)
+
+    def of(self, key: Key, facts: Facts) -> Facts:
+        """Return the facts of a stream with the intention."""
+        configured = self.configured is None or self.configured(key)
+        return replace(facts, configured=configured, retired_at=self.retired.get(key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +104,12 @@ class History:
         return self.failures[bisect_left(self.failures, last, key=_at) if last else 0 :]
 
     @property
+    def retired(self) -> bool:
+        """Return whether it was retired and has not been polled since."""
+        at = self.facts.retired_at
+        return at is not None and (self.polled_at is None or self.polled_at <= at)
+
+    @property
     def reached(self) -> datetime | None:
         """Return up to when the stream was polled successfully; a backfill does not move it."""
         if not self.asked or not self.answered_at:
@@ -110,7 +134,9 @@ class Coverage:
     """Missing forever."""
 
 
-StateName = Literal["never polled", "failing", "late", "events behind raw", "up to date"]
+StateName = Literal[
+    "never polled", "failing", "late", "events behind raw", "up to date", "not polled", "retired"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +175,22 @@ def summary(history: History, now: datetime, *, behind: bool = False) -> Summary
 
 
 def state(history: History, now: datetime, *, behind: bool = False) -> State:
-    """Return the state of polling; `behind`: some of its rows have no events yet."""
+    """Return the state of polling; `behind`: some of its rows have no events yet.
+
+    A stream that another machine polls is not late, although its configuration is elsewhere.
+    """
+    if history.retired:
+        return State(name="retired")
     if history.polled_at is None:
         return State(name="never polled")
-    if failing := history.failing:
-        return State(name="failing", since=failing[0].at, reason=failing[-1].reason)
     # A backfill is an answer too, but of old times: live polling may have stopped long before.
     reached = min(history.polled_at, history.known.until if history.known else history.polled_at)
-    if now - reached > max(_QUIET, 4 * (history.interval or timedelta())):
+    late = now - reached > max(_QUIET, 4 * (history.interval or timedelta()))
+    if late and not history.facts.configured:
+        return State(name="not polled")
+    if failing := history.failing:
+        return State(name="failing", since=failing[0].at, reason=failing[-1].reason)
+    if late:
         return State(name="late")
     return State(name="events behind raw" if behind else "up to date")
 
@@ -194,6 +228,22 @@ def uncovered(history: History, known: Coverage, within: Span) -> tuple[Gap, ...
     return tuple(sorted([*inside, *outside], key=lambda gap: gap.span.since))
 
 
+def ended(history: History, now: datetime, *, log: str) -> str | None:
+    """Return when polling a stream ended, and the next step; None if it did not.
+
+    `log` is the stream as commands take it, such as okta/system_log.
+    """
+    name, facts = state(history, now).name, history.facts
+    if name == "retired" and facts.retired_at:
+        return f"retired at {facts.retired_at:%Y-%m-%d %H:%M:%S} UTC"
+    if name != "not polled" or history.polled_at is None:
+        return None
+    return (
+        f"{SINCE_LAST_POLL} {history.polled_at:%Y-%m-%d %H:%M:%S} UTC, because it is no longer "
+        f"configured: configure it again, or run `auditlake retire {log}`"
+    )
+
+
 def up_to_last_poll(history: History, within: Span) -> Span | None:
     """Return the part of a range before the last poll: younger events are not missing yet."""
     for known in _whole_seconds(history.known):
@@ -207,7 +257,7 @@ def due(history: History, within: Span, now: datetime) -> Span | None:
 
     While the last poll is recent, this is the part before it: younger events are not missing yet.
     """
-    if state(history, now).name in ("up to date", "events behind raw"):
+    if state(history, now).name in ("up to date", "events behind raw", "retired"):
         return up_to_last_poll(history, within)
     return within
 

@@ -47,6 +47,62 @@ def test_status_and_coverage_show_streams_that_are_only_configured_or_only_in_th
     assert auditlake(tmp_path, "coverage", "unknown").returncode == 2
 
 
+@pytest.fixture
+def narrowed(tmp_path):
+    """A deployment from whose configuration one integration and one stream were removed."""
+    keys = {"tenant_id": "t", "client_id": "c", "client_secret": "x" * 20, "streams": ["sign_ins"]}
+    root, state = str(tmp_path / "data"), str(tmp_path / "state")
+    text = config_file.document({"entra_id": keys}, root, integrity=state)
+    (tmp_path / "auditlake.toml").write_text(text)
+    lake, now = Lake(root), datetime.now(UTC).replace(microsecond=0)
+    then = now - timedelta(hours=9)
+    for log in FORMER:
+        done = Entry(since=then - timedelta(hours=1), until=then, asked_at=then)
+        streams.record(lake, log, Facts(kind=log.integration), then)
+        coverage.record(lake, log, [done])
+    return tmp_path, then
+
+
+FORMER = [StreamKey("entra_id", "directory_audits"), StreamKey("okta", "system_log")]
+
+
+def printed(folder, *arguments, code=0):
+    done = run(folder, *arguments)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_a_stream_that_is_switched_off_stays_visible_until_it_is_retired(narrowed):
+    folder, then = narrowed
+    states = {log.app: "not polled" for log in FORMER} | {"entra_id/sign_ins": "never polled"}
+
+    def shown(command):
+        found = json.loads(printed(folder, command, "--json"))
+        return {f"{one['integration']}/{one['stream']}": one["state"] for one in found}
+
+    line = f"not polled since {then:%Y-%m-%d %H:%M:%S} UTC, because it is no longer configured"
+    for command in ("status", "coverage"):
+        assert shown(command) == states
+        assert printed(folder, command).count(line) == 2
+    done = printed(folder, "retire", "okta", "--why", "replaced", "--who", "ada")
+    assert done == "okta/system_log: retired, recorded and signed\n"
+    for command in ("status", "coverage"):
+        assert shown(command) == states | {"okta/system_log": "retired"}
+        assert printed(folder, command).count(line) == 1
+        assert "retired at" in printed(folder, command)
+    printed(folder, "retire", "entra_id", "--why", "replaced")
+    assert shown("status")["entra_id/directory_audits"] == "retired"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("entra_id/sign_ins", "remove it from the configuration"), ("okra", "`auditlake status`")],
+)
+def test_only_a_stream_that_is_not_configured_can_be_retired(narrowed, name, advice):
+    folder, _ = narrowed
+    assert advice in printed(folder, "retire", name, "--why", "replaced", code=2)
+
+
 def test_the_reasons_of_a_vendor_cannot_forge_a_line_or_hide(still_world, tmp_path):
     configure(still_world, tmp_path)
     lake, now = Lake(str(tmp_path / "data")), datetime.now(UTC).replace(microsecond=0)

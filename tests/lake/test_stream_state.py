@@ -14,7 +14,7 @@ from dashboard import lake as dashboard_lake
 from pipelines.cli import status
 from pipelines.lake import coverage, spans, stream_state, streams
 from pipelines.lake.coverage import Entry
-from pipelines.lake.stream_state import Coverage, Facts, History, State
+from pipelines.lake.stream_state import Coverage, Facts, History, Intended, State
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import COVERAGE
 from pipelines.sdk.pages import Gap, Span
@@ -212,6 +212,44 @@ def test_a_stream_is_late_after_an_hour_or_four_usual_intervals():
     assert state(*rounds, now=6, behind=True).name == "events behind raw"
     backfill = ("complete", -90, -80, 190, None)
     assert state(*rounds, backfill, now=191).name == "late"
+
+
+def intended(*rows: Row, configured: bool = False, retired: float | None = None) -> History:
+    acts = {} if retired is None else {LOG: at(retired)}
+    known = Intended(configured=lambda key: configured or key != LOG, retired=acts)
+    return stream_state.histories(table(*rows).lazy(), {LOG: known.of(LOG, Facts())})[LOG]
+
+
+@pytest.mark.parametrize("outcome", ["complete", "failed"])
+def test_a_stream_that_is_no_longer_configured_is_not_polled_since_its_last_poll(outcome):
+    row = (outcome, 0, 5, 5, "401")
+    gone = intended(row)
+    assert stream_state.state(gone, at(60)).name in ("up to date", "failing")
+    assert stream_state.state(gone, at(66)).name == "not polled"
+    assert stream_state.ended(gone, at(60), log="okta/log") is None
+    assert stream_state.ended(gone, at(66), log="okta/log") == (
+        "not polled since 2026-03-01 12:05:00 UTC, because it is no longer configured: configure "
+        "it again, or run `auditlake retire okta/log`"
+    )
+    late = intended(row, configured=True)
+    assert stream_state.state(late, at(66)).name in ("late", "failing")
+    assert stream_state.ended(late, at(66), log="okta/log") is None
+
+
+def test_a_retired_stream_lacks_nothing_until_it_is_polled_again():
+    row = ("complete", 0, 5, 5, None)
+    retired = intended(row, retired=30)
+    assert stream_state.state(retired, at(99)).name == "retired"
+    assert stream_state.ended(retired, at(99), log="") == "retired at 2026-03-01 12:30:00 UTC"
+    assert stream_state.due(retired, span(0, 99), at(99)) == span(0, 5)
+    again = intended(row, ("complete", 5, 40, 40, None), retired=30)
+    assert stream_state.state(again, at(41)).name == "up to date"
+    assert stream_state.state(again, at(999)).name == "not polled"
+
+
+def test_nothing_is_known_of_the_configuration_where_a_lake_is_only_read():
+    facts = Intended().of(LOG, Facts())
+    assert facts == Facts()
 
 
 def test_time_before_and_after_the_polls_is_uncovered_but_no_gap():

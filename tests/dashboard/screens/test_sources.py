@@ -5,13 +5,19 @@ from __future__ import annotations
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard import open_lake
+from pipelines import settings
 from pipelines.extraction import schedule
 from pipelines.extraction.schedule import NextPoll
+from pipelines.integrity import retired_streams
+from pipelines.integrity.retired_streams import Retirement
 from pipelines.lake import coverage, events, raw, streams, tables
 from pipelines.lake.coverage import Entry
 from pipelines.lake.stream_state import Facts
@@ -71,6 +77,37 @@ def test_sources_show_a_failing_stream_without_events_and_content_that_is_gone(
     assert rows.loc["okta", "gaps"] == "1"
     assert (rows.loc["okta", "lost"], rows.loc["new", "lost"]) == ("1", "")
     assert set(page.dataframe[1].value["reason"]) >= {"401", "LOST: 404: blob"}
+
+
+def test_sources_show_a_stream_that_is_switched_off_until_it_is_retired(
+    app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, config = tmp_path / "lake", tmp_path / "auditlake.toml"
+    fill(root)
+    app(root)
+    config.write_text(f'[integrity]\nfolder = "{tmp_path}/state"\n[integrations.entra_id]\n')
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(config))
+    lake, now = tables.configured(settings.load(config)), datetime.now(UTC).replace(microsecond=0)
+    former, then = tables.StreamKey("former", "audit"), now - timedelta(hours=9)
+    streams.record(lake, former, Facts(kind="okta", title="Okta"), then)
+    done = Entry(since=then - timedelta(hours=1), until=then, asked_at=then)
+    coverage.record(lake, former, [done])
+
+    def row() -> pd.Series[Any]:
+        open_lake._retired.clear()
+        page = AppTest.from_string(SOURCES, default_timeout=120).run()
+        assert not page.exception
+        return page.dataframe[0].value.set_index("integration").loc["former"]
+
+    assert list(row()["state"]) == ["not polled"]
+    assert row()["reason"] == (
+        f"not polled since {then:%Y-%m-%d %H:%M:%S} UTC, because it is no longer configured: "
+        "configure it again, or run `auditlake retire former/audit`"
+    )
+    why = Retirement(logs=(former,), who="ada", why="replaced")
+    retired_streams.retire(lake, why, now)
+    assert list(row()["state"]) == ["retired"]
+    assert row()["reason"] == f"retired at {now:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def test_sources_know_coverage_that_only_raw_commits_contain_and_lost_ranges_of_any_age(

@@ -5,7 +5,7 @@ A certificate is a C2SP signed note: text for people, with one signature per key
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from pipelines.errors import LakeError
@@ -50,7 +50,12 @@ def _lines(histories: dict[Key, History], span: Span, now: datetime) -> Iterator
         yield from (f"{name}: {part}" for part in parts or ["complete"])
 
 
-def open_parts(history: History, span: Span, now: datetime) -> list[str]:
+def open_parts(
+    history: History,
+    span: Span,
+    now: datetime,
+    shown: Callable[[datetime], str] = datetime.isoformat,
+) -> list[str]:
     """Return a line per part of the span that is missing, or that late events may still change."""
     known = stream_state.coverage(history, now)
     missing = stream_state.uncovered(history, known, span)
@@ -58,7 +63,7 @@ def open_parts(history: History, span: Span, now: datetime) -> list[str]:
     parts = [("missing", gap) for gap in missing]
     parts += [("settling", gap) for gap in spans.clipped(settling, span)]
     return [
-        f"{word} {gap.span.since.isoformat()} to {gap.span.until.isoformat()}: {_plain(gap.reason)}"
+        f"{word} {shown(gap.span.since)} to {shown(gap.span.until)}: {_plain(gap.reason)}"
         for word, gap in sorted(parts, key=lambda part: part[1].span.since)
     ]
 

@@ -21,8 +21,8 @@ from pipelines.sdk.pages import Gap, Span
 
 RECENT = timedelta(days=14)
 """The time before now that a summary describes."""
-NOT_POLLED = "not asked for yet"
-EARLIER = "before what was asked for"
+NOT_POLLED = "not fetched yet"
+EARLIER = "before the first fetched time"
 NEVER_POLLED = "never polled"
 SINCE_LAST_POLL = "not polled since"
 NOT_KEPT = "the vendor no longer keeps it"

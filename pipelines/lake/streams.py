@@ -62,9 +62,8 @@ def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
     stored = facts(lake)
     for each, known in stored.items():
         _recorded.setdefault((lake.root, each), known)
-    wanted = _of_one_tenant(key, stored.get(key, Facts()), current)
-    if stored.get(key) != wanted:
-        _replace(lake, key, wanted, now)
+    if stored.get(key) != _of_one_tenant(key, stored.get(key, Facts()), current):
+        _replace(lake, key, current, now)
     _recorded[lake.root, key] = current
 
 
@@ -81,6 +80,19 @@ def _of_one_tenant(key: StreamKey, stored: Facts, current: Facts) -> Facts:
 
 
 def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
+    commits.add_missing_columns(lake, TABLE)
+
+    def decide(handle: DeltaTable, seen: int) -> Decision:
+        # Another process may have recorded the stream since, for another tenant.
+        stored = stream_state.facts(pl.scan_delta(handle)).get(key, Facts()) if seen else Facts()
+        row = _row(key, _of_one_tenant(key, stored, current), now)
+        # The first row of a stream is appended, which conflicts with no other stream's.
+        return Decision(row, seen + 1, tables.stream_predicate(key) if seen else None)
+
+    commits.write(lake, TABLE, f"{TABLE.name}/{key.app}", decide, {})
+
+
+def _row(key: StreamKey, current: Facts, now: datetime) -> pl.DataFrame:
     row = {
         "integration": key.integration,
         "stream": key.stream,
@@ -91,11 +103,4 @@ def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
         "recorded_at": now,
         "tenant": current.tenant or None,
     }
-    commits.add_missing_columns(lake, TABLE)
-
-    def decide(_: DeltaTable, seen: int) -> Decision:
-        # The first row of a stream is appended, which conflicts with no other stream's.
-        instead_of = tables.stream_predicate(key) if seen else None
-        return Decision(pl.DataFrame([row], STREAMS), seen + 1, instead_of)
-
-    commits.write(lake, TABLE, f"{TABLE.name}/{key.app}", decide, {})
+    return pl.DataFrame([row], STREAMS)

@@ -81,6 +81,15 @@ def test_the_log_of_another_tenant_is_refused_with_both_names_and_the_remedy(lak
     streams.record(lake, StreamKey("okta-2", "log"), replace(FACTS, tenant='{"a": "77aa"}'), NOON)
 
 
+def test_of_two_tenants_that_are_recorded_at_once_only_the_first_is(lake, monkeypatch):
+    monkeypatch.setattr(streams, "facts", lambda _: {})  # as both processes read it
+    streams.record(lake, LOG, replace(FACTS, tenant='{"org_id": "1f2e"}'), NOON)
+    with pytest.raises(LakeError, match=r"1f2e.* 77aa"):
+        streams.record(lake, LOG, replace(FACTS, tenant='{"org_id": "77aa"}'), NOON)
+    monkeypatch.undo()
+    assert tenant_of(lake) == '{"org_id": "1f2e"}'
+
+
 def test_a_stream_keeps_all_that_was_ever_known_about_its_tenant(lake):
     for given in ('{"base_url": "b"}', '{"org_id": "1f2e"}', ""):
         streams.record(lake, LOG, replace(FACTS, tenant=given), NOON)

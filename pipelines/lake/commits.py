@@ -42,6 +42,10 @@ ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _RACES = 50
 _DELETE_RACES = 10
+_UNFLUSHED = 8
+"""Commits that writers who commit at once may not have flushed yet."""
+_flushed: dict[Path, int] = {}
+"""The newest version of each table that this process has flushed."""
 # Another writer moved this fence or removed rows we read, or a retention run changed the settings.
 _LOST_RACES = ("oncurrent transaction", "etadata changed since")
 # The hooks list the whole log after every commit, which costs more than the commit itself.
@@ -304,10 +308,17 @@ def checkpoint(lake: Lake, handle: DeltaTable) -> None:
 
 
 def sync(lake: Lake, handle: DeltaTable, before: int) -> None:
-    """Flush the versions after `before` to disk; an object store is durable by itself."""
+    """Flush the versions after `before` to disk; an object store is durable by itself.
+
+    So are those before it that other writers may not have flushed yet: without them, the table
+    could not be read.
+    """
     if lake.local is not None:
-        for version in range(before + 1, handle.version() + 1):
-            _sync_version(Path(handle.table_uri.removeprefix("file://")), version)
+        table, newest = Path(handle.table_uri.removeprefix("file://")), handle.version()
+        known = max(_flushed.get(table, before - 1), before - _UNFLUSHED)
+        for version in range(max(0, min(known, before) + 1), newest + 1):
+            _sync_version(table, version)
+        _flushed[table] = newest
 
 
 def _sync_version(table: Path, version: int) -> None:

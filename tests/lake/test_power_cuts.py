@@ -23,6 +23,7 @@ def append(lake, count=1):
 def restart():
     """Forget what this process knows, as a new one after a power cut does."""
     power_cuts._whole.clear()
+    commits._flushed.clear()
     handles._pool.clear()
 
 
@@ -129,3 +130,33 @@ def test_each_commit_is_on_disk_once_it_counts_and_so_is_the_first(lake, monkeyp
     folder = lake.local / TABLE.name
     assert set(folder.rglob("*")) <= flushed
     assert {folder, *folder.parents} & set(flushed) >= {folder, folder.parent, lake.local}
+
+
+def test_a_commit_that_another_process_has_not_flushed_yet_is_flushed_with_the_next(
+    lake, monkeypatch
+):
+    append(lake)
+    with monkeypatch.context() as slow:
+        slow.setattr(commits, "_sync_version", lambda *_: None)
+        append(lake)
+    restart()
+    flushed = set()
+    monkeypatch.setattr(commits.disk, "sync", flushed.add)
+    append(lake)
+    log = lake.local / TABLE.name / "_delta_log"
+    followed = log / f"{2:020}.json"
+    assert {followed, data_of(followed), log / f"{3:020}.json"} <= flushed
+    assert log / f"{1:020}.json" not in flushed
+
+
+def test_commits_of_others_between_two_of_ours_are_flushed_too(lake, monkeypatch):
+    append(lake)
+    ours = dict(commits._flushed)
+    with monkeypatch.context() as slow:
+        slow.setattr(commits, "_sync_version", lambda *_: None)
+        append(lake, 3)
+    commits._flushed.update(ours)
+    flushed = []
+    monkeypatch.setattr(commits, "_sync_version", lambda _, version: flushed.append(version))
+    append(lake, 2)
+    assert flushed == [2, 3, 4, 5, 6]

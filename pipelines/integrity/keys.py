@@ -56,6 +56,7 @@ def retire(settings: IntegritySettings) -> str:
     if len(files) < 2:
         raise ConfigurationError("only one key is left: run `auditlake keys rotate` first")
     files[0].unlink()
+    disk.sync(files[0].parent)
     return files[0].name
 
 

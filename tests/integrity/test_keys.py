@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pipelines import disk
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import keys, note
 from pipelines.integrity.note import Head
@@ -85,6 +86,15 @@ def test_during_a_rotation_both_keys_sign_and_either_is_enough(tmp_path):
     assert old.vkey in keys.trusted(settings), "what it signed stays valid"
     with pytest.raises(ConfigurationError, match="only one key is left"):
         keys.retire(settings)
+
+
+def test_a_retired_key_does_not_return_after_a_power_cut(tmp_path, monkeypatch):
+    settings = IntegritySettings(folder=tmp_path)
+    keys.rotate(settings)
+    left = []
+    monkeypatch.setattr(disk, "sync", lambda path: left.append(sorted(path.glob("*.key"))))
+    keys.retire(settings)
+    assert left == [[tmp_path / "keys" / "0002.key"]]
 
 
 def test_two_processes_that_race_create_one_key(tmp_path):

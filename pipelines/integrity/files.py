@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -42,6 +43,8 @@ class Folder(Protocol):
         """Return the names directly below `path`, sorted."""
 
     def delete(self, paths: Iterable[str]) -> None: ...
+    def flush(self) -> None:
+        """Return once everything written so far survives a power loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,9 @@ class Disk:
         for path in paths:
             with _explain_errors(self.root / path):
                 (self.root / path).unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        os.sync()  # a log may have thousands of tiles, most of which are on disk already
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +169,9 @@ class Bucket:
         # A local store raises an error if the object is missing.
         if found := [path for path in paths if self.get(path) is not None]:
             obstore.delete(self.store, found)
+
+    def flush(self) -> None:
+        """Do nothing: an object is durable once it is written."""
 
 
 def of(lake: Lake, path: str, *, durable: bool = False) -> Folder:

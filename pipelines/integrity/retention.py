@@ -71,6 +71,8 @@ def _record(
     listed = json.dumps(_spans(gone["seq"].to_list())).encode()
     digest, head = sha256(listed).hexdigest(), signer.published(kept)
     kept.folder.put(f"removed/{digest}.json", listed)
+    # Without the rows, neither this list nor the tiles could be rebuilt.
+    kept.folder.flush()
     act = {
         "act": "retention",
         "table": removal.log.table,

@@ -1,6 +1,7 @@
 """Retention: days are deleted permanently and recorded, and all else stays verifiable."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -50,6 +51,19 @@ def test_the_act_records_who_when_why_and_the_checkpoint(signed):
         "2026-03-01T12:00:00+00:00",
     )
     assert checkpoint.startswith(act["checkpoint"])
+
+
+def test_what_is_left_of_removed_rows_is_on_disk_before_the_act(signed, monkeypatch):
+    before = []
+
+    def sync():
+        acts = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
+        listed = len(list((signed.log / "removed").glob("*.json")))
+        before.append((len(acts), listed, signed.rows().height))
+
+    monkeypatch.setattr(os, "sync", sync)
+    retention.remove(signed.lake, REMOVAL, NOON)
+    assert before == [(0, 1, 700)]
 
 
 def test_the_accounts_of_persons_are_derived_again_from_what_is_left(signed):

@@ -160,3 +160,15 @@ def test_commits_of_others_between_two_of_ours_are_flushed_too(lake, monkeypatch
     monkeypatch.setattr(commits, "_sync_version", lambda _, version: flushed.append(version))
     append(lake, 2)
     assert flushed == [2, 3, 4, 5, 6]
+
+
+def test_the_first_commit_is_on_disk_before_the_second_is_written(lake, monkeypatch):
+    log = lake.local / TABLE.name / "_delta_log"
+    flushed = []
+    monkeypatch.setattr(commits.disk, "sync", lambda path: flushed.append((path, len(names(log)))))
+    append(lake)
+    assert (log / f"{0:020}.json", 1) in flushed
+
+
+def names(log):
+    return sorted(path.name for path in log.glob("*.json"))

@@ -171,7 +171,6 @@ def _create_folder(path: Path) -> None:
     # The mode does not apply to parents, of which the first may be the lake.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
-    disk.sync_above(path)
 
 
 def _lock(file: IO[str], root: Path) -> None:

@@ -26,7 +26,7 @@ import httpx
 from pipelines import registry
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.extraction import batches
-from pipelines.integrity import reports
+from pipelines.integrity import operator_acts, reports
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.lake import handles, maintenance, tables
@@ -53,10 +53,11 @@ _REPAIRS = 6
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The ids that have to survive."""
+    """The ids of records, and the number of operator acts, that have to survive."""
 
     landed: frozenset[str] = frozenset()
     pushed: frozenset[str] = frozenset()
+    acts: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -162,7 +163,8 @@ def _round(site: Site, recorder: Recorder, pushed: frozenset[str]) -> None:
 
 
 def _acknowledged(site: Site, pushed: frozenset[str]) -> Acknowledged:
-    return Acknowledged(frozenset(site.stored()), pushed)
+    acts = len(operator_acts.recorded(site.lake))
+    return Acknowledged(frozenset(site.stored()), pushed, acts)
 
 
 async def _deliver(site: Site, records: list[bytes]) -> int:
@@ -188,6 +190,8 @@ def problem(recording: Recording, disk: Disk, folder: Path) -> str:
             return f"{len(lost)} acknowledged rows are lost"
         if lost := done.pushed - site.stored() - _spooled(site):
             return f"{len(lost)} acknowledged pushes are lost"
+        if len(operator_acts.recorded(site.lake)) < done.acts:
+            return "acknowledged acts are lost"
         return _resumed(recording, site)
     except AuditlakeError as error:
         return str(error)
@@ -243,9 +247,11 @@ def _findings(site: Site) -> list[str]:
     """Verify all rows and events, and return what is not as it was signed."""
     lake = site.lake
     assert lake.integrity
-    job = Job(place=reports.place(lake, lake.integrity), table=LOG.table, kind="okta", full=True)
+    place = reports.place(lake, lake.integrity)
+    job = Job(place=place, table=LOG.table, kind="okta", full=True)
     with WorkerPool(1) as crew:
-        return [f"{each.kind}: {each.detail}" for each in verify.verify(job, crew).findings]
+        found = [*verify.verify(job, crew).findings, *verify.verify_acts(place).findings]
+    return [f"{each.kind}: {each.detail}" for each in found]
 
 
 def problems(

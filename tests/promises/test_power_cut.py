@@ -39,6 +39,7 @@ REMOVED: dict[str, Callable[[Path], bool]] = {
     "of logs' folders": lambda path: path.name == "_delta_log",
     "of data files' folders": lambda path: path.name.startswith("date="),
     "of tables' folders": lambda path: path.name == "system_log",
+    "of operator acts' folders": lambda path: "acts" in path.parts,
     "of the spool's folders": lambda path: path.parent.name == "spool",
     "of the lake's folder": lambda path: path.name == "lake",
 }

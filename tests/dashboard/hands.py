@@ -58,8 +58,13 @@ def value_of(parameter: str) -> str:
 
 
 def turn_to(page: Page, tab: str, shown: Locator) -> None:
-    """Open a tab and wait for `shown`, a part of its content."""
-    page.get_by_role("tab", name=tab).click()
+    """Open a tab until `shown`, a part of its content, appears: a rerun loses clicks."""
+    for _ in range(5):
+        settled(page)
+        page.get_by_role("tab", name=tab).click()
+        with suppress(AssertionError):
+            expect(shown).to_be_visible(timeout=15_000)
+            break
     expect(shown).to_be_visible()
     settled(page)
 

@@ -221,6 +221,7 @@ def test_hostile_events_are_shown_as_text_and_send_no_requests(
     expect(page.get_by_text("No events match")).to_be_visible()
     settled(page)
     page.get_by_role("button", name="Remove User agent is not").click()
+    expect(page.get_by_text("No events match")).to_have_count(0)
     expect(details(page)).to_be_visible()
     settled(page)
     turn_to(page, "Raw JSON", details(page).get_by_test_id("stCode"))

@@ -96,6 +96,7 @@ def test_a_saved_view_can_be_opened_and_removed(page: Page) -> None:
     expect(button(page, "Remove Outcome is not success")).to_be_visible()
     page.wait_for_url("**by=actor**")
     settled(page)
+    button(page, "Views").click()
     button(page, "Remove ![refused]").click()
     expect(saved).to_have_count(0)
 

@@ -29,7 +29,7 @@ def fetch_span(this: Round, span: Span, *, again: bool = False) -> Report:
     with rounds.reporting(this) as report:
         position = raw.position_only(this.lake, this.key)
         report.total = position.rows
-        rounds.check_origin(this, position.about)
+        rounds.check_origin(this, position.about, this.now)
         clock_repair.learn_time(this)
         now = this.now
         second = now.replace(microsecond=0)

@@ -181,7 +181,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
         with explained():
             position = raw.position_only(this.lake, this.key)
             report.total = position.rows
-            check_origin(this, position.about)
+            check_origin(this, position.about, this.clock())
             _declare_mapping(this, position.rows)
             pending = PendingCoverage(now=this.clock(), recorded_at=None)
             fresh = _commit(this, pages, pending, report)
@@ -214,7 +214,7 @@ def _open(this: Round, report: Report) -> Start:
     _declare_mapping(this, position.rows)
     # Before anything lands, since events are derived in the order of raw rows.
     _catch_up(this, position.rows, report)
-    check_origin(this, position.about)
+    check_origin(this, position.about, this.now)
     restart_at = clock_repair.go_back(this) if clock_repair.is_void(this, position) else None
     now = this.now
     signer.sign(this.lake, this.key, position.rows, now)
@@ -394,7 +394,7 @@ def _record_failure(this: Round, reason: str, pending: PendingCoverage | None) -
         coverage.record_failure(this.lake, this.key, pending.failure(reason))
 
 
-def check_origin(this: Round, about: str) -> None:
+def check_origin(this: Round, about: str, now: datetime) -> None:
     """Record the facts of the stream; `about` describes its raw table.
 
     Raises LakeError if its log is another tenant's, or if one of the two is simulated.
@@ -404,7 +404,7 @@ def check_origin(this: Round, about: str) -> None:
             f"{this.key.table} contains events of another origin ({about.rpartition(', ')[2]}): "
             "set another lake.root, or move this lake away"
         )
-    streams.record(this.lake, this.key, this.facts, this.now)
+    streams.record(this.lake, this.key, this.facts, now)
 
 
 def _simulated(about: str) -> bool:

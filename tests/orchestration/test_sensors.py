@@ -54,7 +54,7 @@ def test_a_polled_record_that_differs_from_a_pushed_one_starts_a_run(still_world
     this = Round(lake=still_world.lake, source=source, stream=source.streams()[0], client=None,
                  via="webhook")  # fmt: skip
     forged = json.dumps({**json.loads(true), "actor": {"id": "eve"}}).encode()
-    rounds.push(this, [Page(records=[forged], cursor="")])
+    assert rounds.push(this, [Page(records=[forged], cursor="")]).error is None
     (second,), _ = operator.tick()
     assert operator.run(second).success
     assert still_world.stored(*LOG)["via"].to_list()[-2:] == ["webhook", "poll"]

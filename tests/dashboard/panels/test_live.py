@@ -108,6 +108,7 @@ def test_a_lake_that_vanishes_is_reported_in_place(page: Page, live_lake: Path) 
     visit(page)
     page.locator(".st-key-live label").click()
     expect(page.locator(".live-dot")).to_be_visible()
+    settled(page)
     events = (live_lake / "events").rename(live_lake / "events.away")
     try:
         expect(page.get_by_text("The lake has vanished")).to_be_visible()

@@ -106,7 +106,7 @@ def test_a_link_has_the_relative_or_the_fixed_time(page: Page) -> None:
     assert given[1]["f"] == ["integration:okta"]
     assert ".." in given[1]["range"][0]
     page.goto(links.nth(1).inner_text().strip())
-    expect(button(page, "Integration is okta")).to_be_visible()
+    expect(button(page, "Remove Integration is okta")).to_be_visible()
     visit(page)
     button(page, "Link").click()
     expect(links).to_have_count(2)

@@ -65,9 +65,6 @@ class View:
         unread = tuple(one for one in self.unread if one[0] not in theirs)
         return replace(self, **{"unread": unread, **changes})
 
-    def removing(self, unwanted: Filter) -> View:
-        return self.changing(filters=tuple(f for f in self.filters if f != unwanted), page=1)
-
     def choosing(self, field: str, values: Sequence[str], *, negated: bool) -> View:
         """Return the view with exactly these values of `field` in this sense; the other is kept."""
         others = [f for f in self.filters if (f.field, f.negated) != (field, negated)]

@@ -34,10 +34,6 @@ def replaced(text: str, place: int, *piece: str) -> str:
     return joined([*pieces[:place], *piece, *pieces[place + 1 :]])
 
 
-def is_negated(piece: str) -> bool:
-    return isinstance(_parsed(piece), Not)
-
-
 def inverted(piece: str) -> str:
     """Return the piece that finds exactly the other events."""
     node = _parsed(piece)

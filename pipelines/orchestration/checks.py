@@ -168,19 +168,22 @@ def _dense(table: Table) -> Outcome:
     if table.whole:
         seq = table.newest.scan().select(pl.col("seq").n_unique())
         distinct = seq.collect().item()
-    found = (distinct, *ends)
-    removed = signer.removed_by_act(table.lake, table.log.app)
-    # The newest acts may be recorded while their rows are still in this version.
-    dense = any(
-        found == _without(table.rows, sorted(chain.from_iterable(removed[:acts])))
-        for acts in range(len(removed), -1, -1)
-    )
+    dense = any((distinct, *ends) == left for left in _left(table))
     return Outcome(
         passed=stored == distinct and dense,
         description=f"{stored:,} rows, {distinct:,} values of seq from {ends[0]!s} to {ends[1]!s}; "
         f"{table.rows:,} committed",
         figures={"rows": stored, "rows committed": table.rows},
     )
+
+
+def _left(table: Table) -> Iterator[tuple[int, int | None, int | None]]:
+    """Yield (count, minimum, maximum) of seq as it may be: without removals, then with them."""
+    yield _without(table.rows, [])
+    removed = signer.removed_by_act(table.lake, table.log.app)
+    # The newest acts may be recorded while their rows are still in this version.
+    for acts in range(len(removed), 0, -1):
+        yield _without(table.rows, sorted(chain.from_iterable(removed[:acts])))
 
 
 def _without(rows: int, gone: Sequence[tuple[int, int]]) -> tuple[int, int | None, int | None]:

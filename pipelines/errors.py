@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 _log = logging.getLogger(__name__)
 
@@ -67,26 +67,30 @@ class LakeError(AuditlakeError):
     """The lake cannot be read or written."""
 
 
-def is_fault(error: BaseException) -> bool:
-    """Return whether this is an error of the program: an exception, or a panic of a library."""
-    # Panics of Rust derive from BaseException, and each library has a class of its own.
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
 @contextmanager
-def explained() -> Iterator[None]:
-    """Raise Unexpected for an error that nobody foresaw, so that it ends this block only.
-
-    Its own message is not shown, because it may contain a record or a credential.
-    """
+def raised_as(error_of: Callable[[BaseException], AuditlakeError]) -> Iterator[None]:
+    """Raise the error that `error_of` returns in place of one that nobody foresaw."""
     try:
         yield
     except AuditlakeError:
         raise
     except BaseException as error:
-        if not is_fault(error):
+        # Panics of Rust derive from BaseException, and each library has a class of its own.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         _log.debug("unexpected error", exc_info=True)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{type(error).__name__} in {where.name}, line {where.lineno}"
-        raise Unexpected(f"unexpected error ({place}); the next round retries") from error
+        raise error_of(error) from error
+
+
+def explained() -> AbstractContextManager[None]:
+    """Raise Unexpected for an error that nobody foresaw, so that it ends this block only.
+
+    Its own message is not shown, because it may contain a record or a credential.
+    """
+    return raised_as(_unexpected)
+
+
+def _unexpected(error: BaseException) -> Unexpected:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {where.name}, line {where.lineno}"
+    return Unexpected(f"unexpected error ({place}); the next round retries")

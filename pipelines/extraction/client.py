@@ -7,12 +7,10 @@ memory at a time.
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,15 +19,7 @@ import httpx
 from pydantic import SecretStr
 
 from pipelines.clock import Clock, utc_now
-from pipelines.errors import (
-    AuditlakeError,
-    Held,
-    Refused,
-    TooHeavy,
-    TooLarge,
-    Unavailable,
-    is_fault,
-)
+from pipelines.errors import Held, Refused, TooHeavy, TooLarge, Unavailable, raised_as
 from pipelines.extraction import body, network, rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.service_clock import ServiceClock
@@ -47,8 +37,6 @@ _LONG = 60.0
 _SHORT = 4096
 _QUERY = "auditlake.query"
 _USER_AGENT = "auditlake/0.1"
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,25 +204,17 @@ class ServiceClient(httpx.Client):
             )
         if response.is_error:
             raise _refusal(self._integration, response, self._secrets)
-        said = answers.quoted(response, self._secrets) if _may_be_error(response) else ""
-        self._latest = f"{answers.place(request)} answered {response.status_code}{said}"
+        quote = answers.quoted(response, self._secrets) if _may_be_error(response) else ""
+        self._latest = f"{answers.place(request)} answered {response.status_code}{quote}"
         return response
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Raise Unavailable for an answer that the block cannot read, however that shows."""
-        try:
-            yield
-        except AuditlakeError:
-            raise
-        except BaseException as error:
-            if not is_fault(error):
-                raise
-            _log.debug("an answer cannot be read", exc_info=True)
-            latest = self._latest or f"{self._integration.title} answered"
-            raise Unavailable(
-                f"{latest} in an unexpected format; the next round retries"
-            ) from error
+        return raised_as(self._unreadable)
+
+    def _unreadable(self, _: BaseException) -> Unavailable:
+        latest = self._latest or f"{self._integration.title} answered"
+        return Unavailable(f"{latest} in an unexpected format; the next round retries")
 
 
 def connect(
@@ -315,8 +295,8 @@ def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> 
         why = f"still failing after all retries ({_cause(answer)}); the next round retries"
     else:
         status = f"{answer.status_code} {answer.reason_phrase}"
-        said = answers.quoted(answer)
-        why = f"still answering {status} after all retries{said}; the next round retries"
+        quote = answers.quoted(answer)
+        why = f"still answering {status} after all retries{quote}; the next round retries"
     # A sign-in that fails is not a matter of the span that is queried.
     heavy = _QUERY in request.extensions and (
         answer.status_code in _HEAVY

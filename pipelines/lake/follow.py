@@ -1,6 +1,6 @@
 """The events committed since the last look, each once.
 
-New rows are told from rewritten ones by the fences of their streams: compaction and renormalising
+The fences of their streams distinguish new rows from rewritten ones: compaction and renormalising
 write files with rows from below a fence, which are never new.
 """
 

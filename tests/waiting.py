@@ -3,6 +3,8 @@
 import socket
 import time
 
+import httpx
+
 SECONDS = 420
 
 
@@ -15,6 +17,14 @@ def free_ports(count):
     finally:
         for each in sockets:
             each.close()
+
+
+def responds(port):
+    """Return whether Dagster's web server on this port is up."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/server_info", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def until(ready, what, seconds=SECONDS):

@@ -14,7 +14,7 @@ from pipelines.integrity.verifier import operator_acts as verified_acts
 from pipelines.integrity.verifier.operator_acts import Mappings
 from tests.integrity import attacks, matrix
 from tests.integrity.test_tampering import edit_events
-from tests.integrity.worlds import LOG, NOON, OKTA, STREAM, Signed
+from tests.integrity.worlds import LOG, NOON, OKTA, STREAM, Signed, once
 
 NOW = OKTA.mapping_version
 
@@ -157,18 +157,6 @@ def test_a_damaged_log_of_acts_stops_no_round(signed):
     shutil.rmtree(signed.folder / "lake/integrity/acts/tile")
     declare(signed)
     assert (LOG, NOW) not in {key[1:] for key in mappings._declared}
-
-
-def once(monkeypatch, module, name, before):
-    real, calls = getattr(module, name), []
-
-    def called(*arguments, **options):
-        if not calls:
-            calls.append(1)
-            before()
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, name, called)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pipelines.integrity.verifier import known_checkpoints, table_reader, verify
 from pipelines.integrity.verifier import operator_acts as verified_acts
 from pipelines.lake import raw
 from tests.integrity import attacks
-from tests.integrity.worlds import LOG, NOON, Signed, rows
+from tests.integrity.worlds import LOG, NOON, Signed, once, rows
 
 
 @pytest.fixture
@@ -21,19 +21,6 @@ def share(tmp_path):
     folder = tmp_path / "share"
     folder.mkdir()
     return str(folder)
-
-
-def once(monkeypatch, module, name, before):
-    """Call `before` the first time the function is called."""
-    real, calls = getattr(module, name), []
-
-    def called(*arguments, **options):
-        if not calls:
-            calls.append(1)
-            before()
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, name, called)
 
 
 @pytest.mark.parametrize(

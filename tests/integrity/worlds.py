@@ -99,3 +99,16 @@ class Signed:
 
     def vkeys(self):
         return keys.trusted(self.integrity)
+
+
+def once(monkeypatch, module, name, before):
+    """Call `before` the first time the function is called."""
+    real, calls = getattr(module, name), []
+
+    def called(*arguments, **options):
+        if not calls:
+            calls.append(1)
+            before()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, name, called)

@@ -14,7 +14,7 @@ from pipelines.extraction.report import Report
 from pipelines.settings import Listen
 from pipelines.webhooks.dagster_reports import reporter
 from tests.cli.up_process import PROJECT
-from tests.waiting import free_ports, until
+from tests.waiting import free_ports, responds, until
 
 RAW, EVENTS = dg.AssetKey(["raw", "okta", "system_log"]), dg.AssetKey("events")
 QUICK = ("dense_seq", "freshness", "nothing_rejected", "same_content", "unique_event_id")
@@ -86,18 +86,11 @@ def watched(still_world, tmp_path):
         )  # fmt: skip
     try:
         made = Watched(still_world, home, port)
-        until(lambda: _responds(port), "Dagster's web server")
+        until(lambda: responds(port), "Dagster's web server")
         yield made
     finally:
         process.terminate()
         process.wait()
-
-
-def _responds(port):
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/server_info", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 def test_verdicts_survive_pushes_and_rounds_until_the_check_runs_again(watched):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.dashboard.conftest import browser
 from tests.integrity import matrix
-from tests.waiting import free_ports, until
+from tests.waiting import free_ports, responds, until
 from tests.web import other_sites
 
 __all__ = ["browser"]
@@ -85,18 +85,11 @@ def served(tmp_path_factory):
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: _responds(port), "Dagster's web server")
+        until(lambda: responds(port), "Dagster's web server")
         yield Dagster(port)
     finally:
         process.terminate()
         process.wait()
-
-
-def _responds(port):
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/server_info", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture

@@ -13,22 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
-from pydantic import Field as Setting
-from pydantic import field_validator, model_validator
 
 from pipelines.errors import Refused, Unavailable
 from pipelines.sdk import (
     answers,
-    auth,
     endings,
     json_records,
     links,
     microsoft,
-    pasted,
     values,
     windows,
 )
@@ -36,7 +32,7 @@ from pipelines.sdk.contract import Columns, Docs, Field, Integration, RequestPol
 from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Cursor, Page, Span
 from pipelines.sdk.pagination import Trail
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address
 
 _KEEPS = timedelta(days=30)
 _LAG = timedelta(days=1)
@@ -58,50 +54,11 @@ _LOGINS = {
 }
 
 
-class Settings(IntegrationSettings):
+class Settings(microsoft.Settings):
+    logins = _LOGINS
     kind: str = "entra_id"
     base_url: Address = _GRAPH
-    authority_url: Address = Setting(
-        default_factory=lambda given: pasted.login(given.get("base_url", _GRAPH), _LOGINS)
-    )
-    tenant_id: pasted.TenantId
-    client_id: pasted.ClientId
-    client_secret: pasted.Token | None = None
-    certificate: Secret | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _api(cls, value: str) -> str:
-        return pasted.root(value, _LOGINS)
-
-    @field_validator("authority_url")
-    @classmethod
-    def _login(cls, value: str) -> str:
-        return pasted.root(value, set(_LOGINS.values()))
-
-    @model_validator(mode="after")
-    def _one_cloud(self) -> Self:
-        pasted.checked_cloud(self.base_url, self.authority_url, _LOGINS)
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> Self:
-        if not (self.client_secret or self.certificate):
-            raise ValueError("not configured: set client_secret or certificate")
-        return self
-
-
-def _auth(settings: Settings) -> httpx.Auth:
-    graph = settings.base_url if settings.base_url in _LOGINS else _GRAPH
-    return auth.microsoft(
-        authority_url=settings.authority_url,
-        tenant_id=settings.tenant_id,
-        client_id=settings.client_id,
-        scope=f"{graph}/.default",
-        client_secret=settings.client_secret,
-        certificate=settings.certificate,
-        where="entra_id: certificate",
-    )
+    authority_url: Address = microsoft.authority_url(_LOGINS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -668,7 +625,7 @@ INTEGRATION = Integration(
     title="Microsoft Entra ID",
     settings=Settings,
     streams=lambda _: STREAMS,
-    auth=_auth,
+    auth=microsoft.sign_in,
     # Reports are throttled in windows of ten seconds, at times without a Retry-After.
     request_policy=RequestPolicy(rate=(5, 10.0), first_delay=10.0),
     advice=_advice,

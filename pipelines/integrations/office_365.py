@@ -17,23 +17,21 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
 from pydantic import Field as Setting
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from pipelines.errors import AuditlakeError, Held, Refused, TooHeavy, Unavailable
 from pipelines.sdk import (
     answers,
-    auth,
     endings,
     geo,
     json_records,
     links,
     microsoft,
-    pasted,
     values,
     webhook_auth,
     windows,
@@ -52,7 +50,7 @@ from pipelines.sdk.push import (
     SubscriptionApi,
     Subscriptions,
 )
-from pipelines.settings import Address, IntegrationSettings, Secret
+from pipelines.settings import Address
 
 # Five minutes less than the service's retention: it refuses a window that starts too early.
 _KEEPS = timedelta(days=7) - timedelta(minutes=5)
@@ -82,16 +80,11 @@ _LOGINS = {
 }
 
 
-class Settings(IntegrationSettings):
+class Settings(microsoft.Settings):
+    logins = _LOGINS
     kind: str = "office_365"
     base_url: Address = _ROOT
-    authority_url: Address = Setting(
-        default_factory=lambda given: pasted.login(given.get("base_url", _ROOT), _LOGINS)
-    )
-    tenant_id: pasted.TenantId
-    client_id: pasted.ClientId
-    client_secret: pasted.Token | None = None
-    certificate: Secret | None = None
+    authority_url: Address = microsoft.authority_url(_LOGINS)
     publisher_id: str = Setting(default_factory=lambda given: given.get("tenant_id", ""))
     """The client's vendor, as a tenant ID; requests without one share a small quota."""
 
@@ -101,40 +94,6 @@ class Settings(IntegrationSettings):
         if "." in value:
             raise ValueError("a domain is not accepted: give the directory's GUID in the portal")
         return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _api(cls, value: str) -> str:
-        return pasted.root(value, _LOGINS)
-
-    @field_validator("authority_url")
-    @classmethod
-    def _login(cls, value: str) -> str:
-        return pasted.root(value, set(_LOGINS.values()))
-
-    @model_validator(mode="after")
-    def _one_cloud(self) -> Self:
-        pasted.checked_cloud(self.base_url, self.authority_url, _LOGINS)
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> Self:
-        if not (self.client_secret or self.certificate):
-            raise ValueError("not configured: set client_secret or certificate")
-        return self
-
-
-def _auth(settings: Settings) -> httpx.Auth:
-    root = settings.base_url if settings.base_url in _LOGINS else _ROOT
-    return auth.microsoft(
-        authority_url=settings.authority_url,
-        tenant_id=settings.tenant_id,
-        client_id=settings.client_id,
-        scope=f"{root}/.default",
-        client_secret=settings.client_secret,
-        certificate=settings.certificate,
-        where="office_365: certificate",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1196,7 +1155,7 @@ INTEGRATION = Integration(
     title="Office 365",
     settings=Settings,
     streams=_configured,
-    auth=_auth,
+    auth=microsoft.sign_in,
     request_policy=RequestPolicy(
         rate=(2000, 60.0),
         is_throttled=_throttled,

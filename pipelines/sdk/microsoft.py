@@ -1,14 +1,18 @@
-"""Facts that the logs of Entra ID and Office 365 share."""
+"""Settings, sign-in and facts that the logs of Entra ID and Office 365 share."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from pipelines.sdk import pasted, values
+import httpx
+from pydantic import Field, field_validator, model_validator
+
+from pipelines.sdk import auth, pasted, values
 from pipelines.sdk.tenant import Tenant
+from pipelines.settings import Address, IntegrationSettings, Secret
 
 INTERRUPTS = frozenset(
     {16000, 16001, 50055, 50058, 50072, 50074, 50076, 50078, 50079, 50085, 50089, 50097, 50125,
@@ -33,7 +37,60 @@ _PERMISSIONS = frozenset(
 )  # fmt: skip
 
 
-def tenant(settings: Any, _stream: object) -> Tenant:
+class Settings(IntegrationSettings):
+    """The settings of an app registration; an integration names the clouds of its API."""
+
+    logins: ClassVar[Mapping[str, str]]
+    """The API's address -> that of its sign-in; the commercial cloud first."""
+    authority_url: Address
+    tenant_id: pasted.TenantId
+    client_id: pasted.ClientId
+    client_secret: pasted.Token | None = None
+    certificate: Secret | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _api(cls, value: str) -> str:
+        return pasted.root(value, cls.logins)
+
+    @field_validator("authority_url")
+    @classmethod
+    def _login(cls, value: str) -> str:
+        return pasted.root(value, set(cls.logins.values()))
+
+    @model_validator(mode="after")
+    def _one_cloud(self) -> Self:
+        pasted.checked_cloud(self.base_url, self.authority_url, self.logins)
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if not (self.client_secret or self.certificate):
+            raise ValueError("not configured: set client_secret or certificate")
+        return self
+
+
+def authority_url(logins: Mapping[str, str]) -> Any:
+    """Return the field whose default is the sign-in that belongs to `base_url`."""
+    return Field(default_factory=lambda given: pasted.login(given.get("base_url", ""), logins))
+
+
+def sign_in(settings: Settings) -> httpx.Auth:
+    """Return the client-credentials flow, with the scope of the API in its cloud."""
+    known = settings.base_url in settings.logins
+    api = settings.base_url if known else next(iter(settings.logins))
+    return auth.microsoft(
+        authority_url=settings.authority_url,
+        tenant_id=settings.tenant_id,
+        client_id=settings.client_id,
+        scope=f"{api}/.default",
+        client_secret=settings.client_secret,
+        certificate=settings.certificate,
+        where=f"{settings.kind}: certificate",
+    )
+
+
+def tenant(settings: Settings, _stream: object) -> Tenant:
     """Return the directory by its ID, or by a domain of it."""
     given = settings.tenant_id.lower()
     name = "tenant_id" if pasted.UUID.fullmatch(given) else "the domain in tenant_id"

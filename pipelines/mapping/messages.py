@@ -151,39 +151,39 @@ def sentences(events: pl.DataFrame) -> pl.Series:
 
 def _by_class(events: pl.DataFrame) -> pl.DataFrame:
     """Return the phrase of each event's class and activity, null if there is none."""
-    kinds = events.select("class_uid", "activity_id")
-    return kinds.join(
-        _phrases(), on=kinds.columns, how="left", nulls_equal=True, maintain_order="left"
-    ).drop(kinds.columns)
+    kinds = zip(events["class_uid"].to_list(), events["activity_id"].to_list(), strict=True)
+    return _phrases()[pl.Series(map(_PLACES_OF_PHRASES.get, kinds), dtype=pl.UInt32)]
+
+
+_PLACES_OF_PHRASES = {kind: place for place, kind in enumerate(_PHRASES)}
 
 
 @cache
 def _phrases() -> pl.DataFrame:
-    kinds = pl.DataFrame(
-        list(_PHRASES), {"class_uid": pl.Int32, "activity_id": pl.Int32}, orient="row"
-    )
-    words = pl.DataFrame([asdict(phrase) for phrase in _PHRASES.values()])
-    return kinds.hstack(words)
+    return pl.DataFrame([asdict(phrase) for phrase in _PHRASES.values()])
 
 
 def _by_action(actions: pl.Series) -> pl.DataFrame:
     """Return the words of each action, computed once per distinct one."""
-    known = actions.unique()
+    known, places = distinct(actions)
     named = [action or "unknown" for action in known]
     pairs = [verbal(action) for action in named]
     forms = pl.DataFrame(
         [
-            known.alias("action"),
             pl.Series("named", [words(action) or "unknown" for action in named], pl.String),
             pl.Series("did", [p and p[0] for p in pairs], pl.String),
             pl.Series("do", [p and _FAILED.sub("", p[1]) for p in pairs], pl.String),
         ]
     )
-    return (
-        actions.to_frame("action")
-        .join(forms, on="action", how="left", nulls_equal=True, maintain_order="left")
-        .drop("action")
-    )
+    return forms[places]
+
+
+def distinct(texts: pl.Series) -> tuple[list[str | None], pl.Series]:
+    """Return the distinct values, and each value's index among them."""
+    # Cheaper than `unique` and a join on the texts.
+    values = texts.to_list()
+    place = {text: place for place, text in enumerate(dict.fromkeys(values))}
+    return list(place), pl.Series(map(place.__getitem__, values), dtype=pl.UInt32)
 
 
 def _actor() -> pl.Expr:
@@ -205,32 +205,35 @@ def _named(events: pl.DataFrame) -> pl.DataFrame:
     wanted = {_ANY: ~place, _PERSON: person, _THING: ~person, _ITEM: ~(place | person)}
     same = pl.col("row") == pl.col("row").shift(-1)
     second = pl.when(same).then(pl.col("name").shift(-1))
-    known = targets.join(
-        _types(targets["type"]), on="type", how="left", maintain_order="left"
-    ).select(
-        "row",
-        pl.concat_str("word", "name", separator=" ", ignore_nulls=True).alias("shown"),
-        pl.concat_str("name", second, separator=", ", ignore_nulls=True).alias("about"),
-        *(which.alias(kind) for kind, which in wanted.items()),
+    known = (
+        targets.hstack(_types(targets["type"]))
+        .select(
+            "row",
+            pl.concat_str("word", "name", separator=" ", ignore_nulls=True).alias("shown"),
+            pl.concat_str("name", second, separator=", ", ignore_nulls=True).alias("about"),
+            *(which.alias(kind) for kind, which in wanted.items()),
+        )
+        # The first target of an event is then the last that `_lasts` writes.
+        .reverse()
     )
     columns = [
-        known["shown"].gather(_firsts(known, known[kind], events.height)).alias(kind)
+        known["shown"][_lasts(known["row"], known[kind], events.height)].alias(kind)
         for kind in wanted
     ]
     every = pl.repeat(True, known.height, eager=True)
-    return pl.DataFrame([*columns, known["about"].gather(_firsts(known, every, events.height))])
+    return pl.DataFrame([*columns, known["about"][_lasts(known["row"], every, events.height)]])
 
 
-def _firsts(targets: pl.DataFrame, which: pl.Series, height: int) -> pl.Series:
-    """Return, for each event, the index of the first of these targets, or null."""
+def _lasts(rows: pl.Series, which: pl.Series, height: int) -> pl.Series:
+    """Return, for each event, the index of the last of these targets, or null."""
     # Cheaper than group_by or joins; of several values for one place, the last stays.
-    places = which.arg_true().reverse()
-    found = pl.repeat(None, height, dtype=places.dtype, eager=True)
-    return found.scatter(targets["row"].gather(places), places)
+    places = which.arg_true()
+    found = pl.Series([None], dtype=places.dtype).new_from_index(0, height)
+    return found.scatter(rows[places], places)
 
 
 def _types(types: pl.Series) -> pl.DataFrame:
-    """Return, per target type, whether it is a person or a place, and its word unless vague."""
+    """Return, per target, whether it is a person or a place, and its word unless vague."""
     kind = pl.col("type")
     plain = kind.str.contains(_PEOPLE) | kind.str.contains(_VAGUE)
     word = (
@@ -240,16 +243,13 @@ def _types(types: pl.Series) -> pl.DataFrame:
         .str.replace("ies$", "y")
         .str.replace("([^su])s$", "$1")
     )
-    return (
-        types.unique()
-        .drop_nulls()
-        .to_frame()
-        .with_columns(
-            is_person=kind.str.contains(_PEOPLE),
-            is_place=kind.str.contains(_PLACES),
-            word=pl.when(~plain).then(word),
-        )
+    known, places = distinct(types)
+    facts = pl.DataFrame([pl.Series("type", known, pl.String)]).select(
+        is_person=kind.str.contains(_PEOPLE),
+        is_place=kind.str.contains(_PLACES),
+        word=pl.when(~plain).then(word),
     )
+    return facts[places]
 
 
 def _not_oneself(which: str) -> pl.Expr:

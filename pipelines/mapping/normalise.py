@@ -272,23 +272,26 @@ class _Collected:
 
 
 class _Targets:
-    """Lists of targets, stored flat, and the index of each list's most important target."""
+    """Lists of targets, stored flat, with the most important of each and the list of each event."""
 
     def __init__(self, rank: Mapping[Any, int], nothing: frozenset[str]) -> None:
         self._rank = rank
         self._nothing = nothing
         self._row: list[int] = []
         self._flat: dict[str, list[Any]] = {key: [] for key in _TARGET_KEYS}
-        self._first: list[int | None] = []
+        self._first: list[int] = []
+        self._list: list[int | None] = []
 
     def add(self, values: Sequence[Any]) -> None:
         flat: list[Mapping[str, Any]] = []
         before = len(self._row)
-        for row, value in enumerate(values, len(self._first)):
+        for value in values:
             found = self._known(value)
-            self._first.append(before + len(flat) + self._most_important(found) if found else None)
-            flat += found
-            self._row += [row] * len(found)
+            self._list.append(len(self._first) if found else None)
+            if found:
+                self._row += [len(self._first)] * len(found)
+                self._first.append(before + len(flat) + self._most_important(found))
+                flat += found
         for key in _TARGET_KEYS:
             self._flat[key] += [target.get(key) for target in flat]
 
@@ -301,13 +304,11 @@ class _Targets:
         lists = flat.group_by("row", maintain_order=True).agg(
             pl.struct(_TARGET_KEYS).alias("targets")
         )
-        first = pl.Series(self._first or [None] * height, dtype=pl.UInt32)
-        return (
-            flat.select(pl.col(key).gather(first).alias(f"target_{key}") for key in _TARGET_KEYS)
-            .with_row_index("row")
-            .join(lists, on="row", how="left", maintain_order="left")
-            .with_columns(pl.col("targets").fill_null(pl.lit([], dtype=pl.List(TARGET))))
-            .drop("row")
+        place = pl.Series(self._list or [None] * height, dtype=pl.UInt32)
+        first = pl.Series(self._first, dtype=pl.UInt32)[place]
+        found = [flat[key][first].alias(f"target_{key}") for key in _TARGET_KEYS]
+        return pl.DataFrame([*found, lists["targets"][place]]).with_columns(
+            pl.col("targets").fill_null(pl.lit([], dtype=pl.List(TARGET)))
         )
 
     def _known(self, value: Any) -> list[dict[str, Any]]:
@@ -327,14 +328,15 @@ class _Targets:
     def _most_important(self, found: Sequence[Mapping[str, Any]]) -> int:
         if len(found) == 1:
             return 0
-        ranks = [self._by_rank(target) for target in found]
-        return ranks.index(min(ranks))
-
-    def _by_rank(self, target: Mapping[str, Any]) -> int:
-        kind, name = target.get("type"), target.get("name")
-        rank = self._rank.get(kind, 99) if isinstance(kind, str) else 99
-        named = name and not (type(name) is str and name in self._nothing)
-        return rank if named else rank + _UNNAMED
+        best, place = _LEAST, 0
+        for index, target in enumerate(found):
+            kind, name = target.get("type"), target.get("name")
+            rank = self._rank.get(kind, _UNRANKED) if isinstance(kind, str) else _UNRANKED
+            if not name or (type(name) is str and name in self._nothing):
+                rank += _UNNAMED
+            if rank < best:
+                best, place = rank, index
+        return place
 
 
 _CLEAN: dict[str, Callable[[str | None], str | None]] = {
@@ -368,15 +370,20 @@ def text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-_UNNAMED = 1000  # above every rank
+_UNRANKED, _UNNAMED, _LEAST = 99, 1000, 10_000  # each above all ranks before it
 _TARGET_KEYS = ("id", "name", "type")
 
 
 def _without(nothing: frozenset[str], *columns: str) -> Iterator[pl.Expr]:
     """Yield the columns, null where the whole value is one of these words."""
-    words = pl.Series(sorted(nothing), dtype=pl.String).implode()
+    words = _literal(nothing)
     for column in columns:
         yield pl.when(~pl.col(column).is_in(words)).then(pl.col(column)).alias(column)
+
+
+@cache
+def _literal(words: frozenset[str]) -> pl.Series:
+    return pl.Series(sorted(words), dtype=pl.String).implode()
 
 
 def _complete(
@@ -405,21 +412,18 @@ def _complete(
 def _classes(frame: pl.DataFrame, integration: Integration, stream: Stream) -> pl.DataFrame:
     """Return the columns of the OCSF class, computed once per distinct action."""
     classify = ocsf.classifier(integration.kind)
-    actions = frame.select(pl.coalesce(_CLASSIFIED_AS, "action").alias("action"))
-    known = actions["action"].unique()
+    actions = frame.select(pl.coalesce(_CLASSIFIED_AS, "action")).to_series()
+    known, places = messages.distinct(actions)
     classes = [classify(stream.name, action) for action in known]
-    by_action = pl.DataFrame(
+    found = pl.DataFrame(
         [
-            known,
             pl.Series("class_uid", [c for c, _ in classes], pl.Int32),
             pl.Series("activity_id", [a for _, a in classes], pl.Int32),
             pl.Series("activity_type", [ocsf.class_name(c) for c, _ in classes], pl.String),
             pl.Series("action_type", [ocsf.activity_name(c, a) for c, a in classes], pl.String),
         ]
     )
-    return actions.join(
-        by_action, on="action", how="left", nulls_equal=True, maintain_order="left"
-    ).drop("action")
+    return found[places]
 
 
 def _messages(frame: pl.DataFrame) -> pl.Series:

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from itertools import zip_longest
+from functools import cache, lru_cache
+from itertools import chain, zip_longest
 from typing import Annotated, Any
 
 import httpx
@@ -416,15 +416,14 @@ def _members(message: Any) -> dict[str, Any]:
 
 
 def _targets(
-    values: dict[str, Any], name: Any, resource_ids: Any, details: Any, *others: Any
+    values: dict[str, Any], rare: Any, name: Any, resource_ids: Any, details: Any, *others: Any
 ) -> list[dict[str, Any]]:
     found = _named(values)
-    if "NEW_VALUE" in values or "OLD_VALUE" in values or "new_value" in values:
+    if rare:
         found += _in_value(name, values)
-    if "destination" in values or "flattened_destinations" in values or "address" in values:
-        found += _correspondents(values)
-    if "triggered_rule_info" in values:
-        found += _triggered(values["triggered_rule_info"])
+        if "destination" in values or "flattened_destinations" in values or "address" in values:
+            found += _correspondents(values)
+        found += _triggered(values.get("triggered_rule_info"))
     if isinstance(resource_ids, list) and isinstance(details, list):
         listed = {target["id"] for target in found}
         found += [
@@ -571,21 +570,30 @@ _STOPPED = frozenset({"access_deny_event", "risky_sensitive_action_blocked"})
 _BROKEN_OFF = ("FAILED", "CANCELED")
 
 
-def _outcome(status: Any, name: Any, values: dict[str, Any]) -> str:
+def _outcome(status: Any, name: Any, rare: dict[str, Any] | None) -> str:
     """Return the outcome from the status, the event's name, the login challenge or other results.
 
     Events without any of these are logged once they have happened: "success", except warnings.
     """
-    if status in _OUTCOMES:
+    if status is not None and status in _OUTCOMES:
         return _OUTCOMES[status]
     if not isinstance(name, str):
         return "unknown"
+    if known := _outcome_by_name(name):
+        return known
+    return _outcome_by_values(name, rare) if rare else "success"
+
+
+@lru_cache(maxsize=65536)
+def _outcome_by_name(name: str) -> str | None:
     lower = name.lower()
     if "fail" in lower or lower in _STOPPED:
         return "failure"
-    if lower.startswith("suspicious_") or lower.endswith("_warning"):
-        return "unknown"
-    if lower in _CHALLENGES and (challenge := values.get("login_challenge_status")):
+    return "unknown" if lower.startswith("suspicious_") or lower.endswith("_warning") else None
+
+
+def _outcome_by_values(name: str, values: dict[str, Any]) -> str:
+    if name.lower() in _CHALLENGES and (challenge := values.get("login_challenge_status")):
         return "success" if "passed" in str(challenge).lower() else "failure"
     stopped = (
         values.get("success") is False
@@ -617,33 +625,56 @@ _REASONS = (
 )
 
 
-def _reason(message: Any, code: Any, values: dict[str, Any]) -> Any:
-    if found := first(message, code):
+def _reason(message: Any, code: Any, rare: dict[str, Any] | None) -> Any:
+    if (found := first(message, code)) or not rare:
         return found
-    return first(*(values[name] for name in _REASONS if name in values), _refused(values))
+    return first(*map(rare.get, _REASONS), _refused(rare))
 
 
 _ADDRESSES = ("ip_address", "actor_ip_address", "client_ip", "smtp_in_connect_ip")
 
 
-def _source_ip(address: Any, values: dict[str, Any]) -> Any:
-    return known(address) or first(*map(values.get, _ADDRESSES))
+def _source_ip(address: Any, rare: dict[str, Any] | None) -> Any:
+    if (found := known(address)) or not rare:
+        return found
+    return first(*map(rare.get, _ADDRESSES))
 
 
-def _country(region: Any, values: dict[str, Any]) -> Any:
-    return first(region, values.get("location_country"), values.get("ip_geo_country"))
+def _country(region: Any, rare: dict[str, Any] | None) -> Any:
+    if (found := known(region)) or not rare:
+        return found
+    return first(rare.get("location_country"), rare.get("ip_geo_country"))
 
 
-def _user_agent(values: dict[str, Any]) -> Any:
-    return first(values.get("user_agent"), values.get("USER_AGENT"))
+def _user_agent(rare: dict[str, Any] | None) -> Any:
+    return first(rare.get("user_agent"), rare.get("USER_AGENT")) if rare else None
 
 
-def _severity(values: dict[str, Any]) -> Any:
-    return values.get("severity") or values.get("SEVERITY")
+def _severity(rare: dict[str, Any] | None) -> Any:
+    return (rare.get("severity") or rare.get("SEVERITY")) if rare else None
 
 
-def _session(values: dict[str, Any]) -> Any:
-    return first(values.get("SESSION_ID"), values.get("conference_id"))
+def _session(rare: dict[str, Any] | None) -> Any:
+    return first(rare.get("SESSION_ID"), rare.get("conference_id")) if rare else None
+
+
+# The parameters that the functions of most columns read; few events have any of them.
+_RARE = frozenset(
+    {
+        *_ADDRESSES,
+        *_REASONS,
+        *chain.from_iterable(_NEW_AND_OLD),
+        *("address", "destination", "flattened_destinations", "triggered_rule_info"),
+        *("success", "EVENT_RESULT", "smtp_relay_error", "smtp_reply_code"),
+        *("location_country", "ip_geo_country", "user_agent", "USER_AGENT"),
+        *("severity", "SEVERITY", "SESSION_ID", "conference_id"),
+    }
+)
+
+
+def _rare(values: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the parameters if one of _RARE is among them."""
+    return None if _RARE.isdisjoint(values) else values
 
 
 _BOTH_WAYS = frozenset(
@@ -678,6 +709,7 @@ def _classified_as(name: Any, values: dict[str, Any]) -> Any:
 
 
 _PARAMETERS = Field(_values, "events[].parameters")
+_RARE_PARAMETERS = Field(_rare, _PARAMETERS)
 COLUMNS: Columns = {
     "action": Field(_action, "events[].name", "events[].type"),
     "actor_id": Field(
@@ -711,6 +743,7 @@ COLUMNS: Columns = {
     "targets": Field(
         _targets,
         _PARAMETERS,
+        _RARE_PARAMETERS,
         "events[].name",
         "events[].resourceIds",
         "resourceDetails",
@@ -720,18 +753,18 @@ COLUMNS: Columns = {
         "actor.applicationInfo.applicationName",
         "actor.email",
     ),
-    "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _PARAMETERS),
+    "outcome": Field(_outcome, "events[].status.eventStatus", "events[].name", _RARE_PARAMETERS),
     "outcome_reason": Field(
         _reason,
         "events[].status.errorMessage",
         "events[].status.errorCode",
-        _PARAMETERS,
+        _RARE_PARAMETERS,
     ),
-    "source_ip": Field(_source_ip, "ipAddress", _PARAMETERS),
-    "user_agent": Field(_user_agent, _PARAMETERS),
-    "country": Field(_country, "networkInfo.regionCode", _PARAMETERS),
-    "severity": Field(_severity, _PARAMETERS),
-    "session_id": Field(_session, _PARAMETERS),
+    "source_ip": Field(_source_ip, "ipAddress", _RARE_PARAMETERS),
+    "user_agent": Field(_user_agent, _RARE_PARAMETERS),
+    "country": Field(_country, "networkInfo.regionCode", _RARE_PARAMETERS),
+    "severity": Field(_severity, _RARE_PARAMETERS),
+    "session_id": Field(_session, _RARE_PARAMETERS),
     "correlation_id": "id.uniqueQualifier",
 }
 

@@ -358,15 +358,23 @@ def _actor_id(key: Any, actors: Any, record_type: Any, user: Any) -> Any:
     if own is not None:
         return own
     # The key of a finding is the product's, even if it is about what a user did.
-    if not _known(key) or (_is_finding(record_type) and _is_product(key) and _is_address(user)):
+    if _is_finding(record_type) and _is_product(key) and _is_address(user):
         return None
-    # A PUID has 16 hex digits: 10032000ABCDEF01@live.com, i:0h.f|membership|10032000abcdef01@...
-    head = str(key).rpartition("|")[2].partition("@")[0]
-    return head.upper() if len(head) == 16 and head.startswith("100") else key
+    return _undecorated(key) if isinstance(key, str) else _known(key)
+
+
+@lru_cache(maxsize=65536)
+def _undecorated(key: str) -> str | None:
+    """Return the PUID in a key, or the key; a PUID has 16 hex digits.
+
+    10032000ABCDEF01@live.com, i:0h.f|membership|10032000abcdef01@live.com
+    """
+    head = key.rpartition("|")[2].partition("@")[0]
+    return head.upper() if len(head) == 16 and head.startswith("100") else _known(key)
 
 
 def _actor_name(shown: Any, user: Any, actors: Any) -> Any:
-    if found := _known(shown) or _email(user):
+    if found := (_known(shown) if shown else None) or _email(user):
         return found
     for item in values.objects(actors):
         if item.get("Type") == 1 and _known(item.get("ID")):
@@ -386,13 +394,21 @@ def _actor_type(kind: Any, user: Any, record_type: Any) -> str | None:
     known = _ACTOR_TYPES.get(str(kind))
     if not isinstance(user, str):
         return known
+    by_name = _type_by_name(user)
+    if by_name == "address":
+        return "user" if _is_finding(record_type) else known
+    return by_name or known
+
+
+@lru_cache(maxsize=65536)
+def _type_by_name(user: str) -> str | None:
     if user.startswith(_ANONYMOUS):
         return "anonymous"
     if _is_address(user):
-        return "user" if _is_finding(record_type) else known
+        return "address"
     if user.startswith(("ServicePrincipal_", "app@")):
         return "application"
-    return "system" if user.startswith(_MACHINES) else known
+    return "system" if user.startswith(_MACHINES) else None
 
 
 def _outcome(operation: Any, status: Any, number: Any, code: Any) -> str:
@@ -814,8 +830,12 @@ def _people(value: Any) -> list[str]:
     parts = value if isinstance(value, list) else [value]
     texts = (values.first(*map(part.get, _ADDRESS_IN)) if isinstance(part, dict) else part
              for part in parts)  # fmt: skip
-    return [who for text in texts if isinstance(text, str) for who in _several(text)
-            if _is_address(who)]  # fmt: skip
+    return [who for text in texts if isinstance(text, str) for who in _addresses_in(text)]
+
+
+@lru_cache(maxsize=65536)
+def _addresses_in(text: str) -> tuple[str, ...]:
+    return tuple(who for who in _several(text) if _is_address(who))
 
 
 def _all_targets(  # noqa: PLR0917 one per service or kind of event

@@ -427,11 +427,11 @@ def _listed(tunnels: Any) -> Any:
 def _in_chain(chain: Any, hook_chain: Any) -> list[Any] | None:
     """Return the details of the addresses in a chain, None if there are none."""
     hops = chain or hook_chain
-    found = None
-    for hop in hops if isinstance(hops, list) else ():
-        if isinstance(hop, dict) and "ipDetails" in hop:
-            found = [*(found or ()), hop["ipDetails"]]
-    return found
+    if not isinstance(hops, list):
+        return None
+    return [
+        hop["ipDetails"] for hop in hops if isinstance(hop, dict) and hop.get("ipDetails")
+    ] or None
 
 
 def _session(external: Any, root: Any) -> Any:

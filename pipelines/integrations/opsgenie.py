@@ -410,6 +410,9 @@ def _parsed(text: str) -> Any:
     return None
 
 
+_EMPTY: Mapping[str, Any] = {}
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         value = _parsed(value)
@@ -425,11 +428,12 @@ class _Facts(NamedTuple):
 
 
 def _facts(details: Any, incoming: Any, result: Any) -> _Facts:
-    inside = _mapping(details)
+    inside = _mapping(details) if details else _EMPTY
+    incoming, result = incoming or inside.get("_incomingData"), result or inside.get("_result")
     return _Facts(
         details=inside,
-        incoming=_mapping(incoming or inside.get("_incomingData")),
-        result=_mapping(result or inside.get("_result")),
+        incoming=_mapping(incoming) if incoming else _EMPTY,
+        result=_mapping(result) if result else _EMPTY,
     )
 
 
@@ -504,11 +508,13 @@ def _targets(facts: _Facts, text: Any, log: Any, *own: Any) -> list[dict[str, An
     alert_id, alias, integration = own
     details = facts.details
     parts = () if _PART_NAMES.isdisjoint(details) else _parts(details)
+    user, source = details.get("targetUser"), integration or _integration(facts)
+    url = facts.incoming.get("httpUrl") if facts.incoming else None
     found = [
         _alert(facts, alert_id, alias),
-        _target(None, details.get("targetUser"), "user"),
-        _target(None, integration or _integration(facts), "integration"),
-        _target(facts.incoming.get("httpUrl"), None, "url"),
+        _target(None, user, "user") if user else None,
+        _target(None, source, "integration") if source else None,
+        _target(url, None, "url") if url else None,
         *parts,
     ]
     if not any(found[:3]):
@@ -564,8 +570,6 @@ def _integration(facts: _Facts) -> Any:
 
 
 def _target(id_: Any, name: Any, kind: str) -> dict[str, Any] | None:
-    if id_ is None and name is None:
-        return None
     id_, name = _or_none(id_), _or_none(name)
     return {"id": id_, "name": name, "type": kind} if id_ or name else None
 
@@ -605,6 +609,8 @@ def _outcome(facts: _Facts, own: Any) -> str | None:
 def _headers(facts: _Facts) -> dict[str, str]:
     """Return the logged HTTP headers by lower-case name, the first value of each."""
     found: dict[str, str] = {}
+    if not facts.incoming:
+        return found
     for name, value in _mapping(facts.incoming.get("_httpHeaders")).items():
         if isinstance(value, str):
             found.setdefault(name.lower(), value)

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Annotated, Any, Self
 
@@ -194,27 +195,32 @@ def _action(event_type: Any, service: Any, auth_type: Any) -> Any:
 
 def _who(by: Any, resource: Any, action: Any) -> dict[str, Any]:
     """Return the actor; some sign-ins name them only as the resource."""
-    who: dict[str, Any] = by if isinstance(by, dict) else {}
-    if isinstance(by, str) and known(by):
+    if isinstance(by, dict):
+        id_ = by.get("id")
+        # For nearly every record, so without a call of known().
+        if isinstance(id_, str) and id_ not in NOTHING:
+            return by
+        if first(id_, by.get("email"), by.get("username")):
+            return by
+    elif isinstance(by, str) and known(by):
         return {"username": by}
-    id_ = who.get("id")
-    # For nearly every record, so without a call of known().
-    if isinstance(id_, str) and id_ not in NOTHING:
-        return who
-    if first(id_, who.get("email"), who.get("username")):
-        return who
     if isinstance(resource, dict) and str(action).endswith("login_attempt"):
         return resource
-    return who
+    return by if isinstance(by, dict) else {}
 
 
 def _actor_id(who: dict[str, Any]) -> Any:
-    return first(who.get("id"), who.get("user_id"))
+    id_ = who.get("id")
+    if isinstance(id_, str) and id_ not in NOTHING:
+        return id_
+    return first(id_, who.get("user_id"))
 
 
 def _actor_name(who: dict[str, Any], username: Any) -> Any:
-    name = known(who.get("username"))
-    return name or first(who.get("name"), who.get("email"), username)
+    name = who.get("username")
+    if isinstance(name, str) and name not in NOTHING:
+        return name
+    return first(name, who.get("name"), who.get("email"), username)
 
 
 def _actor_email(who: dict[str, Any], username: Any) -> str | None:
@@ -228,9 +234,14 @@ def _actor_type(who: dict[str, Any], username: Any, method: Any) -> str | None:
     if method in ("api key", "api-key", "api_key"):
         return "api_key"
     if kind := who.get("type"):
-        name = str(kind).lower().replace(" ", "_").replace("-", "_")
-        return _ACTORS.get(name) or ("application" if "agent" in name else None)
+        return _type_of(str(kind))
     return "user" if who.get("email") or who.get("username") or username else None
+
+
+@lru_cache(maxsize=1024)
+def _type_of(kind: str) -> str | None:
+    name = kind.lower().replace(" ", "_").replace("-", "_")
+    return _ACTORS.get(name) or ("application" if "agent" in name else None)
 
 
 def _outcome(success: Any, sso_success: Any, status: Any, result: Any) -> str | None:
@@ -409,6 +420,8 @@ def _op(association: dict[str, Any]) -> str:
 
 def _classified_as(association: Any, changes: Any, action: Any, resource: Any) -> str | None:
     """Return the action with its direction, where one action adds and removes."""
+    if not association and not changes:
+        return None
     if isinstance(association, dict) and (op := _op(association)):
         if op == "update" and (sudo := _sudo_setting(association)):
             return f"sudo {'add' if sudo.get('enabled') in _ON else 'remove'}"

@@ -3,7 +3,7 @@
 The lake has a stream that fails, one that was never polled, a lost range, an event in disguise and
 a tampered table. These parts of the walk are elsewhere, with the real browser or command, too:
 
-    checks in Dagster            cli/test_up.py, orchestration/test_verdicts.py
+    checks in Dagster            orchestration/test_states.py, cli/test_up.py
     gaps and silence             test_journeys.py, cli/test_status.py
     searching                    test_completion.py, panels/test_chips.py, cli/test_search.py
     persons                      screens/test_entities.py, test_persons.py
@@ -193,6 +193,23 @@ def test_a_person_has_one_number_everywhere(page: Page, terminal: Terminal) -> N
     done = terminal.run("search", "actor:ada@acme.example", "--json", "--limit", "1")
     assert f"1 of {number} events" in done.stderr
     assert json.loads(done.stdout)["actor_email"] == "ada@acme.example"
+
+
+def test_doctor_judges_each_integration_without_the_others(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    # Nothing listens on port 9, "discard".
+    (tmp_path / "auditlake.toml").write_text(
+        '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
+        'api_token = { env = "NO_SUCH_TOKEN" }\n'
+        '[integrations.opsgenie]\nbase_url = "http://127.0.0.1:9"\napi_key = "key"\n'
+    )
+    done = Terminal(tmp_path, terminal.page, terminal.test).run("doctor")
+    assert done.returncode == 2
+    lake, okta, opsgenie = done.stdout.splitlines()
+    assert lake.startswith("ok    lake")
+    assert re.match("FAIL  okta: .*variable NO_SUCH_TOKEN is not set", okta)
+    assert re.match("FAIL  opsgenie logs: .*Connection refused.*check base_url", opsgenie)
 
 
 def test_a_link_to_a_missing_event_offers_a_search_for_it(page: Page) -> None:

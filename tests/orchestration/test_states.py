@@ -1,12 +1,14 @@
 """The states that Dagster shows: of checks after rounds, pushes and failures, over its own API."""
 
 import os
+import re
 import subprocess
 import sys
 
 import dagster as dg
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from pipelines import definitions
 from pipelines.cli import config_file
@@ -14,6 +16,8 @@ from pipelines.extraction.report import Report
 from pipelines.settings import Listen
 from pipelines.webhooks.dagster_reports import reporter
 from tests.cli.up_process import PROJECT
+from tests.dashboard.conftest import ARGUMENTS, CHROMIUM
+from tests.dashboard.hands import shoot
 from tests.waiting import free_ports, responds, until
 
 RAW, EVENTS = dg.AssetKey(["raw", "okta", "system_log"]), dg.AssetKey("events")
@@ -66,12 +70,25 @@ class Watched:
             for c in node["assetChecksOrError"]["checks"]
         }
 
+    def shown(self, text, asset=RAW):
+        """Return the checks' page of an asset in Chromium, once it contains this text."""
+        # Started and stopped here: its event loop would interfere with runs in this process.
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(f"http://127.0.0.1:{self.port}/assets/{'/'.join(asset.path)}?view=checks")
+            expect(page.get_by_text(text)).to_be_visible(timeout=240_000)
+            shoot(page, "walk-dagster-checks")
+            found = page.locator("body").inner_text()
+            browser.close()
+        return found
+
 
 @pytest.fixture
 def watched(still_world, tmp_path):
     home, (port,) = tmp_path / "home", free_ports(1)
     home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
     config = tmp_path / "auditlake.toml"
     keys = {"okta": still_world.running.settings()["okta"]}
     config.write_text(config_file.document(keys, still_world.lake.root, integrity=str(tmp_path)))
@@ -93,6 +110,8 @@ def watched(still_world, tmp_path):
         process.wait()
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_verdicts_survive_pushes_and_rounds_until_the_check_runs_again(watched):
     assert watched.run("okta").success
     watched.verdict("as_signed", passed=False, text="CHANGED: row 10")
@@ -102,6 +121,9 @@ def test_verdicts_survive_pushes_and_rounds_until_the_check_runs_again(watched):
         happens()
         assert watched.states() == expected
         assert watched.states(EVENTS) == {"follows_from_raw": "SUCCEEDED"}
+    page = watched.shown("CHANGED: row 10")
+    assert re.search(r"as_signed\s+Failed", page)
+    assert {name for name in expected if re.search(rf"{name}\s+Succeeded", page)} == set(QUICK)
     watched.verdict("as_signed", passed=True)
     watched.run("okta")
     assert set(watched.states().values()) == {"SUCCEEDED"}

@@ -209,7 +209,7 @@ class ServiceClient(httpx.Client):
         return response
 
     def reading(self) -> AbstractContextManager[None]:
-        """Raise Unavailable for an answer that the block cannot read, however that shows."""
+        """Raise Unavailable for any error by which the block fails to read a response."""
         return raised_as(self._unreadable)
 
     def _unreadable(self, _: BaseException) -> Unavailable:

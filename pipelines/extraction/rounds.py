@@ -81,7 +81,7 @@ class Round:
     def now(self) -> datetime:
         """Return the time by our clock or the service's, the earlier.
 
-        Cursors and coverage end there: beyond it, one of the two has not seen the time yet.
+        Cursors and coverage end there: one of the two clocks has not reached any later time.
         """
         return min(self.clock(), self.service_time)
 

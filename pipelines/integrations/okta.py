@@ -113,7 +113,7 @@ class Place:
     """The bounded query's next link, as long as there is history to read."""
     history_since: str = ""
     history_until: str = ""
-    """All history at or after this time has landed."""
+    """All history at or after this time is stored."""
     part: float = 0.0
     """Seconds of history per query, where all of it at once is too heavy; 0: all of it."""
     part_since: str = ""

@@ -127,7 +127,7 @@ class Walk:
     """Progress through the files by name, hence by time; markers are names without `.json`."""
 
     marker: str
-    """Everything up to here has landed."""
+    """Everything up to here is stored."""
     since: str
     until: str | None = None
     """The marker at which it ends; None if it follows new files."""

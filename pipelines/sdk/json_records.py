@@ -79,8 +79,8 @@ def load(record: bytes) -> Any:
 def with_spelled_surrogates(record: bytes) -> bytes:
     """Return the record with the code point after the U+FFFD of each lone surrogate.
 
-    Texts that differ only in a lone surrogate then differ still. The record as it is if it has none
-    or cannot be parsed.
+    Texts that differ only in a lone surrogate then still differ. A record that has none, or cannot
+    be parsed, is returned unchanged.
     """
     try:
         value = json.loads(record.decode("utf-8"), strict=False)

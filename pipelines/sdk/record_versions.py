@@ -149,7 +149,7 @@ def _words(record: str, rows: pl.DataFrame) -> str:
 
 
 def _contradict(versions: Sequence[Content]) -> bool:
-    """Return whether versions differ on what both carry, rather than complete each other."""
+    """Return whether versions differ in a value that both have, rather than complete each other."""
     pushed = [each for each in versions if each.pushed]
     polled = [each for each in versions if not each.pushed]
     if any(len({each.hash for each in alike}) > 1 for alike in (pushed, polled)):
@@ -158,7 +158,7 @@ def _contradict(versions: Sequence[Content]) -> bool:
 
 
 def agree(one: Any, other: Any) -> bool:
-    """Return whether two values are the same on what both carry."""
+    """Return whether two values are equal wherever both have a value."""
     if _is_empty(one) or _is_empty(other):
         return True
     match one, other:

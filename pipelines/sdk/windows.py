@@ -157,7 +157,7 @@ def next_query(
 ) -> Query | None:
     """Return the next query: an interrupted one, then live, then re-reads, then history.
 
-    None if everything is done. `waited` is the time since `now`, which the oldest records lose.
+    None if everything is done. `waited` is the time since `now`: records that old have expired.
     """
     now = now.replace(microsecond=0)
     oldest = now + waited - steps.keeps if steps.keeps else _BEGINNING

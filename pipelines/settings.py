@@ -374,8 +374,8 @@ def load(path: Path) -> Settings:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{path}: not found: copy auditlake.example.toml there, "
-            "or run `auditlake up` without one to try the sandbox"
+            f"{path}: not found: copy auditlake.example.toml there; to try the sandbox, run "
+            "`auditlake up` without one, and other commands with --config .dagster/sandbox.toml"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {_reason(error)}") from None

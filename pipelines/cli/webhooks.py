@@ -108,7 +108,7 @@ def status_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
         for name, registration, waiting, odd in found:
             _print(name, registration)
             if waiting or odd:
-                options.echo(f"  {waiting:,} deliveries pending, {odd:,} unreadable")
+                options.echo(f"  deliveries: {waiting:,} pending, {odd:,} unreadable")
     if any(registration and registration.fault for _, registration, _, _ in found):
         context.exit(1)
 
@@ -150,7 +150,7 @@ def status_lines(chosen: Settings, lake: Lake) -> Iterator[str]:
             yield from _lines(source.name, registration)
         waiting, odd = len(spool.waiting(source.name)), spool.unreadable(source.name)
         if waiting or odd:
-            yield f"{source.name}: {waiting:,} deliveries pending, {odd:,} unreadable"
+            yield f"{source.name} deliveries: {waiting:,} pending, {odd:,} unreadable"
 
 
 def _print(name: str, registration: Registration | None) -> None:

@@ -50,6 +50,16 @@ def test_the_files_that_a_page_names_exist(page):
     assert sorted(name for name in named if not (PROJECT / name).exists()) == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_empty_line_splits_a_table(page):
+    """The rows after it would be shown as text."""
+    lines = CODE.sub("", (PROJECT / page).read_text()).splitlines()
+    rows = [line.startswith("|") for line in lines] + [False, False]
+    rules = [bool(re.fullmatch(r"\|[-: |]+\|", line)) for line in lines] + [False, False]
+    split = [n for n in range(1, len(lines)) if not lines[n] and rows[n - 1] and rows[n + 1]]
+    assert [n + 1 for n in split if not rules[n + 2]] == []
+
+
 def test_the_journey_of_a_record_names_existing_files():
     page = (PROJECT / "docs/architecture.md").read_text()
     named = set(re.findall(r"`([\w./-]+\.(?:py|csv))`", page)) - {"okta.py", "okta.csv"}

@@ -11,6 +11,7 @@ import dagster as dg
 import polars as pl
 
 from pipelines.clock import utc_now
+from pipelines.extraction import service_clock
 from pipelines.extraction.report import Report
 from pipelines.lake import coverage, events, stream_state, streams, versions
 from pipelines.lake.tables import Lake, StreamKey
@@ -49,7 +50,9 @@ def shape(lake: Lake, table: str, schema: Mapping[str, pl.DataType]) -> Figures:
 
 def line(report: Report) -> str:
     back_to = f", back to {report.oldest:%Y-%m-%d}" if report.oldest else ""
-    return f"{report.stream}: {report.rows:,} new of {report.total:,}{back_to}"
+    clock = service_clock.difference(report.clock_ahead)
+    differs = f"; {clock}, the service's clock is used" if clock else ""
+    return f"{report.stream}: {report.rows:,} new of {report.total:,}{back_to}{differs}"
 
 
 def round_figures(report: Report) -> Figures:
@@ -67,6 +70,8 @@ def round_figures(report: Report) -> Figures:
         first = min(span.since for span in report.covered)
         last = max(span.until for span in report.covered)
         figures |= {"covered since": stamp(first), "covered until": stamp(last)}
+    if clock := service_clock.difference(report.clock_ahead):
+        figures["clock"] = clock
     figures |= {f"unreadable {column}": count for column, count in report.faults.items()}
     return figures | {f"seconds {step}": round(s, 3) for step, s in report.seconds.items()}
 

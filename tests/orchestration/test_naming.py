@@ -57,6 +57,15 @@ def test_a_line_reports_progress_back_to_the_oldest_record():
     assert naming.line(report) == "system_log: 1,200 new of 34,000, back to 2026-03-01"
 
 
+def test_a_line_and_the_figures_name_a_clock_that_differs():
+    report = Report(integration="okta", stream="system_log", total=1)
+    report.clock_ahead = timedelta(minutes=-4)
+    assert "clock" not in naming.round_figures(report)
+    report.clock_ahead = timedelta(days=3)
+    assert naming.round_figures(report)["clock"] == "this machine's clock is 3 d 0 h ahead"
+    assert naming.line(report).endswith("3 d 0 h ahead, the service's clock is used")
+
+
 def test_the_figures_of_a_round_span_all_that_it_covered():
     hours = [DAY + timedelta(hours=hour) for hour in range(4)]
     report = Report(integration="okta", stream="system_log", rows=3, faults={"city": 2})

@@ -93,8 +93,6 @@ Secret = Annotated[SecretStr, BeforeValidator(_indirect)]
 SecretFile = Annotated[SecretStr, BeforeValidator(_file_or_text)]
 """The contents of a file named by its path."""
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
 _BARE_HOST = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}(?:/.*)?")
 
 
@@ -145,14 +143,27 @@ def _proxy(value: SecretStr | None) -> SecretStr | None:
 
 Proxy = Annotated[Secret | None, AfterValidator(_proxy)]
 """The address of a proxy, which may contain a password; "" is none."""
+
+
+def _verified(options: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    if any(key.lower().endswith("allow_invalid_certificates") for key in options):
+        raise ValueError("allow_invalid_certificates: use root_certificate: TLS is always verified")
+    return options
+
+
+StorageOptions = Annotated[dict[str, Secret], AfterValidator(_verified)]
 SharedSecret = Annotated[Secret | None, AfterValidator(_long_enough)]
 """The secret a vendor sends with each push; valid in any header without escaping."""
 
 
-class IntegrationSettings(BaseModel):
-    """The keys common to every kind; each integration adds its own in its module."""
+class Section(BaseModel):
+    """A part of the configuration; its values appear in no error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class IntegrationSettings(Section):
+    """The keys common to every kind; each integration adds its own in its module."""
 
     kind: str
     base_url: Address
@@ -170,28 +181,22 @@ class IntegrationSettings(BaseModel):
     """The secret the vendor sends with each push; without it, no push is accepted."""
 
 
-class LakeSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
+class LakeSettings(Section):
     root: str = "data"
     group: str | None = None
     """The group that may read a lake in a local folder; by default only its owner."""
-    storage_options: dict[str, Secret] = Field(default_factory=dict)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
 
-class NetworkSettings(BaseModel):
+class NetworkSettings(Section):
     """The way to the services; an integration may have its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     ca_bundle: Path | None = None
     proxy: Proxy = None
 
 
-class Anchor(BaseModel):
+class Anchor(Section):
     """A place outside the lake that receives each checkpoint; exactly one of the four kinds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     directory: Path | None = None
     git: Path | None = None
@@ -201,7 +206,7 @@ class Anchor(BaseModel):
     token: Secret | None = None
     bucket: str | None = None
     """Such as s3://bucket/prefix; with object lock, nobody can rewrite it."""
-    storage_options: dict[str, Secret] = Field(default_factory=dict)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Anchor:
@@ -246,10 +251,8 @@ def _warn_of_foreign(path: str) -> None:
     _log.warning("%s belongs to another user and is not used: set XDG_STATE_HOME", path)
 
 
-class IntegritySettings(BaseModel):
+class IntegritySettings(Section):
     """How the lake's tables are signed; `folder` contains keys, which must not be in the lake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     sign: bool = True
     name: str = Field(default="auditlake", pattern=r"^[^\s+]+$")
@@ -264,10 +267,8 @@ class IntegritySettings(BaseModel):
     anchors: tuple[Anchor, ...] = ()
 
 
-class Listen(BaseModel):
+class Listen(Section):
     """The address a server listens on; loopback by default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)

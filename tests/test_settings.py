@@ -1,10 +1,12 @@
 """An invalid configuration is reported with one line per error, without secrets."""
 
 import os
+from functools import partial
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from pipelines import registry, settings
 from pipelines.cli.main import main
@@ -200,3 +202,10 @@ def test_a_stream_is_polled_if_its_section_and_its_list_of_streams_contain_it():
     polled = [("okta", "system_log"), ("entra_id", "sign_ins")]
     others = [("entra_id", "directory_audits"), ("former", "audit")]
     assert [key for key in (*polled, *others) if chosen.polls(key)] == polled
+
+
+@pytest.mark.parametrize("key", ["allow_invalid_certificates", "AWS_ALLOW_INVALID_CERTIFICATES"])
+def test_no_option_of_a_store_turns_the_verification_of_tls_off(key):
+    for section in (settings.LakeSettings, partial(settings.Anchor, bucket="s3://bucket")):
+        with pytest.raises(ValidationError, match="TLS is always verified"):
+            section(storage_options={key: "true"})

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pipelines import disk
-from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import last_signed
+from pipelines.errors import LakeError
+from pipelines.integrity import last_signed, object_store
 from pipelines.lake.tables import Lake
 
 if TYPE_CHECKING:
@@ -112,37 +112,46 @@ class Bucket:
     """A prefix of an object store; each appended line is a separate object."""
 
     store: ObjectStore
+    url: str
 
     def get(self, path: str) -> bytes | None:
         import obstore  # noqa: PLC0415 only where the lake is in an object store
 
-        try:
-            return bytes(obstore.get(self.store, path).bytes())
-        except FileNotFoundError:
-            return None
+        with object_store.errors(self.url):
+            try:
+                return bytes(obstore.get(self.store, path).bytes())
+            except FileNotFoundError:
+                return None
 
     def put(self, path: str, data: bytes) -> None:
         import obstore  # noqa: PLC0415
 
-        obstore.put(self.store, path, data)
+        with object_store.errors(self.url):
+            obstore.put(self.store, path, data)
 
     def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
-        import obstore  # noqa: PLC0415
         from obstore import exceptions as errors  # noqa: PLC0415
 
-        try:
-            if seen is None:
-                obstore.put(self.store, path, data, mode="create")
-                return True
-            held = obstore.get(self.store, path)
-            if bytes(held.bytes()) != seen:
+        with object_store.errors(self.url):
+            try:
+                return self._swapped(path, data, seen)
+            except NotImplementedError:  # a local store has no conditional update
+                self.put(path, data)
+            except (errors.AlreadyExistsError, errors.PreconditionError, FileNotFoundError):
                 return False
-            tags = {key: tag for key in ("e_tag", "version") if (tag := held.meta[key])}
-            obstore.put(self.store, path, data, mode=cast("UpdateVersion", tags))
-        except NotImplementedError:  # a local store has no conditional update
-            self.put(path, data)
-        except (errors.AlreadyExistsError, errors.PreconditionError, FileNotFoundError):
+        return True
+
+    def _swapped(self, path: str, data: bytes, seen: bytes | None) -> bool:
+        import obstore  # noqa: PLC0415
+
+        if seen is None:
+            obstore.put(self.store, path, data, mode="create")
+            return True
+        held = obstore.get(self.store, path)
+        if bytes(held.bytes()) != seen:
             return False
+        tags = {key: tag for key in ("e_tag", "version") if (tag := held.meta[key])}
+        obstore.put(self.store, path, data, mode=cast("UpdateVersion", tags))
         return True
 
     def put_once(self, path: str, data: bytes) -> None:
@@ -159,7 +168,8 @@ class Bucket:
     def names(self, path: str) -> list[str]:
         import obstore  # noqa: PLC0415
 
-        found = obstore.list_with_delimiter(self.store, path)
+        with object_store.errors(self.url):
+            found = obstore.list_with_delimiter(self.store, path)
         below = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
         return sorted(name.rstrip("/").rpartition("/")[2] for name in below)
 
@@ -168,7 +178,8 @@ class Bucket:
 
         # A local store raises an error if the object is missing.
         if found := [path for path in paths if self.get(path) is not None]:
-            obstore.delete(self.store, found)
+            with object_store.errors(self.url):
+                obstore.delete(self.store, found)
 
     def flush(self) -> None:
         """Do nothing: an object is durable once it is written."""
@@ -185,17 +196,8 @@ def of(lake: Lake, path: str, *, durable: bool = False) -> Folder:
 
 
 def bucket(url: str, options: Mapping[str, str]) -> Bucket:
-    """Return the object store at `url`. Raises ConfigurationError if obstore is not installed."""
-    try:
-        from obstore.store import LocalStore, from_url  # noqa: PLC0415
-    except ImportError:
-        raise ConfigurationError(
-            f"{url}: signing in an object store requires obstore: pip install 'auditlake[objects]'"
-        ) from None
-    if url.startswith("file://"):
-        return Bucket(LocalStore(url.removeprefix("file://"), mkdir=True))
-    settings: Any = dict(options)
-    return Bucket(from_url(url, config=settings))
+    """Return the object store at `url`. Raises ConfigurationError and LakeError."""
+    return Bucket(object_store.opened(url, options), url)
 
 
 _replace = partial(disk.write_atomically, mode=disk.READABLE)

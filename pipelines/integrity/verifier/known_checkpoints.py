@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
 from pipelines.settings import Anchor
@@ -62,7 +63,7 @@ def logs(place: Path, name: str, anchors: Iterable[Anchor]) -> set[str]:
     files = (file.stem.split(".") for file in place.glob("signed/*.ndjson"))
     found = {"/".join(parts[1:]) for parts in files if len(parts) > 2}
     for anchor in anchors:
-        with suppress(OSError, subprocess.SubprocessError):
+        with suppress(LakeError, OSError, subprocess.SubprocessError):
             found |= (
                 set(_shelf(anchor).pairs(name)) if _can_list(anchor) else _git_logs(anchor, name)
             )
@@ -81,7 +82,7 @@ def anchored(
     try:
         for path, note in _notes(anchor, set(folders), origin, first):
             seen.append(sighting(note, f"{anchor.name}/{path}"))
-    except (OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
+    except (LakeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
         seen.append(Unavailable(where=anchor.name, reason=f"{type(error).__name__}: {error}"))
     return seen
 

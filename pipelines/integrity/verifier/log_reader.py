@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pipelines.integrity import object_store
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 WIDTH = 256
 HASH = 32
@@ -22,26 +27,23 @@ class LogFiles:
         return LogFiles(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None if it does not exist."""
+        """Return the content of a file, or None if it does not exist. Raises LakeError."""
         try:
-            if "://" not in self.root:
-                return (Path(self.root) / path).read_bytes()
-            import obstore  # noqa: PLC0415 only where it is an object store
-
-            return bytes(obstore.get(self._store(), path).bytes())
+            return self._object(path) if self._remote else (Path(self.root) / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def files(self, path: str = "") -> list[str]:
         """Return all files below `path`, recursively, sorted, relative to this folder."""
-        if "://" not in self.root:
+        if not self._remote:
             found = (Path(self.root) / path).rglob("*")
             names = (file.relative_to(self.root).as_posix() for file in found if file.is_file())
             return sorted(name for name in names if "/." not in f"/{name}")
-        import obstore  # noqa: PLC0415
+        import obstore  # noqa: PLC0415 only where it is an object store
 
-        pages = obstore.list(self._store(), path or None)
-        return sorted(meta["path"] for page in pages for meta in page)
+        with object_store.errors(self.root):
+            pages = obstore.list(self._store(), path or None)
+            return sorted(meta["path"] for page in pages for meta in page)
 
     def pairs(self, path: str = "") -> list[str]:
         """Return the folders two levels below `path`, such as okta/system_log."""
@@ -52,21 +54,30 @@ class LogFiles:
 
     def _folders(self, path: str) -> list[str]:
         """Return the names of the folders directly below `path`."""
-        if "://" not in self.root:
+        if not self._remote:
             found = (Path(self.root) / path.strip("/")).glob("*/")
             return [folder.name for folder in found if folder.is_dir() and folder.name[0] != "."]
         import obstore  # noqa: PLC0415
 
-        below = obstore.list_with_delimiter(self._store(), path.strip("/") or None)
+        with object_store.errors(self.root):
+            below = obstore.list_with_delimiter(self._store(), path.strip("/") or None)
         return [folder.rstrip("/").rpartition("/")[2] for folder in below["common_prefixes"]]
 
-    def _store(self) -> Any:
-        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+    def _object(self, path: str) -> bytes | None:
+        import obstore  # noqa: PLC0415
 
-        if self.root.startswith("file://"):
-            return LocalStore(self.root.removeprefix("file://"), mkdir=True)
-        config: Any = dict(self.options)
-        return from_url(self.root, config=config)
+        with object_store.errors(self.root):
+            try:
+                return bytes(obstore.get(self._store(), path).bytes())
+            except FileNotFoundError:
+                return None
+
+    @property
+    def _remote(self) -> bool:
+        return "://" in self.root
+
+    def _store(self) -> ObjectStore:
+        return object_store.opened(self.root, self.options)
 
 
 def tile(shelf: LogFiles, level: int | str, index: int, width: int) -> bytes:

@@ -1,0 +1,78 @@
+"""Object stores, opened with the options that delta-rs takes.
+
+delta-rs has one set of options. obstore takes those of the service, of the HTTP client and of
+retries apart, and panics or refuses where they are mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import ConfigurationError, LakeError, raised_as
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_PREFIXES = ("aws_", "azure_", "google_")
+_CLIENT = frozenset(
+    {
+        *("allow_http", "allow_invalid_certificates", "default_content_type", "user_agent"),
+        *("connect_timeout", "read_timeout", "timeout", "randomize_addresses"),
+        *("http1_only", "http2_only", "http2_keep_alive_interval", "http2_keep_alive_timeout"),
+        *("http2_keep_alive_while_idle", "pool_idle_timeout", "pool_max_idle_per_host"),
+        *("proxy_url", "proxy_ca_certificate", "proxy_excludes", "root_certificate"),
+    }
+)
+# Of delta-rs alone: retries, and how it commits.
+_DELTA = (
+    *("max_retries", "retry_timeout", "backoff_config", "aws_s3_locking_provider"),
+    *("aws_s3_allow_unsafe_rename", "allow_unsafe_rename", "mount_allow_unsafe_rename"),
+    *("dynamo", "delta_dynamo", "object_store_", "delta_log_", "aws_endpoint_url_dynamodb"),
+)
+
+
+def opened(url: str, options: Mapping[str, str]) -> ObjectStore:
+    """Return the object store at `url`. Raises ConfigurationError and LakeError."""
+    try:
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415 only for such a lake
+    except ImportError:
+        raise ConfigurationError(
+            f"{url}: signing in an object store requires obstore: pip install 'auditlake[objects]'"
+        ) from None
+    if url.startswith("file://"):
+        return LocalStore(url.removeprefix("file://"), mkdir=True)
+    config, client, retry = _split(options)
+    with errors(url):
+        return from_url(url, config=config, client_options=client, retry_config=retry)
+
+
+def errors(url: str) -> AbstractContextManager[None]:
+    """Raise LakeError for any error of the store at `url`: one line, with advice."""
+    return raised_as(
+        lambda error: LakeError(
+            f"{url}: {_in_a_line(error)}: check lake.root and lake.storage_options, or those of "
+            "the anchor, then run it again"
+        )
+    )
+
+
+def _split(options: Mapping[str, str]) -> tuple[Any, Any, Any]:
+    """Return the options of the service, of the HTTP client and of retries."""
+    config, client, retry = {}, {}, {}
+    for key, value in options.items():
+        name = key.lower()
+        prefix = next((each for each in _PREFIXES if name.startswith(each)), "")
+        if name.removeprefix(prefix) in _CLIENT:
+            client[name.removeprefix(prefix)] = value
+        elif name == "max_retries" and value.isdecimal():
+            retry[name] = int(value)
+        elif not name.startswith(_DELTA):
+            config[key] = value
+    return config, client, retry
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Return the message without the nested debug output that obstore appends."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:300]

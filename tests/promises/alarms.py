@@ -234,7 +234,7 @@ def up(minutes: int = 60) -> None:
     alarms = set[str]()
     with (
         tempfile.TemporaryDirectory() as folder,
-        up_process.started(Path(folder)) as (_, ports, out),
+        up_process.started(Path(folder)) as (process, ports, out),
     ):
         until(lambda: "the first events are available" in out.read_text(), "the first events")
         end = time.monotonic() + 60 * minutes
@@ -246,6 +246,9 @@ def up(minutes: int = 60) -> None:
                 alarms.add(alarm)
                 print(f"{datetime.now(UTC):%H:%M:%S} {alarm}", flush=True)
             time.sleep(60)
+        # Its children write to the folder, which is deleted next.
+        process.terminate()
+        process.wait()
     print(f"{len(alarms):,} alarms in {minutes} minutes")
     sys.exit(bool(alarms))
 

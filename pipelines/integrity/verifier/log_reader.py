@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.integrity import object_store
+from pipelines.errors import LakeError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 WIDTH = 256
 HASH = 32
+
+# Options of the HTTP client, and of delta-rs alone, in names without "aws_" and the like.
+_CLIENT = frozenset(
+    {
+        *("allow_http", "default_content_type", "user_agent", "randomize_addresses"),
+        *("connect_timeout", "read_timeout", "timeout", "http1_only", "http2_only"),
+        *("http2_keep_alive_interval", "http2_keep_alive_timeout", "http2_keep_alive_while_idle"),
+        *("pool_idle_timeout", "pool_max_idle_per_host", "root_certificate"),
+        *("proxy_url", "proxy_ca_certificate", "proxy_excludes"),
+    }
+)
+_DELTA = (
+    *("max_retries", "retry_timeout", "backoff_config", "s3_locking_provider"),
+    *("s3_allow_unsafe_rename", "allow_unsafe_rename", "mount_allow_unsafe_rename"),
+    *("dynamo", "delta_dynamo", "object_store_", "delta_log_", "endpoint_url_dynamodb"),
+)
+_LIBRARIES = ("obstore", "pyo3_runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +60,7 @@ class LogFiles:
             return sorted(name for name in names if "/." not in f"/{name}")
         import obstore  # noqa: PLC0415 only where it is an object store
 
-        with object_store.errors(self.root):
+        with _store_errors(self.root):
             pages = obstore.list(self._store(), path or None)
             return sorted(meta["path"] for page in pages for meta in page)
 
@@ -59,14 +78,14 @@ class LogFiles:
             return [folder.name for folder in found if folder.is_dir() and folder.name[0] != "."]
         import obstore  # noqa: PLC0415
 
-        with object_store.errors(self.root):
+        with _store_errors(self.root):
             below = obstore.list_with_delimiter(self._store(), path.strip("/") or None)
         return [folder.rstrip("/").rpartition("/")[2] for folder in below["common_prefixes"]]
 
     def _object(self, path: str) -> bytes | None:
         import obstore  # noqa: PLC0415
 
-        with object_store.errors(self.root):
+        with _store_errors(self.root):
             try:
                 return bytes(obstore.get(self._store(), path).bytes())
             except FileNotFoundError:
@@ -77,7 +96,36 @@ class LogFiles:
         return "://" in self.root
 
     def _store(self) -> ObjectStore:
-        return object_store.opened(self.root, self.options)
+        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+
+        if self.root.startswith("file://"):
+            return LocalStore(self.root.removeprefix("file://"), mkdir=True)
+        config: dict[str, str] = {}
+        client: Any = {}
+        retry: Any = {}
+        for key, text in self.options.items():
+            name = re.sub("^(aws|azure|google)_", "", key.lower())
+            if name in _CLIENT:
+                client[name] = text
+            elif name == "max_retries" and text.isdecimal():
+                retry[name] = int(text)
+            elif not name.startswith(_DELTA):
+                config[key] = text
+        settings: Any = config
+        return from_url(self.root, config=settings, client_options=client, retry_config=retry)
+
+
+@contextmanager
+def _store_errors(root: str) -> Iterator[None]:
+    """Raise LakeError, in one line, for an error or a panic of obstore."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, LakeError) or not type(error).__module__.startswith(_LIBRARIES):
+            raise
+        message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:300]
+        advice = "check lake.root and lake.storage_options, or those of the anchor"
+        raise LakeError(f"{root}: {message}: {advice}, then run it again") from error
 
 
 def tile(shelf: LogFiles, level: int | str, index: int, width: int) -> bytes:

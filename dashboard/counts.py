@@ -161,7 +161,7 @@ class Counts:
         part = rollup.part_of(columns or ("time",))
         if part and (not exact or not tick % _grain(query)):
             # One cached scan for this panel and all others that rollups cannot serve.
-            others = tuple(name for name in _SHOWN if not _answering(query, rollup.PARTS[name]))
+            others = tuple(name for name in _SHOWN if not _answering(query, rollup.readable(name)))
             tally = self._tally(query, others if part in others else (part,))[part].lazy()
             # Of counts, not of events: there are far fewer of them.
             return self._people.named(tally) if part == rollup.WHO else tally

@@ -32,12 +32,13 @@ PARTS: dict[str, tuple[str, ...]] = {
         "action",
         "outcome",
     ),
-    # Only with its integration and the date does an account stand for a person.
+    # Without an address, only an account with its integration and the date stands for a person.
+    # Elsewhere `integration` is null, which halves the rows.
     WHO: ("actor_email", "actor_name", "actor_id", "integration"),
     "where": ("source_ip", "country"),
     "whom": ("target_name", "target_id"),
 }
-LAYOUT = 3
+LAYOUT = 4
 """The layout of the aggregates of one file; those of another are computed again."""
 FILES = "files"
 """The part of `rollups` with one row per data file."""
@@ -64,8 +65,11 @@ def part_of(columns: Collection[str]) -> str | None:
 
 
 def readable(part: str) -> tuple[str, ...]:
-    """Return the columns of a part, with the one that resolving persons adds."""
-    return (*PARTS.get(part, ()), *((PERSON,) if part == WHO else ()))
+    """Return the columns that a part counts; persons take the place of their integrations."""
+    columns = PARTS.get(part, ())
+    if part != WHO:
+        return columns
+    return (*(name for name in columns if name != "integration"), PERSON)
 
 
 def completed(rollups: pl.LazyFrame) -> pl.LazyFrame:
@@ -79,6 +83,9 @@ def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN)
     columns = PARTS[part]
     if "time" in columns:
         events = events.with_columns(pl.col("time").dt.truncate(grain))
+    if part == WHO:
+        nameless = pl.col("actor_email").fill_null("") == ""
+        events = events.with_columns(pl.when(nameless).then(pl.col("integration")))
     return events.group_by(*by, "date", *columns).agg(n=pl.len().cast(pl.Int64))
 
 

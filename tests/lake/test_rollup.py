@@ -45,9 +45,28 @@ def test_each_part_counts_every_row_once(events, rolled):
 def test_the_counts_of_a_part_are_those_of_its_columns(events, rolled, part):
     columns = ["date", *rollup.PARTS[part]]
     hourly = events.with_columns(pl.col("time").dt.truncate("1h"))
+    if part == rollup.WHO:
+        hourly = hourly.with_columns(
+            integration=pl.when(pl.col("actor_email").is_null()).then("integration")
+        )
     expected = hourly.group_by(columns).len("n").cast({"n": pl.Int64})
     counted = rolled.filter(part=part).group_by(columns).agg(pl.col("n").sum())
     assert counted.sort(columns).equals(expected.sort(columns))
+
+
+def test_only_accounts_without_an_address_are_counted_by_integration(events):
+    two = pl.concat([events.head(1), events.head(1).with_columns(integration=pl.lit("other"))])
+    with_address = two.with_columns(actor_email=pl.lit("ada@example.com"), actor_id=pl.lit("1"))
+    without = with_address.with_columns(actor_email=pl.lit(None, pl.String))
+    empty = with_address.with_columns(actor_email=pl.lit(""))
+    for rows, integrations in (
+        (with_address, [None]),
+        (without, sorted(two["integration"])),
+        (empty, sorted(two["integration"])),
+    ):
+        counted = rollup.counted(rows.lazy(), rollup.WHO).collect()
+        assert sorted(counted["integration"], key=str) == integrations
+        assert counted["n"].sum() == 2
 
 
 def test_a_file_is_described_by_its_first_and_last_time(events, rolled):
@@ -73,6 +92,8 @@ def test_columns_are_counted_together_only_within_one_part():
     assert rollup.part_of(["outcome", "time"]) == "what"
     assert rollup.part_of(["country"]) == "where"
     assert rollup.part_of(["country", "outcome"]) is None
+    assert rollup.part_of(["actor_email", "person"]) == rollup.WHO
+    assert rollup.part_of(["actor_email", "integration"]) is None
     assert rollup.part_of(["message"]) is None
 
 

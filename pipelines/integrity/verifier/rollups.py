@@ -43,7 +43,7 @@ _DISGUISED = "disguised"  # the field whose `grams` are the columns with decepti
 _FILE = {"path": pl.String, "uri": pl.String, "date": pl.Date, "rows": pl.Int64}
 _TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
 _AT_ONCE = 500_000  # rows
-_LAYOUT = 3  # of the aggregates that are computed again
+_LAYOUT = 4  # of the aggregates that are computed again
 _BROKEN = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
@@ -274,6 +274,9 @@ def _sorted(counted: pl.DataFrame) -> pl.DataFrame:
 def _expected(events: pl.LazyFrame) -> dict[str, pl.DataFrame]:
     n = pl.len().cast(pl.Int64).alias("n")
     hourly = events.with_columns(pl.col("time").dt.truncate("1h"))
+    # An actor with an address is counted in all integrations together.
+    addressed = pl.col("actor_email").fill_null("") != ""
+    nameless = events.with_columns(pl.when(~addressed).then(pl.col("integration")))
     found = {
         "files": events.group_by("file", "date").agg(
             n,
@@ -282,7 +285,7 @@ def _expected(events: pl.LazyFrame) -> dict[str, pl.DataFrame]:
             held=pl.col("ingested_at").max(),
         ),
         **{
-            part: hourly.group_by("file", "date", *columns).agg(n)
+            part: (nameless if part == "who" else hourly).group_by("file", "date", *columns).agg(n)
             for part, columns in _COUNTED.items()
         },
         "targets": _targets(events).group_by("file", "date", "target_name").agg(n),

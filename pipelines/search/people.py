@@ -41,6 +41,11 @@ class People:
         """Return the events, or aggregates by date, with the column `person`."""
         return events.with_columns(self._person().alias(PERSON))
 
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody is known, so that `person` would be null in every row."""
+        return not self.always.height and not self.on_days.height
+
     def addresses(self, accounts: Collection[str], *, exact: bool = True) -> list[str]:
         """Return the addresses of the persons who are the only ones with one of these accounts.
 

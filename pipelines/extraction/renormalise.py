@@ -18,7 +18,7 @@ import polars as pl
 
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import LakeError
-from pipelines.integrity import mappings, signer
+from pipelines.integrity import mappings, operator_acts, removals, signer
 from pipelines.lake import events
 from pipelines.lake import raw as raw_table
 from pipelines.lake.tables import Lake, StreamKey
@@ -87,9 +87,14 @@ class History:
         return self.source.integration.mapping_version
 
     def raw(self, days: Sequence[date], done: int) -> pl.LazyFrame:
-        """Return the raw rows of `days`, of the first `done`, from which events are derived."""
+        """Return the raw rows of `days`, of the first `done`, from which events are derived.
+
+        Of those that retention is removing, the events may be deleted already.
+        """
         record = normalise.version_of(self.stream)
-        return raw_table.rows_of_days(self.lake, self.key, days, done, record)
+        rows = raw_table.rows_of_days(self.lake, self.key, days, done, record)
+        doomed = operator_acts.doomed(self.lake, self.key)
+        return rows.filter(~removals.within(pl.col("seq"), doomed)) if doomed else rows
 
     def derive(self, raw: pl.LazyFrame) -> pl.DataFrame:
         rows = raw.sort("seq").collect()

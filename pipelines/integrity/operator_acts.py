@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from pipelines.errors import LakeError
@@ -20,7 +21,7 @@ from pipelines.integrity import (
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import Alarm, SignedLog
-from pipelines.lake.tables import Lake
+from pipelines.lake.tables import Lake, StreamKey
 
 
 def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
@@ -57,6 +58,14 @@ def recorded(lake: Lake) -> list[dict[str, Any]]:
     if found is None:
         raise _damaged()
     return found
+
+
+def doomed(lake: Lake, log: StreamKey) -> removals.Spans:
+    """Return the spans of rows that recorded acts remove, but that may still be there."""
+    kept = signer.of(lake, log.app)
+    ours = [act for act in removals.unfinished(recorded(lake)) if act["table"] == log.table]
+    found = [removals.listed(kept.folder, act) or [] for act in ours] if kept else []
+    return removals.merged(chain.from_iterable(found))
 
 
 def _load_tree(lake: Lake, kept: SignedLog, checkpoint: bytes | None) -> tuple[Head, Edge]:

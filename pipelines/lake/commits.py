@@ -1,4 +1,4 @@
-"""The fenced write: every commit to a Delta table of the lake is made here.
+"""The fenced write: every commit that adds rows to a Delta table of the lake is made here.
 
 Rows, position and fence are one commit. A batch is written through the same handle that was read
 to decide about it, with an app transaction whose version is the number of rows after it. A writer
@@ -41,7 +41,6 @@ from pipelines.lake.tables import Lake
 ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"
 _RACES = 50
-_DELETE_RACES = 10
 _UNFLUSHED = 8
 """Commits that writers who commit at once may not have flushed yet."""
 _flushed: dict[Path, int] = {}
@@ -191,42 +190,17 @@ def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
     raise _lost(table)
 
 
-def delete(lake: Lake, table: str, predicate: str, *, append_only: bool) -> None:
-    """Permanently delete rows, and every file that held one; does nothing if there is no table.
-
-    `append_only`: the table is append-only, which is lifted meanwhile. Raises LakeError.
-    """
-    if tables.open_table(lake, table) is None:
-        return
-    with tables.store_errors(table):
-        handle = _open_append_only(lake, table, False)
-        before = handle.version()
-        try:
-            _delete_rows(handle, table, predicate)
-        finally:
-            if append_only:
-                handle = _open_append_only(lake, table, True)
-        # Before the files of the rows are deleted, which an older version would still need.
-        sync(lake, handle, before)
-        handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+def is_append_only(handle: DeltaTable) -> bool:
+    return bool(handle.metadata().configuration.get(_APPEND_ONLY) == "true")
 
 
-def _delete_rows(handle: DeltaTable, table: str, predicate: str) -> None:
-    """Raises LakeError if compaction or another writer commits first every time."""
-    for _ in range(_DELETE_RACES):
-        with suppress(CommitFailedError):
-            handle.delete(predicate)
-            return
-        handle.update_incremental()
-    raise LakeError(f"{table}: lost {_DELETE_RACES} races against other writers: run it again")
-
-
-def _open_append_only(lake: Lake, table: str, wanted: bool) -> DeltaTable:
-    handle, value = tables.open_at(lake, table), str(wanted).lower()
+def set_append_only(lake: Lake, table: str, *, wanted: bool) -> DeltaTable:
+    """Set the property of an existing table, and return a handle at its newest version."""
+    handle = tables.open_at(lake, table)
     # A change of properties makes every commit in progress start again, so only where needed.
-    if handle.metadata().configuration.get(_APPEND_ONLY) != value:
+    if is_append_only(handle) != wanted:
         before = handle.version()
-        handle.alter.set_table_properties({_APPEND_ONLY: value})
+        handle.alter.set_table_properties({_APPEND_ONLY: str(wanted).lower()})
         sync(lake, handle, before)
     return handle
 

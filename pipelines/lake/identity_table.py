@@ -10,7 +10,16 @@ from __future__ import annotations
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import commits, events, identity, rollup, rollup_table, tables, versions
+from pipelines.lake import (
+    commits,
+    deletions,
+    events,
+    identity,
+    rollup,
+    rollup_table,
+    tables,
+    versions,
+)
 from pipelines.lake.commits import DERIVED, Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.lake.versions import TableVersion
@@ -52,7 +61,7 @@ def forget(lake: Lake) -> None:
     if tables.open_table(lake, TABLE.name) is None:
         return
     derive(lake)
-    commits.delete(lake, TABLE.name, f"NOT ({_ALL})", append_only=False)
+    deletions.vacuum(lake, TABLE.name)
 
 
 def read(lake: Lake) -> People:

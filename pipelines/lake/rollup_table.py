@@ -10,7 +10,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, events, rollup, tables
+from pipelines.lake import commits, deletions, events, rollup, tables
 from pipelines.lake.commits import DERIVED, Appended, Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, ROLLUPS
@@ -71,16 +71,48 @@ def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
 def append(
     lake: Lake, first: int, until: int, rows: pl.DataFrame, gone: Sequence[int] = ()
 ) -> Appended:
-    """Commit the aggregates of the files [first, until), and delete those of the files `gone`."""
+    """Commit the aggregates of the files [first, until), and delete those of the files `gone`.
+
+    Raises FileNotFoundError if `events` has lost one of these files meanwhile.
+    """
+    named, lost = rows.filter(pl.col("part") == rollup.FILES).drop_nulls("path"), list[str]()
 
     def decide(_: DeltaTable, done: int) -> Decision | None:
         if done != first:
+            return None
+        # `forget` commits after such a loss, so that this decision is made again.
+        lost[:] = named.join(event_files(lake), on="path", how="anti")["path"]
+        if lost:
             return None
         replaces = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
         return Decision(rows, until, replaces)
 
     commits.add_missing_columns(lake, TABLE)
-    return commits.write(lake, TABLE, TABLE.name, decide, {})
+    appended = commits.write(lake, TABLE, TABLE.name, decide, {})
+    if lost:
+        raise FileNotFoundError(lost[0])
+    return appended
+
+
+def forget(lake: Lake) -> None:
+    """Delete the aggregates of files that `events` lacks, and the former files of this table.
+
+    To be called after rows of `events` were deleted. The files that replace theirs are left to the
+    next maintenance.
+    """
+    if tables.open_table(lake, TABLE.name) is None:
+        return
+
+    def decide(_: DeltaTable, done: int) -> Decision:
+        known, _next = rolled_up(lake)
+        gone = known.join(event_files(lake), on="path", how="anti")["file"].to_list()
+        replaces = f"file IN ({', '.join(map(str, gone))})" if gone else None
+        # Even without rows to delete: a process that aggregates a deleted file then loses the race.
+        return Decision(pl.DataFrame(schema=ROLLUPS), done, replaces)
+
+    commits.add_missing_columns(lake, TABLE)
+    commits.write(lake, TABLE, TABLE.name, decide, {})
+    deletions.vacuum(lake, TABLE.name)
 
 
 _ROLLED_AT_ONCE = 500_000  # rows

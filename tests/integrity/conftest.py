@@ -23,11 +23,11 @@ def _filled(tmp_path_factory):
 def signed(_filled, tmp_path):
     """A lake of 700 rows in seven commits over three days, which a test may change."""
     shutil.copytree(_filled.folder, tmp_path / "world")
-    _move_memory(_filled, Signed(tmp_path / "world"))
+    move_memory(_filled, Signed(tmp_path / "world"))
     return Signed(tmp_path / "world")
 
 
-def _move_memory(old, new):
+def move_memory(old, new):
     """Move the local state: its folder is named after the location of the lake."""
     shutil.move(
         new.folder / "state" / "lakes" / old.place.memory.name,

@@ -3,6 +3,7 @@
 import json
 from hashlib import sha256
 
+import polars as pl
 import pytest
 
 from pipelines.integrity import operator_acts, removals, signer
@@ -78,3 +79,20 @@ def test_acts_that_were_changed_or_cut_excuse_nothing(world):
         assert spans(world) == []
     bundle.write_bytes(whole)
     assert spans(world) == [(0, 10)]
+
+
+def test_removals_are_unfinished_until_an_act_counts_them():
+    first, second, third = ({"rows_sha256": digest, "table": LOG.table} for digest in "abc")
+    other, finished = {"act": "mapping"}, {"act": removals.FINISHED, "acts": 3}
+    assert removals.unfinished([first, other, second]) == [first, second]
+    assert removals.unfinished([first, other, second, finished]) == []
+    assert removals.unfinished([first, other, second, third, finished]) == [third]
+    assert removals.unfinished([first, other, second, third, finished, first]) == [third, first]
+
+
+def test_spans_that_overlap_or_touch_are_merged():
+    assert removals.merged([(5, 9), (0, 3), (3, 4), (6, 7)]) == [(0, 4), (5, 9)]
+    frame = pl.DataFrame({"seq": range(10)})
+    inside = removals.within(pl.col("seq"), [(5, 9), (0, 3)])
+    assert frame.filter(inside)["seq"].to_list() == [0, 1, 2, 5, 6, 7, 8]
+    assert frame.filter(removals.within(pl.col("seq"), [])).is_empty()

@@ -16,7 +16,7 @@ from pipelines.extraction import renormalise
 from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import audit, identities, operator_acts
 from pipelines.integrity.verifier import events as events_verifier
-from pipelines.lake import commits, events, identity_table, tables
+from pipelines.lake import commits, deletions, events, identity_table, tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import checks
 from tests.integrity import attacks
@@ -43,7 +43,8 @@ def test_removed_days_are_gone_and_the_rest_is_verified(signed):
 def test_the_act_records_who_when_why_and_the_checkpoint(signed):
     checkpoint = (signed.log / "checkpoint").read_text()
     retention.remove(signed.lake, REMOVAL, NOON)
-    (act,) = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
+    act, finished = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
+    assert (finished["act"], finished["acts"]) == ("retention finished", 1)
     assert (act["who"], act["why"], act["rows"]) == ("ada", REMOVAL.why, 300)
     assert (act["before"], act["since"], act["at"]) == (
         "2026-03-02",
@@ -70,7 +71,8 @@ def test_the_accounts_of_persons_are_derived_again_from_what_is_left(signed):
     identity_table.derive(signed.lake)
     retention.remove(signed.lake, REMOVAL, NOON)
     left, derived = (DeltaTable(signed.lake.uri(name)) for name in ("events", "identities"))
-    assert commits.fence(derived, f"events/{left.metadata().id}") == left.version() + 1
+    read = commits.fence(derived, f"events/{left.metadata().id}") - 1
+    assert DeltaTable(signed.lake.uri("events"), read).file_uris() == left.file_uris()
     assert identities.verify(signed.place).ok
 
 
@@ -87,7 +89,11 @@ def test_rows_are_still_stored_and_signed_after_a_removal(signed):
 def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkeypatch):
     okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
     (history,) = renormalise.histories(signed.lake, okta)
-    delete, waits, waiting = commits.delete, events_verifier._being_removed, threading.Event()
+    delete, waits, waiting = (
+        deletions.delete_rows,
+        events_verifier._being_removed,
+        threading.Event(),
+    )
     faults, readers = [], ThreadPoolExecutor()
 
     def verified():
@@ -109,7 +115,7 @@ def test_nothing_that_reads_during_a_removal_raises_a_false_alarm(signed, monkey
         list(renormalise.renormalise(history, everything=True))
 
     monkeypatch.setattr(events_verifier, "_being_removed", noticed)
-    monkeypatch.setattr(commits, "delete", reading)
+    monkeypatch.setattr(deletions, "delete_rows", reading)
     with readers:
         assert retention.remove(signed.lake, REMOVAL, NOON) == 300
     assert faults == []
@@ -141,7 +147,7 @@ def test_a_removal_of_files_that_a_verification_reads_is_no_finding(signed, monk
 def test_events_whose_records_nobody_removed_by_an_act_are_kept(signed):
     okta = registry.source("okta", {"base_url": "https://acme.okta.com", "api_token": "t"})
     (history,) = renormalise.histories(signed.lake, okta)
-    commits.delete(signed.lake, LOG.table, "date < '2026-03-02'", append_only=True)
+    deletions.delete(signed.lake, LOG.table, "date < DATE '2026-03-02'")
     with pytest.raises(LakeError, match="has lost its rows of 2026-03-01"):
         list(renormalise.renormalise(history, everything=True))
 
@@ -194,15 +200,16 @@ def test_polls_go_on_during_a_removal(signed, monkeypatch):
 def test_a_compaction_during_a_removal_makes_it_try_again(signed, monkeypatch):
     """It rewrites the files between the opening of the table and the deletion."""
 
-    def compacted_meanwhile(lake, table, wanted):
-        handle = opened(lake, table, wanted)
-        if not wanted:
-            DeltaTable(lake.uri(table)).optimize.compact()
-        return handle
+    def compacted_meanwhile(*arguments):
+        if not compacted:
+            compacted.append(True)
+            DeltaTable(signed.lake.uri(LOG.table)).optimize.compact()
+        return commit(*arguments)
 
-    opened = commits._open_append_only
-    monkeypatch.setattr(commits, "_open_append_only", compacted_meanwhile)
+    commit, compacted = deletions._commit, []
+    monkeypatch.setattr(deletions, "_commit", compacted_meanwhile)
     assert retention.remove(signed.lake, REMOVAL, NOON) == 300
+    assert compacted
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
 
@@ -223,7 +230,7 @@ def test_an_act_excuses_only_the_rows_it_lists(signed):
 
 def test_an_altered_act_excuses_nothing(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
-    bundle = signed.folder / "lake/integrity/acts/tile/entries/000.p/1"
+    bundle = signed.folder / "lake/integrity/acts/tile/entries/000.p/2"
     bundle.write_bytes(bundle.read_bytes().replace(b"ada", b"eve"))
     first = signed.verify(full=True).first_bad
     assert (first.kind, first.seq) == ("deleted", 0)
@@ -244,6 +251,44 @@ def test_a_removal_killed_after_its_act_can_be_resumed(signed):
     retention.remove(signed.lake, REMOVAL, NOON)
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed) == (True, 300)
+
+
+def test_only_events_of_rows_that_an_act_lists_may_be_missing_before_it_is_finished(signed):
+    kept = retention.signer.of(signed.lake, LOG.app)
+    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    deletions.delete_rows(signed.lake, "events", "seq < 300")
+    assert signed.verify(full=True).ok
+    deletions.delete_rows(signed.lake, "events", "seq < 301")
+    first = signed.verify(full=True).first_bad
+    assert (first.kind, first.seq) == ("events", 300)
+
+
+def test_a_table_that_an_older_auditlake_left_open_is_append_only_again(signed):
+    kept = retention.signer.of(signed.lake, LOG.app)
+    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    commits.set_append_only(signed.lake, LOG.table, wanted=False)
+    assert retention.finish(signed.lake, NOON) == [LOG.table]
+    assert commits.is_append_only(DeltaTable(str(signed.table)))
+    assert retention.finish(signed.lake, NOON) == []
+
+
+def test_a_lost_list_of_rows_stops_what_cannot_be_finished(signed):
+    kept = retention.signer.of(signed.lake, LOG.app)
+    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    (listed,) = (signed.log / "removed").glob("*.json")
+    listed.unlink()
+    with pytest.raises(LakeError, match="missing or altered: run `auditlake verify`"):
+        retention.finish(signed.lake, NOON)
+    assert signed.rows().height == 700
+
+
+def test_the_ids_of_days_removed_one_by_one_are_forgotten_across_their_border(signed):
+    """A bundle of 256 entries belongs to no single act here, but to both together."""
+    retention.remove(signed.lake, REMOVAL, NOON)
+    later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="ada", why="again")
+    retention.remove(signed.lake, later, NOON)
+    bundles = signed.log / "tile/entries"
+    assert {path.parent.name for path in bundles.rglob("*") if path.is_file()} == {"002.p"}
 
 
 def test_nothing_is_removed_without_a_record(signed):

@@ -7,8 +7,7 @@ from threading import Barrier
 
 import polars as pl
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from pipelines.errors import LakeError
 from pipelines.lake import commits, raw, tables
@@ -213,30 +212,3 @@ def test_an_append_that_fails_is_one_line_with_the_remedy(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LakeError, match=r"plain: .*set lake\.root to a folder"):
         commits.append(Lake(str(tmp_path / "file")), PLAIN, numbers(1))
-
-
-def test_deleted_rows_are_gone_from_the_disk_and_the_table_stays_append_only(lake):
-    commits.append(lake, PLAIN, numbers(1, 2))
-    commits.append(lake, PLAIN, numbers(3))
-    kept = set(lake.local.rglob("*.parquet"))
-    commits.delete(lake, "plain", "n = 1", append_only=True)
-    assert stored(lake) == [2, 3]
-    assert len(kept & set(lake.local.rglob("*.parquet"))) == 1
-    with pytest.raises(DeltaError, match="append"):
-        DeltaTable(lake.uri("plain")).delete("n = 2")
-    commits.append(lake, PLAIN, numbers(4))
-    assert stored(lake) == [2, 3, 4]
-
-
-def test_a_deletion_that_fails_leaves_the_table_append_only(lake):
-    commits.append(lake, PLAIN, numbers(1))
-    with pytest.raises(LakeError):
-        commits.delete(lake, "plain", "no such column = 1", append_only=True)
-    assert stored(lake) == [1]
-    with pytest.raises(DeltaError, match="append"):
-        DeltaTable(lake.uri("plain")).delete("n = 1")
-
-
-def test_a_deletion_from_a_table_that_does_not_exist_creates_nothing(lake):
-    commits.delete(lake, "plain", "n = 1", append_only=True)
-    assert list(lake.local.iterdir()) == []

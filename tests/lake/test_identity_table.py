@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, identity, identity_table, maintenance, rollup, tables
+from pipelines.lake import commits, deletions, identity, identity_table, maintenance, rollup, tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, IDENTITIES
 from tests.dashboard import small_lakes
@@ -98,7 +98,7 @@ def test_replaced_events_link_as_they_are_now(lake: Lake, person: str | None) ->
 def test_persons_of_removed_events_are_forgotten_with_their_files(lake: Lake) -> None:
     land(lake, *ROWS)
     maintained(lake)
-    commits.delete(lake, "events", "actor_id = '00ubob'", append_only=False)
+    deletions.delete(lake, "events", "actor_id = '00ubob'")
     identity_table.forget(lake)
     assert stored(lake).equals(expected(lake))
     assert "00ubob" not in stored(lake)["value"].to_list()

@@ -8,7 +8,7 @@ import pytest
 from deltalake import write_deltalake
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, rollup, rollup_table, tables
+from pipelines.lake import deletions, rollup, rollup_table, tables
 from pipelines.schemas import ROLLUPS
 from tests.dashboard import small_lakes
 
@@ -110,10 +110,47 @@ def test_files_that_retention_deletes_meanwhile_are_left_out(lake, monkeypatch):
     def removing(*arguments):
         if not removed:
             removed.append(True)
-            commits.delete(lake, "events", "seq >= 0", append_only=False)
+            deletions.delete(lake, "events", "seq >= 0")
         return rows_of_files(*arguments)
 
     monkeypatch.setattr(rollup_table, "rows_of_files", removing)
     rollup_table.roll_up(lake, TODAY)
     assert removed
     assert rollup_table.rolled_up(lake)[0].is_empty()
+
+
+def test_what_is_forgotten_is_gone_from_the_disk(lake):
+    land(lake)
+    rollup_table.roll_up(lake, TODAY)
+    before = rollup_table.rolled_up(lake)[0]
+    lost = rollup_table.event_files(lake).sort("date")["path"][0]
+    day = lost.partition("/")[0].removeprefix("date=")
+    deletions.delete_rows(lake, "events", f"date = DATE '{day}'")
+    rollup_table.forget(lake)
+    after = rollup_table.rolled_up(lake)[0]
+    assert lost in before["path"]
+    assert set(after["path"]) < set(before["path"])
+    files = list((lake.local / "rollups").rglob("*.parquet"))
+    assert files
+    assert not any(lost in pl.read_parquet(file)["path"] for file in files)
+
+
+def test_a_file_that_is_forgotten_while_it_is_counted_is_not_added_afterwards(lake, monkeypatch):
+    land(lake)
+    append, forgotten = rollup_table.append, []
+
+    def late(*arguments):
+        if not forgotten:
+            forgotten.append(True)
+            deletions.delete_rows(lake, "events", "seq >= 0")
+            rollup_table.forget(lake)
+        return append(*arguments)
+
+    monkeypatch.setattr(rollup_table, "append", late)
+    rollup_table.roll_up(lake, TODAY)
+    assert rollup_table.rolled_up(lake)[0].is_empty()
+
+
+def test_a_lake_without_rollups_has_nothing_to_forget(lake):
+    rollup_table.forget(lake)
+    assert tables.open_table(lake, "rollups") is None

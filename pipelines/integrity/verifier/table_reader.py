@@ -86,6 +86,8 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
         wanted = files.filter(pl.col("max.seq").fill_null(verdict.first) >= verdict.first)
     by_day = _by_day(handle, wanted)
     replaced = superseded.find(case, verdict, by_day, _by_day(handle, files), events.derived)
+    # After events: an act that comes later has removed none of those.
+    removed = _removed(case) if case.kind else []
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     tasks = [
         Task(
@@ -99,6 +101,7 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
             first=verdict.first,
             derived=events.derived,
             superseded=replaced.get(day, ()),
+            removed=removed,
         )
         for batch in _batches(wanted)
         for day in [_day(batch["partition.date"][0])]
@@ -156,7 +159,7 @@ def build_tree(
     before: Mapping[Span, bytes],
 ) -> Tree:
     """Report missing and duplicate rows, and return the tree over the leaves of all others."""
-    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
+    removed = _removed(case)
     verdict.removed = sum(until - first for first, until in removed)
     gaps = list(board.gaps())
     _report_gaps(case, verdict, board, minus(gaps, removed))
@@ -169,6 +172,10 @@ def build_tree(
         root for part in crew.map(rows.subtree, chunks, board.size - board.start) for root in part
     ]
     return Tree(board=board, blocks=blocks, before=before)
+
+
+def _removed(case: Job) -> list[Span]:
+    return operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
 
 
 def _times(count: int) -> str:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines.integrity import reports
 from pipelines.integrity.verifier import identities
 from pipelines.integrity.verifier.job import LakeView, WorkerPool
-from pipelines.lake import commits, identity_table, rollup_table
+from pipelines.lake import deletions, identity_table, rollup_table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import IDENTITIES
 from tests.dashboard import small_lakes
@@ -113,7 +113,7 @@ def test_events_that_were_removed_since_are_no_finding(place: LakeView, lake: La
 def test_a_removal_of_old_versions_leaves_a_table_that_can_be_verified(
     place: LakeView, lake: Lake
 ) -> None:
-    commits.delete(lake, "events", "seq < 10", append_only=False)
+    deletions.delete(lake, "events", "seq < 10")
     identity_table.forget(lake)
     assert identities.verify(place).ok
 
@@ -124,7 +124,7 @@ def test_without_the_version_of_its_events_each_row_must_follow_from_the_newest(
     monkeypatch.setattr(identities, "_DERIVING", 0.0)
     land(lake, *range(100, 110))
     DeltaTable(lake.uri("events")).optimize.compact()
-    commits.delete(lake, "events", "seq < 0", append_only=False)
+    deletions.delete(lake, "events", "seq < 0")
     assert identities.verify(place).ok
     forge(lake, FORGERIES["another person"][0])
     assert "no event shows them together" in finding(place)

@@ -31,11 +31,15 @@ from pipelines.orchestration.jobs import (
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
+from pipelines.retention_settings import RetentionSettings
 from pipelines.sdk.contract import Source
 
 
 def definitions(
-    lake: Lake, sources: Sequence[Source], connect: Connect = client.connect
+    lake: Lake,
+    sources: Sequence[Source],
+    connect: Connect = client.connect,
+    kept: RetentionSettings = RetentionSettings(),  # noqa: B008 it is frozen
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
@@ -60,7 +64,7 @@ def definitions(
         schedules=[
             full_table_checks(),
             forget_old_runs(),
-            housekeeping(lake, sources),
+            housekeeping(lake, sources, kept),
             reconciled_hourly(),
             *(verified_hourly(streams) for _ in signed),
         ],
@@ -74,7 +78,8 @@ def _configured() -> dg.Definitions:
     """Return the definitions for auditlake.toml; if it is invalid, one asset with the error."""
     try:
         chosen = settings.load(settings.path_from_environment())
-        return definitions(tables.configured(chosen), registry.sources(chosen))
+        lake, sources = tables.configured(chosen), registry.sources(chosen)
+        return definitions(lake, sources, kept=chosen.retention)
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

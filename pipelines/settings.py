@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines import disk
+from pipelines import disk, retention_settings
 from pipelines.errors import ConfigurationError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -327,6 +327,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
+    retention: retention_settings.RetentionSettings = retention_settings.RetentionSettings()
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: Site = Site(port=3000)
     dashboard: Site = Site(port=8501)

@@ -44,6 +44,7 @@ EXAMPLES = {
     "keys": ("auditlake keys", "auditlake keys rotate"),
     "maintain": ("auditlake maintain",),
     "retain": (
+        "auditlake retain --dry-run",
         "auditlake retain raw/okta/system_log --before 2025-01-01 --why 'retention of one year'",
     ),
     "retire": ("auditlake retire okta --why 'replaced by Entra ID in March'",),

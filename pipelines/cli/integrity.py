@@ -6,7 +6,7 @@ import getpass
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -25,12 +25,11 @@ from pipelines.integrity import (
     note,
     prove,
     reports,
-    retention,
     retired_streams,
 )
 from pipelines.integrity.verifier import audit, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
 
 _FAILED, _NOT_COMPARED = 1, 3
@@ -227,28 +226,6 @@ def certify_(
     check_order(span.since, span.until)
     out.write_bytes(coverage_certificate.make(lake, span, now, names))
     echo(f"{out}: check it with `auditlake verify-proof {out} --key KEY`")
-
-
-@click.command(name="retain")
-@click.argument("table")
-@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A UTC day.")
-@click.option("--why", required=True, help="The rule that requires it; recorded permanently.")
-@click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
-@click.option("--yes", is_flag=True, help="Skip the confirmation.")
-@click.pass_context
-def retain(
-    context: click.Context, /, table: str, before: datetime, yes: bool, **record: str
-) -> None:
-    """Permanently delete the days of TABLE before a date; the deletion is recorded and signed."""
-    _, lake = configured(context)
-    integration, _, stream = table.removeprefix("raw/").partition("/")
-    day: date = before.date()
-    removal = retention.Removal(log=StreamKey(integration, stream), before=day, **record)
-    count = retention.rows(lake, removal).height
-    if not yes:
-        click.confirm(f"permanently delete {count:,} rows of {removal.log.table}?", abort=True)
-    removed = retention.remove(lake, removal, utc_now())
-    echo(f"{removal.log.table}: {removed:,} rows from before {day} deleted and recorded")
 
 
 @click.command(name="retire")

@@ -24,6 +24,7 @@ from pipelines.cli import (
     doctor,
     events,
     integrity,
+    maintain,
     options,
     progress,
     search,
@@ -38,9 +39,9 @@ from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
-from pipelines.lake import maintenance, stream_state, tables
+from pipelines.lake import stream_state, tables
 from pipelines.lake.stream_state import Coverage
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Gap, Span
 
@@ -231,29 +232,6 @@ def replay(context: click.Context, names: tuple[str, ...]) -> None:
     options.echo(f"{of}: {stored:,} stored, {rejected:,} still rejected", err=True)
 
 
-@main.command()
-@as_json
-@click.pass_context
-def maintain(context: click.Context, as_json: bool) -> None:
-    """Compact files, trim Delta logs and delete orphans. Never changes a row."""
-    chosen, lake = options.configured(context)
-    sources = registry.sources(chosen, secrets=False)
-    logs = [
-        StreamKey(source.name, stream.name) for source in sources for stream in source.streams()
-    ]
-    done = []
-    for tidied in maintenance.maintain(lake, logs, utc_now().date()):
-        done.append(tidied)
-        if not as_json:
-            options.echo(
-                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
-                f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
-                + (f"; {tidied.busy}" if tidied.busy else "")
-            )
-    if as_json:
-        options.echo_json(json.dumps([asdict(tidied) for tidied in done], indent=2))
-
-
 @main.command(name="doctor")
 @as_json
 @click.pass_context
@@ -341,7 +319,8 @@ main.add_command(integrity.prove_)
 main.add_command(integrity.verify_proof)
 main.add_command(integrity.evidence_)
 main.add_command(integrity.certify_)
-main.add_command(integrity.retain)
+main.add_command(maintain.maintain_)
+main.add_command(maintain.retain)
 main.add_command(integrity.retire_)
 main.add_command(integrity.keys_)
 main.add_command(events.normalise_)

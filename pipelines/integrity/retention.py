@@ -8,9 +8,9 @@ maintenance, from the recorded act.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -25,12 +25,17 @@ from pipelines.lake import (
     deletions,
     events,
     identity_table,
+    maintenance,
     raw,
     reconciliation,
     rollup_table,
     tables,
+    versions,
 )
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.retention_settings import RetentionSettings
+
+_ALL_ROWS = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,106 @@ def rows(lake: Lake, removal: Removal) -> pl.DataFrame:
     if table is None:
         raise LakeError(f"{removal.log.table}: no such table: give one such as raw/okta/system_log")
     return table.filter(pl.col("date") < removal.before).select("seq", "date").collect().sort("seq")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The rows of one table that a removal would delete, and their first and last day."""
+
+    table: str
+    rows: int
+    first: date
+    last: date
+
+
+def planned(lake: Lake, removal: Removal) -> list[Planned]:
+    """Return what the removal would delete, without changing anything, the raw table first.
+
+    The tables that are derived from `events` are left out.
+    """
+    doomed = _Doomed(log=removal.log, before=removal.before, until=_ALL_ROWS)
+    found = [_planned(lake, removal.log.table, pl.sql_expr(doomed.rows), pl.col("date"))]
+    of_days = tables.of_stream(removal.log) & pl.sql_expr(doomed.days)
+    for table in ("events", reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name):
+        found.append(_planned(lake, table, of_days, pl.col("date")))
+    digests = pl.col("raw_sha256").is_in(_rejected(lake, doomed))
+    ours = tables.of_stream(removal.log) & digests
+    found.append(_planned(lake, raw.REJECTED_TABLE.name, ours, pl.col("ingested_at").dt.date()))
+    return [each for each in found if each]
+
+
+def _planned(lake: Lake, table: str, condition: pl.Expr, day: pl.Expr) -> Planned | None:
+    found = tables.scan(lake, table)
+    if found is None:
+        return None
+    figures = found.filter(condition).select(rows=pl.len(), first=day.min(), last=day.max())
+    row = figures.collect().row(0, named=True)
+    return Planned(table=table, **row) if row["rows"] else None
+
+
+def due(
+    lake: Lake, kept: RetentionSettings, logs: Sequence[StreamKey], now: datetime
+) -> list[Removal]:
+    """Return the removals that the settings require today, of streams that have older rows.
+
+    On a disk these may be streams that are not configured any more; elsewhere those in `logs`.
+    """
+    today = _today(lake, now)
+    found = []
+    for table in maintenance.tables_of(lake, logs) if today and kept.days else ():
+        log = StreamKey(*table.split("/")[1:]) if table.startswith("raw/") else None
+        days = kept.kept(*log) if log else None
+        if (
+            log
+            and today
+            and days
+            and min(raw.days(lake, log), default=today) < (before := today - timedelta(days=days))
+        ):
+            why = f"{kept.why} ({days} days)"
+            found.append(Removal(log=log, before=before, who="maintenance", why=why))
+    return found
+
+
+def _today(lake: Lake, now: datetime) -> date | None:
+    """Return the day of the newest event, or today if that is earlier; None without events.
+
+    So a clock that is ahead of the vendors' deletes nothing too early.
+    """
+    found = versions.newest(lake, events.TABLE.name)
+    days = found.dates() if found else []
+    return min(days[-1], now.date()) if days else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A removal that was recorded and carried out, or the reason why not."""
+
+    table: str
+    before: date | None = None
+    rows: int = 0
+    error: str | None = None
+
+
+def apply(
+    lake: Lake, kept: RetentionSettings, logs: Sequence[StreamKey], now: datetime
+) -> list[Applied]:
+    """Remove what the settings require, and finish earlier removals that were killed.
+
+    An error about one stream does not stop the others.
+    """
+    done = []
+    for removal in due(lake, kept, logs, now):
+        table = removal.log.table
+        try:
+            rows = record(lake, removal, now)
+            done.append(Applied(table=table, before=removal.before, rows=rows))
+        except LakeError as error:
+            done.append(Applied(table=table, before=removal.before, error=str(error)))
+    try:
+        finish(lake, now)
+    except LakeError as error:
+        done.append(Applied(table="retention", error=str(error)))
+    return done
 
 
 def remove(lake: Lake, removal: Removal, now: datetime) -> int:

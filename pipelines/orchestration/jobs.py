@@ -10,6 +10,7 @@ from pipelines.clock import utc_now
 from pipelines.extraction import expiry, renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
+from pipelines.integrity import retention as removals
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import retention
@@ -24,6 +25,7 @@ from pipelines.orchestration.naming import (
     state_figures,
     word,
 )
+from pipelines.retention_settings import RetentionSettings
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Span
 
@@ -56,10 +58,15 @@ def full_table_checks() -> dg.ScheduleDefinition:
     )
 
 
-def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition:
+def housekeeping(
+    lake: Lake, sources: Sequence[Source], kept: RetentionSettings
+) -> dg.ScheduleDefinition:
     @dg.op
     def maintain(context: dg.OpExecutionContext) -> None:
         logs = [StreamKey(source.name, s.name) for source in sources for s in source.streams()]
+        removed = removals.apply(lake, kept, logs, utc_now())
+        for each in removed:
+            context.log.info(f"{each.table}: {each.error or f'{each.rows:,} rows removed'}")
         for tidied in maintenance.maintain(lake, logs, utc_now().date()):
             context.log.info(
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
@@ -70,10 +77,12 @@ def housekeeping(lake: Lake, sources: Sequence[Source]) -> dg.ScheduleDefinition
         for source in sources:
             for stream in source.streams():
                 _observe(context, lake, source, stream)
+        if failed := [f"{each.table}: {each.error}" for each in removed if each.error]:
+            raise dg.Failure("; ".join(failed), allow_retries=False)
 
     @dg.job(
-        description="Compacts files, trims Delta logs, deletes orphans and never changes a row; "
-        "then reports the state of every stream."
+        description="Deletes rows whose retention period is over; compacts files, trims Delta "
+        "logs and deletes orphans; then reports the state of every stream."
     )
     def lake_maintenance() -> None:
         maintain()

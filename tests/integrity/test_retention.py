@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
@@ -17,8 +17,9 @@ from pipelines.integrity import prove, retention
 from pipelines.integrity.verifier import audit, identities, operator_acts
 from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, deletions, events, identity_table, tables
-from pipelines.lake.tables import Lake
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import checks
+from pipelines.retention_settings import RetentionSettings
 from tests.integrity import attacks
 from tests.integrity.test_verify_beside_signing import once
 from tests.integrity.worlds import LOG, NOON, STREAM
@@ -320,3 +321,66 @@ def test_a_row_that_is_missing_beside_removed_ones_is_found(signed):
     attacks.delete(signed)
     table = checks.opened(signed.lake, LOG, STREAM, NOON, whole=False)
     assert not checks._dense(table).passed
+
+
+def test_streams_with_older_rows_are_due(signed):
+    def due(**days):
+        kept = RetentionSettings(why="a rule", days=days)
+        found = retention.due(signed.lake, kept, [], datetime(2026, 3, 3, tzinfo=UTC))
+        return [(each.log, each.before, each.why) for each in found]
+
+    assert due() == due(okta=2) == due(entra_id=1) == []
+    assert due(okta=1) == [(LOG, date(2026, 3, 2), "a rule (1 days)")]
+    assert due(**{"okta": 1, "okta/system_log": 2}) == []
+    assert due(**{"okta/system_log": 1}) == due(okta=1)
+
+
+def test_a_clock_that_is_ahead_deletes_nothing_too_early(signed):
+    kept = RetentionSettings(days={"okta": 2})
+    assert retention.due(signed.lake, kept, [], datetime(2030, 1, 1, tzinfo=UTC)) == []
+
+
+def test_a_clock_that_is_behind_deletes_nothing_too_early(signed):
+    kept = RetentionSettings(days={"okta": 1})
+    assert retention.due(signed.lake, kept, [], datetime(2026, 3, 2, tzinfo=UTC)) == []
+
+
+def test_a_plan_counts_the_rows_of_every_table_and_changes_nothing(signed):
+    before = {path: path.stat().st_mtime_ns for path in signed.folder.rglob("*")}
+    planned = retention.planned(signed.lake, REMOVAL)
+    first = date(2026, 3, 1)
+    assert [(each.table, each.rows, each.first, each.last) for each in planned] == [
+        (LOG.table, 300, first, first),
+        ("events", 300, first, first),
+    ]
+    assert {path: path.stat().st_mtime_ns for path in signed.folder.rglob("*")} == before
+
+
+def test_the_settings_are_applied_as_acts_and_a_killed_run_is_finished(signed):
+    later = datetime(2026, 3, 3, tzinfo=UTC)
+    kept = RetentionSettings(why="a rule", days={"okta": 1})
+    kept_log = retention.signer.of(signed.lake, LOG.app)
+    retention._record(
+        signed.lake, kept_log, REMOVAL, retention.rows(signed.lake, REMOVAL)[:10], NOON
+    )
+    (done,) = retention.apply(signed.lake, kept, [], later)
+    assert (done.table, done.rows, done.error) == (LOG.table, 290, None)
+    acts = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())
+    assert [act["act"] for act in acts] == ["retention", "retention", "retention finished"]
+    assert (acts[1]["who"], acts[1]["why"]) == ("maintenance", "a rule (1 days)")
+    assert retention.apply(signed.lake, kept, [], later) == []
+    verdict = signed.verify(full=True)
+    assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
+
+
+def test_an_error_about_one_stream_stops_no_other(signed):
+    other = StreamKey("okta_2", "system_log")
+    signed.land(*range(20), log=other)
+    (signed.folder / "lake/integrity/okta_2/system_log/checkpoint").write_bytes(b"forged\n")
+    kept = RetentionSettings(days={"okta": 1, "okta_2": 1})
+    found = retention.apply(signed.lake, kept, [], datetime(2026, 3, 3, tzinfo=UTC))
+    assert {each.table: (each.rows, bool(each.error)) for each in found} == {
+        LOG.table: (300, False),
+        other.table: (0, True),
+    }
+    assert signed.rows().height == 400

@@ -1,5 +1,6 @@
 """Jobs: a backfill fetches its range, renormalising and housekeeping change no row, old runs go."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -7,6 +8,8 @@ import pytest
 
 from pipelines.cli import status
 from pipelines.orchestration import jobs
+from pipelines.retention_settings import RetentionSettings
+from pipelines.settings import IntegritySettings
 from sandbox.faults import Fault
 from tests.orchestration.conftest import Operator
 from tests.orchestration.test_assets import observed
@@ -89,6 +92,26 @@ def test_maintenance_changes_no_row(still_world, run):
     assert run("lake_maintenance").success
     assert still_world.stored(*LOG).equals(raw)
     assert still_world.events(*LOG).equals(events)
+
+
+def test_maintenance_deletes_the_days_that_are_over(still_world, operator, tmp_path):
+    integrity = IntegritySettings(folder=tmp_path / "state")
+    lake = replace(still_world.lake, integrity=integrity)
+    world = replace(still_world, lake=lake)
+    world.poll("okta")
+    before = world.stored(*LOG)["date"].n_unique()
+    kept = RetentionSettings(days={"okta": 1})
+
+    def maintained(lake):
+        job = jobs.housekeeping(lake, [world.source("okta")], kept).job
+        return job.execute_in_process(instance=operator.instance, raise_on_error=False)
+
+    unsigned = maintained(still_world.lake)
+    assert "retention must be recorded and signed" in reason(unsigned)
+    assert world.stored(*LOG)["date"].n_unique() == before > 3
+    assert maintained(lake).success
+    assert world.stored(*LOG)["date"].n_unique() <= 2
+    assert world.events(*LOG)["date"].n_unique() <= 2
 
 
 def test_maintenance_reports_the_state_of_streams_that_have_no_runs(still_world, operator, run):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-clients soak soak-up lint docs lock clean
+.PHONY: setup up notebook test test-clients soak soak-up fuzz lint docs lock clean
 
 setup: .venv/.ready
 
@@ -20,6 +20,10 @@ setup: .venv/.ready
 
 .venv/.ready-dev: .venv/.ready requirements/dev.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+.venv/.ready-fuzz: .venv/.ready-dev requirements/fuzz.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	touch $@
 
 .venv/.ready-clients: .venv/.ready-dev requirements/clients.txt
@@ -63,6 +67,13 @@ soak: .venv/.ready-dev
 soak-up: .venv/.ready-dev
 	$(BIN)/python -c "from tests.promises import alarms; alarms.up($(MINUTES))"
 
+# A coverage-guided fuzzer drives each function of tests/fuzz/targets.py for FUZZ_SECONDS; TARGET is the start of the
+# names to run. Inputs that violate a property are kept in tests/fuzz/inputs, and replayed by the tests.
+FUZZ_SECONDS ?= 300
+TARGET ?=
+fuzz: .venv/.ready-fuzz
+	$(BIN)/python -c "from tests.fuzz import coverage_guided; raise SystemExit(coverage_guided.main($(FUZZ_SECONDS), '$(TARGET)'))"
+
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,6 +89,7 @@ lock:
 	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
 	$(COMPILE) --extra build --extra objects --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
 
 clean:

@@ -27,7 +27,7 @@ from pipelines.integrity import (
     reports,
     retired_streams,
 )
-from pipelines.integrity.verifier import audit, verify
+from pipelines.integrity.verifier import audit, proofs, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
@@ -165,7 +165,7 @@ def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> 
     try:
         for line in audit.check_file(str(file), known):
             echo(line)
-    except audit.MALFORMED as error:
+    except proofs.Invalid as error:
         raise AuditlakeError(f"{file}: verification FAILED: {error}") from None
 
 

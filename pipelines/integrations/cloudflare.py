@@ -644,7 +644,7 @@ def _pushed(_: Settings, delivery: Delivery) -> list[Records]:
 def _is_second(line: bytes) -> bool:
     try:
         return msgspec.json.decode(line, type=_Pushed).id_2 is not None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return b'"AuditLogID"' in line
 
 

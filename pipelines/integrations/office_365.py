@@ -1056,11 +1056,11 @@ def _notified(settings: Settings, delivery: Delivery) -> list[Reference]:
         return []
     items = [(item, json_records.load(item)) for item in json_records.split_array(delivery.body)]
     return [
-        Reference(stream=_NAMES[content["contentType"]], item=item)
+        Reference(stream=_NAMES[str(content["contentType"])], item=item)
         for item, content in items
         if isinstance(content, dict)
         and str(content.get("tenantId")).lower() == settings.tenant_id.lower()
-        and content.get("contentType") in _NAMES
+        and str(content.get("contentType")) in _NAMES
     ]
 
 

@@ -109,7 +109,10 @@ def _encodable(value: Any, instead: str | Callable[[re.Match[str]], str] = "\uff
 
 
 def _name(key: bytes) -> str:
-    name = load(key)
+    try:
+        name = load(key)
+    except ValueError:
+        raise MalformedJson("the name of a member is malformed") from None
     return name if isinstance(name, str) else ""
 
 

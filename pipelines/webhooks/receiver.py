@@ -120,6 +120,8 @@ class Receiver:
             routes=[Route("/{path:path}", self._respond, methods=methods)],
             exception_handlers={404: _not_found, 500: _server_error},
         )
+        # Starlette would send a request for `?okta` to the host that the request names.
+        self.app.router.redirect_slashes = False
 
     async def _respond(self, request: Request) -> Response:
         try:

@@ -51,6 +51,14 @@ class DeadlineProtocol(H11Protocol):
             self._waiting_since = self.loop.time()
             self._head_seen = True
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer a malformed request, and close the connection even if it cannot be answered."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            # A HEAD request, whose answer has no body, or one that has been answered already.
+            self.transport.close()
+
     def _surplus(self) -> DeadlineProtocol | None:
         """Return the connection to close because of this one; None while there is room."""
         every = [one for one in self._others() if not one.transport.is_closing()]

@@ -23,9 +23,7 @@ def statement(world, since, until=None, listed=None):
     note = (world.log / "checkpoint").read_bytes()
     listed = listed or leaves.listed(world.lake, LOG.app, note, since)
     head = proofs.read_checkpoint(note.decode(), world.vkeys())
-    span = tuple(
-        proofs.microseconds(each.isoformat()) for each in (since, until or NOON.replace(year=2030))
-    )
+    span = tuple(proofs.since_epoch(each) for each in (since, until or NOON.replace(year=2030)))
     return json.loads(listed.splitlines()[0])["first"], audit._check_leaves(
         listed, head, span, set()
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sdk import json_records
+from pipelines.sdk.json_records import MalformedJson
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -75,3 +76,9 @@ def test_lone_surrogates_can_be_spelled_so_that_texts_stay_distinct():
     assert json_records.load(spelled) == {"a": ["x\ufffdD800", "\U0001f600"], "b": 1}
     for record in (b"{", b"\xff", b"[" * 100_000, b'{"a": 1%s}' % (b"0" * 40)):
         assert json_records.with_spelled_surrogates(record) in (record, record.replace(b" ", b""))
+
+
+@pytest.mark.parametrize("name", [b"", b"x", b'"a" "b"', b'"\xff"', b"9" * 5_000])
+def test_a_malformed_name_of_a_member_is_a_malformed_object(name):
+    with pytest.raises(MalformedJson):
+        json_records.split_object(b"{" + name + b': "\x01"}')

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import resource
 import zlib
 
@@ -108,3 +109,17 @@ def test_records_of_streams_that_are_not_selected_are_left_out():
     body = gzip.compress(LINE + b'\n{"AuditLogID":"2"}\n')
     assert read(body) == [("audit_logs", 1), ("audit_logs_v2", 1)]
     assert read(body, streams=["audit_logs_v2"]) == [("audit_logs_v2", 1)]
+
+
+@pytest.mark.parametrize("odd", [["Audit.Exchange"], {"a": 1}, 7, None])
+def test_a_notification_with_a_value_of_another_type_names_no_content(odd):
+    office = source("office_365")
+    told = {"tenantId": "tenant", "contentType": "Audit.Exchange", "contentId": "1"}
+    body = json.dumps([{**told, "contentType": odd}, {**told, "tenantId": odd}, odd, told]).encode()
+    (item,) = delivery.content(office, office.integration.push, {}, body)
+    assert json.loads(item.item) == told
+
+
+def test_a_deeply_nested_record_is_read_like_any_other():
+    deep = b'{"AuditLogID":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+    assert read(deep, "identity") == [("audit_logs_v2", 1)]

@@ -230,6 +230,15 @@ def test_a_head_that_arrives_slowly_is_cut_off(tmp_path, start):
         assert impatient.files() == []
 
 
+@pytest.mark.parametrize("method", ["HEAD", "GET", "POST"])
+def test_a_malformed_request_is_answered_once_and_logs_no_traceback(receiver, caplog, method):
+    chunked = f"{method} /okta HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = receiver.raw(chunked.encode() + b"no size\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 def test_connections_above_the_limit_are_closed_and_others_continue(tmp_path):
     with served(tmp_path / "spool", Limits(connections=4, head_seconds=60), "okta") as few:
         address = ("127.0.0.1", few.port)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _CHECKPOINTS = "checkpoints/"
 _SHOWN, _MOMENT = 3, "%Y-%m-%d %H:%M:%S"
 _COMPLETE = "complete, the whole time range was fetched"
 _UNLISTED = "  NOT LISTED: the pack does not show how many of them are in the time range"
+_TYPES = {"record": dict, "path": list}
 _PARTS = {
     PROOF: ("what", "table", "record", "proof"),
     CONSISTENCY: ("what", "old", "new", "path"),
@@ -39,10 +40,13 @@ _PARTS = {
 }
 
 # A forged file may have any shape: a list for an object, a number for a text, a damaged archive.
-MALFORMED = (
-    *(proofs.Invalid, AttributeError, LookupError, TypeError, ValueError, RuntimeError, EOFError),
-    *(zipfile.BadZipFile, zlib.error),
+_MALFORMED = (
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError),
+    *(EOFError, OSError, zipfile.BadZipFile, zlib.error),
 )
+_MOST_BYTES, _FEW_BYTES, _RATIO = 2**31, 2**26, 200  # of the files in a pack, unpacked
+_ENTRY = [str, int, int, str, str]  # the parts of an entry, in the order of `proofs.entry_of`
+_STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> proofs.Checkpoint:
@@ -71,20 +75,15 @@ def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> proofs.Chec
 
 
 def _check_parts(document: Mapping[str, Any], kind: str) -> None:
-    """Raise Invalid unless the object has exactly the parts of its kind."""
+    """Raise Invalid unless the object has exactly the parts of its kind, and of their types."""
+    name = kind.split()[-2:][0]
+    if not isinstance(document, dict):
+        raise proofs.Invalid(f"the {name} is not an object")
     if odd := set(document) ^ set(_PARTS[kind]):
-        raise proofs.Invalid(f"{min(odd)}: a missing or unknown part of the {kind.split()[-2:][0]}")
-
-
-def _parsed(text: str | bytes) -> Any:
-    """Parse JSON in which no object has a key twice: readers differ in which one they take."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise proofs.Invalid("an object contains a key twice")
-        return dict(pairs)
-
-    return json.loads(text, object_pairs_hook=unique)
+        raise proofs.Invalid(f"{min(odd)}: a missing or unknown part of the {name}")
+    for part, value in document.items():
+        if not isinstance(value, _TYPES.get(part, str)):
+            raise proofs.Invalid(f"{part}: a part of the {name} has the wrong type")
 
 
 def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> proofs.Checkpoint:
@@ -100,13 +99,10 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
 
     Raises Invalid at the first part that is missing, altered or contradictory.
     """
-    with zipfile.ZipFile(path) as pack:
-        if len(set(pack.namelist())) != len(pack.namelist()):
-            raise proofs.Invalid("the pack contains a file twice")
-        files = {name: pack.read(name) for name in pack.namelist() if name != "manifest.txt"}
-        manifest = pack.read("manifest.txt").decode()
+    files = _unpacked(path)
+    manifest = files.pop("manifest.txt").decode()
     proved = [*_check_manifest(manifest, files, keys)]
-    listed = [_parsed(line) for line in files["records.ndjson"].splitlines()]
+    listed = [proofs.parsed(line) for line in files["records.ndjson"].splitlines()]
     heads = [check_proof(proof, keys) for proof in listed]
     for origin, size in sorted({(head.origin, head.size) for head in heads}):
         count = sum((head.origin, head.size) == (origin, size) for head in heads)
@@ -114,30 +110,44 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     records = {(proof["table"], proof["record"]["event_id"]) for proof in listed}
     if len(records) != len(listed):
         raise proofs.Invalid("the pack contains a record twice")
-    events = [_parsed(line) for line in files["events.ndjson"].splitlines()]
+    events = [proofs.parsed(line) for line in files["events.ndjson"].splitlines()]
     for event in events:
         if (f"raw/{event['integration']}/{event['stream']}", event["event_id"]) not in records:
             raise proofs.Invalid(f"the event {event['event_uid']} has no record in the pack")
     proved.append(f"{len(events):,} events, each with its record in the pack")
-    query, rows = _parsed(files["query.json"]), files["coverage.ndjson"].splitlines()
+    query, rows = proofs.parsed(files["query.json"]), files["coverage.ndjson"].splitlines()
     shown = {proofs.leaf_hash(proofs.entry(proof["record"])) for proof in listed}
     logs: list[str] = []
     for name in (name for name in files if name.startswith(_CHECKPOINTS)):
         head = proofs.read_checkpoint(files[name].decode(), keys)
         proved.append(f"the log {head.origin} had {head.size:,} records")
         leaves = files.get(name.replace(_CHECKPOINTS, "leaves/").replace(".txt", ".ndjson"))
-        span = proofs.microseconds(query["since"]), proofs.microseconds(query["until"])
+        span = _moment(query["since"]), _moment(query["until"])
         proved.append(_check_leaves(leaves, head, span, shown) if leaves else _UNLISTED)
         # Named <integration>.<stream>.txt: only the first dot separates the two.
         logs.append(name[len(_CHECKPOINTS) :].removesuffix(".txt").replace(".", "/", 1))
-    return [*proved, *_coverage(logs, (query["since"], query["until"]), map(_parsed, rows))]
+    return [*proved, *_coverage(logs, (query["since"], query["until"]), map(proofs.parsed, rows))]
+
+
+def _unpacked(path: str) -> dict[str, bytes]:
+    """Return the files of a pack. Raises Invalid if they are far larger than the pack."""
+    with zipfile.ZipFile(path) as pack:
+        listed = pack.infolist()
+        if len({each.filename for each in listed}) != len(listed):
+            raise proofs.Invalid("the pack contains a file twice")
+        if any(each.compress_type not in _STORED for each in listed):
+            raise proofs.Invalid("the pack is compressed in an unknown way")
+        size, packed = sum(each.file_size for each in listed), Path(path).stat().st_size
+        if size > min(_MOST_BYTES, max(_FEW_BYTES, _RATIO * packed)):
+            raise proofs.Invalid(f"the pack is too large: {size:,} bytes in {packed:,}")
+        return {each.filename: pack.read(each) for each in listed}
 
 
 def _check_leaves(
     listed: bytes, head: proofs.Checkpoint, span: tuple[int, int], shown: set[bytes]
 ) -> str:
     """Return how many records of a time range a pack withholds, by its list of the log's leaves."""
-    opening, *lines = map(_parsed, listed.splitlines())
+    opening, *lines = map(proofs.parsed, listed.splitlines())
     leaves = [_listed(line) for line in lines]
     first, peaks = opening["first"], [*map(proofs.hash_in, opening["before"])]
     if first + len(leaves) != head.size or proofs.extended(first, peaks, leaves) != head.root:
@@ -155,8 +165,18 @@ def _check_leaves(
     return found
 
 
+def _moment(text: str) -> int:
+    """Return an end of the time range, which has an offset, as microseconds since 1970."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise proofs.Invalid(f"{text}: time without a time zone")
+    return proofs.since_epoch(time)
+
+
 def _listed(line: list[Any]) -> bytes:
     """Return the hash of a listed leaf: of the parts of its entry, or as it stands."""
+    if [type(part) for part in line] not in (_ENTRY, [str]):
+        raise proofs.Invalid("a listed leaf is malformed")
     return proofs.leaf_hash(proofs.entry_of(*line)) if line[1:] else bytes.fromhex(line[0])
 
 
@@ -208,13 +228,29 @@ def _missing(since: datetime, until: datetime, spans: Iterable[_Span]) -> Iterat
 
 def check_file(path: str, keys: Sequence[str]) -> list[str]:
     """Return a line per statement that a proof, pack or certificate proves. Raises Invalid."""
+    with _one_error():
+        return _check_file(path, keys)
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Raise Invalid for any error that reading a forged file may cause."""
+    try:
+        yield
+    except _MALFORMED as error:
+        raise proofs.Invalid(f"malformed: {type(error).__name__}: {error}") from None
+
+
+def _check_file(path: str, keys: Sequence[str]) -> list[str]:
     if zipfile.is_zipfile(path):
         return check_pack(path, keys)
     content = Path(path).read_bytes()
     if content.startswith(f"{CERTIFICATE}\n".encode()):
         text, signer = proofs.read_note(content.decode("utf-8", "replace"), keys)
         return [*text.splitlines(), f"signed by {signer}"]
-    document = _parsed(content)
+    document = proofs.parsed(content)
+    if not isinstance(document, dict):
+        raise proofs.Invalid("neither a proof, an evidence pack nor a certificate")
     if document.get("what") == CONSISTENCY:
         head = check_growth(document, keys)
         return [f"{head.origin} has only grown, up to {head.size:,} records"]
@@ -226,11 +262,12 @@ def check_file(path: str, keys: Sequence[str]) -> list[str]:
 
 
 def keys_in(path: str) -> list[str]:
-    """Return the keys inside a pack; they prove nothing unless compared with the published ones."""
-    if not zipfile.is_zipfile(path):
-        return []
-    with zipfile.ZipFile(path) as pack:
-        return pack.read("keys.txt").decode().split()
+    """Return the keys inside a pack; they prove nothing unless compared with the published ones.
+
+    Raises Invalid for a damaged pack.
+    """
+    with _one_error():
+        return _unpacked(path)["keys.txt"].decode().split() if zipfile.is_zipfile(path) else []
 
 
 def main() -> int:
@@ -247,7 +284,7 @@ def main() -> int:
             # Coverage is stated by the operator; no signature in the lake proves it.
             proved = "claim" if line.startswith("coverage of") else "ok"
             print(_ascii(f"{proved if given.key else '?':6}{line}"))
-    except MALFORMED as error:
+    except proofs.Invalid as error:
         print(_ascii(f"FAILED {given.file}: {error}"))
         return 1
     if not given.key:

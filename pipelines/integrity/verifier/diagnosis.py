@@ -6,10 +6,11 @@ altered too, earlier checkpoints still narrow the change down to a range of rows
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, bundle, leaf_tiles, tile
 from pipelines.integrity.verifier.proofs import (
@@ -17,6 +18,7 @@ from pipelines.integrity.verifier.proofs import (
     Invalid,
     checkpoint_in,
     leaf_hash,
+    parsed,
     read_checkpoint,
     root_of,
 )
@@ -40,8 +42,11 @@ def cause(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str], no
     signed = b"".join(leaf_tiles(shelf, head.size))
     if len(signed) != head.size * HASH or _root(signed) != head.root:
         return _narrow_down(shelf, head, tree, keys)
-    first = tree.board.start * HASH
-    seq = _first_difference(bytes(tree.board.hashes), signed[first:]) + tree.board.start
+    ours, theirs = bytes(tree.board.hashes), signed[tree.board.start * HASH :]
+    if ours == theirs:
+        detail = f"the record of the rows before {tree.board.start:,} is wrong, or they are changed"
+        return Cause(seq=0, kind="changed", detail=detail)
+    seq = _first_difference(ours, theirs) + tree.board.start
     return _classify(seq, tree.board, signed, entry_of(shelf, head.size, seq), now)
 
 
@@ -118,9 +123,17 @@ def history(shelf: LogFiles) -> list[str]:
     notes = []
     for file in shelf.files("history"):
         for line in (shelf.read(file) or b"").splitlines():
-            with suppress(ValueError, KeyError):
-                notes.append(json.loads(line)["note"])
+            with suppress(Invalid):
+                notes.append(_note(parsed(line)))
     return notes
+
+
+def _note(line: Any) -> str:
+    """Return the note in a line of the history. Raises Invalid."""
+    note = line.get("note") if isinstance(line, dict) else None
+    if not isinstance(note, str) or re.search("[\ud800-\udfff]", note):
+        raise Invalid("not a line of the history")
+    return note
 
 
 def _is_signed(note: str, keys: Sequence[str]) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ import httpx
 
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
+from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in, parsed, text_of
 from pipelines.settings import Anchor
 
 _TIMEOUT = 10.0
@@ -45,10 +44,12 @@ def remembered(place: Path, table: str) -> list[KnownCheckpoint]:
     lines = path.read_bytes().splitlines() if path.exists() else []
     for line in reversed(lines):
         try:
-            held = json.loads(line)
-            root = base64.b64decode(held["root"])
-            head = Checkpoint(origin=held["origin"], size=held["size"], root=root, signer="memory")
-        except (ValueError, KeyError):
+            held = parsed(line)
+            if type(held["size"]) is not int:
+                continue
+            text = f"{held['origin']}\n{held['size']}\n{held['root']}\n"
+            head = checkpoint_in(text, signer="memory")
+        except (Invalid, LookupError, TypeError):
             continue  # a power cut may truncate a line
         return [
             KnownCheckpoint(
@@ -90,11 +91,11 @@ def anchored(
 def sighting(note: bytes, where: str) -> KnownCheckpoint | Unavailable:
     """Parse a note without checking its signatures; return Unseen if it is not a checkpoint."""
     try:
-        text = note.decode()
+        text = text_of(note)
         return KnownCheckpoint(
             head=checkpoint_in(text.partition("\n\n")[0] + "\n"), where=where, note=text
         )
-    except (Invalid, ValueError) as error:
+    except Invalid as error:
         return Unavailable(where=where, reason=str(error))
 
 
@@ -123,7 +124,7 @@ def _select(paths: Iterable[str], origin: str | None, first: int) -> list[str]:
         log, _, size = path.rpartition("/")
         if log != origin:
             others[log] = path
-        elif not size.isdecimal() or int(size) >= first:
+        elif not re.fullmatch("[0-9]{1,20}", size) or int(size) >= first:
             found.append(path)
     return [*found, *others.values()]
 

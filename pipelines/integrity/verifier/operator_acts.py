@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.integrity.verifier.log_reader import WIDTH, LogFiles, bundle
-from pipelines.integrity.verifier.proofs import Invalid, leaf_hash, read_checkpoint, root_of
+from pipelines.integrity.verifier.proofs import (
+    Invalid,
+    leaf_hash,
+    parsed,
+    read_checkpoint,
+    root_of,
+    text_of,
+)
 from pipelines.integrity.verifier.tree import Span
 
 
 def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Return all acts, oldest first. Raises Invalid if they are not as signed."""
-    try:
-        return [dict(json.loads(entry)) for entry in entries(shelf, keys)]
-    except (TypeError, ValueError):
-        raise Invalid("the log of acts is another log") from None
+    """Return all acts, oldest first. Raises Invalid if they are not as signed, or no acts."""
+    found = [parsed(entry) for entry in entries(shelf, keys)]
+    if not all(isinstance(act, dict) for act in found):
+        raise Invalid("the log of acts is another log")
+    return found
 
 
 def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
@@ -26,9 +34,12 @@ def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
     note = shelf.read("checkpoint")
     if note is None:
         return []
-    head = read_checkpoint(note.decode(), keys)
-    indices = range(-(-head.size // WIDTH))
-    found = [entry for index in indices for entry in bundle(shelf, head.size, index)]
+    head = read_checkpoint(text_of(note), keys)
+    found: list[bytes] = []
+    for index in range(-(-head.size // WIDTH)):
+        found += bundle(shelf, head.size, index)
+        if len(found) < min(head.size, (index + 1) * WIDTH):
+            break  # a checkpoint of any size can be forged: do not look for all its bundles
     if len(found) != head.size or root_of(list(map(leaf_hash, found))) != head.root:
         raise Invalid("the log of acts is not as it was signed")
     return found
@@ -41,12 +52,22 @@ def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> 
     except Invalid:
         return []
     spans: set[Span] = set()
-    for act in (each for each in done if "rows_sha256" in each):
-        # The list is a plain file; only its hash is part of the signed act.
-        listed = log.read(f"removed/{act['rows_sha256']}.json") or b""
-        if hashlib.sha256(listed).hexdigest() == act["rows_sha256"]:
-            spans |= {(first, until) for first, until in json.loads(listed)}
+    for digest in (str(act.get("rows_sha256")) for act in done):
+        if re.fullmatch("[0-9a-f]{64}", digest):
+            # The list is a plain file; only its hash is part of the signed act.
+            listed = log.read(f"removed/{digest}.json") or b""
+            if hashlib.sha256(listed).hexdigest() == digest:
+                spans |= _spans(listed)
     return _merge(spans)
+
+
+def _spans(listed: bytes) -> set[Span]:
+    """Return the spans of rows in a list; none unless it is such a list."""
+    with suppress(Invalid, TypeError, ValueError):
+        found = {(first, until) for first, until in parsed(listed)}
+        if all(type(end) is int for span in found for end in span):
+            return {(first, until) for first, until in found if 0 <= first < until}
+    return set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +102,20 @@ def mappings(shelf: LogFiles, log: str, keys: Sequence[str]) -> Mappings:
     for act in read(shelf, keys):
         if act.get("log") != log:
             continue
-        if act["act"] == "mapping":
-            versions = found.versions | {act["version"]}
-            found = Mappings(versions=versions, newest=act["version"], start=act["from"])
-        elif act["act"] == "renormalised" and act["version"] == found.newest:
+        if act.get("act") == "mapping":
+            version = _number(act, "version")
+            versions = found.versions | {version}
+            found = Mappings(versions=versions, newest=version, start=_number(act, "from"))
+        elif act.get("act") == "renormalised" and act.get("version") == found.newest:
             found = replace(found, finished=True)
     return found if found.newest is None or found.start else replace(found, finished=True)
+
+
+def _number(act: Mapping[str, Any], name: str) -> int:
+    number = act.get(name)
+    if type(number) is not int:
+        raise Invalid(f"an act about a mapping has no number {name}")
+    return number
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:

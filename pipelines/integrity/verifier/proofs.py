@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, reduce
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
+_MOST_LEAVES = 2**63 - 1
 # 32 bytes in base64: the last letter has two bits, which have one spelling.
 _HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
+# One spelling of each moment: that of the proofs.
+_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}Z"
 
 
 class Invalid(Exception):
@@ -129,7 +134,7 @@ def hash_in(text: str) -> bytes:
 
 def entry(record: Mapping[str, str]) -> bytes:
     """Return the log entry of a record with event_id, time, ingested_at, via and raw."""
-    raw = hashlib.sha256(record["raw"].encode()).hexdigest()
+    raw = hashlib.sha256(_utf8(record["raw"])).hexdigest()
     time, arrival = (microseconds(record[name]) for name in ("time", "ingested_at"))
     return entry_of(raw, time, arrival, record["via"], record["event_id"])
 
@@ -142,18 +147,52 @@ def entry_of(digest: str, time: int, arrival: int, via: str, identity: str) -> b
 
 def bounded(text: str) -> bytes:
     """Encode an entry; one longer than 65,535 bytes is replaced by its hash."""
-    data = text.encode()
+    data = _utf8(text)
     if len(data) <= 0xFFFF:
         return data
     return b"auditlake/1 long\n" + hashlib.sha256(data).hexdigest().encode()
 
 
 def microseconds(text: str) -> int:
-    """Return a time such as 2026-03-01T12:00:00.000000Z as microseconds since 1970."""
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise Invalid(f"{text}: time without a time zone")
+    """Return a time such as 2026-03-01T12:00:00.000000Z as microseconds since 1970.
+
+    Raises Invalid for any other form.
+    """
+    try:
+        if re.fullmatch(_TIME, text):
+            return since_epoch(datetime.fromisoformat(text))
+    except ValueError:  # such as the 30th of February
+        pass
+    raise Invalid(f"{text[:40]}: not a time such as 2026-03-01T12:00:00.000000Z")
+
+
+def since_epoch(time: datetime) -> int:
+    """Return a time with a time zone as microseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def parsed(text: str | bytes) -> Any:
+    """Parse JSON that every reader takes alike. Raises Invalid.
+
+    It is UTF-8, without NaN and Infinity, and no object has a key twice: readers differ in which
+    value they take.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise Invalid("an object contains a key twice")
+        return dict(pairs)
+
+    def refuse(name: str) -> Any:
+        raise Invalid(f"{name} is not JSON")
+
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except RecursionError:
+        raise Invalid("nested too deeply") from None
+    except ValueError as error:
+        raise Invalid(f"not JSON: {error}") from None
 
 
 def read_checkpoint(note: str, keys: Iterable[str]) -> Checkpoint:
@@ -169,8 +208,8 @@ def _checkpoint(note: str, keys: tuple[str, ...]) -> Checkpoint:
 
 def checkpoint_in(text: str, signer: str = "") -> Checkpoint:
     """Parse the text of a checkpoint, without checking a signature. Raises Invalid."""
-    found = re.fullmatch(f"([^\n]+)\n(0|[1-9][0-9]*)\n({_HASH})\n", text)
-    if not found:
+    found = re.fullmatch(f"([^\n]+)\n(0|[1-9][0-9]{{,18}})\n({_HASH})\n", text)
+    if not found or int(found[2]) > _MOST_LEAVES:
         raise Invalid("not a checkpoint")
     root = base64.b64decode(found[3])
     return Checkpoint(origin=found[1], size=int(found[2]), root=root, signer=signer)
@@ -183,15 +222,16 @@ def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
     if not blank or not signatures.endswith("\n"):
         raise Invalid("not a signed note")
     text, known, signer = text + "\n", [_key(key) for key in keys], ""
-    for line in signatures.splitlines()[:_NOTE_SIGNATURES]:
-        found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)", line)
+    message = _utf8(text)
+    for line in signatures.split("\n")[:-1][:_NOTE_SIGNATURES]:
+        found = re.fullmatch(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+=*)", line)
         if not found:
             raise Invalid("malformed signature line")
-        blob = base64.b64decode(found[2])
+        blob = _decoded(found[2])
         # Signatures of unknown keys are skipped; one that claims a known key must be valid.
         for name, number, public in known:
             if (name, number) == (found[1], blob[:4]):
-                if not ed25519(public, text.encode(), blob[4:]):
+                if not ed25519(public, message, blob[4:]):
                     raise Invalid(f"the signature of {name} is invalid")
                 signer = f"{name}+{number.hex()}"
     if not signer:
@@ -199,11 +239,37 @@ def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
     return text, signer
 
 
+def text_of(note: bytes) -> str:
+    """Decode a note. Raises Invalid unless it is UTF-8."""
+    try:
+        return note.decode()
+    except UnicodeDecodeError:
+        raise Invalid("not UTF-8") from None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Invalid("a text contains half a character") from None
+
+
+def _decoded(text: str) -> bytes:
+    """Decode base64, of which every value has one spelling. Raises Invalid."""
+    try:
+        found = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Invalid("not base64") from None
+    if base64.b64encode(found).decode() != text:
+        raise Invalid("not base64 as it is written")
+    return found
+
+
 def _key(vkey: str) -> tuple[str, bytes, bytes]:
     """Return (name, id, public key) of a verifier key: name+id+base64(1 || key)."""
     found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", vkey.strip())
-    public = base64.b64decode(found[3]) if found else b""
-    expected = hashlib.sha256(found[1].encode() + b"\n" + public).hexdigest()[:8] if found else ""
+    public = _decoded(found[3]) if found else b""
+    expected = hashlib.sha256(_utf8(found[1]) + b"\n" + public).hexdigest()[:8] if found else ""
     if not found or public[:1] != b"\1" or expected != found[2]:
         raise Invalid(f"{vkey!r} is not a verifier key: expected name+1a2b3c4d+...")
     return found[1], bytes.fromhex(found[2]), public[1:]

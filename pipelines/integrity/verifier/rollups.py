@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pipelines import visible
 from pipelines.integrity.verifier import rows
 from pipelines.integrity.verifier.job import LakeView, TableReport
+from pipelines.integrity.verifier.proofs import Invalid, parsed
 from pipelines.schemas import EVENTS, ROLLUPS
 
 if TYPE_CHECKING:
@@ -356,9 +357,10 @@ def _state(place: LakeView) -> Path:
 def _load(place: LakeView) -> int:
     """Return the number of the first file that no run has verified yet."""
     try:
-        return int(json.loads(_state(place).read_bytes())["next"])
-    except (OSError, ValueError, KeyError):
+        following = parsed(_state(place).read_bytes())["next"]
+    except (OSError, TypeError, LookupError, Invalid):
         return 0
+    return following if type(following) is int and following >= 0 else 0
 
 
 def _store(place: LakeView, following: int) -> None:

@@ -107,12 +107,17 @@ class Tree:
 
     def peaks(self, size: int) -> dict[Span, bytes]:
         """Return the perfect subtrees that make up the first `size` leaves."""
-        found, first = {}, 0
-        for bit in reversed(range(size.bit_length())):
-            if size >> bit & 1:
-                found[first, first + (1 << bit)] = self.over(first, first + (1 << bit))
-                first += 1 << bit
-        return found
+        return {span: self.over(*span) for span in subtrees(size)}
+
+
+def subtrees(size: int) -> list[Span]:
+    """Return the spans of the perfect subtrees that make up the first `size` leaves."""
+    found, first = [], 0
+    for bit in reversed(range(size.bit_length())):
+        if size >> bit & 1:
+            found.append((first, first + (1 << bit)))
+            first += 1 << bit
+    return found
 
 
 def minus(gaps: Iterable[Span], allowed: Sequence[Span]) -> list[Span]:

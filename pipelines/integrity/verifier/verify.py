@@ -39,11 +39,13 @@ from pipelines.integrity.verifier.proofs import (
     Checkpoint,
     Invalid,
     leaf_hash,
+    parsed,
     read_checkpoint,
     root_of,
+    text_of,
 )
 from pipelines.integrity.verifier.table_reader import TableFiles
-from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree
+from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, subtrees
 
 _ACTS = "raw/acts"
 _BOTH = ("raw", "integrity")
@@ -223,8 +225,8 @@ def _read_note(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint
     if note is None:
         return "no checkpoint: it was deleted, or the table was never signed"
     try:
-        head = read_checkpoint(note.decode(), keys)
-    except (Invalid, UnicodeDecodeError) as error:
+        head = read_checkpoint(text_of(note), keys)
+    except Invalid as error:
         return f"invalid checkpoint: {error}"
     if not head.origin.rpartition("/")[0].endswith(f"/{name}"):
         return f"the checkpoint belongs to another log: {head.origin}"
@@ -369,14 +371,18 @@ def _now() -> datetime:
 def _load_state(case: Job) -> _Verified | None:
     """Return the stored state of the last verification, or None if it cannot be used."""
     try:
-        held = json.loads(_state_file(case).read_bytes())
+        held = parsed(_state_file(case).read_bytes())
         peaks = {(first, until): bytes.fromhex(root) for first, until, root in held["peaks"]}
-        head = read_checkpoint(held["note"], case.place.keys)
-    except (OSError, ValueError, KeyError, Invalid):
+        note, compared = str(held["note"]), held["events"]
+        head = read_checkpoint(note, case.place.keys)
+    except (OSError, TypeError, ValueError, LookupError, Invalid):
         return None
-    if case.kind and not held["events"]:
+    first = max((until for _, until in peaks), default=0)
+    if list(peaks) != subtrees(first) or first % WIDTH or first > head.size:
+        return None
+    if case.kind and compared is not True:
         return None  # that run did not compare events
-    return _Verified(head=head, note=held["note"], peaks=peaks)
+    return _Verified(head=head, note=note, peaks=peaks)
 
 
 def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:

@@ -2,7 +2,11 @@
 
 import json
 import sys
+import tracemalloc
+import zipfile
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -146,3 +150,71 @@ def test_every_part_of_the_time_range_that_was_not_fetched_is_reported(rows, gap
     (line,) = audit._coverage(["okta/log"], SPAN, rows)
     assert line.startswith("coverage of okta/log: GAPS: ")
     assert [gap for gap in gaps if gap not in line] == []
+
+
+def archive(path, files, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as made:
+        for name, content in files.items():
+            made.writestr(name, content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "files", [{"manifest.txt": bytes(2**27)}, {f"{n}": bytes(2**20) for n in range(80)}]
+)
+def test_a_pack_that_unpacks_to_far_more_than_its_size_is_not_unpacked(tmp_path, files):
+    pack = archive(tmp_path / "pack.zip", files)
+    tracemalloc.start()
+    try:
+        for read in (audit.keys_in, lambda path: audit.check_file(path, [])):
+            with pytest.raises(Invalid, match="the pack is too large"):
+                read(pack)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_pack_in_another_compression_is_refused(tmp_path, method):
+    pack = archive(tmp_path / "pack.zip", {"manifest.txt": b"x", "keys.txt": b"x"}, method)
+    for read in (audit.keys_in, lambda path: audit.check_file(path, [])):
+        with pytest.raises(Invalid, match="compressed in an unknown way"):
+            read(pack)
+
+
+def test_a_damaged_pack_is_invalid_and_nothing_else(tmp_path):
+    whole = Path(archive(tmp_path / "pack.zip", {"manifest.txt": b"x" * 99, "keys.txt": b"y"}))
+    content = whole.read_bytes()
+    for at in range(len(content)):
+        for changed in (content[:at], content[:at] + b"\xff" + content[at + 1 :]):
+            whole.write_bytes(changed)
+            with pytest.raises(Invalid):
+                audit.check_file(str(whole), [])
+            with suppress(Invalid):
+                audit.keys_in(str(whole))
+
+
+def test_a_file_that_does_not_exist_is_reported(tmp_path, monkeypatch, capsys):
+    key = note.new_key("auditlake").vkey
+    assert program(monkeypatch, tmp_path / "none.json", "--key", key) == 1
+    assert "No such file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["event_id", "time", "ingested_at", "via", "raw"])
+@pytest.mark.parametrize("value", [7, None, ["x"], {}, True, "\ud800"])
+def test_every_part_of_a_proved_record_is_a_text(signed, proof, part, value):
+    odd = {**proof, "record": {**proof["record"], part: value}}
+    with pytest.raises(Invalid):
+        audit.check_proof(odd, signed.vkeys())
+
+
+@pytest.mark.parametrize("change", [
+    lambda time: time.replace(".000000", ""),
+    lambda time: time.replace("Z", "+00:00"),
+    lambda time: time.replace("T", " "),
+    lambda time: time.replace("-", "").replace(":", ""),
+])  # fmt: skip
+def test_the_time_of_a_proved_record_has_one_spelling(signed, proof, change):
+    time = change(proof["record"]["time"])
+    with pytest.raises(Invalid, match="not a time such as"):
+        audit.check_proof({**proof, "record": {**proof["record"], "time": time}}, signed.vkeys())

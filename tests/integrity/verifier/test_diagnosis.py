@@ -139,3 +139,15 @@ def test_the_history_passes_over_lines_that_were_cut(log):
     month = log.folder / "history/2026-03"
     month.write_bytes(month.read_bytes() + b'{"size": 7}\n{"no\n\0\0\0')
     assert diagnosis.history(log.shelf) == whole
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"7", b"[]", b"{}", b"\xff", b'{"note": 7}', b'{"note": "\\ud800"}', b"[" * 50_000,
+     b'{"note": "x", "note": "y"}'],
+)  # fmt: skip
+def test_a_damaged_line_of_the_history_hides_none_of_the_others(log, line):
+    path = log.folder / "history" / "2026-03"
+    notes = diagnosis.history(log.shelf)
+    path.write_bytes(line + b"\n" + path.read_bytes() + line)
+    assert diagnosis.history(log.shelf) == notes

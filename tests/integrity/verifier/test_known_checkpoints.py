@@ -121,3 +121,22 @@ def test_the_secret_of_an_anchor_stays_out_of_the_report(tmp_path):
     (seen,) = known_checkpoints.anchored(anchor, FOLDERS, ORIGIN)
     assert "s3cret" not in f"{seen}"
     assert httpx.ConnectError.__name__ in seen.reason
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"7", b"[]", b'"x"', b"[" * 50_000, line(-1), line("1"), line(None), line(2**63), line(1.5),
+     line(300).replace(b"r", b"*"), line(300).replace(b"=", b""), line(300).replace(b"/", b"\\n/")],
+)  # fmt: skip
+def test_a_damaged_line_of_the_local_record_is_passed_over(tmp_path, odd):
+    remember(tmp_path, line(200), odd)
+    (found,) = known_checkpoints.remembered(tmp_path, "raw/okta/system_log")
+    assert found.head.size == 200
+
+
+def test_a_file_name_of_digits_that_are_not_ascii_is_read_like_any_other(tmp_path):
+    anchor = anchor_of(tmp_path, (ORIGIN, 300))
+    for name in ("\u0663", "9" * 200):
+        (tmp_path / "worm" / ORIGIN / name).write_bytes(signed(100))
+    found = known_checkpoints.anchored(anchor, FOLDERS, ORIGIN, 200)
+    assert sorted(seen.head.size for seen in found) == [100, 100, 300]

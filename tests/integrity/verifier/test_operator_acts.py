@@ -5,8 +5,9 @@ from hashlib import sha256
 
 import pytest
 
+from pipelines.integrity import keys, note, signer
 from pipelines.integrity import operator_acts as writer
-from pipelines.integrity import signer
+from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import operator_acts
 from pipelines.integrity.verifier.proofs import Invalid
 from tests.integrity.test_removals import remove
@@ -75,3 +76,76 @@ def test_a_list_that_does_not_match_its_signed_hash_is_ignored(world):
     remove(world, (200, 300))
     signer.of(world.lake, LOG.app).folder.put(f"removed/{digest}.json", b"[[0, 1000]]")
     assert removed(world) == [(200, 300)]
+
+
+def signed_acts(world, *entries):
+    """Record these bytes as acts, properly signed; return the log of acts."""
+    kept = signer.of(world.lake, signer.ACTS)
+    head, _ = signer.grow(kept, signer.new_head(kept), (), list(entries))
+    kept.folder.put("checkpoint", note.signed(head.text, keys.signing(world.integrity)))
+    return shelves(world)[0]
+
+
+MAPPING = {"act": "mapping", "log": LOG.app, "version": 5, "from": 0}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [b"[]", b'[["act", "mapping"]]', b"7", b"\xff", b"[" * 50_000, b'{"at": 1, "at": 2}', b"NaN"],
+)
+def test_signed_entries_that_are_no_acts_are_another_log(world, entry):
+    shelf = signed_acts(world, json.dumps(MAPPING).encode(), entry)
+    with pytest.raises(Invalid):
+        operator_acts.read(shelf, world.vkeys())
+    assert removed(world) == []
+
+
+@pytest.mark.parametrize("odd", [{"version": "5"}, {"version": [5]}, {"from": None}, {"from": 0.5},
+                                 {"from": True}, {"version": {}}])  # fmt: skip
+def test_an_act_about_a_mapping_without_its_numbers_is_invalid(world, odd):
+    shelf = signed_acts(world, json.dumps({**MAPPING, **odd}).encode())
+    with pytest.raises(Invalid, match="has no number"):
+        operator_acts.mappings(shelf, LOG.app, world.vkeys())
+
+
+def test_an_act_of_an_unknown_kind_means_nothing(world):
+    others = ({"log": LOG.app}, {"log": LOG.app, "act": 7}, {"log": 7}, {**MAPPING, "log": "x"})
+    shelf = signed_acts(world, *(json.dumps(act).encode() for act in (MAPPING, *others)))
+    assert operator_acts.mappings(shelf, LOG.app, world.vkeys()).versions == {5}
+
+
+def test_a_checkpoint_of_any_size_ends_the_search_where_the_acts_end(world):
+    shelf = signed_acts(world, json.dumps(MAPPING).encode())
+    huge = Head(origin="auditlake/acts/1", size=2**63 - 1, root=b"r" * 32)
+    path = world.folder / "lake/integrity/acts/checkpoint"
+    path.write_bytes(note.signed(huge.text, keys.signing(world.integrity)))
+    with pytest.raises(Invalid, match="not as it was signed"):
+        operator_acts.entries(shelf, world.vkeys())
+
+
+def test_a_checkpoint_that_is_no_text_is_invalid(world):
+    shelf = signed_acts(world, json.dumps(MAPPING).encode())
+    (world.folder / "lake/integrity/acts/checkpoint").write_bytes(b"\xff")
+    with pytest.raises(Invalid, match="not UTF-8"):
+        operator_acts.entries(shelf, world.vkeys())
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"", b"{}", b"7", b"\xff", b"[7]", b'["ab"]', b"[[0]]", b"[[0, 1, 2]]", b'[[0, "9"]]',
+        b"[[0, 9.0]]", b"[[0, null]]", b"[[false, 9]]", b"[[0, [9]]]", b"[[-5, 9]]", b"[[9, 0]]",
+        b"[" * 50_000, b"[[0, 1e999]]", b"[[0, " + b"9" * 5_000 + b"]]",
+    ],
+)  # fmt: skip
+def test_a_list_of_anything_but_spans_of_rows_excuses_nothing(world, listed):
+    digest = sha256(listed).hexdigest()
+    signed_acts(world, json.dumps({"table": LOG.table, "rows_sha256": digest}).encode())
+    signer.of(world.lake, LOG.app).folder.put(f"removed/{digest}.json", listed)
+    assert removed(world) == []
+
+
+@pytest.mark.parametrize("digest", [7, None, [], {"a": 1}, "../../x", "a\0b", "x" * 5_000])
+def test_an_act_that_names_no_list_excuses_nothing(world, digest):
+    signed_acts(world, json.dumps({"table": LOG.table, "rows_sha256": digest}).encode())
+    assert removed(world) == []

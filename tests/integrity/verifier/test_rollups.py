@@ -215,3 +215,14 @@ def test_the_trigrams_are_those_that_maintenance_stores():
         mine = rollups.trigrams(text)
         stored = rollup._grams(pl.Series([text])) or ""
         assert mine.tolist() == rollups.trigrams(stored).tolist()
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"7", b"[]", b"{}", b'{"next": null}', b'{"next": "3"}', b'{"next": -1}',
+              b'{"next": 1e999}', b'{"next": [1]}', b"[" * 50_000])  # fmt: skip
+def test_a_damaged_record_of_the_last_run_only_costs_time(lake, state):
+    assert verified(lake).ok
+    path = place(lake).memory / "verified" / "rollups.json"
+    path.write_bytes(state)
+    verdict = verified(lake, full=False)
+    assert (verdict.ok, verdict.first) == (True, 0)

@@ -135,3 +135,37 @@ def test_a_log_of_acts_that_was_rolled_back_or_removed_is_found(acted):
     assert (back.first_bad.kind, back.first_bad.seq) == ("rolled back", 2)
     assert "covers 3 acts" in back.first_bad.detail
     assert verify.verify_acts(acted.place, [newest]).compared_with
+
+
+def changed(held, **changes):
+    return json.dumps({**held, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda held: b"",
+        lambda held: b"[" * 50_000,
+        lambda held: b"[]",
+        lambda held: changed(held, note=7),
+        lambda held: changed(held, note=[held["note"]]),
+        lambda held: changed(held, peaks=7),
+        lambda held: changed(held, peaks=[7]),
+        lambda held: changed(held, peaks=[["0", 512, "00" * 32]]),
+        lambda held: changed(held, peaks=[[0, 512, 7]]),
+        lambda held: changed(held, peaks=[[256, 512, "00" * 32]]),
+        lambda held: changed(held, peaks=[[0, 512, "00" * 32], [512, 100_000, "00" * 32]]),
+        lambda held: changed(held, peaks=[[0, 100, "00" * 32]]),
+        lambda held: changed(held, peaks=[[0, 512, "00" * 32]]),
+        lambda held: changed(held, peaks=[[0, 512, "00"]]),
+        lambda held: changed(held, events="no"),
+        lambda held: json.dumps({"note": held["note"], "peaks": held["peaks"]}).encode(),
+    ],
+)
+def test_a_damaged_record_of_the_last_run_only_costs_time(signed, damage):
+    assert signed.verify().ok
+    path = signed.place.memory / "verified" / "raw.okta.system_log.json"
+    path.write_bytes(damage(json.loads(path.read_bytes())))
+    verdict = signed.verify()
+    assert (verdict.ok, verdict.read) == (True, 700), verdict.findings
+    assert signed.verify().first == 512

@@ -1,0 +1,1 @@
+"""Targets for fuzzing, driven by Hypothesis in the tests and by a coverage-guided fuzzer."""

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from pydantic import ValidationError
+
 _log = logging.getLogger(__name__)
 
 
@@ -94,3 +96,32 @@ def _unexpected(error: BaseException) -> Unexpected:
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{type(error).__name__} in {where.name}, line {where.lineno}"
     return Unexpected(f"unexpected error ({place}); the next round retries")
+
+
+def faults(error: ValidationError, where: str) -> list[str]:
+    """Return one line per value of a configuration that is not valid; none shows the value."""
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        problem = {
+            "extra_forbidden": "unknown key: correct or remove it",
+            "missing": "missing: set it",
+        }.get(fault["type"], _plain(fault["msg"]))
+        lines.append(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
+    return lines
+
+
+def _plain(text: str) -> str:
+    """Return a validation error in the words of a configuration file."""
+    text = text.removeprefix("Value error, ").replace("Input should be", "it must be")
+    for theirs, ours in _WORDS.items():
+        text = text.replace(theirs, ours)
+    return text
+
+
+_WORDS = {
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a table",
+    "a valid boolean": "true or false",
+}

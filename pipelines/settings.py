@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines import disk, retention_settings
-from pipelines.errors import ConfigurationError
+from pipelines.errors import ConfigurationError, faults
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -223,6 +223,19 @@ class Anchor(Section):
         return str(next(place for place in self.places if place))
 
 
+class Witness(Section):
+    """An independent party that cosigns checkpoints: https://c2sp.org/tlog-witness."""
+
+    url: Address
+    """The prefix of its addresses, for submitting checkpoints and for reading them."""
+    key: str = Field(pattern=r"^[^\s+]+\+[0-9a-f]{8}\+B[A-Za-z0-9+/]{43}$")
+    """Its public key, as it prints it: name+id+base64, where the type of the key is 4."""
+
+    @property
+    def name(self) -> str:
+        return self.key.partition("+")[0]
+
+
 def _state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "auditlake"
 
@@ -265,6 +278,17 @@ class IntegritySettings(Section):
     trusted: tuple[str, ...] = ()
     """Public keys to trust in addition to those in `folder`."""
     anchors: tuple[Anchor, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    quorum: int | None = Field(default=None, ge=1)
+    """How many of them must have seen a checkpoint an hour after it was signed; default: all."""
+
+    @model_validator(mode="after")
+    def _enough_witnesses(self) -> IntegritySettings:
+        if len({witness.key for witness in self.witnesses}) < max(
+            len(self.witnesses), self.quorum or 0
+        ):
+            raise ValueError("quorum: name at least as many witnesses, each with a key of its own")
+        return self
 
 
 class Listen(Section):
@@ -419,32 +443,4 @@ def validated(
     try:
         return model(**document) if secrets else model.model_validate(document, context=UNREAD)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_lines(error, where))) from None
-
-
-def _lines(error: ValidationError, where: str) -> list[str]:
-    lines = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        problem = {
-            "extra_forbidden": "unknown key: correct or remove it",
-            "missing": "missing: set it",
-        }.get(fault["type"], _plain(fault["msg"]))
-        lines.append(f"{where}: {key}: {problem}" if key else f"{where}: {problem}")
-    return lines
-
-
-def _plain(text: str) -> str:
-    """Return a validation error in the words of a configuration file."""
-    text = text.removeprefix("Value error, ").replace("Input should be", "it must be")
-    for theirs, ours in _WORDS.items():
-        text = text.replace(theirs, ours)
-    return text
-
-
-_WORDS = {
-    "a valid string": "text",
-    "a valid tuple": "a list",
-    "a valid dictionary": "a table",
-    "a valid boolean": "true or false",
-}
+        raise ConfigurationError("\n".join(faults(error, where))) from None

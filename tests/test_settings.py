@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pipelines import registry, settings
 from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
+from pipelines.integrity import cosignatures, note
 from pipelines.lake import tables
 from tests.integrity import matrix
 
@@ -209,3 +210,25 @@ def test_no_option_of_a_store_turns_the_verification_of_tls_off(key):
     for section in (settings.LakeSettings, partial(settings.Anchor, bucket="s3://bucket")):
         with pytest.raises(ValidationError, match="TLS is always verified"):
             section(storage_options={key: "true"})
+
+
+def test_witnesses_have_an_address_a_key_and_a_quorum_that_they_can_reach():
+    one, two = (
+        {"url": f"https://{name}.example/", "key": cosignatures.new_key(name).vkey}
+        for name in ("one", "two")
+    )
+    chosen = settings.IntegritySettings(witnesses=[one, two], quorum=1)
+    assert [each.name for each in chosen.witnesses] == ["one", "two"]
+    assert chosen.witnesses[0].url == "https://one.example"
+    plain, key = {**one, "url": "http://one.example"}, {**one, "key": note.new_key("log").vkey}
+    for given in (
+        {"witnesses": [plain]},
+        {"witnesses": [key]},
+        {"witnesses": [{"url": one["url"]}]},
+        {"witnesses": [one, one]},
+        {"witnesses": [one], "quorum": 2},
+        {"witnesses": [one], "quorum": 0},
+        {"quorum": 1},
+    ):
+        with pytest.raises(ConfigurationError, match="integrity"):
+            settings.validated(settings.Settings, {"integrity": given}, "auditlake.toml")

@@ -8,7 +8,7 @@ SECTIONS = {
     "Start": ("up", "sandbox", "doctor", "completion"),
     "Collect": ("poll", "backfill", "replay", "receive", "webhooks", "status", "coverage"),
     "Search and export": ("search", "export", "columns"),
-    "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys"),
+    "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys", "witness"),
     "Maintain": ("maintain", "retain", "retire", "renormalise", "normalise"),
 }
 EXAMPLES = {
@@ -42,6 +42,10 @@ EXAMPLES = {
     "evidence": ("auditlake evidence --search 'actor:ada*' --since 2026-03-01 --out evidence.zip",),
     "certify": ("auditlake certify okta --since 2026-03-01 --out coverage.txt",),
     "keys": ("auditlake keys", "auditlake keys rotate"),
+    "witness": (
+        "auditlake witness --key witness.key --state seen --name witness.example.com/w1 "
+        "--log audit.example.com+1a2b3c4d+...",
+    ),
     "maintain": ("auditlake maintain",),
     "retain": (
         "auditlake retain --dry-run",

@@ -280,6 +280,9 @@ def new(name: str) -> None:
     echo(note.new_key(name).secret)
 
 
+COMMANDS = (verify_, prove_, verify_proof, evidence_, certify_, retire_, keys_)
+
+
 @contextmanager
 def _bars(*, show: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Show one bar per table on a terminal; nothing elsewhere."""

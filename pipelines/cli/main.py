@@ -30,6 +30,7 @@ from pipelines.cli import (
     search,
     status,
     webhooks,
+    witness,
 )
 from pipelines.cli.guide import SectionedGroup
 from pipelines.cli.options import Time, as_json, echo, names
@@ -314,15 +315,8 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
 
 
 main.add_command(completion.completion_)
-main.add_command(integrity.verify_)
-main.add_command(integrity.prove_)
-main.add_command(integrity.verify_proof)
-main.add_command(integrity.evidence_)
-main.add_command(integrity.certify_)
-main.add_command(maintain.maintain_)
-main.add_command(maintain.retain)
-main.add_command(integrity.retire_)
-main.add_command(integrity.keys_)
+for _command in (*integrity.COMMANDS, maintain.maintain_, maintain.retain):
+    main.add_command(_command)
 main.add_command(events.normalise_)
 main.add_command(events.renormalise_)
 main.add_command(events.export_)
@@ -330,6 +324,7 @@ main.add_command(search.search_)
 main.add_command(events.columns_)
 main.add_command(webhooks.receive)
 main.add_command(webhooks.webhooks_)
+main.add_command(witness.witness_)
 
 
 def _not_empty(sources: list[Any]) -> list[Any]:

@@ -46,13 +46,13 @@ class Key:
     def vkey(self) -> str:
         """The public key in the format to publish: name+id+base64."""
         encoded = b64encode(_ED25519 + self.public).decode()
-        return f"{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
+        return f"{self.name}+{key_id(self.name, self.public).hex()}+{encoded}"
 
     @property
     def secret(self) -> str:
         """The private key in the format of Go's sumdb/note."""
         encoded = b64encode(_ED25519 + self.private.private_bytes_raw()).decode()
-        return f"{_PRIVATE}{self.name}+{_id(self.name, self.public).hex()}+{encoded}"
+        return f"{_PRIVATE}{self.name}+{key_id(self.name, self.public).hex()}+{encoded}"
 
 
 def new_key(name: str) -> Key:
@@ -80,7 +80,7 @@ def signed(text: str, keys: Sequence[Key]) -> bytes:
     """Return `text` as a note with one signature per key."""
     lines = (
         f"\u2014 {key.name} "
-        + b64encode(_id(key.name, key.public) + key.private.sign(text.encode())).decode()
+        + b64encode(key_id(key.name, key.public) + key.private.sign(text.encode())).decode()
         for key in keys
     )
     return "\n".join((text, *lines, "")).encode()
@@ -94,7 +94,7 @@ def opened(note: bytes, vkeys: Iterable[str]) -> Head | None:
         head = Head(origin=origin, size=int(size), root=b64decode(root, validate=True))
     except ValueError:
         return None
-    known = dict(_read_vkey(vkey) for vkey in vkeys)
+    known = dict(read_vkey(vkey) for vkey in vkeys)
     good = any(_is_valid(line, text + "\n", known) for line in signatures.splitlines())
     # Reject text that is not canonical, such as a size of 007.
     return head if good and text + "\n" == head.text else None
@@ -111,14 +111,15 @@ def _is_valid(line: str, text: str, known: dict[tuple[str, bytes], bytes]) -> bo
     return True
 
 
-def _read_vkey(vkey: str) -> tuple[tuple[str, bytes], bytes]:
-    """Return ((name, id), public key) of a verifier key; raises ConfigurationError."""
+def read_vkey(vkey: str, kind: bytes = _ED25519) -> tuple[tuple[str, bytes], bytes]:
+    """Return ((name, id), public key) of a verifier key of a type; raises ConfigurationError."""
     found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)", vkey)
     key = _decode(found[3]) if found else b""
-    number = _id(found[1], key[1:]) if found else b""
-    if not found or len(key) != 33 or key[:1] != _ED25519 or number.hex() != found[2]:
+    number = key_id(found[1], key[1:], kind) if found else b""
+    if not found or len(key) != 33 or key[:1] != kind or number.hex() != found[2]:
+        printed = "auditlake keys" if kind == _ED25519 else "auditlake witness"
         raise ConfigurationError(
-            f"{vkey!r} is not a verifier key: use one as printed by `auditlake keys`"
+            f"{vkey!r} is not a verifier key: use one as printed by `{printed}`"
         )
     return (found[1], number), key[1:]
 
@@ -130,5 +131,5 @@ def _decode(text: str) -> bytes:
         return b""
 
 
-def _id(name: str, public: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4]
+def key_id(name: str, public: bytes, kind: bytes = _ED25519) -> bytes:
+    return sha256(name.encode() + b"\n" + kind + public).digest()[:4]

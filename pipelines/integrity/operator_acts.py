@@ -17,6 +17,7 @@ from pipelines.integrity import (
     removals,
     signer,
     tiles,
+    witnesses,
 )
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
@@ -43,6 +44,7 @@ def record(lake: Lake, act: Mapping[str, Any], now: datetime) -> None:
         else:
             raise LakeError("acts: lost too many races to other signers in a row; try again")
     anchors.deliver_soon(kept.place, kept.settings)
+    witnesses.submit_soon(lake, kept.settings, kept.name)
 
 
 def recorded(lake: Lake) -> list[dict[str, Any]]:

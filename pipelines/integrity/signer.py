@@ -1,10 +1,10 @@
 """Signs raw tables: after each commit, extends the table's Merkle tree and signs a checkpoint.
 
-The order is commit, tiles, checkpoint, local record, history, anchors. The checkpoint is published
-by compare-and-swap: of two machines that sign at once one wins, and the other starts again from the
-winner's tree. The local record and the anchors therefore never know a checkpoint that the lake does
-not have yet, and a verifier that reads them first can't mistake a new round for a rollback. If the
-process is killed in between, the next call completes the work.
+The order is commit, tiles, checkpoint, history, anchors, local record, witnesses. The checkpoint is
+published by compare-and-swap: of two machines that sign at once one wins, and the other starts
+again from the winner's tree. The local record, anchors and witnesses therefore never know a
+checkpoint that the lake does not have yet, and a verifier that reads them first can't mistake a new
+round for a rollback. If the process is killed in between, the next call completes the work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from pathlib import Path
 import polars as pl
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.integrity import anchors, files, keys, last_signed, merkle, note, removals, tiles
+from pipelines.integrity import (
+    anchors,
+    files,
+    keys,
+    last_signed,
+    merkle,
+    note,
+    removals,
+    tiles,
+    witnesses,
+)
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
@@ -99,6 +109,7 @@ def sign(
         else:
             raise LakeError(f"{kept.table}: other signers won {RACES} races in a row; retry")
     anchors.deliver_soon(kept.place, kept.settings)
+    witnesses.submit_soon(lake, kept.settings, kept.name)
 
 
 def _sign_once(

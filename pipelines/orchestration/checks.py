@@ -10,7 +10,7 @@ import polars as pl
 
 from pipelines.clock import utc_now
 from pipelines.extraction import renormalise
-from pipelines.integrity import anchors, reports, signer
+from pipelines.integrity import anchors, reports, signer, witnesses
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import TableReport, WorkerPool
 from pipelines.lake import raw, versions
@@ -343,6 +343,8 @@ def verification(
         where = reports.place(lake, chosen)
         for fault in anchors.deliver(where.memory, chosen):
             context.log.warning(f"anchor {fault}")
+        for fault in witnesses.submit(lake, chosen, witnesses.logs(lake)):
+            context.log.warning(f"witness {fault}")
         full, begun = WHOLE in context.run.tags, verify.tables(where)
         for check in sorted(context.selected_asset_check_keys):
             table = "/".join(check.asset_key.path)

@@ -189,7 +189,7 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
     job = dg.define_asset_job(
         "verification",
         selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, SIGNED_CHECK) for k in keys)),
-        description="Compares new rows with the signed log; sends pending checkpoints to anchors.",
+        description="Compares new rows with the signed log; retries anchors and witnesses.",
         executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(

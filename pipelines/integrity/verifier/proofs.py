@@ -20,6 +20,7 @@ from typing import Any
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
 _MOST_LEAVES = 2**63 - 1
+_WITNESS = b"\4"
 # 32 bytes in base64: the last letter has two bits, which have one spelling.
 _HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
 # One spelling of each moment: that of the proofs.
@@ -239,6 +240,33 @@ def read_note(note: str, keys: Iterable[str]) -> tuple[str, str]:
     return text, signer
 
 
+def cosigned_at(note: str, vkey: str) -> int:
+    """Return when a witness cosigned the checkpoint in a note, in seconds since 1970.
+
+    0 if it did not. Raises Invalid if a cosignature names the witness and is not valid.
+    https://c2sp.org/tlog-cosignature
+    """
+    name, number, public = _key(vkey, _WITNESS)
+    text, _, lines = note.rpartition("\n\n")
+    newest = 0
+    for line in lines.splitlines():
+        found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)", line)
+        blob = _decoded(found[2]) if found else b""
+        if not found or (found[1], blob[:4]) != (name, number):
+            continue
+        at = int.from_bytes(blob[4:12], "big")
+        message = _utf8(f"cosignature/v1\ntime {at}\n{text}\n")
+        if not 0 < at < 2**63 or not ed25519(public, message, blob[12:]):
+            raise Invalid(f"the cosignature of {name} is invalid")
+        newest = max(newest, at)
+    return newest
+
+
+def witness_name(vkey: str) -> str:
+    """Return the name of a witness. Raises Invalid if this is not the key of one."""
+    return _key(vkey, _WITNESS)[0]
+
+
 def text_of(note: bytes) -> str:
     """Decode a note. Raises Invalid unless it is UTF-8."""
     try:
@@ -265,12 +293,12 @@ def _decoded(text: str) -> bytes:
     return found
 
 
-def _key(vkey: str) -> tuple[str, bytes, bytes]:
-    """Return (name, id, public key) of a verifier key: name+id+base64(1 || key)."""
+def _key(vkey: str, kind: bytes = b"\1") -> tuple[str, bytes, bytes]:
+    """Return (name, id, public key) of a verifier key: name+id+base64(kind || key)."""
     found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", vkey.strip())
     public = _decoded(found[3]) if found else b""
     expected = hashlib.sha256(_utf8(found[1]) + b"\n" + public).hexdigest()[:8] if found else ""
-    if not found or public[:1] != b"\1" or expected != found[2]:
+    if not found or public[:1] != kind or expected != found[2]:
         raise Invalid(f"{vkey!r} is not a verifier key: expected name+1a2b3c4d+...")
     return found[1], bytes.fromhex(found[2]), public[1:]
 

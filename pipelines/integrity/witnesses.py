@@ -1,0 +1,254 @@
+"""Submits the checkpoints of the lake to the configured witnesses, which cosign them.
+
+A witness cosigns a checkpoint only if it extends all it has seen of the log, so nobody can show two
+readers different logs under its name. What is pending follows from the lake: the newest checkpoint
+a witness has cosigned is stored next to the log's own, so neither a kill nor an outage loses any,
+and a witness that is configured later starts with the present one. https://c2sp.org/tlog-witness
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httpx
+
+from pipelines.errors import AuditlakeError, LakeError
+from pipelines.integrity import cosignatures, files, keys, merkle, note, tiles
+from pipelines.integrity.files import Folder
+from pipelines.integrity.note import Head
+from pipelines.lake.tables import Lake
+from pipelines.settings import IntegritySettings, Witness
+
+ACTS = "acts"
+_SECONDS = 10.0
+"""The time for one request, from the name's resolution to the last byte."""
+_MAX_BYTES = 16_384
+_TRIES = 3
+_PAUSE = 60.0
+_SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
+_log = logging.getLogger(__name__)
+
+# One at a time; on exit, the process waits for the requests that are under way.
+_background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="witnesses")
+_pending: dict[tuple[str, str], tuple[Lake, IntegritySettings]] = {}
+_paused: dict[str, float] = {}
+"""Key of a witness that did not answer -> the monotonic time of the next try in the background."""
+_lock = threading.Lock()
+
+
+class Unreachable(AuditlakeError):
+    """A witness did not answer in time and within limits; a later retry may succeed."""
+
+
+class Answer(NamedTuple):
+    """The response of a witness."""
+
+    status: int
+    media: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checkpoint:
+    """The checkpoint of a log that is to be cosigned."""
+
+    folder: Folder
+    head: Head
+    signatures: str
+    """The signature lines of the log itself."""
+
+
+def submit_soon(lake: Lake, settings: IntegritySettings, name: str) -> None:
+    """Submit the checkpoint of the log `name` to the witnesses, in the background.
+
+    Never raises: a round does not depend on a witness.
+    """
+    if not settings.witnesses:
+        return
+    with _lock:
+        idle = not _pending
+        _pending[lake.root, name] = lake, settings
+    if idle:
+        _background.submit(_submit_pending)
+
+
+def submit(lake: Lake, settings: IntegritySettings, names: Iterable[str]) -> list[str]:
+    """Submit the checkpoints of these logs to every witness that has not cosigned them.
+
+    Return one line per failure; these are retried with the next call.
+    """
+    _paused.clear()
+    return _background.submit(_submit, lake, settings, list(names)).result()
+
+
+def logs(lake: Lake) -> list[str]:
+    """Return the names of all signed logs in the lake."""
+    root = files.of(lake, "integrity")
+    pairs = (f"{one}/{two}" for one in root.names("") if one != ACTS for two in root.names(one))
+    return [ACTS, *pairs]
+
+
+def path(witness: Witness) -> str:
+    """Return the path, in the folder of a log, of the newest checkpoint a witness cosigned."""
+    return f"cosignatures/{hashlib.sha256(witness.key.encode()).hexdigest()[:16]}"
+
+
+def stored(folder: Folder) -> list[str]:
+    """Return the newest checkpoint that each witness, current or former, has cosigned of a log."""
+    found = (folder.get(f"cosignatures/{name}") for name in folder.names("cosignatures"))
+    return [text.decode("utf-8", "replace") for text in found if text]
+
+
+def with_cosignatures(folder: Folder, checkpoint: str) -> str:
+    """Return a signed checkpoint with the cosignatures there are of it."""
+    text = checkpoint.rpartition("\n\n")[0]
+    added = [
+        line
+        for each in stored(folder)
+        if each.rpartition("\n\n")[0] == text
+        for line in each.rpartition("\n\n")[2].splitlines()
+    ]
+    return checkpoint + "".join(f"{line}\n" for line in added if line not in checkpoint)
+
+
+def _submit_pending() -> None:
+    with _lock:
+        due = dict(_pending)
+        _pending.clear()
+    for (_, name), (lake, settings) in due.items():
+        try:
+            _submit(lake, settings, [name])
+        except Exception:  # a thread of its own, in which nobody else would see the error
+            _log.warning("witnesses of %s: unexpected error", name, exc_info=True)
+
+
+def _submit(lake: Lake, settings: IntegritySettings, names: Iterable[str]) -> list[str]:
+    trusted, faults = keys.trusted(settings), []
+    for witness in settings.witnesses:
+        if time.monotonic() < _paused.get(witness.key, 0.0):
+            continue
+        for name in names:
+            try:
+                _cosign(files.of(lake, f"integrity/{name}"), witness, trusted)
+            except Unreachable as error:
+                # The other logs would wait as long; the next round or hour retries.
+                _paused[witness.key] = time.monotonic() + _PAUSE
+                faults.append(f"{witness.name}: {error}")
+                break
+            except (AuditlakeError, OSError) as error:
+                faults.append(f"{witness.name}: {name}: {error}")
+    for fault in faults:
+        _log.warning("witness %s", fault)
+    return faults
+
+
+def _cosign(folder: Folder, witness: Witness, trusted: list[str]) -> None:
+    """Obtain and store the cosignature of the checkpoint in `folder`, unless it is there."""
+    text = folder.get("checkpoint") or b""
+    head = note.opened(text, trusted)
+    if head is None:
+        return  # nothing is signed yet, or `verify` reports it
+    held = _held(folder, witness, head.origin)
+    if held and held.size >= head.size:
+        return
+    signatures = text.decode().rpartition("\n\n")[2]
+    wanted = _Checkpoint(folder=folder, head=head, signatures=signatures)
+    found = _exchange(wanted, witness, held.size if held else 0)
+    folder.put(path(witness), f"{head.text}\n{signatures}{found.line}\n".encode())
+
+
+def _held(folder: Folder, witness: Witness, origin: str) -> Head | None:
+    """Return the newest head of a log that a witness is known to have cosigned."""
+    try:
+        text, _, lines = (folder.get(path(witness)) or b"").decode().rpartition("\n\n")
+        found, size, root = f"{text}\n".split("\n")[:3]
+        if found == origin and cosignatures.find(lines, f"{text}\n", witness.key):
+            return Head(origin=found, size=int(size), root=root.encode())
+    except (ValueError, cosignatures.BadCosignature):
+        pass  # damaged, or forged: it is replaced
+    return None
+
+
+def _exchange(wanted: _Checkpoint, witness: Witness, old: int) -> cosignatures.Cosignature:
+    """Submit a checkpoint, with a proof from the size that the witness has, until it cosigns."""
+    for _ in range(_TRIES):
+        body = _submission(wanted, old)
+        answer = asyncio.run(_post(f"{witness.url}/add-checkpoint", body))
+        if answer.status == httpx.codes.OK:
+            return _cosignature(wanted, witness, answer)
+        if answer.status != httpx.codes.CONFLICT:
+            raise LakeError(_refused(answer))
+        seen = _size(answer)
+        if seen > wanted.head.size:
+            raise LakeError(
+                f"it has seen {seen:,} rows, but the checkpoint in the lake covers "
+                f"{wanted.head.size:,}: run `auditlake verify`"
+            )
+        old = seen
+    raise LakeError("it contradicts itself about the size it has seen")
+
+
+def _submission(wanted: _Checkpoint, old: int) -> bytes:
+    """Return the body of a request: the old size, the proof from it, and the checkpoint."""
+    head = wanted.head
+    try:
+        subtree = tiles.subtree(wanted.folder, head.size)
+        proof = merkle.consistency(old, 0, head.size, subtree) if old else []
+    except (LookupError, ValueError):
+        raise LakeError("a tile is missing or damaged: run `auditlake verify --full`") from None
+    lines = [f"old {old}", *(b64encode(each).decode() for each in proof), "", head.text]
+    return "\n".join((*lines, wanted.signatures)).encode()
+
+
+def _cosignature(wanted: _Checkpoint, witness: Witness, answer: Answer) -> cosignatures.Cosignature:
+    lines = answer.body.decode("utf-8", "replace")
+    found = cosignatures.find(lines, wanted.head.text, witness.key)
+    if found is None:
+        raise LakeError("its answer has no cosignature of the configured key")
+    return found
+
+
+def _size(answer: Answer) -> int:
+    found = _SIZE.fullmatch(answer.body)
+    if answer.media != "text/x.tlog.size" or not found:
+        raise LakeError("it answered 409 without a size")
+    return int(found[1])
+
+
+def _refused(answer: Answer) -> str:
+    """Return why a witness refused. The text of its answer is not trusted and not shown."""
+    reasons: Mapping[int, str] = {
+        400: "it cannot read the request",
+        403: "it does not know the key that signed the checkpoint: give it the output of "
+        "`auditlake keys`",
+        404: "it does not know this log: its operator has to accept it",
+        422: "the log does not extend the one that it has seen: run `auditlake verify`",
+    }
+    return f"it answered {answer.status}: {reasons.get(answer.status, 'will be retried')}"
+
+
+async def _post(url: str, body: bytes) -> Answer:
+    """POST a body and return the response, within limits of size and time. Raises Unreachable."""
+    try:
+        async with asyncio.timeout(_SECONDS), httpx.AsyncClient(timeout=_SECONDS) as client:
+            headers = {"Accept-Encoding": "identity", "Content-Type": "text/plain"}
+            async with client.stream("POST", url, content=body, headers=headers) as response:
+                read = bytearray()
+                async for part in response.aiter_raw():
+                    read += part
+                    if len(read) > _MAX_BYTES:
+                        raise Unreachable("its answer is too large; will be retried")
+    except (TimeoutError, OSError, httpx.HTTPError) as error:
+        raise Unreachable(f"{type(error).__name__}: will be retried") from None
+    media = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return Answer(response.status_code, media, bytes(read))

@@ -75,6 +75,16 @@ MEANINGS = {
         "Records and events are unaffected. Find out who wrote to `identities`, then delete its "
         "folder; the next maintenance derives it again.",
     ),
+    "cosignature": _tampered(
+        "A cosignature of a witness is not valid",
+        "Records and events are unaffected. Find out who wrote to the folder `cosignatures`, then "
+        "delete the file that is named; the next round obtains it again.",
+    ),
+    "unwitnessed": Meaning(
+        state="not signed",
+        words="Too few witnesses have seen the newest rows",
+        next="Find out why the witnesses do not answer; every round and every hour retries.",
+    ),
     "unsigned": Meaning(
         state="not signed",
         words="Rows without a signature are at the end of the table",

@@ -36,6 +36,18 @@ _FAILED, _NOT_COMPARED = 1, 3
 
 _out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_witness = click.option(
+    "--witness",
+    "witnesses",
+    metavar="VKEY",
+    multiple=True,
+    help="The public key of a witness; repeatable.",
+)
+_quorum = click.option(
+    "--quorum",
+    type=click.IntRange(min=1),
+    help="How many witnesses must have seen the log. Default: all.",
+)
 
 
 @click.command(name="verify")
@@ -56,6 +68,8 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option(
     "--full", is_flag=True, help="Also re-read rows that an earlier verification covered."
 )
+@_witness
+@_quorum
 @click.option("--processes", type=int, help="Number of worker processes. Default: one per CPU.")
 @click.pass_context
 def verify_(
@@ -66,15 +80,19 @@ def verify_(
     since: tuple[Path, ...],
     vkeys: tuple[str, ...],
     full: bool,
+    witnesses: tuple[str, ...],
+    quorum: int | None,
     processes: int | None,
 ) -> None:
     """Check every row against the signed log, and report the first bad row of each table.
+
+    Without --witness, the witnesses and the quorum of the configuration count.
 
     Exits with 1 if something is not as signed, or with 3 if nothing is known to be wrong, but some
     rows could not be compared.
     """
     chosen, lake = configured(context)
-    where = reports.place(lake, chosen.integrity, vkeys)
+    where = reports.place(lake, chosen.integrity, vkeys, witnesses, quorum)
     kept = reports.kept_checkpoints(where, since)
     signed = verify.tables(where)
     wanted = _existing(where, tables) or list(kept) or signed
@@ -100,7 +118,7 @@ def verify_(
     if as_json:
         echo_json(json.dumps([reports.document(verdict) for verdict in found], indent=2))
     # The dashboard shows the result, but only of the operator's own keys.
-    if not vkeys:
+    if not (vkeys or witnesses or quorum):
         with suppress(Exception):  # an auditor may lack write access
             reports.keep(lake, found)
     if any(verdict.findings for verdict in found):
@@ -158,12 +176,24 @@ def _growth(lake: Lake, since: Path | None) -> prove.Document:
 @click.command(name="verify-proof")
 @click.argument("file", type=_file)
 @click.option("--key", "vkeys", multiple=True, help="The public key, as published.")
+@_witness
+@_quorum
 @click.pass_context
-def verify_proof(context: click.Context, file: Path, vkeys: tuple[str, ...]) -> None:
-    """Check a proof or an evidence pack. Needs no lake and, with --key, no configuration."""
+def verify_proof(
+    context: click.Context,
+    *,
+    file: Path,
+    vkeys: tuple[str, ...],
+    witnesses: tuple[str, ...],
+    quorum: int | None,
+) -> None:
+    """Check a proof or an evidence pack. Needs no lake and, with --key, no configuration.
+
+    With --witness, the log must also have been seen by witnesses.
+    """
     known = list(vkeys) or _operators_keys(context.obj)
     try:
-        for line in audit.check_file(str(file), known):
+        for line in audit.check_file(str(file), known, audit.quorum_of(witnesses, quorum)):
             echo(line)
     except proofs.Invalid as error:
         raise AuditlakeError(f"{file}: verification FAILED: {error}") from None

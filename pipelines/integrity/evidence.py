@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import platform
 import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -20,7 +22,9 @@ from typing import Any
 import polars as pl
 
 from pipelines.errors import AuditlakeError, LakeError
-from pipelines.integrity import keys, leaves, note, prove
+from pipelines.integrity import files as log_files
+from pipelines.integrity import keys, leaves, merkle, note, prove, tiles, witnesses
+from pipelines.integrity.files import Folder
 from pipelines.integrity.verifier import audit, operator_acts, proofs
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import identity_table, stream_state, tables
@@ -153,12 +157,31 @@ def _log_files(lake: Lake, question: Question) -> dict[str, bytes]:
     shelf = LogFiles(root=lake.uri("integrity"), options=lake.storage_options or {})
     found = {}
     for name in shelf.pairs():
+        folder = log_files.of(lake, f"integrity/{name}")
+        cosigned = witnesses.stored(folder)  # before the checkpoint, so that none is ahead of it
         note = shelf.read(f"{name}/checkpoint")
         if note and not name.startswith("acts/"):
             file = name.replace("/", ".")
             found[f"checkpoints/{file}.txt"] = note
             found[f"leaves/{file}.ndjson"] = leaves.listed(lake, name, note, question.since)
+            found[f"cosignatures/{file}.ndjson"] = b"".join(
+                _json(each) for each in _cosigned(folder, cosigned, note.decode())
+            )
     return found
+
+
+def _cosigned(folder: Folder, notes: list[str], checkpoint: str) -> Iterator[dict[str, Any]]:
+    """Yield the checkpoints that witnesses have cosigned, with proofs that the log extends them."""
+    head = proofs.checkpoint_in(checkpoint.rpartition("\n\n")[0] + "\n")
+    subtree = tiles.subtree(folder, head.size)
+    for text in notes:
+        # Whatever is wrong with a cosigned checkpoint, `verify` reports it.
+        with suppress(proofs.Invalid, LookupError):
+            old = proofs.checkpoint_in(text.rpartition("\n\n")[0] + "\n")
+            small = old.size in (0, head.size) or old.size > head.size
+            path = [] if small else merkle.consistency(old.size, 0, head.size, subtree)
+            proofs.check_consistency(old, head, path)
+            yield {"note": text, "path": [b64encode(each).decode() for each in path]}
 
 
 def _coverage(lake: Lake, question: Question) -> pl.DataFrame:

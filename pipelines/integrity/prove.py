@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from pipelines.errors import LakeError
-from pipelines.integrity import keys, merkle, signer, tiles
+from pipelines.integrity import keys, merkle, signer, tiles, witnesses
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import SignedLog
 from pipelines.integrity.verifier import audit, proofs
@@ -79,6 +79,7 @@ def prover(lake: Lake, name: str) -> Prover:
     if kept is None or head is None:
         raise LakeError(f"raw/{name}: unsigned: set integrity.sign = true and run `auditlake poll`")
     note = (kept.folder.get("checkpoint") or b"").decode()
+    note = witnesses.with_cosignatures(kept.folder, note)
     return Prover(kept=kept, head=head, note=note, subtree=tiles.subtree(kept.folder, head.size))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines import registry
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
-from pipelines.integrity.verifier import identities, proofs, rollups, verify
+from pipelines.integrity.verifier import identities, proofs, rollups, verify, witnesses
 from pipelines.integrity.verifier.job import (
     ACTS,
     IDENTITIES,
@@ -37,16 +37,31 @@ _REPORTS = "verification.json"
 _MAX_BYTES = 16_384
 
 
-def place(lake: Lake, chosen: IntegritySettings, vkeys: Sequence[str] = ()) -> LakeView:
-    """Return the verifier's view of the lake; `vkeys` replace the trusted keys if given."""
-    return LakeView(
+def place(
+    lake: Lake,
+    chosen: IntegritySettings,
+    vkeys: Sequence[str] = (),
+    witness_keys: Sequence[str] = (),
+    quorum: int | None = None,
+) -> LakeView:
+    """Return the verifier's view of the lake.
+
+    `vkeys` replace the trusted keys, and `witness_keys` the witnesses, if given. Raises
+    ConfigurationError for keys or a quorum of witnesses that cannot be used.
+    """
+    by_default = len(witness_keys) if witness_keys else chosen.quorum or len(chosen.witnesses)
+    view = LakeView(
         root=lake.root,
         options=lake.storage_options,
         memory=last_signed.folder(lake, chosen),
         keys=list(vkeys) or keys.trusted(chosen),
         name=chosen.name,
         anchors=chosen.anchors,
+        witnesses=list(witness_keys) or chosen.witnesses,
+        quorum=quorum or by_default,
     )
+    witnesses.check_keys(view)
+    return view
 
 
 def verdicts(
@@ -151,6 +166,7 @@ def line(verdict: TableReport) -> str:
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
     removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
+    seen += f", {verdict.witnessed}" * bool(verdict.witnessed)
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
 
 

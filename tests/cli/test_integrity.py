@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from pipelines import visible
 from pipelines.cli import config_file
 from pipelines.cli.main import main
-from pipelines.integrity import reports, signer
+from pipelines.integrity import cosignatures, reports, signer
 from pipelines.lake import raw, tables
 from sandbox.server import Options, running
 from tests.cli import command
@@ -59,6 +59,20 @@ def test_an_auditor_verifies_with_the_public_key_and_a_kept_checkpoint(run):
     kept = run.folder / "data/integrity/okta/system_log/checkpoint"
     assert "ok," in run("verify", "--key", vkey, "--since", kept)
     assert "CHECKPOINT" in run("verify", "--key", other_key(), code=1)
+
+
+def test_witnesses_are_counted_and_too_few_have_the_exit_code_of_a_finding(run):
+    witness = cosignatures.new_key("witness.example/w1").vkey
+    output = run("verify", "--witness", witness)
+    assert "0 of 1 witnesses have cosigned it" in output
+    assert "quorum: 2 of 1" in failure(run, "verify", "--witness", witness, "--quorum", 2)
+
+
+def failure(run, *arguments):
+    command = ["--config", str(run.folder / "auditlake.toml"), *map(str, arguments)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    return done.output
 
 
 def other_key():

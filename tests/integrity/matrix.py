@@ -14,6 +14,7 @@ _MODULES = (
     "tests.integrity.verifier.test_superseded",
     "tests.promises.test_forged_pushes",
     "tests.integrity.test_evidence",
+    "tests.integrity.verifier.test_witnesses",
 )
 _AROUND = (
     "tests.dashboard.test_app",
@@ -29,6 +30,7 @@ _AROUND = (
 """Where pages in a local browser and other users of the machine attack."""
 ROWS = "`verify`: rows and checkpoint"
 OUTSIDE = "`verify`: a record outside the lake"
+WITNESS = "`verify`: what witnesses have cosigned"
 AGAIN = "`verify`: computed again"
 PACK = "`audit.py`"
 HOST, ORIGIN, SITE = "`Host`", "`Origin`", "`Sec-Fetch-Site`"

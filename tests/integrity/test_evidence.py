@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from contextlib import ExitStack
 from datetime import timedelta
 from hashlib import sha256
 
@@ -11,11 +12,12 @@ import polars as pl
 import pytest
 
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import evidence, keys, note
+from pipelines.integrity import cosignatures, evidence, keys, note
 from pipelines.integrity.verifier import audit, proofs
 from pipelines.schemas import IDENTITIES
 from pipelines.search.terms import SearchError
 from tests.integrity import matrix
+from tests.integrity.witnessing import serving, submitted, witnessed
 from tests.integrity.worlds import NOON, Signed
 
 QUESTION = evidence.Question(
@@ -170,6 +172,88 @@ def test_a_pack_without_a_list_of_leaves_does_not_hide_that(filled, pack, tmp_pa
 
     lines = audit.check_pack(rewritten(pack, tmp_path / "old.zip", forge), filled.vkeys())
     assert any("NOT LISTED" in line for line in lines)
+
+
+COSIGNED = "cosignatures/okta.system_log.ndjson"
+
+
+@pytest.fixture(scope="module")
+def witnessed_pack(tmp_path_factory):
+    """(pack, keys of the log, keys of two witnesses), where one lags behind the other."""
+    folder = tmp_path_factory.mktemp("witnessed")
+    world = Signed(folder).fill(300)
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(serving(folder / name, world.vkeys(), name=name))
+            for name in ("one", "two")
+        )
+        witnessed(world, first, second)
+        assert submitted(world) == []
+        witnessed(world, first).land(*range(300, 350), day=3)
+        assert submitted(world) == []
+    path = folder / "evidence.zip"
+    evidence.pack(world.lake, QUESTION, path, NOON)
+    return world, path, [first.key, second.key]
+
+
+def quorum(keys, least=None):
+    return audit.quorum_of(keys, least)
+
+
+def test_a_pack_shows_how_much_witnesses_have_seen(witnessed_pack):
+    world, pack, witnesses = witnessed_pack
+
+    def seen(*least):
+        lines = audit.check_pack(str(pack), world.vkeys(), quorum(witnesses, *least))
+        return [line for line in lines if "witnesses" in line]
+
+    assert seen() == [
+        "  2 of 2 witnesses have seen it, 2 of them 300 of its 350 records at "
+        "2026-03-01 12:00:00 UTC"
+    ]
+    assert "1 of them 350 of its 350 records" in seen(1)[0]
+    other = cosignatures.new_key("other").vkey
+    with pytest.raises(proofs.Invalid, match="2 of 3 witnesses have cosigned the log"):
+        audit.check_pack(str(pack), world.vkeys(), quorum([*witnesses, other]))
+    assert audit.check_pack(str(pack), world.vkeys(), quorum([*witnesses, other], 2))
+
+
+def no_cosignatures(files):
+    del files[COSIGNED]
+
+
+def forged_cosignature(files):
+    files[COSIGNED] = files[COSIGNED].replace(b"\\n300\\n", b"\\n301\\n")
+
+
+def shortened_proof(files):
+    lines = [json.loads(line) for line in files[COSIGNED].splitlines()]
+    lines = [{**line, "path": line["path"][1:]} for line in lines]
+    files[COSIGNED] = "\n".join(map(json.dumps, lines)).encode()
+
+
+def of_another_log(files):
+    key = note.new_key("auditlake")
+    text = note.Head(origin="auditlake/okta/system_log/0", size=300, root=bytes(32)).text
+    forged = {"note": note.signed(text, [key]).decode(), "path": []}
+    files[COSIGNED] += json.dumps(forged).encode()
+
+
+@matrix.attack("forge or leave out the cosignatures of an evidence pack", "FAILED", matrix.PACK)
+@pytest.mark.parametrize(
+    "change", [no_cosignatures, forged_cosignature, shortened_proof, of_another_log]
+)
+def test_cosignatures_in_a_pack_cannot_be_forged(witnessed_pack, tmp_path, change):
+    world, pack, witnesses = witnessed_pack
+
+    def forge(files):
+        change(files)
+        sign_again(world, files)
+
+    forged = rewritten(pack, tmp_path / "forged.zip", forge)
+    with pytest.raises(proofs.Invalid):
+        audit.check_pack(forged, world.vkeys(), quorum(witnesses))
+    audit.check_pack(forged, world.vkeys())  # without witnesses, none is needed
 
 
 def claim(since, until, outcome="complete", stream="system_log"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipelines.errors import LakeError
 from pipelines.integrity import prove
 from pipelines.integrity.verifier import audit, proofs
+from tests.integrity.witnessing import note_of, serving, submitted, witnessed
 from tests.integrity.worlds import LOG, Signed
 
 UID = "okta:system_log:id-000417"
@@ -98,3 +99,19 @@ def test_a_consistency_proof_shows_that_the_log_has_only_grown(signed):
     for path in (proof["path"][1:], [*proof["path"], proof["path"][0]], []):
         with pytest.raises(proofs.Invalid):
             audit.check_growth({**proof, "path": path}, signed.vkeys())
+
+
+def test_a_proof_contains_the_cosignatures_of_its_checkpoint(signed, tmp_path):
+    with serving(tmp_path / "seen", signed.vkeys()) as witness:
+        submitted(witnessed(signed, witness))
+    quorum, file = audit.quorum_of([witness.key], None), tmp_path / "proof.json"
+    for number in (417, 418):
+        file.write_text(json.dumps(prove.prove(signed.lake, f"raw/okta/system_log/{number}")))
+        *_, seen = audit.check_file(str(file), signed.vkeys(), quorum)
+        assert "1 of 1 witnesses have seen it, 1 of them 700 of its 700 records" in seen
+    kept = note_of(signed).decode()
+    witnessed(signed).land(*range(700, 750), day=3)
+    file.write_text(json.dumps(prove.prover(signed.lake, LOG.app).growth(kept)))
+    assert len(audit.check_file(str(file), signed.vkeys())) == 1
+    with pytest.raises(proofs.Invalid, match="0 of 1 witnesses have cosigned"):
+        audit.check_file(str(file), signed.vkeys(), quorum)

@@ -21,6 +21,7 @@ from pipelines.sdk.pages import Page
 from pipelines.settings import Settings, validated
 from tests.integrity import attacks
 from tests.integrity.test_tampering import edit_events
+from tests.integrity.witnessing import serving, witnessed
 from tests.integrity.worlds import NOON
 
 LOG = StreamKey("okta", "system_log")
@@ -49,6 +50,14 @@ def test_the_hourly_check_passes_and_stores_its_report_for_the_dashboard(signed)
     )
     (kept,) = reports.kept(signed.lake)
     assert (kept["ok"], kept["size"], kept["full_at"]) == (True, 700, kept["at"])
+
+
+def test_the_hourly_check_asks_witnesses_for_what_they_have_not_seen(signed, tmp_path):
+    """Such as those that were away during the last round, or are configured since then."""
+    with serving(tmp_path / "seen", signed.vkeys()) as witness:
+        found = verified(witnessed(signed, witness))
+    assert found.passed
+    assert "1 of 1 witnesses have seen 700 rows" in found.description
 
 
 def test_an_attack_fails_the_check_and_is_described(signed):

@@ -15,7 +15,8 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ _MALFORMED = (
 _MOST_BYTES, _FEW_BYTES, _RATIO = 2**31, 2**26, 200  # of the files in a pack, unpacked
 _ENTRY = [str, int, int, str, str]  # the parts of an entry, in the order of `proofs.entry_of`
 _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quorum:
+    """The public keys of witnesses, and how many of them must have seen a log."""
+
+    keys: Sequence[str]
+    least: int
 
 
 def check_proof(document: Mapping[str, Any], keys: Sequence[str]) -> proofs.Checkpoint:
@@ -94,10 +103,11 @@ def check_growth(document: Mapping[str, Any], keys: Sequence[str]) -> proofs.Che
     return new
 
 
-def check_pack(path: str, keys: Sequence[str]) -> list[str]:
+def check_pack(path: str, keys: Sequence[str], quorum: Quorum | None = None) -> list[str]:
     """Return one line per statement that an evidence pack proves.
 
-    Raises Invalid at the first part that is missing, altered or contradictory.
+    Raises Invalid at the first part that is missing, altered or contradictory, and if fewer
+    witnesses than the quorum have seen one of its logs.
     """
     files = _unpacked(path)
     manifest = files.pop("manifest.txt").decode()
@@ -121,6 +131,10 @@ def check_pack(path: str, keys: Sequence[str]) -> list[str]:
     for name in (name for name in files if name.startswith(_CHECKPOINTS)):
         head = proofs.read_checkpoint(files[name].decode(), keys)
         proved.append(f"the log {head.origin} had {head.size:,} records")
+        if quorum:
+            seen = files.get(name.replace(_CHECKPOINTS, "cosignatures/").replace(".txt", ".ndjson"))
+            cosigned = _cosigned((seen or b"").splitlines(), head, keys)
+            proved.append(_witnessed(cosigned, head, quorum))
         leaves = files.get(name.replace(_CHECKPOINTS, "leaves/").replace(".txt", ".ndjson"))
         span = _moment(query["since"]), _moment(query["until"])
         proved.append(_check_leaves(leaves, head, span, shown) if leaves else _UNLISTED)
@@ -141,6 +155,32 @@ def _unpacked(path: str) -> dict[str, bytes]:
         if size > min(_MOST_BYTES, max(_FEW_BYTES, _RATIO * packed)):
             raise proofs.Invalid(f"the pack is too large: {size:,} bytes in {packed:,}")
         return {each.filename: pack.read(each) for each in listed}
+
+
+def _cosigned(
+    lines: Iterable[bytes], head: proofs.Checkpoint, keys: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Yield the cosigned checkpoints in a pack as (note, size). Raises Invalid if one differs."""
+    for document in map(proofs.parsed, lines):
+        old = proofs.read_checkpoint(document["note"], keys)
+        proofs.check_consistency(old, head, list(map(proofs.hash_in, document["path"])))
+        yield document["note"], old.size
+
+
+def _witnessed(notes: Iterable[tuple[str, int]], head: proofs.Checkpoint, quorum: Quorum) -> str:
+    """Return how many witnesses have seen a log. Raises Invalid if they are too few."""
+    seen: dict[str, tuple[int, int]] = {}
+    for note, size in notes:
+        for vkey in quorum.keys:
+            if at := proofs.cosigned_at(note, vkey):
+                seen[vkey] = max((size, at), seen.get(vkey, (0, 0)))
+    count = f"{len(seen)} of {len(quorum.keys)} witnesses"
+    if len(seen) < quorum.least:
+        raise proofs.Invalid(f"{count} have cosigned the log {head.origin}, not {quorum.least}")
+    first = sorted(seen.values(), reverse=True)[: quorum.least]
+    latest = datetime.fromtimestamp(max(at for _, at in first), UTC)
+    rows = f"{first[-1][0]:,} of its {head.size:,} records"
+    return f"  {count} have seen it, {quorum.least} of them {rows} at {latest:{_MOMENT}} UTC"
 
 
 def _check_leaves(
@@ -226,10 +266,14 @@ def _missing(since: datetime, until: datetime, spans: Iterable[_Span]) -> Iterat
         yield since, until
 
 
-def check_file(path: str, keys: Sequence[str]) -> list[str]:
-    """Return a line per statement that a proof, pack or certificate proves. Raises Invalid."""
+def check_file(path: str, keys: Sequence[str], quorum: Quorum | None = None) -> list[str]:
+    """Return a line per statement that a proof, pack or certificate proves. Raises Invalid.
+
+    Proofs and packs must have been seen by the quorum of witnesses; a certificate is no part of a
+    log, so that no witness sees it.
+    """
     with _one_error():
-        return _check_file(path, keys)
+        return _check_file(path, keys, quorum)
 
 
 @contextmanager
@@ -241,9 +285,9 @@ def _one_error() -> Iterator[None]:
         raise proofs.Invalid(f"malformed: {type(error).__name__}: {error}") from None
 
 
-def _check_file(path: str, keys: Sequence[str]) -> list[str]:
+def _check_file(path: str, keys: Sequence[str], quorum: Quorum | None) -> list[str]:
     if zipfile.is_zipfile(path):
-        return check_pack(path, keys)
+        return check_pack(path, keys, quorum)
     content = Path(path).read_bytes()
     if content.startswith(f"{CERTIFICATE}\n".encode()):
         text, signer = proofs.read_note(content.decode("utf-8", "replace"), keys)
@@ -253,12 +297,29 @@ def _check_file(path: str, keys: Sequence[str]) -> list[str]:
         raise proofs.Invalid("neither a proof, an evidence pack nor a certificate")
     if document.get("what") == CONSISTENCY:
         head = check_growth(document, keys)
-        return [f"{head.origin} has only grown, up to {head.size:,} records"]
+        seen = [_witnessed([(document["new"], head.size)], head, quorum)] if quorum else []
+        return [f"{head.origin} has only grown, up to {head.size:,} records", *seen]
     if document.get("what") != PROOF:
         raise proofs.Invalid("neither a proof, an evidence pack nor a certificate")
     head, record = check_proof(document, keys), document["record"]
     where = f"{document['table']} {record['event_id']} of {record['time']} is in the log"
-    return [f"{where} {head.origin} as signed at size {head.size:,}", f"signed by {head.signer}"]
+    note = document["proof"].partition("\n\n")[2]
+    seen = [_witnessed([(note, head.size)], head, quorum)] if quorum else []
+    signed = f"signed by {head.signer}"
+    return [f"{where} {head.origin} as signed at size {head.size:,}", signed, *seen]
+
+
+def quorum_of(witnesses: Sequence[str], least: int | None) -> Quorum | None:
+    """Return the quorum of these witnesses, by default all; None if there are none.
+
+    Raises Invalid for one that they cannot reach, and for keys that are not those of witnesses.
+    """
+    names = {proofs.witness_name(vkey) for vkey in witnesses}
+    if len(names) < len(witnesses) or not 0 < (least or len(names) or 1) <= max(len(names), 1):
+        raise proofs.Invalid("--quorum: give as many --witness, each of another name, or more")
+    if least and not names:
+        raise proofs.Invalid("--quorum: give the public keys of the witnesses with --witness")
+    return Quorum(keys=witnesses, least=least or len(names)) if names else None
 
 
 def keys_in(path: str) -> list[str]:
@@ -275,12 +336,15 @@ def main() -> int:
     options = argparse.ArgumentParser(description="Check an auditlake proof or evidence pack.")
     options.add_argument("file", nargs="?" if itself else None, default=itself)
     options.add_argument("--key", action="append", help="the public key, as published")
+    options.add_argument("--witness", action="append", help="the public key of a witness")
+    options.add_argument("--quorum", type=int, help="how many must have seen a log; default: all")
     given = options.parse_args()
     try:
+        quorum = quorum_of(given.witness or (), given.quorum)
         keys = given.key or keys_in(given.file)
         if not keys:
             options.error("pass the published key with --key")
-        for line in check_file(given.file, keys):
+        for line in check_file(given.file, keys, quorum):
             # Coverage is stated by the operator; no signature in the lake proves it.
             proved = "claim" if line.startswith("coverage of") else "ok"
             print(_ascii(f"{proved if given.key else '?':6}{line}"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.settings import Anchor
+from pipelines.settings import Anchor, Witness
 
 ACTS = "acts"
 """The name of the log of operator actions, used like a table name."""
@@ -41,6 +41,10 @@ class LakeView:
     name: str = "auditlake"
     """The first part of the origins of this lake's logs."""
     anchors: Sequence[Anchor] = ()
+    witnesses: Sequence[Witness | str] = ()
+    """The witnesses, or only their public keys."""
+    quorum: int = 0
+    """How many of them must have seen a checkpoint within an hour."""
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
@@ -57,6 +61,16 @@ class Discrepancy:
     seq: int | None
     """The first row affected; None if it is unknown."""
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosigned:
+    """A checkpoint that a witness has cosigned."""
+
+    rows: int
+    root: str
+    at: str
+    """By the clock of the witness."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +96,10 @@ class TableReport:
     """Rows deleted by recorded acts of retention."""
     compared_with: list[str] = field(default_factory=list)
     """Places outside the lake with checkpoints that agree with the log."""
+    cosigned: dict[str, Cosigned] = field(default_factory=dict)
+    """Witness -> the newest checkpoint it is known to have cosigned, if the log agrees with it."""
+    witnessed: str = ""
+    """How many witnesses have seen how many rows, in words; empty without witnesses."""
     findings: list[Discrepancy] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     differing: dict[str, str] = field(default_factory=dict)

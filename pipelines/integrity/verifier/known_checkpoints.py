@@ -28,6 +28,8 @@ class KnownCheckpoint:
     where: str
     note: str | None
     """The note, which counts only if signed by a trusted key; None: its source is trusted."""
+    cosigned_at: int = 0
+    """When a witness cosigned it, in seconds since 1970; 0: no witness did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

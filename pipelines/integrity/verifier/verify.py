@@ -25,6 +25,7 @@ from pipelines.integrity.verifier import (
     operator_acts,
     rows,
     table_reader,
+    witnesses,
 )
 from pipelines.integrity.verifier.job import (
     ACTS,
@@ -74,6 +75,8 @@ def verify(case: Job, crew: WorkerPool) -> TableReport:
     verdict.seconds = time.perf_counter() - started
     if verdict.ok and tree:
         _store_state(case, verdict, tree)
+    # Last, since reading the rows again would not change what it finds.
+    witnesses.count(case.place, case.name, verdict, _now())
     return verdict
 
 
@@ -112,6 +115,7 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     origin = early.origin if isinstance(early, Checkpoint) else None
     # Before the log itself is read: an act recorded meanwhile is no rollback.
     known = [*_kept(since), *_outside(place, _ACTS, origin)]
+    known += witnesses.cosigned(place, ACTS, origin, verdict)
     note = shelf.read("checkpoint")
     try:
         done = operator_acts.entries(shelf, place.keys)
@@ -129,11 +133,13 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
             verdict.compared_with.append(seen.where)
+            witnesses.agreed(verdict, seen)
         elif _is_valid(seen, place.keys, ACTS):
             detail = (
                 f"{seen.where} covers {seen.head.size:,} acts; the log does not begin with them"
             )
             verdict.found("rolled back", len(done), detail)
+    witnesses.count(place, ACTS, verdict, verdict.at)
     return verdict
 
 
@@ -145,6 +151,8 @@ class _Verified:
     note: str
     peaks: dict[Span, bytes]
     """The perfect subtrees over the rows that need not be read again."""
+    cosigned: Sequence[tuple[int, str]]
+    """Size and root of the checkpoints of witnesses that the log agrees with."""
 
     @property
     def first(self) -> int:
@@ -153,6 +161,18 @@ class _Verified:
 
     def extended_by(self, head: Checkpoint) -> bool:
         return head.origin == self.head.origin and head.size >= self.head.size
+
+    def agrees(self, seen: KnownCheckpoint | Unavailable) -> bool:
+        """Return whether an earlier run compared this checkpoint of a witness, and it agreed."""
+        if isinstance(seen, Unavailable) or seen.head.origin != self.head.origin:
+            return False
+        return (seen.head.size, seen.head.root.hex()) in self.cosigned
+
+    def must_compare(self, seen: KnownCheckpoint | Unavailable) -> bool:
+        """Return whether a checkpoint of a witness can only be compared by reading all rows."""
+        if isinstance(seen, Unavailable) or not seen.cosigned_at:
+            return False
+        return seen.head.size < self.first and not self.agrees(seen)
 
 
 def _verify(
@@ -164,7 +184,9 @@ def _verify(
         start = None
     verdict.first = start.first if start else 0
     # Before the lake's own checkpoint is read: the rounds that sign meanwhile are no rollback.
-    known = list(_known_checkpoints(case, early, verdict.first))
+    known = list(_known_checkpoints(case, early, verdict))
+    if start and any(map(start.must_compare, known)):
+        return _verify(case, crew, None)
     head = _newest_head(case, verdict)
     if head is None:
         if case.shelf.read("checkpoint") is None:
@@ -176,6 +198,9 @@ def _verify(
     tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
     _compare_root(case, verdict, tree, head)
     _compare_known(case, verdict, tree, head, known)
+    for seen in known:
+        if start and isinstance(seen, KnownCheckpoint) and start.agrees(seen):
+            witnesses.agreed(verdict, seen)
     _compare_counts(case, verdict, board, held)
     events.check(case, verdict, held, acts)
     return verdict, tree
@@ -285,6 +310,7 @@ def _compare_known(
             continue  # compared by an earlier run, or not comparable with altered rows
         elif (tree.root(seen.head.size) if sound else head.root) == seen.head.root:
             verdict.compared_with.append(seen.where)
+            witnesses.agreed(verdict, seen)
         elif _is_valid(seen, case.place.keys, case.name):
             detail = (
                 f"the log does not begin with the {seen.head.size:,} rows covered by {seen.where}: "
@@ -307,7 +333,7 @@ def _is_valid(seen: KnownCheckpoint, keys: Sequence[str], name: str) -> bool:
 
 
 def _known_checkpoints(
-    case: Job, early: Checkpoint | str, first: int
+    case: Job, early: Checkpoint | str, verdict: TableReport
 ) -> Iterator[KnownCheckpoint | Unavailable]:
     yield from _kept(case.since)
     earlier = _load_state(case)
@@ -315,7 +341,8 @@ def _known_checkpoints(
         where = "this machine's last verification"
         yield KnownCheckpoint(head=earlier.head, where=where, note=None)
     origin = early.origin if isinstance(early, Checkpoint) else None
-    yield from _outside(case.place, case.table, origin, first)
+    yield from _outside(case.place, case.table, origin, verdict.first)
+    yield from witnesses.cosigned(case.place, case.name, origin, verdict)
 
 
 def _kept(notes: Sequence[str]) -> Iterator[KnownCheckpoint | Unavailable]:
@@ -375,6 +402,7 @@ def _load_state(case: Job) -> _Verified | None:
         peaks = {(first, until): bytes.fromhex(root) for first, until, root in held["peaks"]}
         note, compared = str(held["note"]), held["events"]
         head = read_checkpoint(note, case.place.keys)
+        cosigned = [(int(size), str(root)) for size, root in held.get("cosigned", ())]
     except (OSError, TypeError, ValueError, LookupError, Invalid):
         return None
     first = max((until for _, until in peaks), default=0)
@@ -382,7 +410,7 @@ def _load_state(case: Job) -> _Verified | None:
         return None
     if case.kind and compared is not True:
         return None  # that run did not compare events
-    return _Verified(head=head, note=note, peaks=peaks)
+    return _Verified(head=head, note=note, peaks=peaks, cosigned=cosigned)
 
 
 def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
@@ -400,6 +428,7 @@ def _store_state(case: Job, verdict: TableReport, tree: Tree) -> None:
         "at": verdict.at.isoformat(),
         "note": note.decode(),
         "events": case.kind is not None,
+        "cosigned": [[each.rows, each.root] for each in verdict.cosigned.values()],
         "peaks": [[first, until, root.hex()] for (first, until), root in peaks.items()],
     }
     path = _state_file(case)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.integrity import evidence, note, prove
+from pipelines.integrity import cosignatures, evidence, note, prove
 from pipelines.integrity.evidence import Question
 from pipelines.integrity.verifier import audit
 from pipelines.integrity.verifier.proofs import Invalid
@@ -218,3 +218,30 @@ def test_the_time_of_a_proved_record_has_one_spelling(signed, proof, change):
     time = change(proof["record"]["time"])
     with pytest.raises(Invalid, match="not a time such as"):
         audit.check_proof({**proof, "record": {**proof["record"], "time": time}}, signed.vkeys())
+
+
+def test_a_quorum_consists_of_witnesses_that_can_reach_it(signed):
+    one, two = (cosignatures.new_key(name).vkey for name in ("one", "two"))
+    assert audit.quorum_of((), None) is None
+    assert audit.quorum_of([one, two], None).least == 2
+    assert audit.quorum_of([one, two], 1).least == 1
+    for keys, least in (((), 1), ([one], 2), ([one], -1), ([one, one], 1), (signed.vkeys(), 1)):
+        with pytest.raises(Invalid):
+            audit.quorum_of(keys, least)
+
+
+def test_the_program_counts_witnesses(signed, proof, tmp_path, monkeypatch, capsys):
+    witness = cosignatures.new_key("witness.example/w1")
+    text, blank, lines = proof["proof"].rpartition("\n\n")
+    head = text.partition("\n\n")[2] + "\n"
+    cosigned = f"{lines}{cosignatures.cosign(head, witness, 1_772_366_400)}\n"
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps({**proof, "proof": text + blank + cosigned}))
+    key, witnesses = ("--key", signed.vkeys()[0]), ("--witness", witness.vkey)
+    assert program(monkeypatch, file, *key, *witnesses) == 0
+    assert "1 of 1 witnesses have seen it" in capsys.readouterr().out
+    assert program(monkeypatch, file, *key, *witnesses, "--quorum", "2") == 1
+    other = ("--witness", cosignatures.new_key("other").vkey)
+    assert program(monkeypatch, file, *key, *witnesses, *other) == 1
+    assert "FAILED" in capsys.readouterr().out
+    assert program(monkeypatch, file, *key, *witnesses, *other, "--quorum", "1") == 0

@@ -31,8 +31,8 @@ from pipelines.orchestration.jobs import (
 )
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
-from pipelines.retention_settings import RetentionSettings
 from pipelines.sdk.contract import Source
+from pipelines.settings.retention import RetentionSettings
 
 
 def definitions(

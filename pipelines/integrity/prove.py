@@ -112,7 +112,7 @@ def _row(lake: Lake, name: str, where: Sequence[pl.Expr], event: str) -> dict[st
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return value
 
 

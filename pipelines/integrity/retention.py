@@ -33,7 +33,7 @@ from pipelines.lake import (
     versions,
 )
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.retention_settings import RetentionSettings
+from pipelines.settings.retention import RetentionSettings
 
 _ALL_ROWS = 2**62
 

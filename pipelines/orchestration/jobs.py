@@ -25,9 +25,9 @@ from pipelines.orchestration.naming import (
     state_figures,
     word,
 )
-from pipelines.retention_settings import RetentionSettings
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Span
+from pipelines.settings.retention import RetentionSettings
 
 
 def round_of(source: Source, *, signed: bool) -> Any:

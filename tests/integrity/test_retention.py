@@ -19,7 +19,7 @@ from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, deletions, events, identity_table, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import checks
-from pipelines.retention_settings import RetentionSettings
+from pipelines.settings.retention import RetentionSettings
 from tests.integrity import attacks
 from tests.integrity.test_verify_beside_signing import once
 from tests.integrity.worlds import LOG, NOON, STREAM

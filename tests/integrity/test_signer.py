@@ -94,7 +94,8 @@ def test_signer_and_auditor_agree_on_the_entry_of_any_row(raw_, identity, via, t
     digest = sha256(raw_.encode()).hexdigest()
     frame = pl.DataFrame([{**row, "raw_sha256": digest}], schema=RAW)
     (entry,) = signer.entries(frame)
-    shown = {name: time.isoformat() for name, time in (("time", time), ("ingested_at", arrival))}
+    moments = (("time", time), ("ingested_at", arrival))
+    shown = {name: f"{time:%Y-%m-%dT%H:%M:%S.%f}Z" for name, time in moments}
     assert entry == proofs.entry({**row, **shown})
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.cli import status
 from pipelines.orchestration import jobs
-from pipelines.retention_settings import RetentionSettings
 from pipelines.settings import IntegritySettings
+from pipelines.settings.retention import RetentionSettings
 from sandbox.faults import Fault
 from tests.orchestration.conftest import Operator
 from tests.orchestration.test_assets import observed

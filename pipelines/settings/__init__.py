@@ -27,8 +27,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines import disk, retention_settings
+from pipelines import disk
 from pipelines.errors import ConfigurationError, faults
+from pipelines.settings.retention import RetentionSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -351,7 +352,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     network: NetworkSettings = Field(default_factory=NetworkSettings)
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
-    retention: retention_settings.RetentionSettings = retention_settings.RetentionSettings()
+    retention: RetentionSettings = RetentionSettings()
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: Site = Site(port=3000)
     dashboard: Site = Site(port=8501)

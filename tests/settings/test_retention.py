@@ -3,8 +3,8 @@
 import pytest
 
 from pipelines.errors import ConfigurationError
-from pipelines.retention_settings import RetentionSettings
 from pipelines.settings import Settings, validated
+from pipelines.settings.retention import RetentionSettings
 
 
 def configured(**section):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-clients soak soak-up fuzz lint docs lock clean
+.PHONY: setup up notebook test test-clients soak soak-up fuzz mutate lint docs lock clean
 
 setup: .venv/.ready
 
@@ -73,6 +73,15 @@ FUZZ_SECONDS ?= 300
 TARGET ?=
 fuzz: .venv/.ready-fuzz
 	$(BIN)/python -c "from tests.fuzz import coverage_guided; raise SystemExit(coverage_guided.main($(FUZZ_SECONDS), '$(TARGET)'))"
+
+# Changes a comparison, condition, number or statement of a module that holds the promises, MUTANTS times, and runs the
+# module's own tests, which should notice. Survivors are printed; docs/mutation.md explains those that change nothing.
+MUTANTS ?= 300
+SEED ?= 1
+JOBS ?= 2
+MUTANT_SECONDS ?= 300
+mutate: .venv/.ready-dev
+	$(BIN)/python -c "from tests import mutants; raise SystemExit(mutants.main($(MUTANTS), $(SEED), $(JOBS), $(MUTANT_SECONDS)))"
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

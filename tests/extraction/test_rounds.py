@@ -1,5 +1,6 @@
 """The steps of a round, and the tables it opens; faults and kills are in tests/promises."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -74,6 +75,8 @@ def test_pages_before_an_error_land(still_world):
     stored = still_world.stored("okta", "system_log")
     assert 0 < report.rows == stored.height
     key = StreamKey("okta", "system_log")
+    recorded = coverage.entries(still_world.lake, key).filter(outcome="failed")
+    assert "403" in recorded["reason"].item()
     assert raw.position(still_world.lake, key).cursor is not None
     assert 0 < events.derived(still_world.lake, key) <= stored.height
 
@@ -90,10 +93,18 @@ def test_simulated_and_real_events_do_not_mix(still_world):
     assert raw_table(still_world.lake, "okta", "system_log").height
 
 
-def round_of_acme(world, **keys):
+def test_a_record_that_cannot_be_read_is_kept_and_counted(still_world):
+    good = {"uuid": "1", "published": "2026-01-01T00:00:00Z", "eventType": "user.session.start"}
+    report = rounds.extract(round_of_acme(still_world, answer=[good, {"uuid": "2"}, good]))
+    assert (report.error, report.rows, report.rejected) == (None, 1, 1)
+    rejected = tables.scan(still_world.lake, "rejected").collect()
+    assert [json.loads(record) for record in rejected["raw"]] == [{"uuid": "2"}]
+
+
+def round_of_acme(world, answer=(), **keys):
     source = world.source("okta", base_url="https://acme.okta.com", **keys)
     (stream,) = source.streams()
-    log = httpx.MockTransport(lambda request: httpx.Response(200, json=[]))
+    log = httpx.MockTransport(lambda request: httpx.Response(200, json=list(answer)))
     opened = client.connect(source, transport=log)
     return rounds.Round(lake=world.lake, source=source, stream=stream, client=opened)
 

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
 
+from pipelines import disk
 from pipelines.errors import LakeError
-from pipelines.lake import commits, raw, tables
+from pipelines.lake import commits, handles, raw, tables
 from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake
 from tests.lake.batches import LOG, batch, rows
@@ -212,3 +213,23 @@ def test_an_append_that_fails_is_one_line_with_the_remedy(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LakeError, match=r"plain: .*set lake\.root to a folder"):
         commits.append(Lake(str(tmp_path / "file")), PLAIN, numbers(1))
+
+
+def test_every_file_of_a_table_and_its_folder_is_flushed_before_a_write_returns(
+    tmp_path, monkeypatch
+):
+    flushed, real = set(), disk.sync
+
+    def sync(path):
+        flushed.add(path.resolve())
+        real(path)
+
+    monkeypatch.setattr(disk, "sync", sync)
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 2)
+    lake = Lake(str(tmp_path / "lake"))
+    for number in range(5):
+        add(lake, "a", number)
+        root = tmp_path / "lake" / "counted"
+        held = {path for path in (root, *root.rglob("*")) if not path.name.startswith("._")}
+        assert held - flushed == set()
+    assert sorted(path.name[:20] for path in held if "checkpoint.parquet" in path.name)

@@ -110,3 +110,30 @@ def test_a_record_of_the_last_microsecond_of_a_file_is_recognised(lake):
     late = batch("z").with_columns(pl.col("time") + timedelta(microseconds=1999))
     assert raw.append(lake, LOG, late, "c3").frame.height == 1
     assert raw.append(lake, LOG, late, "c4").frame.height == 0
+
+
+def arriving(first, last, *, since=NOON, via="poll"):
+    """Return rows that arrived first, first + 1, ... seconds after their time."""
+    ids = [f"{via}{number}" for number in range(first, last)]
+    delays = pl.Series([timedelta(seconds=number) for number in range(first, last)])
+    time = pl.lit(since).cast(RAW["time"])
+    return batch(*ids).with_columns(
+        time=time, ingested_at=time + delays, date=pl.lit(since.date()), via=pl.lit(via)
+    )
+
+
+def test_the_lateness_of_live_records_is_measured_in_quantiles(lake):
+    assert raw.lateness(lake, LOG, NOON) == ()
+    raw.append(lake, LOG, arriving(0, 1), "c")
+    raw.append(lake, LOG, arriving(1, 99), "c")
+    assert raw.lateness(lake, LOG, NOON) == ()
+    raw.append(lake, LOG, arriving(99, 100), "c")
+    assert raw.lateness(lake, LOG, NOON) == tuple(timedelta(seconds=s) for s in (89, 98, 99))
+    raw.append(lake, LOG, arriving(100, 1001), "c")
+    quantiles = tuple(timedelta(seconds=s) for s in (900, 990, 999))
+    assert raw.lateness(lake, LOG, NOON) == quantiles
+    # Neither what a backfill read, nor what is older than the table, arrived late.
+    raw.append(lake, LOG, arriving(5000, 6000, via="backfill"), "c")
+    raw.append(lake, LOG, arriving(2000, 3000, since=NOON - timedelta(seconds=1)), "c")
+    assert raw.lateness(lake, LOG, NOON - timedelta(days=9)) == quantiles
+    assert raw.lateness(lake, LOG, NOON + timedelta(seconds=1)) == ()

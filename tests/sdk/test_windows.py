@@ -220,3 +220,30 @@ def test_after_a_failure_a_window_resumes_after_its_last_response(newest_first):
     assert again.until - again.since < whole.until - whole.since
     assert len({record for page in pages for record in page.records}) == 100
     assert spans.minus([whole], filter(None, (page.covers for page in pages))) == ()
+
+
+def test_an_hour_of_empty_time_since_the_saved_cursor_is_worth_saving_it_again():
+    steps = windows.reread_plan(
+        window=timedelta(minutes=20), settle=timedelta(minutes=5), lag=timedelta(0)
+    )
+    vendor = Vendor([])
+    cursor = windows.begin(steps)(START, START)
+    walked = windows.pages(steps, vendor.read)(None, cursor, START + timedelta(hours=4))
+    ends = [(page.covers.until - START, page.milestone) for page in walked if page.covers]
+    assert [end for end, milestone in ends if milestone] == [
+        timedelta(hours=hour) for hour in range(1, 5)
+    ]
+    assert len(ends) == 12
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_response_of_two_records_covers_the_time_up_to_the_second(newest_first):
+    minutes = (40, 20) if newest_first else (20, 40)
+    times = [START + timedelta(minutes=minute) for minute in minutes]
+    whole = Span(since=START, until=START + timedelta(hours=1))
+    answer = [b'{"time":"%s"}' % time.isoformat().encode() for time in times]
+    border = times[1] + timedelta(milliseconds=1) if newest_first else times[1]
+    halves = Span(since=START, until=border), Span(since=border, until=whole.until)
+    assert windows._split(whole, answer, "time") == (halves[::-1] if newest_first else halves)
+    for odd in (answer[:1], [answer[0], answer[0]], [], [b"{}", b"{}"], [answer[0], b"[]"]):
+        assert windows._split(whole, odd, "time") == (None, whole)

@@ -1,11 +1,13 @@
 """Signatures, notes, checkpoints and entries: against other implementations and forgeries."""
 
+from contextlib import suppress
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.integrity import note
+from pipelines.integrity import merkle, note
 from pipelines.integrity.verifier import proofs
 from pipelines.integrity.verifier.proofs import Invalid
 
@@ -223,3 +225,58 @@ def test_no_two_records_have_the_same_entry():
     changes = {"event_id": "1\n", "time": "2026-03-01T12:00:00.000001Z", "via": "", "raw": "{} "}
     entries = {proofs.entry({**RECORD, name: value}) for name, value in changes.items()}
     assert len(entries | {proofs.entry(RECORD)}) == len(changes) + 1
+
+
+LEAVES = [bytes([number]) * 32 for number in range(20)]
+
+
+def subtree(first, until):
+    return proofs.root_of(LEAVES[first:until])
+
+
+def test_a_leaf_is_included_by_its_own_path_and_no_other():
+    for size in range(1, 20):
+        paths = [merkle.inclusion(index, 0, size, subtree) for index in range(size)]
+        for index, path in enumerate(paths):
+            root = subtree(0, size)
+            assert proofs.included(LEAVES[index], index, size, path) == root
+            for odd in (path[:-1], [*path, LEAVES[0]], path[::-1]):
+                if odd != path:
+                    assert_not_included(index, size, odd, root)
+            for other in {0, index - 1, index + 1, size - 1} - {index, -1, size}:
+                assert_not_included(index, size, paths[other], root)
+
+
+def assert_not_included(index, size, path, root):
+    with suppress(Invalid):
+        assert proofs.included(LEAVES[index], index, size, path) != root
+
+
+def checkpoint(size, root=None):
+    return proofs.Checkpoint(origin="x", size=size, root=root or subtree(0, size), signer="")
+
+
+def test_a_log_extends_each_of_its_beginnings_and_no_other():
+    for until in range(1, 20):
+        for old in range(1, until):
+            path = merkle.consistency(old, 0, until, subtree)
+            proofs.check_consistency(checkpoint(old), checkpoint(until), path)
+            for odd in (path[:-1], [*path, LEAVES[0]], [*path[:-1], LEAVES[0]]):
+                with pytest.raises(Invalid):
+                    proofs.check_consistency(checkpoint(old), checkpoint(until), odd)
+            for forged in (checkpoint(old, b"r" * 32), checkpoint(old + 1, subtree(0, old))):
+                with pytest.raises(Invalid):
+                    proofs.check_consistency(forged, checkpoint(until), path)
+        with pytest.raises(Invalid):
+            proofs.check_consistency(checkpoint(until + 1, b"r" * 32), checkpoint(until), [])
+
+
+def test_the_peaks_of_a_log_and_all_later_leaves_give_its_root():
+    for size in range(20):
+        peaks = merkle.peaks(size, subtree)
+        for until in range(size, 20):
+            assert proofs.extended(size, peaks, LEAVES[size:until]) == subtree(0, until)
+    with pytest.raises(Invalid, match="wrong length"):
+        proofs.extended(1, [b"short"], [])
+    with pytest.raises(Invalid, match="wrong length"):
+        proofs.extended(0, [], [b"short"])

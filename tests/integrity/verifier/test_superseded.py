@@ -68,6 +68,15 @@ def test_the_polled_version_is_the_expected_event_and_the_forged_one_is_named(
     assert list(signed.verify().differing) == ["id-000003", "id-000005"]
 
 
+def test_the_note_names_the_newest_five_of_many_records(signed):
+    assert "more" not in found(signed, full=True)[1][0]
+    land(signed, 0, 1, 2, 4, via="webhook", **FORGED)
+    _, (note,) = found(signed, full=True)
+    assert note.count("events shows") == 5
+    assert note.endswith("; and 1 more")
+    assert "id-000004" in note
+
+
 def test_an_incremental_run_knows_the_versions_of_earlier_rows(signed):
     land(signed, *range(10, 700))
     assert found(signed)[0] == []

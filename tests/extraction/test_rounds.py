@@ -93,6 +93,19 @@ def test_simulated_and_real_events_do_not_mix(still_world):
     assert raw_table(still_world.lake, "okta", "system_log").height
 
 
+def test_progress_ends_with_all_that_the_round_fetched(still_world):
+    seen = []
+    answer = [
+        {"uuid": str(n), "published": "2026-01-01T00:00:00Z", "eventType": "user.session.start"}
+        for n in range(3)
+    ]
+    acme = round_of_acme(still_world, answer)
+    report = rounds.extract(
+        replace(acme, progress=lambda each: seen.append((each.rows, each.requests)))
+    )
+    assert seen[-1] == (report.rows, report.requests) == (3, acme.client.requests_sent)
+
+
 def test_a_record_that_cannot_be_read_is_kept_and_counted(still_world):
     good = {"uuid": "1", "published": "2026-01-01T00:00:00Z", "eventType": "user.session.start"}
     report = rounds.extract(round_of_acme(still_world, answer=[good, {"uuid": "2"}, good]))

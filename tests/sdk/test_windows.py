@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.errors import Refused
 from pipelines.lake import spans
 from pipelines.sdk import windows
 from pipelines.sdk.pages import Span
@@ -247,3 +248,52 @@ def test_a_response_of_two_records_covers_the_time_up_to_the_second(newest_first
     assert windows._split(whole, answer, "time") == (halves[::-1] if newest_first else halves)
     for odd in (answer[:1], [answer[0], answer[0]], [], [b"{}", b"{}"], [answer[0], b"[]"]):
         assert windows._split(whole, odd, "time") == (None, whole)
+
+
+DAY, KEPT = timedelta(days=1), timedelta(days=30)
+NOW = START.replace(microsecond=500_000)
+
+
+def refused(body=b"start is out of range", status=400):
+    return Refused("refused", status=status, body=body)
+
+
+def unkept(since, until, error=None, keeps=KEPT, later=windows.LATER):
+    span = Span(since=NOW - since, until=NOW - until)
+    return windows.unkept(span, keeps, error or refused(), NOW, iter(later)).span.until
+
+
+def test_each_refusal_of_a_time_moves_the_start_a_little_further():
+    later = iter(windows.LATER)
+    span = Span(since=NOW - 90 * DAY, until=NOW)
+    for step in windows.LATER:
+        gap = windows.unkept(span, KEPT, refused(), NOW, later)
+        assert gap.span == Span(since=span.since, until=START - KEPT + step)
+        span = Span(since=gap.span.until, until=NOW)
+    with pytest.raises(Refused):
+        windows.unkept(span, KEPT, refused(), NOW, later)
+
+
+@pytest.mark.parametrize(
+    ("body", "days"),
+    [(b"older than 7 days", 7), (b"outside the 7-day period of retention", 7), (b"90 days", 30)],
+)
+def test_a_refusal_may_name_a_shorter_time(body, days):
+    start = START - days * DAY + windows.LATER[0]
+    assert unkept(90 * DAY, 0 * DAY, refused(body)) == start
+    assert unkept(90 * DAY, 40 * DAY, refused(body)) == NOW - 40 * DAY
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keeps": None},
+        {"error": refused(status=403)},
+        {"error": refused(b"no such user")},
+        {"since": DAY},
+        {"later": ()},
+    ],
+)
+def test_a_refusal_with_another_cause_is_raised(options):
+    with pytest.raises(Refused):
+        unkept(**{"since": 90 * DAY, "until": 0 * DAY, **options})

@@ -1,11 +1,13 @@
 """Unauthenticated and malformed requests get a short answer and cost little."""
 
+import asyncio
 import socket
 
 import httpx
 import pytest
+from starlette.requests import Request
 
-from pipelines.webhooks.receiver import Limits
+from pipelines.webhooks.receiver import Limits, _drain_request, neighbourhood
 from tests.integrity import matrix
 from tests.webhooks.conftest import SECRET, served
 from tests.webhooks.requests import GOOD, HOOK, drip, head, post
@@ -193,6 +195,10 @@ def test_a_challenge_that_is_too_long_is_refused(receiver):
     assert httpx.get(f"{receiver.url}/okta", headers=request).status_code == 405
 
 
+def test_headers_of_almost_16_kib_are_accepted(receiver):
+    assert post(receiver, **{"X": "y" * 15_000}).status_code == 200
+
+
 def test_headers_that_are_too_large_are_refused(receiver):
     answer = receiver.raw(head(extra=f"X: {'y' * 2**15}\r\n"), HOOK)
     assert answer.startswith(b"HTTP/1.1 431 ")
@@ -273,3 +279,40 @@ def test_a_browser_is_refused_even_with_the_secret(receiver, sent):
 @pytest.mark.parametrize("host", ["hooks.example.com", "10.0.0.5:8600", "rebound.example", "x"])
 def test_a_delivery_with_the_secret_is_accepted_by_any_name(receiver, host):
     assert post(receiver, Host=host).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "sender"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("unix", "unix"),
+        ("192.0.2.7/24", "192.0.2.7/24"),
+    ],
+)
+def test_an_ipv6_network_is_one_sender(address, sender):
+    assert neighbourhood(address) == sender
+
+
+@pytest.mark.parametrize(("sent", "taken"), [(3, 3), (2000, 1025)])
+def test_of_a_refused_request_about_a_megabyte_is_read(sent, taken):
+    parts = []
+
+    async def receive():
+        parts.append(1)
+        return {"type": "http.request", "body": bytes(1024), "more_body": len(parts) < sent}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    asyncio.run(_drain_request(request))
+    assert len(parts) == taken
+
+
+def test_a_sender_that_waits_for_100_continue_is_not_read_from():
+    async def receive():
+        raise AssertionError("it has sent nothing yet")
+
+    request = Request({"type": "http", "headers": [(b"expect", b"100-continue")]}, receive)
+    asyncio.run(_drain_request(request))

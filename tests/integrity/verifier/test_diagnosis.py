@@ -151,3 +151,15 @@ def test_a_damaged_line_of_the_history_hides_none_of_the_others(log, line):
     notes = diagnosis.history(log.shelf)
     path.write_bytes(line + b"\n" + path.read_bytes() + line)
     assert diagnosis.history(log.shelf) == notes
+
+
+def test_a_wrong_record_of_rows_verified_earlier_is_named(log):
+    """The rows that were read are as signed, so the difference lies before them."""
+    board = LeafBuffer(start=256, size=SIZE)
+    board.put(range(256, SIZE), b"".join(merkle.leaf(entry(n)) for n in range(256, SIZE)))
+    blocks, last = rows.subtree(bytes(board.hashes)), log.heads[-1]
+    tree = Tree(board=board, blocks=blocks, before={(0, 256): b"w" * 32, (0, 512): b"w" * 32})
+    head = Checkpoint(origin=last.origin, size=last.size, root=last.root, signer="")
+    found = diagnosis.cause(log.shelf, head, tree, [KEY.vkey], lambda _: [])
+    assert (found.kind, found.seq) == ("changed", 0)
+    assert found.detail == "the record of the rows before 256 is wrong, or they are changed"

@@ -149,3 +149,26 @@ def test_forged_aggregates_make_a_table_that_is_found(place: LakeView, lake: Lak
     land(lake, 200)
     identity_table.derive(lake)
     assert MALLORY in finding(place)
+
+
+ACCOUNT = ("okta", "actor_id", "u1", "ada@acme.example")
+HOURS = [NOON + timedelta(hours=hour) for hour in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "exact", "contained"),
+    [
+        (1, 2, True, True),
+        (0, 2, False, False),
+        (1, 3, False, False),
+        (1, 1, False, True),
+        (2, 2, False, True),
+    ],
+)
+def test_times_of_an_account_lie_within_those_of_its_events(
+    first: int, last: int, exact: bool, contained: bool
+) -> None:
+    """The table may stand for fewer events than there are now, if its version is gone."""
+    stored, shown = [(ACCOUNT, (HOURS[first], HOURS[last]))], {ACCOUNT: (HOURS[1], HOURS[2])}
+    assert (not list(identities._problems(stored, shown, exact=True))) is exact
+    assert (not list(identities._problems(stored, shown, exact=False))) is contained

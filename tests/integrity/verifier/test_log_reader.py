@@ -97,3 +97,20 @@ def test_a_damaged_bundle_ends_early_and_raises_no_error(tmp_path, damage):
     bundle = tmp_path / tiles.path("entries", 0, 1)
     bundle.write_bytes(bundle.read_bytes() + damage)
     assert log_reader.bundle(LogFiles(root=str(tmp_path)), 1, 0)[0] == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("data", "entries"),
+    [
+        (b"", []),
+        (b"\0\1a\0\0", [b"a", b""]),
+        (b"\0\0\0\2ab", [b"", b"ab"]),
+        (b"\0\1a\0", [b"a"]),
+        (b"\0\5ab", [b"ab"]),
+        (b"\1\0" + b"x" * 256, [b"x" * 256]),
+    ],
+)
+def test_a_bundle_is_read_as_far_as_it_goes(tmp_path, data, entries):
+    write(tmp_path, "tile/entries/000")
+    (tmp_path / "tile/entries/000").write_bytes(data)
+    assert log_reader.bundle(LogFiles(root=str(tmp_path)), 2, 0) == entries

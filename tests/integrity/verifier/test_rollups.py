@@ -226,3 +226,16 @@ def test_a_damaged_record_of_the_last_run_only_costs_time(lake, state):
     path.write_bytes(state)
     verdict = verified(lake, full=False)
     assert (verdict.ok, verdict.first) == (True, 0)
+
+
+@pytest.mark.parametrize("table", ["events", "rollups"])
+def test_a_data_file_that_cannot_be_read_is_a_finding(lake, table):
+    streams = known(lake)
+    for file in Path(lake.uri(table)).rglob("*.parquet"):
+        file.write_bytes(b"PAR1")
+    if table == "events":
+        report = rollups.verify_events(place(lake), lambda: streams)
+    else:
+        report = verified(lake)
+    (found,) = report.findings
+    assert (found.kind, found.detail.partition(":")[0]) == ("unreadable", table)

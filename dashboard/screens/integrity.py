@@ -142,7 +142,7 @@ def _table(tables: Sequence[Table], states: Sequence[str]) -> None:
             ),
             "signed": column.NumberColumn("Signed rows", format="localized"),
             "since": column.NumberColumn("Not yet verified", format="localized"),
-            "removed": column.NumberColumn("Removed by retention", format="localized"),
+            "removed": column.NumberColumn("Removed by acts", format="localized"),
             "verified": column.DatetimeColumn("Last verified", format=_MOMENT, timezone=zone),
             "full": column.DatetimeColumn("Last full verification", format=_MOMENT, timezone=zone),
             "agree": column.NumberColumn("Matching known checkpoints"),

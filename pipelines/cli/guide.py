@@ -9,7 +9,7 @@ SECTIONS = {
     "Collect": ("poll", "backfill", "replay", "receive", "webhooks", "status", "coverage"),
     "Search and export": ("search", "export", "columns"),
     "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys", "witness"),
-    "Maintain": ("maintain", "retain", "retire", "renormalise", "normalise"),
+    "Maintain": ("maintain", "retain", "erase", "retire", "renormalise", "normalise"),
 }
 EXAMPLES = {
     "up": ("auditlake up", "auditlake --config auditlake.toml up"),
@@ -50,6 +50,11 @@ EXAMPLES = {
     "retain": (
         "auditlake retain --dry-run",
         "auditlake retain raw/okta/system_log --before 2025-01-01 --why 'retention of one year'",
+    ),
+    "erase": (
+        "auditlake erase --person ada@example.com --dry-run",
+        "auditlake erase --person ada@example.com --why 'request 2026-17, GDPR Art. 17'",
+        "auditlake erase --integration okta --event 7f3c... --why 'request 2026-18'",
     ),
     "retire": ("auditlake retire okta --why 'replaced by Entra ID in March'",),
     "renormalise": ("auditlake renormalise okta",),

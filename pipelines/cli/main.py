@@ -22,6 +22,7 @@ from pipelines.cli import (
     completion,
     config_file,
     doctor,
+    erase,
     events,
     integrity,
     maintain,
@@ -315,7 +316,7 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
 
 
 main.add_command(completion.completion_)
-for _command in (*integrity.COMMANDS, maintain.maintain_, maintain.retain):
+for _command in (*integrity.COMMANDS, maintain.maintain_, maintain.retain, erase.erase_):
     main.add_command(_command)
 main.add_command(events.normalise_)
 main.add_command(events.renormalise_)

@@ -9,7 +9,7 @@ import polars as pl
 from pipelines.extraction import batches, derive
 from pipelines.extraction import report as reports
 from pipelines.extraction.report import Report
-from pipelines.integrity import signer
+from pipelines.integrity import erased_ids, signer
 from pipelines.lake import raw
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -28,6 +28,7 @@ def retry_rejected(lake: Lake, source: Source, stream: Stream, now: datetime) ->
     read = normalise.read(stream, waiting["raw"].to_list(), now, "replay")
     read = batches.within_limit(source, read)
     good = read.filter(pl.col("fault").is_null()).drop("fault", "bytes")
+    good = erased_ids.without(lake, key, good, normalise.version_of(stream))
     landed = raw.append(lake, key, good, None, rules=stream.versions)
     reports.count(report, landed, good.height)
     report.rejected = waiting.height - good.height

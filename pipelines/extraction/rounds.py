@@ -30,10 +30,11 @@ from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.prefetch import prefetch
 from pipelines.extraction.report import Progress, Report
-from pipelines.integrity import mappings, signer
+from pipelines.integrity import erased_ids, mappings, signer
 from pipelines.lake import coverage, raw, streams
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import normalise
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Page, Span, closing
 from pipelines.settings import Via, is_loopback
@@ -343,6 +344,7 @@ def _commit(
     """Commit rejected records, then rows with cursor and coverage, sign; return the new rows."""
     with report.timed("read"):
         good, rejected = batches.split_rejected(this, pages, this.clock())
+        good = erased_ids.without(this.lake, this.key, good, normalise.version_of(this.stream))
     # Before the rows, whose commit moves the cursor past the rejected records.
     if rejected.height:
         report.rejected += raw.append_rejected(this.lake, this.key, rejected).frame.height

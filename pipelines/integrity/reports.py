@@ -164,7 +164,9 @@ def line(verdict: TableReport) -> str:
     if verdict.table == IDENTITIES:
         return f"{verdict.table}: ok, {verdict.read:,} rows follow from events"
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
-    removed = f", {verdict.removed:,} removed by retention" if verdict.removed else ""
+    by_policy = verdict.removed - verdict.erased
+    removed = f", {by_policy:,} removed by retention" if by_policy else ""
+    removed += f", {verdict.erased:,} erased on request" if verdict.erased else ""
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
     seen += f", {verdict.witnessed}" * bool(verdict.witnessed)
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"

@@ -5,7 +5,7 @@ https://c2sp.org/tlog-tiles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from pipelines.integrity import merkle
@@ -59,10 +59,38 @@ def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
         index, width, held = index + 1, 0, b""
 
 
+def forget_entries(folder: Folder, removed: Iterable[tuple[int, int]]) -> None:
+    """Delete the entries of removed rows, given as merged spans of (first, until).
+
+    A bundle with other entries, or with room for more, keeps an empty one in their place.
+    """
+    gone: dict[int, list[int]] = {}
+    for first, until in removed:
+        for index in range(first // WIDTH, -(-until // WIDTH)):
+            low, high = max(first, index * WIDTH), min(until, (index + 1) * WIDTH)
+            gone.setdefault(index, []).extend(range(low % WIDTH, low % WIDTH + high - low))
+    for index, places in gone.items():
+        whole = path(_ENTRIES, index)
+        for name in (whole, *(f"{whole}.p/{width}" for width in folder.names(f"{whole}.p"))):
+            _blank(folder, name, {*places}, grows=name != whole)
+
+
+def _blank(folder: Folder, name: str, places: set[int], *, grows: bool) -> None:
+    held = _unpacked(folder.get(name))
+    left = [b"" if at in places else entry for at, entry in enumerate(held)]
+    if not any(left) and not grows:
+        folder.delete([name])
+    elif left != held:
+        folder.put(name, b"".join(len(entry).to_bytes(2) + entry for entry in left))
+
+
 def entries(folder: Folder, size: int, index: int) -> list[bytes]:
     """Return the entries of bundle `index` in the tree of `size`; empty if it was removed."""
     data = folder.get(path(_ENTRIES, index, min(WIDTH, size - index * WIDTH)))
-    data = folder.get(path(_ENTRIES, index)) if data is None else data
+    return _unpacked(folder.get(path(_ENTRIES, index)) if data is None else data)
+
+
+def _unpacked(data: bytes | None) -> list[bytes]:
     found, at = [], 0
     while data and at < len(data):
         until = at + 2 + int.from_bytes(data[at : at + 2])

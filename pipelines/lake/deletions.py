@@ -62,6 +62,21 @@ def vacuum(lake: Lake, table: str) -> None:
             handle.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
 
 
+def forget_history(lake: Lake, table: str) -> None:
+    """Delete the older versions from the log of a table, whose statistics contain texts.
+
+    In an object store they stay until the log is trimmed.
+    """
+    handle = tables.open_table(lake, table)
+    if handle is None or lake.local is None:
+        return
+    commits.checkpoint(lake, handle)
+    for path in (_folder(handle) / "_delta_log").glob("*"):
+        version = path.name[:20]
+        if version.isdigit() and int(version) < handle.version():
+            path.unlink(missing_ok=True)
+
+
 def _delete(lake: Lake, handle: DeltaTable, table: str, predicate: str) -> None:
     before = handle.version()
     for _ in range(_RACES):
@@ -85,7 +100,7 @@ def _rewrite(lake: Lake, handle: DeltaTable, table: str, predicate: str) -> None
     """Commit the files with such rows again without them."""
     for _ in range(_RACES):
         actions = [each for pair in _rewritten(handle, predicate) for each in pair]
-        if not actions or _commit(handle, predicate, actions):
+        if not actions or _commit(handle, actions):
             return
         handle.update_incremental()
     raise _lost(table)
@@ -162,13 +177,10 @@ def _plain(value: Any) -> Any:
     return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if hasattr(value, "hour") else value
 
 
-def _commit(handle: DeltaTable, predicate: str, actions: list[Action]) -> bool:
+def _commit(handle: DeltaTable, actions: list[Action]) -> bool:
     """Commit after the version that the handle has read; return False if another was first."""
-    info = {
-        "timestamp": _now(),
-        "operation": "DELETE",
-        "operationParameters": {"predicate": predicate},
-    }
+    # Without the predicate, which may contain what is to be deleted.
+    info = {"timestamp": _now(), "operation": "DELETE", "operationParameters": {}}
     lines = [json.dumps(each).encode() + b"\n" for each in [{"commitInfo": info}, *actions]]
     newest = _folder(handle) / "_delta_log" / f"{handle.version() + 1:020}.json"
     try:

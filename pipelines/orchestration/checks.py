@@ -375,7 +375,8 @@ def _as_signed(check: dg.AssetCheckKey, found: Sequence[TableReport]) -> dg.Asse
         metadata={
             "rows signed": verdict.size,
             "rows read": verdict.read,
-            "rows removed by policy": verdict.removed,
+            "rows removed by policy": verdict.removed - verdict.erased,
+            "rows erased on request": verdict.erased,
             "kept checkpoints that agree": len(verdict.compared_with),
         },
     )

@@ -24,8 +24,10 @@ from pipelines.extraction.batches import read_rows
 from pipelines.extraction.client import RetryPolicy, ServiceClient
 from pipelines.extraction.rounds import Round
 from pipelines.extraction.schedule import NextPoll
+from pipelines.integrity import erased_ids
 from pipelines.lake import events, known_records, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.mapping import normalise
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, judged, opened, quick_checks
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
@@ -115,6 +117,7 @@ def _has_unstored(this: Round, page: Page) -> bool:
     fault = pl.col("fault")
     good, bad = rows.filter(fault.is_null()), rows.filter(fault.is_not_null())
     good = good.drop("fault", "bytes")
+    good = erased_ids.without(this.lake, this.key, good, normalise.version_of(this.stream))
     return known_records.any_fresh(this.lake, this.key, good, this.stream.versions) or _any_missing(
         this.lake, "rejected", bad, "raw_sha256"
     )

@@ -111,6 +111,6 @@ def test_a_removal_that_cannot_be_recorded_is_an_error_after_the_rest_was_done(t
     keep(tmp_path, 1)
     done = command.run(tmp_path, "maintain")
     assert done.exit_code == 1
-    assert "FAILED: retention must be recorded and signed" in done.output
+    assert "FAILED: a deletion must be recorded and signed" in done.output
     assert f"{LOG}: " in done.stdout
     assert days(tmp_path).n_unique() > 2

@@ -9,6 +9,7 @@ PAGE = Path(__file__).parents[2] / "SECURITY.md"
 _BEGIN, _END = "<!-- attacks: made from the tests -->\n", "<!-- end of attacks -->\n"
 _MODULES = (
     "tests.integrity.test_tampering",
+    "tests.integrity.test_erasure",
     "tests.integrity.test_mappings",
     "tests.integrity.verifier.test_rollups",
     "tests.integrity.verifier.test_superseded",

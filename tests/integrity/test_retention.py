@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines import registry
 from pipelines.errors import LakeError
 from pipelines.extraction import renormalise
-from pipelines.integrity import prove, retention
+from pipelines.integrity import prove, retention, signer
 from pipelines.integrity.verifier import audit, identities, operator_acts
 from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, deletions, events, identity_table, tables
@@ -172,7 +172,7 @@ def test_late_records_of_removed_days_stay_until_the_next_removal(signed, monkey
     recorded = retention._record
     monkeypatch.setattr(retention, "_record", record)
     assert retention.remove(signed.lake, REMOVAL, NOON) == 300
-    retention.signer.sign(signed.lake, LOG, 702, NOON)
+    signer.sign(signed.lake, LOG, 702, NOON)
     assert signed.rows()["seq"].to_list() == list(range(300, 702))
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 402)
@@ -245,9 +245,8 @@ def test_an_altered_list_of_removed_rows_excuses_nothing(signed):
 
 
 def test_a_removal_killed_after_its_act_can_be_resumed(signed):
-    kept = retention.signer.of(signed.lake, LOG.app)
     gone = retention.rows(signed.lake, REMOVAL)
-    retention._record(signed.lake, kept, REMOVAL, gone, NOON)
+    retention._record(signed.lake, REMOVAL, gone, NOON)
     assert signed.verify(full=True).ok
     retention.remove(signed.lake, REMOVAL, NOON)
     verdict = signed.verify(full=True)
@@ -255,8 +254,7 @@ def test_a_removal_killed_after_its_act_can_be_resumed(signed):
 
 
 def test_only_events_of_rows_that_an_act_lists_may_be_missing_before_it_is_finished(signed):
-    kept = retention.signer.of(signed.lake, LOG.app)
-    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    retention._record(signed.lake, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
     deletions.delete_rows(signed.lake, "events", "seq < 300")
     assert signed.verify(full=True).ok
     deletions.delete_rows(signed.lake, "events", "seq < 301")
@@ -265,8 +263,7 @@ def test_only_events_of_rows_that_an_act_lists_may_be_missing_before_it_is_finis
 
 
 def test_a_table_that_an_older_auditlake_left_open_is_append_only_again(signed):
-    kept = retention.signer.of(signed.lake, LOG.app)
-    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    retention._record(signed.lake, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
     commits.set_append_only(signed.lake, LOG.table, wanted=False)
     assert retention.finish(signed.lake, NOON) == [LOG.table]
     assert commits.is_append_only(DeltaTable(str(signed.table)))
@@ -274,8 +271,7 @@ def test_a_table_that_an_older_auditlake_left_open_is_append_only_again(signed):
 
 
 def test_a_lost_list_of_rows_stops_what_cannot_be_finished(signed):
-    kept = retention.signer.of(signed.lake, LOG.app)
-    retention._record(signed.lake, kept, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
+    retention._record(signed.lake, REMOVAL, retention.rows(signed.lake, REMOVAL), NOON)
     (listed,) = (signed.log / "removed").glob("*.json")
     listed.unlink()
     with pytest.raises(LakeError, match="missing or altered: run `auditlake verify`"):
@@ -301,7 +297,7 @@ def test_nothing_is_removed_without_a_record(signed):
 def test_rows_are_still_stored_and_signed_after_all_were_removed(signed):
     everything = retention.Removal(log=LOG, before=date(2027, 1, 1), who="ada", why="the end")
     assert retention.remove(signed.lake, everything, NOON) == 700
-    retention.signer.sign(signed.lake, LOG, 700, NOON)
+    signer.sign(signed.lake, LOG, 700, NOON)
     signed.land(*range(700, 760), day=3)
     assert signed.verify(full=True).ok
 
@@ -359,10 +355,7 @@ def test_a_plan_counts_the_rows_of_every_table_and_changes_nothing(signed):
 def test_the_settings_are_applied_as_acts_and_a_killed_run_is_finished(signed):
     later = datetime(2026, 3, 3, tzinfo=UTC)
     kept = RetentionSettings(why="a rule", days={"okta": 1})
-    kept_log = retention.signer.of(signed.lake, LOG.app)
-    retention._record(
-        signed.lake, kept_log, REMOVAL, retention.rows(signed.lake, REMOVAL)[:10], NOON
-    )
+    retention._record(signed.lake, REMOVAL, retention.rows(signed.lake, REMOVAL)[:10], NOON)
     (done,) = retention.apply(signed.lake, kept, [], later)
     assert (done.table, done.rows, done.error) == (LOG.table, 290, None)
     acts = operator_acts.read(signed.place.shelf("acts"), signed.vkeys())

@@ -32,7 +32,7 @@ def test_the_act_names_its_author_and_excuses_no_row(tmp_path):
     (act,) = verifier.read(shelf, world.vkeys())
     assert (act["act"], act["log"], act["who"]) == ("retired", "okta/system_log", "ada")
     assert act["why"] == "replaced"
-    assert verifier.removed(shelf, shelf, ONE.table, world.vkeys()) == []
+    assert not verifier.removed(shelf, shelf, ONE.table, world.vkeys()).rows
     assert verifier.mappings(shelf, ONE.app, world.vkeys()) == verifier.Mappings()
 
 

@@ -119,3 +119,16 @@ def test_in_an_object_store_the_property_is_back_afterwards(lake):
 def test_a_deletion_from_a_table_that_does_not_exist_creates_nothing(lake):
     deletions.delete(lake, "plain", "n = 1")
     assert not lake.local.exists()
+
+
+def test_a_forgotten_history_leaves_the_newest_version_alone(lake):
+    append(lake, 1, 2)
+    append(lake, 3)
+    deletions.delete(lake, "plain", "n = 1")
+    deletions.forget_history(lake, "plain")
+    assert stored(lake) == [2, 3]
+    log = lake.local / "plain" / "_delta_log"
+    newest = DeltaTable(lake.uri("plain")).version()
+    assert {path.name[:20] for path in log.glob("0*")} == {f"{newest:020}"}
+    append(lake, 4)
+    assert stored(lake) == [2, 3, 4]

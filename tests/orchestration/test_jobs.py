@@ -107,7 +107,7 @@ def test_maintenance_deletes_the_days_that_are_over(still_world, operator, tmp_p
         return job.execute_in_process(instance=operator.instance, raise_on_error=False)
 
     unsigned = maintained(still_world.lake)
-    assert "retention must be recorded and signed" in reason(unsigned)
+    assert "a deletion must be recorded and signed" in reason(unsigned)
     assert world.stored(*LOG)["date"].n_unique() == before > 3
     assert maintained(lake).success
     assert world.stored(*LOG)["date"].n_unique() <= 2

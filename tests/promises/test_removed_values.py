@@ -1,9 +1,7 @@
-"""After `retain`, no file of the lake has a value that only the removed rows had."""
+"""After `retain` and `erase`, no file of the lake has a value that only the removed rows had."""
 
-import gzip
-import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,15 +9,19 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
-from pipelines.integrity import reports, retention
+from pipelines.extraction import client, rounds
+from pipelines.extraction.backfill import fetch_span
+from pipelines.integrity import erasure, reports, retention
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.lake import maintenance, raw, reconciliation, tables
 from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.pages import Span
 from pipelines.settings import IntegritySettings
 from sandbox.server import Options, running
 from tests.conftest import World
+from tests.promises.contents import content, texts
 from tests.promises.kills import FAR
 
 KINDS = ("okta", "jumpcloud")
@@ -73,18 +75,6 @@ def only_removed(world: World) -> set[str]:
     return {value for value in values if len(value) > 5 and value not in elsewhere}
 
 
-def texts(frame: pl.DataFrame) -> Iterator[str]:
-    """Yield the text of every cell, nested ones and bytes included."""
-    for name, dtype in frame.schema.items():
-        column = frame[name].drop_nulls()
-        if dtype == pl.Binary:
-            yield from (value.decode(errors="replace") for value in column)
-        elif dtype.is_nested():
-            yield from (json.dumps(value, default=str) for value in column.to_list())
-        else:
-            yield from column.cast(pl.String)
-
-
 def found_in(files: dict[str, str], values: set[str]) -> dict[str, set[str]]:
     """Return the values that each of the files contains."""
     hits = {name: {value for value in values if value in text} for name, text in files.items()}
@@ -100,19 +90,9 @@ def current(lake: Lake) -> dict[str, str]:
 
 
 def on_disk(lake: Lake) -> dict[str, str]:
-    """Return the contents of every file, apart from the ids next to the signed hashes."""
-    return {
-        str(path.relative_to(lake.root)): content(path)
-        for path in Path(lake.root).rglob("*")
-        if path.is_file() and "/tile/entries/" not in str(path)
-    }
-
-
-def content(path: Path) -> str:
-    if path.suffix == ".parquet":
-        return "\n".join(texts(pl.read_parquet(path, hive_partitioning=False)))
-    data = path.read_bytes()
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(errors="replace")
+    """Return the contents of every file, the ids next to the signed hashes included."""
+    found = Path(lake.root).rglob("*")
+    return {str(path.relative_to(lake.root)): content(path) for path in found if path.is_file()}
 
 
 def problems(world: World) -> list[str]:
@@ -147,3 +127,26 @@ def test_no_table_and_no_file_has_a_value_that_only_removed_rows_had(world: Worl
             DeltaTable(world.lake.uri(log.table)).metadata().configuration["delta.appendOnly"]
             == "true"
         )
+
+
+def test_an_erased_person_is_in_no_file_and_does_not_come_back(world: World) -> None:
+    log, lake = LOGS[0], world.lake
+    shown = world.events(*log).filter(pl.col("actor_email").is_not_null())
+    person = shown["actor_email"].value_counts(sort=True)["actor_email"][0]
+    found = erasure.of_person(lake, person, LOGS)
+    assert len(found.rows[log]) > 5
+    request = erasure.Request(who="ada", why="request 17")
+    assert erasure.erase(lake, found, request, utc_now()) == sum(map(len, found.rows.values()))
+    list(maintenance.maintain(lake, LOGS, FAR, MinimumAge(files=timedelta(0))))
+    assert found_in(on_disk(lake), {person}) == {}
+    source, midnight = world.source("okta"), datetime.combine(BEFORE, time(1), UTC)
+    span = Span(since=midnight, until=utc_now())
+    with client.connect(source) as connected:
+        this = rounds.Round(
+            lake=lake, source=source, stream=source.streams()[0], client=connected, via="backfill"
+        )
+        report = fetch_span(this, span, again=True)
+    assert (report.error, report.requests > 0) == (None, True)
+    assert erasure.of_person(lake, person, LOGS).empty
+    assert found_in(current(lake), {person}) == {}
+    assert problems(world) == []

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipelines import registry
-from pipelines.integrity.verifier import known_checkpoints, operator_acts, rows
+from pipelines.integrity.verifier import known_checkpoints, operator_acts, rows, table_reader
 from pipelines.integrity.verifier.job import ACTS, Job, LakeView, TableReport
 from pipelines.integrity.verifier.operator_acts import Mappings
 from pipelines.integrity.verifier.proofs import Invalid
@@ -136,7 +136,7 @@ def _count(case: Job, verdict: TableReport, held: TableFiles) -> None:
 
 def _being_removed(case: Job, condition: pl.Expr, found: pl.DataFrame, extra: int) -> bool:
     """Wait for a retention run to delete the `extra` events; return True once they are gone."""
-    removed = operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
+    removed = table_reader.removed_rows(case).rows
     gone = [pl.col("seq").is_between(first, until, "left") for first, until in removed]
     if not gone or found.filter(pl.any_horizontal(gone)).height != extra:
         return False

@@ -93,7 +93,9 @@ class TableReport:
     uncompared: int = 0
     """Rows and events that no part of this run could compare; nothing is known to be wrong."""
     removed: int = 0
-    """Rows deleted by recorded acts of retention."""
+    """Rows deleted by recorded acts."""
+    erased: int = 0
+    """Those of them that were erased on request; all others by retention."""
     compared_with: list[str] = field(default_factory=list)
     """Places outside the lake with checkpoints that agree with the log."""
     cosigned: dict[str, Cosigned] = field(default_factory=dict)

@@ -20,6 +20,8 @@ from pipelines.integrity.verifier.proofs import (
 )
 from pipelines.integrity.verifier.tree import Span
 
+_FINISHED = "retention finished"  # the rows of the removals among the first `acts` acts are gone
+
 
 def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return all acts, oldest first. Raises Invalid if they are not as signed, or no acts."""
@@ -45,14 +47,37 @@ def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
     return found
 
 
-def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> list[Span]:
-    """Return the rows of `table` removed by retention; acts that fail verification are ignored."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """The rows of a table that recorded acts remove."""
+
+    rows: Sequence[Span] = ()
+    erased: Sequence[Span] = ()
+    """Those of them that were erased on request; all others are removed by retention."""
+    finished: Sequence[Span] = ()
+    """Those of them that an act states to be deleted."""
+
+
+def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> Removed:
+    """Return the removed rows of `table`; acts that fail verification are ignored."""
     try:
-        done = [act for act in read(shelf, keys) if act.get("table") == table]
+        acts = read(shelf, keys)
     except Invalid:
-        return []
+        return Removed()
+    counts = [act.get("acts") for act in acts if act.get("act") == _FINISHED]
+    done = max((each for each in counts if type(each) is int and each > 0), default=0)
+    erased = [act for act in acts if act.get("act") == "erasure"]
+    return Removed(
+        rows=_listed(log, table, acts),
+        erased=_listed(log, table, erased),
+        finished=_listed(log, table, acts[:done]),
+    )
+
+
+def _listed(log: LogFiles, table: str, acts: Sequence[dict[str, Any]]) -> list[Span]:
     spans: set[Span] = set()
-    for digest in (str(act.get("rows_sha256")) for act in done):
+    for act in (each for each in acts if each.get("table") == table):
+        digest = str(act.get("rows_sha256"))
         if re.fullmatch("[0-9a-f]{64}", digest):
             # The list is a plain file; only its hash is part of the signed act.
             listed = log.read(f"removed/{digest}.json") or b""

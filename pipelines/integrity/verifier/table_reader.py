@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,6 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pipelines.integrity.verifier import diagnosis, operator_acts, rows, superseded
 from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
+from pipelines.integrity.verifier.operator_acts import Removed
 from pipelines.integrity.verifier.rows import Leaves, Task
 from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, minus
 
@@ -87,7 +89,7 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
     by_day = _by_day(handle, wanted)
     replaced = superseded.find(case, verdict, by_day, _by_day(handle, files), events.derived)
     # After events: an act that comes later has removed none of those.
-    removed = _removed(case) if case.kind else []
+    removed = removed_rows(case).rows if case.kind else ()
     base = handle.table_uri.rstrip("/").removeprefix("file://")
     tasks = [
         Task(
@@ -157,12 +159,19 @@ def build_tree(
     verdict: TableReport,
     board: LeafBuffer,
     before: Mapping[Span, bytes],
+    *,
+    gone: Sequence[Span] = (),
 ) -> Tree:
-    """Report missing and duplicate rows, and return the tree over the leaves of all others."""
-    removed = _removed(case)
-    verdict.removed = sum(until - first for first, until in removed)
+    """Report missing, restored and duplicate rows, and return the tree over the leaves of all.
+
+    `gone` are the rows that were deleted before any file was read.
+    """
+    removed = removed_rows(case)
+    verdict.removed = sum(until - first for first, until in removed.rows)
+    verdict.erased = sum(until - first for first, until in removed.erased)
     gaps = list(board.gaps())
-    _report_gaps(case, verdict, board, minus(gaps, removed))
+    _report_gaps(case, verdict, board, minus(gaps, removed.rows))
+    _report_restored(verdict, board, minus(_from(gone, board), gaps))
     for seq in sorted(board.twice)[:1]:
         verdict.found("duplicated", seq, f"row {seq:,} is present {_times(board.twice.count(seq))}")
     _fill_from_tiles(case, board, gaps)
@@ -174,7 +183,22 @@ def build_tree(
     return Tree(board=board, blocks=blocks, before=before)
 
 
-def _removed(case: Job) -> list[Span]:
+def _from(spans: Sequence[Span], board: LeafBuffer) -> list[Span]:
+    """Return the part of the spans that the board covers."""
+    cut = [(max(first, board.start), min(until, board.size)) for first, until in spans]
+    return [(first, until) for first, until in cut if first < until]
+
+
+def _report_restored(verdict: TableReport, board: LeafBuffer, spans: Sequence[Span]) -> None:
+    for first, _ in spans[:1]:
+        count = sum(until - begin for begin, until in spans)
+        more = f" and {count - 1:,} others" if count > 1 else ""
+        detail = f"row {first:,}{more} was deleted by a recorded act, but is there again"
+        verdict.found("restored", first, detail)
+
+
+def removed_rows(case: Job) -> Removed:
+    """Return the rows that recorded acts remove from the table."""
     return operator_acts.removed(case.place.shelf(ACTS), case.shelf, case.table, case.place.keys)
 
 
@@ -200,9 +224,14 @@ def _fill_from_tiles(case: Job, board: LeafBuffer, gaps: Sequence[Span]) -> None
     """Take the leaves of missing rows from the tiles; the root check shows if they are genuine."""
     if not gaps:
         return
+    ends = [until for _, until in gaps]
     for index, hashes in enumerate(leaf_tiles(case.shelf, board.size)):
-        for first, until in gaps:
-            low, high = max(first, index * WIDTH), min(until, (index + 1) * WIDTH)
-            for seq in range(low, high):
+        start, end = index * WIDTH, (index + 1) * WIDTH
+        # Erasures leave many small gaps: only those of this tile are looked at.
+        for number in range(bisect_right(ends, start), len(gaps)):
+            first, until = gaps[number]
+            if first >= end:
+                break
+            for seq in range(max(first, start), min(until, end)):
                 at = (seq - index * WIDTH) * HASH
                 board.fill(seq, hashes[at : at + HASH])

@@ -123,14 +123,17 @@ def subtrees(size: int) -> list[Span]:
 def minus(gaps: Iterable[Span], allowed: Sequence[Span]) -> list[Span]:
     """Return the parts of `gaps` outside `allowed`; both must be ascending and not overlap."""
     left: list[Span] = []
+    number = 0
     for first, until in gaps:
         at = first
-        for begin, end in allowed:
-            if end <= at or begin >= until:
-                continue
+        while number < len(allowed) and allowed[number][0] < until:
+            begin, end = allowed[number]
             if begin > at:
                 left.append((at, begin))
-            at = end
+            at = max(at, end)
+            if end > until:
+                break  # it may reach into the next gap as well
+            number += 1
         if at < until:
             left.append((at, until))
     return left

@@ -193,9 +193,11 @@ def _verify(
             _report_lost_log(case, verdict, known)
         return verdict, None
     board = LeafBuffer(start=verdict.first, size=head.size)
-    acts = events.recorded(case)
+    acts, gone = events.recorded(case), table_reader.removed_rows(case).finished
     held = table_reader.read(case, crew, verdict, board)
-    tree = table_reader.build_tree(case, crew, verdict, board, start.peaks if start else {})
+    tree = table_reader.build_tree(
+        case, crew, verdict, board, start.peaks if start else {}, gone=gone
+    )
     _compare_root(case, verdict, tree, head)
     _compare_known(case, verdict, tree, head, known)
     for seen in known:

@@ -24,7 +24,8 @@ def shelves(world):
 
 
 def removed(world, keys=None, table=LOG.table):
-    return operator_acts.removed(*shelves(world), table, keys or world.vkeys())
+    found = operator_acts.removed(*shelves(world), table, keys or world.vkeys())
+    return list(found.rows)
 
 
 def test_a_lake_without_acts_has_none(world):
@@ -149,3 +150,16 @@ def test_a_list_of_anything_but_spans_of_rows_excuses_nothing(world, listed):
 def test_an_act_that_names_no_list_excuses_nothing(world, digest):
     signed_acts(world, json.dumps({"table": LOG.table, "rows_sha256": digest}).encode())
     assert removed(world) == []
+
+
+def test_erased_rows_and_finished_removals_are_known_apart(world):
+    remove(world, (0, 100))
+    writer.record(world.lake, {"act": "retention finished", "acts": 1}, NOON)
+    listed = b"[[200, 201]]"
+    digest = sha256(listed).hexdigest()
+    signer.of(world.lake, LOG.app).folder.put(f"removed/{digest}.json", listed)
+    act = {"act": "erasure", "table": LOG.table, "rows_sha256": digest}
+    writer.record(world.lake, act, NOON)
+    found = operator_acts.removed(*shelves(world), LOG.table, world.vkeys())
+    assert (found.rows, found.erased) == ([(0, 100), (200, 201)], [(200, 201)])
+    assert found.finished == [(0, 100)]

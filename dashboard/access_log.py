@@ -11,7 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.lake import commits, versions
+from dashboard import sight
+from dashboard.sight import EVERYTHING, Sight
+from pipelines.lake import commits
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake
 
@@ -60,13 +62,21 @@ class Seen:
 class Notes:
     """One such table, created by its first row.
 
-    For a read-only lake it is kept in the lake `instead`, and shown with the rows of the first.
+    For a read-only lake it is kept in the lake `instead`, and shown with the rows of the first. A
+    limited visitor reads their own rows only: those of others quote what others may see.
     """
 
-    def __init__(self, lake: Lake, table: Table, instead: Lake | None = None) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        table: Table,
+        instead: Lake | None = None,
+        sight: Sight = EVERYTHING,
+    ) -> None:
         self._lake = instead or lake
         self._lakes = [lake, instead] if instead else [lake]
         self._table = table
+        self._sight = sight
 
     def add(self, now: datetime, **row: Any) -> None:
         """Append a row, committed on return. Raises LakeError: no record, no access."""
@@ -76,11 +86,15 @@ class Notes:
     def record(self, now: datetime, seen: Seen) -> None:
         self.add(now, **asdict(seen))
 
-    def newest(self, most: int) -> pl.DataFrame:
-        """Return at most `most` rows, newest first; none if the table does not exist."""
-        tables = [versions.pinned(lake, self._table.name) for lake in self._lakes]
-        rows = [pl.LazyFrame(schema=self._table.schema), *(t.scan() for t in tables if t)]
-        return pl.concat(rows).sort("time", descending=True).head(most).collect()
+    def newest(self, most: int, who: str = "") -> pl.DataFrame:
+        """Return at most `most` rows, newest first; none if the table does not exist.
+
+        For a limited visitor, those of `who`.
+        """
+        only = who if self._sight.limited else None
+        rows = pl.concat(sight.notes(lake, self._table, only) for lake in self._lakes)
+        found: pl.DataFrame = rows.sort("time", descending=True).head(most).collect()
+        return self._sight.answer(found)
 
 
 def saved(rows: pl.DataFrame) -> list[tuple[str, str]]:

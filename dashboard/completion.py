@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from dashboard import fields, open_lake, visits
 from dashboard.counts import Counts
+from dashboard.sight import Sight
 from pipelines.clock import utc_now
 from pipelines.search.fields import ALIASES, TIMES
 
@@ -55,15 +56,16 @@ def complete(counts: Counts, text: str) -> Completion:
 
 async def serve(request: Request) -> Response:
     """Return the completion of the text in the body, to browsers that may see the lake."""
-    if not visits.ADMITTED.has(visits.session(request.cookies), utc_now()):
+    sight = visits.ADMITTED.sight(visits.session(request.cookies), utc_now())
+    if sight is None:
         return JSONResponse({"error": "sign in and open the page first"}, 403)
     text = (await request.body())[: 4 * _LONGEST].decode(errors="replace")
-    found = await run_in_threadpool(_in_the_lake, text)
+    found = await run_in_threadpool(_in_the_lake, sight, text)
     return JSONResponse(asdict(found), headers={"cache-control": "no-store"})
 
 
-def _in_the_lake(text: str) -> Completion:
-    snapshot = open_lake.unguarded().look()
+def _in_the_lake(sight: Sight, text: str) -> Completion:
+    snapshot = open_lake.seen_by(sight).look()
     if snapshot is None:
         return Completion(start=len(text), choices=[])
     return complete(snapshot.counts, text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -17,6 +17,7 @@ import polars as pl
 
 from dashboard import fields, queries
 from dashboard.queries import Query
+from dashboard.sight import Door
 from pipelines.lake import rollup
 from pipelines.search import compiler
 from pipelines.search.people import NOBODY, PERSON, People
@@ -40,9 +41,6 @@ _ByFile = Mapping[int, frozenset[str]]
 """Per number of a data file, names of columns or fields."""
 _Key = tuple[frozenset[str], ...]
 
-Read = Callable[[Sequence[str]], pl.LazyFrame]
-"""Return the events in these data files of `events`."""
-
 
 class Counts:
     """Counts over the data files `files`: path, date, file, since, until and held.
@@ -54,15 +52,16 @@ class Counts:
     def __init__(
         self,
         files: pl.DataFrame,
-        read: Read,
+        door: Door,
         rollups: pl.LazyFrame,
         known: Collection[int],
         people: People = NOBODY,
     ) -> None:
         self._files = files
+        self._door = door
+        self.limited = door.sight.limited
         # Where nobody is known, a column of nulls would cost each question a tenth of its time.
         self._named = (lambda rows: rows) if people.unknown else people.named
-        self._read: Read = lambda paths: self._named(read(paths))
         self._rollups = self._named(rollups)
         self._known = known
         self._people = people
@@ -73,7 +72,7 @@ class Counts:
         if not earlier._files.join(self._files, on="path", how="anti").is_empty():
             return None
         added = self._files.join(earlier._files, on="path", how="anti")
-        return Counts(added, self._read, self._rollups, self._known, self._people)
+        return Counts(added, self._door, self._rollups, self._known, self._people)
 
     def rows(self, query: Query, *columns: str, tick: timedelta = _SECOND) -> pl.LazyFrame:
         """Return date, `columns` and `n`, the number of events; a combination may occur repeatedly.
@@ -95,7 +94,9 @@ class Counts:
         would take gigabytes of memory.
         """
         # Only rollups come in portions: a scan is cached for the whole range.
-        portions = _portions(query) if _answering(query, columns) else [(query.since, query.until)]
+        portions = (
+            _portions(query) if self._answering(query, columns) else [(query.since, query.until)]
+        )
         sums = [
             self.rows(replace(query, since=since, until=until), *columns)
             .group_by(value=value)
@@ -108,14 +109,15 @@ class Counts:
     def rolled_up(self, field: str) -> pl.LazyFrame:
         """Return (value, n) from `rollups` alone: no event is read, and the newest are missing.
 
-        Empty for a field that is not rolled up; a value may occur repeatedly.
+        Empty for a field that is not rolled up, or not by integration where the visitor may not see
+        all of them; a value may occur repeatedly.
         """
         files = self._files["file"].drop_nulls().to_list()
-        if field == fields.TARGET:
-            return self._of(rollup.WHOM, files).select("n", value="target_name")
-        part = rollup.part_of(fields.columns(field))
+        part = self._part(fields.columns(field))
         if part is None:
             return pl.LazyFrame(schema={"value": pl.String, "n": pl.Int64})
+        if field == fields.TARGET:
+            return self._of(rollup.WHOM, files).select("n", value="target_name")
         return self._of(part, files).select("n", value=fields.value(field)).select("value", "n")
 
     def targets(self, query: Query) -> pl.LazyFrame:
@@ -123,7 +125,7 @@ class Counts:
 
         An event without any target has the value null.
         """
-        if query.text or query.filters:
+        if query.text or query.filters or self.limited:
             return rollup.targets(self.events(query))
         whole, rest = self._split(query)
         rows = [self._of(rollup.WHOM, whole).select("n", value="target_name")]
@@ -156,18 +158,35 @@ class Counts:
 
     def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
         exact = "time" in columns
-        part = _answering(query, columns)
+        part = self._answering(query, columns)
         # Rollups have `time` by the hour: they serve whole hours of UTC, not every zone's.
         if part and (not exact or not tick % rollup.GRAIN):
             return self._from_rollups(query, part)
         part = rollup.part_of(columns or ("time",))
         if part and (not exact or not tick % _grain(query)):
             # One cached scan for this panel and all others that rollups cannot serve.
-            others = tuple(name for name in _SHOWN if not _answering(query, rollup.readable(name)))
+            others = tuple(
+                name for name in _SHOWN if not self._answering(query, rollup.readable(name))
+            )
             tally = self._tally(query, others if part in others else (part,))[part].lazy()
             # Of counts, not of events: there are far fewer of them.
             return self._named(tally) if part == rollup.WHO else tally
         return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
+
+    def _answering(self, query: Query, columns: Collection[str]) -> str | None:
+        """Return the part of `rollups` with `columns` and those of the query's filters, if any."""
+        # A part has the first target only, a filter compares all of them.
+        if query.text or any(wanted.field == fields.TARGET for wanted in query.filters):
+            return None
+        filtered = (fields.columns(wanted.field) for wanted in query.filters)
+        return self._part({*columns}.union(*filtered))
+
+    def _part(self, columns: Collection[str]) -> str | None:
+        """Return the part of `rollups` that counts these columns, for the visitor's integrations.
+
+        Parts without `integration` count all of them, so they serve unlimited visitors only.
+        """
+        return rollup.part_of({*columns, "integration"} if self.limited else columns)
 
     def _from_rollups(self, query: Query, part: str) -> pl.LazyFrame:
         whole, rest = self._split(query)
@@ -187,6 +206,10 @@ class Counts:
         whole = files.filter(_inside(query))
         rest = files.join(whole, on="path", how="anti")
         return whole["file"].to_list(), rest["path"].to_list()
+
+    def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """Return the events in these data files."""
+        return self._named(self._door.read(paths))
 
     def _of(self, part: str, files: list[int]) -> pl.LazyFrame:
         """Return the rows of `part` that belong to these files."""
@@ -215,9 +238,8 @@ class Counts:
         plain: dict[int, frozenset[str]] = {}
         for field in sorted({wanted.field for wanted in query.filters if not wanted.negated}):
             targets = field == fields.TARGET
-            part = rollup.WHOM if targets else rollup.part_of(fields.columns(field))
-            if part:
-                found = self._with(query, field, part)
+            if part := self._part(fields.columns(field)):
+                found = self._with(query, field, rollup.WHOM if targets else part)
                 # A file that is not rolled up yet may contain anything.
                 unknown = pl.col("file").is_null()
                 files = files.filter(unknown | pl.col("file").is_in(list(found)))
@@ -302,15 +324,6 @@ def _portions(query: Query) -> Iterator[tuple[datetime, datetime]]:
 def _columns(*names: str) -> list[pl.Expr]:
     """Return these columns; without `person` where nobody is known."""
     return [pl.col(f"^{PERSON}$" if name == PERSON else name) for name in names]
-
-
-def _answering(query: Query, columns: Collection[str]) -> str | None:
-    """Return the part of `rollups` with `columns` and those of the query's filters, if any."""
-    # A part has the first target only, a filter compares all of them.
-    if query.text or any(wanted.field == fields.TARGET for wanted in query.filters):
-        return None
-    filtered = (fields.columns(wanted.field) for wanted in query.filters)
-    return rollup.part_of({*columns}.union(*filtered))
 
 
 def _inside(query: Query) -> pl.Expr:

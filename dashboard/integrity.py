@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dashboard import findings
+from dashboard.sight import EVERYTHING, Sight
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
 
@@ -24,6 +25,9 @@ STATES = (
 """From best to worst."""
 
 _OVERDUE = timedelta(days=1)
+_RAW = "raw/"
+_OUTLINE = ("table", "ok", "at", "full_at", "uncompared")
+_NOT_SHOWN = "those who may see every integration are shown the details"
 _ACTS = "acts"
 
 
@@ -54,7 +58,7 @@ class Table:
             if self.verdict.get("uncompared") and not self.findings:
                 return "not compared"
             return findings.state(self.findings)
-        if self.signed is None and (self.name.startswith("raw/") or not self.verdict):
+        if self.signed is None and (self.name.startswith(_RAW) or not self.verdict):
             return "not signed"
         if self.verified_at is None:
             return "not verified"
@@ -88,8 +92,31 @@ class Past:
     signers: str
 
 
-def tables(lake: LogFiles) -> list[Table]:
-    """Return all tables that exist in raw, are signed, or were verified, by name."""
+def tables(lake: LogFiles, sight: Sight = EVERYTHING) -> list[Table]:
+    """Return all tables that exist in raw, are signed, or were verified, by name.
+
+    A limited visitor gets the raw tables of their integrations, and the mere state of those tables
+    that all integrations share.
+    """
+    known = _tables(lake)
+    if not sight.limited:
+        return known
+    raw = [one for one in known if _is_raw(one) and sight.has_log(one.name.removeprefix(_RAW))]
+    return [*(_outlined(one) for one in known if not _is_raw(one) and one.verdict), *raw]
+
+
+def _is_raw(table: Table) -> bool:
+    return table.name.startswith(_RAW)
+
+
+def _outlined(table: Table) -> Table:
+    """Return the table without numbers and details, which may be about any integration."""
+    kept = {key: table.verdict[key] for key in _OUTLINE if key in table.verdict}
+    found = [{"kind": one.get("kind"), "detail": _NOT_SHOWN} for one in table.findings]
+    return Table(name=table.name, signed=None, verdict={**kept, "findings": found})
+
+
+def _tables(lake: LogFiles) -> list[Table]:
     verdicts = {one["table"]: one for one in json.loads(_text(lake, "verification.json") or "[]")}
     signed = {f"raw/{name}": name for name in lake.below("integrity").pairs() if _log(name)}
     raw = {f"raw/{name}": name for name in lake.below("raw").pairs()}

@@ -1,7 +1,8 @@
 """Read-only access to the lake: versions of `events`, its other tables and raw records.
 
 A snapshot is pinned to one version of `events` and caches results for it: they are valid as long as
-the version is, without a timeout, and all queries of a page see the same table.
+the version is, without a timeout, and all queries of a page see the same table. There is one open
+lake per `Sight`, so visitors with different roles share no result.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
-from urllib.parse import unquote
 
 import polars as pl
 
@@ -22,12 +22,13 @@ from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from dashboard.entities import Entity
 from dashboard.queries import Query
+from dashboard.sight import EVERYTHING, Door, Opened, Sight
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import coverage, events, rollup, tables, versions
+from pipelines.lake import rollup, tables
 from pipelines.lake.tables import StreamKey
-from pipelines.lake.versions import Head, TableVersion
-from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS
+from pipelines.lake.versions import Head
+from pipelines.schemas import COVERAGE
 from pipelines.search import people
 from pipelines.search.people import NOBODY, People
 
@@ -57,14 +58,14 @@ class Record:
 class Snapshot:
     """`events` at one version, with the rollups of its files and the persons known meanwhile."""
 
-    def __init__(self, table: TableVersion, counts: Counts, known: People = NOBODY) -> None:
+    def __init__(self, table: Opened, counts: Counts, known: People = NOBODY) -> None:
         self.version = table.number
-        self.rows = table.count()
-        self.days = table.dates()
+        self.rows, self.days = _extent(table, counts)
         self.committed_at = table.committed_at
         self._table = table
         self._people = known
         self._events = known.named(table.scan())
+        self._sight = table.sight
         self.counts = counts
         # Cached on the instance: the results go when a newer version replaces it.
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
@@ -100,7 +101,7 @@ class Snapshot:
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         rows = self.counts if question in _OF_COUNTS else self._events
-        return question(rows, *map(self.resolved, args), **dict(kwargs))
+        return self._sight.answer(question(rows, *map(self.resolved, args), **dict(kwargs)))
 
     def resolved(self, argument: Any) -> Any:
         """Return a query or an entity with the persons of its accounts; anything else as it is."""
@@ -110,9 +111,17 @@ class Snapshot:
 class Lake:
     """An open lake: one table handle per process, refreshed by every `look`."""
 
-    def __init__(self, root: str, options: Mapping[str, str], notes: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        options: Mapping[str, str],
+        notes: str | None = None,
+        sight: Sight = EVERYTHING,
+    ) -> None:
         self.root = root.rstrip("/")
+        self.sight = sight
         self._tables = tables.Lake(root, dict(options) or None)
+        self._door = Door(self._tables, sight)
         # Streamlit runs each session in a thread of its own.
         self._lock = threading.Lock()
         self._head = Head(self._tables, "events")
@@ -125,8 +134,8 @@ class Lake:
         self._answers: dict[tuple[str, Callable[..., Any]], tuple[Any, ...]] = {}
         self._pending: dict[tuple[str, str], tuple[int, tuple[tuple[Any, ...], ...]]] = {}
         instead = tables.Lake(notes) if notes else None
-        self.access = Notes(self._tables, ACCESS, instead)
-        self.views = Notes(self._tables, VIEWS, instead)
+        self.access = Notes(self._tables, ACCESS, instead, sight)
+        self.views = Notes(self._tables, VIEWS, instead, sight)
 
     @property
     def shelf(self) -> LogFiles:
@@ -190,7 +199,8 @@ class Lake:
         # One answer per question is kept, for the version and the arguments of its last use.
         key, about = (table, question), (opened.number, args)
         if self._answers.get(key, (None,))[0] != about:
-            self._answers[key] = about, question(opened.scan(), *args, **kwargs)
+            found = self.sight.answer(question(opened.scan(), *args, **kwargs))
+            self._answers[key] = about, found
         answer: R = self._answers[key][1]
         return answer
 
@@ -206,14 +216,14 @@ class Lake:
             kept = tuple(row for row in found if row[_ROWS] > seen)
             if derived != before:
                 newest = max(seen, *(row[_ROWS] for row in kept), 0)
-                fresh = coverage.pending(self._tables, StreamKey(*log), newest)
+                fresh = self._door.pending(log, newest)
                 kept = (*kept, *fresh.iter_rows())
             self._pending[log] = derived, kept
         return tuple(row for log in recorded for row in self._pending[log][1])
 
     def behind(self, integration: str, stream: str) -> bool:
         """Return whether some records of a stream have no events yet."""
-        return events.behind(self._tables, StreamKey(integration, stream))
+        return self._door.behind((integration, stream))
 
     def _pin(self, version: int | None) -> Snapshot | None:
         # A handle of its own, since `_head` moves to later versions.
@@ -230,47 +240,43 @@ class Lake:
         table = None if version is None else self._open("identities", version[1])
         return NOBODY if table is None else people.people(table.scan().collect())
 
-    def _counts(self, table: TableVersion) -> Counts:
-        rollups = self._rolled_up()
+    def _counts(self, table: Opened) -> Counts:
+        rollups = self._door.rollups()
         known = rollups.filter(pl.col("part") == rollup.FILES).collect()
         current = known.filter(layout=rollup.LAYOUT)
         spans = current.select("path", "file", "since", "until", "held")
         # Files that are not rolled up yet keep nulls.
         return Counts(
-            table.files().select("path", date="partition.date").join(spans, on="path", how="left"),
-            self._read,
+            table.files().join(spans, on="path", how="left"),
+            self._door,
             rollups,
             known["file"].to_list(),
             self._people[1],
         )
 
-    def _rolled_up(self) -> pl.LazyFrame:
-        table = self._open("rollups")
-        if table is None:
-            return pl.LazyFrame(schema=ROLLUPS)
-        return rollup.completed(table.scan())
-
-    def _read(self, paths: Sequence[str]) -> pl.LazyFrame:
-        """Return the rows of these data files of `events`."""
-        if not paths:
-            return pl.LazyFrame(schema=EVENTS)
-        # Delta logs percent-encode paths.
-        return pl.scan_parquet(
-            [f"{self.root}/events/{unquote(path)}" for path in paths],
-            schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
-            hive_schema={"date": EVENTS["date"]},
-            hive_partitioning=True,
-            storage_options=self._tables.storage_options,
-        )
-
-    def _open(self, table: str, version: int | None = None) -> TableVersion | None:
-        return versions.pinned(self._tables, table, version)
+    def _open(self, table: str, version: int | None = None) -> Opened | None:
+        return self._door.open(table, version)
 
 
-@functools.lru_cache(maxsize=4)
-def held_open(root: str, options: tuple[tuple[str, str], ...], notes: str | None = None) -> Lake:
-    """Return the process's one open lake at `root`, with its notes in the folder `notes` if any."""
-    return Lake(root, dict(options), notes)
+def _extent(table: Opened, counts: Counts) -> tuple[int, list[date]]:
+    """Return the number of rows and the days that have any, from the table's log where it can."""
+    days = table.dates()
+    if not counts.limited or not days:
+        return table.count(), days
+    first, last = (datetime.combine(day, time(), UTC) for day in (days[0], days[-1]))
+    seen = queries.days(counts, Query(since=first, until=last + timedelta(days=1)))
+    return sum(n for _, n in seen), sorted(day for day, _ in seen)
+
+
+@functools.lru_cache(maxsize=16)
+def held_open(
+    root: str,
+    options: tuple[tuple[str, str], ...],
+    notes: str | None = None,
+    sight: Sight = EVERYTHING,
+) -> Lake:
+    """Return the process's one lake at `root` for this sight, with its notes in `notes` if any."""
+    return Lake(root, dict(options), notes, sight)
 
 
 def _is_a_name(part: str) -> bool:

@@ -16,6 +16,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from dashboard import auth, lake, visits
 from dashboard.lake import Lake
+from dashboard.sight import NOTHING, Sight
 from pipelines import settings
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -44,8 +45,26 @@ def public_names() -> frozenset[str]:
 def visitor() -> str:
     """Return the user's name. Raises auth.NotSignedIn, auth.Refused or auth.Exposed."""
     name = auth.admitted(_secrets(), st.user.to_dict(), st.get_option("server.address"))
-    visits.ADMITTED.note(session(), utc_now())
+    visits.ADMITTED.note(session(), utc_now(), _sight())
     return name
+
+
+def sight() -> Sight:
+    """Return which integrations the user may see. Raises as `visitor` does."""
+    visitor()
+    return _sight()
+
+
+def sees_everything() -> bool:
+    """Return True if the user may see all integrations; False also if that cannot be known."""
+    try:
+        return not sight().limited
+    except (ConfigurationError, auth.NotSignedIn, auth.Refused, auth.Exposed):
+        return False
+
+
+def _sight() -> Sight:
+    return auth.sight(_secrets(), st.user.to_dict())
 
 
 def session() -> str:
@@ -54,16 +73,23 @@ def session() -> str:
 
 
 def configured() -> Lake:
-    """Return the lake of auditlake.toml (`data` without that file). Raises as `visitor` does."""
-    visitor()
-    return unguarded()
+    """Return the lake of auditlake.toml (`data` without that file), as the user may see it.
+
+    Raises as `visitor` does.
+    """
+    return seen_by(sight())
 
 
 def unguarded() -> Lake:
-    """Return the lake without checking the user; never show anything from it."""
+    """Return the lake without checking the user: it shows nothing, but records refusals."""
+    return seen_by(NOTHING)
+
+
+def seen_by(sight: Sight) -> Lake:
+    """Return the lake with the integrations that an admitted visitor may see."""
     place = _place()
     options = tuple(sorted((place.storage_options or {}).items()))
-    return lake.held_open(place.root, options, _notes(settings.found(), place))
+    return lake.held_open(place.root, options, _notes(settings.found(), place), sight)
 
 
 def intended() -> Intended:
@@ -106,11 +132,15 @@ def _notes(chosen: Settings, place: tables.Lake) -> str | None:
 
 
 def raw_records() -> dict[str, int | None]:
-    """Return the rows of each raw table; None for one that this machine signed but is gone."""
+    """Return the rows of each raw table; None for one that this machine signed but is gone.
+
+    Only those of integrations that the user may see.
+    """
     chosen, opened = settings.found(), configured()
     memory = last_signed.folder(tables.configured(chosen), chosen.integrity)
     signed = known_checkpoints.logs(memory, chosen.integrity.name, ())
-    return {log: opened.count(f"raw/{log}") for log in {*opened.shelf.pairs("raw"), *signed}}
+    logs = {*opened.shelf.pairs("raw"), *signed}
+    return {log: opened.count(f"raw/{log}") for log in logs if opened.sight.has_log(log)}
 
 
 def _secrets() -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from dashboard.sight import Sight
+
 COOKIE = "auditlake_browser"
 _SIGN_IN = "_streamlit_user"
 _LASTS = timedelta(hours=1)  # since the page last ran
@@ -33,25 +35,26 @@ def session(cookies: Mapping[str, str]) -> str:
 
 
 class Admitted:
-    """The sessions that may see the lake, each with the time of its last page."""
+    """The sessions that may see the lake: the time of each one's last page, and its sight then."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: dict[str, datetime] = {}
+        self._seen: dict[str, tuple[datetime, Sight]] = {}
 
-    def note(self, session: str, now: datetime) -> None:
+    def note(self, session: str, now: datetime, sight: Sight) -> None:
         if not session:
             return
         with self._lock:
             # Moved to the end, so that the oldest is dropped.
             self._seen.pop(session, None)
-            self._seen[session] = now
+            self._seen[session] = now, sight
             if len(self._seen) > _MOST:
                 self._seen.pop(next(iter(self._seen)))
 
-    def has(self, session: str, now: datetime) -> bool:
+    def sight(self, session: str, now: datetime) -> Sight | None:
+        """Return which integrations the session may see; None if it is not admitted."""
         seen = self._seen.get(session)
-        return seen is not None and now - seen < _LASTS
+        return seen[1] if seen is not None and now - seen[0] < _LASTS else None
 
 
 ADMITTED = Admitted()

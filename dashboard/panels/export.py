@@ -124,9 +124,10 @@ def _start(name: str, make: jobs.Make) -> None:
 
 def _start_pack(query: Query) -> None:
     lake, now, question = open_lake.signing(), utc_now(), asked(query)
+    only = open_lake.sight().integrations
 
     def make(path: Path, advance: evidence.Advance) -> int:
-        return evidence.pack(lake, question, path, now, advance)["events"]
+        return evidence.pack(lake, question, path, now, advance, only=only)["events"]
 
     _start(f"evidence-{_stamp(now)}.zip", make)
 
@@ -144,11 +145,11 @@ def asked(query: Query) -> evidence.Question:
 
 
 def _start_certificate(query: Query) -> None:
-    lake, now = open_lake.signing(), utc_now()
+    lake, now, only = open_lake.signing(), utc_now(), open_lake.sight().integrations
 
     def make(path: Path, advance: evidence.Advance) -> None:
         span = Span(since=query.since, until=query.until)
-        path.write_bytes(coverage_certificate.make(lake, span, now))
+        path.write_bytes(coverage_certificate.make(lake, span, now, only))
 
     _start(f"coverage-{_stamp(now)}.txt", make)
 

@@ -44,7 +44,8 @@ def _views() -> None:
 
 
 def _saved() -> None:
-    known = access_log.saved(open_lake.configured().views.newest(_MOST_VIEWS))
+    rows = open_lake.configured().views.newest(_MOST_VIEWS, open_lake.visitor())
+    known = access_log.saved(rows)
     if not known:
         st.caption("No saved views yet. Save this one to return to it by name.")
     for place, (name, address) in enumerate(known):

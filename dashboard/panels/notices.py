@@ -60,7 +60,7 @@ def _missing(events: Absence) -> None:
 def unreadable(error: BaseException) -> None:
     """Show only the class of the error: its text may contain addresses and credentials."""
     _log.warning("the lake cannot be read: %s", type(error).__name__)
-    open_lake.unguarded().forget()
+    open_lake.configured().forget()
     with notice(":material/error:", "The lake cannot be read"):
         st.caption(
             "The object store returned an error, or a file is damaged. Check `[lake]` in "
@@ -71,9 +71,13 @@ def unreadable(error: BaseException) -> None:
 
 
 def misconfigured(error: Exception) -> None:
-    """Show the error, whose text names settings but never their values."""
+    """Show the error, whose text names settings and integrations but never their values."""
+    _log.warning("%s", visible.text(str(error), keep="\n"))
     with notice(":material/settings_alert:", "Invalid configuration"):
-        st.text(visible.text(str(error), keep="\n"))
+        if open_lake.sees_everything():
+            st.text(visible.text(str(error), keep="\n"))
+        else:
+            st.caption("The log of the dashboard has the reason.", width="content")
         st.button("Try again", key="try_again")
 
 

@@ -42,7 +42,8 @@ def refused(who: str) -> None:
         st.text(visible.text(who))
         st.caption(
             "An administrator of auditlake can grant access: by adding one of your groups to "
-            "`allowed_groups`, or your domain to `allowed_domains`.",
+            "`allowed_groups`, or your domain to `allowed_domains`, and one of your groups to the "
+            "roles if there are any.",
             width="content",
         )
         st.button("Sign out", key="sign_out", on_click=st.logout)

@@ -12,10 +12,12 @@ _MOST = 1000
 
 def show() -> None:
     session.leave()
-    rows = open_lake.configured().access.newest(_MOST)
+    lake = open_lake.configured()
+    rows = lake.access.newest(_MOST, open_lake.visitor())
     st.markdown("## Access")
     st.caption(
-        f"The newest {_MOST:,} rows of the append-only table `access`, newest first · "
+        f"The newest {_MOST:,} {'of your own ' * lake.sight.limited}rows of the append-only table "
+        "`access`, newest first · "
         f"times in {session.zone().key}"
     )
     column = st.column_config

@@ -46,8 +46,9 @@ _HEADLINES = {
 
 def show() -> None:
     session.leave()
-    lake, now = open_lake.configured().shelf, utc_now()
-    tables = integrity.worst_first(integrity.tables(lake), now)
+    opened, now = open_lake.configured(), utc_now()
+    lake = opened.shelf
+    tables = integrity.worst_first(integrity.tables(lake, opened.sight), now)
     if not tables:
         notices.no_lake()
         return

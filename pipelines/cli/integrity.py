@@ -254,7 +254,7 @@ def certify_(
     now = utc_now()
     span = Span(since=since, until=until or now)
     check_order(span.since, span.until)
-    out.write_bytes(coverage_certificate.make(lake, span, now, names))
+    out.write_bytes(coverage_certificate.make(lake, span, now, names or None))
     echo(f"{out}: check it with `auditlake verify-proof {out} --key KEY`")
 
 

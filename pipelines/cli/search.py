@@ -51,7 +51,8 @@ def search_(
     """Print the events that match QUERY, newest first, and their number.
 
     QUERY is one argument in the language of docs/search.md, such as 'actor:ada* outcome:failure'.
-    With --follow, the newest are last.
+    With --follow, the newest are last. Commands read the lake with the file rights of their user:
+    the roles of the dashboard do not limit them.
     """
     if follow and span["until"]:
         raise ConfigurationError("--follow has no end: leave out --until")

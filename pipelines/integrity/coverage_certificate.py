@@ -5,7 +5,7 @@ A certificate is a C2SP signed note: text for people, with one signature per key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 
 from pipelines.errors import LakeError
@@ -17,15 +17,16 @@ from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Gap, Span
 
 
-def make(lake: Lake, span: Span, now: datetime, names: Sequence[str] = ()) -> bytes:
-    """Return the signed certificate of all streams, or of those of these integrations.
+def make(lake: Lake, span: Span, now: datetime, names: Collection[str] | None = None) -> bytes:
+    """Return the signed certificate of all streams, or only of those of these integrations.
 
     Raises LakeError if signing is off or nothing was polled yet.
     """
     settings = lake.integrity
     if settings is None or not settings.sign:
         raise LakeError("certificates are signed: set integrity.sign = true")
-    histories = {key: one for key, one in _histories(lake).items() if not names or key[0] in names}
+    known = _histories(lake)
+    histories = {key: one for key, one in known.items() if names is None or key[0] in names}
     if not histories:
         raise LakeError("nothing was polled yet: run `auditlake poll`")
     return note.signed("\n".join(_lines(histories, span, now)) + "\n", keys.signing(settings))

@@ -10,7 +10,7 @@ import json
 import platform
 import zipfile
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,14 +68,45 @@ class Question:
         return people.resolved(parser.parse(self.search))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scope:
+    """A lake, or the part of it that some integrations make up."""
+
+    lake: Lake
+    only: Collection[str] | None
+
+    def rows(self, table: str) -> pl.LazyFrame | None:
+        """Return the rows of a table that names integrations; None if it does not exist."""
+        rows = tables.scan(self.lake, table)
+        return None if rows is None else self.within(rows)
+
+    def within(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows that belong to it."""
+        if self.only is None:
+            return rows
+        return rows.filter(pl.col("integration").is_in(sorted(self.only)))
+
+    def has(self, log: str) -> bool:
+        """Return True if the log, such as okta/system_log, belongs to it."""
+        return self.only is None or log.partition("/")[0] in self.only
+
+
 Advance = Callable[[int, int], None]
 """Called with the number of records proved so far and of all."""
 
 
 def pack(
-    lake: Lake, question: Question, out: Path, now: datetime, advance: Advance | None = None
+    lake: Lake,
+    question: Question,
+    out: Path,
+    now: datetime,
+    advance: Advance | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> dict[str, int]:
     """Write the pack to `out`; return the number of its events and records.
+
+    With `only`, it has nothing of other integrations than these, and names them.
 
     Raises LakeError if signing is off, AuditlakeError if the query is invalid, and proofs.Invalid
     if the finished pack fails its own check.
@@ -84,27 +115,31 @@ def pack(
     if settings is None or not settings.sign:
         raise LakeError("evidence packs need signed records: set integrity.sign = true")
     signing, trusted = keys.signing(settings), keys.trusted(settings)
-    people = identity_table.read(lake)
-    events = _events(lake, question, people)
+    scope = _Scope(lake=lake, only=only)
+    people = identity_table.people_of(scope.rows(identity_table.TABLE.name))
+    events = _events(scope, question, people)
     proved = []
     for proof in _proofs(lake, events):
         proved.append(proof)
         if advance:
             advance(len(proved), events.height)
+    about = _about(question, people, now, events, proved)
+    if only is not None:
+        about["integrations"] = sorted(only)
     files = {
         "README.md": _README.read_bytes(),
         "__main__.py": Path(audit.__file__).read_bytes(),
         "proofs.py": Path(proofs.__file__).read_bytes(),
         "keys.txt": _lines(trusted),
-        "query.json": _json(_about(question, people, now, events, proved)),
+        "query.json": _json(about),
         "events.ndjson": events.drop(PERSON).write_ndjson().encode(),
-        "identities.ndjson": _identities(lake, question.persons(people), events)
+        "identities.ndjson": _identities(scope, question.persons(people), events)
         .write_ndjson()
         .encode(),
         "records.ndjson": b"".join(_json(proof) for proof in proved),
-        "coverage.ndjson": _coverage(lake, question).write_ndjson().encode(),
-        "acts.ndjson": b"".join(_json(act) for act in _acts(lake, trusted)),
-        **_log_files(lake, question),
+        "coverage.ndjson": _coverage(scope, question).write_ndjson().encode(),
+        "acts.ndjson": b"".join(_json(act) for act in _acts(scope, trusted)),
+        **_log_files(scope, question),
     }
     manifest = [audit.MANIFEST, *(f"{sha256(files[n]).hexdigest()}  {n}" for n in files), ""]
     files["manifest.txt"] = note.signed("\n".join(manifest), signing)
@@ -115,8 +150,8 @@ def pack(
     return {"events": events.height, "records": len(proved)}
 
 
-def _events(lake: Lake, question: Question, people: People) -> pl.DataFrame:
-    table = tables.existing(lake, "events")
+def _events(scope: _Scope, question: Question, people: People) -> pl.DataFrame:
+    table = scope.within(tables.existing(scope.lake, "events"))
     span = pl.col("time").is_between(question.since, question.until, "left")
     try:
         found = people.named(table).filter(span, question.condition(people))
@@ -149,18 +184,19 @@ def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
             yield maker.record(row)
 
 
-def _log_files(lake: Lake, question: Question) -> dict[str, bytes]:
+def _log_files(scope: _Scope, question: Question) -> dict[str, bytes]:
     """Return the checkpoints of all logs, and their leaves from the time range on.
 
     That the query found nothing in a log is evidence too.
     """
+    lake = scope.lake
     shelf = LogFiles(root=lake.uri("integrity"), options=lake.storage_options or {})
     found = {}
     for name in shelf.pairs():
         folder = log_files.of(lake, f"integrity/{name}")
         cosigned = witnesses.stored(folder)  # before the checkpoint, so that none is ahead of it
         note = shelf.read(f"{name}/checkpoint")
-        if note and not name.startswith("acts/"):
+        if note and not name.startswith("acts/") and scope.has(name):
             file = name.replace("/", ".")
             found[f"checkpoints/{file}.txt"] = note
             found[f"leaves/{file}.ndjson"] = leaves.listed(lake, name, note, question.since)
@@ -184,27 +220,30 @@ def _cosigned(folder: Folder, notes: list[str], checkpoint: str) -> Iterator[dic
             yield {"note": text, "path": [b64encode(each).decode() for each in path]}
 
 
-def _coverage(lake: Lake, question: Question) -> pl.DataFrame:
+def _coverage(scope: _Scope, question: Question) -> pl.DataFrame:
     """Return the coverage of the time range: without it, an empty result proves nothing."""
-    table = tables.scan(lake, "coverage")
+    table = scope.rows("coverage")
     if table is None:
         return pl.DataFrame()
     overlaps = (pl.col("since") < question.until) & (pl.col("until") > question.since)
     return stream_state.valid(table).filter(overlaps).drop("cursor").sort("asked_at").collect()
 
 
-def _identities(lake: Lake, meant: list[str], events: pl.DataFrame) -> pl.DataFrame:
+def _identities(scope: _Scope, meant: list[str], events: pl.DataFrame) -> pl.DataFrame:
     """Return the accounts of the persons whom the search found, or meant, by an account."""
-    table = tables.scan(lake, identity_table.TABLE.name)
+    table = scope.rows(identity_table.TABLE.name)
     persons = sorted({*events[PERSON].drop_nulls(), *meant})
     if table is None or not persons:
         return pl.DataFrame()
     return table.filter(pl.col(PERSON).is_in(persons)).sort(pl.all()).collect()
 
 
-def _acts(lake: Lake, trusted: list[str]) -> list[dict[str, Any]]:
-    options = lake.storage_options or {}
-    return operator_acts.read(LogFiles(root=lake.uri("integrity/acts"), options=options), trusted)
+def _acts(scope: _Scope, trusted: list[str]) -> list[dict[str, Any]]:
+    options = scope.lake.storage_options or {}
+    shelf = LogFiles(root=scope.lake.uri("integrity/acts"), options=options)
+    acts = operator_acts.read(shelf, trusted)
+    # An act names its log, or the raw table of it.
+    return [act for act in acts if scope.has(act.get("log") or act["table"].removeprefix("raw/"))]
 
 
 def _about(

@@ -66,7 +66,11 @@ def forget(lake: Lake) -> None:
 
 def read(lake: Lake) -> People:
     """Return the persons of the newest version; nobody in a lake of an older auditlake."""
-    rows = tables.scan(lake, TABLE.name)
+    return people_of(tables.scan(lake, TABLE.name))
+
+
+def people_of(rows: pl.LazyFrame | None) -> People:
+    """Return the persons of these rows of the table; nobody if it does not exist."""
     if rows is None:
         return NOBODY
     with tables.store_errors(TABLE.name):

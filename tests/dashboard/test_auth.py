@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from dashboard import auth
 from dashboard.auth import Exposed, NotSignedIn, Refused, Rules
+from dashboard.sight import EVERYTHING
+from pipelines.errors import ConfigurationError
 
 AUTH: dict[str, Any] = {"auth": {"client_id": "x"}}
 GUARDED = {**AUTH, "auditlake": {"allowed_groups": ["sec"], "allowed_domains": ["Acme.example"]}}
@@ -106,3 +108,60 @@ def test_without_a_rule_nobody_is_authorised(claims: dict[str, Any]) -> None:
     assert not auth.belongs(claims, Rules())
     with pytest.raises(Refused):
         auth.admitted(AUTH, user(**claims), "127.0.0.1")
+
+
+ROLES = {"helpdesk": ["okta", "jumpcloud"], "cloud": ["cloudflare"], "audit": ["*"], "none": []}
+WITH_ROLES: dict[str, Any] = {**AUTH, "auditlake": {"allowed_groups": [*ROLES], "roles": ROLES}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "integrations"),
+    [
+        (["helpdesk"], {"okta", "jumpcloud"}),
+        ("helpdesk", {"okta", "jumpcloud"}),
+        (["helpdesk", "cloud", "others"], {"okta", "jumpcloud", "cloudflare"}),
+        (["helpdesk", "audit"], None),
+        (["none"], set()),
+        (["Helpdesk"], set()),
+        ([], set()),
+    ],
+)
+def test_a_visitor_sees_the_integrations_of_all_their_groups(
+    groups: Any, integrations: set[str] | None
+) -> None:
+    found = auth.sight(WITH_ROLES, user(groups=groups))
+    assert found.integrations == integrations
+
+
+def test_a_visitor_without_a_role_is_refused_where_there_are_roles() -> None:
+    assert auth.admitted(WITH_ROLES, user(groups=["cloud"]), "127.0.0.1")
+    by_address = {**AUTH, "auditlake": {"allowed_domains": ["acme.example"], "roles": ROLES}}
+    claims = user(groups=["others"], email="ada@acme.example", email_verified=True)
+    for secrets_, who in ((WITH_ROLES, user(groups=["none"])), (by_address, claims)):
+        with pytest.raises(Refused):
+            auth.admitted(secrets_, who, "127.0.0.1")
+
+
+def test_without_roles_everyone_who_is_admitted_sees_everything() -> None:
+    assert auth.sight(GUARDED, user(groups=["sec"])) == EVERYTHING
+    # Users of this machine have no groups, and read the lake's files anyway.
+    assert auth.sight({"auditlake": {"roles": ROLES}}, {}) == EVERYTHING
+
+
+def test_the_roles_use_the_claim_of_the_rules() -> None:
+    section = {"allowed_groups": ["cloud"], "groups_claim": "teams", "roles": ROLES}
+    found = auth.sight({**AUTH, "auditlake": section}, user(teams=["cloud"], groups=["audit"]))
+    assert found.integrations == {"cloudflare"}
+
+
+@pytest.mark.parametrize("roles", ["*", ["okta"], {"helpdesk": "okta"}, {"helpdesk": [1]}])
+def test_roles_that_are_not_understood_are_refused(roles: Any) -> None:
+    wrong = {**AUTH, "auditlake": {"allowed_groups": ["helpdesk"], "roles": roles}}
+    assert "auditlake.roles" in str(auth.refusal(wrong, "127.0.0.1"))
+    with pytest.raises(ConfigurationError):
+        auth.admitted(wrong, user(groups=["helpdesk"]), "127.0.0.1")
+
+
+def test_roles_without_sign_in_are_refused() -> None:
+    assert "needs sign-in" in str(auth.refusal({"auditlake": {"roles": ROLES}}, "127.0.0.1"))
+    assert auth.refusal(WITH_ROLES, "127.0.0.1") is None

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from dashboard import completion, visits
 from dashboard.counts import Counts
 from dashboard.lake import Lake
+from dashboard.sight import EVERYTHING
 from pipelines.lake import maintenance, tables
 from pipelines.search import parser
 from tests.dashboard import small_lakes
@@ -121,7 +122,7 @@ def test_a_request_needs_the_cookie_of_an_admitted_page(
         return asyncio.run(post())
 
     known = {visits.COOKIE: "ours", "_streamlit_user": "ada"}
-    visits.ADMITTED.note(visits.session(known), datetime.now(UTC))
+    visits.ADMITTED.note(visits.session(known), datetime.now(UTC), EVERYTHING)
     assert answer({}).status_code == 403
     assert answer({visits.COOKIE: "guessed"}).status_code == 403
     assert answer({visits.COOKIE: "ours"}).status_code == 403

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from dashboard import visits
+from dashboard.sight import EVERYTHING, Sight
 from dashboard.visits import Admitted
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -23,12 +24,19 @@ def test_a_session_is_the_browser_with_its_sign_in() -> None:
 
 def test_a_session_is_admitted_for_an_hour_after_its_last_page() -> None:
     admitted = Admitted()
-    admitted.note("ada", NOW)
-    admitted.note("", NOW)
-    assert admitted.has("ada", NOW + timedelta(minutes=59))
-    assert not admitted.has("ada", NOW + timedelta(hours=1))
-    assert not admitted.has("", NOW)
-    assert not admitted.has("eve", NOW)
+    admitted.note("ada", NOW, EVERYTHING)
+    admitted.note("", NOW, EVERYTHING)
+    assert admitted.sight("ada", NOW + timedelta(minutes=59)) == EVERYTHING
+    assert admitted.sight("ada", NOW + timedelta(hours=1)) is None
+    assert admitted.sight("", NOW) is None
+    assert admitted.sight("eve", NOW) is None
+
+
+def test_a_session_sees_what_its_last_page_was_allowed_to_show() -> None:
+    admitted, okta = Admitted(), Sight(integrations=frozenset({"okta"}))
+    admitted.note("ada", NOW, EVERYTHING)
+    admitted.note("ada", NOW, okta)
+    assert admitted.sight("ada", NOW) == okta
 
 
 def test_a_browser_gets_a_cookie_that_no_script_and_no_other_site_can_use() -> None:

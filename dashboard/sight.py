@@ -1,0 +1,172 @@
+"""Which integrations a visitor may see, and the only way of the dashboard to the lake's tables.
+
+Every table is opened here, and its rows are filtered before anything else is computed. A table
+without the column `integration` cannot be read by visitors who may not see all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TypeVar, cast
+from urllib.parse import unquote
+
+import polars as pl
+
+from pipelines.lake import coverage, events, rollup, versions
+from pipelines.lake.commits import Table
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.versions import TableVersion
+from pipelines.schemas import EVENTS, ROLLUPS
+
+T = TypeVar("T")
+
+_RAW = "raw/"
+_ROLLUPS = "rollups"
+# They have no values of events: the extent of each data file, and which words it cannot contain.
+_PRUNING = (rollup.FILES, rollup.TEXTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """The integrations that a visitor may see; None for all, also of those to come."""
+
+    integrations: frozenset[str] | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.integrations is not None
+
+    def has(self, integration: str) -> bool:
+        return self.integrations is None or integration in self.integrations
+
+    def has_log(self, log: str) -> bool:
+        """Return True if the log, such as okta/system_log, is of such an integration."""
+        return self.has(log.partition("/")[0])
+
+    def rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows of these integrations."""
+        return rows if self.integrations is None else rows.filter(self._seen(self.integrations))
+
+    def aggregates(self, rollups: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows of `rollups` that count nothing else, and those that only exclude files.
+
+        Aggregates that do not name their integration are left out.
+        """
+        if self.integrations is None:
+            return rollups
+        pruning = pl.col("part").is_in(_PRUNING)
+        return rollups.filter(pruning | self._seen(self.integrations).fill_null(False))
+
+    def answer(self, found: T) -> T:
+        """Return an answer, a table of it built from its values alone.
+
+        Below a null, the buffers of a filtered column may keep the text of a row that was left out,
+        and Streamlit sends whole buffers to the browser.
+        """
+        if self.limited and isinstance(found, pl.DataFrame):
+            return cast(T, pl.DataFrame(found.to_dict(as_series=False), found.schema))
+        return found
+
+    def _seen(self, integrations: frozenset[str]) -> pl.Expr:
+        return pl.col("integration").is_in(sorted(integrations))
+
+
+EVERYTHING = Sight()
+NOTHING = Sight(integrations=frozenset())
+
+
+class Opened:
+    """One version of a table, as a visitor may see it."""
+
+    def __init__(self, name: str, table: TableVersion, sight: Sight) -> None:
+        self._name = name
+        self._table = table
+        self.sight = sight
+
+    @property
+    def number(self) -> int:
+        return self._table.number
+
+    @property
+    def committed_at(self) -> datetime:
+        return self._table.committed_at
+
+    def scan(self) -> pl.LazyFrame:
+        rows = self._table.scan()
+        if self._name == _ROLLUPS:
+            return self.sight.aggregates(rollup.completed(rows))
+        # A raw table is of one integration, which was checked when it was opened.
+        return rows if self._name.startswith(_RAW) else self.sight.rows(rows)
+
+    def dates(self) -> list[date]:
+        """Return the dates of all of its data files, sorted, whichever rows they have."""
+        return self._table.dates()
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        if self.sight.limited and not self._name.startswith(_RAW):
+            counted: int = self.scan().select(pl.len()).collect().item()
+            return counted
+        return self._table.count()
+
+    def files(self) -> pl.DataFrame:
+        """Return the data files of the table, whichever rows they have: path and date."""
+        return self._table.files().select("path", date="partition.date")
+
+    def fence(self, app: str) -> int:
+        return self._table.fence(app)
+
+
+class Door:
+    """The tables of a lake, as a visitor may see them."""
+
+    def __init__(self, lake: Lake, sight: Sight) -> None:
+        self._lake = lake
+        self.sight = sight
+
+    def open(self, table: str, version: int | None = None) -> Opened | None:
+        """Return a table; None if it does not exist, or is a raw table of another integration."""
+        if table.startswith(_RAW) and not self.sight.has_log(table.removeprefix(_RAW)):
+            return None
+        opened = versions.pinned(self._lake, table, version)
+        return None if opened is None else Opened(table, opened, self.sight)
+
+    def rollups(self) -> pl.LazyFrame:
+        """Return the rows of `rollups`, as in `Sight.aggregates`."""
+        opened = self.open(_ROLLUPS)
+        return pl.LazyFrame(schema=ROLLUPS) if opened is None else opened.scan()
+
+    def read(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """Return the rows of these data files of `events`."""
+        if not paths:
+            return pl.LazyFrame(schema=EVENTS)
+        # Delta logs percent-encode paths.
+        rows = pl.scan_parquet(
+            [f"{self._lake.root.rstrip('/')}/events/{unquote(path)}" for path in paths],
+            schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
+            hive_schema={"date": EVENTS["date"]},
+            hive_partitioning=True,
+            storage_options=self._lake.storage_options,
+        )
+        return self.sight.rows(rows)
+
+    def pending(self, log: tuple[str, str], newest: int) -> pl.DataFrame:
+        """Return the coverage (schemas.COVERAGE) in raw commits of more than `newest` rows."""
+        fresh = coverage.pending(self._lake, StreamKey(*log), newest)
+        return fresh if self.sight.has(log[0]) else fresh.clear()
+
+    def behind(self, log: tuple[str, str]) -> bool:
+        """Return whether some records of a stream have no events yet."""
+        return self.sight.has(log[0]) and events.behind(self._lake, StreamKey(*log))
+
+
+def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:
+    """Return the rows of `access` or `views`; only those that `who` wrote, if given.
+
+    These tables name no integration, and quote searches of all visitors.
+    """
+    opened = versions.pinned(lake, table.name)
+    rows = pl.LazyFrame(schema=table.schema) if opened is None else opened.scan()
+    return rows if who is None else rows.filter(pl.col("who") == who)

@@ -20,7 +20,7 @@ _PRIVATE = "PRIVATE+KEY+"
 _SECRET = re.compile(r"PRIVATE\+KEY\+([^\s+]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})")
 _LINE = re.compile("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)")
 _BYTES = 4 + 8 + 64
-_MAX_TIME = 2**63
+_END = 253_402_300_800  # the year 10000: the specification allows to reject the future
 
 
 class BadCosignature(AuditlakeError):
@@ -112,7 +112,7 @@ def find(lines: str, text: str, vkey: str) -> Cosignature | None:
 
 def _is_valid(public: bytes, blob: bytes, text: str) -> bool:
     at = int.from_bytes(blob[4:12])
-    if len(blob) != _BYTES or not 0 < at < _MAX_TIME:
+    if len(blob) != _BYTES or not 0 < at < _END:
         return False
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(blob[12:], _message(text, at))

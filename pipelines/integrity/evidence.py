@@ -33,6 +33,7 @@ from pipelines.schemas import EVENTS
 from pipelines.search import compiler, parser
 from pipelines.search.people import PERSON, People
 from pipelines.search.terms import Node
+from pipelines.settings import IntegritySettings
 
 _README = Path(__file__).with_name("evidence.md")
 _PACKAGES = ("auditlake", "deltalake", "polars", "cryptography")
@@ -139,7 +140,7 @@ def pack(
         "records.ndjson": b"".join(_json(proof) for proof in proved),
         "coverage.ndjson": _coverage(scope, question).write_ndjson().encode(),
         "acts.ndjson": b"".join(_json(act) for act in _acts(scope, trusted)),
-        **_log_files(scope, question),
+        **_log_files(scope, settings, question),
     }
     manifest = [audit.MANIFEST, *(f"{sha256(files[n]).hexdigest()}  {n}" for n in files), ""]
     files["manifest.txt"] = note.signed("\n".join(manifest), signing)
@@ -184,7 +185,7 @@ def _proofs(lake: Lake, events: pl.DataFrame) -> Iterator[prove.Document]:
             yield maker.record(row)
 
 
-def _log_files(scope: _Scope, question: Question) -> dict[str, bytes]:
+def _log_files(scope: _Scope, settings: IntegritySettings, question: Question) -> dict[str, bytes]:
     """Return the checkpoints of all logs, and their leaves from the time range on.
 
     That the query found nothing in a log is evidence too.
@@ -194,7 +195,8 @@ def _log_files(scope: _Scope, question: Question) -> dict[str, bytes]:
     found = {}
     for name in shelf.pairs():
         folder = log_files.of(lake, f"integrity/{name}")
-        cosigned = witnesses.stored(folder)  # before the checkpoint, so that none is ahead of it
+        # Before the checkpoint, so that no round that is signed meanwhile is ahead of it.
+        cosigned = witnesses.stored(folder, settings)
         note = shelf.read(f"{name}/checkpoint")
         if note and not name.startswith("acts/") and scope.has(name):
             file = name.replace("/", ".")
@@ -212,7 +214,7 @@ def _cosigned(folder: Folder, notes: list[str], checkpoint: str) -> Iterator[dic
     subtree = tiles.subtree(folder, head.size)
     for text in notes:
         # Whatever is wrong with a cosigned checkpoint, `verify` reports it.
-        with suppress(proofs.Invalid, LookupError):
+        with suppress(proofs.Invalid, LookupError, ValueError):
             old = proofs.checkpoint_in(text.rpartition("\n\n")[0] + "\n")
             small = old.size in (0, head.size) or old.size > head.size
             path = [] if small else merkle.consistency(old.size, 0, head.size, subtree)

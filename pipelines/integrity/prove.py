@@ -79,7 +79,7 @@ def prover(lake: Lake, name: str) -> Prover:
     if kept is None or head is None:
         raise LakeError(f"raw/{name}: unsigned: set integrity.sign = true and run `auditlake poll`")
     note = (kept.folder.get("checkpoint") or b"").decode()
-    note = witnesses.with_cosignatures(kept.folder, note)
+    note = witnesses.with_cosignatures(kept.folder, kept.settings, note)
     return Prover(kept=kept, head=head, note=note, subtree=tiles.subtree(kept.folder, head.size))
 
 

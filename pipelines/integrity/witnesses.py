@@ -14,9 +14,10 @@ import logging
 import re
 import threading
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,22 +104,17 @@ def path(witness: Witness) -> str:
     return f"cosignatures/{hashlib.sha256(witness.key.encode()).hexdigest()[:16]}"
 
 
-def stored(folder: Folder) -> list[str]:
-    """Return the newest checkpoint that each witness, current or former, has cosigned of a log."""
-    found = (folder.get(f"cosignatures/{name}") for name in folder.names("cosignatures"))
-    return [text.decode("utf-8", "replace") for text in found if text]
+def stored(folder: Folder, settings: IntegritySettings) -> list[str]:
+    """Return the newest checkpoint that each witness has cosigned of a log, as signed notes."""
+    return [found[0] for each in settings.witnesses if (found := _read(folder, each))]
 
 
-def with_cosignatures(folder: Folder, checkpoint: str) -> str:
+def with_cosignatures(folder: Folder, settings: IntegritySettings, checkpoint: str) -> str:
     """Return a signed checkpoint with the cosignatures there are of it."""
     text = checkpoint.rpartition("\n\n")[0]
-    added = [
-        line
-        for each in stored(folder)
-        if each.rpartition("\n\n")[0] == text
-        for line in each.rpartition("\n\n")[2].splitlines()
-    ]
-    return checkpoint + "".join(f"{line}\n" for line in added if line not in checkpoint)
+    found = (_read(folder, each) for each in settings.witnesses)
+    lines = [each[1].line for each in found if each and each[0].rpartition("\n\n")[0] == text]
+    return checkpoint + "".join(f"{line}\n" for line in lines)
 
 
 def _submit_pending() -> None:
@@ -169,13 +165,27 @@ def _cosign(folder: Folder, witness: Witness, trusted: list[str]) -> None:
 
 def _held(folder: Folder, witness: Witness, origin: str) -> Head | None:
     """Return the newest head of a log that a witness is known to have cosigned."""
-    try:
-        text, _, lines = (folder.get(path(witness)) or b"").decode().rpartition("\n\n")
-        found, size, root = f"{text}\n".split("\n")[:3]
-        if found == origin and cosignatures.find(lines, f"{text}\n", witness.key):
-            return Head(origin=found, size=int(size), root=root.encode())
-    except (ValueError, cosignatures.BadCosignature):
-        pass  # damaged, or forged: it is replaced
+    found = _read(folder, witness)
+    if found is None:
+        return None
+    name, size, root = found[0].split("\n")[:3]
+    with suppress(ValueError):
+        if name == origin:
+            return Head(origin=name, size=int(size), root=b64decode(root, validate=True))
+    return None
+
+
+def _read(folder: Folder, witness: Witness) -> tuple[str, cosignatures.Cosignature] | None:
+    """Return the stored note of a witness with its cosignature, or None if there is no valid one.
+
+    One that is damaged or forged is replaced by the next submission.
+    """
+    with suppress(UnicodeDecodeError, cosignatures.BadCosignature):
+        signed = (folder.get(path(witness)) or b"").decode()
+        text, _, lines = signed.rpartition("\n\n")
+        found = cosignatures.find(lines, f"{text}\n", witness.key)
+        if found and text.count("\n") >= 2:
+            return signed, found
     return None
 
 

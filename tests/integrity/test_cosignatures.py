@@ -62,7 +62,7 @@ def test_a_cosignature_of_another_checkpoint_or_of_no_time_is_not_valid():
     for text, forged in (
         (TEXT.replace("20852163", "20852164"), line),
         (TEXT, cosignatures.cosign(TEXT, KEY, 0)),
-        (TEXT, cosignatures.cosign(TEXT, KEY, 2**63)),
+        (TEXT, cosignatures.cosign(TEXT, KEY, 253_402_300_800)),
     ):
         with pytest.raises(BadCosignature):
             cosignatures.find(forged, text, KEY.vkey)
@@ -88,3 +88,13 @@ def test_the_key_of_a_log_is_not_that_of_a_witness():
         cosignatures.find("", TEXT, note.new_key("log").vkey)
     with pytest.raises(proofs.Invalid):
         proofs.cosigned_at(TEXT, note.new_key("log").vkey)
+
+
+@pytest.mark.parametrize(
+    "line", ["\u2014 witness.example/w1 AAAAA", "\u2014 witness.example/w1 =", "x"]
+)
+def test_lines_that_are_no_signatures_are_ignored(line):
+    good = cosignatures.cosign(TEXT, KEY, 5)
+    lines = f"{line}\n{good}\n"
+    assert cosignatures.find(lines, TEXT, KEY.vkey).at == 5
+    assert proofs.cosigned_at(f"{TEXT}\n{lines}", KEY.vkey) == 5

@@ -191,6 +191,7 @@ def witnessed_pack(tmp_path_factory):
         assert submitted(world) == []
         witnessed(world, first).land(*range(300, 350), day=3)
         assert submitted(world) == []
+    witnessed(world, first, second)
     path = folder / "evidence.zip"
     evidence.pack(world.lake, QUESTION, path, NOON)
     return world, path, [first.key, second.key]

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import LakeError
-from pipelines.integrity import prove
+from pipelines.integrity import prove, witnesses
 from pipelines.integrity.verifier import audit, proofs
 from tests.integrity.witnessing import note_of, serving, submitted, witnessed
 from tests.integrity.worlds import LOG, Signed
@@ -109,6 +109,8 @@ def test_a_proof_contains_the_cosignatures_of_its_checkpoint(signed, tmp_path):
         file.write_text(json.dumps(prove.prove(signed.lake, f"raw/okta/system_log/{number}")))
         *_, seen = audit.check_file(str(file), signed.vkeys(), quorum)
         assert "1 of 1 witnesses have seen it, 1 of them 700 of its 700 records" in seen
+    (signed.log / witnesses.path(witness)).write_text("\n\n\u2014 forged\n" * 20)
+    assert prove.prove(signed.lake, UID)  # the lake's files cannot make proofs fail
     kept = note_of(signed).decode()
     witnessed(signed).land(*range(700, 750), day=3)
     file.write_text(json.dumps(prove.prover(signed.lake, LOG.app).growth(kept)))

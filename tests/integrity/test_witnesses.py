@@ -48,6 +48,14 @@ def test_every_round_is_cosigned_without_waiting_for_it(signed, witness):
     assert signed.verify().ok
 
 
+def test_a_checkpoint_is_submitted_once(signed, witness, monkeypatch):
+    assert submitted(signed) == []
+    monkeypatch.setattr(witnesses, "_post", None)
+    assert submitted(signed) == []
+    signer.sign(signed.lake, LOG, 700, NOON)  # a round without new rows
+    background()
+
+
 def test_the_checkpoint_itself_stays_as_it_was(signed, witness):
     before = witnessing.note_of(signed)
     submitted(signed)

@@ -21,6 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTE_SIGNATURES = 16
 _MOST_LEAVES = 2**63 - 1
 _WITNESS = b"\4"
+_END = 253_402_300_800  # the year 10000, in seconds since 1970
 # 32 bytes in base64: the last letter has two bits, which have one spelling.
 _HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="
 # One spelling of each moment: that of the proofs.
@@ -249,14 +250,19 @@ def cosigned_at(note: str, vkey: str) -> int:
     name, number, public = _key(vkey, _WITNESS)
     text, _, lines = note.rpartition("\n\n")
     newest = 0
-    for line in lines.splitlines():
+    for line in lines.split("\n"):
         found = re.fullmatch("\u2014 ([^ +]+) ([A-Za-z0-9+/]+=*)", line)
-        blob = _decoded(found[2]) if found else b""
-        if not found or (found[1], blob[:4]) != (name, number):
+        if not found or found[1] != name:
+            continue
+        try:
+            blob = _decoded(found[2])
+        except Invalid:
+            continue
+        if blob[:4] != number:
             continue
         at = int.from_bytes(blob[4:12], "big")
         message = _utf8(f"cosignature/v1\ntime {at}\n{text}\n")
-        if not 0 < at < 2**63 or not ed25519(public, message, blob[12:]):
+        if not 0 < at < _END or not ed25519(public, message, blob[12:]):
             raise Invalid(f"the cosignature of {name} is invalid")
         newest = max(newest, at)
     return newest

@@ -62,7 +62,7 @@ def cosigned(
         if held is not None:
             try:
                 yield _sighting(held, vkey)
-            except proofs.Invalid as error:
+            except (proofs.Invalid, ValueError) as error:
                 verdict.found("cosignature", None, f"{path(vkey)}: {error}")
         if origin and isinstance(witness, Witness):
             yield from _shown_by(witness, origin)
@@ -114,14 +114,16 @@ def count(place: LakeView, name: str, verdict: TableReport, now: datetime) -> No
 
 def _signed_at(shelf: LogFiles, rows: int) -> datetime | None:
     """Return when the first checkpoint of more than `rows` rows was signed, if that is known."""
-    times = []
-    for file in shelf.files("history"):
-        for line in (shelf.read(file) or b"").splitlines():
+    first = None
+    for file in reversed(shelf.files("history")):
+        for line in reversed((shelf.read(file) or b"").splitlines()):
             with suppress(ValueError, KeyError, TypeError):  # a power cut may truncate a line
                 held = json.loads(line)
-                if held["size"] > rows:
-                    times.append(datetime.fromisoformat(held["at"]).astimezone(UTC))
-    return min(times, default=None)
+                at = datetime.fromisoformat(held["at"]).astimezone(UTC)
+                if held["size"] <= rows:
+                    return first
+                first = min(first or at, at)
+    return first
 
 
 def _sighting(note: bytes, vkey: str) -> KnownCheckpoint:
@@ -149,7 +151,7 @@ def _shown_by(witness: Witness, origin: str) -> Iterator[KnownCheckpoint | Unava
     except (TimeoutError, OSError, httpx.HTTPError) as error:
         _unreachable[witness.url] = time.monotonic() + _PAUSE
         yield Unavailable(where=where, reason=f"does not answer ({type(error).__name__})")
-    except proofs.Invalid as error:
+    except (proofs.Invalid, ValueError) as error:
         yield Unavailable(where=where, reason=f"its answer does not count: {error}")
 
 

@@ -253,18 +253,30 @@ def test_a_lying_witness_accuses_nobody(signed, witness):
     """It has no signature of the log for what it claims to have seen."""
     key = cosignatures.new_key("liar")
     head = note.opened(witnessing.note_of(signed), signed.vkeys())
-    more, other = replace(head, size=900), replace(head, root=bytes(32))
+    for lie in (replace(head, size=900), replace(head, root=bytes(32))):
+        with answering((200, "text/plain", shown(lie.text, key))) as server:
+            liar = Witness(url=server.address, key=key.vkey)
+            verdict = witnessed(signed, liar, witness, quorum=1).verify()
+        assert verdict.ok, lie
+        assert list(verdict.cosigned) == [NAME]
+
+
+def test_an_answer_that_is_no_cosigned_checkpoint_does_not_count(signed):
+    key = cosignatures.new_key("liar")
+    head = note.opened(witnessing.note_of(signed), signed.vkeys())
     lies = (
-        *(shown(each.text, key) for each in (more, other)),
-        *(b"x" * 2**20, b"\xff", b"", witnessing.note_of(signed)),
+        *(b"\xff", b"", witnessing.note_of(signed)),
+        shown(head.text, key) + b"too large\n" * 2000,
         shown(head.text, cosignatures.new_key("liar")),
+        shown(head.text, key, 2**62),
+        shown(head.text.replace("\n700\n", f"\n{'9' * 5000}\n"), key),
+        f"{head.text}\n\u2014 liar AAAAA\n".encode(),
     )
     for lie in lies:
         with answering((200, "text/plain", lie)) as server:
             liar = Witness(url=server.address, key=key.vkey)
-            verdict = witnessed(signed, liar, witness, quorum=1).verify()
-        assert verdict.ok, lie
-        assert "liar" not in verdict.cosigned
+            (seen,) = counted._shown_by(liar, head.origin)
+        assert seen.reason.startswith("its answer does not count"), lie
 
 
 def test_a_witness_without_an_answer_is_tried_once(signed):

@@ -132,7 +132,7 @@ def finish(lake: Lake, now: datetime) -> list[str]:
         _settle(lake, table)
     deletions.vacuum(lake, events.TABLE.name)
     for log in logs:
-        _forget_entries(lake, log)
+        _forget_entries(lake, log, operator_acts.doomed(lake, log))
     operator_acts.record(lake, {"act": removals.FINISHED, "acts": len(acts)}, now)
     return [log.table for log in logs]
 
@@ -206,8 +206,8 @@ def _settle(lake: Lake, table: str) -> None:
     deletions.vacuum(lake, table)
 
 
-def _forget_entries(lake: Lake, log: StreamKey) -> None:
+def _forget_entries(lake: Lake, log: StreamKey, fresh: removals.Spans) -> None:
     """Delete the entries of removed rows next to the tiles, since they contain event ids."""
     kept = ledger(lake, log)
     with last_signed.alone(kept.place, kept.table):
-        tiles.forget_entries(kept.folder, removals.merged(signer.removed(lake, log.app)))
+        tiles.forget_entries(kept.folder, removals.merged(signer.removed(lake, log.app)), fresh)

@@ -5,13 +5,16 @@ https://c2sp.org/tlog-tiles
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from pipelines.integrity import merkle
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import WIDTH, Edge, Subtree, Tile
 
+Spans = Sequence[tuple[int, int]]
+"""Spans of rows, as (first, until)."""
 _HASH = 32
 _ENTRIES = "entries"
 
@@ -59,28 +62,40 @@ def write_entries(folder: Folder, size: int, entries: Sequence[bytes]) -> None:
         index, width, held = index + 1, 0, b""
 
 
-def forget_entries(folder: Folder, removed: Iterable[tuple[int, int]]) -> None:
-    """Delete the entries of removed rows, given as merged spans of (first, until).
+def forget_entries(folder: Folder, removed: Spans, fresh: Spans) -> None:
+    """Delete the entries of `removed` rows from the bundles with a row of `fresh`.
 
-    A bundle with other entries, or with room for more, keeps an empty one in their place.
+    Both are merged spans. A bundle with other entries, or with room for more, keeps an empty one in
+    their place.
     """
-    gone: dict[int, list[int]] = {}
-    for first, until in removed:
-        for index in range(first // WIDTH, -(-until // WIDTH)):
-            low, high = max(first, index * WIDTH), min(until, (index + 1) * WIDTH)
-            gone.setdefault(index, []).extend(range(low % WIDTH, low % WIDTH + high - low))
-    for index, places in gone.items():
+    ends = [until for _, until in removed]
+    for index in _bundles(fresh):
+        start, end = index * WIDTH, (index + 1) * WIDTH
+        places = set[int]()
+        for number in range(bisect_right(ends, start), len(removed)):
+            first, until = removed[number]
+            if first >= end:
+                break
+            places |= {*range(max(first, start) - start, min(until, end) - start)}
         whole = path(_ENTRIES, index)
+        if len(places) == WIDTH:
+            folder.delete([whole])
         for name in (whole, *(f"{whole}.p/{width}" for width in folder.names(f"{whole}.p"))):
-            _blank(folder, name, {*places}, grows=name != whole)
+            _blank(folder, name, places)
 
 
-def _blank(folder: Folder, name: str, places: set[int], *, grows: bool) -> None:
+def _bundles(spans: Spans) -> Iterator[int]:
+    """Yield the bundles with one of these rows, each once, ascending."""
+    done = 0
+    for first, until in spans:
+        yield from range(max(done, first // WIDTH), -(-until // WIDTH))
+        done = max(done, -(-until // WIDTH))
+
+
+def _blank(folder: Folder, name: str, places: set[int]) -> None:
     held = _unpacked(folder.get(name))
     left = [b"" if at in places else entry for at, entry in enumerate(held)]
-    if not any(left) and not grows:
-        folder.delete([name])
-    elif left != held:
+    if left != held:
         folder.put(name, b"".join(len(entry).to_bytes(2) + entry for entry in left))
 
 

@@ -109,12 +109,14 @@ def test_the_entries_of_removed_rows_are_deleted_or_left_empty(tmp_path):
     folder = Disk(tmp_path)
     entries = [b"entry %d" % number for number in range(600)]
     tiles.write_entries(folder, 0, entries)
-    tiles.forget_entries(folder, [(100, 512), (590, 600)])
+    tiles.forget_entries(folder, [(100, 512), (590, 600)], [(100, 101), (300, 600)])
     left = [tiles.entries(folder, 600, index) for index in range(3)]
     assert left[0] == entries[:100] + [b""] * 156
     assert left[1] == []
     assert left[2] == entries[512:590] + [b""] * 10
     tiles.write_entries(folder, 600, [b"next"])
     assert tiles.entries(folder, 601, 2) == [*left[2], b"next"]
-    tiles.forget_entries(folder, [(0, 601)])
+    tiles.forget_entries(folder, [(0, 601)], [(600, 601)])
+    assert any(tiles.entries(folder, 601, 0)), "only the bundles with fresh rows"
+    tiles.forget_entries(folder, [(0, 601)], [(0, 601)])
     assert [any(tiles.entries(folder, 601, index)) for index in range(3)] == [False] * 3

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from deltalake import DeltaTable
@@ -169,3 +170,24 @@ def test_a_damaged_record_of_the_last_run_only_costs_time(signed, damage):
     verdict = signed.verify()
     assert (verdict.ok, verdict.read) == (True, 700), verdict.findings
     assert signed.verify().first == 512
+
+
+def test_rows_whose_checkpoint_is_just_being_published_are_not_unsigned(signed, monkeypatch):
+    signed.land(*range(700, 710), day=3, sign=False)
+    assert [found.kind for found in signed.verify().findings] == ["unsigned"]
+    monkeypatch.setattr(verify, "_PUBLISHING", 60.0)
+    waited = []
+
+    def publish(seconds):
+        waited.append(seconds)
+        signer.sign(signed.lake, LOG, 710, NOON)
+
+    monkeypatch.setattr(verify.time, "sleep", publish)
+    assert signed.verify().findings == []
+    assert len(waited) == 1
+
+
+def test_a_report_contains_how_long_the_verification_took(signed):
+    began = time.perf_counter()
+    verdict = signed.verify()
+    assert 0 < verdict.seconds < time.perf_counter() - began

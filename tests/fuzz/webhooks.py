@@ -192,8 +192,6 @@ def _app() -> tuple[Any, asyncio.AbstractEventLoop, _Problems]:
     made = server.config(receiver, _LIMITS, host="127.0.0.1", port=0)
     made.load()
     loop, problems = asyncio.new_event_loop(), _Problems()
-    logging.getLogger().addHandler(problems)
-    logging.getLogger("uvicorn.error").addHandler(problems)
     loop.set_exception_handler(lambda _, context: problems.found.append(repr(context)))
     return made, loop, problems
 
@@ -217,7 +215,12 @@ def _exchange(data: bytes) -> tuple[list[tuple[int, dict[bytes, bytes]]], list[s
         while state.tasks:
             await asyncio.wait(state.tasks)
 
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn.error")]
+    for logger in loggers:
+        logger.addHandler(problems)
     loop.run_until_complete(talk())
+    for logger in loggers:
+        logger.removeHandler(problems)
     return _answers(bytes(transport.written), data), list(problems.found)
 
 

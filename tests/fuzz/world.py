@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from pipelines.integrity import evidence, keys, note, prove
 from pipelines.integrity.evidence import Question
@@ -101,8 +102,6 @@ def world() -> World:
     """Return the lake, which every test of a process shares, with signed acts."""
     folder = Path(tempfile.mkdtemp(prefix="auditlake-fuzz-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # Nobody else is writing, so nothing is worth waiting for.
-    verify._PUBLISHING = events._WAITING = events._REMOVING = identities._DERIVING = 0.0
     made = World(Signed(folder).fill(ROWS, BATCH))
     rollup_table.roll_up(made.signed.lake, NOON.date() + timedelta(days=9))
     identity_table.derive(made.signed.lake)
@@ -112,6 +111,17 @@ def world() -> World:
     listed.parent.mkdir()
     listed.write_bytes(_LISTED)
     return made
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Let `verify` wait for nobody: no other process writes to this lake."""
+    with (
+        patch.object(verify, "_PUBLISHING", 0.0),
+        patch.multiple(events, _WAITING=0.0, _REMOVING=0.0),
+        patch.object(identities, "_DERIVING", 0.0),
+    ):
+        yield
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from dashboard import fields, queries
+from dashboard import fields, patience, queries
 from dashboard.queries import Query
 from dashboard.sight import Door
 from pipelines.lake import rollup
@@ -25,6 +25,7 @@ from pipelines.search.terms import Word
 
 _SHOWN = ("what", "who", "where")
 """The parts of `rollups` that Explore needs, whichever panels are open."""
+_BY_INTEGRATION = "what"
 _SHORT = timedelta(days=3)
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _QUARTER = timedelta(minutes=15)
@@ -35,6 +36,8 @@ _REMEMBERED = 4
 _PORTION = timedelta(days=60)
 _READINGS = 8
 """Scans per query, at most; more of them would cost more than their conditions save."""
+_AT_ONCE = 500_000
+"""Rows of a search that are read without a chance to end it."""
 _LOOKED_UP = 12
 """Words of a search whose trigrams are compared with each file's, at most."""
 _ByFile = Mapping[int, frozenset[str]]
@@ -43,7 +46,7 @@ _Key = tuple[frozenset[str], ...]
 
 
 class Counts:
-    """Counts over the data files `files`: path, date, file, since, until and held.
+    """Counts over the data files `files`: path, date, rows, file, since, until and held.
 
     The last four come from the part "files" of `rollups`, null for files not rolled up yet. Events
     and counts of actors have the persons of `people`.
@@ -58,6 +61,7 @@ class Counts:
         people: People = NOBODY,
     ) -> None:
         self._files = files
+        self._sizes: dict[str, int] = dict(files.select("path", "rows").drop_nulls().iter_rows())
         self._door = door
         self.limited = door.sight.limited
         # Where nobody is known, a column of nulls would cost each question a tenth of its time.
@@ -136,6 +140,16 @@ class Counts:
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         """Return the events of `query`, only those of `days` if given."""
+        read = [
+            queries.matching(self._read(paths), query, conditions)
+            for paths, conditions in self._readings(query, days)
+        ]
+        return pl.concat(read) if read else self._read([])
+
+    def _readings(
+        self, query: Query, days: Collection[date] | None = None
+    ) -> Iterator[tuple[list[str], list[pl.Expr]]]:
+        """Yield the data files that may have events of `query`, with the conditions for them."""
         files, plain = self._candidates(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
@@ -144,7 +158,6 @@ class Counts:
         lacking: dict[Word | None, _ByFile] = {word: self._nowhere(word, query) for word in words}
         if query.text:
             lacking[None] = self._undisguised(query)
-        read = []
         # Files with the same shortcuts share a scan; those that cannot match are not opened.
         for (plainly, *rest), paths in _grouped(files, [plain, *lacking.values()]).items():
             nowhere = dict(zip(lacking, rest, strict=True))
@@ -153,8 +166,7 @@ class Counts:
                     *queries.kept(query.filters, plainly),
                     *compiler.expressions(wanted, nowhere),
                 ]
-                read.append(queries.matching(self._read(paths), query, conditions))
-        return pl.concat(read) if read else self._read([])
+                yield paths, conditions
 
     def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
         exact = "time" in columns
@@ -184,9 +196,11 @@ class Counts:
     def _part(self, columns: Collection[str]) -> str | None:
         """Return the part of `rollups` that counts these columns, for the visitor's integrations.
 
-        Parts without `integration` count all of them, so they serve unlimited visitors only.
+        For limited visitors it is the only one whose rows all name one integration.
         """
-        return rollup.part_of({*columns, "integration"} if self.limited else columns)
+        if not self.limited:
+            return rollup.part_of(columns)
+        return _BY_INTEGRATION if {*columns} <= {*rollup.PARTS[_BY_INTEGRATION]} else None
 
     def _from_rollups(self, query: Query, part: str) -> pl.LazyFrame:
         whole, rest = self._split(query)
@@ -223,10 +237,42 @@ class Counts:
         return rows if every else rows.filter(pl.col("file").is_in(files))
 
     def _count(self, query: Query, parts: tuple[str, ...]) -> dict[str, pl.DataFrame]:
-        """Return these parts over the query's events alone, from one scan of them."""
-        events = self.events(query)
-        read = [rollup.counted(events, part, grain=_grain(query)) for part in parts]
-        return dict(zip(parts, pl.collect_all(read, engine="streaming"), strict=True))
+        """Return these parts over the query's events alone, from one scan of them.
+
+        The scan goes through some data files at a time, so that it can end in between.
+        """
+        grain = _grain(query)
+        counted = [
+            pl.collect_all(
+                [rollup.counted(events, part, grain=grain) for part in parts], engine="streaming"
+            )
+            for events in patience.each(self._in_parts(query))
+        ]
+        return {
+            part: pl.concat(each)
+            for part, each in zip(parts, zip(*counted, strict=True), strict=True)
+        }
+
+    def _in_parts(self, query: Query) -> list[pl.LazyFrame]:
+        """Return the events of `query` in frames that read about _AT_ONCE rows each."""
+        found = [
+            queries.matching(self._read(paths), query, conditions)
+            for group, conditions in self._readings(query)
+            for paths in self._divided(group)
+        ]
+        return found or [self._read([])]
+
+    def _divided(self, paths: list[str]) -> Iterator[list[str]]:
+        portion: list[str] = []
+        rows = 0
+        for path in paths:
+            portion.append(path)
+            rows += self._sizes.get(path, _AT_ONCE)
+            if rows >= _AT_ONCE:
+                yield portion
+                portion, rows = [], 0
+        if portion:
+            yield portion
 
     def _candidates(self, query: Query) -> tuple[pl.DataFrame, _ByFile]:
         """Return the files of the query's days that may match, and per file its plain fields.

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import polars as pl
 
-from dashboard import listing, queries, significant
+from dashboard import listing, patience, queries, significant
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from dashboard.entities import Entity
@@ -100,6 +100,7 @@ class Snapshot:
         return answer
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        patience.check()
         rows = self.counts if question in _OF_COUNTS else self._events
         return self._sight.answer(question(rows, *map(self.resolved, args), **dict(kwargs)))
 

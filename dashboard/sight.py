@@ -112,8 +112,8 @@ class Opened:
         return self._table.count()
 
     def files(self) -> pl.DataFrame:
-        """Return the data files of the table, whichever rows they have: path and date."""
-        return self._table.files().select("path", date="partition.date")
+        """Return the data files of the table, whichever rows they have: path, date, rows."""
+        return self._table.files().select("path", date="partition.date", rows="num_records")
 
     def fence(self, app: str) -> int:
         return self._table.fence(app)

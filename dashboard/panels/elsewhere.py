@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -9,6 +10,8 @@ import streamlit as st
 
 from dashboard import queries, session, times
 from dashboard.lake import Snapshot
+from dashboard.panels import waiting
+from dashboard.patience import TooLong
 from dashboard.queries import Query
 
 _DAY = timedelta(days=1)
@@ -23,8 +26,13 @@ class Elsewhere:
 
 
 def show(snapshot: Snapshot, query: Query) -> None:
-    """Offer to show the events outside the range; nothing if there are none."""
-    with st.spinner("Searching outside this time", show_time=True):
+    """Offer to show the events outside the range; nothing if none are found in time."""
+    found = None
+    with (
+        suppress(TooLong),
+        st.spinner("Searching outside this time", show_time=True),
+        waiting.cancellable(),
+    ):
         found = outside(snapshot, query)
     if found:
         st.button(

@@ -31,6 +31,13 @@ def show(snapshot: Snapshot, query: Query) -> None:
         chips.show()
 
 
+def unanswered() -> None:
+    """Show the search box and the chips of a search that has no result, so that it is changed."""
+    with st.container(key="search_bar"):
+        _search_box()
+    chips.show()
+
+
 def not_understood(faults: Sequence[Fault]) -> None:
     """Show the search box and the faults of the search, instead of a result."""
     with st.container(key="search_bar"):

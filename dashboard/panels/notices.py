@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from dashboard import absence, coverage, open_lake, session, times
+from dashboard import absence, coverage, open_lake, patience, session, times
 from dashboard.absence import Absence
 from dashboard.coverage import Known
 from dashboard.lake import Snapshot
-from dashboard.panels import elsewhere
+from dashboard.panels import elsewhere, waiting
 from dashboard.panels.activity import Coverage
 from dashboard.queries import Query
 from dashboard.times import Last
@@ -114,6 +114,27 @@ def _what_it_means(covered: Coverage) -> Iterator[str]:
             "Where a stream does not cover it, events may be missing: *Sources* has the reasons, "
             "and `auditlake backfill` fetches a range again."
         )
+
+
+def cancelled() -> None:
+    with notice(":material/cancel:", "Search cancelled"):
+        st.caption("Change the search or its time range, or start it again.", width="content")
+        waiting.start_again()
+
+
+def too_long() -> None:
+    with notice(":material/timer_off:", "This search takes too long"):
+        st.caption(
+            f"It was ended after {patience.LIMIT:.0f} seconds, so that it does not slow down the "
+            "searches of others.",
+            width="content",
+        )
+        st.caption(
+            "Choose a shorter time range, add a filter, or name the field of a word: "
+            "`actor:ada` is faster than `ada`.",
+            width="content",
+        )
+        waiting.start_again()
 
 
 def clear() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard import completion, links, open_lake, queries, session, state
@@ -15,7 +17,9 @@ from dashboard.panels import (
     notices,
     ready,
     significant,
+    waiting,
 )
+from dashboard.patience import TooLong
 from dashboard.queries import Query
 from dashboard.state import View
 from pipelines import visible
@@ -47,16 +51,31 @@ def show() -> None:
         header.show(snapshot, query, None)
         filters.not_understood(faults)
         session.no_grid()
+    elif waiting.was_cancelled():
+        _ended(snapshot, query, notices.cancelled)
     else:
-        _found(snapshot, query)
+        try:
+            _found(snapshot, query)
+        except TooLong:
+            _ended(snapshot, query, notices.too_long)
     session.write_address()
     st.html(_SLASH, unsafe_allow_javascript=True)
     st.html(completion.SCRIPT, unsafe_allow_javascript=True)
 
 
+def _ended(snapshot: Snapshot, query: Query, notice: Callable[[], None]) -> None:
+    """Show the search with a notice in place of its result."""
+    header.show(snapshot, query, None)
+    filters.unanswered()
+    notice()
+    session.no_grid()
+
+
 def _found(snapshot: Snapshot, query: Query) -> None:
     """Show the result of a search, or that it is empty."""
-    total = sum(n for _, n in snapshot.ask(queries.days, query))
+    # The one long scan of a search: the panels below use its counts.
+    with waiting.cancellable():
+        total = sum(n for _, n in snapshot.ask(queries.days, query))
     # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)

@@ -16,8 +16,9 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import counts, fields, queries, times
+from dashboard import counts, fields, patience, queries, times
 from dashboard.lake import Lake, Snapshot
+from dashboard.patience import TooLong
 from dashboard.queries import Filter, Query
 from pipelines.lake import maintenance, rollup, rollup_table, tables
 from pipelines.schemas import EVENTS
@@ -72,8 +73,9 @@ class Stage:
 
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few days are several portions."""
+    """So that a few days are several portions, and a search is made in several parts."""
     monkeypatch.setattr(counts, "_PORTION", timedelta(days=2))
+    monkeypatch.setattr(counts, "_AT_ONCE", 60)
 
 
 def look(root: Path) -> Stage:
@@ -417,3 +419,19 @@ def test_rollups_of_an_older_version_are_completed(tmp_path: Path) -> None:
     tidied(tmp_path, TODAY + timedelta(days=1))
     assert look(tmp_path).snapshot.ask(queries.days, query) == before
     assert pl.read_delta(str(tmp_path / "rollups")).filter(part=rollup.TEXTS)["grams"].len()
+
+
+def test_a_search_ends_between_two_data_files(tmp_path: Path) -> None:
+    append(tmp_path, 0, 300)
+    counted = look(tmp_path).snapshot.counts
+    query = Query(since=FIRST, until=NOW, text="ada")
+    shares: list[float] = []
+    with patience.watched(lambda: 0.0, shares.append):
+        whole = queries.days(counted, query)
+    assert whole
+    assert len(shares) > 2
+    now = iter(range(0, 1000, 25))
+    shares.clear()
+    with pytest.raises(TooLong), patience.watched(lambda: float(next(now)), shares.append):
+        queries.days(counted, Query(since=FIRST, until=NOW, text="alan"))
+    assert len(shares) == 2

@@ -1,0 +1,58 @@
+"""A long search: its progress with a button that cancels it.
+
+Streamlit stops a run of the page when the run sends something and another one is requested. The
+progress is sent between the parts of a search, so changing the search ends the older one, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard import patience, session, state
+
+_AFTER = 1.0  # seconds until the progress is shown
+_CANCELLED = "cancelled"
+
+
+@contextmanager
+def cancellable() -> Iterator[None]:
+    """Show the progress of a long search and a button that cancels it. Raises TooLong.
+
+    Not for searches in fragments, which cannot show a button elsewhere.
+    """
+    place, began = st.empty(), time.monotonic()
+    search, shown = state.search(session.view()), list[DeltaGenerator]()
+
+    def advance(share: float) -> None:
+        if time.monotonic() - began < _AFTER:
+            return
+        if not shown:
+            with place.container(horizontal=True, vertical_alignment="center", key="waiting"):
+                shown.append(st.progress(share))
+                st.button("Cancel", key="cancel", on_click=_cancel, args=(search,))
+        shown[0].progress(share, text=f"Searching: {share:.0%}")
+
+    with patience.watched(time.monotonic, advance):
+        yield
+    place.empty()
+
+
+def _cancel(search: str) -> None:
+    st.session_state[_CANCELLED] = search
+
+
+def was_cancelled() -> bool:
+    """Return True if the user has cancelled the search that is shown."""
+    return bool(st.session_state.get(_CANCELLED) == state.search(session.view()))
+
+
+def start_again() -> None:
+    """Offer to start a cancelled search again."""
+    st.button(
+        "Search again", key="search_again", on_click=st.session_state.pop, args=(_CANCELLED, None)
+    )

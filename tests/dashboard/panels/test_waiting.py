@@ -1,0 +1,101 @@
+"""A long search shows its progress, and can be cancelled or ends by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import counts, patience
+from dashboard.panels import waiting
+from tests.dashboard.shown import App, shown_text
+
+EXPLORE = "from dashboard.screens import explore\nexplore.show()"
+SEARCH = {"q": "ada", "range": "30d"}
+
+
+def page(app: App, root: Path, **address: str) -> AppTest:
+    app(root)
+    shown = AppTest.from_string(EXPLORE, default_timeout=120)
+    for name, value in address.items():
+        shown.query_params[name] = value
+    return shown
+
+
+def test_a_search_that_takes_too_long_ends_with_advice_in_its_place(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "LIMIT", -1.0)
+    shown = page(app, filled, **SEARCH).run()
+    assert not shown.exception
+    assert "This search takes too long" in shown_text(shown)
+    assert not shown.dataframe
+    assert shown.text_input(key="search").value == "ada"
+    monkeypatch.undo()
+    app(filled)
+    shown.button(key="search_again").click().run()
+    assert not shown.exception
+    assert shown.dataframe
+
+
+@pytest.mark.parametrize("text", ["ada", "actor:ada*"])
+def test_a_cancelled_search_is_not_made_until_it_is_started_again(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The button is clicked while the search runs: its callback is called before the next run."""
+    shown = page(app, filled, **SEARCH | {"q": text}).run()
+    shown.session_state["cancelled"] = waiting.state.search(shown.session_state["view"])
+    scans: list[object] = []
+    monkeypatch.setattr(counts.Counts, "_count", lambda *query: scans.append(query))
+    shown.run()
+    assert not shown.exception
+    assert "Search cancelled" in shown_text(shown)
+    assert not shown.dataframe
+    assert not scans
+    monkeypatch.undo()
+    app(filled)
+    shown.button(key="search_again").click().run()
+    assert not shown.exception
+    assert shown.dataframe
+
+
+def test_another_search_is_made_after_one_was_cancelled(app: App, filled: Path) -> None:
+    shown = page(app, filled, **SEARCH)
+    shown.session_state["cancelled"] = "q=grace"
+    shown.run()
+    assert not shown.exception
+    assert shown.dataframe
+
+
+PROGRESS = """
+import streamlit as st
+from dashboard import patience
+from dashboard.panels import waiting
+
+waiting._AFTER = st.session_state["after"]
+with waiting.cancellable():
+    for part in patience.each(range(4)):
+        st.session_state["parts"] = part
+        if part == 2 and st.session_state["stop"]:
+            st.stop()
+"""
+
+
+@pytest.mark.parametrize(("after", "buttons"), [(-1.0, ["Cancel"]), (3600.0, [])])
+def test_the_progress_of_a_long_search_has_a_button_that_cancels_it(
+    after: float, buttons: list[str]
+) -> None:
+    shown = AppTest.from_string(PROGRESS, default_timeout=60)
+    shown.session_state["after"], shown.session_state["stop"] = after, True
+    shown.run()
+    assert not shown.exception
+    assert [button.label for button in shown.button] == buttons
+    if buttons:
+        shown.button(key="cancel").click()
+    shown.session_state["stop"] = False
+    shown.run()
+    assert not shown.exception
+    assert shown.session_state["parts"] == 3
+    assert not shown.button
+    assert ("cancelled" in shown.session_state) is bool(buttons)

@@ -58,6 +58,10 @@ class DeadlineProtocol(H11Protocol):
         except h11.LocalProtocolError:
             # A HEAD request, whose answer has no body, or one that has been answered already.
             self.transport.close()
+        if self.cycle and not self.cycle.response_complete:
+            # Its head was well-formed, so the application is about to answer it, too.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _surplus(self) -> DeadlineProtocol | None:
         """Return the connection to close because of this one; None while there is room."""

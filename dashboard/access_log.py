@@ -63,7 +63,7 @@ class Notes:
     """One such table, created by its first row.
 
     For a read-only lake it is kept in the lake `instead`, and shown with the rows of the first. A
-    limited visitor reads their own rows only: those of others quote what others may see.
+    limited visitor reads their own rows only: those of others quote their searches.
     """
 
     def __init__(

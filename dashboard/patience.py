@@ -46,7 +46,7 @@ def watched(clock: Callable[[], float], advance: Callable[[float], None]) -> Ite
 
 
 def each(parts: Sequence[T]) -> Iterator[T]:
-    """Yield the parts of a search. Raises TooLong, and what the page's `advance` raises."""
+    """Yield the parts of a search. Raises TooLong, and any error of the page's `advance`."""
     for place, part in enumerate(parts):
         check(place / len(parts))
         yield part

@@ -27,7 +27,9 @@ _ROUNDS = 5
 @click.option("--event", "ids", metavar="ID", multiple=True, help="An event_id; repeatable.")
 @click.option("--why", help="The number of the request; recorded permanently, so name no person.")
 @click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
-@click.option("--dry-run", is_flag=True, help="Print what would be erased, and change nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the number of records to erase, and change nothing."
+)
 @click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @click.pass_context
 def erase_(

@@ -59,7 +59,7 @@ def maintain_(context: click.Context, as_json: bool) -> None:
 @click.option("--before", type=click.DateTime(["%Y-%m-%d"]), help="A UTC day; with TABLE.")
 @click.option("--why", help="The rule that requires it; recorded permanently; with TABLE.")
 @click.option("--who", default=getpass.getuser, show_default="you", help="Recorded permanently.")
-@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the rows to delete, and change nothing.")
 @click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @click.pass_context
 def retain(
@@ -75,7 +75,7 @@ def retain(
 ) -> None:
     """Permanently delete the days of TABLE before a date; the deletion is recorded and signed.
 
-    Without TABLE, delete what the periods in retention.days require, as maintenance does.
+    Without TABLE, apply the periods in retention.days, as maintenance does.
     """
     chosen, lake = options.configured(context)
     if table is None:

@@ -37,7 +37,7 @@ _CONNECTIONS = 64
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="The folder of what it has cosigned. Back it up like the key.",
+    help="The folder of the checkpoints it has cosigned. Back it up like the key.",
 )
 @click.option("--listen", default="127.0.0.1:8780", show_default=True, metavar="HOST:PORT")
 @click.option(

@@ -35,7 +35,7 @@ class _Erased:
 
 
 _known: dict[tuple[str, str], tuple[bytes | None, list[_Erased]]] = {}
-"""Lake and log -> the checkpoint of the acts, and what they have erased."""
+"""Lake and log -> the checkpoint of the acts, and the ids they have erased."""
 
 
 def store(folder: Folder, ids: Iterable[str]) -> str:

@@ -83,7 +83,7 @@ def of_events(lake: Lake, integration: str, ids: Sequence[str], logs: Sequence[S
 def erase(lake: Lake, found: Found, request: Request, now: datetime) -> int:
     """Record and sign the erasure, and carry it out; return the number of erased records.
 
-    What lies in tables that are not signed goes first: it could not be found from the act.
+    Rows of tables that are not signed go first: it could not be found from the act.
     """
     signed = {log: removing.signed_rows(lake, log, now) for log in found.rows}
     for table, values in found.others.items():

@@ -138,7 +138,7 @@ def finish(lake: Lake, now: datetime) -> list[str]:
 
 
 def _doomed(lake: Lake, act: Mapping[str, Any]) -> Iterator[Doomed]:
-    """Yield what an act removes; nothing if its table is gone altogether."""
+    """Yield the rows that an act removes; nothing if its table is gone altogether."""
     log = StreamKey(*str(act["table"]).split("/")[1:])
     kept = signer.of(lake, log.app)
     if kept is None or tables.open_table(lake, log.table) is None:

@@ -53,7 +53,7 @@ class Planned:
 
 
 def planned(lake: Lake, removal: Removal) -> list[Planned]:
-    """Return what the removal would delete, without changing anything, the raw table first.
+    """Return the rows the removal would delete, without changing anything, the raw table first.
 
     The tables that are derived from `events` are left out.
     """
@@ -124,7 +124,7 @@ class Applied:
 def apply(
     lake: Lake, kept: RetentionSettings, logs: Sequence[StreamKey], now: datetime
 ) -> list[Applied]:
-    """Remove what the settings require, and finish earlier removals that were killed.
+    """Apply the periods in the settings, and finish earlier removals that were killed.
 
     An error about one stream does not stop the others.
     """

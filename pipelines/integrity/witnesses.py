@@ -1,7 +1,7 @@
 """Submits the checkpoints of the lake to the configured witnesses, which cosign them.
 
 A witness cosigns a checkpoint only if it extends all it has seen of the log, so nobody can show two
-readers different logs under its name. What is pending follows from the lake: the newest checkpoint
+readers different logs under its name. The lake records each submission: the newest checkpoint
 a witness has cosigned is stored next to the log's own, so neither a kill nor an outage loses any,
 and a witness that is configured later starts with the present one. https://c2sp.org/tlog-witness
 """

@@ -31,7 +31,7 @@ _AROUND = (
 """Where pages in a local browser and other users of the machine attack."""
 ROWS = "`verify`: rows and checkpoint"
 OUTSIDE = "`verify`: a record outside the lake"
-WITNESS = "`verify`: what witnesses have cosigned"
+WITNESS = "`verify`: cosigned checkpoints"
 AGAIN = "`verify`: computed again"
 PACK = "`audit.py`"
 HOST, ORIGIN, SITE = "`Host`", "`Origin`", "`Sec-Fetch-Site`"

@@ -88,7 +88,7 @@ def agreed(verdict: TableReport, seen: KnownCheckpoint) -> None:
 def count(place: LakeView, name: str, verdict: TableReport, now: datetime) -> None:
     """Count the witnesses of a verified log.
 
-    Report a finding if fewer than the quorum have seen a row an hour after it was signed.
+    Report a finding if fewer than the quorum have seen some row an hour after it was signed.
     """
     if not place.witnesses or not verdict.origin:
         return

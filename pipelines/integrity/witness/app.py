@@ -1,4 +1,4 @@
-"""The two addresses of a witness over HTTP, with limits on what a request may use."""
+"""The two addresses of a witness over HTTP, with limits on each request."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ def maintain_(context: click.Context, as_json: bool) -> None:
     """
     chosen, lake = options.configured(context)
     logs, now = _logs(chosen), utc_now()
+    _echo_unknown(lake, chosen, logs)
     removed = retention.apply(lake, chosen.retention, logs, now)
     if not as_json:
         _echo_applied(removed)
@@ -106,6 +107,7 @@ def _retain_configured(
             "retention.days is empty, so everything is kept: set it, or give TABLE and --before"
         )
     logs, now = _logs(chosen), utc_now()
+    _echo_unknown(lake, chosen, logs)
     _echo_planned(lake, retention.due(lake, chosen.retention, logs, now))
     if dry_run:
         return
@@ -121,6 +123,11 @@ def _logs(chosen: Settings) -> list[StreamKey]:
     return [
         StreamKey(source.name, stream.name) for source in sources for stream in source.streams()
     ]
+
+
+def _echo_unknown(lake: Lake, chosen: Settings, logs: Sequence[StreamKey]) -> None:
+    for name in retention.unknown(lake, chosen.retention, logs):
+        echo(f"retention.days: {name} is no integration or stream here: check its name", err=True)
 
 
 def _echo_planned(lake: Lake, removals: Sequence[Removal]) -> None:

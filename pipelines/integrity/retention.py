@@ -101,6 +101,14 @@ def due(
     return found
 
 
+def unknown(lake: Lake, kept: RetentionSettings, logs: Sequence[StreamKey]) -> list[str]:
+    """Return the names in the settings that belong to no stream, neither configured nor stored."""
+    stored = {name.removeprefix("raw/") for name in maintenance.tables_of(lake, logs)}
+    streams = stored | {log.app for log in logs}
+    integrations = {name.partition("/")[0] for name in streams}
+    return sorted(kept.days.keys() - streams - integrations)
+
+
 def _today(lake: Lake, now: datetime) -> date | None:
     """Return the day of the newest event, or today if that is earlier; None without events.
 

@@ -57,6 +57,17 @@ def test_a_dry_run_prints_rows_and_days_per_table_and_changes_nothing(filled):
     assert files(filled) == before
 
 
+def test_a_name_that_nothing_has_is_reported(filled):
+    keep(filled, 1)
+    with (filled / "auditlake.toml").open("a") as file:
+        file.write('oktaa = 7\n"okta/system_log" = 1\n"okta/system" = 7\n')
+    done = command.run(filled, "retain", "--dry-run")
+    assert [line for line in done.stderr.splitlines() if "check its name" in line] == [
+        f"retention.days: {name} is no integration or stream here: check its name"
+        for name in ("okta/system", "oktaa")
+    ]
+
+
 def test_without_a_confirmation_nothing_is_deleted(filled):
     keep(filled, 1)
     before = files(filled)

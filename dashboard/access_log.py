@@ -96,6 +96,14 @@ class Notes:
         found: pl.DataFrame = rows.sort("time", descending=True).head(most).collect()
         return self._sight.answer(found)
 
+    def is_of_another(self, name: str, who: str) -> bool:
+        """Return True if a limited visitor must not replace a view: the newest is not theirs."""
+        if not self._sight.limited:
+            return False
+        rows = pl.concat(sight.notes(lake, self._table, None) for lake in self._lakes)
+        newest = rows.filter(name=name).sort("time", descending=True).head(1).collect()
+        return bool(newest.height and newest["address"][0] and newest["who"][0] != who)
+
 
 def saved(rows: pl.DataFrame) -> list[tuple[str, str]]:
     """Return (name, address) of each view, sorted by name; `rows` are of VIEWS, newest first."""

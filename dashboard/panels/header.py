@@ -75,4 +75,8 @@ def _save() -> None:
 
 def _save_as(name: str, address: str) -> None:
     """Save `address` under `name`; an empty address removes the name."""
-    open_lake.configured().views.add(utc_now(), who=open_lake.visitor(), name=name, address=address)
+    views, who = open_lake.configured().views, open_lake.visitor()
+    if views.is_of_another(name, who):
+        st.toast("This name is taken: choose another one.", icon=":material/bookmark:")
+    else:
+        views.add(utc_now(), who=who, name=name, address=address)

@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from dashboard import access_log
 from dashboard.access_log import Seen
 from dashboard.lake import Lake
+from dashboard.sight import Sight
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -30,6 +31,18 @@ def test_the_newest_address_of_a_view_is_valid_and_views_can_be_removed(tmp_path
     for hour, (name, address) in enumerate([("b", "q=1"), ("a", "q=2"), ("b", "q=3"), ("a", "")]):
         views.add(NOW + timedelta(hours=hour), who="ada", name=name, address=address)
     assert access_log.saved(views.newest(99)) == [("b", "q=3")]
+
+
+def test_a_limited_visitor_replaces_their_own_views_alone(tmp_path: Path) -> None:
+    views = Lake(str(tmp_path), {}).views
+    limited = Lake(str(tmp_path), {}, sight=Sight(integrations=frozenset({"okta"}))).views
+    assert not limited.is_of_another("a", "eve")
+    views.add(NOW, who="ada", name="a", address="q=1")
+    assert limited.is_of_another("a", "eve")
+    assert not limited.is_of_another("a", "ada")
+    assert not views.is_of_another("a", "eve")
+    views.add(NOW + timedelta(hours=1), who="ada", name="a", address="")
+    assert not limited.is_of_another("a", "eve")
 
 
 def test_the_table_is_created_by_its_first_row(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def _tampered(words: str, following: str) -> Meaning:
 MEANINGS = {
     "changed": _tampered("Rows were changed after they were signed", _WHICH),
     "deleted": _tampered("Signed rows were deleted", _WHICH),
+    "restored": _tampered(
+        "Rows that a signed act removed are there again",
+        "Find out who wrote to the table, then restore it from a backup made after the removal.",
+    ),
     "inserted": _tampered("Rows were inserted among signed ones", _WHICH),
     "duplicated": _tampered("Rows were duplicated", _WHICH),
     "reordered": _tampered("Rows were put in another order", _WHICH),

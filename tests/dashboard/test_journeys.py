@@ -20,6 +20,7 @@ from tests.dashboard.hands import (
     choose,
     click_row,
     click_value,
+    close_menu,
     day_of,
     details,
     drag,
@@ -233,8 +234,7 @@ def test_hostile_events_are_shown_as_text_and_send_no_requests(
     for popover in ("Actor", "Activity", "More"):
         page.get_by_role("button", name=popover, exact=True).click()
         expect(page.get_by_role("radio", name="is not").first).to_be_visible()
-        settled(page)
-        page.keyboard.press("Escape")
+        close_menu(page)
         expect(page.get_by_role("radio", name="is not")).to_have_count(0)
     shoot(page, "hostile")
     expect(page.locator("img[src*='evil'], a[href^='javascript']")).to_have_count(0)

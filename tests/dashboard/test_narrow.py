@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.hands import button, settled, shoot
+from tests.dashboard.hands import button, close_menu, settled, shoot
 
 pytestmark = pytest.mark.browser
 PAGES = {
@@ -53,5 +53,4 @@ def test_the_menus_fit_a_phone(page: Page) -> None:
         expect(body).to_be_visible()
         # A menu is moved into the window once its size is known.
         page.wait_for_function(INSIDE, timeout=30_000)
-        page.keyboard.press("Escape")
-        expect(body).to_have_count(0)
+        close_menu(page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -66,7 +65,7 @@ def vkey(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     with suppress(Invalid):
         name, number, public = proofs._key(text)
-        assert note._read_vkey(text.strip()) == ((name, number), public)
+        assert note.read_vkey(text.strip()) == ((name, number), public)
 
 
 def vkeys() -> list[bytes]:
@@ -91,7 +90,7 @@ def acts(data: bytes) -> None:
         for version in (None, 0, 4, 5):
             assert found.excuses(version, 5, 5) in (True, False)
     log = LogFiles(root=str(world().signed.log))
-    _check_spans(operator_acts.removed(shelf, log, LOG.table, world().vkeys))
+    _check_removed(operator_acts.removed(shelf, log, LOG.table, world().vkeys))
 
 
 def removed_rows(data: bytes) -> None:
@@ -104,11 +103,11 @@ def removed_rows(data: bytes) -> None:
     (folder / "removed").mkdir()
     (folder / "removed" / f"{act['rows_sha256']}.json").write_bytes(listed)
     shelf = LogFiles(root=str(folder))
-    _check_spans(operator_acts.removed(shelf, shelf, LOG.table, world().vkeys))
+    _check_removed(operator_acts.removed(shelf, shelf, LOG.table, world().vkeys))
 
 
-def _check_spans(spans: Iterable[tuple[int, int]]) -> None:
-    for first, until in spans:
+def _check_removed(found: operator_acts.Removed) -> None:
+    for first, until in (*found.rows, *found.erased, *found.finished):
         assert 0 <= int(first) < int(until)
 
 

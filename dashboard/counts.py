@@ -36,7 +36,7 @@ _REMEMBERED = 4
 _PORTION = timedelta(days=60)
 _READINGS = 8
 """Scans per query, at most; more of them would cost more than their conditions save."""
-_AT_ONCE = 500_000
+_AT_ONCE = 2_000_000
 """Rows of a search that are read without a chance to end it."""
 _LOOKED_UP = 12
 """Words of a search whose trigrams are compared with each file's, at most."""

@@ -103,29 +103,12 @@ def _key(file: Path, folder: Path, name: str | None) -> CosigningKey:
 
 def config(witness: protocol.Witness, host: str, port: int) -> uvicorn.Config:
     """Return the configuration of the server, with deadlines and limits."""
-    import uvicorn  # noqa: PLC0415 slow to import, for one command
-
-    from pipelines.integrity.witness.app import app  # noqa: PLC0415
+    from pipelines.integrity.witness.app import app  # noqa: PLC0415 slow to import, for one command
+    from pipelines.webhooks import server  # noqa: PLC0415
     from pipelines.webhooks.receiver import Limits  # noqa: PLC0415
-    from pipelines.webhooks.server import DeadlineProtocol  # noqa: PLC0415
 
     limits = Limits(body=protocol.MAX_BYTES, connections=_CONNECTIONS)
-    return uvicorn.Config(
-        app(witness),
-        host=host,
-        port=port,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        proxy_headers=False,
-        http=type("Protocol", (DeadlineProtocol,), {"limits": limits}),
-        loop="asyncio",
-        ws="none",
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=limits.head,
-    )
+    return server.limited(app(witness), limits, host=host, port=port)
 
 
 def _serve(witness: protocol.Witness, host: str, port: int) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import h11
 import uvicorn
@@ -96,17 +97,21 @@ class DeadlineProtocol(H11Protocol):
 
 
 def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvicorn.Config:
+    return limited(receiver.app, limits, host=host, port=port, interface="asgi3", backlog=512)
+
+
+def limited(app: Any, limits: Limits, *, host: str, port: int, **options: Any) -> uvicorn.Config:
+    """Return the configuration of a server for any caller, with deadlines and limits."""
     # uvicorn instantiates the protocol itself, so the limits have to be on the class.
     protocol = type("Protocol", (DeadlineProtocol,), {"limits": limits})
     return uvicorn.Config(
-        receiver.app,
+        app,
         host=host,
         port=port,
         log_level="error",
         access_log=False,
         server_header=False,
         lifespan="off",
-        interface="asgi3",
         # X-Forwarded-For could be forged to evade the limit of wrong secrets per address.
         proxy_headers=False,
         http=protocol,
@@ -115,7 +120,7 @@ def config(receiver: Receiver, limits: Limits, *, host: str, port: int) -> uvico
         timeout_keep_alive=5,
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=limits.head,
-        backlog=512,
+        **options,
     )
 
 

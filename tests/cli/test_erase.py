@@ -3,10 +3,8 @@
 import polars as pl
 import pytest
 
-from pipelines.cli import config_file
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
-from sandbox.server import Options, running
 from tests.cli import command
 
 LOG = "raw/okta/system_log"
@@ -16,21 +14,11 @@ WHY = ("--why", "request 17", "--who", "officer")
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A folder with a configuration and a lake."""
-    folder = tmp_path_factory.mktemp("deployment")
-    with running(Options(days=2, per_day=60, rate=0)) as server:
-        okta = {"okta": server.settings()["okta"]}
-        text = config_file.document(okta, f"{folder}/data", integrity=f"{folder}/state")
-        (folder / "auditlake.toml").write_text(text)
-        assert command.run(folder, "poll").exit_code == 0
-    return folder
+    return command.polled(tmp_path_factory.mktemp("deployment"), days=2)
 
 
 def events(folder):
     return tables.scan(Lake(f"{folder}/data"), "events").collect()
-
-
-def files(folder):
-    return {p: p.stat().st_mtime_ns for p in (folder / "data").rglob("*") if p.is_file()}
 
 
 def person(folder):
@@ -54,12 +42,12 @@ def test_incomplete_options_are_explained(filled, arguments, problem):
 
 
 def test_a_dry_run_prints_the_records_and_changes_nothing(filled):
-    before, address = files(filled), person(filled)
+    before, address = command.files(filled), person(filled)
     done = command.run(filled, "erase", "--person", address, "--dry-run")
     assert done.exit_code == 0
     assert f"{LOG}: " in done.output
     assert command.run(filled, "erase", "--person", address, *WHY).exit_code == 1
-    assert files(filled) == before
+    assert command.files(filled) == before
     nobody = command.run(filled, "erase", "--person", "nobody@example.com", "--dry-run")
     assert nobody.output == "no record was found\n"
 

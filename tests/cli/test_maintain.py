@@ -17,13 +17,7 @@ LOG = "raw/okta/system_log"
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A folder with a configuration and a lake of three days."""
-    folder = tmp_path_factory.mktemp("deployment")
-    with running(Options(days=3, per_day=60, rate=0)) as server:
-        okta = {"okta": server.settings()["okta"]}
-        text = config_file.document(okta, f"{folder}/data", integrity=f"{folder}/state")
-        (folder / "auditlake.toml").write_text(text)
-        assert command.run(folder, "poll").exit_code == 0
-    return folder
+    return command.polled(tmp_path_factory.mktemp("deployment"), days=3)
 
 
 def days(folder):
@@ -37,13 +31,9 @@ def keep(folder, period):
     (folder / "auditlake.toml").write_text(text + section)
 
 
-def files(folder):
-    return {p: p.stat().st_mtime_ns for p in (folder / "data").rglob("*") if p.is_file()}
-
-
 def test_a_dry_run_prints_rows_and_days_per_table_and_changes_nothing(filled):
     keep(filled, 1)
-    before, rows = files(filled), days(filled)
+    before, rows = command.files(filled), days(filled)
     done = command.run(filled, "retain", "--dry-run")
     assert done.exit_code == 0
     first, *lines = done.output.splitlines()
@@ -54,7 +44,7 @@ def test_a_dry_run_prints_rows_and_days_per_table_and_changes_nothing(filled):
     assert any(line.startswith("  events: ") for line in lines)
     one = command.run(filled, "retain", LOG, "--before", border, "--dry-run")
     assert one.output == done.output
-    assert files(filled) == before
+    assert command.files(filled) == before
 
 
 def test_a_name_that_nothing_has_is_reported(filled):
@@ -70,9 +60,9 @@ def test_a_name_that_nothing_has_is_reported(filled):
 
 def test_without_a_confirmation_nothing_is_deleted(filled):
     keep(filled, 1)
-    before = files(filled)
+    before = command.files(filled)
     assert command.run(filled, "retain").exit_code == 1
-    assert files(filled) == before
+    assert command.files(filled) == before
 
 
 def test_what_is_not_due_is_kept(filled):

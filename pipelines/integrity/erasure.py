@@ -7,7 +7,7 @@ re-read or backfill stores them again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,7 +60,7 @@ def of_person(lake: Lake, address: str, logs: Sequence[StreamKey]) -> Found:
     """
     accounts = _accounts(lake, address)
     rows = {}
-    for log in _streams(lake, logs):
+    for log in maintenance.streams_of(lake, logs):
         named = {*_named(lake, log, address, accounts), *_containing(lake, log, address)}
         if named:
             rows[log] = _all_versions(lake, log, named)
@@ -70,7 +70,7 @@ def of_person(lake: Lake, address: str, logs: Sequence[StreamKey]) -> Found:
 def of_events(lake: Lake, integration: str, ids: Sequence[str], logs: Sequence[StreamKey]) -> Found:
     """Find the records with these event ids in the streams of an integration."""
     rows = {}
-    for log in _streams(lake, logs):
+    for log in maintenance.streams_of(lake, logs):
         if log.integration == integration and (table := tables.scan(lake, log.table)) is not None:
             record = erased_ids.record_of(_version(lake, log))
             wanted = pl.col("event_id").is_in(list(ids)) | record.is_in(list(ids))
@@ -114,12 +114,6 @@ def _record(lake: Lake, log: StreamKey, seqs: list[int], request: Request, now: 
 
 def _rows(lake: Lake, log: StreamKey, seqs: Sequence[int]) -> pl.LazyFrame:
     return tables.existing(lake, log.table).filter(pl.col("seq").is_in(list(seqs)))
-
-
-def _streams(lake: Lake, logs: Sequence[StreamKey]) -> Iterator[StreamKey]:
-    for table in maintenance.tables_of(lake, logs):
-        if table.startswith("raw/"):
-            yield StreamKey(*table.split("/")[1:])
 
 
 def _accounts(lake: Lake, address: str) -> list[tuple[str, str]]:

@@ -86,16 +86,15 @@ def due(
     On a disk these may be streams that are not configured any more; elsewhere those in `logs`.
     """
     today = _today(lake, now)
+    if today is None or not kept.days:
+        return []
     found = []
-    for table in maintenance.tables_of(lake, logs) if today and kept.days else ():
-        log = StreamKey(*table.split("/")[1:]) if table.startswith("raw/") else None
-        days = kept.kept(*log) if log else None
-        if (
-            log
-            and today
-            and days
-            and min(raw.days(lake, log), default=today) < (before := today - timedelta(days=days))
-        ):
+    for log in maintenance.streams_of(lake, logs):
+        days = kept.kept(*log)
+        if days is None:
+            continue
+        before = today - timedelta(days=days)
+        if min(raw.days(lake, log), default=today) < before:
             why = f"{kept.why} ({days} days)"
             found.append(Removal(log=log, before=before, who="maintenance", why=why))
     return found

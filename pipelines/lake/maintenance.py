@@ -285,6 +285,12 @@ def _lock_name(lake: Lake) -> str:
     return f"maintenance-{hashlib.sha256(lake.root.encode()).hexdigest()[:16]}.lock"
 
 
+def streams_of(lake: Lake, logs: Sequence[StreamKey]) -> list[StreamKey]:
+    """Return the streams with a raw table; on a disk all of them, elsewhere those in `logs`."""
+    raw_tables = (table for table in tables_of(lake, logs) if table.startswith("raw/"))
+    return [StreamKey(*table.split("/")[1:]) for table in raw_tables]
+
+
 def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
     """Return the existing tables: on a disk all, else those of the streams and the shared ones."""
     if lake.local is not None:

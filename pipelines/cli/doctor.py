@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from pipelines.cli import status
+import click
+
+from pipelines import registry
+from pipelines.cli import options, status
+from pipelines.cli.guide import CONFIGURATION, FAILED
+from pipelines.cli.options import as_json
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, Held, Refused, SignInRefused, explained
 from pipelines.extraction import client, expiry
 from pipelines.extraction.client import ServiceClient
@@ -31,6 +38,28 @@ class Check:
 Connect = Callable[[Source], ServiceClient]
 # Somebody waits for the result, so a service that fails is retried once only.
 _few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=2), read_only=True)
+
+
+@click.command(name="doctor")
+@as_json
+@click.pass_context
+def doctor_(context: click.Context, as_json: bool) -> None:
+    """Check the lake, every credential and every stream, and report how to fix what fails."""
+    chosen, lake = options.configured(context)
+    checks = []
+    sources = registry.judged(chosen)
+    for check in examine(lake, sources, utc_now()):
+        checks.append(check)
+        if not as_json:
+            remark = check.fault or check.warning or check.note
+            result = "FAIL" if check.fault else "WARN" if check.warning else "ok  "
+            options.echo(f"{result}  {check.subject}" + (f": {remark}" if remark else ""))
+    if as_json:
+        options.echo_json(json.dumps([asdict(check) for check in checks], indent=2))
+    if any(isinstance(source, registry.Invalid) for source in sources):
+        context.exit(CONFIGURATION)
+    if any(check.fault for check in checks):
+        context.exit(FAILED)
 
 
 def examine(

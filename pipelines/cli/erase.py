@@ -1,4 +1,4 @@
-"""The command that erases a person's records on request; registered in pipelines/cli/main.py."""
+"""The command that erases a person's records on request."""
 
 from __future__ import annotations
 

@@ -1,16 +1,65 @@
-"""The help of the command line: commands in groups, and examples for each."""
+"""The help of the command line: commands in groups, examples for each, and exit codes.
+
+A command is imported when it is used, so that the help appears at once.
+"""
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
+FAILED, CONFIGURATION, NOT_COMPARED = 1, 2, 3
+EXIT_CODES = (
+    "Exit codes: 0 success; 1 something failed, everything else was done; 2 invalid configuration, "
+    "nothing was done; 3 `verify` found nothing wrong but could not compare every row."
+)
 SECTIONS = {
-    "Start": ("up", "sandbox", "doctor", "completion"),
-    "Collect": ("poll", "backfill", "replay", "receive", "webhooks", "status", "coverage"),
-    "Search and export": ("search", "export", "columns"),
-    "Prove": ("verify", "prove", "verify-proof", "evidence", "certify", "keys", "witness"),
-    "Maintain": ("maintain", "retain", "erase", "retire", "renormalise", "normalise"),
+    "Start": {
+        "up": ("up:up_", "Run extraction, Dagster and the dashboard."),
+        "sandbox": ("sandbox:sandbox_", "Simulate the vendors' APIs, to try auditlake."),
+        "doctor": ("doctor:doctor_", "Check the lake, every credential and every stream."),
+        "completion": (
+            "completion:completion_",
+            "Print the script that completes commands.",
+        ),
+    },
+    "Collect": {
+        "poll": ("poll:poll_", "Fetch everything new once."),
+        "backfill": ("poll:backfill_", "Re-fetch a time range alongside live polling."),
+        "replay": ("poll:replay_", "Retry rejected records after a fix."),
+        "receive": ("webhooks:receive", "Receive webhooks and store their events within seconds."),
+        "webhooks": ("webhooks:webhooks_", "Register, inspect and remove vendor webhooks."),
+        "status": ("streams:status_", "Show each stream's state, delay and next poll."),
+        "coverage": ("streams:coverage_", "Show which time ranges are complete, missing or lost."),
+    },
+    "Search and export": {
+        "search": ("search:search_", "Print the events that match a query, newest first."),
+        "export": ("events:export_", "Export matching events as CSV, NDJSON, Parquet or OCSF."),
+        "columns": ("events:columns_", "Print the meaning of each column of `events`."),
+    },
+    "Prove": {
+        "verify": ("integrity:verify_", "Check every row against the signed log."),
+        "prove": ("integrity:prove_", "Write a proof that an event is recorded."),
+        "verify-proof": ("integrity:verify_proof", "Check a proof or an evidence pack."),
+        "evidence": (
+            "integrity:evidence_",
+            "Write a zip that proves a query's result.",
+        ),
+        "certify": ("integrity:certify_", "Write a signed certificate of the coverage of a span."),
+        "keys": ("integrity:keys_", "Print, rotate and create signing keys."),
+        "witness": ("witness:witness_", "Cosign the checkpoints of logs that only grow."),
+    },
+    "Maintain": {
+        "maintain": ("maintain:maintain_", "Compact files, trim Delta logs and delete orphans."),
+        "retain": ("maintain:retain", "Permanently delete the days of a table before a date."),
+        "erase": ("erase:erase_", "Permanently erase the records of a person."),
+        "retire": ("integrity:retire_", "Record and sign that streams are no longer polled."),
+        "renormalise": ("events:renormalise_", "Derive `events` from raw again, after an upgrade."),
+        "normalise": ("events:normalise_", "Map raw records from standard input to events."),
+    },
 }
+"""Per section and command: where it is defined, in this package, and a summary."""
 EXAMPLES = {
     "up": ("auditlake up", "auditlake --config auditlake.toml up"),
     "sandbox": ("auditlake sandbox --days 30 --settings > auditlake.toml", "auditlake sandbox"),
@@ -62,19 +111,28 @@ EXAMPLES = {
 }
 
 
+_COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
 class SectionedGroup(click.Group):
     """A group whose help lists its commands by purpose."""
 
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        examples = EXAMPLES.get(name or cmd.name or "", ())
-        if examples:
-            # Click keeps the lines of a paragraph that begins with a backspace.
-            cmd.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
-        super().add_command(cmd, name)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"pipelines.cli.{module}"), attribute
+        )
+        # Click keeps the lines of a paragraph that begins with a backspace.
+        lines = (f"  {line}" for line in EXAMPLES[cmd_name])
+        command.epilog = "\b\nExamples:\n" + "\n".join(lines)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for section, names in SECTIONS.items():
-            commands = [(name, self.commands[name]) for name in names if name in self.commands]
-            rows = [(name, command.get_short_help_str(60)) for name, command in commands]
+        for section, commands in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, summary) for name, (_, summary) in commands.items()])

@@ -1,4 +1,4 @@
-"""The commands that verify and prove the lake; registered in pipelines/cli/main.py."""
+"""The commands that verify and prove the lake."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from pipelines import registry, settings, visible
 from pipelines.cli import status
+from pipelines.cli.guide import FAILED, NOT_COMPARED
 from pipelines.cli.options import Time, as_json, check_order, configured, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -31,8 +32,6 @@ from pipelines.integrity.verifier import audit, proofs, verify
 from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
-
-_FAILED, _NOT_COMPARED = 1, 3
 
 _out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -122,9 +121,9 @@ def verify_(
         with suppress(Exception):  # an auditor may lack write access
             reports.keep(lake, found)
     if any(verdict.findings for verdict in found):
-        context.exit(_FAILED)
+        context.exit(FAILED)
     if any(verdict.uncompared for verdict in found):
-        context.exit(_NOT_COMPARED)
+        context.exit(NOT_COMPARED)
 
 
 def _echo_limits(tables: list[str], *, err: bool) -> None:
@@ -308,9 +307,6 @@ def retire(context: click.Context) -> None:
 def new(name: str) -> None:
     """Print a new private key for a vault; refer to it in integrity.keys or .key_command."""
     echo(note.new_key(name).secret)
-
-
-COMMANDS = (verify_, prove_, verify_proof, evidence_, certify_, retire_, keys_)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The commands that tidy the lake and delete by policy; registered in pipelines/cli/main.py."""
+"""The commands that tidy the lake and delete by policy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from pipelines import registry
 from pipelines.cli import options
+from pipelines.cli.guide import FAILED
 from pipelines.cli.options import as_json, echo
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
@@ -20,8 +21,6 @@ from pipelines.integrity.retention import Applied, Removal
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
-
-_FAILED = 1
 
 
 @click.command(name="maintain")
@@ -153,4 +152,4 @@ def _echo_applied(done: Sequence[Applied]) -> None:
 
 def _exit(context: click.Context, done: Sequence[Applied]) -> None:
     if any(each.error for each in done):
-        context.exit(_FAILED)
+        context.exit(FAILED)

@@ -27,6 +27,7 @@ from pipelines.lake.stream_state import Coverage, Facts, History, Intended, Key
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.endings import Ending
+from pipelines.sdk.pages import Span
 from pipelines.sdk.record_versions import Comparison
 
 _WEEK = timedelta(days=7)
@@ -252,3 +253,9 @@ def length(span: timedelta) -> str:
             count = int(seconds // size)
             return f"{count} {unit}{'s' if count != 1 else ''}"
     return f"{int(seconds)} s"
+
+
+def span_text(span: Span) -> str:
+    """Return a time range and its length."""
+    until = f"{span.until:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{span.since:%Y-%m-%d %H:%M:%S} to {until}  ({length(span.until - span.since)})"

@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
 from rich.console import Console
 
 from pipelines import disk, registry, settings
-from pipelines.cli import config_file, processes, progress
+from pipelines.cli import config_file, options, processes, progress
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -36,6 +37,16 @@ PROJECT = Path(__file__).parents[2]
 _WAITED_FOR = ("sandbox", "dagster-code")
 _FAULTS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
 """Vendors document that webhooks may be lost, duplicated and out of order."""
+
+
+@click.command(name="up")
+@click.pass_context
+def up_(context: click.Context) -> None:
+    """Run extraction, Dagster and the dashboard. Ctrl-C stops everything.
+
+    Without auditlake.toml it starts the sandbox, which simulates the vendors, and polls it.
+    """
+    up(context.obj, options.echo, Console(stderr=True))
 
 
 def up(config: Path, echo: Callable[[str], None], console: Console) -> None:

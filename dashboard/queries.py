@@ -231,21 +231,27 @@ def activity(
     """Return events per bucket and series: start, series (index in `top`, or OTHER), n."""
     # Summed per tick first, so that few rows have to be matched to buckets.
     tick = times.tick(edges)
-    places = list(range(len(top)))
-    return collected(
+    start = pl.col("time").dt.truncate(tick)
+    value = fields.value(field).fill_null("")
+    index = value.replace_strict(list(top), list(range(len(top))), return_dtype=pl.Int8)
+    listed = collected(
         counts.rows(query, "time", *fields.columns(field), tick=tick)
-        .group_by(
-            start=pl.col("time").dt.truncate(tick),
-            series=fields.value(field)
-            .fill_null("")
-            .replace_strict(list(top), places, default=OTHER, return_dtype=pl.Int8),
-        )
+        .filter(value.is_in(top))
+        .group_by(start=start, series=index)
         .agg(_N)
+    ).lazy()
+    # All others are the rest of the totals, which take no look at their values.
+    totals = counts.rows(query, "time", tick=tick).group_by(start=start).agg(_N)
+    less = listed.select("start", n=-pl.col("n"))
+    others = pl.concat([totals, less]).with_columns(series=pl.lit(OTHER, pl.Int8))
+    return collected(
+        pl.concat([listed, others.select("start", "series", "n")])
         .sort("start")
         # The last bucket that starts at or before the tick.
         .join_asof(_starts(edges), left_on="start", right_on="bucket", coalesce=False)
         .group_by(start="bucket", series="series")
         .agg(_N)
+        .filter(pl.col("n") > 0)
         .sort("start", "series")
     )
 

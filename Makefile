@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-clients soak soak-up fuzz mutate lint docs lock clean
+.PHONY: setup up notebook test test-full test-clients soak soak-up fuzz mutate lint docs lock clean
 
 setup: .venv/.ready
 
@@ -39,6 +39,10 @@ notebook: .venv/.ready-notebook
 
 test: .venv/.ready-dev lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not clients"
+
+# Everything `make test` samples, in full.
+test-full: .venv/.ready-dev lint
+	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients"
 
 # The vendors' official clients read the sandbox; a group of its own, since they are many.
 test-clients: .venv/.ready-clients

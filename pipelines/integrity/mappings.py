@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer
+from pipelines.integrity.operator_acts import Act, Acts
 from pipelines.lake import events
 from pipelines.lake.tables import Lake, StreamKey
 
@@ -32,11 +32,15 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
         return
     if signer.of(lake, signer.ACTS) is None:
         return
+
+    def missing(acts: Acts) -> list[Act]:
+        newest = _newest(acts, key)
+        if newest and newest["version"] == version:
+            return []
+        return [{**_act(_MAPPING, key, version), "from": events.derived(lake, key)}]
+
     with suppress(LakeError):  # records of vendors are not kept waiting
-        newest = _newest(operator_acts.recorded(lake), key)
-        if newest is None or newest["version"] != version:
-            act = _act(_MAPPING, key, version)
-            operator_acts.record(lake, {**act, "from": events.derived(lake, key)}, now)
+        operator_acts.add(lake, missing, now)
         _declared.add(known)
 
 
@@ -45,22 +49,26 @@ def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
 
     Does nothing if signing is off, or if there never were such events. Raises LakeError.
     """
-    acts = operator_acts.recorded(lake)
-    newest = _newest(acts, key)
-    if newest is None or newest["version"] != version or not newest["from"]:
-        return
-    if not any(_is(act, _RENORMALISED, key) for act in acts[acts.index(newest) :]):
-        operator_acts.record(lake, _act(_RENORMALISED, key, version), now)
+
+    def missing(acts: Acts) -> list[Act]:
+        newest = _newest(acts, key)
+        if newest is None or newest["version"] != version or not newest["from"]:
+            return []
+        done = any(_is(act, _RENORMALISED, key) for act in acts[acts.index(newest) :])
+        return [] if done else [_act(_RENORMALISED, key, version)]
+
+    if signer.of(lake, signer.ACTS) is not None:
+        operator_acts.add(lake, missing, now)
 
 
-def _newest(acts: list[dict[str, Any]], key: StreamKey) -> dict[str, Any] | None:
+def _newest(acts: Acts, key: StreamKey) -> Act | None:
     """Return the newest act that states which version derives the events of a stream."""
     return next((act for act in reversed(acts) if _is(act, _MAPPING, key)), None)
 
 
-def _is(act: dict[str, Any], name: str, key: StreamKey) -> bool:
+def _is(act: Act, name: str, key: StreamKey) -> bool:
     return act.get("act") == name and act.get("log") == key.app
 
 
-def _act(name: str, key: StreamKey, version: int) -> dict[str, Any]:
+def _act(name: str, key: StreamKey, version: int) -> Act:
     return {"act": name, "table": events.TABLE.name, "log": key.app, "version": version}

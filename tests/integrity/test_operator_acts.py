@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from pipelines.errors import LakeError
-from pipelines.integrity import operator_acts, signer
+from pipelines.integrity import keys, operator_acts, signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import operator_acts as verifier
 from pipelines.integrity.verifier import proofs
 from pipelines.lake.tables import Lake
-from tests.integrity.worlds import NOON, Signed
+from tests.integrity.worlds import NOON, Signed, once
 
 
 @pytest.fixture
@@ -89,3 +89,16 @@ def test_an_act_is_not_recorded_in_a_log_that_was_rolled_back(world):
     copy.rename(acts)
     with pytest.raises(Alarm):
         operator_acts.record(world.lake, {"n": 2}, NOON)
+
+
+def test_the_loser_of_a_race_decides_again_on_the_acts_of_the_winner(world, monkeypatch):
+    def missing(acts):
+        return [] if any(act["act"] == "switched" for act in acts) else [{"act": "switched"}]
+
+    operator_acts.record(world.lake, {"act": "first"}, NOON)
+    # Another machine has another lock, and another record of what was signed last.
+    both = {"keys": [keys.signing(world.integrity)[0].secret], "trusted": world.vkeys()}
+    other = Signed(world.folder, {"folder": world.folder / "other machine", **both})
+    once(monkeypatch, signer, "_publish", lambda: operator_acts.add(other.lake, missing, NOON))
+    operator_acts.add(world.lake, missing, NOON)
+    assert [act["act"] for act in recorded(world)] == ["first", "switched"]

@@ -49,7 +49,7 @@ class Signed:
 
     @property
     def integrity(self):
-        return IntegritySettings(folder=self.folder / "state", **self.settings)
+        return IntegritySettings(**{"folder": self.folder / "state", **self.settings})
 
     @property
     def lake(self):

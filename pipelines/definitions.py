@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 
 from pipelines import registry, settings
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import client
+from pipelines.integrity import configuration
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.orchestration.assets import (
@@ -43,6 +45,7 @@ def definitions(
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources."""
     streams = [(source, stream) for source in sources for stream in source.streams()]
+    declare = partial(configuration.declare, lake, sources, kept)
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
         assets=[
@@ -68,7 +71,7 @@ def definitions(
             reconciled_hourly(),
             *(verified_hourly(streams) for _ in signed),
         ],
-        sensors=[sensor(lake, source, connect) for source in sources],
+        sensors=[sensor(lake, source, connect, declare) for source in sources],
         resources={client_key(source): client_of(source, connect) for source in sources},
         executor=dg.in_process_executor,
     )

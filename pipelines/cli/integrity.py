@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -28,8 +29,8 @@ from pipelines.integrity import (
     reports,
     retired_streams,
 )
-from pipelines.integrity.verifier import audit, proofs, verify
-from pipelines.integrity.verifier.job import ACTS, LakeView, WorkerPool
+from pipelines.integrity.verifier import audit, operator_acts, proofs, verify
+from pipelines.integrity.verifier.job import ACTS, LakeView, TableReport, WorkerPool
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
 
@@ -88,7 +89,7 @@ def verify_(
     Without --witness, the witnesses and the quorum of the configuration count.
 
     Exits with 1 if something is not as signed, or with 3 if nothing is known to be wrong, but some
-    rows could not be compared.
+    rows could not be compared. With --table acts, every act is printed too.
     """
     chosen, lake = configured(context)
     where = reports.place(lake, chosen.integrity, vkeys, witnesses, quorum)
@@ -113,9 +114,16 @@ def verify_(
                 echo(reports.line(verdict))
                 for each in verdict.notes:
                     echo(f"  note: {each}")
+                for act in operator_acts.lines(_acts(where, verdict, tables)):
+                    echo(f"  {act}")
     _echo_limits(reports.not_covered(where), err=as_json)
     if as_json:
-        echo_json(json.dumps([reports.document(verdict) for verdict in found], indent=2))
+        documents = [
+            {**reports.document(verdict), **({"acts": acts} if acts else {})}
+            for verdict in found
+            for acts in [_acts(where, verdict, tables)]
+        ]
+        echo_json(json.dumps(documents, indent=2))
     # The dashboard shows the result, but only of the operator's own keys.
     if not (vkeys or witnesses or quorum):
         with suppress(Exception):  # an auditor may lack write access
@@ -124,6 +132,13 @@ def verify_(
         context.exit(FAILED)
     if any(verdict.uncompared for verdict in found):
         context.exit(NOT_COMPARED)
+
+
+def _acts(where: LakeView, verdict: TableReport, tables: Sequence[str]) -> list[dict[str, Any]]:
+    """Return all acts if this is the report on them, and they were asked for by name."""
+    if verdict.table != ACTS or ACTS not in tables or not verdict.ok:
+        return []
+    return operator_acts.read(where.shelf(ACTS), where.keys)
 
 
 def _echo_limits(tables: list[str], *, err: bool) -> None:

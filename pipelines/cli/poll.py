@@ -23,6 +23,7 @@ from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.replay import retry_rejected
+from pipelines.integrity import configuration
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Gap, Span
 
@@ -35,6 +36,7 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
     """Fetch everything new once, update `events` and print one line per stream."""
     chosen, lake = options.configured(context)
     sources = _not_empty(registry.sources(chosen, names))
+    configuration.declare(lake, registry.sources(chosen), chosen.retention, utc_now())
     with _progress_bars(show=not as_json) as progress:
         # Skips streams polled less than `poll_every` ago, by whichever process.
         due = partial(schedule.claim_turn, lake)

@@ -28,6 +28,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.extraction import report as extraction_report
 from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
+from pipelines.integrity import configuration
 from pipelines.lake import tables
 from pipelines.settings import Listen, Settings, Site
 from pipelines.webhooks import subscriptions
@@ -243,6 +244,7 @@ def _first_round(
 ) -> None:
     """Poll once in this process; print the addresses as soon as there are events to see."""
     lake, sources = tables.configured(chosen), registry.sources(chosen)
+    configuration.declare(lake, sources, chosen.retention, utc_now())
     has_events, reports = threading.Event(), []
 
     def poll(show: extraction_report.Progress) -> None:

@@ -244,8 +244,13 @@ def _acts(scope: _Scope, trusted: list[str]) -> list[dict[str, Any]]:
     options = scope.lake.storage_options or {}
     shelf = LogFiles(root=scope.lake.uri("integrity/acts"), options=options)
     acts = operator_acts.read(shelf, trusted)
-    # An act names its log, or the raw table of it.
-    return [act for act in acts if scope.has(act.get("log") or act["table"].removeprefix("raw/"))]
+    return [act for act in acts if scope.has(_log_of(act))]
+
+
+def _log_of(act: dict[str, Any]) -> str:
+    """Return the log or the integration that an act is about; "" if it is about all."""
+    log: str = act.get("log") or act.get("table", "").removeprefix("raw/")
+    return log or act.get("part", "").removeprefix("integrations/")
 
 
 def _about(

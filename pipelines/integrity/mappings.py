@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from pipelines.errors import LakeError
 from pipelines.integrity import operator_acts, signer
@@ -61,7 +62,7 @@ def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
         operator_acts.add(lake, missing, now)
 
 
-def _newest(acts: Acts, key: StreamKey) -> Act | None:
+def _newest(acts: Acts, key: StreamKey) -> dict[str, Any] | None:
     """Return the newest act that states which version derives the events of a stream."""
     return next((act for act in reversed(acts) if _is(act, _MAPPING, key)), None)
 

@@ -10,6 +10,7 @@ from pipelines.clock import utc_now
 from pipelines.extraction import expiry, renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
+from pipelines.integrity import configuration
 from pipelines.integrity import retention as removals
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
@@ -63,6 +64,7 @@ def housekeeping(
 ) -> dg.ScheduleDefinition:
     @dg.op
     def maintain(context: dg.OpExecutionContext) -> None:
+        configuration.declare(lake, sources, kept, utc_now())
         logs = [StreamKey(source.name, s.name) for source in sources for s in source.streams()]
         removed = removals.apply(lake, kept, logs, utc_now())
         for each in removed:

@@ -170,8 +170,13 @@ def _why(peek: Peek, landing: bool, floor: float, longest: float) -> str:
     return f"no new records: backing off, at most {longest:.0f} s between polls"
 
 
-def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
-    """Return a sensor that polls each due stream and requests one run of those that need it."""
+def sensor(
+    lake: Lake, source: Source, connect: Connect, declare: Callable[[datetime], None]
+) -> dg.SensorDefinition:
+    """Return a sensor that polls each due stream and requests one run of those that need it.
+
+    Each tick calls `declare`, which records a changed configuration.
+    """
 
     @cache
     def client() -> ServiceClient:
@@ -191,6 +196,7 @@ def sensor(lake: Lake, source: Source, connect: Connect) -> dg.SensorDefinition:
             return dg.SensorResult(
                 skip_reason=f"run {run} is still in progress", cursor=context.cursor
             )
+        declare(utc_now())
         states = _states(context.cursor)
         observations = list(_observe(context.instance, lake, source, client, states))
         requests = _requests(context.instance, source, observations)

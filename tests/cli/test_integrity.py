@@ -47,6 +47,15 @@ def test_a_round_is_signed_and_verified(run):
     assert "not covered: coverage, streams: unsigned" in run("verify")
 
 
+def test_verify_lists_the_acts_with_the_configuration_that_was_polled(run):
+    lines = run("verify", "--table", "acts").splitlines()
+    assert "configuration: part=integrations/okta now=" in lines[1]
+    (report,) = json.loads(run("verify", "--table", "acts", "--json"))
+    assert (report["ok"], report["acts"][0]["part"]) == (True, "integrations/okta")
+    assert len(report["acts"]) == report["size"]
+    assert "acts" not in json.loads(run("verify", "--json"))[1]
+
+
 def test_events_that_could_not_be_compared_have_an_exit_code_of_their_own(run, monkeypatch):
     monkeypatch.setattr(reports, "_kind", lambda _kinds, _table: None)
     output = run("verify", "--full", code=3)

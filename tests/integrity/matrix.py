@@ -11,6 +11,7 @@ _MODULES = (
     "tests.integrity.test_tampering",
     "tests.integrity.test_erasure",
     "tests.integrity.test_mappings",
+    "tests.integrity.test_configuration",
     "tests.integrity.verifier.test_rollups",
     "tests.integrity.verifier.test_superseded",
     "tests.promises.test_forged_pushes",

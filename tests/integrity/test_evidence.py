@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from pipelines.errors import AuditlakeError
-from pipelines.integrity import cosignatures, evidence, keys, note
+from pipelines.integrity import cosignatures, evidence, keys, note, operator_acts
 from pipelines.integrity.verifier import audit, proofs
 from pipelines.schemas import IDENTITIES
 from pipelines.search.terms import SearchError
@@ -24,11 +24,20 @@ QUESTION = evidence.Question(
     query="actor_email = 'u3@x.io'", since=NOON - timedelta(days=1), until=NOON + timedelta(days=9)
 )
 
+ACTS = [
+    {"act": "mapping", "log": "okta/system_log", "version": 1, "from": 0},
+    {"act": "retention finished", "acts": 0},
+    {"act": "configuration", "part": "integrations/okta", "now": None},
+]
+
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A lake that tests must not change."""
-    return Signed(tmp_path_factory.mktemp("filled")).fill()
+    """A lake that tests must not change, with acts of every kind."""
+    world = Signed(tmp_path_factory.mktemp("filled")).fill()
+    for act in ACTS:
+        operator_acts.record(world.lake, act, NOON)
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +61,11 @@ def test_a_pack_contains_the_exact_records(filled, pack):
     with zipfile.ZipFile(pack) as held:
         proofs = [json.loads(line) for line in held.read("records.ndjson").splitlines()]
         query = json.loads(held.read("query.json"))
+        acts = [json.loads(line)["act"] for line in held.read("acts.ndjson").splitlines()]
     raws = filled.rows().filter(pl.col("raw").str.contains("u3@x.io", literal=True))["raw"]
     assert [proof["record"]["raw"] for proof in proofs] == raws.to_list()
     assert (query["query"], query["records"]) == (QUESTION.query, 100)
+    assert acts == [act["act"] for act in ACTS]
 
 
 def rewritten(pack, target, change):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pipelines.integrity.verifier.log_reader import WIDTH, LogFiles, bundle
@@ -25,7 +27,18 @@ _FINISHED = "retention finished"  # the rows of the removals among the first `ac
 
 def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return all acts, oldest first. Raises Invalid if they are not as signed, or no acts."""
-    found = [parsed(entry) for entry in entries(shelf, keys)]
+    return _parsed(entries(shelf, keys))
+
+
+def check(listed: Sequence[bytes]) -> None:
+    """Raise Invalid unless these entries are acts, and those about the configuration complete."""
+    for number, act in enumerate(_parsed(listed)):
+        if act.get("act") == "configuration" and not _is_configuration(act):
+            raise Invalid(f"act {number:,} is about the configuration, and malformed")
+
+
+def _parsed(listed: Sequence[bytes]) -> list[dict[str, Any]]:
+    found = [parsed(entry) for entry in listed]
     if not all(isinstance(act, dict) for act in found):
         raise Invalid("the log of acts is another log")
     return found
@@ -45,6 +58,27 @@ def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
     if len(found) != head.size or root_of(list(map(leaf_hash, found))) != head.root:
         raise Invalid("the log of acts is not as it was signed")
     return found
+
+
+def lines(acts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield each act as one line of text."""
+    for number, act in enumerate(acts):
+        rest = {name: value for name, value in act.items() if name not in ("at", "act")}
+        about = [f"{name}={_text(value)}" for name, value in rest.items()]
+        yield f"{number:,}: {_text(act.get('at'))} {_text(act.get('act'))}: {' '.join(about)}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_configuration(act: Mapping[str, Any]) -> bool:
+    try:
+        timed = datetime.fromisoformat(act["at"]).tzinfo is not None
+    except (LookupError, TypeError, ValueError):
+        return False
+    state = act.get("now")
+    return timed and isinstance(act.get("part"), str) and (state is None or isinstance(state, dict))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,7 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
     note = shelf.read("checkpoint")
     try:
         done = operator_acts.entries(shelf, place.keys)
+        operator_acts.check(done)
     except Invalid as error:
         verdict.found("changed", 0, str(error))
         return verdict

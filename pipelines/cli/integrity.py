@@ -34,6 +34,8 @@ from pipelines.integrity.verifier.job import ACTS, LakeView, TableReport, Worker
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
 
+_FORGEABLE = "unsigned, so write access is enough to forge them"
+
 _out = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 _witness = click.option(
@@ -116,12 +118,17 @@ def verify_(
                     echo(f"  note: {each}")
                 for act in operator_acts.lines(_acts(where, verdict, tables)):
                     echo(f"  {act}")
-    _echo_limits(reports.not_covered(where), err=as_json)
+    uncovered = reports.not_covered(where)
+    echo(f"not covered: {', '.join(uncovered)}: {_FORGEABLE}", err=as_json)
     if as_json:
         documents = [
-            {**reports.document(verdict), **({"acts": acts} if acts else {})}
+            {**reports.document(verdict), "covered": True, **({"acts": acts} if acts else {})}
             for verdict in found
             for acts in [_acts(where, verdict, tables)]
+        ]
+        documents += [
+            {"table": each, "ok": None, "covered": False, "findings": [], "notes": [_FORGEABLE]}
+            for each in uncovered
         ]
         echo_json(json.dumps(documents, indent=2))
     # The dashboard shows the result, but only of the operator's own keys.
@@ -139,12 +146,6 @@ def _acts(where: LakeView, verdict: TableReport, tables: Sequence[str]) -> list[
     if verdict.table != ACTS or ACTS not in tables or not verdict.ok:
         return []
     return operator_acts.read(where.shelf(ACTS), where.keys)
-
-
-def _echo_limits(tables: list[str], *, err: bool) -> None:
-    if tables:
-        names = f"not covered: {', '.join(tables)}"
-        echo(f"{names}: unsigned, so write access is enough to forge them", err=err)
 
 
 def _existing(where: LakeView, tables: tuple[str, ...]) -> list[str]:

@@ -27,6 +27,7 @@ from pipelines.integrity.verifier.job import (
     WorkerPool,
 )
 from pipelines.integrity.verifier.log_reader import LogFiles
+from pipelines.lake import coverage, raw, reconciliation, streams
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
@@ -116,9 +117,19 @@ def derived(where: LakeView) -> list[str]:
     return [table for table in _shared(where) if table in RECOMPUTED]
 
 
+_UNSIGNED = (
+    *("access", "views"),
+    *(coverage.TABLE.name, raw.REJECTED_TABLE.name, streams.TABLE.name),
+    *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
+)
+
+
 def not_covered(where: LakeView) -> list[str]:
-    """Return the tables of this lake that are neither signed nor computed again."""
-    return [table for table in _shared(where) if table not in RECOMPUTED]
+    """Return the tables that are neither signed nor computed again, missing ones included.
+
+    Anyone who can forge one of them can also delete it.
+    """
+    return sorted({*_UNSIGNED, *_shared(where)} - RECOMPUTED.keys())
 
 
 def _shared(where: LakeView) -> list[str]:

@@ -17,6 +17,7 @@ _MODULES = (
     "tests.promises.test_forged_pushes",
     "tests.integrity.test_evidence",
     "tests.integrity.verifier.test_witnesses",
+    "tests.cli.test_integrity",
 )
 _AROUND = (
     "tests.dashboard.test_app",

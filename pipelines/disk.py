@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 READABLE = 0o666
 """The mode of files that others may read, as `open` creates them: the umask still applies."""
@@ -45,6 +46,29 @@ def open_own(path: Path) -> TextIO:
     """Open a file for reading and writing, and create it if it is missing; never follow a link."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading. Raises OSError for anything that is not a file; never waits."""
+    _check_kind(path, path.stat())
+    # Opening a FIFO that took the file's place meanwhile would block without it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        _check_kind(path, os.fstat(descriptor))
+        yield file
+
+
+def _check_kind(path: Path, found: os.stat_result) -> None:
+    if kind := odd_kind(found.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+        raise OSError(code, f"{kind}, not a file", str(path))
+
+
+def odd_kind(mode: int) -> str | None:
+    """Return what something that is no file is, by its mode; None for a file."""
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return None if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def sync(path: Path) -> None:

@@ -55,10 +55,12 @@ class Disk:
     durable: bool = False
 
     def get(self, path: str) -> bytes | None:
-        try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            disk.opened(self.root / path) as file,
+        ):
+            return file.read()
+        return None
 
     def put(self, path: str, data: bytes) -> None:
         final = self.root / path

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipelines import registry
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import identities, proofs, rollups, verify, witnesses
@@ -79,7 +81,12 @@ def verdicts(
 
     `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
     """
+    lake = LogFiles(root=where.root, options=where.options or {})
+    obstacle = cache(lake.obstacle)
     for table in tables:
+        if reason := next(filter(None, map(obstacle, _folders(table))), None):
+            yield _unreadable(table, reason)
+            continue
         if table in RECOMPUTED:
             yield RECOMPUTED[table](where, full)
             continue
@@ -94,6 +101,20 @@ def verdicts(
             verdict.uncompared = verdict.size
             verdict.notes.append(f"events not compared: {_UNKNOWN.format(*table.split('/')[1:])}")
         yield verdict
+
+
+def _folders(table: str) -> list[str]:
+    """Return the folders with the files that the verification of a table reads."""
+    if table in RECOMPUTED:
+        return [table, "events"]
+    signed = [f"integrity/{table.removeprefix('raw/')}", f"integrity/{ACTS}"]
+    return signed if table == ACTS else [*signed, table, "events"]
+
+
+def _unreadable(table: str, reason: str) -> TableReport:
+    verdict = TableReport(table=table, at=utc_now())
+    verdict.found("unreadable", None, reason)
+    return verdict
 
 
 def _kind(kinds: Mapping[str, str], table: str) -> str | None:

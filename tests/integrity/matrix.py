@@ -14,6 +14,7 @@ _MODULES = (
     "tests.integrity.test_configuration",
     "tests.integrity.verifier.test_rollups",
     "tests.integrity.verifier.test_superseded",
+    "tests.integrity.verifier.test_obstacles",
     "tests.promises.test_forged_pushes",
     "tests.integrity.test_evidence",
     "tests.integrity.verifier.test_witnesses",

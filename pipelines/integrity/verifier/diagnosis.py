@@ -7,12 +7,20 @@ altered too, earlier checkpoints still narrow the change down to a range of rows
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, bundle, leaf_tiles, tile
+from pipelines.integrity.verifier.log_reader import (
+    HASH,
+    MOST,
+    WIDTH,
+    LogFiles,
+    bundle,
+    leaf_tiles,
+    tile,
+)
 from pipelines.integrity.verifier.proofs import (
     Checkpoint,
     Invalid,
@@ -119,13 +127,25 @@ def _history(shelf: LogFiles, head: Checkpoint, first: int) -> list[tuple[Checkp
 
 
 def history(shelf: LogFiles) -> list[str]:
-    """Return the notes of all checkpoints in the history of the log."""
-    notes = []
-    for file in shelf.files("history"):
-        for line in (shelf.read(file) or b"").splitlines():
-            with suppress(Invalid):
-                notes.append(_note(parsed(line)))
+    """Return the notes of the checkpoints in the history, oldest first.
+
+    Of a history larger than 64 MiB, only the newest are read.
+    """
+    notes: list[str] = []
+    left = MOST
+    for file in reversed(shelf.files("history")):
+        held = shelf.tail(file)
+        notes[:0] = list(_notes(held))
+        left -= len(held)
+        if left <= 0:
+            break
     return notes
+
+
+def _notes(held: bytes) -> Iterator[str]:
+    for line in held.splitlines():
+        with suppress(Invalid):
+            yield _note(parsed(line))
 
 
 def _note(line: Any) -> str:

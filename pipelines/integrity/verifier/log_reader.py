@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines import disk
 from pipelines.errors import LakeError
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ _DELTA = (
     *("s3_allow_unsafe_rename", "allow_unsafe_rename", "mount_allow_unsafe_rename"),
     *("dynamo", "delta_dynamo", "object_store_", "delta_log_", "endpoint_url_dynamodb"),
 )
+MOST = 64 * 2**20
+"""The most bytes of a file that are read; only the history of checkpoints may be larger."""
+_MOST_OF_DELTA = 2**30
+_TOO_LARGE = "larger than any such file"
+_FILE_NAME = re.compile(r".+\.(parquet|json|crc)|checkpoint|_last_checkpoint|\d{4}-\d\d|\d{3}")
 _LIBRARIES = ("obstore", "pyo3_runtime")
 
 
@@ -46,11 +53,59 @@ class LogFiles:
         return LogFiles(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, or None if it does not exist. Raises LakeError."""
+        """Return the content of a file, or None if it does not exist.
+
+        Raises LakeError, as for one that is larger than any file of a signed log.
+        """
+        found = self._end(path, MOST + 1)
+        if found is not None and len(found) > MOST:
+            raise LakeError(f"{path}: {_TOO_LARGE}")
+        return found
+
+    def tail(self, path: str) -> bytes:
+        """Return the end of a file, at most 64 MiB; nothing if it does not exist."""
+        return self._end(path, MOST) or b""
+
+    def _end(self, path: str, most: int) -> bytes | None:
+        """Return the last bytes of a file, or None if it does not exist. Raises LakeError."""
         try:
-            return self._object(path) if self._remote else (Path(self.root) / path).read_bytes()
+            if self._remote:
+                return self._object(path, most)
+            with disk.opened(Path(self.root) / path) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+                return file.read(most)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise LakeError(f"{path}: {error.strerror}") from error
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes in all files below `path`."""
+        if not self._remote:
+            return sum(each.stat().st_size for each in _walk(Path(self.root) / path))
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(self.root):
+            pages = obstore.list(self._store(), path)
+            return sum(meta["size"] for page in pages for meta in page)
+
+    def obstacle(self, path: str) -> str | None:
+        """Return which file below `path` can't be read as one, and why; None if all can be.
+
+        Readers of Delta tables would wait for a FIFO for ever. An object store has only objects.
+        """
+        if self._remote:
+            return None
+        root = Path(self.root)
+        try:
+            for each in _walk(root / path):
+                name = each.relative_to(root).as_posix()
+                with suppress(FileNotFoundError):  # a writer has just deleted it
+                    if reason := _oddness(each, name):
+                        return f"{name}: {reason}"
+        except OSError as error:
+            return f"{Path(error.filename).relative_to(root)}: {error.strerror}"
+        return None
 
     def files(self, path: str = "") -> list[str]:
         """Return all files below `path`, recursively, sorted, relative to this folder."""
@@ -82,12 +137,15 @@ class LogFiles:
             below = obstore.list_with_delimiter(self._store(), path.strip("/") or None)
         return [folder.rstrip("/").rpartition("/")[2] for folder in below["common_prefixes"]]
 
-    def _object(self, path: str) -> bytes | None:
+    def _object(self, path: str, most: int) -> bytes | None:
         import obstore  # noqa: PLC0415
 
         with _store_errors(self.root):
             try:
-                return bytes(obstore.get(self._store(), path).bytes())
+                found = obstore.get(self._store(), path)
+                if (size := found.meta["size"]) <= most:
+                    return bytes(found.bytes())
+                return bytes(obstore.get_range(self._store(), path, start=size - most, end=size))
             except FileNotFoundError:
                 return None
 
@@ -126,6 +184,26 @@ def _store_errors(root: str) -> Iterator[None]:
         message = " ".join(str(error).partition("\n\nDebug source")[0].split())[:300]
         advice = "check lake.root and lake.storage_options, or those of the anchor"
         raise LakeError(f"{root}: {message}: {advice}, then run it again") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield all that is no folder below `folder`, and folders with the name of a file."""
+    for parent, folders, names in os.walk(folder):
+        yield from (Path(parent) / name for name in names)
+        partial = parent.endswith(".p")  # tiles/000.p has files such as 17
+        for name in folders:
+            if partial or _FILE_NAME.fullmatch(name):
+                yield Path(parent) / name
+
+
+def _oddness(path: Path, name: str) -> str | None:
+    found = path.stat()
+    if kind := disk.odd_kind(found.st_mode):
+        return f"{kind}, not a file"
+    if "/history/" in name or (name.endswith(".parquet") and "/_delta_log/" not in name):
+        return None
+    limit = _MOST_OF_DELTA if "/_delta_log/" in name else MOST
+    return _TOO_LARGE if found.st_size > limit else None
 
 
 def tile(shelf: LogFiles, level: int | str, index: int, width: int) -> bytes:

@@ -22,6 +22,7 @@ from pipelines.integrity.verifier.proofs import (
 )
 from pipelines.integrity.verifier.tree import Span
 
+_MOST = 2**20  # acts; a lake of 50 streams needs a century for so many
 _FINISHED = "retention finished"  # the rows of the removals among the first `acts` acts are gone
 
 
@@ -51,6 +52,8 @@ def entries(shelf: LogFiles, keys: Sequence[str]) -> list[bytes]:
         return []
     head = read_checkpoint(text_of(note), keys)
     found: list[bytes] = []
+    if head.size > _MOST:
+        raise Invalid(f"the log of acts claims to have {head.size:,} of them")
     for index in range(-(-head.size // WIDTH)):
         found += bundle(shelf, head.size, index)
         if len(found) < min(head.size, (index + 1) * WIDTH):

@@ -14,13 +14,15 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, operator_acts, rows, superseded
 from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
-from pipelines.integrity.verifier.log_reader import HASH, WIDTH, leaf_tiles
+from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
 from pipelines.integrity.verifier.rows import Leaves, Task
 from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, minus
 
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
+_FEW = 2**20  # rows, whose leaves take 32 MiB
+_BYTES_OF_ROW = 16  # half of the SHA-256 in it, which cannot be compressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,23 @@ class TableFiles:
     events: EventFiles
     uncompared: dict[int | None, list[int]] = field(default_factory=dict)
     """Mapping version, other than the current -> seqs of events whose values were not compared."""
+
+
+def has_room(case: Job, size: int, verdict: TableReport) -> bool:
+    """Return False, with a finding, if no files here could have so many rows.
+
+    Whoever has the key can sign any number, for which there might be no memory.
+    """
+    if size - verdict.first <= _FEW:
+        return True
+    lake = LogFiles(root=case.place.root, options=case.place.options or {})
+    # The leaves of removed rows are in the tiles only.
+    leaves = lake.size(f"integrity/{case.name}/tile/0") // HASH
+    if size <= lake.size(case.table) // _BYTES_OF_ROW + leaves:
+        return True
+    detail = f"the checkpoint covers {size:,} rows, more than all files can contain"
+    verdict.found("truncated", 0, detail)
+    return False
 
 
 def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:

@@ -93,9 +93,7 @@ def tables(place: LakeView) -> list[str]:
     }
     logs = (name for name in names if "/" in name and not name.startswith(f"{ACTS}/"))
     found = sorted(f"raw/{name}" for name in logs)
-    acted = place.shelf(ACTS).read("checkpoint") or known_checkpoints.remembered(
-        place.memory, _ACTS
-    )
+    acted = place.shelf(ACTS).files() or known_checkpoints.remembered(place.memory, _ACTS)
     return [*found, ACTS] if acted or any(each.startswith(f"{ACTS}/") for each in names) else found
 
 
@@ -192,6 +190,8 @@ def _verify(
     if head is None:
         if case.shelf.read("checkpoint") is None:
             _report_lost_log(case, verdict, known)
+        return verdict, None
+    if not table_reader.has_room(case, head.size, verdict):
         return verdict, None
     board = LeafBuffer(start=verdict.first, size=head.size)
     acts, gone = events.recorded(case), table_reader.removed_rows(case).finished

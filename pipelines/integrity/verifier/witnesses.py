@@ -116,7 +116,7 @@ def _signed_at(shelf: LogFiles, rows: int) -> datetime | None:
     """Return when the first checkpoint of more than `rows` rows was signed, if that is known."""
     first = None
     for file in reversed(shelf.files("history")):
-        for line in reversed((shelf.read(file) or b"").splitlines()):
+        for line in reversed(shelf.tail(file).splitlines()):
             with suppress(ValueError, KeyError, TypeError):  # a power cut may truncate a line
                 held = json.loads(line)
                 at = datetime.fromisoformat(held["at"]).astimezone(UTC)

@@ -20,12 +20,13 @@ from pydantic import SecretStr
 
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import Held, Refused, TooHeavy, TooLarge, Unavailable, raised_as
-from pipelines.extraction import body, network, rate_limit
+from pipelines.extraction import body, rate_limit
 from pipelines.extraction.rate_limit import RateLimiter
 from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
 from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after
+from pipelines.web import network
 
 # 520 to 530 are Cloudflare's errors about the server behind it.
 _RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})
@@ -233,7 +234,10 @@ def connect(
     """
     integration = source.integration
     retries = RetryTransport(
-        transport or network.transport(source.settings),
+        transport
+        or httpx.HTTPTransport(
+            **network.options(source.settings, source.settings.base_url), retries=0
+        ),
         rate_limiter
         or RateLimiter(
             rate_limit.policy(source), path=rate_limit.state_file(source.kind, source.settings)

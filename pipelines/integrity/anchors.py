@@ -20,7 +20,8 @@ from pipelines import disk
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import files
 from pipelines.integrity.note import Head
-from pipelines.settings import Anchor, IntegritySettings
+from pipelines.settings import Anchor, IntegritySettings, NetworkSettings
+from pipelines.web import network
 
 _TIMEOUT = 10.0
 _PATH = "# "  # the first line of an outbox file holds the destination path
@@ -59,7 +60,7 @@ def deliver(place: Path, settings: IntegritySettings) -> list[str]:
         files = waiting(place, anchor)
         try:
             if files:
-                _sender(anchor)([_read_file(file) for file in files])
+                _sender(anchor, settings.network)([_read_file(file) for file in files])
         except (AuditlakeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
             faults.append(f"{anchor.name}: {type(error).__name__}: {error}; will be retried")
             logging.getLogger("auditlake").warning("anchor %s", faults[-1])
@@ -77,13 +78,13 @@ def waiting(place: Path, anchor: Anchor) -> list[Path]:
     return sorted(path for path in outbox.iterdir() if path.name[0] != ".")
 
 
-def _sender(anchor: Anchor) -> Callable[[Checkpoints], None]:
+def _sender(anchor: Anchor, way: NetworkSettings) -> Callable[[Checkpoints], None]:
     if anchor.directory:
         return partial(_to_directory, anchor.directory.expanduser())
     if anchor.git:
         return partial(_to_git, anchor.git.expanduser())
     if anchor.url:
-        return partial(_to_url, anchor.url, _token(anchor))
+        return partial(_to_url, anchor.url, _token(anchor), way)
     options = {key: value.get_secret_value() for key, value in anchor.storage_options.items()}
     return partial(_to_bucket, str(anchor.bucket), options)
 
@@ -114,8 +115,11 @@ def _to_git(clone: Path, checkpoints: Checkpoints) -> None:
         run((*git, "push", "-q"))
 
 
-def _to_url(url: str, headers: dict[str, str], checkpoints: Checkpoints) -> None:
-    with httpx.Client(timeout=_TIMEOUT, headers=headers) as client:
+def _to_url(
+    url: str, headers: dict[str, str], way: NetworkSettings, checkpoints: Checkpoints
+) -> None:
+    options = network.options(way, url)
+    with httpx.Client(timeout=_TIMEOUT, headers=headers, **options) as client:
         for path, text in checkpoints:
             # Create only: 412 means an earlier try, whose response was lost, has succeeded.
             answer = client.put(f"{url}/{path}", content=text, headers={"If-None-Match": "*"})

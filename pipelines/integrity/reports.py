@@ -62,6 +62,7 @@ def place(
         anchors=chosen.anchors,
         witnesses=list(witness_keys) or chosen.witnesses,
         quorum=quorum or by_default,
+        network=chosen.network,
     )
     witnesses.check_keys(view)
     return view

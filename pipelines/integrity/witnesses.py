@@ -28,7 +28,8 @@ from pipelines.integrity import cosignatures, files, keys, merkle, note, tiles
 from pipelines.integrity.files import Folder
 from pipelines.integrity.note import Head
 from pipelines.lake.tables import Lake
-from pipelines.settings import IntegritySettings, Witness
+from pipelines.settings import IntegritySettings, NetworkSettings, Witness
+from pipelines.web import network
 
 ACTS = "acts"
 _SECONDS = 10.0
@@ -135,7 +136,8 @@ def _submit(lake: Lake, settings: IntegritySettings, names: Iterable[str]) -> li
             continue
         for name in names:
             try:
-                _cosign(files.of(lake, f"integrity/{name}"), witness, trusted)
+                folder = files.of(lake, f"integrity/{name}")
+                _cosign(folder, witness, trusted, settings.network)
             except Unreachable as error:
                 # The other logs would wait as long; the next round or hour retries.
                 _paused[witness.key] = time.monotonic() + _PAUSE
@@ -148,7 +150,7 @@ def _submit(lake: Lake, settings: IntegritySettings, names: Iterable[str]) -> li
     return faults
 
 
-def _cosign(folder: Folder, witness: Witness, trusted: list[str]) -> None:
+def _cosign(folder: Folder, witness: Witness, trusted: list[str], way: NetworkSettings) -> None:
     """Obtain and store the cosignature of the checkpoint in `folder`, unless it is there."""
     text = folder.get("checkpoint") or b""
     head = note.opened(text, trusted)
@@ -159,7 +161,7 @@ def _cosign(folder: Folder, witness: Witness, trusted: list[str]) -> None:
         return
     signatures = text.decode().rpartition("\n\n")[2]
     wanted = _Checkpoint(folder=folder, head=head, signatures=signatures)
-    found = _exchange(wanted, witness, held.size if held else 0)
+    found = _exchange(wanted, witness, held.size if held else 0, way)
     folder.put(path(witness), f"{head.text}\n{signatures}{found.line}\n".encode())
 
 
@@ -189,11 +191,13 @@ def _read(folder: Folder, witness: Witness) -> tuple[str, cosignatures.Cosignatu
     return None
 
 
-def _exchange(wanted: _Checkpoint, witness: Witness, old: int) -> cosignatures.Cosignature:
+def _exchange(
+    wanted: _Checkpoint, witness: Witness, old: int, way: NetworkSettings
+) -> cosignatures.Cosignature:
     """Submit a checkpoint, with a proof from the size that the witness has, until it cosigns."""
     for _ in range(_TRIES):
         body = _submission(wanted, old)
-        answer = asyncio.run(_post(f"{witness.url}/add-checkpoint", body))
+        answer = asyncio.run(_request("POST", f"{witness.url}/add-checkpoint", way, body))
         if answer.status == httpx.codes.OK:
             return _cosignature(wanted, witness, answer)
         if answer.status != httpx.codes.CONFLICT:
@@ -247,12 +251,19 @@ def _refused(answer: Answer) -> str:
     return f"it answered {answer.status}: {reasons.get(answer.status, 'will be retried')}"
 
 
-async def _post(url: str, body: bytes) -> Answer:
-    """POST a body and return the response, within limits of size and time. Raises Unreachable."""
+async def _request(method: str, url: str, way: NetworkSettings, body: bytes = b"") -> Answer:
+    """Send a request and return the response, within limits of size and time.
+
+    Raises Unreachable, and ConfigurationError for an unusable CA bundle.
+    """
+    options = network.options(way, url)
     try:
-        async with asyncio.timeout(_SECONDS), httpx.AsyncClient(timeout=_SECONDS) as client:
+        async with (
+            asyncio.timeout(_SECONDS),
+            httpx.AsyncClient(timeout=_SECONDS, **options) as client,
+        ):
             headers = {"Accept-Encoding": "identity", "Content-Type": "text/plain"}
-            async with client.stream("POST", url, content=body, headers=headers) as response:
+            async with client.stream(method, url, content=body, headers=headers) as response:
                 read = bytearray()
                 async for part in response.aiter_raw():
                     read += part

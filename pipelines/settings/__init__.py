@@ -280,6 +280,8 @@ class IntegritySettings(Section):
     """Public keys to trust in addition to those in `folder`."""
     anchors: tuple[Anchor, ...] = ()
     witnesses: tuple[Witness, ...] = ()
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
+    """The way to anchors and witnesses; by default that of the whole configuration."""
     quorum: int | None = Field(default=None, ge=1)
     """How many of them must have seen a checkpoint an hour after it was signed; default: all."""
 
@@ -369,6 +371,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings  # AUDITLAKE_LAKE__ROOT wins over the file
+
+    @model_validator(mode="after")
+    def _share_network(self) -> Settings:
+        if "network" not in self.integrity.model_fields_set:
+            shared = self.integrity.model_copy(update={"network": self.network})
+            object.__setattr__(self, "integrity", shared)  # the section itself is frozen
+        return self
 
     def polls(self, key: tuple[str, str]) -> bool:
         """Return whether the stream (integration, stream) is configured."""

@@ -1,1 +1,1 @@
-"""ASGI middleware that protects the local servers from web pages of others."""
+"""Guards of the local servers against web pages of others, and the way of our own requests."""

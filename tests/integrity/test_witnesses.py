@@ -50,7 +50,7 @@ def test_every_round_is_cosigned_without_waiting_for_it(signed, witness):
 
 def test_a_checkpoint_is_submitted_once(signed, witness, monkeypatch):
     assert submitted(signed) == []
-    monkeypatch.setattr(witnesses, "_post", None)
+    monkeypatch.setattr(witnesses, "_request", None)
     assert submitted(signed) == []
     signer.sign(signed.lake, LOG, 700, NOON)  # a round without new rows
     background()
@@ -72,7 +72,7 @@ def test_acts_are_cosigned_too(signed, witness):
 
 
 def test_a_lake_without_witnesses_asks_nobody(signed, monkeypatch):
-    monkeypatch.setattr(witnesses, "_post", None)
+    monkeypatch.setattr(witnesses, "_request", None)
     signed.land(*range(700, 710), day=3)
     background()
     assert submitted(signed) == []

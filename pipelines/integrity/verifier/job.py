@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.settings import Anchor, Witness
+from pipelines.settings import Anchor, NetworkSettings, Witness
 
 ACTS = "acts"
 """The name of the log of operator actions, used like a table name."""
@@ -45,6 +45,8 @@ class LakeView:
     """The witnesses, or only their public keys."""
     quorum: int = 0
     """How many of them must have seen a checkpoint within an hour."""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """The way to anchors and witnesses."""
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"

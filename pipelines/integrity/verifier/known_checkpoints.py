@@ -12,12 +12,14 @@ from pathlib import Path
 
 import httpx
 
-from pipelines.errors import LakeError
+from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in, parsed, text_of
-from pipelines.settings import Anchor
+from pipelines.settings import Anchor, NetworkSettings
+from pipelines.web import network
 
 _TIMEOUT = 10.0
+_MAX_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,11 @@ def logs(place: Path, name: str, anchors: Iterable[Anchor]) -> set[str]:
 
 
 def anchored(
-    anchor: Anchor, folders: Iterable[str], origin: str | None, first: int = 0
+    anchor: Anchor,
+    folders: Iterable[str],
+    origin: str | None,
+    first: int = 0,
+    way: NetworkSettings = NetworkSettings(),  # noqa: B008 it is frozen
 ) -> list[KnownCheckpoint | Unavailable]:
     """Return the checkpoints an anchor has in `folders`, each of the form <name>/<log>.
 
@@ -83,9 +89,9 @@ def anchored(
     """
     seen: list[KnownCheckpoint | Unavailable] = []
     try:
-        for path, note in _notes(anchor, set(folders), origin, first):
+        for path, note in _notes(anchor, set(folders), origin, first, way):
             seen.append(sighting(note, f"{anchor.name}/{path}"))
-    except (LakeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
+    except (AuditlakeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
         seen.append(Unavailable(where=anchor.name, reason=f"{type(error).__name__}: {error}"))
     return seen
 
@@ -102,11 +108,11 @@ def sighting(note: bytes, where: str) -> KnownCheckpoint | Unavailable:
 
 
 def _notes(
-    anchor: Anchor, folders: set[str], origin: str | None, first: int
+    anchor: Anchor, folders: set[str], origin: str | None, first: int, way: NetworkSettings
 ) -> Iterator[tuple[str, bytes]]:
     """Yield (path, note); a path is <name>/<integration>/<stream>/<id>/<size>."""
     if anchor.url:
-        yield from _fetch_latest(anchor, origin) if origin else ()
+        yield from _fetch_latest(anchor, origin, way) if origin else ()
     elif anchor.git:
         clone = anchor.git.expanduser()
         held = [(path, blob) for path, blob in _git_files(clone) if _folder(path) in folders]
@@ -183,11 +189,21 @@ def _git(clone: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     return subprocess.run(command, check=True, capture_output=True, timeout=60, input=stdin).stdout
 
 
-def _fetch_latest(anchor: Anchor, origin: str) -> Iterator[tuple[str, bytes]]:
-    token = anchor.token
+def _fetch_latest(anchor: Anchor, origin: str, way: NetworkSettings) -> Iterator[tuple[str, bytes]]:
+    token, url = anchor.token, f"{anchor.url}/{origin}/latest"
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    with httpx.Client(timeout=_TIMEOUT, headers=headers) as client:
-        answer = client.get(f"{anchor.url}/{origin}/latest")
+    options = network.options(way, url)
+    with (
+        httpx.Client(timeout=_TIMEOUT, headers=headers, **options) as client,
+        client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
+    ):
         # 404: this anchor has not received a checkpoint of the log yet.
-        if answer.status_code != httpx.codes.NOT_FOUND:
-            yield f"{origin}/latest", answer.raise_for_status().content
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return
+        answer.raise_for_status()
+        note = bytearray()
+        for part in answer.iter_raw():
+            note += part
+            if len(note) > _MAX_BYTES:
+                raise LakeError("its answer is too large for a checkpoint")
+        yield f"{origin}/latest", bytes(note)

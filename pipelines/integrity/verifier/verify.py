@@ -360,7 +360,7 @@ def _outside(
     name = table.removeprefix("raw/")
     folders = {f"{place.name}/{name}", *([origin.rpartition("/")[0]] if origin else [])}
     for anchor in place.anchors:
-        yield from known_checkpoints.anchored(anchor, folders, origin, first)
+        yield from known_checkpoints.anchored(anchor, folders, origin, first, place.network)
 
 
 def _compare_counts(case: Job, verdict: TableReport, board: LeafBuffer, held: TableFiles) -> None:

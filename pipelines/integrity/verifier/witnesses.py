@@ -21,7 +21,8 @@ from pipelines.integrity.verifier import proofs
 from pipelines.integrity.verifier.job import Cosigned, LakeView, TableReport
 from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.settings import Witness
+from pipelines.settings import NetworkSettings, Witness
+from pipelines.web import network
 
 _SECONDS = 10.0
 _MAX_BYTES = 16_384
@@ -65,7 +66,7 @@ def cosigned(
             except (proofs.Invalid, ValueError) as error:
                 verdict.found("cosignature", None, f"{path(vkey)}: {error}")
         if origin and isinstance(witness, Witness):
-            yield from _shown_by(witness, origin)
+            yield from _shown_by(witness, origin, place.network)
 
 
 def path(vkey: str) -> str:
@@ -137,7 +138,9 @@ def _sighting(note: bytes, vkey: str) -> KnownCheckpoint:
     return KnownCheckpoint(head=head, where=f"{_PREFIX}{name}", note=text, cosigned_at=at)
 
 
-def _shown_by(witness: Witness, origin: str) -> Iterator[KnownCheckpoint | Unavailable]:
+def _shown_by(
+    witness: Witness, origin: str, way: NetworkSettings
+) -> Iterator[KnownCheckpoint | Unavailable]:
     """Yield the newest checkpoint of a log that a witness itself shows, if it shows any."""
     where = f"{_PREFIX}{witness.name}"
     if time.monotonic() < _unreachable.get(witness.url, 0.0):
@@ -145,22 +148,24 @@ def _shown_by(witness: Witness, origin: str) -> Iterator[KnownCheckpoint | Unava
         return
     url = f"{witness.url}/{hashlib.sha256(origin.encode()).hexdigest()}/checkpoint"
     try:
-        found = asyncio.run(_fetched(url))
+        found = asyncio.run(_fetched(url, way))
         if found is not None:
             yield _sighting(found, witness.key)
     except (TimeoutError, OSError, httpx.HTTPError) as error:
         _unreachable[witness.url] = time.monotonic() + _PAUSE
         yield Unavailable(where=where, reason=f"does not answer ({type(error).__name__})")
+    except ConfigurationError as error:
+        yield Unavailable(where=where, reason=str(error))
     except (proofs.Invalid, ValueError) as error:
         yield Unavailable(where=where, reason=f"its answer does not count: {error}")
 
 
-async def _fetched(url: str) -> bytes | None:
+async def _fetched(url: str, way: NetworkSettings) -> bytes | None:
     """Return the body of a response, within limits of size and time; None if there is none."""
-    headers = {"Accept-Encoding": "identity"}
+    headers, options = {"Accept-Encoding": "identity"}, network.options(way, url)
     async with (
         asyncio.timeout(_SECONDS),
-        httpx.AsyncClient(timeout=_SECONDS, headers=headers) as client,
+        httpx.AsyncClient(timeout=_SECONDS, headers=headers, **options) as client,
         client.stream("GET", url) as response,
     ):
         if response.status_code == httpx.codes.NOT_FOUND:

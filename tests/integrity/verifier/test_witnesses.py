@@ -14,7 +14,7 @@ from pipelines.integrity.verifier import table_reader, verify
 from pipelines.integrity.verifier import witnesses as counted
 from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.integrity.witness.state import name_of
-from pipelines.settings import Witness
+from pipelines.settings import NetworkSettings, Witness
 from tests.integrity import attacks, matrix, witnessing
 from tests.integrity.witnessing import AT, answering, background, serving, submitted, witnessed
 from tests.integrity.worlds import LOG, NOON, Signed, once
@@ -275,7 +275,7 @@ def test_an_answer_that_is_no_cosigned_checkpoint_does_not_count(signed):
     for lie in lies:
         with answering((200, "text/plain", lie)) as server:
             liar = Witness(url=server.address, key=key.vkey)
-            (seen,) = counted._shown_by(liar, head.origin)
+            (seen,) = counted._shown_by(liar, head.origin, NetworkSettings())
         assert seen.reason.startswith("its answer does not count"), lie
 
 

@@ -15,9 +15,13 @@ from cryptography.x509.oid import NameOID
 from pipelines import registry
 from pipelines.cli import doctor
 from pipelines.errors import ConfigurationError, Unavailable
-from pipelines.extraction import client, network
+from pipelines.extraction import client
 from pipelines.extraction.client import RetryPolicy
+from pipelines.integrity import anchors, cosignatures, reports, witnesses
+from pipelines.lake import tables
 from pipelines.settings import Settings
+from pipelines.web import network
+from tests.integrity.worlds import Signed
 
 HOST = "acme.okta.com"
 OKTA = {"kind": "okta", "base_url": f"https://{HOST}", "api_token": "x" * 20}
@@ -148,6 +152,36 @@ def test_doctor_names_a_bundle_that_cannot_be_used(lake, tmp_path, content, reas
         bundle.write_bytes(content)
     source = configured("http://127.0.0.1:1", bundle)
     with pytest.raises(ConfigurationError):
-        network.transport(source.settings)
+        network.options(source.settings, source.settings.base_url)
     found = {check.subject: check.fault for check in doctor.examine(lake, [source], NOW)}
     assert f"ca_bundle: {bundle}: {reason}" in found["okta"].replace("it contains ", "")
+
+
+def test_witnesses_and_anchors_are_reached_through_the_proxy_too(certificate, tmp_path):
+    witness = {"url": f"https://{HOST}", "key": cosignatures.new_key("w/1").vkey}
+    with inspecting_proxy(certificate) as (proxy, heads):
+        chosen = Settings(
+            network={"proxy": proxy, "ca_bundle": str(certificate / "public.pem")},
+            lake={"root": str(tmp_path / "lake")},
+            integrity={
+                "folder": str(tmp_path / "state"),
+                "witnesses": [witness],
+                "anchors": [{"url": f"https://{HOST}/anchor"}],
+            },
+        )
+        world = Signed(tmp_path, {"witnesses": chosen.integrity.witnesses})
+        world.settings |= {"anchors": chosen.integrity.anchors, "network": chosen.network}
+        world.land(1)
+        witnesses.submit(tables.configured(chosen), chosen.integrity, ["okta/system_log"])
+        anchors.deliver(world.place.memory, chosen.integrity)
+        place = reports.place(world.lake, chosen.integrity)
+        origin = (world.log / "checkpoint").read_text().split("\n")[0]
+        report = world.verify()
+        assert place.network == chosen.network
+        assert len(report.notes) == 2
+    inside = [each.split("\r\n")[0] for each in heads[1::2]]
+    assert f"PUT /anchor/{origin}/{1:020} HTTP/1.1" in inside
+    assert f"GET /anchor/{origin}/latest HTTP/1.1" in inside
+    assert "POST /add-checkpoint HTTP/1.1" in inside
+    assert any(line.endswith("/checkpoint HTTP/1.1") for line in inside if line.startswith("GET"))
+    assert "pass-w0rd" not in str([report, chosen, place])

@@ -7,24 +7,42 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Protocol, TypedDict
 
 import httpx
+from pydantic import SecretStr
 
 from pipelines.errors import ConfigurationError
-from pipelines.settings import IntegrationSettings, is_loopback
+from pipelines.settings import is_loopback
 
 
-def transport(settings: IntegrationSettings) -> httpx.HTTPTransport:
-    """Return a transport as configured. Raises ConfigurationError for an unusable bundle."""
-    trusted = _trusted(settings.ca_bundle) if settings.ca_bundle else httpx.create_ssl_context()
-    return httpx.HTTPTransport(verify=trusted, proxy=_proxy(settings, trusted), retries=0)
+class Way(Protocol):
+    """The settings of the way to a service."""
+
+    @property
+    def ca_bundle(self) -> Path | None: ...
+    @property
+    def proxy(self) -> SecretStr | None: ...
 
 
-def _proxy(settings: IntegrationSettings, trusted: ssl.SSLContext) -> httpx.Proxy | None:
+class Options(TypedDict):
+    """Arguments of httpx for the way to a service."""
+
+    verify: ssl.SSLContext
+    proxy: httpx.Proxy | None
+
+
+def options(way: Way, url: str) -> Options:
+    """Return the way to a service. Raises ConfigurationError for an unusable bundle."""
+    trusted = _trusted(way.ca_bundle) if way.ca_bundle else httpx.create_ssl_context()
+    return {"verify": trusted, "proxy": _proxy(way.proxy, trusted, url)}
+
+
+def _proxy(proxy: SecretStr | None, trusted: ssl.SSLContext, service: str) -> httpx.Proxy | None:
     # A service on this machine is a simulated one, which no proxy can reach.
-    if settings.proxy is None or is_loopback(httpx.URL(settings.base_url).host):
+    if proxy is None or is_loopback(httpx.URL(service).host):
         return None
-    url = httpx.URL(settings.proxy.get_secret_value())
+    url = httpx.URL(proxy.get_secret_value())
     return httpx.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
 
 

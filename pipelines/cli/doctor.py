@@ -1,4 +1,4 @@
-"""Check the lake, every credential and every stream, and report how to fix what fails."""
+"""Check the lake, witnesses, credentials and streams, and report how to fix what fails."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, Held, Refused, SignInRefused, explained
 from pipelines.extraction import client, expiry
 from pipelines.extraction.client import ServiceClient
+from pipelines.integrity import witnesses
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.registry import Invalid
@@ -44,7 +45,7 @@ _few_retries = partial(client.connect, retry_policy=client.RetryPolicy(attempts=
 @as_json
 @click.pass_context
 def doctor_(context: click.Context, as_json: bool) -> None:
-    """Check the lake, every credential and every stream, and report how to fix what fails."""
+    """Check the lake, witnesses, credentials and streams, and report how to fix what fails."""
     chosen, lake = options.configured(context)
     checks = []
     sources = registry.judged(chosen)
@@ -68,11 +69,12 @@ def examine(
     now: datetime,
     connect: Connect = _few_retries,
 ) -> Iterator[Check]:
-    """Yield a check of the lake and of each stream, as soon as its result is known.
+    """Yield a check of the lake, each witness and each stream, as soon as its result is known.
 
     Changes nothing at a vendor, and an invalid section concerns its own integration only.
     """
     yield Check(subject="lake", fault=_lake(lake))
+    yield from _witnesses(lake, now)
     for source in sources:
         if isinstance(source, Invalid):
             faults = source.faults.splitlines()
@@ -86,6 +88,20 @@ def examine(
             continue
         with client:
             yield from _connected(lake, source, client, now)
+
+
+def _witnesses(lake: Lake, now: datetime) -> Iterator[Check]:
+    settings = lake.integrity
+    if settings is None or not settings.sign:
+        return
+    for witness in settings.witnesses:
+        fault = note = None
+        try:
+            with explained():
+                note = witnesses.health(lake, settings, witness, now)
+        except AuditlakeError as error:
+            fault = str(error)
+        yield Check(subject=f"witness {witness.name}", fault=fault, note=note)
 
 
 def _connected(lake: Lake, source: Source, client: ServiceClient, now: datetime) -> Iterator[Check]:

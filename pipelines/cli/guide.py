@@ -18,7 +18,7 @@ SECTIONS = {
     "Start": {
         "up": ("up:up_", "Run extraction, Dagster and the dashboard."),
         "sandbox": ("sandbox:sandbox_", "Simulate the vendors' APIs, to try auditlake."),
-        "doctor": ("doctor:doctor_", "Check the lake, every credential and every stream."),
+        "doctor": ("doctor:doctor_", "Check the lake, witnesses, credentials and streams."),
         "completion": (
             "completion:completion_",
             "Print the script that completes commands.",

@@ -15,10 +15,11 @@ import re
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import httpx
@@ -37,6 +38,8 @@ _SECONDS = 10.0
 _MAX_BYTES = 16_384
 _TRIES = 3
 _PAUSE = 60.0
+_LATE = timedelta(hours=1)
+_MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 _SIZE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 _log = logging.getLogger(__name__)
 
@@ -116,6 +119,59 @@ def with_cosignatures(folder: Folder, settings: IntegritySettings, checkpoint: s
     found = (_read(folder, each) for each in settings.witnesses)
     lines = [each[1].line for each in found if each and each[0].rpartition("\n\n")[0] == text]
     return checkpoint + "".join(f"{line}\n" for line in lines)
+
+
+def health(lake: Lake, settings: IntegritySettings, witness: Witness, now: datetime) -> str:
+    """Return how far a witness has cosigned the logs of the lake, as the witness itself shows.
+
+    Raises AuditlakeError, with the next step, if it does not answer, if its key is not the
+    configured one, or if logs have grown that it has not cosigned for an hour.
+    """
+    signed = list(_signed(lake, keys.trusted(settings)))
+    if not signed:
+        return "nothing is signed yet"
+    seen = [
+        (found[1].at, head.origin, found[0].startswith(f"{head.text}\n"))
+        for folder, head in signed
+        if (found := _read(folder, witness))
+    ]
+    at, origin, _ = max(seen, default=(0, signed[0][1].origin, False))
+    last = datetime.fromtimestamp(max(at, _shown_at(witness, origin, settings.network)), UTC)
+    done, of = sum(whole for *_, whole in seen), f"of {len(signed)} logs"
+    if done < len(signed) and now - last > _LATE:
+        raise LakeError(
+            f"it has cosigned nothing since {last:{_MOMENT}}, and {len(signed) - done} {of} have "
+            "grown: the next round submits them again and logs the reason"
+        )
+    return f"{done} {of} cosigned as they are, the newest at {last:{_MOMENT}}"
+
+
+def _signed(lake: Lake, trusted: list[str]) -> Iterator[tuple[Folder, Head]]:
+    for name in logs(lake):
+        folder = files.of(lake, f"integrity/{name}")
+        if head := note.opened(folder.get("checkpoint") or b"", trusted):
+            yield folder, head
+
+
+def _shown_at(witness: Witness, origin: str, way: NetworkSettings) -> int:
+    """Return when a witness made the cosignature of a log that it shows."""
+    log = hashlib.sha256(origin.encode()).hexdigest()
+    try:
+        answer = asyncio.run(_request("GET", f"{witness.url}/{log}/checkpoint", way))
+    except Unreachable as error:
+        reason = str(error).partition(":")[0]
+        raise Unreachable(f"it does not answer ({reason}): check its url and [network]") from None
+    if answer.status == httpx.codes.NOT_FOUND:
+        raise LakeError(f"it does not know the log {origin}: its operator has to accept it")
+    if answer.status != httpx.codes.OK:
+        raise LakeError(f"it answered {answer.status}")
+    text, _, lines = answer.body.decode("utf-8", "replace").rpartition("\n\n")
+    found = cosignatures.find(lines, f"{text}\n", witness.key)
+    if found is None or not text.startswith(f"{origin}\n"):
+        raise LakeError(
+            "its answer has no cosignature of the configured key: correct integrity.witnesses.key"
+        )
+    return found.at
 
 
 def _submit_pending() -> None:

@@ -12,9 +12,14 @@ from pipelines.cli import doctor
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import client
 from pipelines.extraction.client import RetryPolicy
+from pipelines.integrity import cosignatures
 from pipelines.lake.tables import Lake
-from pipelines.settings import Settings
+from pipelines.settings import Settings, Witness
+from tests.integrity.conftest import _filled, signed
+from tests.integrity.witnessing import serving, submitted, witnessed
 from tests.webhooks.conftest import source
+
+__all__ = ["_filled", "signed"]
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONCE = RetryPolicy(attempts=1)
@@ -160,3 +165,15 @@ def test_a_credential_that_ends_soon_is_a_warning_of_its_integration(lake):
     assert [check.fault for check in checks] == [None] * 4
     assert (checks[-1].subject, checks[-1].note) == ("cloudflare", None)
     assert checks[-1].warning.startswith("the API token ends on 2026-03-11, in 10 days: roll it")
+
+
+def test_each_witness_is_a_check(tmp_path, signed):
+    with serving(tmp_path / "seen", signed.vkeys()) as witness:
+        away = Witness(url="http://127.0.0.1:1", key=cosignatures.new_key("away/w2").vkey)
+        witnessed(signed, witness, away)
+        assert len(submitted(signed)) == 1
+        lake, trailing, gone = doctor.examine(signed.lake, [], NOW)
+    assert lake.fault is None
+    assert trailing.subject == "witness witness.example/w1"
+    assert (trailing.fault, trailing.note[:11]) == (None, "1 of 1 logs")
+    assert "does not answer" in gone.fault

@@ -3,9 +3,11 @@
 import shutil
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
+from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import cosignatures, note, operator_acts, signer, witnesses
 from pipelines.settings import Witness
 from tests.integrity import witnessing
@@ -235,3 +237,31 @@ def test_a_damaged_tile_is_an_error_and_no_wrong_proof(signed, witness):
     shutil.rmtree(signed.log / "tile")
     (fault,) = submitted(signed)
     assert "a tile is missing or damaged: run `auditlake verify --full`" in fault
+
+
+def test_the_health_of_a_witness_is_how_far_it_has_cosigned_or_what_to_mend(signed, witness):
+    def health(chosen=witness, now=NOON):
+        return witnesses.health(signed.lake, signed.integrity, chosen, now)
+
+    with pytest.raises(LakeError, match=r"does not know the log .*okta/system_log.* accept it"):
+        health()
+    assert submitted(signed) == []
+    assert health() == "1 of 1 logs cosigned as they are, the newest at 2026-03-01 12:00:00 UTC"
+    Signed(signed.folder).land(*range(700, 710), day=3)
+    assert health(now=NOON + timedelta(minutes=59)).startswith("0 of 1 logs")
+    with pytest.raises(LakeError, match="nothing since 2026-03-01 12:00:00 UTC, and 1 of 1 logs"):
+        health(now=NOON + timedelta(minutes=61))
+    other = cosignatures.new_key("other").vkey
+    with pytest.raises(LakeError, match=r"correct integrity\.witnesses\.key"):
+        health(Witness(url=witness.url, key=other))
+    with pytest.raises(AuditlakeError, match=r"does not answer.*\[network\]"):
+        health(Witness(url=f"http://127.0.0.1:{free_ports(1)[0]}", key=witness.key))
+    with answering((500, "text/plain", b"oops\x1b[2J")) as server:
+        with pytest.raises(LakeError, match="it answered 500") as refused:
+            health(Witness(url=server.address, key=witness.key))
+        assert "oops" not in str(refused.value)
+
+
+def test_a_lake_without_a_signed_log_has_nothing_to_cosign_yet(tmp_path, witness):
+    new = witnessed(Signed(tmp_path / "new"), witness)
+    assert witnesses.health(new.lake, new.integrity, witness, NOON) == "nothing is signed yet"

@@ -284,7 +284,7 @@ def test_a_witness_without_an_answer_is_tried_once(signed):
     away = Witness(url=f"http://127.0.0.1:{port}", key=witness_key())
     place = witnessed(signed, away).place
     origin = note.opened(witnessing.note_of(signed), signed.vkeys()).origin
-    first, second = (list(counted._shown_by(away, origin)) for _ in range(2))
+    first, second = (list(counted._shown_by(away, origin, NetworkSettings())) for _ in range(2))
     assert "ConnectError" in first[0].reason
     assert second[0].reason == "does not answer"
     assert place.quorum == 1
@@ -292,9 +292,9 @@ def test_a_witness_without_an_answer_is_tried_once(signed):
 
 def test_a_witness_is_read_by_the_hash_of_the_origin(signed, witness):
     origin = note.opened(witnessing.note_of(signed), signed.vkeys()).origin
-    (seen,) = counted._shown_by(witness, origin)
+    (seen,) = counted._shown_by(witness, origin, NetworkSettings())
     assert (seen.head.size, seen.cosigned_at, seen.head.origin) == (700, AT, origin)
-    assert list(counted._shown_by(witness, "unknown")) == []
+    assert list(counted._shown_by(witness, "unknown", NetworkSettings())) == []
     assert len(name_of(origin)) == 64
 
 

@@ -16,6 +16,7 @@ from pipelines.orchestration.assets import (
     Connect,
     client_of,
     events_asset,
+    no_longer_polled,
     reconciled,
     stream_asset,
     subscribed,
@@ -53,6 +54,7 @@ def definitions(
             events_asset(lake, sources),
             reconciled(lake, sources),
             *subscribed(sources),
+            *no_longer_polled(lake, sources),
         ],
         asset_checks=[
             *(checks_of(lake, *each) for each in streams),

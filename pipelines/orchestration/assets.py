@@ -1,6 +1,7 @@
 """Assets: one per stream, `events` downstream of them, and those that the receiver reports."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import dagster as dg
@@ -13,8 +14,10 @@ from pipelines.extraction import derive, rounds
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.lake import coverage, events, reconciliation
+from pipelines.integrity import retired_streams
+from pipelines.lake import coverage, events, reconciliation, stream_state
 from pipelines.lake import streams as streams_table
+from pipelines.lake.stream_state import Intended
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import verdicts
 from pipelines.orchestration.checks import keys_of
@@ -68,6 +71,30 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
         verdicts.hold(context.instance, keys_of(spec.key))
 
     return extracted
+
+
+def no_longer_polled(lake: Lake, sources: Sequence[Source]) -> Iterator[dg.AssetSpec]:
+    """Yield an asset for each stream of the lake that is not configured any more.
+
+    Nothing materialises it; its description contains the time of the last poll.
+    """
+    configured = {StreamKey(source.name, s.name) for source in sources for s in source.streams()}
+    # Definitions load without the lake, too; `auditlake status` shows the reason.
+    with suppress(AuditlakeError, OSError):
+        facts = streams_table.facts(lake)
+        former = sorted(facts.keys() - configured)
+        retired = retired_streams.retired(lake) if former else {}
+        intended = Intended(configured=configured.__contains__, retired=retired)
+        for log in former:
+            history = coverage.history(lake, log, intended.of(log, facts[log]))
+            ended = stream_state.ended(history, utc_now(), log=log.app) or "no longer configured"
+            yield dg.AssetSpec(
+                key_of(log),
+                description=f"{facts[log].title}: {log.stream}, {ended}",
+                group_name=word(log.integration),
+                kinds={"deltalake"},
+                metadata=shape(lake, log.table, schemas.RAW),
+            )
 
 
 def events_asset(lake: Lake, sources: Sequence[Source]) -> dg.AssetsDefinition:

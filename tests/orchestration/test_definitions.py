@@ -1,10 +1,19 @@
 """Dagster loads the definitions of all services at once, and of several instances of one."""
 
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
 import pytest
 
 from pipelines import definitions, registry
-from pipelines.lake.tables import Lake
+from pipelines.integrity import retired_streams
+from pipelines.integrity.retired_streams import Retirement
+from pipelines.lake import coverage, streams
+from pipelines.lake.coverage import Entry
+from pipelines.lake.stream_state import Facts
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.orchestration.assets import no_longer_polled
+from pipelines.orchestration.naming import key_of
 from pipelines.settings import IntegritySettings
 from sandbox import server
 
@@ -20,3 +29,27 @@ def test_all_services_and_two_of_a_kind_load_together(tmp_path, signed):
     dg.Definitions.validate_loadable(made)
     groups = {spec.group_name for spec in made.resolve_all_asset_specs()}
     assert {*SETTINGS, "second__okta"} <= groups
+
+
+def test_a_stream_removed_from_the_configuration_stays_as_not_polled_since_its_last_poll(tmp_path):
+    lake, then = Lake(str(tmp_path)), datetime(2026, 3, 1, 12, tzinfo=UTC)
+    former = StreamKey("former-okta", "system_log")
+    okta = registry.source("okta", SETTINGS["okta"])
+    for log in (former, StreamKey("okta", "system_log")):
+        streams.record(lake, log, Facts(kind="okta", title="Okta"), then)
+        done = Entry(since=then - timedelta(hours=1), until=then, asked_at=then)
+        coverage.record(lake, log, [done])
+    made = definitions.definitions(lake, [okta])
+    dg.Definitions.validate_loadable(made)
+    specs = {spec.key: spec for spec in made.resolve_all_asset_specs()}
+    gone = specs[dg.AssetKey(["raw", *former])]
+    assert gone.description.startswith("Okta: system_log, not polled since 2026-03-01 12:00:00 UTC")
+    assert gone.group_name == "former__okta"
+    assert "not polled" not in specs[key_of(StreamKey("okta", "system_log"))].description
+    retirement = Retirement(logs=(former,), who="ada", why="replaced")
+    signed = Lake(lake.root, None, IntegritySettings(folder=tmp_path.parent / "keys"))
+    retired_streams.retire(signed, retirement, then)
+    (after,) = no_longer_polled(signed, [okta])
+    assert after.description == "Okta: system_log, retired at 2026-03-01 12:00:00 UTC"
+    (tmp_path / "streams/_delta_log/00000000000000000000.json").write_text("{")
+    assert list(no_longer_polled(lake, [okta])) == []

@@ -89,11 +89,16 @@ def _delete(lake: Lake, handle: DeltaTable, table: str, predicate: str) -> None:
 
 
 def _delete_unprotected(lake: Lake, table: str, predicate: str) -> None:
-    handle = commits.set_append_only(lake, table, wanted=False)
     try:
-        _delete(lake, handle, table, predicate)
+        for _ in range(_RACES):
+            # Maintenance sets it again, since a deletion that was killed may have left it lifted.
+            handle = commits.set_append_only(lake, table, wanted=False)
+            with suppress(CommitFailedError):
+                handle.delete(predicate)
+                return
     finally:
         commits.set_append_only(lake, table, wanted=True)
+    raise _lost(table)
 
 
 def _rewrite(lake: Lake, handle: DeltaTable, table: str, predicate: str) -> None:

@@ -49,6 +49,11 @@ _KEYS = (
     ("event_id",),
 )
 """Unique keys; the first one whose columns a table has is unique within each partition."""
+_APPEND_ONLY = (
+    *("access", "views", coverage.TABLE.name),
+    *(raw.REJECTED_TABLE.name, reconciliation.ECHOES_TABLE.name),
+)
+"""A deletion in an object store that was killed may have left these open to changes."""
 _TEMPORARY = re.compile(r"#\d+$")
 _FILES_CLOSED, _FILES_OPEN = 4, 64
 """A partition with more files is compacted: of a past day, or of today."""
@@ -100,6 +105,8 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
     # Cursors and coverage must be in `coverage` before the log that contains them is trimmed.
     if table.startswith("raw/"):
         raw.flush_coverage(lake, StreamKey(*table.split("/")[1:]))
+    if table.startswith("raw/") or table in _APPEND_ONLY:
+        commits.set_append_only(lake, table, wanted=True)
     handle = _open(lake, table)
     before, log_before = handle.get_add_actions(flatten=True), _log_files(handle)
     busy = None

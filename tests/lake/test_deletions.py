@@ -116,6 +116,21 @@ def test_in_an_object_store_the_property_is_back_afterwards(lake):
     assert is_append_only(lake)
 
 
+def test_maintenance_that_sets_the_property_meanwhile_does_not_stop_a_deletion(lake, monkeypatch):
+    append(lake, 1, 2)
+    real, calls = commits.set_append_only, []
+
+    def and_back(*arguments, wanted):
+        handle = real(*arguments, wanted=wanted)
+        if not calls:
+            calls.append(real(*arguments, wanted=True))
+        return handle
+
+    monkeypatch.setattr(commits, "set_append_only", and_back)
+    deletions.delete(Lake(f"file://{lake.root}"), "plain", "n = 1")
+    assert (stored(lake), is_append_only(lake)) == ([2], True)
+
+
 def test_a_deletion_from_a_table_that_does_not_exist_creates_nothing(lake):
     deletions.delete(lake, "plain", "n = 1")
     assert not lake.local.exists()

@@ -12,15 +12,18 @@ from deltalake.exceptions import DeltaError
 
 from pipelines.errors import LakeError
 from pipelines.lake import (
+    commits,
     coverage,
     handles,
     maintenance,
     reconciliation,
+    streams,
     tables,
 )
 from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
 from pipelines.lake.maintenance import Count, MinimumAge
+from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from tests.integrity import matrix
 from tests.lake.batches import LOG, NOON, batch
@@ -233,3 +236,17 @@ def test_the_lock_of_an_object_store_is_private_and_per_lake(tmp_path, monkeypat
         names = {path.name[:11] for path in (tmp_path / "state" / "auditlake").iterdir()}
     assert names == {"maintenance"}
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_table_that_a_kill_left_open_to_changes_is_append_only_again(lake):
+    """In an object store, a deletion lifts the property while it runs."""
+    filled(lake, 2)
+    coverage.record(lake, LOG)
+    streams.record(lake, LOG, Facts(kind="okta"), NOON)
+    remote = Lake(f"file://{lake.root}")
+    for table in (LOG.table, "coverage"):
+        commits.set_append_only(remote, table, wanted=False)
+    list(maintenance.maintain(remote, [LOG], FAR))
+    settled = {name: commits.is_append_only(DeltaTable(lake.uri(name)))
+               for name in (LOG.table, "coverage", "streams")}  # fmt: skip
+    assert settled == {LOG.table: True, "coverage": True, "streams": False}

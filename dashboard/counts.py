@@ -130,7 +130,8 @@ class Counts:
         An event without any target has the value null.
         """
         if query.text or query.filters or self.limited:
-            return rollup.targets(self.events(query))
+            found = [queries.collected(rollup.targets(part)) for part in self.parts(query)]
+            return pl.concat(found).lazy()
         whole, rest = self._split(query)
         rows = [self._of(rollup.WHOM, whole).select("n", value="target_name")]
         if rest:
@@ -246,21 +247,24 @@ class Counts:
             pl.collect_all(
                 [rollup.counted(events, part, grain=grain) for part in parts], engine="streaming"
             )
-            for events in patience.each(self._in_parts(query))
+            for events in self.parts(query)
         ]
         return {
             part: pl.concat(each)
             for part, each in zip(parts, zip(*counted, strict=True), strict=True)
         }
 
-    def _in_parts(self, query: Query) -> list[pl.LazyFrame]:
-        """Return the events of `query` in frames that read about _AT_ONCE rows each."""
+    def parts(self, query: Query) -> Iterator[pl.LazyFrame]:
+        """Yield the events of `query` in frames that read about _AT_ONCE rows each; at least one.
+
+        A search that is cancelled ends between two of them.
+        """
         found = [
             queries.matching(self._read(paths), query, conditions)
             for group, conditions in self._readings(query)
             for paths in self._divided(group)
         ]
-        return found or [self._read([])]
+        return patience.each(found or [self._read([])])
 
     def _divided(self, paths: list[str]) -> Iterator[list[str]]:
         portion: list[str] = []

@@ -127,22 +127,22 @@ def _only(table: _Table, values: Sequence[str]) -> Query:
 
 def _sorted(table: _Table, first: int) -> pl.DataFrame:
     """Return the page that begins at place `first`, by comparing the values of all events."""
-    placed = (
-        table.counts.events(table.query)
-        .select("date", *_NEWEST_FIRST, key=_key(table.order.field))
-        .sort(
-            "key",
-            *_NEWEST_FIRST,
-            descending=[table.order.descending, True, True],
-            nulls_last=True,
-        )
+    key, most = _key(table.order.field), first + PAGE
+    best = pl.DataFrame()
+    for part in table.counts.parts(table.query):
         # Not a slice: to find the first rows, not all have to be sorted.
-        .head(first + PAGE)
-    )
-    places = queries.collected(placed)[first:].select("date", "event_uid").with_row_index("place")
+        found = _sorted_by(table.order, part.select("date", *_NEWEST_FIRST, key=key)).head(most)
+        kept = [each for each in (best, queries.collected(found)) if each.width]
+        best = _sorted_by(table.order, pl.concat(kept).lazy()).head(most).collect()
+    places = best[first:].select("date", "event_uid").with_row_index("place")
     events = table.counts.events(table.query, places["date"].unique().to_list())
     found = events.join(places.lazy().drop("date"), on="event_uid").sort("place")
     return queries.collected(queries.listed(found, table.names))
+
+
+def _sorted_by(order: Order, keyed: pl.LazyFrame) -> pl.LazyFrame:
+    descending = [order.descending, True, True]
+    return keyed.sort("key", *_NEWEST_FIRST, descending=descending, nulls_last=True)
 
 
 def _key(field: str) -> pl.Expr:

@@ -6,7 +6,7 @@ the days in the range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, Protocol, Self
@@ -83,6 +83,8 @@ class Counts(Protocol):
     def targets(self, query: Query) -> pl.LazyFrame: ...
 
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame: ...
+
+    def parts(self, query: Query) -> Iterator[pl.LazyFrame]: ...
 
     def since(self, earlier: Any) -> Self | None: ...
 

@@ -33,6 +33,12 @@ HEIGHT = 520
 _HEAD, _ROW = 31, 28  # pixels
 
 
+def prepare(snapshot: Snapshot, query: Query, total: int) -> None:
+    """Read the page of the result that `show` is going to show."""
+    pages = -(-total // queries.PAGE)
+    _page(snapshot, query, min(session.view().page, pages))
+
+
 # A fragment: opening an event reruns this table alone.
 @st.fragment
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
@@ -173,7 +179,8 @@ def _pick(key: str, places: list[Opened]) -> None:
     match selection:
         # First, since a click on a header leaves the cell and the row selected.
         case {"columns": [field, *_]}:
-            session.arrange(sort=_after_click(field, session.view().sort))
+            # The whole page reruns, on which a sort that takes long can be cancelled.
+            session.change(sort=_after_click(field, session.view().sort))
         case {"cells": [[row, column], *_]}:
             _select(key, row, [row, column])
             session.show_event(places[row])

@@ -19,6 +19,8 @@ from dashboard.queries import Query
 _MOST = 500
 _ROW, _MOST_ROWS = 26, 13
 _WIDTH = 350  # pixels
+_WANTED = "facet_wanted"  # the field and the part of a value that a menu waits for
+_COUNTED = "facet_counted"  # the question that was answered for it
 _SENSES = ("is", "is not")
 _OTHERS = (*fields.MORE_FILTERS, *(n for n in fields.NAMES if n not in fields.MORE_FILTERS))
 
@@ -41,6 +43,21 @@ def _menu(label: str, key: str, names: tuple[str, ...], snapshot: Snapshot, quer
             # As wide as its list, or the counts would be out of view.
             with st.container(width=_WIDTH):
                 _values(names[0] if len(names) == 1 else _chosen_field(names), snapshot, query)
+
+
+def prepare(snapshot: Snapshot, query: Query) -> None:
+    """Count the values that an open menu waits for; once, so that a closed one waits for none."""
+    if wanted := st.session_state.pop(_WANTED, None):
+        field, part = wanted
+        counted = query.without(field), field, _MOST, part
+        snapshot.ask(queries.values, *counted)
+        st.session_state[_COUNTED] = counted
+
+
+def _takes_long(snapshot: Snapshot, query: Query, field: str) -> bool:
+    """Return whether events have to be read to count the values."""
+    limited = snapshot.counts.limited
+    return field == fields.TARGET and bool(query.text or query.filters or limited)
 
 
 def _chosen_field(names: tuple[str, ...]) -> str:
@@ -67,7 +84,12 @@ def _values(field: str, snapshot: Snapshot, query: Query) -> None:
         placeholder="Find in this list",
         label_visibility="collapsed",
     )
-    found = snapshot.ask(queries.values, query.without(field), field, _MOST, part.strip())
+    wanted = query.without(field), field, _MOST, part.strip()
+    if _takes_long(snapshot, *wanted[:2]) and st.session_state.get(_COUNTED) != wanted:
+        # The page counts them before this fragment, where that can be cancelled.
+        st.session_state[_WANTED] = field, part.strip()
+        session.rerun()
+    found = snapshot.ask(queries.values, *wanted)
     _grid(field, found, negated=negated)
     if found.height == _MOST:
         st.caption(f"The {_MOST} most frequent. Type a part of the name to find others.")

@@ -23,7 +23,7 @@ _CANCELLED = "cancelled"
 def cancellable() -> Iterator[None]:
     """Show the progress of a long search and a button that cancels it. Raises TooLong.
 
-    Not for searches in fragments, which cannot show a button elsewhere.
+    Not within fragments: a click on a button of theirs does not end the run of the page.
     """
     place, began = st.empty(), time.monotonic()
     search, shown = state.search(session.view()), list[DeltaGenerator]()

@@ -12,6 +12,7 @@ from dashboard.panels import (
     activity,
     columns,
     events,
+    facets,
     filters,
     header,
     notices,
@@ -73,9 +74,12 @@ def _ended(snapshot: Snapshot, query: Query, notice: Callable[[], None]) -> None
 
 def _found(snapshot: Snapshot, query: Query) -> None:
     """Show the result of a search, or that it is empty."""
-    # The one long scan of a search: the panels below use its counts.
+    # The long scans of a search: the panels below use their answers.
     with waiting.cancellable():
         total = sum(n for _, n in snapshot.ask(queries.days, query))
+        facets.prepare(snapshot, query)
+        if total and session.view().tab == "events":
+            events.prepare(snapshot, query, total)
     # Before anything is shown: if access cannot be recorded, the page fails.
     session.record("searched", state.search(session.view()), total, snapshot.version)
     header.show(snapshot, query, total)

@@ -16,8 +16,9 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import counts, fields, patience, queries, times
+from dashboard import counts, fields, listing, patience, queries, times
 from dashboard.lake import Lake, Snapshot
+from dashboard.listing import Order
 from dashboard.patience import TooLong
 from dashboard.queries import Filter, Query
 from pipelines.lake import maintenance, rollup, rollup_table, tables
@@ -30,6 +31,7 @@ from tests.dashboard import small_lakes
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = NOW - timedelta(days=6)
 TODAY = NOW.date()
+Ask = Callable[[queries.Counts, Query], pl.DataFrame]
 RENAMED = "rossum@acme.example"
 
 
@@ -55,6 +57,9 @@ class Plain:
     def events(self, query: Query, days: Collection[date] | None = None) -> pl.LazyFrame:
         found = queries.matching(self.all.lazy(), query)
         return found if days is None else found.filter(pl.col("date").is_in(days))
+
+    def parts(self, query: Query) -> Iterator[pl.LazyFrame]:
+        yield self.events(query)
 
 
 def _targets_of(row: small_lakes.Row) -> list[str]:
@@ -435,3 +440,28 @@ def test_a_search_ends_between_two_data_files(tmp_path: Path) -> None:
     with pytest.raises(TooLong), patience.watched(lambda: float(next(now)), shares.append):
         queries.days(counted, Query(since=FIRST, until=NOW, text="alan"))
     assert len(shares) == 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda counted, query: queries.values(counted, query, "target", 9),
+        lambda counted, query: listing.page(
+            counted, query, 1, queries.days(counted, query), order=Order(field="seq")
+        ),
+    ],
+    ids=["targets", "sorted"],
+)
+def test_targets_and_a_sorted_page_can_be_ended_too(tmp_path: Path, ask: Ask) -> None:
+    append(tmp_path, 0, 300)
+    counted = look(tmp_path).snapshot.counts
+    query = Query(since=FIRST, until=NOW, text="ada")
+    queries.days(counted, query)
+    shares: list[float] = []
+    with patience.watched(lambda: 0.0, shares.append):
+        whole = ask(counted, query)
+    assert whole.height
+    assert len(shares) > 2
+    now = iter(range(0, 1000, 25))
+    with pytest.raises(TooLong), patience.watched(lambda: float(next(now)), lambda _: None):
+        ask(counted, query)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import counts, patience
 from dashboard.panels import waiting
+from dashboard.queries import Query
 from tests.dashboard.shown import App, shown_text
 
 EXPLORE = "from dashboard.screens import explore\nexplore.show()"
@@ -58,6 +62,31 @@ def test_a_cancelled_search_is_not_made_until_it_is_started_again(
     shown.button(key="search_again").click().run()
     assert not shown.exception
     assert shown.dataframe
+
+
+def test_a_sorted_page_and_an_open_menu_are_counted_where_they_can_be_cancelled(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is before the fragments that show them, in which a click ends nothing."""
+    watched: list[str] = []
+
+    def parts(counted: counts.Counts, query: Query) -> Iterator[pl.LazyFrame]:
+        caller = sys._getframe(1).f_code.co_name
+        if patience._watcher.get():
+            watched.append(caller)
+        elif caller in ("_sorted", "targets"):
+            watched.append(f"{caller}, unwatched")
+        return real(counted, query)
+
+    real = counts.Counts.parts
+    monkeypatch.setattr(counts.Counts, "parts", parts)
+    shown = page(app, filled, **SEARCH, sort="seq")
+    shown.session_state["facet_wanted"] = "target", ""
+    shown.run()
+    assert not shown.exception
+    assert {"_sorted", "targets"} <= {*watched}
+    assert not [each for each in watched if "unwatched" in each]
+    assert "facet_wanted" not in shown.session_state
 
 
 def test_another_search_is_made_after_one_was_cancelled(app: App, filled: Path) -> None:

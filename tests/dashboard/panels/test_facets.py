@@ -94,3 +94,10 @@ def test_any_column_can_be_filtered_by(page: Page) -> None:
     settled(page)
     click_place(page, "facet-city", 0, height=ROW, parameter="f")
     expect(page.get_by_role("button", name=re.compile("^City is"))).to_be_visible()
+    # Targets of a filtered search are counted by the page, with the menu still open.
+    page.get_by_test_id("stPopoverBody").get_by_role("combobox").fill("Target")
+    page.get_by_role("option", name="Target", exact=True).click()
+    expect(grid(page, "facet-target")).to_be_visible()
+    settled(page)
+    click_place(page, "facet-target", 0, height=ROW, parameter="f")
+    expect(page.get_by_role("button", name=re.compile("^Target is"))).to_be_visible()

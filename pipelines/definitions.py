@@ -35,6 +35,7 @@ from pipelines.orchestration.jobs import (
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
 from pipelines.sdk.contract import Source
+from pipelines.settings import folders
 from pipelines.settings.retention import RetentionSettings
 
 
@@ -82,7 +83,7 @@ def definitions(
 def _configured() -> dg.Definitions:
     """Return the definitions for auditlake.toml; if it is invalid, one asset with the error."""
     try:
-        chosen = settings.load(settings.path_from_environment())
+        chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)
         return definitions(lake, sources, kept=chosen.retention)
     except ConfigurationError as error:

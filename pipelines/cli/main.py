@@ -26,9 +26,9 @@ class _Group(SectionedGroup):
 
 
 def _config() -> Path:
-    from pipelines import settings  # noqa: PLC0415 slow to import, and the help needs none
+    from pipelines.settings import folders  # noqa: PLC0415 slow to import, and the help needs none
 
-    return settings.path_from_environment()
+    return folders.path_from_environment()
 
 
 @click.group(

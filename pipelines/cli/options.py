@@ -14,14 +14,14 @@ from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Integration, Stream
-from pipelines.settings import Settings
+from pipelines.settings import Settings, folders
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def integrations(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of integrations in the configuration that begin with `incomplete`."""
-    config = context.find_root().params.get("config") or settings.path_from_environment()
+    config = context.find_root().params.get("config") or folders.path_from_environment()
     # A shell that completes a word is no place for an error.
     with suppress(ConfigurationError):
         return [name for name in settings.load(config).integrations if name.startswith(incomplete)]

@@ -24,7 +24,8 @@ from pydantic import BaseModel
 from pipelines import disk
 from pipelines.clock import unix_time
 from pipelines.sdk.contract import RequestPolicy, Source
-from pipelines.settings import is_loopback, shared_folder
+from pipelines.settings import is_loopback
+from pipelines.settings.folders import shared_folder
 
 _LONGEST = 3600.0  # a longer wait can only come from a clock that was set back: ignore it
 

@@ -18,9 +18,10 @@ from typing import Annotated
 
 import msgspec
 
-from pipelines import disk, settings
+from pipelines import disk
 from pipelines.clock import utc_now
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.settings import folders
 
 _NOWHERE = Path(os.devnull)  # no file can be created below it
 
@@ -81,7 +82,7 @@ def _plan(lake: Lake, key: StreamKey) -> Path:
 def folder(lake: Lake) -> Path:
     """Return the directory for what this machine knows about a lake."""
     root = str(lake.local.resolve()) if lake.local else lake.root
-    return (settings.shared_folder() or _NOWHERE) / hashlib.sha256(root.encode()).hexdigest()[:16]
+    return (folders.shared_folder() or _NOWHERE) / hashlib.sha256(root.encode()).hexdigest()[:16]
 
 
 def _mark(lake: Lake, key: StreamKey) -> Path:

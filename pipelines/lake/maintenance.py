@@ -25,7 +25,7 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError
 
-from pipelines import disk, settings
+from pipelines import disk
 from pipelines.clock import unix_time
 from pipelines.errors import LakeError
 from pipelines.lake import (
@@ -40,6 +40,7 @@ from pipelines.lake import (
     tables,
 )
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.settings import folders
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
@@ -271,7 +272,7 @@ def _log_files(handle: DeltaTable) -> int:
 @contextmanager
 def _exclusive_lock(lake: Lake) -> Iterator[None]:
     """Allow one maintenance of a lake at a time on this machine; raises LakeError for others."""
-    folder = lake.local or settings.shared_folder()
+    folder = lake.local or folders.shared_folder()
     if folder is None:
         yield  # no place for a lock: two runs would only lose races against each other
         return

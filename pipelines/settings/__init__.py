@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import re
 import tomllib
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,13 +25,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipelines import disk
 from pipelines.errors import ConfigurationError, faults
+from pipelines.settings.folders import path_from_environment, state_folder
 from pipelines.settings.retention import RetentionSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_log = logging.getLogger(__name__)
 _SHARED = re.compile(r"[A-Za-z0-9._~+/=-]{16,128}")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -237,41 +234,13 @@ class Witness(Section):
         return self.key.partition("+")[0]
 
 
-def _state_folder() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "auditlake"
-
-
-def shared_folder() -> Path | None:
-    """Return the private folder of files that processes of this user share, and create it.
-
-    It lies next to the configuration if the user has no home; None if neither can be used.
-    """
-    for place in (_state_folder(), path_from_environment().parent / ".auditlake"):
-        try:
-            folder = disk.private_folder(place.expanduser().absolute())
-        except disk.ForeignOwner as error:
-            _warn_of_foreign(error.filename)
-        # A RuntimeError: the user has no home.
-        except (OSError, RuntimeError):
-            continue
-        else:
-            if os.access(folder, os.W_OK):
-                return folder
-    return None
-
-
-@cache
-def _warn_of_foreign(path: str) -> None:
-    _log.warning("%s belongs to another user and is not used: set XDG_STATE_HOME", path)
-
-
 class IntegritySettings(Section):
     """How the lake's tables are signed; `folder` contains keys, which must not be in the lake."""
 
     sign: bool = True
     name: str = Field(default="auditlake", pattern=r"^[^\s+]+$")
     """The key's name and the prefix of each log's name; preferably a domain you own."""
-    folder: Path = Field(default_factory=_state_folder)
+    folder: Path = Field(default_factory=state_folder)
     keys: tuple[Secret, ...] = ()
     """Signing keys, all of which sign; default: files in `folder`, created on first use."""
     key_command: tuple[str, ...] = ()
@@ -398,10 +367,6 @@ class Settings(BaseSettings):
 
 
 Via = Literal["poll", "webhook", "backfill"]
-
-
-def path_from_environment() -> Path:
-    return Path(os.environ.get("AUDITLAKE_CONFIG") or "auditlake.toml")
 
 
 def load(path: Path) -> Settings:

@@ -1,6 +1,5 @@
 """An invalid configuration is reported with one line per error, without secrets."""
 
-import os
 from functools import partial
 
 import httpx
@@ -13,7 +12,6 @@ from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import cosignatures, note
 from pipelines.lake import tables
-from tests.integrity import matrix
 
 OKTA = '[integrations.okta]\nbase_url = "https://acme.okta.com"\n'
 
@@ -158,44 +156,6 @@ def test_an_invalid_configuration_allows_no_public_name(tmp_path, monkeypatch):
 def test_an_allowed_host_is_a_name(tmp_path, name):
     with pytest.raises(ConfigurationError, match=r"dashboard\.allowed_hosts"):
         names_of(tmp_path, f'[dashboard]\nport = 1\nallowed_hosts = ["{name}"]\n')
-
-
-def foreign(path):
-    """Create a folder as another user would."""
-    path.mkdir(parents=True)
-    path.chmod(0o777)
-    os.chown(path, 65534, -1)
-
-
-def test_the_shared_folder_is_private_and_in_the_state_of_the_user(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert settings.shared_folder() == tmp_path / "state" / "auditlake"
-    assert (tmp_path / "state" / "auditlake").stat().st_mode & 0o777 == 0o700
-
-
-def test_without_a_home_it_lies_next_to_the_configuration(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "auditlake.toml"))
-    assert settings.shared_folder() == tmp_path / ".auditlake"
-    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "file" / "auditlake.toml"))
-    assert settings.shared_folder() is None
-
-
-@matrix.attack(
-    "create the state folder before the operator does",
-    "not used, with a warning",
-    matrix.OWNER,
-)
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_that_another_user_created_first_is_not_used(tmp_path, monkeypatch, caplog):
-    foreign(tmp_path / "state" / "auditlake")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("AUDITLAKE_CONFIG", str(tmp_path / "auditlake.toml"))
-    assert [settings.shared_folder() for _ in range(3)] == [tmp_path / ".auditlake"] * 3
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/state/auditlake belongs to another user and is not used: set XDG_STATE_HOME"
-    ]
 
 
 def test_a_stream_is_polled_if_its_section_and_its_list_of_streams_contain_it():

@@ -44,8 +44,12 @@ def definitions(
     sources: Sequence[Source],
     connect: Connect = client.connect,
     kept: RetentionSettings = RetentionSettings(),  # noqa: B008 it is frozen
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
-    """Return all assets, checks, jobs, schedules and sensors for these sources."""
+    """Return all assets, checks, jobs, schedules and sensors for these sources.
+
+    Without an executor, the deployment's own applies, which only one of merged definitions may set.
+    """
     streams = [(source, stream) for source in sources for stream in source.streams()]
     declare = partial(configuration.declare, lake, sources, kept)
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
@@ -76,7 +80,7 @@ def definitions(
         ],
         sensors=[sensor(lake, source, connect, declare) for source in sources],
         resources={client_key(source): client_of(source, connect) for source in sources},
-        executor=dg.in_process_executor,
+        executor=executor,
     )
 
 
@@ -85,7 +89,8 @@ def _configured() -> dg.Definitions:
     try:
         chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)
-        return definitions(lake, sources, kept=chosen.retention)
+        executor = dg.in_process_executor if chosen.dagster.in_process else None
+        return definitions(lake, sources, kept=chosen.retention, executor=executor)
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

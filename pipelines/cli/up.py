@@ -207,7 +207,7 @@ def _dagster_daemon() -> Server:
 
 def _workspace() -> Path:
     """Return the path of Dagster's workspace file; its contents are also valid YAML."""
-    return HOME.absolute() / "home" / "workspace.yaml"
+    return HOME.absolute() / "workspace.yaml"
 
 
 def _module(name: str) -> list[str]:
@@ -226,11 +226,14 @@ def _host_and_port(listen: Listen) -> list[str]:
 
 def _environment(config: Path) -> dict[str, str]:
     """Return the environment of the children, after preparing Dagster's home directory."""
-    home = HOME.absolute() / "home"
+    home = Path(os.environ.get("DAGSTER_HOME") or HOME / "home").expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", home / "dagster.yaml")
+    if not (home / "dagster.yaml").exists():
+        shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", home)
     path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     return {
+        # Steps are short, and each process of Dagster takes seconds to start.
+        "AUDITLAKE_DAGSTER__IN_PROCESS": "true",
         **os.environ,
         "AUDITLAKE_CONFIG": str(config.absolute()),
         "DAGSTER_HOME": str(home),

@@ -40,7 +40,6 @@ def round_of(source: Source, *, signed: bool) -> Any:
         selection=dg.AssetSelection.assets(*keys, EVENTS) - later,
         description=f"Polls the streams of {source.name} one after the other, then updates events.",
         tags={INTEGRATION: source.name},
-        executor_def=dg.in_process_executor,
     )
 
 
@@ -52,7 +51,6 @@ def full_table_checks() -> dg.ScheduleDefinition:
         selection=dg.AssetSelection.all_asset_checks() - confirmed,
         description="Runs all checks over every row.",
         tags={WHOLE: "true"},
-        executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(
         job=job, cron_schedule="17 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
@@ -179,7 +177,6 @@ def reconciled_hourly() -> dg.ScheduleDefinition:
         "push_reconciliation",
         selection=dg.AssetSelection.assets(RECONCILIATION),
         description="Compares pushed with polled events.",
-        executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(
         job=job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
@@ -192,7 +189,6 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
         "verification",
         selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(k, SIGNED_CHECK) for k in keys)),
         description="Compares new rows with the signed log; retries anchors and witnesses.",
-        executor_def=dg.in_process_executor,
     )
     return dg.ScheduleDefinition(
         job=job, cron_schedule="53 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING

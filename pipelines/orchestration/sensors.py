@@ -4,8 +4,6 @@ Starting a run costs seconds, so the sensor peeks first: it fetches the pages af
 position, and requests a run only if a run would change something.
 """
 
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,18 +26,13 @@ from pipelines.integrity import erased_ids
 from pipelines.lake import events, known_records, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
+from pipelines.orchestration import orphans
 from pipelines.orchestration.assets import Connect
 from pipelines.orchestration.checks import fresh, judged, opened, quick_checks
 from pipelines.orchestration.naming import EVENTS, INTEGRATION, key_of, word
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Page
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _FLOOR = timedelta(seconds=10)
 _CEILING = timedelta(minutes=1)
 _FAILING_CEILING = timedelta(minutes=15)
@@ -192,7 +185,7 @@ def sensor(
         description=f"Polls {source.name} for records that the lake does not have yet.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        if run := _unfinished_run(context.instance, source.name):
+        if run := orphans.unfinished_run(context.instance, source.name):
             return dg.SensorResult(
                 skip_reason=f"run {run} is still in progress", cursor=context.cursor
             )
@@ -337,25 +330,6 @@ def _succeeded(instance: dg.DagsterInstance, key: dg.AssetKey, run_id: str) -> L
 
 def _record(instance: dg.DagsterInstance, key: dg.AssetKey) -> Any:
     return next(iter(instance.get_asset_records([key])), None)
-
-
-def _unfinished_run(instance: dg.DagsterInstance, name: str) -> str | None:
-    """Return the id of a queued or running run of this integration; fail abandoned ones."""
-    unfinished = dg.RunsFilter(tags={INTEGRATION: name}, statuses=_UNFINISHED)
-    for run in instance.get_runs(unfinished):
-        if not _abandoned(run):
-            return run.run_id
-        instance.report_run_failed(run, "The process of this run was killed.")
-    return None
-
-
-def _abandoned(run: dg.DagsterRun) -> bool:
-    """Return True if the server that started the run is gone, as after a kill or a power cut."""
-    path = json.loads(run.tags.get(".dagster/grpc_info", "{}")).get("socket")
-    if path is None:
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) != 0
 
 
 def _skip_reason(observations: Sequence[Observation], states: Mapping[str, PollState]) -> str:

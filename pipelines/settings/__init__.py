@@ -99,6 +99,14 @@ def _address(value: Any) -> str:
 
     Return it with scheme and host in lower case and without a slash at its end.
     """
+    address = _url(value)
+    url = httpx.URL(address)
+    if url.scheme == "http" and not is_loopback(url.host):
+        raise ValueError("plain http is allowed for loopback addresses only: use https")
+    return address
+
+
+def _url(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("give it as text")  # noqa: TRY004 pydantic reports only ValueErrors
     value = value.strip()
@@ -108,14 +116,14 @@ def _address(value: Any) -> str:
         raise ValueError("not a valid address: give one such as https://example.com") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("not a valid address: give one such as https://example.com")
-    if url.scheme == "http" and not is_loopback(url.host):
-        raise ValueError("plain http is allowed for loopback addresses only: use https")
     if url.userinfo or url.query or url.fragment:
         raise ValueError("remove the user, query or fragment from the address")
     return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode()}".rstrip("/")
 
 
 Address = Annotated[str, BeforeValidator(_address)]
+Url = Annotated[str, BeforeValidator(_url)]
+"""An address that may be plain http, since no credential is sent to it."""
 
 
 def _long_enough(value: SecretStr | None) -> SecretStr | None:
@@ -291,6 +299,26 @@ class Site(Listen):
         return frozenset({self.host, *self.allowed_hosts})
 
 
+class DagsterSettings(Site):
+    """Dagster's web server, or the way to one that runs elsewhere."""
+
+    port: int = Field(default=3000, ge=0, le=65535)
+    url: Url | None = None
+    """The address to report pushes to; default: that of `host` and `port`."""
+    token: Secret | None = None
+    """Sent with each report: as `Authorization: Bearer`, or as Dagster+ expects it."""
+    in_process: bool = False
+    """Whether a run does its steps in its own process, whatever the deployment's executor."""
+
+    @model_validator(mode="after")
+    def _is_confidential(self) -> DagsterSettings:
+        if self.token:
+            _address(self.url or f"http://{self.host}:{self.port}")
+            if not re.fullmatch("[!-~]+", self.token.get_secret_value()):
+                raise ValueError("token: give ASCII characters without spaces")
+        return self
+
+
 class WebhookSettings(Listen):
     """The webhook receiver, and the spool where deliveries wait until they are in the lake."""
 
@@ -325,7 +353,7 @@ class Settings(BaseSettings):
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
     retention: RetentionSettings = RetentionSettings()
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
-    dagster: Site = Site(port=3000)
+    dagster: DagsterSettings = DagsterSettings()
     dashboard: Site = Site(port=8501)
     webhooks: WebhookSettings = WebhookSettings()
     sandbox: Site = Site(port=8700)

@@ -34,8 +34,8 @@ class Options(TypedDict):
 
 def options(way: Way, url: str) -> Options:
     """Return the way to a service. Raises ConfigurationError for an unusable bundle."""
-    trusted = _trusted(way.ca_bundle) if way.ca_bundle else httpx.create_ssl_context()
-    return {"verify": trusted, "proxy": _proxy(way.proxy, trusted, url)}
+    certificates = trusted(way.ca_bundle) if way.ca_bundle else httpx.create_ssl_context()
+    return {"verify": certificates, "proxy": _proxy(way.proxy, certificates, url)}
 
 
 def _proxy(proxy: SecretStr | None, trusted: ssl.SSLContext, service: str) -> httpx.Proxy | None:
@@ -46,7 +46,7 @@ def _proxy(proxy: SecretStr | None, trusted: ssl.SSLContext, service: str) -> ht
     return httpx.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
 
 
-def _trusted(bundle: Path) -> ssl.SSLContext:
+def trusted(bundle: Path) -> ssl.SSLContext:
     """Return the public certificates and those in a bundle."""
     context = httpx.create_ssl_context()
     try:

@@ -7,19 +7,27 @@ Dagster does not accept are dropped: the lake itself has the data.
 
 from __future__ import annotations
 
+import logging
+import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+from pydantic import SecretStr
 
+from pipelines.extraction import network
 from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
-from pipelines.settings import Listen
+from pipelines.settings import DagsterSettings
 
 _EVERY = 30.0
+_DAGSTER_PLUS = (".dagster.cloud", ".dagster.plus")
+_log = logging.getLogger(__name__)
 
 _Asset = tuple[str, ...]
 
@@ -29,6 +37,10 @@ class DagsterReporter:
     """Collects reports per asset until `flush` sends them."""
 
     address: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    trusted: ssl.SSLContext | bool = True
+    _refused: int = 0
+    """The status by which Dagster refused the last report, or 0."""
     _sums: dict[_Asset, dict[str, Any]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -60,20 +72,34 @@ class DagsterReporter:
             sums, self._sums = self._sums, {}
         for asset, figures in sums.items():
             with suppress(httpx.HTTPError):
-                httpx.post(
+                answer = httpx.post(
                     f"{self.address}/report_asset_observation/",
                     json={"asset_key": list(asset), "metadata": {"via": "webhook", **figures}},
+                    headers=dict(self.headers),
+                    verify=self.trusted,
                     timeout=10,
                     trust_env=False,
                 )
+                self._warn_of_refusal(0 if answer.is_success else answer.status_code)
+
+    def _warn_of_refusal(self, status: int) -> None:
+        if status and status != self._refused:
+            _log.warning(
+                "%s answered %d to a report: check dagster.url, dagster.token and the name in "
+                "dagster.allowed_hosts", self.address, status,
+            )  # fmt: skip
+        self._refused = status
 
 
 @contextmanager
-def reporter(dagster: Listen) -> Iterator[DagsterReporter]:
+def reporter(dagster: DagsterSettings, ca_bundle: Path | None = None) -> Iterator[DagsterReporter]:
     """Send reports every 30 seconds in a thread, and once more at the end."""
-    # Nothing can connect to the wildcard address that a server listens on.
-    host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
-    created = DagsterReporter(address=f"http://{host}:{dagster.port}")
+    address = dagster.url or _own_address(dagster)
+    created = DagsterReporter(
+        address=address,
+        headers=_headers(address, dagster.token),
+        trusted=network.trusted(ca_bundle) if ca_bundle else True,
+    )
     stop = threading.Event()
 
     def work() -> None:
@@ -88,3 +114,17 @@ def reporter(dagster: Listen) -> Iterator[DagsterReporter]:
     finally:
         stop.set()
         thread.join()
+
+
+def _own_address(dagster: DagsterSettings) -> str:
+    # Nothing can connect to the wildcard address that a server listens on.
+    host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
+    return f"http://{host}:{dagster.port}"
+
+
+def _headers(address: str, token: SecretStr | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    if (urlsplit(address).hostname or "").endswith(_DAGSTER_PLUS):
+        return {"Dagster-Cloud-Api-Token": token.get_secret_value()}
+    return {"Authorization": f"Bearer {token.get_secret_value()}"}

@@ -132,7 +132,10 @@ def serve(
     limits = Limits(per_second=listen.per_second, proxies=listen.trusted_proxies)
     endpoints = _endpoints(sources, listen, echo)
     spool = configured_spool(chosen, lake)
-    with spool.open(), dagster_reports.reporter(chosen.dagster) as reporter:
+    with (
+        spool.open(),
+        dagster_reports.reporter(chosen.dagster, chosen.network.ca_bundle) as reporter,
+    ):
         workers = {
             each.source.name: Worker(
                 lake=lake,

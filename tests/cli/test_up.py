@@ -112,3 +112,17 @@ def test_public_names_reach_the_servers(monkeypatch):
     assert "--browser.serverAddress=dashboard.example" in commands["dashboard"]
     assert commands["sandbox"].count("--allowed-host=sandbox.example:8443") == 1
     assert "pipelines.orchestration.webserver" in commands["dagster"]
+
+
+def test_dagster_keeps_the_home_and_the_configuration_of_its_operator(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    own = up._environment(tmp_path / "auditlake.toml")
+    assert own["DAGSTER_HOME"] == str(tmp_path / ".dagster" / "home")
+    assert "run_monitoring" in (tmp_path / ".dagster" / "home" / "dagster.yaml").read_text()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "theirs"))
+    assert up._environment(tmp_path)["DAGSTER_HOME"] == str(tmp_path / "theirs")
+    (tmp_path / "theirs" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    up._environment(tmp_path)
+    assert (tmp_path / "theirs" / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["dagster.yaml"]

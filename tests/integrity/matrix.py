@@ -25,7 +25,7 @@ _AROUND = (
     "tests.orchestration.test_webserver",
     "tests.sandbox.test_browser_guard",
     "tests.webhooks.test_receiver",
-    "tests.settings.test_settings",
+    "tests.settings.test_folders",
     "tests.extraction.test_rate_limit",
     "tests.lake.test_maintenance",
     "tests.lake.test_tables",

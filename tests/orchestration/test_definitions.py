@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from pipelines import definitions, registry
+from pipelines.cli import config_file
 from pipelines.integrity import retired_streams
 from pipelines.integrity.retired_streams import Retirement
 from pipelines.lake import coverage, streams
@@ -53,3 +54,23 @@ def test_a_stream_removed_from_the_configuration_stays_as_not_polled_since_its_l
     assert after.description == "Okta: system_log, retired at 2026-03-01 12:00:00 UTC"
     (tmp_path / "streams/_delta_log/00000000000000000000.json").write_text("{")
     assert list(no_longer_polled(lake, [okta])) == []
+
+
+def executors(made):
+    return {job.executor_def.name for job in made.resolve_all_job_defs()}
+
+
+def test_the_executor_is_that_of_the_deployment(tmp_path):
+    source = registry.source("okta", SETTINGS["okta"])
+    made = definitions.definitions(Lake(str(tmp_path)), [source])
+    theirs = dg.Definitions(executor=dg.multiprocess_executor)
+    assert executors(dg.Definitions.merge(made, theirs)) == {"multiprocess"}
+
+
+def test_the_configuration_may_keep_a_run_in_one_process(tmp_path, monkeypatch):
+    config = tmp_path / "auditlake.toml"
+    config.write_text(config_file.document({"okta": SETTINGS["okta"]}, str(tmp_path / "lake")))
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(config))
+    assert executors(definitions._configured()) == {"multi_or_in_process_executor"}
+    monkeypatch.setenv("AUDITLAKE_DAGSTER__IN_PROCESS", "true")
+    assert executors(definitions._configured()) == {"in_process"}

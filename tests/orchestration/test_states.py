@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 from pipelines import definitions
 from pipelines.cli import config_file
 from pipelines.extraction.report import Report
-from pipelines.settings import Listen
+from pipelines.settings import DagsterSettings
 from pipelines.webhooks.dagster_reports import reporter
 from tests.cli.up_process import PROJECT
 from tests.dashboard.conftest import ARGUMENTS, CHROMIUM
@@ -54,7 +54,7 @@ class Watched:
         assert job.execute_in_process(instance=self.instance).success
 
     def push(self):
-        with reporter(Listen(port=self.port)) as announced:
+        with reporter(DagsterSettings(port=self.port)) as announced:
             announced.report(Report(integration="okta", stream="system_log", rows=1, total=9))
 
     def states(self, asset=RAW):

@@ -6,23 +6,28 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from pydantic import ValidationError
 
 from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
-from pipelines.settings import Listen
+from pipelines.settings import DagsterSettings
 from pipelines.webhooks.dagster_reports import DagsterReporter, reporter
+
+heads, statuses = [], {None: 200, "Bearer right-token": 200}
 
 
 @pytest.fixture
 def dagster():
     """A web server that remembers what is reported to it."""
     told = []
+    heads.clear()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             size = int(self.headers["Content-Length"])
             told.append((self.path, json.loads(self.rfile.read(size))))
-            self.send_response(200)
+            heads.append(self.headers)
+            self.send_response(statuses.get(self.headers["Authorization"], 401))
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
@@ -33,7 +38,7 @@ def dagster():
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield Listen(port=server.server_port), told
+        yield DagsterSettings(port=server.server_port), told
         server.shutdown()
 
 
@@ -113,5 +118,36 @@ def test_a_dagster_that_listens_everywhere_is_reached_on_loopback(dagster, host)
 
 
 def test_without_a_dagster_nothing_is_told_and_nothing_fails():
-    with reporter(Listen(port=1)) as announced:
+    with reporter(DagsterSettings(port=1)) as announced:
         announced.report(Report(integration="okta", stream="system_log", rows=1, total=1))
+
+
+def test_reports_go_to_the_configured_address_with_the_token(dagster, monkeypatch, caplog):
+    listen, told = dagster
+    url = f"http://localhost:{listen.port}/prod"
+    monkeypatch.setenv("RIGHT", "right-token")
+    for token in ({"env": "RIGHT"}, "wrong-token"):
+        chosen = DagsterSettings(url=f"{url}/", token=token)
+        with reporter(chosen) as reports:
+            for _ in range(2):
+                reports.report(landed(1))
+                reports.flush()
+        assert "-token" not in repr(reports) + repr(chosen)
+    assert [path for path, _ in told] == ["/prod/report_asset_observation/"] * 4
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"{url} answered 401 to a report: check dagster.url, dagster.token")
+
+
+def test_dagster_plus_gets_the_token_in_its_own_header():
+    url = "https://acme.dagster.plus/prod"
+    with reporter(DagsterSettings(url=url, token="secret")) as reports:
+        assert reports.headers == {"Dagster-Cloud-Api-Token": "secret"}
+
+
+@pytest.mark.parametrize("token", ["secret", "two\nlines"])
+def test_a_token_is_sent_by_https_only_and_in_one_header(token):
+    assert DagsterSettings(url="http://dagster:3000").url == "http://dagster:3000"
+    url = "http://dagster:3000" if token == "secret" else "https://dagster"
+    with pytest.raises(ValidationError) as error:
+        DagsterSettings(url=url, token=token)
+    assert token not in str(error.value)

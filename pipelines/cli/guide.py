@@ -32,6 +32,7 @@ SECTIONS = {
         "webhooks": ("webhooks:webhooks_", "Register, inspect and remove vendor webhooks."),
         "status": ("streams:status_", "Show each stream's state, delay and next poll."),
         "coverage": ("streams:coverage_", "Show which time ranges are complete, missing or lost."),
+        "metrics": ("metrics_server:metrics_", "Print metrics once, or serve them to Prometheus."),
     },
     "Search and export": {
         "search": ("search:search_", "Print the events that match a query, newest first."),
@@ -108,6 +109,10 @@ EXAMPLES = {
     "retire": ("auditlake retire okta --why 'replaced by Entra ID in March'",),
     "renormalise": ("auditlake renormalise okta",),
     "normalise": ("auditlake normalise okta system_log < records.ndjson",),
+    "metrics": (
+        "auditlake metrics",
+        "auditlake metrics --serve",
+    ),
 }
 
 

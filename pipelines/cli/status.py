@@ -27,7 +27,7 @@ from pipelines.lake.stream_state import Coverage, Facts, History, Intended, Key
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.endings import Ending
-from pipelines.sdk.pages import Span
+from pipelines.sdk.pages import Gap, Span
 from pipelines.sdk.record_versions import Comparison
 
 _WEEK = timedelta(days=7)
@@ -62,6 +62,11 @@ class State:
     """Number of gaps and losses in the last 14 days."""
     lost: int = 0
     """Number of losses at any time: ranges that can never be fetched."""
+    reached: datetime | None = None
+    """Up to when it was polled successfully."""
+    gap_seconds: float = 0.0
+    """The length of all gaps that can still be filled."""
+    lost_seconds: float = 0.0
     ended: str | None = None
     """When polling ended, and the next step."""
     differing: int = 0
@@ -98,6 +103,7 @@ def _intended(lake: Lake, configured: Collection[StreamKey]) -> Intended:
 
 
 def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
+    """Return the state of all streams, including counts that take reading rows of a week."""
     rejected = _rejected(lake)
     rules = {
         StreamKey(source.name, stream.name): stream.versions
@@ -105,14 +111,23 @@ def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
         for stream in source.streams()
     }
     since = (now - _WEEK).date()
+    found = overview(lake, sources, now)
+    keys = [StreamKey(each.integration, each.stream) for each in found]
+    lateness = [raw.lateness(lake, key, now - _WEEK) for key in keys]
     return [
         replace(
-            _state(lake, key, facts, now),
+            each,
+            late=late[1] if late else None,
             rejected=rejected.get(key, 0),
             differing=len(raw.differing(lake, key, since, rules.get(key, Comparison()))),
         )
-        for key, facts in known_streams(lake, sources).items()
+        for key, each, late in zip(keys, found, lateness, strict=True)
     ]
+
+
+def overview(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
+    """Return the state of all streams, as far as logs and `coverage` show it; no row is read."""
+    return [_state(lake, key, facts, now) for key, facts in known_streams(lake, sources).items()]
 
 
 def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[StreamKey, ...]:
@@ -133,7 +148,6 @@ def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[Stre
 
 
 def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
-    late = raw.lateness(lake, key, now - _WEEK)
     table = versions.newest(lake, key.table)
     files = table.files() if table else pl.DataFrame()
     rows = table.fence(key.app) if table else 0
@@ -149,7 +163,6 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
         newest_event=_newest(files, "max.time"),
         last_arrival=_newest(files, "max.ingested_at"),
         version=table.number if table else -1,
-        late=late[1] if late else None,
         plan=schedule.load(lake, key),
         bytes=int(files["size_bytes"].sum()) if files.height else 0,
         state=found.state.name,
@@ -159,8 +172,15 @@ def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
         coverage=found.share,
         gaps=found.gaps,
         lost=found.lost,
+        reached=history.reached,
+        gap_seconds=_seconds(found.known.gaps),
+        lost_seconds=_seconds(found.known.lost),
         ended=stream_state.ended(history, now, log=key.app),
     )
+
+
+def _seconds(gaps: Sequence[Gap]) -> float:
+    return sum((gap.span.until - gap.span.since).total_seconds() for gap in gaps)
 
 
 def _newest(files: pl.DataFrame, column: str) -> datetime | None:

@@ -21,7 +21,7 @@ import click
 from rich.console import Console
 
 from pipelines import disk, registry, settings
-from pipelines.cli import config_file, options, processes, progress
+from pipelines.cli import config_file, metrics_server, options, processes, progress
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -55,6 +55,7 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
     simulated = not config.exists()
     chosen = settings.from_environment() if simulated else settings.load(config)
     registry.sources(chosen)  # reports invalid settings before anything starts
+    metrics_server.refuse_port_of_receiver(chosen)
     servers = _servers(chosen, simulated=simulated)
     processes.refuse_taken_ports(servers)
     _prepare_home()
@@ -172,9 +173,17 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
         health="/-/health",
     )
     receives = simulated or any(keys.get("webhook_secret") for keys in chosen.integrations.values())
+    metrics = Server(
+        name="metrics",
+        command=[*_module("pipelines"), "metrics", "--serve"],
+        listen=chosen.metrics,
+        key="metrics.port",
+        health="/healthz",
+    )
     return [
         *([sandbox] if simulated else []),
         *([receiver] if receives else []),
+        *([metrics] if chosen.metrics.enabled else []),
         dagster,
         dashboard,
     ]

@@ -77,6 +77,7 @@ class RetryTransport(httpx.BaseTransport):
         self._rate_limiter = rate_limiter
         self._retry_policy = retry_policy
         self.requests = 0
+        self.throttled = 0
         self.service_clock = ServiceClock(clock)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -85,6 +86,8 @@ class RetryTransport(httpx.BaseTransport):
             self._rate_limiter.wait()
             self.requests += 1
             answer = self._send(request)
+            throttled = isinstance(answer, httpx.Response) and self._is_throttled(answer)
+            self.throttled += throttled
             if isinstance(answer, httpx.Response) and not self._retried(answer):
                 if answer.is_success:
                     self._rate_limiter.hold(self._rate_limiter.policy.delay_after(answer))
@@ -98,7 +101,7 @@ class RetryTransport(httpx.BaseTransport):
             ):
                 raise _final_error(request, answer)
             # Throttling concerns every request of the credential, a failure only this one.
-            if isinstance(answer, httpx.Response) and self._is_throttled(answer):
+            if throttled:
                 self._rate_limiter.hold(wait)
             else:
                 self._rate_limiter.sleep(wait)
@@ -178,6 +181,11 @@ class ServiceClient(httpx.Client):
     def requests_sent(self) -> int:
         """Return the number of requests sent so far, including sign-ins and retries."""
         return self._retries.requests
+
+    @property
+    def requests_throttled(self) -> int:
+        """Return how many of them the service refused as too many."""
+        return self._retries.throttled
 
     @property
     def clock_ahead(self) -> timedelta:

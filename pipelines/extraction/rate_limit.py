@@ -162,6 +162,28 @@ class RateLimiter:
             return 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The requests that a credential may send in one period of its rate limit."""
+
+    limit: int
+    left: int
+
+
+def budget(source: Source, now: float) -> Budget | None:
+    """Return the budget as this machine's processes have used it; None without a rate limit."""
+    rate = policy(source).rate
+    path = state_file(source.kind, source.settings)
+    if rate is None or path is None:
+        return None
+    state = State()
+    with suppress(OSError):
+        state = _read(path.read_text(encoding="utf-8"), now)
+    count, seconds = rate
+    used = sum(time > now - seconds for time in state.sent)
+    return Budget(limit=count, left=max(0, count - used))
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.changes")
 

@@ -30,6 +30,10 @@ class Report:
     faults: dict[str, int] = field(default_factory=dict)
     """Column -> number of values that could not be mapped and are null."""
     requests: int = 0
+    throttled: int = 0
+    """Requests that the service refused as too many."""
+    commits: int = 0
+    """Batches of records that were compared with raw, and committed unless all were known."""
     bytes: int = 0
     newest: datetime | None = None
     """Time of the newest event that landed."""
@@ -61,6 +65,7 @@ Progress = Callable[[Report], None]
 def count(report: Report, landed: commits.Appended, offered: int) -> None:
     """Add the rows of a commit, of `offered` records, to the report."""
     fresh = landed.frame
+    report.commits += 1
     report.rows += fresh.height
     report.duplicates += offered - fresh.height
     report.version = landed.version

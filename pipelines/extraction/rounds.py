@@ -24,7 +24,7 @@ from pipelines.errors import (
     Refused,
     explained,
 )
-from pipelines.extraction import batches, client, clock_repair, derive, service_clock
+from pipelines.extraction import batches, client, clock_repair, derive, service_clock, tally
 from pipelines.extraction import report as reports
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
@@ -190,6 +190,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
                 _catch_up(this, report.total, report)
     except AuditlakeError as error:
         report.error = str(error)
+    tally.count(this.lake, this.key, report)
     return report
 
 
@@ -197,14 +198,16 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
 def reporting(this: Round) -> Iterator[Report]:
     """Yield the report of a round, and complete it with the error and the requests sent."""
     report = Report(integration=this.source.name, stream=this.stream.name)
-    sent = this.client.requests_sent
+    sent, throttled = this.client.requests_sent, this.client.requests_throttled
     try:
         with explained():
             yield report
     except AuditlakeError as error:
         report.error = str(error)
     report.requests = this.client.requests_sent - sent
+    report.throttled = this.client.requests_throttled - throttled
     report.clock_ahead = this.client.clock_ahead
+    tally.count(this.lake, this.key, report)
     this.progress(report)
 
 

@@ -160,6 +160,7 @@ class Summary:
     """Number of gaps and losses in this time."""
     lost: int = 0
     """Number of losses at any time."""
+    known: Coverage = Coverage()
 
 
 def summary(history: History, now: datetime, *, behind: bool = False) -> Summary:
@@ -171,6 +172,7 @@ def summary(history: History, now: datetime, *, behind: bool = False) -> Summary
         share=share(history, known, recent),
         gaps=len(gaps(known, recent)),
         lost=len(known.lost),
+        known=known,
     )
 
 

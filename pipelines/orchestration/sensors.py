@@ -17,11 +17,12 @@ import polars as pl
 
 from pipelines.clock import unix_time, utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extraction import clock_repair, schedule
+from pipelines.extraction import clock_repair, schedule, tally
 from pipelines.extraction.batches import read_rows
 from pipelines.extraction.client import RetryPolicy, ServiceClient
 from pipelines.extraction.rounds import Round
 from pipelines.extraction.schedule import NextPoll
+from pipelines.extraction.tally import Tally
 from pipelines.integrity import erased_ids
 from pipelines.lake import events, known_records, raw, tables
 from pipelines.lake.tables import Lake, StreamKey
@@ -82,6 +83,19 @@ def peek(this: Round) -> Peek:
             return Peek(new_records=_has_new_records(this, place), rows=place.rows)
     except AuditlakeError as error:
         return Peek(error=str(error))
+
+
+def _counted_peek(this: Round) -> Peek:
+    """Peek, and count the requests among those of the stream."""
+    sent, throttled = this.client.requests_sent, this.client.requests_throttled
+    seen = peek(this)
+    added = Tally(
+        requests=this.client.requests_sent - sent,
+        throttled=this.client.requests_throttled - throttled,
+        errors=int(seen.error is not None),
+    )
+    tally.add(this.lake, this.key, added)
+    return seen
 
 
 def _has_new_records(this: Round, place: raw.Position) -> bool:
@@ -231,7 +245,7 @@ def _observe(
         if is_waiting(state, now.timestamp()) or time.monotonic() > until:
             continue
         this = Round(lake=lake, source=source, stream=stream, client=client())
-        seen, last_run = peek(this), _last_run(instance, key_of(this.key))
+        seen, last_run = _counted_peek(this), _last_run(instance, key_of(this.key))
         verdict = None if seen.new_records or last_run != "succeeded" else _freshness(this, now)
         yield Observation(
             log=this.key,

@@ -194,6 +194,14 @@ class DagsterSettings(Site):
         return self
 
 
+class MetricsSettings(Site):
+    """The server of metrics for Prometheus."""
+
+    port: int = Field(default=8620, ge=0, le=65535)
+    enabled: bool = False
+    """Whether `auditlake up` starts it."""
+
+
 class WebhookSettings(Listen):
     """The webhook receiver, and the spool where deliveries wait until they are in the lake."""
 
@@ -231,6 +239,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = DagsterSettings()
     dashboard: Site = Site(port=8501)
     webhooks: WebhookSettings = WebhookSettings()
+    metrics: MetricsSettings = MetricsSettings()
     sandbox: Site = Site(port=8700)
 
     @classmethod

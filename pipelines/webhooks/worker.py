@@ -26,10 +26,11 @@ import polars as pl
 
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused
-from pipelines.extraction import client, derive, rate_limit, rounds
+from pipelines.extraction import client, derive, rate_limit, rounds, tally
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
+from pipelines.extraction.tally import Tally
 from pipelines.lake import known_records, reconciliation
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -186,6 +187,9 @@ class Worker:
                 pages += [page for page in pool.map(self._fetch, references) if page]
         if any(page.records for page in pages):
             self._report(rounds.push(self._round(stream, "webhook"), pages))
+            waited = [(self.clock() - each.received_at).total_seconds() for each in pending]
+            pushed = Tally(pushes=len(waited), push_seconds=sum(max(0.0, each) for each in waited))
+            tally.add(self.lake, StreamKey(self.source.name, stream.name), pushed)
         for each in pending:
             each.done = True
 

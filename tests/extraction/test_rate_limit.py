@@ -10,11 +10,12 @@ from multiprocessing import get_context
 import pytest
 
 from pipelines.extraction import client, rate_limit, schedule
-from pipelines.extraction.rate_limit import RateLimiter
+from pipelines.extraction.rate_limit import Budget, RateLimiter
 from pipelines.extraction.schedule import NextPoll
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.contract import RequestPolicy
 from tests.integrity import matrix
+from tests.webhooks.conftest import source
 
 LOG = StreamKey("okta", "system_log")
 
@@ -164,3 +165,16 @@ def test_a_limiter_whose_file_is_a_link_still_limits_its_own_requests(tmp_path):
         limiter.wait()
     assert clock.now - before >= 20.0
     assert (tmp_path / "victim").read_bytes() == b""
+
+
+def test_the_budget_is_what_all_processes_of_the_machine_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    simulated = source("google_workspace", base_url="http://127.0.0.1:1")
+    assert rate_limit.budget(simulated, 0.0) is None
+    google = source("google_workspace")
+    policy, clock = rate_limit.policy(google), Clock()
+    limit, seconds = policy.rate
+    shared = rate_limit.state_file(google.kind, google.settings)
+    RateLimiter(policy, clock, clock.sleep, shared).wait()
+    assert rate_limit.budget(google, clock.now) == Budget(limit=limit, left=limit - 1)
+    assert rate_limit.budget(google, clock.now + seconds).left == limit

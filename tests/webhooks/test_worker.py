@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
-from pipelines.extraction import report, rounds
+from pipelines.extraction import report, rounds, tally
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.lake import events, raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
@@ -28,6 +28,9 @@ def test_a_delivery_becomes_rows_and_events_once(lake, spool):
     events = tables.scan(lake, "events").collect()
     assert sorted(events["seq"]) == [0, 1, 2]
     assert set(events["source_ip"]) == {"192.0.2.1"}
+    counted = tally.load(lake, StreamKey("okta", "system_log"))
+    assert counted.pushes == 3
+    assert counted.push_seconds >= 0
 
 
 def test_a_kill_between_commit_and_removal_stores_nothing_twice(lake, spool):

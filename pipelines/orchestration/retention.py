@@ -20,8 +20,10 @@ from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.schema import RunsTable, RunTagsTable, SnapshotsTable
+from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 
 _RUNLESS = ""
@@ -65,11 +67,12 @@ def forget(instance: dg.DagsterInstance, now: datetime, kept: Kept) -> Forgotten
         )
     _delete_snapshots(instance)
     storage = instance.event_log_storage
-    if not isinstance(storage, SqliteEventLogStorage):
+    if not isinstance(storage, SqlEventLogStorage):
         return Forgotten(runs=len(runs), events=0, verdicts=0)
-    # Dagster writes these events to two files.
-    with storage.run_connection(_RUNLESS) as shard:
-        _delete_events(shard, now - kept.age, kept.events)
+    # In SQLite, Dagster writes these events to two files.
+    if isinstance(storage, SqliteEventLogStorage):
+        with storage.run_connection(_RUNLESS) as shard:
+            _delete_events(shard, now - kept.age, kept.events)
     with storage.index_connection() as index:
         events = _delete_events(index, now - kept.age, kept.events)
         verdicts = _delete_verdicts(index, kept.verdicts)
@@ -133,7 +136,7 @@ def _delete_where(connection: Any, condition: Any) -> int:
 def _delete_snapshots(instance: dg.DagsterInstance) -> None:
     """Delete the snapshots of jobs and plans that no run refers to: one per subset of streams."""
     storage = instance.run_storage
-    if not isinstance(storage, SqliteRunStorage):
+    if not isinstance(storage, SqlRunStorage):
         return
     snapshot_id = SnapshotsTable.c.snapshot_id
     # Read before the runs, so that those of a new run are left alone.

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from pipelines.orchestration import orphans
+from pipelines.clock import utc_now
+from pipelines.orchestration import orphans, retention
+from pipelines.orchestration.retention import Kept
 from sandbox.faults import Fault
+from tests.orchestration import postgres
 from tests.orchestration.deployment import PROJECT, deployed, kill
 from tests.waiting import free_ports, until
 
@@ -17,11 +21,19 @@ HANGS = Fault(kind="okta", fault="status", status=503, retry_after=600, every=Tr
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, monkeypatch):
+    """DAGSTER_HOME, with a database in PostgreSQL where that is installed."""
     folder = tmp_path / "home"
     folder.mkdir()
-    shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", folder)
-    return folder
+    if postgres.INITDB is None:
+        shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", folder)
+        yield folder
+        return
+    shutil.copy(PROJECT / "deploy" / "dagster" / "postgres.yaml", folder / "dagster.yaml")
+    with postgres.running() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield folder
 
 
 def runs(instance, status):
@@ -43,6 +55,11 @@ def test_a_run_killed_with_its_code_server_is_followed_by_another(still_world, h
         dagster.start_code_server()
         until(lambda: runs(instance, dg.DagsterRunStatus.SUCCESS), "another run")
         failed = runs(instance, dg.DagsterRunStatus.FAILURE)
+        for _ in range(3):
+            instance.report_runless_asset_event(dg.AssetObservation("raw"))
+        forgotten = retention.forget(instance, utc_now() + timedelta(days=90), Kept(events=1))
+        assert forgotten.runs >= 2
+        assert forgotten.events >= 2
     assert [run.run_id for run in failed] == [hanging.run_id]
     assert still_world.stored("okta", "system_log").height > 0
 

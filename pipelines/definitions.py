@@ -35,7 +35,7 @@ from pipelines.orchestration.jobs import (
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
 from pipelines.sdk.contract import Source
-from pipelines.settings import folders
+from pipelines.settings import DagsterSettings, folders
 from pipelines.settings.retention import RetentionSettings
 
 
@@ -44,11 +44,11 @@ def definitions(
     sources: Sequence[Source],
     connect: Connect = client.connect,
     kept: RetentionSettings = RetentionSettings(),  # noqa: B008 it is frozen
-    executor: dg.ExecutorDefinition | None = None,
+    dagster: DagsterSettings = DagsterSettings(),  # noqa: B008 it is frozen
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources.
 
-    Without an executor, the deployment's own applies, which only one of merged definitions may set.
+    They set an executor only if `dagster` says so, since one alone of merged definitions may.
     """
     streams = [(source, stream) for source in sources for stream in source.streams()]
     declare = partial(configuration.declare, lake, sources, kept)
@@ -73,15 +73,21 @@ def definitions(
         ],
         schedules=[
             full_table_checks(),
-            forget_old_runs(),
+            forget_old_runs(_forgets(dagster)),
             housekeeping(lake, sources, kept),
             reconciled_hourly(),
             *(verified_hourly(streams) for _ in signed),
         ],
         sensors=[sensor(lake, source, connect, declare) for source in sources],
         resources={client_key(source): client_of(source, connect) for source in sources},
-        executor=executor,
+        executor=dg.in_process_executor if dagster.in_process else None,
     )
+
+
+def _forgets(dagster: DagsterSettings) -> dg.DefaultScheduleStatus:
+    # It would delete the runs of others, too.
+    status = dg.DefaultScheduleStatus
+    return status.RUNNING if dagster.dedicated else status.STOPPED
 
 
 def _configured() -> dg.Definitions:
@@ -89,8 +95,7 @@ def _configured() -> dg.Definitions:
     try:
         chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)
-        executor = dg.in_process_executor if chosen.dagster.in_process else None
-        return definitions(lake, sources, kept=chosen.retention, executor=executor)
+        return definitions(lake, sources, kept=chosen.retention, dagster=chosen.dagster)
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

@@ -195,7 +195,7 @@ def verified_hourly(streams: Sequence[tuple[Source, Stream]]) -> dg.ScheduleDefi
     )
 
 
-def forget_old_runs() -> dg.ScheduleDefinition:
+def forget_old_runs(status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
     """Delete Dagster's old history, which it would keep for ever."""
 
     @dg.op
@@ -206,7 +206,8 @@ def forget_old_runs() -> dg.ScheduleDefinition:
         )
 
     @dg.job(
-        description="Deletes old runs, ticks, events and verdicts of Dagster, nothing of the lake."
+        description="Deletes old runs, ticks, events and verdicts of this Dagster, of all code "
+        "locations; nothing of the lake."
     )
     def forget_old_runs() -> None:
         forget()
@@ -214,5 +215,5 @@ def forget_old_runs() -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         job=forget_old_runs,
         cron_schedule="41 * * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=status,
     )

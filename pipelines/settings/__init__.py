@@ -184,6 +184,8 @@ class DagsterSettings(Site):
     """Sent with each report: as `Authorization: Bearer`, or as Dagster+ expects it."""
     in_process: bool = False
     """Whether a run does its steps in its own process, whatever the deployment's executor."""
+    dedicated: bool = False
+    """Whether nothing else runs in this Dagster, so that its old history may be deleted."""
 
     @model_validator(mode="after")
     def _is_confidential(self) -> DagsterSettings:

@@ -119,9 +119,12 @@ def test_dagster_keeps_the_home_and_the_configuration_of_its_operator(tmp_path, 
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     own = up._environment(tmp_path / "auditlake.toml")
     assert own["DAGSTER_HOME"] == str(tmp_path / ".dagster" / "home")
+    assert own["AUDITLAKE_DAGSTER__DEDICATED"] == "true"
     assert "run_monitoring" in (tmp_path / ".dagster" / "home" / "dagster.yaml").read_text()
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "theirs"))
-    assert up._environment(tmp_path)["DAGSTER_HOME"] == str(tmp_path / "theirs")
+    theirs = up._environment(tmp_path)
+    assert theirs["DAGSTER_HOME"] == str(tmp_path / "theirs")
+    assert theirs["AUDITLAKE_DAGSTER__DEDICATED"] == "false"
     (tmp_path / "theirs" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     up._environment(tmp_path)
     assert (tmp_path / "theirs" / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"

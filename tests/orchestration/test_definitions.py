@@ -15,7 +15,7 @@ from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration.assets import no_longer_polled
 from pipelines.orchestration.naming import key_of
-from pipelines.settings import IntegritySettings
+from pipelines.settings import DagsterSettings, IntegritySettings
 from sandbox import server
 
 SETTINGS = server.settings("http://127.0.0.1:9")
@@ -74,3 +74,18 @@ def test_the_configuration_may_keep_a_run_in_one_process(tmp_path, monkeypatch):
     assert executors(definitions._configured()) == {"multi_or_in_process_executor"}
     monkeypatch.setenv("AUDITLAKE_DAGSTER__IN_PROCESS", "true")
     assert executors(definitions._configured()) == {"in_process"}
+
+
+def test_history_is_deleted_only_in_a_dagster_of_our_own(tmp_path):
+    """Otherwise the old runs of other code locations would go, too."""
+    source = registry.source("okta", SETTINGS["okta"])
+
+    def status(**chosen):
+        made = definitions.definitions(
+            Lake(str(tmp_path)), [source], dagster=DagsterSettings(**chosen)
+        )
+        (schedule,) = (each for each in made.schedules if each.job_name == "forget_old_runs")
+        return schedule.default_status
+
+    assert status() == dg.DefaultScheduleStatus.STOPPED
+    assert status(dedicated=True) == dg.DefaultScheduleStatus.RUNNING

@@ -35,7 +35,7 @@ from pipelines.orchestration.jobs import (
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
 from pipelines.sdk.contract import Source
-from pipelines.settings import DagsterSettings, folders
+from pipelines.settings import DagsterSettings, folders, logs
 from pipelines.settings.retention import RetentionSettings
 
 
@@ -92,6 +92,8 @@ def _forgets(dagster: DagsterSettings) -> dg.DefaultScheduleStatus:
 
 def _configured() -> dg.Definitions:
     """Return the definitions for auditlake.toml; if it is invalid, one asset with the error."""
+    if logs.from_environment() == "json":
+        logs.configure("json", "pipelines")
     try:
         chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ class _Group(SectionedGroup):
         try:
             return super().invoke(context)
         except ConfigurationError as error:
-            _print_error(error)
+            _print_error(context, error)
             context.exit(CONFIGURATION)
         except AuditlakeError as error:
-            _print_error(error)
+            _print_error(context, error)
             context.exit(FAILED)
 
 
@@ -50,8 +51,9 @@ def main(context: click.Context, config: Path) -> None:
     context.obj = config
 
 
-def _print_error(error: Exception) -> None:
+def _print_error(context: click.Context, error: Exception) -> None:
     from pipelines.cli import options  # noqa: PLC0415 as above
 
+    announce = options.announcer(context, err=True, level=logging.ERROR)
     for line in str(error).splitlines():
-        options.echo(f"auditlake: {line}", err=True)
+        announce(f"auditlake: {line}")

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from pipelines import visible
 from pipelines.cli import metrics, processes
-from pipelines.cli.options import configured, echo
+from pipelines.cli.options import announcer, configured, log_format
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -34,13 +34,15 @@ _CONNECTIONS = 20
 
 @click.command(name="metrics")
 @click.option("--serve", is_flag=True, help="Serve /metrics and /healthz on metrics.port instead.")
+@log_format
 @click.pass_context
 def metrics_(context: click.Context, *, serve: bool) -> None:
     """Print metrics once, in the text format of Prometheus; see docs/metrics.md."""
     chosen, lake = configured(context)
     if serve:
         refuse_port_of_receiver(chosen)
-        echo(f"metrics on {processes.address(chosen.metrics)}/metrics; press Ctrl-C to stop")
+        where = f"{processes.address(chosen.metrics)}/metrics"
+        announcer(context)(f"metrics on {where}; press Ctrl-C to stop")
         _serve(chosen, lake)
         return
     click.echo(generate_latest(metrics.registry_of(chosen, lake)), nl=False)

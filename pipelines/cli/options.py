@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Integration, Stream
-from pipelines.settings import Settings, folders
+from pipelines.settings import Settings, folders, logs
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
@@ -26,6 +27,33 @@ def integrations(context: click.Context, _param: click.Parameter, incomplete: st
     with suppress(ConfigurationError):
         return [name for name in settings.load(config).integrations if name.startswith(incomplete)]
     return []
+
+
+def _configure_log(context: click.Context, _param: click.Parameter, value: logs.LogFormat) -> None:
+    logs.configure(value)
+    context.meta[logs.VARIABLE] = value
+
+
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    envvar=logs.VARIABLE,
+    default="text",
+    show_default=True,
+    expose_value=False,
+    callback=_configure_log,
+    help="Form of the log; json is one object a line.",
+)
+"""For commands that run until they are stopped; configures the log."""
+
+
+def announcer(
+    context: click.Context, *, err: bool = False, level: int = logging.INFO
+) -> Callable[[str], None]:
+    """Return a function that prints a line, or adds it to a log in JSON."""
+    if context.meta.get(logs.VARIABLE) == "json":
+        return lambda line: logging.getLogger("auditlake").log(level, "%s", line)
+    return lambda line: echo(line, err=err)
 
 
 names = click.argument("names", nargs=-1, metavar="[INTEGRATION]...", shell_complete=integrations)

@@ -30,7 +30,7 @@ from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.integrity import configuration
 from pipelines.lake import tables
-from pipelines.settings import Listen, Settings, Site
+from pipelines.settings import Listen, Settings, Site, logs
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.spool import configured_spool
 
@@ -41,13 +41,16 @@ _FAULTS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
 
 
 @click.command(name="up")
+@options.log_format
 @click.pass_context
 def up_(context: click.Context) -> None:
     """Run extraction, Dagster and the dashboard. Ctrl-C stops everything.
 
     Without auditlake.toml it starts the sandbox, which simulates the vendors, and polls it.
     """
-    up(context.obj, options.echo, Console(stderr=True))
+    os.environ[logs.VARIABLE] = chosen = context.meta[logs.VARIABLE]
+    console = Console(stderr=True, force_terminal=False if chosen == "json" else None)
+    up(context.obj, options.announcer(context), console)
 
 
 def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
@@ -148,6 +151,7 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
             *_module("pipelines.orchestration.webserver"),
             *("-w", str(_workspace())),
             *_host_and_port(chosen.dagster),
+            *_log_format(),
         ],
         listen=chosen.dagster,
         key="dagster.port",
@@ -203,6 +207,7 @@ def _dagster_code(socket: Path) -> Server:
             *_module("dagster"),
             *("api", "grpc", "--socket", str(socket)),
             *("-m", "pipelines.definitions", "--location-name", "auditlake"),
+            *_log_format(),
         ],
         socket=socket,
     )
@@ -211,7 +216,9 @@ def _dagster_code(socket: Path) -> Server:
 def _dagster_daemon() -> Server:
     command = [*_module("dagster._daemon"), "run", "-w", str(_workspace())]
     # Dagster's pages show each tick of a sensor; three lines per tick would fill the log.
-    return Server(name="dagster-daemon", command=[*command, "--log-level", "warning"])
+    return Server(
+        name="dagster-daemon", command=[*command, "--log-level", "warning", *_log_format()]
+    )
 
 
 def _workspace() -> Path:
@@ -231,6 +238,11 @@ def _public_name(dashboard: Site) -> list[str]:
 
 def _host_and_port(listen: Listen) -> list[str]:
     return ["--host", listen.host, "--port", str(listen.port)]
+
+
+def _log_format() -> list[str]:
+    """Return the option of Dagster's programs."""
+    return ["--log-format", "json"] if logs.from_environment() == "json" else []
 
 
 def _environment(config: Path) -> dict[str, str]:

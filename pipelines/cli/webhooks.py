@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipelines.webhooks.subscriptions import Registration
 @names
 @click.option("--host", default=None, help="Default: webhooks.host, or 127.0.0.1.")
 @click.option("--port", default=None, type=int, help="Default: webhooks.port, or 8600.")
+@options.log_format
 @click.pass_context
 def receive(
     context: click.Context, names: tuple[str, ...], host: str | None, port: int | None
@@ -44,8 +44,7 @@ def receive(
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     listen = chosen.webhooks.model_copy(update=given)
     chosen = chosen.model_copy(update={"webhooks": listen})
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    server.serve(chosen, lake, registry.sources(chosen, names), options.echo)
+    server.serve(chosen, lake, registry.sources(chosen, names), options.announcer(context))
 
 
 @click.group(name="webhooks")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import disk
-from pipelines.cli.options import echo
+from pipelines.cli import options
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import cosignatures
@@ -51,7 +50,10 @@ _CONNECTIONS = 64
     multiple=True,
     help="Another log of a table that has one already, as after a lake was made again; repeatable.",
 )
+@options.log_format
+@click.pass_context
 def witness_(
+    context: click.Context,
     *,
     file: Path,
     folder: Path,
@@ -71,11 +73,11 @@ def witness_(
     if not host or not port.isascii() or not port.isdecimal():
         raise ConfigurationError(f"--listen {listen}: give HOST:PORT, such as 127.0.0.1:8780")
     key = _key(file, folder, name)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    announce = options.announcer(context)
     with state.opened(folder) as opened:
         witness = protocol.Witness(key, logs, opened, lambda: int(utc_now().timestamp()), accepted)
-        echo(key.vkey)
-        echo(f"listening on http://{listen}; press Ctrl-C to stop", err=True)
+        announce(key.vkey)
+        options.announcer(context, err=True)(f"listening on http://{listen}; press Ctrl-C to stop")
         _serve(witness, host.strip("[]"), int(port))
 
 

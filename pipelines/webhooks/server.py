@@ -109,6 +109,7 @@ def limited(app: Any, limits: Limits, *, host: str, port: int, **options: Any) -
         host=host,
         port=port,
         log_level="error",
+        log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",

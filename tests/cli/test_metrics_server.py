@@ -1,5 +1,6 @@
 """The server of metrics is apart from the receiver, refuses other hosts, and reports its health."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,11 +26,14 @@ def configured(folder, **sections):
 def served(tmp_path):
     (port,) = free_ports(1)
     configured(tmp_path, metrics={"port": port})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "metrics", "--serve"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": PROJECT},
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines", "metrics", "--serve", "--log-format", "json"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": PROJECT},
+            stdout=log,
+            stderr=log,
+        )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
 
         def responds():
@@ -59,6 +63,10 @@ def test_metrics_and_health_are_served_to_the_own_name_only(served, tmp_path):
         assert served.get("/metrics", headers=headers).status_code == 403
     assert served.get("/").status_code == 404
     assert served.post("/metrics").status_code == 405
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning", "warning"]
+    assert lines[0]["message"].startswith("metrics on http://127.0.0.1:")
+    assert lines[1]["message"].startswith("refused a request: this host name is not among")
 
 
 def test_the_port_of_the_receiver_is_refused(tmp_path):
@@ -66,6 +74,9 @@ def test_the_port_of_the_receiver_is_refused(tmp_path):
     answer = auditlake(tmp_path, "metrics", "--serve")
     assert answer.returncode == 2
     assert answer.stderr.decode().startswith("auditlake: metrics.port is the port of the webhook")
+    answer = auditlake(tmp_path, "metrics", "--serve", AUDITLAKE_LOG_FORMAT="json")
+    (line,) = answer.stderr.splitlines()
+    assert json.loads(line)["level"] == "error"
 
 
 def test_up_starts_it_where_it_is_enabled(tmp_path):

@@ -129,3 +129,13 @@ def test_dagster_keeps_the_home_and_the_configuration_of_its_operator(tmp_path, 
     up._environment(tmp_path)
     assert (tmp_path / "theirs" / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["dagster.yaml"]
+
+
+def test_the_programs_of_dagster_log_in_the_same_format(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert "--log-format" not in up._dagster_daemon().command
+    monkeypatch.setenv("AUDITLAKE_LOG_FORMAT", "json")
+    servers = up._servers(settings.from_environment(), simulated=True)
+    (web,) = (each for each in servers if each.name == "dagster")
+    for server in (web, up._dagster_daemon(), up._dagster_code(tmp_path / "socket")):
+        assert list(server.command)[-2:] == ["--log-format", "json"]

@@ -242,12 +242,20 @@ def _budgets(sources: Sequence[Source], now: datetime) -> Iterator[Any]:
 def _verifications(lake: Lake, keys: Sequence[StreamKey]) -> Iterator[Any]:
     """Yield time and result per known table; the reports are in the lake, and may be forged."""
     known = {key.table for key in keys} | set(_SHARED)
-    held = {str(each.get("table")): each for each in reports.kept(lake)}
+    held = {str(each.get("table")): each for each in _reports(lake)}
     found = {name: held[name] for name in sorted(known & held.keys())}
     yield _filled(_VERIFIED, (([name], _time_of(each)) for name, each in found.items()))
     yield _filled(
         _RESULT, (([name], float(each.get("ok") is True)) for name, each in found.items())
     )
+
+
+def _reports(lake: Lake) -> list[reports.Document]:
+    try:
+        found = reports.kept(lake)
+    except (ValueError, RecursionError):
+        return []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _time_of(report: reports.Document) -> float | None:
@@ -265,7 +273,7 @@ def _deliveries(spool: Spool, sources: Sequence[Source]) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Collector:
-    """Collects when it is asked to, as prometheus_client expects it of a collector."""
+    """A collector of prometheus_client, which calls it for each exposition."""
 
     chosen: Settings
     lake: Lake

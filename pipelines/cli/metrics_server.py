@@ -41,9 +41,7 @@ def metrics_(context: click.Context, *, serve: bool) -> None:
     chosen, lake = configured(context)
     if serve:
         refuse_port_of_receiver(chosen)
-        where = f"{processes.address(chosen.metrics)}/metrics"
-        announcer(context)(f"metrics on {where}; press Ctrl-C to stop")
-        _serve(chosen, lake)
+        _serve(chosen, lake, announcer(context))
         return
     click.echo(generate_latest(metrics.registry_of(chosen, lake)), nl=False)
 
@@ -109,7 +107,7 @@ class Scrapes:
             return self._text
 
 
-def _serve(chosen: Settings, lake: Lake) -> None:
+def _serve(chosen: Settings, lake: Lake, announce: Callable[[str], None]) -> None:
     import uvicorn  # noqa: PLC0415 slow to import, for one command
 
     from pipelines.webhooks import server  # noqa: PLC0415
@@ -119,6 +117,7 @@ def _serve(chosen: Settings, lake: Lake) -> None:
     processes.refuse_taken_ports(
         [processes.Server(name="metrics", command=[], listen=listen, key="metrics.port")]
     )
+    announce(f"metrics on {processes.address(listen)}/metrics; press Ctrl-C to stop")
     limits = Limits(connections=_CONNECTIONS)
     served = server.limited(app(chosen, lake), limits, host=listen.host, port=listen.port)
     with suppress(KeyboardInterrupt):

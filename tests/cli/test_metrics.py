@@ -86,6 +86,9 @@ def test_names_in_the_lake_become_no_labels_unless_they_are_names(folder):
     assert 'auditlake_lost_seconds{integration="former",stream="audit"} 7200.0' in text
     assert 'auditlake_verification_success{table="events"} 0.0' in text
     assert 'auditlake_verification_timestamp_seconds{table="events"}' not in text
+    for odd_report in ("[", "7", '["events"]', "[" * 100_000):
+        files.of(lake, "integrity").put("verification.json", odd_report.encode())
+        assert "auditlake_verification_success{" not in run(folder, "metrics").output
 
 
 def test_a_configuration_without_integrations_has_metrics_too(tmp_path):

@@ -111,7 +111,7 @@ _OF_TALLY: Mapping[Described, Callable[[Tally], _Value]] = {
     ): lambda counts: counts.rounds,
     Described(
         name="errors",
-        about="Rounds, and looks for new records, that failed.",
+        about="Rounds that failed, and failed checks of a sensor for new records.",
         kind=CounterMetricFamily,
     ): lambda counts: counts.errors,
     Described(

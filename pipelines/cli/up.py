@@ -247,8 +247,8 @@ def _log_format() -> list[str]:
 
 def _environment(config: Path) -> dict[str, str]:
     """Return the environment of the children, after preparing Dagster's home directory."""
-    own = "DAGSTER_HOME" not in os.environ
-    home = Path(os.environ.get("DAGSTER_HOME") or HOME / "home").expanduser().absolute()
+    theirs = os.environ.get("DAGSTER_HOME")
+    home = Path(theirs or HOME / "home").expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         shutil.copy(PROJECT / "pipelines" / "orchestration" / "dagster.yaml", home)
@@ -256,7 +256,7 @@ def _environment(config: Path) -> dict[str, str]:
     return {
         # Steps are short, and each process of Dagster takes seconds to start.
         "AUDITLAKE_DAGSTER__IN_PROCESS": "true",
-        "AUDITLAKE_DAGSTER__DEDICATED": str(own).lower(),
+        "AUDITLAKE_DAGSTER__DEDICATED": "false" if theirs else "true",
         **os.environ,
         "AUDITLAKE_CONFIG": str(config.absolute()),
         "DAGSTER_HOME": str(home),

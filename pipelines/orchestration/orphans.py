@@ -32,7 +32,10 @@ def unfinished_run(instance: dg.DagsterInstance, name: str) -> str | None:
     for run in instance.get_runs(unfinished):
         if not _is_orphan(instance, run):
             return run.run_id
-        instance.report_run_failed(run, "The process of this run was killed.")
+        # Read again: it may have ended while its server was queried.
+        found = instance.get_run_by_id(run.run_id)
+        if found and not found.is_finished:
+            instance.report_run_failed(found, "The process of this run was killed.")
     return None
 
 

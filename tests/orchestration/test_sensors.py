@@ -9,7 +9,7 @@ import pytest
 from pipelines.extraction import rounds
 from pipelines.extraction.rounds import Round
 from pipelines.lake.tables import StreamKey
-from pipelines.orchestration import sensors
+from pipelines.orchestration import orphans, sensors
 from pipelines.orchestration.sensors import Peek, PollState, is_waiting, next_poll, worth_a_run
 from pipelines.sdk.pages import Page
 from sandbox.faults import Fault
@@ -95,7 +95,8 @@ def test_a_run_that_is_not_finished_is_waited_for(operator):
     assert operator.tick() == ([], f"run {run.run_id} is still in progress")
 
 
-def test_a_run_whose_server_is_gone_fails_and_another_follows(operator, tmp_path):
+def test_a_run_whose_server_is_gone_fails_and_another_follows(operator, tmp_path, monkeypatch):
+    monkeypatch.setattr(orphans, "_SILENT", 0.0)
     (asked,), _ = operator.tick()
     gone = {".dagster/grpc_info": json.dumps({"socket": str(tmp_path / "no-such-socket")})}
     run = operator.instance.create_run_for_job(

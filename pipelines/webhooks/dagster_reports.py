@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from pipelines.extraction import network
 from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
 from pipelines.settings import DagsterSettings
+from pipelines.web import network
 
 _EVERY = 30.0
 _DAGSTER_PLUS = (".dagster.cloud", ".dagster.plus")

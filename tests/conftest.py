@@ -26,7 +26,7 @@ from sandbox.server import Options, Running, running
 settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")
 
-_TOGETHER = ("tests/clients/", "tests/dashboard/", "tests/sandbox/")
+_TOGETHER = ("tests/clients/", "tests/dashboard/", "tests/objects/", "tests/sandbox/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -45,8 +45,9 @@ _UNFLUSHED = 8
 """Commits that writers who commit at once may not have flushed yet."""
 _flushed: dict[Path, int] = {}
 """The newest version of each table that this process has flushed."""
-# Another writer moved this fence or removed rows we read, or a retention run changed the settings.
-_LOST_RACES = ("oncurrent transaction", "etadata changed since")
+# Another writer moved this fence or removed rows we read, changed the settings, or has just created
+# the table that this handle was created for.
+_LOST_RACES = ("oncurrent transaction", "etadata changed since", "rotocol changed since")
 # The hooks list the whole log after every commit, which costs more than the commit itself.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PARQUET = WriterProperties(
@@ -220,6 +221,8 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             description=table.about,
             configuration=table.settings,
             storage_options=lake.storage_options,
+            # With retries, a second CREATE TABLE would follow the first and replace the table's id.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )
         sync(lake, created, -1)
         return created

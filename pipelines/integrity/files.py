@@ -68,7 +68,7 @@ class Disk:
             _write(final, data, partial(_replace, durable=self.durable))
 
     def swap(self, path: str, data: bytes, seen: bytes | None) -> bool:
-        lock = self.root / f".{path}.lock"
+        lock = self.root / ".checkpoint.lock"
         with _explain_errors(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
             with lock.open("w") as held:

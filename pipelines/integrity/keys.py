@@ -41,6 +41,13 @@ def trusted(settings: IntegritySettings) -> list[str]:
     return list(dict.fromkeys([*held, *settings.trusted]))
 
 
+def trusted_anew(settings: IntegritySettings) -> list[str]:
+    """Return the trusted public keys, and first add those of keys that were not used here yet."""
+    if settings.keys or settings.key_command or _files(settings):
+        signing(settings)
+    return trusted(settings)
+
+
 def rotate(settings: IntegritySettings) -> Key:
     """Create and return a further key, which signs from now on in addition to the others."""
     signing(settings)

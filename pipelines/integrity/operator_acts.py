@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -12,8 +13,10 @@ from pipelines.errors import LakeError
 from pipelines.integrity import (
     anchors,
     files,
+    keys,
     last_signed,
     merkle,
+    note,
     removals,
     signer,
     tiles,
@@ -46,20 +49,58 @@ def add(lake: Lake, missing: Callable[[Acts], Sequence[Act]], now: datetime) -> 
     if kept is None:
         raise LakeError("operator actions must be signed to be recorded: set integrity.sign = true")
     with last_signed.alone(kept.place, kept.table):
-        for _ in range(signer.RACES):
+        lost = 0
+        while lost < signer.RACES:
             seen = kept.folder.get("checkpoint")
             head, edge = _load_tree(lake, kept, seen)
-            acts = [{"at": now.isoformat(), **act} for act in missing(_read(kept, head))]
+            acts = missing(_read(kept, head))
             if not acts:
                 return
-            entries = [json.dumps(act, ensure_ascii=False).encode() for act in acts]
-            head, _ = signer.grow(kept, head, edge, entries)
-            if signer.announce(kept, head, now, seen):
+            act = {"at": now.isoformat(), **acts[0]}
+            entry = json.dumps(act, ensure_ascii=False).encode()
+            ours, head = _claim(kept, head, edge, entry)
+            # If another machine has published it meanwhile, it was this very act.
+            signer.announce(kept, head, now, seen)
+            lost += not ours
+            if ours and len(acts) == 1:
                 break
         else:
             raise LakeError("acts: lost too many races to other signers in a row; try again")
     anchors.deliver_soon(kept.place, kept.settings)
     witnesses.submit_soon(lake, kept.settings, kept.name)
+
+
+def _claim(kept: SignedLog, head: Head, edge: Edge, entry: bytes) -> tuple[bool, Head]:
+    """Make `entry` the next act, or complete another machine's act that came before it.
+
+    Return whether it is ours, and the head to be published. Acts differ between machines, so they
+    must not overwrite each other's tiles: the first machine to create the claim on a place in the
+    log has it. A claim stays, and contains the act and its signed head, so that any machine can
+    complete it after a kill.
+    """
+    after = replace(head, size=head.size + 1, root=_root_with(edge, head.size, entry))
+    claim = note.signed(after.text, keys.signing(kept.settings)) + entry
+    place = f"claims/{head.size}"
+    ours = kept.folder.swap(place, claim, None)
+    if not ours:
+        after, entry = _claimed(kept, place)
+        if after.size != head.size + 1 or after.root != _root_with(edge, head.size, entry):
+            raise _damaged()
+    signer.grow(kept, head, edge, [entry])
+    return ours, after
+
+
+def _root_with(edge: Edge, size: int, entry: bytes) -> bytes:
+    return merkle.root(merkle.grown(edge, size, [merkle.leaf(entry)])[0])
+
+
+def _claimed(kept: SignedLog, place: str) -> tuple[Head, bytes]:
+    """Return the head and the act of a claim. Raises Alarm if no trusted key has signed it."""
+    text, _, entry = (kept.folder.get(place) or b"").rpartition(b"\n")
+    head = signer.read_note(kept, text + b"\n")
+    if head is None:
+        raise _damaged()
+    return head, entry
 
 
 def recorded(lake: Lake) -> Acts:

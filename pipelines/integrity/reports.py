@@ -57,7 +57,7 @@ def place(
         root=lake.root,
         options=lake.storage_options,
         memory=last_signed.folder(lake, chosen),
-        keys=list(vkeys) or keys.trusted(chosen),
+        keys=list(vkeys) or keys.trusted_anew(chosen),
         name=chosen.name,
         anchors=chosen.anchors,
         witnesses=list(witness_keys) or chosen.witnesses,

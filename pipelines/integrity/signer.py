@@ -127,7 +127,7 @@ def _sign_once(
     # Fewer rows than signed: some were lost, or another writer has signed more meanwhile.
     if signed and (fresh is None or rows < signed.size):
         _check_end(lake, log, kept, signed)
-    if not rows or (signed and rows <= signed.size and _read_note(kept, seen or b"") == signed):
+    if not rows or (signed and rows <= signed.size and read_note(kept, seen or b"") == signed):
         _complete(kept, signed, seen, now)
         return True
     head, edge = _load_tree(lake, log, kept, signed)
@@ -149,7 +149,7 @@ def published(kept: SignedLog) -> Head | None:
 
     Raises Alarm if no known key has signed it.
     """
-    return _read_note(kept, kept.folder.get("checkpoint") or b"")
+    return read_note(kept, kept.folder.get("checkpoint") or b"")
 
 
 def newest_signed(kept: SignedLog, checkpoint: bytes | None = None) -> Head | None:
@@ -159,9 +159,9 @@ def newest_signed(kept: SignedLog, checkpoint: bytes | None = None) -> Head | No
     record and the lake contradict each other.
     """
     known = last_signed.recall(kept.place, kept.table)
-    held = _read_note(kept, checkpoint) if checkpoint else published(kept)
+    held = read_note(kept, checkpoint) if checkpoint else published(kept)
     # A power cut may have emptied the checkpoint, but not what the history has of it.
-    held = held or _read_note(kept, _newest_note(kept.folder))
+    held = held or read_note(kept, _newest_note(kept.folder))
     if known is None or held is None:
         return known or held
     same = known.origin == held.origin
@@ -170,9 +170,13 @@ def newest_signed(kept: SignedLog, checkpoint: bytes | None = None) -> Head | No
     return max(known, held, key=lambda head: head.size)
 
 
-def _read_note(kept: SignedLog, text: bytes) -> Head | None:
+def read_note(kept: SignedLog, text: bytes) -> Head | None:
+    """Return the head of a signed note, or None if it is empty. Raises Alarm if it is not ours."""
     text = text.strip(b"\0")  # a power cut may leave a file of zeros
     head = note.opened(text, keys.trusted(kept.settings))
+    if text and head is None:
+        # Another machine may have signed with a key that this one has not used yet.
+        head = note.opened(text, keys.trusted_anew(kept.settings))
     if text and (head is None or not head.origin.rpartition("/")[0].endswith(kept.name)):
         raise _alarm(kept.table, "has a checkpoint that is not signed by any trusted key")
     return head

@@ -153,9 +153,12 @@ def _lake(lake: Lake) -> str | None:
         if lake.local is not None:
             lake.local.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Only writing shows that a disk is full or read-only.
-            with tempfile.TemporaryFile(dir=lake.local):
-                pass
+            with tempfile.TemporaryFile(dir=lake.local) as file:
+                file.write(bytes(4096))
+        tables.require_safe_store(lake)
     except (AuditlakeError, OSError) as error:
+        if lake.local is None:
+            return str(error)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return f"{lake.root}: {reason}: set lake.root to a folder this user may write to"
     return None

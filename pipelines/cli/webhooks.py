@@ -15,6 +15,7 @@ from pipelines.cli import options, status
 from pipelines.cli.options import as_json, configured, names
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
+from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Push
@@ -40,6 +41,7 @@ def receive(
     from pipelines.webhooks import server  # noqa: PLC0415 slow to import, for one command
 
     chosen, lake = configured(context)
+    tables.require_safe_store(lake)
     # model_copy does not validate: an invalid address fails when the server binds to it.
     given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     listen = chosen.webhooks.model_copy(update=given)

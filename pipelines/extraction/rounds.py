@@ -31,7 +31,7 @@ from pipelines.extraction.pending import PendingCoverage
 from pipelines.extraction.prefetch import prefetch
 from pipelines.extraction.report import Progress, Report
 from pipelines.integrity import erased_ids, mappings, signer
-from pipelines.lake import coverage, raw, streams
+from pipelines.lake import coverage, raw, streams, tables
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.mapping import normalise
@@ -111,7 +111,11 @@ def poll(
     clock: Clock = utc_now,
     due: Callable[[StreamKey, timedelta | None], bool] = lambda _key, _floor: True,
 ) -> list[Report]:
-    """Run a round of every due stream and return the reports; sources run in parallel."""
+    """Run a round of every due stream and return the reports; sources run in parallel.
+
+    Raises ConfigurationError if the lake is in a store that several writers must not share.
+    """
+    _require_safe_store(lake)
 
     def one(source: Source) -> list[Report]:
         wanted = [
@@ -141,6 +145,11 @@ def poll(
 
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:
         return [report for reports in pool.map(one, sources) for report in reports]
+
+
+def _require_safe_store(lake: Lake) -> None:
+    with suppress(LakeError):  # of a store that cannot be reached, each stream has a report
+        tables.require_safe_store(lake)
 
 
 def _failed(source: Source, stream: Stream, error: AuditlakeError, progress: Progress) -> Report:

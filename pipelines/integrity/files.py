@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from pipelines import disk
 from pipelines.errors import LakeError
-from pipelines.integrity import last_signed, object_store
+from pipelines.integrity import last_signed
+from pipelines.lake import object_store
 from pipelines.lake.tables import Lake
 
 if TYPE_CHECKING:

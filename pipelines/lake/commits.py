@@ -207,6 +207,7 @@ def set_append_only(lake: Lake, table: str, *, wanted: bool) -> DeltaTable:
 
 
 def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
+    tables.require_safe_store(lake)
     found = tables.acquire(lake, table.name)
     if found is not None:
         return found

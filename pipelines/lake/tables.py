@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import handles, power_cuts
+from pipelines.lake import handles, object_store, power_cuts
 from pipelines.settings import IntegritySettings, Settings
 
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -70,6 +70,13 @@ def configured(chosen: Settings) -> Lake:
     if lake.local is not None:
         _restrict(lake.local, chosen.lake.group)
     return lake
+
+
+def require_safe_store(lake: Lake) -> None:
+    """Raise ConfigurationError if writers could overwrite each other's commits in this store."""
+    if lake.local is None:
+        options = tuple(sorted((lake.storage_options or {}).items()))
+        object_store.require_conditional_put(lake.root, options)
 
 
 def _restrict(root: Path, group: str | None) -> None:

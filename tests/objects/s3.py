@@ -31,6 +31,7 @@ _ERRORS = {
     "500": ("500 Internal Server Error", "InternalError"),
     "503": ("503 Slow Down", "SlowDown"),
     "expired": ("400 Bad Request", "ExpiredToken"),
+    "denied": ("403 Forbidden", "AccessDenied"),
 }
 
 
@@ -40,7 +41,7 @@ class Fault:
 
     match: str
     kind: str
-    """500, 503, expired, lost (done, but the connection is closed without a response) or slow."""
+    """500, 503, denied, expired, slow, or lost: done, but closed without a response."""
     times: int = 1_000_000
     seconds: float = 0.0
 

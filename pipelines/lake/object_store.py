@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigurationError, LakeError, raised_as
@@ -33,19 +34,55 @@ _DELTA = (
 )
 
 
-def opened(url: str, options: Mapping[str, str]) -> ObjectStore:
+_PROBE = ".conditional-put"
+
+
+def opened(url: str, options: Mapping[str, str] | None) -> ObjectStore:
     """Return the object store at `url`. Raises ConfigurationError and LakeError."""
+    return _opened(url, tuple(sorted((options or {}).items())))
+
+
+@lru_cache(maxsize=64)
+def _opened(url: str, options: tuple[tuple[str, str], ...]) -> ObjectStore:
     try:
         from obstore.store import LocalStore, from_url  # noqa: PLC0415 only for such a lake
     except ImportError:
         raise ConfigurationError(
-            f"{url}: signing in an object store requires obstore: pip install 'auditlake[objects]'"
+            f"{url}: a lake in an object store requires obstore: pip install 'auditlake[objects]'"
         ) from None
     if url.startswith("file://"):
         return LocalStore(url.removeprefix("file://"), mkdir=True)
-    config, client, retry = _split(options)
+    config, client, retry = _split(dict(options))
     with errors(url):
         return from_url(url, config=config, client_options=client, retry_config=retry)
+
+
+def create(store: ObjectStore, path: str, data: bytes) -> bool:
+    """Write an object unless it exists; return whether it did not. Raises the store's errors."""
+    import obstore  # noqa: PLC0415 only for such a lake
+    from obstore import exceptions  # noqa: PLC0415
+
+    try:
+        obstore.put(store, path, data, mode="create")
+    except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+        return False
+    return True
+
+
+@lru_cache
+def require_conditional_put(url: str, options: tuple[tuple[str, str], ...]) -> None:
+    """Raise ConfigurationError if the store at `url` lets two writers create the same object.
+
+    Its commits would overwrite each other. The object of this test stays there, so that later
+    processes need one request. Raises LakeError if the store cannot be written.
+    """
+    store = opened(url, dict(options))
+    with errors(url):
+        if create(store, _PROBE, b"") and create(store, _PROBE, b""):
+            raise ConfigurationError(
+                f"{url}: this store ignores If-None-Match, so writers would overwrite each other's "
+                "commits: use one with conditional writes, such as S3, R2, MinIO, Azure or GCS"
+            )
 
 
 def errors(url: str) -> AbstractContextManager[None]:

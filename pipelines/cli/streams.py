@@ -28,7 +28,9 @@ def status_(context: click.Context, as_json: bool) -> None:
     chosen, lake = options.configured(context)
     now = utc_now()
     sources = registry.sources(chosen, secrets=False)
-    found = status.states(lake, sources, now)
+    with tables.one_look():
+        found = status.states(lake, sources, now)
+        endings = status.endings(lake, sources, now)
     _note_absence(lake, found)
     if as_json:
         lines = [{**asdict(s), "late": _seconds(s.late)} for s in found]
@@ -49,7 +51,6 @@ def status_(context: click.Context, as_json: bool) -> None:
     ]
     header = "stream, state, rows, newest event, last arrival, rejected, p99 delay, next poll"
     options.print_table(header.split(", "), rows)
-    endings = status.endings(lake, sources, now)
     for line in (*status.notes(found), *endings, *webhooks.status_lines(chosen, lake)):
         options.echo(line)
 

@@ -7,7 +7,7 @@ Raw commits contain the same entries in their metadata, so rows and coverage are
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ def record(
         stored = lake_commits.fence(raw, key.app) if raw else 0
 
         def decide(_: DeltaTable, seen: int) -> Decision | None:
-            rows = _entries_of_commits(raw, seen) if raw else []
+            rows = _entries_of_commits(raw, seen) if raw and stored > seen else []
             rows += [{**asdict(entry), "rows": stored, "cursor": None} for entry in new]
             if lag is not None:
                 rows = spans.condensed(rows, lag)
@@ -169,7 +169,8 @@ def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
 def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
     """Return the entries (schemas.COVERAGE) of the raw commits after the first `seen` rows."""
     with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
-        found = pl.DataFrame(_entries_of_commits(raw, seen) if raw else [], _COLUMNS)
+        news = raw is not None and lake_commits.fence(raw, key.app) > seen
+        found = pl.DataFrame(_entries_of_commits(raw, seen) if raw and news else [], _COLUMNS)
     named = found.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
     return named.select(*COVERAGE)
 
@@ -182,6 +183,10 @@ def keys(lake: Lake) -> set[StreamKey]:
     with tables.store_errors(TABLE.name):
         named = found.select("integration", "stream").unique().collect()
     return {StreamKey(*names) for names in named.iter_rows()}
+
+
+_last: dict[Hashable, LastRecorded] = {}
+"""Files of a stream -> its newest state in them."""
 
 
 class LastRecorded(NamedTuple):
@@ -202,9 +207,17 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
     with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
         if handle is None:
             return LastRecorded()
-        found = tables.scan_partitions(lake, handle, COVERAGE, ours)
-        names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
-        recorded = found.select(*names).collect()
+        files = tuple(sorted(handle.file_uris(ours)))
+
+        def read() -> LastRecorded:
+            names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
+            found = tables.scan_partitions(lake, handle, COVERAGE, ours)
+            return _last_recorded(found.select(*names).collect())
+
+        return tables.cached(_last, files, read)
+
+
+def _last_recorded(recorded: pl.DataFrame) -> LastRecorded:
     valid = stream_state.valid(recorded.lazy(), ()).collect()
     answers = valid.filter(pl.col("outcome").is_in(spans.ANSWERS))
     newest = answers.filter(pl.col("asked_at") == pl.col("asked_at").max())

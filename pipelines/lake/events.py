@@ -118,7 +118,7 @@ def newest_version(record: pl.Expr) -> pl.Expr:
 
 def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
     """Return the events of a stream and the number of raw rows derived, at one version."""
-    handle = tables.open_table(lake, TABLE.name)
+    handle = tables.newest(lake, TABLE.name)
     if handle is None:
         return pl.LazyFrame(schema=EVENTS), 0
     return pl.scan_delta(handle).filter(tables.of_stream(key)), commits.fence(handle, key.app)

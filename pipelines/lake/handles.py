@@ -1,8 +1,9 @@
 """A pool of open Delta tables: refreshing one costs a tenth of reopening it.
 
 delta-rs checks a commit for conflicts against the state its handle has read, so a handle has one
-user at a time, and after an error it is dropped instead of released. Only tables on a local disk
-are pooled, since only there a table that was replaced can be recognised.
+user at a time, and after an error it is dropped instead of released. A table that was replaced is
+recognised by its newest commit: by the file on a disk, and by the e-tag in an object store, where
+one listing shows that and whether there are newer commits.
 
 A handle gets slower with every version it has read one by one, so at each checkpoint the table is
 reopened.
@@ -13,56 +14,99 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deltalake import DeltaTable
+
+from pipelines.errors import AuditlakeError
+from pipelines.lake import object_store
 
 CHECKPOINT_EVERY = 10
 """Versions; opening a table means reading every commit since the last checkpoint."""
 _CAPACITY = 256
 _MAX_AGE = 60.0  # seconds; an older handle would have many commits to read
 
-_FileId = tuple[int, int, int]
+_Identity = tuple[int, int, int] | str
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A table in an object store."""
+
+    url: str
+    options: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pooled:
-    table: Path
+    table: Path | Remote
     handle: DeltaTable
-    commit: _FileId
-    """Identifies the file of its newest commit."""
+    commit: _Identity
+    """Identifies its newest commit."""
     since: float
 
 
 _pool: list[_Pooled] = []
+_shared: dict[Remote, _Pooled] = {}
+_listed: dict[Remote, tuple[int, _Identity]] = {}
+"""The newest commit in the last listing of each table."""
 _lock = threading.Lock()
 
 
-def acquire(table: Path) -> DeltaTable | None:
+def acquire(table: Path | Remote) -> DeltaTable | None:
     """Return a pooled handle, brought up to date, or None if the table has to be opened."""
     while (found := _pop(table)) is not None:
         handle, before = found.handle, found.handle.version()
-        if _newest_commit(table, handle) == found.commit:
+        commit, newer = _commit(table, before)
+        if commit is not None and commit == found.commit:
             with suppress(Exception):  # if the table is broken, opening it raises the same error
-                handle.update_incremental()
+                if newer:
+                    handle.update_incremental()
                 if handle.version() // CHECKPOINT_EVERY == before // CHECKPOINT_EVERY:
                     return handle
     return None
 
 
-def release(table: Path, handle: DeltaTable) -> None:
+def release(table: Path | Remote, handle: DeltaTable) -> None:
     """Put a handle into the pool; the caller must not use it any more."""
-    commit = _newest_commit(table, handle)
-    if commit is not None and handle.version() % CHECKPOINT_EVERY:
+    pooled = _identified(table, handle)
+    if pooled is not None and handle.version() % CHECKPOINT_EVERY:
         with _lock:
-            now = time.monotonic()
-            fresh = [each for each in _pool if now - each.since < _MAX_AGE]
-            pooled = _Pooled(table=table, handle=handle, commit=commit, since=now)
+            fresh = [each for each in _pool if pooled.since - each.since < _MAX_AGE]
             _pool[:] = [*fresh[-_CAPACITY:], pooled]
 
 
-def _pop(table: Path) -> _Pooled | None:
+def shared(table: Remote) -> DeltaTable | None:
+    """Return a handle at the newest version that all readers share, or None if there is none.
+
+    Nobody may update it or write through it.
+    """
+    found = _shared.get(table)
+    if found is not None and _commit(table, found.handle.version()) == (found.commit, False):
+        return found.handle
+    _shared.pop(table, None)
+    return None
+
+
+def share(table: Remote, handle: DeltaTable) -> None:
+    """Let readers share a handle that its caller only reads, too."""
+    if (found := _identified(table, handle)) is not None:
+        while len(_shared) >= _CAPACITY:
+            _shared.pop(next(iter(_shared)), None)
+        _shared[table] = found
+
+
+def _identified(table: Path | Remote, handle: DeltaTable) -> _Pooled | None:
+    known = _listed.get(table) if isinstance(table, Remote) else None
+    version = handle.version()
+    commit = known[1] if known and known[0] == version else _commit(table, version)[0]
+    if commit is None:
+        return None
+    return _Pooled(table=table, handle=handle, commit=commit, since=time.monotonic())
+
+
+def _pop(table: Path | Remote) -> _Pooled | None:
     with _lock:
         # The newest is nearest to the table's state, so it has the least to read.
         found = next((each for each in reversed(_pool) if each.table == table), None)
@@ -71,10 +115,26 @@ def _pop(table: Path) -> _Pooled | None:
         return found
 
 
-def _newest_commit(table: Path, handle: DeltaTable) -> _FileId | None:
-    """Return the identity of its newest commit file, which differs if the lake was replaced."""
+def _commit(table: Path | Remote, version: int) -> tuple[_Identity | None, bool]:
+    """Return the identity of a commit, which differs if the lake was replaced.
+
+    And whether there may be newer ones.
+    """
+    if isinstance(table, Remote):
+        return _listed_commit(table, version)
     try:
-        file = (table / "_delta_log" / f"{handle.version():020}.json").stat()
+        file = (table / "_delta_log" / f"{version:020}.json").stat()
     except OSError:
-        return None
-    return file.st_ino, file.st_mtime_ns, file.st_size
+        return None, True
+    return (file.st_ino, file.st_mtime_ns, file.st_size), True
+
+
+def _listed_commit(table: Remote, version: int) -> tuple[_Identity | None, bool]:
+    try:
+        found = object_store.commits(f"{table.url}/_delta_log", table.options, version)
+    except AuditlakeError:  # opening the table raises the same error
+        return None, True
+    if found:
+        newest = max(found)
+        _listed[table] = newest, found[newest]
+    return found.get(version), any(number > version for number in found)

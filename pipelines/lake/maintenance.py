@@ -310,4 +310,4 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
         *(rollup_table.TABLE.name, identity_table.TABLE.name, "access", "views"),
     ]
-    return [table for table in known if tables.open_table(lake, table) is not None]
+    return [table for table in known if tables.newest(lake, table) is not None]

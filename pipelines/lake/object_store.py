@@ -69,6 +69,22 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
     return True
 
 
+def commits(url: str, options: tuple[tuple[str, str], ...], first: int) -> dict[int, str]:
+    """Return the e-tags of the commits from version `first` on in a log, with one request.
+
+    Of very many, only the first ones. Raises ConfigurationError and LakeError.
+    """
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        page = next(iter(obstore.list(_opened(url, options), offset=f"{first:020}")), [])
+    return {
+        int(meta["path"].removesuffix(".json")): str(meta["e_tag"])
+        for meta in page
+        if meta["path"].removesuffix(".json").isdecimal()
+    }
+
+
 @lru_cache
 def require_conditional_put(url: str, options: tuple[tuple[str, str], ...]) -> None:
     """Raise ConfigurationError if the store at `url` lets two writers create the same object.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 
@@ -23,6 +23,7 @@ _CURSOR = "auditlake.cursor"
 _QUANTILES = (0.9, 0.99, 0.999)
 _MIN_SAMPLE = 100
 _PLAIN = Comparison()
+_cursors: dict[Hashable, tuple[int, str | None]] = {}
 _VERSION = ("event_id", "time", "via", "seq", "raw")
 
 
@@ -140,7 +141,7 @@ def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended
 
 def days(lake: Lake, key: StreamKey) -> list[date]:
     """Return the days that have raw rows, oldest first."""
-    handle = tables.open_table(lake, key.table)
+    handle = tables.newest(lake, key.table)
     found = handle.partitions() if handle else []
     return sorted(date.fromisoformat(part["date"]) for part in found)
 
@@ -270,6 +271,10 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
 
 def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     """Return (rows, cursor) of the newest commit with a cursor, or (-1, None)."""
+    return tables.cached(_cursors, tables.state(handle), lambda: _read_cursor(handle))
+
+
+def _read_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     # Nearly always the newest commit has it; only commits of maintenance have none.
     for limit in (1, None):
         for commit in handle.history(limit):

@@ -6,12 +6,13 @@ import grp
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable
@@ -19,9 +20,13 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.lake import handles, object_store, power_cuts
+from pipelines.lake.handles import Remote
 from pipelines.settings import IntegritySettings, Settings
 
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+T = TypeVar("T")
+_CACHED = 4096
+_seen: ContextVar[dict[Path | Remote, DeltaTable | None] | None] = ContextVar("seen", default=None)
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 
 
@@ -132,31 +137,87 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
 
     The caller owns it until `release`.
     """
-    # A pooled handle skips the checks of `open_table`, so an emptied commit is looked for here.
-    if lake.local is None or (handle := handles.acquire(lake.local / table)) is None:
+    if (handle := handles.acquire(_place(lake, table))) is None:
         return open_table(lake, table)
-    power_cuts.check(table, lake.local / table, handle.version())
+    if lake.local is not None:
+        # A pooled handle skips the checks of `open_table`, so an emptied commit is looked for here.
+        power_cuts.check(table, lake.local / table, handle.version())
     return handle
 
 
 def release(lake: Lake, table: str, handle: DeltaTable) -> None:
     """Give a handle back to the pool; the caller must not use it any more."""
+    handles.release(_place(lake, table), handle)
+
+
+def _place(lake: Lake, table: str) -> Path | Remote:
+    return lake.local / table if lake.local is not None else _remote(lake, table)
+
+
+def _remote(lake: Lake, table: str) -> Remote:
+    return Remote(lake.uri(table), tuple(sorted((lake.storage_options or {}).items())))
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Read each table, in this block and thread, at the version of its first use."""
+    before = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(before)
+
+
+def newest(lake: Lake, table: str) -> DeltaTable | None:
+    """Return a handle at the newest version that others read, too, or None if there is no table.
+
+    Nobody may update it or write through it.
+    """
+    seen = _seen.get()
+    if seen is not None:
+        place = _place(lake, table)
+        if place not in seen:
+            seen[place] = open_table(lake, table)
+        return seen[place]
     if lake.local is not None:
-        handles.release(lake.local / table, handle)
+        return open_table(lake, table)  # costs little, and needs no sharing
+    remote = _remote(lake, table)
+    if (handle := handles.shared(remote)) is None:
+        handle = open_table(lake, table)
+        if handle is not None:
+            handles.share(remote, handle)
+    return handle
 
 
 @contextmanager
 def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
     """Yield a handle for reading, and return it to the pool unless an error occurs."""
+    if _seen.get() is not None:
+        yield newest(lake, table)
+        return
     handle = acquire(lake, table)
     yield handle
     if handle is not None:
         release(lake, table, handle)
 
 
+def cached(found: dict[Hashable, T], key: Hashable, read: Callable[[], T]) -> T:
+    """Return the value of `key` from a bounded cache of values that never change."""
+    if key not in found:
+        while len(found) >= _CACHED:
+            found.pop(next(iter(found)), None)
+        found[key] = read()
+    return found[key]
+
+
+def state(handle: DeltaTable) -> tuple[str, str, int]:
+    """Return a key of all that can be read from a handle's version."""
+    return handle.table_uri, str(handle.metadata().id), handle.version()
+
+
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
     """Return the rows of the newest version, or None if the table does not exist yet."""
-    handle = open_table(lake, table)
+    handle = newest(lake, table)
     return None if handle is None else pl.scan_delta(handle)
 
 

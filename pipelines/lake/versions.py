@@ -60,7 +60,7 @@ def newest(lake: Lake, table: str) -> TableVersion | None:
 
     Raises LakeError, also for a newest commit that a power cut left empty.
     """
-    handle = tables.open_table(lake, table)
+    handle = tables.newest(lake, table)
     return None if handle is None else TableVersion(handle)
 
 

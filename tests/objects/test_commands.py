@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
@@ -39,3 +40,24 @@ def test_doctor_fails_on_a_store_that_it_cannot_write(store, deployment):
     assert checked.exit_code == 1
     assert "403 Forbidden" in checked.output.splitlines()[0]
     assert "test-secret" not in checked.output
+
+
+def test_commands_send_few_requests(store, deployment, vendors):
+    """In a process that stays; a new one opens each table again."""
+    for expected in (None, 15, 15):
+        assert run(deployment, "poll").exit_code == 0
+        sent = store.requests()
+        assert expected is None or len(sent) <= expected, sent
+    record = {"uuid": uuid.uuid4().hex, "eventType": "user.session.start"}
+    time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+    vendors.sandbox.append(
+        "okta", "system_log", [json.dumps({**record, "published": time}).encode()]
+    )
+    assert "1 new of" in run(deployment, "poll").output
+    sent = store.requests()
+    assert len(sent) <= 60, sent
+    for command, most in (("status", 80), ("search", 40), ("verify", 150), ("maintain", 500)):
+        done = run(deployment, command)
+        assert done.exit_code == 0, done.output
+        sent = store.requests()
+        assert len(sent) <= most, sent

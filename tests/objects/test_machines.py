@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import obstore
 import polars as pl
 import pytest
 
@@ -17,10 +18,10 @@ from pipelines.integrity import files, note, operator_acts, reports, signer
 from pipelines.integrity.verifier import diagnosis, proofs
 from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, object_store, raw, tables
 from pipelines.lake.commits import Table
 from pipelines.settings import IntegritySettings
-from tests.lake.batches import LOG, NOON
+from tests.lake.batches import LOG, NOON, batch
 
 FRESH_LAKES = int(os.environ.get("AUDITLAKE_FRESH_LAKES", "1"))
 KINDS = ("okta", "jumpcloud")
@@ -125,3 +126,18 @@ def test_a_table_that_many_create_at_once_is_created_once(store):
     assert sorted(found["n"]) == [0, 1, 2, 3, 4, 5]
     done = [commit["operation"] for commit in tables.open_table(lake, table.name).history()]
     assert done == ["WRITE"] * 6 + ["CREATE TABLE"]
+
+
+def test_a_lake_that_was_replaced_is_not_taken_for_the_old_one(store):
+    lake = store.lake()
+    for number in range(3):
+        raw.append(lake, LOG, batch(f"a{number}"), "old")
+    assert raw.rows(lake, LOG, 0, 9)["event_id"].to_list() == ["a0", "a1", "a2"]
+    bucket = object_store.opened(lake.root, lake.storage_options)
+    obstore.delete(bucket, [meta["path"] for page in obstore.list(bucket) for meta in page])
+    other = replace(lake, storage_options={**lake.storage_options, "timeout": "29s"})
+    for number in range(3):  # as another process would: with none of our handles
+        raw.append(other, LOG, batch(f"b{number}"), "new")
+    assert raw.position(lake, LOG).cursor == "new"
+    assert raw.rows(lake, LOG, 0, 9)["event_id"].to_list() == ["b0", "b1", "b2"]
+    assert raw.append(lake, LOG, batch("c"), "new").frame["seq"].to_list() == [3]

@@ -18,7 +18,7 @@ from pipelines.cli import options, progress, status
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import Time, as_json, names
 from pipelines.clock import utc_now
-from pipelines.errors import ConfigurationError
+from pipelines.errors import ConfigurationError, LakeError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
@@ -37,11 +37,15 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
     chosen, lake = options.configured(context)
     sources = _not_empty(registry.sources(chosen, names))
     configuration.declare(lake, registry.sources(chosen), chosen.retention, utc_now())
+    held: list[Source] = []
     with _progress_bars(show=not as_json) as progress:
         # Skips streams polled less than `poll_every` ago, by whichever process.
         due = partial(schedule.claim_turn, lake)
-        reports = rounds.poll(lake, sources, progress=progress, due=due)
-    expiry.refresh(lake, _without_errors(sources, reports), utc_now())
+        reports = rounds.poll(lake, sources, progress=progress, due=due, held=held.append)
+    for source in held:
+        options.echo(f"{_lease_note(source)}; if it stops, this one takes over", err=True)
+    polled = [source for source in sources if source not in held]
+    expiry.refresh(lake, _without_errors(polled, reports), utc_now())
     if as_json:
         options.echo_json(json.dumps([_as_dict(r) for r in reports], indent=2))
     else:
@@ -73,22 +77,25 @@ def backfill_(
     picked = [options.stream(source.integration, s) for s in streams] or source.streams()
     span = Span(since=since, until=until or utc_now())
     options.check_order(span.since, span.until)
-    with _progress_bars(show=True) as progress, service_client.connect(source) as client:
-        reports = [
-            fetch_span(
-                rounds.Round(
-                    lake=lake,
-                    source=source,
-                    stream=stream,
-                    client=client,
-                    via="backfill",
-                    progress=progress,
-                ),
-                span,
-                again=again,
-            )
-            for stream in picked
-        ]
+    with schedule.lease_of(lake, source).kept() as ours:
+        if not ours:
+            raise LakeError(f"{_lease_note(source)}: run it there")
+        with _progress_bars(show=True) as progress, service_client.connect(source) as client:
+            reports = [
+                fetch_span(
+                    rounds.Round(
+                        lake=lake,
+                        source=source,
+                        stream=stream,
+                        client=client,
+                        via="backfill",
+                        progress=progress,
+                    ),
+                    span,
+                    again=again,
+                )
+                for stream in picked
+            ]
     for each in reports:
         options.echo(_report_line(each))
     if any(each.error for each in reports):
@@ -124,6 +131,10 @@ def _not_empty(sources: list[Any]) -> list[Any]:
             "see auditlake.example.toml"
         )
     return sources
+
+
+def _lease_note(source: Source) -> str:
+    return f"{source.name}: another machine polls with this credential"
 
 
 def _without_errors(sources: Sequence[Source], reports: Sequence[report.Report]) -> list[Source]:

@@ -40,21 +40,25 @@ class State:
 
 
 def state_file(kind: str, settings: BaseModel) -> Path | None:
-    """Return the file for a credential, named by a hash of the settings that are not secret.
+    """Return the file for a credential.
 
     None without a folder that can be written: each process then limits only its own requests.
     """
-    # Secrets are SecretStr, so they never enter the name.
-    public = {name: value for name, value in sorted(settings) if isinstance(value, str)}
-    text = json.dumps([kind, public]).encode()
     if (shared := shared_folder()) is None:
         return None
-    path = shared / "rate_limits" / f"{kind}-{hashlib.sha256(text).hexdigest()[:16]}"
+    path = shared / "rate_limits" / credential(kind, settings)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return None
     return path if os.access(path.parent, os.W_OK) else None
+
+
+def credential(kind: str, settings: BaseModel) -> str:
+    """Return a name for a credential: the kind, and a hash of the settings that are not secret."""
+    # Secrets are SecretStr, so they never enter the name.
+    public = {name: value for name, value in sorted(settings) if isinstance(value, str)}
+    return f"{kind}-{hashlib.sha256(json.dumps([kind, public]).encode()).hexdigest()[:16]}"
 
 
 @contextmanager

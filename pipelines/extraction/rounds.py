@@ -24,7 +24,15 @@ from pipelines.errors import (
     Refused,
     explained,
 )
-from pipelines.extraction import batches, client, clock_repair, derive, service_clock, tally
+from pipelines.extraction import (
+    batches,
+    client,
+    clock_repair,
+    derive,
+    schedule,
+    service_clock,
+    tally,
+)
 from pipelines.extraction import report as reports
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.pending import PendingCoverage
@@ -110,14 +118,26 @@ def poll(
     connect: Callable[[Source], ServiceClient] = client.connect,
     clock: Clock = utc_now,
     due: Callable[[StreamKey, timedelta | None], bool] = lambda _key, _floor: True,
+    held: Callable[[Source], None] = lambda _: None,
 ) -> list[Report]:
     """Run a round of every due stream and return the reports; sources run in parallel.
 
+    A source that another machine polls is skipped, and passed to `held`.
     Raises ConfigurationError if the lake is in a store that several writers must not share.
     """
     _require_safe_store(lake)
 
     def one(source: Source) -> list[Report]:
+        try:
+            with schedule.lease_of(lake, source).kept() as ours:
+                if ours:
+                    return rounds_of(source)
+        except LakeError as error:
+            return [_failed(source, stream, error, progress) for stream in source.streams()]
+        held(source)
+        return []
+
+    def rounds_of(source: Source) -> list[Report]:
         wanted = [
             stream
             for stream in source.streams()

@@ -20,7 +20,11 @@ import msgspec
 
 from pipelines import disk
 from pipelines.clock import utc_now
+from pipelines.extraction import rate_limit
+from pipelines.lake import lease
+from pipelines.lake.lease import Lease
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.contract import Source
 from pipelines.settings import folders
 
 _NOWHERE = Path(os.devnull)  # no file can be created below it
@@ -35,6 +39,15 @@ class NextPoll:
     """Seconds from the last poll to the next."""
     why: str
     """The reason for this interval, in a few words."""
+
+
+def lease_of(lake: Lake, source: Source) -> Lease:
+    """Return the lease on polling with the credential of `source`.
+
+    One machine at a time polls with a credential, so the rate limits and poll times in its state
+    folder are those of all.
+    """
+    return lease.of(lake, rate_limit.credential(source.kind, source.settings))
 
 
 def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:

@@ -33,6 +33,7 @@ from pipelines.lake import (
     coverage,
     events,
     identity_table,
+    lease,
     raw,
     reconciliation,
     rollup_table,
@@ -271,20 +272,32 @@ def _log_files(handle: DeltaTable) -> int:
 
 @contextmanager
 def _exclusive_lock(lake: Lake) -> Iterator[None]:
-    """Allow one maintenance of a lake at a time on this machine; raises LakeError for others."""
+    """Allow one maintenance of a lake at a time; raises LakeError for others.
+
+    Processes of this machine exclude each other by a file, and machines by a lease.
+    """
     folder = lake.local or folders.shared_folder()
     if folder is None:
         yield  # no place for a lock: two runs would only lose races against each other
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ours = lease.of(lake, "maintenance")
     with disk.open_own(folder / _lock_name(lake)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LakeError(
-                "another maintenance of this lake is running: wait for it to finish"
-            ) from None
-        yield
+            raise _running() from None
+        with ours.kept() as held:
+            if not held:
+                raise _running()
+            try:
+                yield
+            finally:
+                ours.release()
+
+
+def _running() -> LakeError:
+    return LakeError("another maintenance of this lake is running: wait for it to finish")
 
 
 def _lock_name(lake: Lake) -> str:

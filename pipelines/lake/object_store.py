@@ -69,6 +69,43 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
     return True
 
 
+def get(url: str, options: Mapping[str, str], path: str) -> tuple[bytes, str | None]:
+    """Return the content and e-tag of an object; b"" and None if it does not exist.
+
+    Raises ConfigurationError and LakeError.
+    """
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        try:
+            found = obstore.get(opened(url, options), path)
+        except FileNotFoundError:
+            return b"", None
+        return bytes(found.bytes()), found.meta["e_tag"]
+
+
+def swap(
+    url: str, options: Mapping[str, str], path: str, content: bytes, tag: str | None
+) -> str | None:
+    """Write an object whose e-tag is `tag`, or that must not exist if that is None.
+
+    Return the new e-tag, or None if another writer was first. Raises ConfigurationError and
+    LakeError.
+    """
+    import obstore  # noqa: PLC0415
+    from obstore import exceptions  # noqa: PLC0415
+
+    store = opened(url, options)
+    with errors(url):
+        try:
+            done = obstore.put(store, path, content, mode={"e_tag": tag} if tag else "create")
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileNotFoundError):
+            return None
+        except NotImplementedError:  # a local store has no conditional update
+            done = obstore.put(store, path, content)
+        return done["e_tag"] or ""
+
+
 def commits(url: str, options: tuple[tuple[str, str], ...], first: int) -> dict[int, str]:
     """Return the e-tags of the commits from version `first` on in a log, with one request.
 

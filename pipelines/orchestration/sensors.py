@@ -199,6 +199,11 @@ def sensor(
         description=f"Polls {source.name} for records that the lake does not have yet.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # First, since it renews the lease while a run is in progress, too.
+        if not schedule.lease_of(lake, source).claim():
+            return dg.SensorResult(
+                skip_reason="another machine polls with this credential", cursor=context.cursor
+            )
         if run := orphans.unfinished_run(context.instance, source.name):
             return dg.SensorResult(
                 skip_reason=f"run {run} is still in progress", cursor=context.cursor

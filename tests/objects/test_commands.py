@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pipelines import settings
 from pipelines.cli import config_file
+from pipelines.lake import lease, tables
 from tests.cli.command import run
 from tests.objects.s3 import Fault
 
@@ -61,3 +63,25 @@ def test_commands_send_few_requests(store, deployment, vendors):
         assert done.exit_code == 0, done.output
         sent = store.requests()
         assert len(sent) <= most, sent
+
+
+def test_one_machine_polls_and_maintains_at_a_time(deployment, vendors, tmp_path, monkeypatch):
+    def on(machine, command):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / machine))
+        return run(deployment, command)
+
+    assert "rows" in on("first", "poll").output
+    sent, _ = vendors.sandbox.requests("okta")
+    for _ in range(2):
+        waiting = on("second", "poll")
+        assert (waiting.exit_code, waiting.output.count("another machine polls")) == (0, 1)
+    refused = run(deployment, "backfill", "okta", "--since", "2026-01-01")
+    assert (refused.exit_code, "another machine polls" in refused.output) == (1, True)
+    assert vendors.sandbox.requests("okta")[0] == sent
+    assert on("first", "poll").exit_code == 0
+    assert vendors.sandbox.requests("okta")[0] > sent
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "first"))
+    with lease.of(
+        tables.configured(settings.load(deployment / "auditlake.toml")), "maintenance"
+    ).kept():
+        assert "another maintenance" in on("second", "maintain").output

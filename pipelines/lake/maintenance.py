@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import polars as pl
 from deltalake import (
@@ -34,6 +33,7 @@ from pipelines.lake import (
     events,
     identity_table,
     lease,
+    object_store,
     raw,
     reconciliation,
     rollup_table,
@@ -203,33 +203,48 @@ def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
 
 def _thin_out(lake: Lake, table: str) -> None:
     """Delete most of the older checkpoints: one per _VERSIONS_APART is enough for old versions."""
-    if lake.local is None:
-        return
-    for path, following in pairwise(_checkpoints(lake.local / table)[1:-_CHECKPOINTS]):
-        if _version(path) // _VERSIONS_APART == _version(following) // _VERSIONS_APART:
-            path.unlink(missing_ok=True)
+    old = _checkpoints(_log(lake, table))[1:-_CHECKPOINTS]
+    near = [
+        name
+        for name, following in pairwise(old)
+        if _version(name) // _VERSIONS_APART == _version(following) // _VERSIONS_APART
+    ]
+    _delete(lake, table, near)
 
 
 def _shorten(lake: Lake, table: str, newest: int) -> None:
     """Delete the commits before an old checkpoint, if the table can be opened from there."""
-    if lake.local is None:
-        return
-    folder = lake.local / table
-    old = [v for v in map(_version, _checkpoints(folder)) if v <= newest - _VERSIONS]
+    names = _log(lake, table)
+    old = [v for v in map(_version, _checkpoints(names)) if v <= newest - _VERSIONS]
     if not old:
         return
     tables.open_at(lake, table, old[-1])  # raises if the checkpoint is damaged
-    for path in (folder / "_delta_log").glob("*"):
-        if path.name[:20].isdigit() and _version(path) < old[-1]:
-            path.unlink(missing_ok=True)
+    numbered = (name for name in names if name[:20].isdigit())
+    _delete(lake, table, [name for name in numbered if _version(name) < old[-1]])
 
 
-def _checkpoints(table: Path) -> list[Path]:
-    return sorted((table / "_delta_log").glob("*.checkpoint.parquet"))
+def _log(lake: Lake, table: str) -> list[str]:
+    """Return the names of the files of a table's log, sorted."""
+    if lake.local is not None:
+        return sorted(path.name for path in (lake.local / table / "_delta_log").iterdir())
+    return object_store.names(lake.uri(f"{table}/_delta_log"), lake.storage_options or {})
 
 
-def _version(file: Path) -> int:
-    return int(file.name.partition(".")[0])
+def _delete(lake: Lake, table: str, names: Sequence[str]) -> None:
+    if lake.local is not None:
+        for name in names:
+            (lake.local / table / "_delta_log" / name).unlink(missing_ok=True)
+    elif names:
+        log = lake.uri(f"{table}/_delta_log")
+        object_store.delete(log, lake.storage_options or {}, names)
+
+
+def _checkpoints(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.endswith(".checkpoint.parquet")]
+
+
+def _version(name: str) -> int:
+    return int(name.partition(".")[0])
 
 
 def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
@@ -247,7 +262,7 @@ def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
 
 def _sweep(lake: Lake, table: str, keep: MinimumAge) -> int:
     """Delete half-written files of writers that were killed, and return their number."""
-    if lake.local is None:
+    if lake.local is None:  # an object appears only once it is whole
         return 0
     removed = 0
     for path in (lake.local / table).rglob("*#*"):

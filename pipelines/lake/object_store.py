@@ -6,7 +6,7 @@ retries apart, and panics or refuses where they are mixed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,23 @@ def commits(url: str, options: tuple[tuple[str, str], ...], first: int) -> dict[
         for meta in page
         if meta["path"].removesuffix(".json").isdecimal()
     }
+
+
+def names(url: str, options: Mapping[str, str]) -> list[str]:
+    """Return the paths of all objects below `url`, sorted. Raises ConfigurationError, LakeError."""
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        pages = obstore.list(opened(url, options))
+        return sorted(meta["path"] for page in pages for meta in page)
+
+
+def delete(url: str, options: Mapping[str, str], paths: Sequence[str]) -> None:
+    """Delete objects below `url`. Raises ConfigurationError and LakeError."""
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        obstore.delete(opened(url, options), list(paths))
 
 
 @lru_cache

@@ -5,6 +5,8 @@ They are in the lake, so that reading it takes neither the configuration nor any
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Hashable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -29,6 +31,8 @@ TABLE = Table(
 )
 _MICROSECOND = timedelta(microseconds=1)
 
+_facts: dict[Hashable, dict[StreamKey, Facts]] = {}
+_reading = threading.Lock()
 _recorded: dict[tuple[str, StreamKey], Facts] = {}
 """The facts in each lake as far as this process knows them, so that a poll need not read them."""
 
@@ -45,11 +49,16 @@ def facts_of(source: Source, stream: Stream) -> Facts:
 
 def facts(lake: Lake) -> dict[StreamKey, Facts]:
     """Return the facts per stream as they were polled last; none in a lake of an older version."""
-    rows = tables.scan(lake, TABLE.name)
-    if rows is None:
+    handle = tables.newest(lake, TABLE.name)
+    if handle is None:
         return {}
-    with tables.store_errors(TABLE.name):
+
+    def read() -> dict[StreamKey, Facts]:
+        rows = pl.scan_delta(handle)
         return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
+
+    with tables.store_errors(TABLE.name):
+        return tables.cached(_facts, tables.state(handle), read).copy()
 
 
 def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
@@ -59,7 +68,8 @@ def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
     """
     if _recorded.get((lake.root, key)) == current:
         return
-    stored = facts(lake)
+    with _reading:  # integrations are polled in parallel: one of them reads the facts of all
+        stored = facts(lake)
     for each, known in stored.items():
         _recorded.setdefault((lake.root, each), known)
     if stored.get(key) != _of_one_tenant(key, stored.get(key, Facts()), current):

@@ -200,10 +200,8 @@ def sensor(
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         # First, since it renews the lease while a run is in progress, too.
-        if not schedule.lease_of(lake, source).claim():
-            return dg.SensorResult(
-                skip_reason="another machine polls with this credential", cursor=context.cursor
-            )
+        if reason := _held_elsewhere(lake, source):
+            return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         if run := orphans.unfinished_run(context.instance, source.name):
             return dg.SensorResult(
                 skip_reason=f"run {run} is still in progress", cursor=context.cursor
@@ -221,6 +219,15 @@ def sensor(
         )
 
     return poll
+
+
+def _held_elsewhere(lake: Lake, source: Source) -> str | None:
+    """Return why this machine must not poll now, or None."""
+    try:
+        ours = schedule.lease_of(lake, source).claim()
+    except AuditlakeError as error:
+        return str(error)
+    return None if ours else "another machine polls with this credential"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,7 +45,6 @@ _UNFLUSHED = 8
 """Commits that writers who commit at once may not have flushed yet."""
 _flushed: dict[Path, int] = {}
 """The newest version of each table that this process has flushed."""
-_fences: dict[Hashable, int] = {}
 # Another writer moved this fence or removed rows we read, changed the settings, or has just created
 # the table that this handle was created for.
 _LOST_RACES = ("oncurrent transaction", "etadata changed since", "rotocol changed since")
@@ -117,8 +116,7 @@ Decide = Callable[[DeltaTable, int], Decision | None]
 def fence(handle: DeltaTable, app: str) -> int:
     """Return the fence of `app`: the number of raw rows that this table accounts for."""
     # In an object store, each look reads the commits since the last checkpoint again.
-    key = (*tables.state(handle), app)
-    return tables.cached(_fences, key, lambda: handle.transaction_version(app) or 0)
+    return tables.cached(handle, ("fence", app), lambda: handle.transaction_version(app) or 0)
 
 
 def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str, str]) -> Appended:

@@ -7,7 +7,7 @@ Raw commits contain the same entries in their metadata, so rows and coverage are
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -185,10 +185,6 @@ def keys(lake: Lake) -> set[StreamKey]:
     return {StreamKey(*names) for names in named.iter_rows()}
 
 
-_last: dict[Hashable, LastRecorded] = {}
-"""Files of a stream -> its newest state in them."""
-
-
 class LastRecorded(NamedTuple):
     """The newest state of a stream in `coverage`."""
 
@@ -207,14 +203,13 @@ def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
     with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
         if handle is None:
             return LastRecorded()
-        files = tuple(sorted(handle.file_uris(ours)))
 
         def read() -> LastRecorded:
             names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
             found = tables.scan_partitions(lake, handle, COVERAGE, ours)
             return _last_recorded(found.select(*names).collect())
 
-        return tables.cached(_last, files, read)
+        return tables.cached(handle, key, read)
 
 
 def _last_recorded(recorded: pl.DataFrame) -> LastRecorded:

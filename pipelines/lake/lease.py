@@ -23,12 +23,13 @@ from typing import NamedTuple
 import msgspec
 
 from pipelines import disk, settings
-from pipelines.errors import AuditlakeError
+from pipelines.errors import AuditlakeError, LakeError
 from pipelines.lake import object_store
 from pipelines.lake.tables import Lake
 
 TERM = 120.0
 """Seconds without a renewal after which others may take a lease over."""
+_RACES = 20
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -64,10 +65,10 @@ class Lease:
             return True
         with _locked(self.folder / "leases") as place:
             path, machine = place / self._file, _machine(place)
-            # None: another machine changed it between the two requests.
-            while (held := self._claim(path, machine)) is None:
-                pass
-            return held
+            for _ in range(_RACES):
+                if (held := self._claim(path, machine)) is not None:
+                    return held
+        raise LakeError(f"{self._key}: other machines kept changing it: run it again")
 
     def release(self) -> None:
         """Let others take the lease at once, if this machine holds it. Raises LakeError."""
@@ -97,6 +98,7 @@ class Lease:
                 self.claim()
 
     def _claim(self, path: Path, machine: str) -> bool | None:
+        """Return whether this machine has the lease; None if it changed between two requests."""
         seen, now = _load(path), self.clock()
         quiet = now - seen.since if seen else 0.0
         if seen and seen.holder == machine and 0 <= quiet < self.term / 4:

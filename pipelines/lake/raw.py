@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 
@@ -23,7 +23,6 @@ _CURSOR = "auditlake.cursor"
 _QUANTILES = (0.9, 0.99, 0.999)
 _MIN_SAMPLE = 100
 _PLAIN = Comparison()
-_cursors: dict[Hashable, tuple[int, str | None]] = {}
 _VERSION = ("event_id", "time", "via", "seq", "raw")
 
 
@@ -271,7 +270,7 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
 
 def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     """Return (rows, cursor) of the newest commit with a cursor, or (-1, None)."""
-    return tables.cached(_cursors, tables.state(handle), lambda: _read_cursor(handle))
+    return tables.cached(handle, "cursor", lambda: _read_cursor(handle))
 
 
 def _read_cursor(handle: DeltaTable) -> tuple[int, str | None]:

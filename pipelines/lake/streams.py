@@ -6,7 +6,6 @@ They are in the lake, so that reading it takes neither the configuration nor any
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,7 +30,6 @@ TABLE = Table(
 )
 _MICROSECOND = timedelta(microseconds=1)
 
-_facts: dict[Hashable, dict[StreamKey, Facts]] = {}
 _reading = threading.Lock()
 _recorded: dict[tuple[str, StreamKey], Facts] = {}
 """The facts in each lake as far as this process knows them, so that a poll need not read them."""
@@ -58,7 +56,7 @@ def facts(lake: Lake) -> dict[StreamKey, Facts]:
         return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
 
     with tables.store_errors(TABLE.name):
-        return tables.cached(_facts, tables.state(handle), read).copy()
+        return tables.cached(handle, "facts", read).copy()
 
 
 def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:

@@ -6,13 +6,14 @@ import grp
 import os
 import re
 import stat
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable
@@ -25,7 +26,7 @@ from pipelines.settings import IntegritySettings, Settings
 
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 T = TypeVar("T")
-_CACHED = 4096
+_found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
 _seen: ContextVar[dict[Path | Remote, DeltaTable | None] | None] = ContextVar("seen", default=None)
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 
@@ -201,18 +202,20 @@ def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
         release(lake, table, handle)
 
 
-def cached(found: dict[Hashable, T], key: Hashable, read: Callable[[], T]) -> T:
-    """Return the value of `key` from a bounded cache of values that never change."""
-    if key not in found:
-        while len(found) >= _CACHED:
-            found.pop(next(iter(found)), None)
-        found[key] = read()
-    return found[key]
+def cached(handle: DeltaTable, key: Hashable, read: Callable[[], T]) -> T:
+    """Return what `read` found at this version, and keep it as long as the handle.
 
-
-def state(handle: DeltaTable) -> tuple[str, str, int]:
-    """Return a key of all that can be read from a handle's version."""
-    return handle.table_uri, str(handle.metadata().id), handle.version()
+    Not longer: a lake that was restored from a copy has the same ids and versions.
+    """
+    version, number = handle.version(), id(handle)
+    known = _found.get(number)
+    if known is None or known[0]() is not handle or known[1] != version:
+        gone = weakref.ref(handle, lambda _: _found.pop(number, None))
+        known = _found[number] = gone, version, {}
+    if key not in known[2]:
+        known[2][key] = read()
+    value: T = known[2][key]
+    return value
 
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:

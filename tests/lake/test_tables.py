@@ -3,6 +3,7 @@
 import errno
 import grp
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -229,3 +230,14 @@ def test_a_folder_of_another_user_or_a_read_only_one_stays_as_it_is(shared, monk
         assert mode(shared / "lake") == changed
     assert configured(shared / "missing").local == shared / "missing"
     assert not (shared / "missing").exists()
+
+
+def test_a_lake_restored_from_a_copy_is_read_anew(lake, tmp_path):
+    raw.append(lake, LOG, batch("a"), "1")
+    shutil.copytree(lake.root, tmp_path / "copy")
+    raw.append(lake, LOG, batch("b", "c"), "2")
+    assert raw.position(lake, LOG).rows == 3
+    shutil.rmtree(lake.root)
+    shutil.copytree(tmp_path / "copy", lake.root)
+    assert raw.append(lake, LOG, batch("d"), "3").frame["seq"].to_list() == [1]
+    assert (raw.position(lake, LOG).rows, raw.position(lake, LOG).cursor) == (2, "3")

@@ -1,6 +1,7 @@
 """Signing keys: their sources, permissions and rotation."""
 
 import os
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,3 +138,17 @@ def test_a_key_or_folder_of_another_user_is_refused(tmp_path, monkeypatch):
             keys._check_owner(path)
     with pytest.raises(ConfigurationError, match="belongs to another user"):
         keys.signing(settings)
+
+
+def test_a_machine_that_has_a_key_trusts_it_before_it_signs(tmp_path):
+    first = IntegritySettings(folder=tmp_path / "first")
+    (key,) = keys.signing(first)
+    shutil.copytree(tmp_path / "first/keys", tmp_path / "copied/keys")
+    for settings in (
+        IntegritySettings(folder=tmp_path / "copied"),
+        IntegritySettings(folder=tmp_path / "given", keys=(key.secret,)),
+        IntegritySettings(folder=tmp_path / "printed", key_command=("echo", key.secret)),
+    ):
+        assert keys.trusted_anew(settings) == [key.vkey]
+    auditor = IntegritySettings(folder=tmp_path / "auditor")
+    assert (keys.trusted_anew(auditor), list((tmp_path / "auditor").iterdir())) == ([], [])

@@ -52,7 +52,8 @@ class TableVersion:
 
     def fence(self, app: str) -> int:
         """Return the number in the newest app transaction of `app`, or 0."""
-        return self._handle.transaction_version(app) or 0
+        handle = self._handle
+        return tables.cached(handle, ("fence", app), lambda: handle.transaction_version(app) or 0)
 
 
 def newest(lake: Lake, table: str) -> TableVersion | None:

@@ -148,7 +148,7 @@ class Door:
             schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
             hive_schema={"date": EVENTS["date"]},
             hive_partitioning=True,
-            storage_options=self._lake.storage_options,
+            storage_options=self._lake.scan_options,
         )
         return self.sight.rows(rows)
 

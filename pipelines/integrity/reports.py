@@ -55,7 +55,7 @@ def place(
     by_default = len(witness_keys) if witness_keys else chosen.quorum or len(chosen.witnesses)
     view = LakeView(
         root=lake.root,
-        options=lake.storage_options,
+        options=lake.scan_options,
         memory=last_signed.folder(lake, chosen),
         keys=list(vkeys) or keys.trusted_anew(chosen),
         name=chosen.name,

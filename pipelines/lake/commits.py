@@ -227,8 +227,8 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             commit_properties=CommitProperties(max_commit_retries=0),
         )
         sync(lake, created, -1)
-        return created
-    return DeltaTable(lake.uri(table.name), storage_options=lake.storage_options)
+        return tables.scannable(lake, created)
+    return tables.open_at(lake, table.name)
 
 
 def _write_once(

@@ -49,7 +49,7 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
         hive_schema={name: EVENTS[name] for name in events.TABLE.partitions},
         hive_partitioning=True,
         include_file_paths="uri",
-        storage_options=lake.storage_options,
+        storage_options=lake.scan_options,
     )
     return rows.join(places.lazy(), on="uri")
 

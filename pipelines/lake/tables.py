@@ -28,6 +28,7 @@ STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.Pa
 T = TypeVar("T")
 _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
 _seen: ContextVar[dict[Path | Remote, DeltaTable | None] | None] = ContextVar("seen", default=None)
+_RETRIES = ("max_retries", "retry_timeout", "backoff_config")
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
 
 
@@ -59,6 +60,12 @@ class Lake:
     @property
     def local(self) -> Path | None:
         return None if "://" in self.root else Path(self.root)
+
+    @property
+    def scan_options(self) -> dict[str, str] | None:
+        """Return the options without those about retries, whose text Polars refuses."""
+        options = self.storage_options or {}
+        return {k: v for k, v in options.items() if not k.lower().startswith(_RETRIES)} or None
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
@@ -130,7 +137,14 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
 
 def open_at(lake: Lake, table: str, version: int | None = None) -> DeltaTable:
     """Return a handle at a version, by default the newest. Raises the store's own errors."""
-    return DeltaTable(lake.uri(table), version, storage_options=lake.storage_options)
+    handle = DeltaTable(lake.uri(table), version, storage_options=lake.storage_options)
+    return scannable(lake, handle)
+
+
+def scannable(lake: Lake, handle: DeltaTable) -> DeltaTable:
+    """Return the same handle, with options that `pl.scan_delta` can pass on to Polars."""
+    handle._storage_options = lake.scan_options
+    return handle
 
 
 def acquire(lake: Lake, table: str) -> DeltaTable | None:
@@ -298,7 +312,7 @@ def scan_partitions(
         hive_partitioning=False,
         missing_columns="insert",
         extra_columns="ignore",
-        storage_options=lake.storage_options,
+        storage_options=lake.scan_options,
     )
 
 

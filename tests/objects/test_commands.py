@@ -19,7 +19,8 @@ def deployment(store, vendors, tmp_path):
     okta = {**vendors.settings()["okta"], "streams": ["system_log"]}
     root = f"s3://bucket/{uuid.uuid4().hex}"
     text = config_file.document({"okta": okta}, root, integrity=str(tmp_path / "state"))
-    options = "".join(f"{name} = {json.dumps(value)}\n" for name, value in store.options.items())
+    chosen = {**store.options, "timeout": "29s", "proxy_excludes": "localhost", "max_retries": "3"}
+    options = "".join(f"{name} = {json.dumps(value)}\n" for name, value in chosen.items())
     text += f"[lake.storage_options]\n{options}"
     (tmp_path / "auditlake.toml").write_text(text)
     return tmp_path
@@ -58,8 +59,9 @@ def test_commands_send_few_requests(store, deployment, vendors):
     assert "1 new of" in run(deployment, "poll").output
     sent = store.requests()
     assert len(sent) <= 60, sent
-    for command, most in (("status", 80), ("search", 40), ("verify", 150), ("maintain", 500)):
-        done = run(deployment, command)
+    reading = {"status": 80, "search": 40, "export --format ndjson": 40, "verify": 150}
+    for command, most in {**reading, "maintain": 500}.items():
+        done = run(deployment, *command.split())
         assert done.exit_code == 0, done.output
         sent = store.requests()
         assert len(sent) <= most, sent

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from pipelines import disk, settings
+from pipelines import disk
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.lake import object_store
 from pipelines.lake.tables import Lake
+from pipelines.settings import folders
 
 TERM = 120.0
 """Seconds without a renewal after which others may take a lease over."""
@@ -135,7 +136,7 @@ class Lease:
 
 
 def of(lake: Lake, name: str) -> Lease:
-    return Lease(lake=lake, name=name, folder=settings.shared_folder())
+    return Lease(lake=lake, name=name, folder=folders.shared_folder())
 
 
 @contextmanager

@@ -1,10 +1,15 @@
-"""Write the TOML of a generated configuration; the standard library only reads TOML."""
+"""The example of a configuration, and the TOML of a generated one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import click
+
+from pipelines.cli.options import echo
 
 
 def document(
@@ -38,3 +43,11 @@ def _value(value: Any) -> str:
             return "[" + ", ".join(map(_value, value)) + "]"
     # TOML forbids a bare DEL in strings, which JSON allows.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@click.command()
+def example() -> None:
+    """Print a configuration in which every setting is explained, to begin with."""
+    text = Path(__file__).with_name("auditlake.example.toml").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        echo(line)

@@ -17,8 +17,10 @@ EXIT_CODES = (
 SECTIONS = {
     "Start": {
         "up": ("up:up_", "Run extraction, Dagster and the dashboard."),
-        "sandbox": ("sandbox:sandbox_", "Simulate the vendors' APIs, to try auditlake."),
+        "example": ("config_file:example", "Print a configuration that explains every setting."),
         "doctor": ("doctor:doctor_", "Check the lake, witnesses, credentials and streams."),
+        "dashboard": ("dashboard:dashboard_", "Run the dashboard alone."),
+        "sandbox": ("sandbox:sandbox_", "Simulate the vendors' APIs, to try auditlake."),
         "completion": (
             "completion:completion_",
             "Print the script that completes commands.",
@@ -113,6 +115,8 @@ EXAMPLES = {
         "auditlake metrics",
         "auditlake metrics --serve",
     ),
+    "example": ("auditlake example > auditlake.toml",),
+    "dashboard": ("auditlake --config /etc/auditlake/auditlake.toml dashboard",),
 }
 
 

@@ -128,7 +128,7 @@ def _not_empty(sources: list[Any]) -> list[Any]:
     if not sources:
         raise ConfigurationError(
             "no integration is configured: add an [integrations.NAME] section, "
-            "see auditlake.example.toml"
+            "see `auditlake example`"
         )
     return sources
 

@@ -15,13 +15,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
 
 from pipelines import disk, registry, settings
-from pipelines.cli import config_file, metrics_server, options, processes, progress
+from pipelines.cli import config_file, dashboard, metrics_server, options, processes, progress
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -30,7 +29,7 @@ from pipelines.extraction import rounds
 from pipelines.extraction.report import Report
 from pipelines.integrity import configuration
 from pipelines.lake import tables
-from pipelines.settings import Listen, Settings, Site, logs
+from pipelines.settings import Listen, Settings, logs
 from pipelines.webhooks import subscriptions
 from pipelines.webhooks.spool import configured_spool
 
@@ -156,16 +155,9 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
         listen=chosen.dagster,
         key="dagster.port",
     )
-    dashboard = Server(
+    pages = Server(
         name="dashboard",
-        command=[
-            *_module("streamlit"),
-            *("run", str(PROJECT / "dashboard" / "app.py")),
-            f"--server.address={chosen.dashboard.host}",
-            f"--server.port={chosen.dashboard.port}",
-            "--server.headless=true",
-            *_public_name(chosen.dashboard),
-        ],
+        command=dashboard.command(chosen.dashboard),
         listen=chosen.dashboard,
         key="dashboard.port",
     )
@@ -189,7 +181,7 @@ def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
         *([receiver] if receives else []),
         *([metrics] if chosen.metrics.enabled else []),
         dagster,
-        dashboard,
+        pages,
     ]
 
 
@@ -208,6 +200,8 @@ def _dagster_code(socket: Path) -> Server:
             *("api", "grpc", "--socket", str(socket)),
             *("-m", "pipelines.definitions", "--location-name", "auditlake"),
             *_log_format(),
+            # Otherwise Dagster imports from the current folder first.
+            *("--working-directory", str(PROJECT)),
         ],
         socket=socket,
     )
@@ -228,12 +222,6 @@ def _workspace() -> Path:
 
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
-
-
-def _public_name(dashboard: Site) -> list[str]:
-    """Return the option with the name that Streamlit accepts WebSockets for behind a proxy."""
-    names = [urlsplit(f"//{host}").hostname for host in dashboard.allowed_hosts[:1]]
-    return [f"--browser.serverAddress={name}" for name in names]
 
 
 def _host_and_port(listen: Listen) -> list[str]:
@@ -261,6 +249,8 @@ def _environment(config: Path) -> dict[str, str]:
         "AUDITLAKE_CONFIG": str(config.absolute()),
         "DAGSTER_HOME": str(home),
         "PYTHONPATH": path,
+        # A user's own module `pipelines` in the current folder must not replace this one.
+        "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -289,8 +289,8 @@ def load(path: Path) -> Settings:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{path}: not found: copy auditlake.example.toml there; to try the sandbox, run "
-            "`auditlake up` without one, and other commands with --config .dagster/sandbox.toml"
+            f"{path}: not found: begin with the output of `auditlake example`; to try the sandbox, "
+            "run `auditlake up` without one, and other commands with --config .dagster/sandbox.toml"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {reason(error)}") from None

@@ -1,13 +1,16 @@
 """A generated configuration means the values it was generated from, however odd they are."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import settings
 from pipelines.cli import config_file
+from pipelines.cli.main import main
 
 keys = st.sampled_from(["base_url", "api_token", "okta", "eu_2"])
 scalars = st.text(max_size=20) | st.booleans() | st.integers(-(2**63), 2**63 - 1)
@@ -48,3 +51,8 @@ def test_the_settings_are_loaded_from_it(tmp_path):
     assert (chosen.lake.root, str(chosen.integrity.folder)) == (root, folder)
     assert str(chosen.webhooks.public_url).rstrip("/") == url
     assert list(chosen.integrations) == ["okta"]
+
+
+def test_the_example_is_printed_as_it_is_in_the_repository():
+    printed = CliRunner().invoke(main, ["example"])
+    assert printed.output == (Path(__file__).parents[2] / "auditlake.example.toml").read_text()

@@ -5,12 +5,17 @@ import signal
 
 import httpx
 import polars as pl
+import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from pipelines import registry, settings
 from pipelines.cli import up
 from pipelines.lake import tables as lake_tables
 from pipelines.lake.tables import Lake
+from tests.cli import installed
 from tests.cli.up_process import children, started
+from tests.dashboard.conftest import ARGUMENTS, CHROMIUM
+from tests.dashboard.hands import settled
 from tests.waiting import SECONDS, until
 
 
@@ -21,6 +26,13 @@ def query(port, text):
 
 ASSETS = """{ assetNodes { assetKey { path } groupName assetMaterializations(limit: 20)
   { runId metadataEntries { label } } } }"""
+PAGES = {
+    "": "Audit log",
+    "entities": "Entities",
+    "sources": "Sources",
+    "integrity": "Integrity",
+    "access": "Access",
+}
 FAILED = (
     """{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { jobName } } } }"""
 )
@@ -46,9 +58,34 @@ def pushed(tmp_path):
     )
 
 
-def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path):
-    with started(tmp_path) as (process, ports, out):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """The command `auditlake` of the built wheel, which has no checkout next to it."""
+    folder = tmp_path_factory.mktemp("installed")
+    programs = installed.install(installed.build("wheel", folder / "dist"), folder / "environment")
+    return (str(programs / "auditlake"),)
+
+
+def show_every_page(port):
+    """Open each page of the dashboard in a browser, until it has been computed without an error."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = chromium.new_page()
+        for path, title in PAGES.items():
+            page.goto(f"http://127.0.0.1:{port}/{path}")
+            expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+            settled(page)
+            expect(page.get_by_test_id("stException")).to_have_count(0)
+        chromium.close()
+
+
+def test_everything_starts_is_visible_and_ends_with_ctrl_c(tmp_path, program):
+    # A folder with modules of its own, which must not replace those of the program.
+    for name in ("pipelines", "dashboard", "sandbox"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a module of the user')")
+    with started(tmp_path, program, PYTHONPATH="") as (process, ports, out):
         until(lambda: "the first events are available" in out.read_text(), "addresses")
+        show_every_page(ports["DASHBOARD"])
         health = httpx.get(f"http://127.0.0.1:{ports['DASHBOARD']}/_stcore/health", timeout=30)
         assert health.text == "ok"
         made = until(lambda: materialised(ports["DAGSTER"]), "assets in Dagster")

@@ -9,17 +9,18 @@ from pathlib import Path
 from tests.waiting import free_ports
 
 PROJECT = str(Path(__file__).parents[2])
+FROM_SOURCE = (sys.executable, "-m", "pipelines")
 
 
 @contextmanager
-def started(tmp_path, **environment):
+def started(tmp_path, program=FROM_SOURCE, **environment):
     names = ("DAGSTER", "DASHBOARD", "SANDBOX", "WEBHOOKS")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     settings = {f"AUDITLAKE_{name}__PORT": str(port) for name, port in ports.items()}
     out = tmp_path / "out.txt"
     with out.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines", "up"],
+            [*program, "up"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": PROJECT, **settings, **environment},
             stdout=file,

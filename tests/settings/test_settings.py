@@ -49,7 +49,7 @@ def test_an_error_names_its_key_and_the_fix(tmp_path, text, said):
 
 
 def test_a_missing_file_points_to_the_example(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"auditlake.example.toml"):
+    with pytest.raises(ConfigurationError, match=r"auditlake example"):
         settings.load(tmp_path / "none.toml")
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-full test-clients soak soak-up fuzz mutate lint docs lock clean
+.PHONY: setup up notebook test test-full test-clients soak soak-up fuzz mutate lint docs lock release clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,10 @@ setup: .venv/.ready
 
 .venv/.ready-fuzz: .venv/.ready-dev requirements/fuzz.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	touch $@
+
+.venv/.ready-release: .venv/.ready-dev requirements/release.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/release.txt
 	touch $@
 
 .venv/.ready-clients: .venv/.ready-dev requirements/clients.txt
@@ -105,6 +109,17 @@ lock:
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
 	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
 	$(COMPILE) --extra build --extra objects --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
+	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt
+
+# The wheel, the source archive, the bill of materials (CycloneDX) and their checksums, in dist/. Whoever builds the
+# same commit gets the same bytes, since the only time in them is that of the commit.
+release: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+release: .venv/.ready-release
+	@test -z "$$(git status --porcelain)" || { echo "a release is made from a commit: commit or stash the changes"; exit 1; }
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o dist/auditlake.cdx.json requirements/runtime.txt
+	cd dist && sha256sum * > SHA256SUMS
 
 clean:
-	rm -rf .venv .dagster site test-artifacts
+	rm -rf .venv .dagster dist site test-artifacts

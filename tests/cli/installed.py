@@ -10,10 +10,10 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 
-def build(target: str, folder: Path, **environment: str) -> Path:
+def build(target: str, folder: Path, project: Path = PROJECT, **environment: str) -> Path:
     """Return the path of the built distribution; `target` is wheel or sdist."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
-    subprocess.run(command, cwd=PROJECT, env={**os.environ, **environment}, check=True)
+    subprocess.run(command, cwd=project, env={**os.environ, **environment}, check=True)
     (built,) = folder.iterdir()
     return built
 

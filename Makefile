@@ -104,12 +104,12 @@ docs: .venv/.ready-dev
 
 # Needs uv; run after a change to the dependencies in pyproject.toml.
 lock:
-	$(COMPILE) --extra build --extra objects pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) --extra build --extra objects --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
-	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
-	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
-	$(COMPILE) --extra build --extra objects --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
-	$(COMPILE) --extra build --extra objects --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt
+	$(COMPILE) --extra build --extra objects --extra postgres pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt
 
 # The wheel, the source archive, the bill of materials (CycloneDX) and their checksums, in dist/. Whoever builds the
 # same commit gets the same bytes, since the only time in them is that of the commit.

@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 from dagster._cli import create_dagster_cli
-from dagster._core.instance.config import dagster_instance_config
+from dagster._core.instance.ref import InstanceRef
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import dagster_webserver
 
@@ -90,8 +90,11 @@ def test_only_dagster_reaches_its_database_and_its_code_server():
 def test_dagsters_configuration_is_valid(monkeypatch):
     for name, value in COMPOSE["x-dagster-environment"].items():
         monkeypatch.setenv(name, value)
-    config, _ = dagster_instance_config(str(CHART / "files"))
-    assert config["storage"]["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
+    reference = InstanceRef.from_dir(str(CHART / "files"))
+    assert reference.local_artifact_storage
+    assert reference.compute_log_manager
+    assert reference.run_launcher
+    assert "postgresql+psycopg2" in reference.storage_data.config_yaml
 
 
 def test_the_chart_is_of_this_version():

@@ -38,6 +38,7 @@ securityContext:
 - {name: DAGSTER_HOME, value: /etc/dagster}
 - {name: DAGSTER_CODE_HOST, value: {{ .Release.Name }}-code}
 - {name: DAGSTER_POSTGRES_HOST, value: {{ required "postgres.host is required" .Values.postgres.host | quote }}}
+- {name: DAGSTER_POSTGRES_PORT, value: {{ .Values.postgres.port | quote }}}
 - {name: DAGSTER_POSTGRES_DB, value: {{ .Values.postgres.database | quote }}}
 - {name: DAGSTER_POSTGRES_USER, value: {{ .Values.postgres.username | quote }}}
 - name: DAGSTER_POSTGRES_PASSWORD

@@ -16,6 +16,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import dagster_webserver
 
+from pipelines import settings
 from pipelines.cli.main import main
 from tests.cli import installed
 from tests.test_distribution import PROJECT, PYPROJECT
@@ -76,6 +77,14 @@ def test_a_service_has_no_more_rights_than_it_needs(name):
     assert "PASSWORD" not in "".join(
         key for key in service.get("environment", {}) if not key.endswith("_FILE")
     )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_settings_of_a_service_are_valid(name, monkeypatch):
+    given = OURS[name].get("environment", {})
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    settings.from_environment()
 
 
 def test_only_dagster_reaches_its_database_and_its_code_server():

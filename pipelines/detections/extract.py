@@ -1,0 +1,241 @@
+"""Take the values at many paths out of raw records, decoding each record once.
+
+The paths are compiled to msgspec structs, which skip everything else. A record of an unexpected
+shape is read as plain values instead, so that it costs time but no match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from pipelines.detections import paths
+from pipelines.detections.paths import KINDS, Path, Step
+from pipelines.sdk import json_records
+
+MOST_BYTES = 16 << 20
+"""A longer record is not read; no integration stores one by default."""
+Record = str | bytes | None
+_UNREADABLE = (ValueError, RecursionError, MemoryError)
+_Tree = dict[str, "_Tree"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted:
+    """Texts per path, and the record of each row."""
+
+    frame: pl.DataFrame
+    """A column per path: `String`, or `List(String)` where a row has several values."""
+    origin: pl.Series
+    """The index of the row's record; several rows have the same if records are exploded."""
+    unread: list[int]
+    """The records that are no JSON, or too long or too deep to read; they have no values."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The compiled form of a set of paths."""
+
+    tree: _Tree
+    decode: Callable[[str | bytes], Any]
+
+
+def extract(records: Sequence[Record], wanted: Sequence[Path], each: str = "") -> Extracted:
+    """Return the values of records at the paths; with `each`, a row per element of that list."""
+    chosen = dict.fromkeys(wanted)
+    reader = _reader(tuple(path for path in chosen if path.reads), each)
+    found, unread = _decoded(records, reader)
+    rows, items, origin = _exploded(found, reader, each)
+    made = []
+    for path in chosen:
+        if not path.reads:
+            made.append(_unread(path, records, origin))
+        elif each and path.steps[0][0] == each:
+            made.append(_series(path, path.steps[1:], reader.tree[each], items))
+        else:
+            made.append(_series(path, path.steps, reader.tree, rows))
+    index = pl.Series("", origin, pl.Int64)
+    frame = pl.DataFrame(made) if made else index.to_frame()
+    return Extracted(frame=frame, origin=index, unread=unread)
+
+
+def columns(frame: pl.DataFrame, wanted: Sequence[Path]) -> pl.DataFrame:
+    """Return the same for rows of `events`, whose columns are the first steps of the paths."""
+    found = [_column(frame, path).alias(path.column) for path in dict.fromkeys(wanted)]
+    return frame.select(found) if found else frame.select(pl.lit(0).alias(""))
+
+
+def _column(frame: pl.DataFrame, path: Path) -> pl.Expr:
+    if path == paths.EVERYTHING:
+        named = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+        return pl.concat_list(named).list.drop_nulls()
+    name, *below = (step[0] for step in path.steps)
+    if below:
+        item = pl.element().struct.field(below[0]).cast(pl.String)
+        return pl.col(name).list.eval(item).list.drop_nulls()
+    if isinstance(frame.schema[name], pl.Datetime):
+        return pl.col(name).dt.to_string("iso:strict")
+    return pl.col(name).cast(pl.String)
+
+
+@lru_cache(maxsize=256)
+def _reader(wanted: tuple[Path, ...], each: str) -> _Reader:
+    tree: _Tree = {each: {"": {}}} if each else {}
+    whole = {name for path in wanted for name in [_prefix(path.steps)]}
+    for path in wanted:
+        node = tree
+        seen: tuple[str, ...] = ()
+        for name in _prefix(path.steps):
+            node, seen = node.setdefault(name, {}), (*seen, name)
+            if seen in whole:
+                # Read whole for another path, so what is below it is not a struct.
+                node.clear()
+                break
+    return _Reader(tree, msgspec.json.Decoder(_struct("Record", tree)).decode)
+
+
+def _prefix(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Return the names up to the first condition, from where on plain values are read."""
+    names = []
+    for name, member, _ in steps:
+        names.append(name)
+        if member:
+            break
+    return tuple(names)
+
+
+def _struct(name: str, tree: _Tree) -> type[msgspec.Struct]:
+    fields = []
+    for index, (key, below) in enumerate(tree.items()):
+        inner: Any = Any
+        if below:
+            one = _struct(f"{name}_{index}", below)
+            inner = one | list[one | None] | str | int | float | bool | None  # type: ignore[valid-type]
+        fields.append((f"f{index}", inner, msgspec.field(name=key, default=None)))
+    # Decoded records have no cycles, so the garbage collector need not track them.
+    return msgspec.defstruct(name, fields, gc=False)
+
+
+def _decoded(records: Sequence[Record], reader: _Reader) -> tuple[list[Any], list[int]]:
+    """Return records as structs, as plain values where their shape is unexpected, or as None."""
+    found: list[Any] = []
+    unread: list[int] = []
+    decode = reader.decode
+    for place, record in enumerate(records):
+        try:
+            if record is None or len(record) > MOST_BYTES:
+                raise ValueError
+            value = decode(record)
+        except (msgspec.MsgspecError, *_UNREADABLE):
+            value = _plain(record)
+            if not isinstance(value, dict):
+                unread.append(place)
+        found.append(value)
+    return found, unread
+
+
+def _plain(record: Record) -> Any:
+    """Return a record as plain values, or None if it cannot be read."""
+    if record is None or len(record) > MOST_BYTES:
+        return None
+    try:
+        return json_records.load(record.encode() if isinstance(record, str) else record)
+    except _UNREADABLE:
+        return None
+
+
+def _exploded(
+    found: list[Any], reader: _Reader, each: str
+) -> tuple[list[Any], list[Any], list[int]]:
+    """Return the record of each row, the element, and the index of the record."""
+    if not each:
+        return found, [], [*range(len(found))]
+    get = attrgetter(f"f{[*reader.tree].index(each)}")
+    rows, items, origin = [], [], []
+    for place, record in enumerate(found):
+        elements = record.get(each) if isinstance(record, dict) else record and get(record)
+        # A record without elements has a row, for rules about its other members.
+        for item in elements if isinstance(elements, list) and elements else (elements,):
+            rows.append(record)
+            items.append(item)
+            origin.append(place)
+    return rows, items, origin
+
+
+def _unread(path: Path, records: Sequence[Record], origin: list[int]) -> pl.Series:
+    """Return a constant, or the values of a path to whole records."""
+    if path.kind == "constant":
+        return pl.repeat(path.text, len(origin), eager=True).alias(path.column)
+    made = [_texts(path, [_plain(record)]) for record in records]
+    return _from_lists(path.column, [made[place] for place in origin])
+
+
+def _series(path: Path, steps: Sequence[Step], tree: _Tree, rows: Sequence[Any]) -> pl.Series:
+    names, rest = _fields(steps, tree)
+    get = attrgetter(".".join(names))
+    single = path.kind == "value" and not rest
+    values: list[Any] = []
+    for row in rows:
+        try:
+            value = get(row)
+        except AttributeError:  # a list or no object on the way, or a record of plain values
+            value = _all(row, names, rest, steps)
+        else:
+            value = value if single else [*paths.at(value, rest)]
+        values.append(value)
+    if not single:
+        return _from_lists(path.column, [_texts(path, found) for found in values])
+    try:
+        return pl.Series(path.column, values, pl.String, strict=True)
+    except (TypeError, pl.exceptions.PolarsError):
+        return _from_lists(path.column, [_texts(path, [value]) for value in values])
+
+
+def _fields(steps: Sequence[Step], tree: _Tree) -> tuple[list[str], tuple[Step, ...]]:
+    """Return the fields of structs on a path, and the steps that are left in plain values."""
+    names: list[str] = []
+    for place, step in enumerate(steps):
+        names.append(f"f{[*tree].index(step[0])}")
+        tree = tree[step[0]]
+        if step[1]:  # the condition is on the plain value of this very member
+            return names, (("", *step[1:]), *steps[place + 1 :])
+        if not tree:
+            return names, tuple(steps[place + 1 :])
+    return names, ()
+
+
+def _all(
+    value: Any, names: Sequence[str], rest: Sequence[Step], steps: Sequence[Step]
+) -> list[Any]:
+    """Return all values at a path, through the elements of lists."""
+    if isinstance(value, dict):
+        return [*paths.at(value, steps)]
+    if isinstance(value, list):
+        return [found for item in value for found in _all(item, names, rest, steps)]
+    if not isinstance(value, msgspec.Struct):
+        return []
+    below = getattr(value, names[0])
+    if len(names) == 1:
+        return [*paths.at(below, rest)]
+    return _all(below, names[1:], rest, steps[1:])
+
+
+def _texts(path: Path, found: Sequence[Any]) -> list[str]:
+    convert = KINDS[path.kind]
+    try:
+        return [text for value in found for text in convert(value)]
+    except _UNREADABLE:
+        return []
+
+
+def _from_lists(name: str, values: list[list[str]]) -> pl.Series:
+    """Return lists of texts as a column, without lists if no row has more than one."""
+    if all(len(value) < 2 for value in values):
+        return pl.Series(name, [value[0] if value else None for value in values], pl.String)
+    return pl.Series(name, [value or None for value in values], pl.List(pl.String))

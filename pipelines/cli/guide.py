@@ -41,6 +41,9 @@ SECTIONS = {
         "export": ("events:export_", "Export matching events as CSV, NDJSON, Parquet or OCSF."),
         "columns": ("events:columns_", "Print the meaning of each column of `events`."),
     },
+    "Detect": {
+        "rules": ("rules:rules_", "Check, list and test detection rules."),
+    },
     "Prove": {
         "verify": ("integrity:verify_", "Check every row against the signed log."),
         "prove": ("integrity:prove_", "Write a proof that an event is recorded."),
@@ -85,6 +88,7 @@ EXAMPLES = {
         "auditlake export --format ocsf --search 'integration:okta -outcome:success'",
     ),
     "columns": ("auditlake columns",),
+    "rules": ("auditlake rules check", "auditlake rules test rules/okta"),
     "verify": (
         "auditlake verify",
         "auditlake verify --full --key auditlake+1a2b3c4d+... --table raw/okta/system_log",

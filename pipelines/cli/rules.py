@@ -1,0 +1,129 @@
+"""The commands that check, list and test detection rules; registered in main.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines import settings
+from pipelines.cli.options import echo, print_table
+from pipelines.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pipelines.detections.rules import Loaded, Rule
+    from pipelines.detections.ruleset import Ruleset
+
+_FAILED = 1
+
+places = click.argument("places", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
+
+
+@click.group(name="rules")
+def rules_() -> None:
+    """Check, list and test the detection rules: files in the Sigma format.
+
+    Without PATH, the rules are those in [detections] of the configuration.
+    """
+
+
+@rules_.command(name="check")
+@places
+@click.pass_context
+def check_(context: click.Context, places: tuple[Path, ...]) -> None:
+    """Print whether each rule runs, or why it does not. Exits with 1 if a rule is not valid."""
+    loaded, made = _read(context, places)
+    print_table(("", "rule", ""), [_verdict(rule, made) for rule in loaded.rules])
+    _print_problems(loaded)
+    errors = len(loaded.problems) + sum(one.invalid for one in made.refused.values())
+    running = len(made.rules) + len(made.correlations)
+    refused = len(made.refused) + len(loaded.problems) - errors
+    echo(f"{running} rules run, {refused} are refused, {errors} are not valid")
+    if errors:
+        context.exit(_FAILED)
+
+
+@rules_.command(name="list")
+@places
+@click.pass_context
+def list_(context: click.Context, places: tuple[Path, ...]) -> None:
+    """Print the rules that run, with the streams they read."""
+    loaded, made = _read(context, places)
+    rows = [
+        (rule.id, rule.level, rule.title, ", ".join(made.streams(rule.id)))
+        for rule in loaded.rules
+        if rule.id not in made.refused
+    ]
+    print_table(("id", "level", "title", "streams"), rows)
+    if loaded.problems:
+        _print_problems(loaded)
+        context.exit(_FAILED)
+
+
+@rules_.command(name="test")
+@places
+@click.pass_context
+def test_(context: click.Context, places: tuple[Path, ...]) -> None:
+    """Evaluate each rule on the examples beside it: of NAME.yml, those in NAME.tests.yml.
+
+    Exits with 1 if a rule matches an example that it must not match, or the other way round.
+    """
+    from pipelines.detections import examples  # noqa: PLC0415
+
+    loaded, made = _read(context, places)
+    failures = [f"{problem.file}: {problem.reason}" for problem in loaded.problems]
+    tested = 0
+    for rule in _described(loaded):
+        if file := examples.file_of(rule.file):
+            found = list(_failures(rule, file, made))
+            failures += [f"{rule.file}: {rule.title}: {line}" for line in found]
+            tested += 1
+    for line in failures:
+        echo(f"error: {line}", err=True)
+    echo(f"{tested} rules with examples, {len(failures)} errors")
+    if failures:
+        context.exit(_FAILED)
+
+
+def _read(context: click.Context, places: tuple[Path, ...]) -> tuple[Loaded, Ruleset]:
+    # Slow to import, and for these commands only.
+    from pipelines.detections import rules, ruleset  # noqa: PLC0415
+
+    chosen = places or settings.load(context.obj).detections.rules
+    loaded = rules.load(chosen)
+    if not loaded.rules and not loaded.problems:
+        raise ConfigurationError(f"no rules in {', '.join(map(str, chosen))}: name other folders")
+    return loaded, ruleset.compiled(loaded)
+
+
+def _print_problems(loaded: Loaded) -> None:
+    for problem in loaded.problems:
+        echo(f"error: {problem.file}: {problem.reason}", err=True)
+
+
+def _verdict(rule: Rule, made: Ruleset) -> tuple[str, str, str]:
+    refused = made.refused.get(rule.id)
+    if refused is None:
+        return "runs", rule.title, ", ".join(made.streams(rule.id))
+    return "error" if refused.invalid else "refused", rule.title, refused.reason
+
+
+def _described(loaded: Loaded) -> Iterator[Rule]:
+    """Yield the rules that the examples of a file are about: its correlations, if it has any."""
+    correlated = {rule.file for rule in loaded.rules if rule.is_correlation}
+    yield from (r for r in loaded.rules if r.is_correlation or r.file not in correlated)
+
+
+def _failures(rule: Rule, file: Path, made: Ruleset) -> Iterator[str]:
+    from pipelines.detections import examples  # noqa: PLC0415
+
+    if rule.id in made.refused:
+        yield f"refused: {made.refused[rule.id].reason}"
+        return
+    one = made.rules.get(rule.id) or made.correlations[rule.id]
+    try:
+        yield from examples.failures(examples.read(file), one, made.rules)
+    except ValueError as error:
+        yield f"{file.name}: {error}"

@@ -1,0 +1,147 @@
+"""Find the records and events that rules match; a rule that fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import polars as pl
+
+from pipelines import errors
+from pipelines.detections.aliases import EVENTS_STREAM
+from pipelines.detections.compiler import LOWER, Compiled
+from pipelines.detections.extract import columns, extract
+from pipelines.detections.paths import Path
+
+RULE = "rule_id"
+GROUP = "group."
+"""Begins the names of the columns with the values that a correlation groups by or counts."""
+Wanted = Mapping[str, Mapping[str, tuple[Path, ...]]]
+"""Rule id -> name -> where its value is; of several values, the first counts."""
+_CHUNK = 20_000
+_ROW = "\0row"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matches:
+    hits: pl.DataFrame
+    """The columns of the rows given, without `raw`, and `rule_id`; in their order, by rule."""
+    errors: dict[str, str]
+    """Rule id -> why it could not be evaluated."""
+    unread: int = 0
+    """How many records could not be read, which match no rule."""
+
+
+def records(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None = None) -> Matches:
+    """Return the rows of one stream's raw table that rules match, each once per rule.
+
+    A hit also has the columns `group.<name>` for the values that are `wanted` of its rule.
+    """
+    found = _Found(rows.drop("raw"), wanted or {})
+    ordered = sorted(rules, key=lambda one: one.source.each)
+    for each, chosen in groupby(ordered, key=lambda one: one.source.each):
+        of_one = list(chosen)
+        paths = [path for one in of_one for path in found.paths(one)]
+        for offset in range(0, rows.height, _CHUNK):
+            part = rows[offset : offset + _CHUNK]
+            values = extract(part["raw"].to_list(), paths, each)
+            frame = values.frame.with_columns((values.origin + offset).alias(_ROW))
+            unread = pl.Series(values.unread, dtype=pl.Int64)
+            found.add(of_one, frame.filter(~values.origin.is_in(unread)))
+            found.unread += unread.len()
+    return found.matches([one.rule.id for one in rules])
+
+
+def events(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None = None) -> Matches:
+    """Return the rows of `events` that rules of `product: auditlake` match, as `records` does."""
+    found = _Found(rows, wanted or {})
+    numbered = rows.with_row_index(_ROW)
+    for kind, chosen in groupby(sorted(rules, key=_kind), key=_kind):
+        of_one = list(chosen)
+        part = numbered.filter(pl.col("kind") == kind) if kind else numbered
+        values = columns(part, [path for one in of_one for path in found.paths(one)])
+        found.add(of_one, values.with_columns(part[_ROW].cast(pl.Int64)))
+    return found.matches([one.rule.id for one in rules])
+
+
+def over_events(rule: Compiled) -> bool:
+    """Return True for a rule over the columns of `events`, not over raw records."""
+    return rule.source.streams == (EVENTS_STREAM,)
+
+
+def _kind(rule: Compiled) -> str:
+    return rule.source.kind
+
+
+class _Found:
+    """The hits so far, chunk by chunk."""
+
+    def __init__(self, rows: pl.DataFrame, wanted: Wanted) -> None:
+        self.rows = rows
+        self.wanted = wanted
+        self.hits: dict[str, list[pl.DataFrame]] = {}
+        self.errors: dict[str, str] = {}
+        self.unread = 0
+
+    def paths(self, rule: Compiled) -> Iterator[Path]:
+        yield from rule.paths
+        for where in self.wanted.get(rule.rule.id, {}).values():
+            yield from where
+
+    def add(self, rules: Sequence[Compiled], frame: pl.DataFrame) -> None:
+        """Add the rows of extracted values that rules match."""
+        lists = {name for name, dtype in frame.schema.items() if dtype == pl.List(pl.String)}
+        both = frozenset(lists | {name + LOWER for name in lists})
+        lowered = frame.lazy().with_columns(_lower(frame))
+        matched = _evaluated(lowered, {one.rule.id: one for one in rules}, both, self.errors)
+        for name in matched.columns:
+            chosen = frame.filter(matched[name])
+            if chosen.height:
+                # Records are exploded for some streams: a record is one hit all the same.
+                once = chosen.unique(_ROW, keep="first", maintain_order=True)
+                self.hits.setdefault(name, []).append(self._hits(name, once, lists))
+
+    def _hits(self, rule: str, chosen: pl.DataFrame, lists: set[str]) -> pl.DataFrame:
+        values = [
+            pl.coalesce(_first(path.column, lists) for path in where).alias(f"{GROUP}{name}")
+            for name, where in self.wanted.get(rule, {}).items()
+        ]
+        rows = self.rows[chosen[_ROW]]
+        return rows.with_columns(pl.lit(rule).alias(RULE), *chosen.select(values).get_columns())
+
+    def matches(self, order: Sequence[str]) -> Matches:
+        made = [frame for rule in order for frame in self.hits.get(rule, ())]
+        empty = self.rows.clear().with_columns(pl.lit("").alias(RULE))
+        hits = pl.concat(made, how="diagonal") if made else empty
+        return Matches(hits=hits, errors=self.errors, unread=self.unread)
+
+
+def _first(column: str, lists: set[str]) -> pl.Expr:
+    return pl.col(column).list.first() if column in lists else pl.col(column)
+
+
+def _lower(frame: pl.DataFrame) -> Iterator[pl.Expr]:
+    for name, dtype in frame.schema.items():
+        if dtype == pl.String:
+            yield pl.col(name).str.to_lowercase().alias(name + LOWER)
+        elif dtype == pl.List(pl.String):
+            lower = pl.element().str.to_lowercase()
+            yield pl.col(name).list.eval(lower).alias(name + LOWER)
+
+
+def _evaluated(
+    frame: pl.LazyFrame, rules: dict[str, Compiled], lists: frozenset[str], failed: dict[str, str]
+) -> pl.DataFrame:
+    """Return a column of booleans per rule; one that fails is added to `failed` and left out."""
+    rules = {name: rule for name, rule in rules.items() if name not in failed}
+    try:
+        with errors.explained():
+            made = {name: rule.build(lists) for name, rule in rules.items()}
+            return frame.select(**made).collect()
+    except errors.AuditlakeError as error:
+        if len(rules) == 1:
+            failed[next(iter(rules))] = str(error.__cause__ or error)[:300]
+            return pl.DataFrame()
+    alone = [_evaluated(frame, {name: rule}, lists, failed) for name, rule in rules.items()]
+    return pl.concat(alone, how="horizontal") if alone else pl.DataFrame()

@@ -1,0 +1,51 @@
+"""All rules and correlations together, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
+from pipelines.detections.correlations import Correlation, compile_correlation
+from pipelines.detections.rules import Loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """Rules by id, in the order of their files."""
+
+    rules: Mapping[str, Compiled]
+    correlations: Mapping[str, Correlation]
+    refused: Mapping[str, Refused]
+    silent: frozenset[str]
+    """Rules that only serve a correlation: their hits are no findings of their own."""
+
+    def streams(self, rule: str) -> tuple[str, ...]:
+        """Return the streams that a rule, or the parts of a correlation, read."""
+        if rule in self.rules:
+            return self.rules[rule].source.streams
+        parts = self.correlations[rule].parts
+        return tuple(dict.fromkeys(s for part in parts for s in self.rules[part].source.streams))
+
+    def of_stream(self, stream: str) -> list[Compiled]:
+        """Return the rules that read a stream, such as "okta/system_log", or "events"."""
+        return [rule for rule in self.rules.values() if stream in rule.source.streams]
+
+
+def compiled(loaded: Loaded, placeholders: Placeholders | None = None) -> Ruleset:
+    """Return the rules that run, and those that are refused with the reason."""
+    made = {r.id: compile_rule(r, placeholders) for r in loaded.rules if not r.is_correlation}
+    joined = {
+        rule.id: compile_correlation(rule, loaded, made)
+        for rule in loaded.rules
+        if rule.is_correlation
+    }
+    running = {id_: one for id_, one in joined.items() if isinstance(one, Correlation)}
+    serving = {p for one in running.values() if not one.generates for p in one.parts}
+    shown = {p for one in running.values() if one.generates for p in one.parts}
+    return Ruleset(
+        rules={id_: one for id_, one in made.items() if isinstance(one, Compiled)},
+        correlations=running,
+        refused={id_: one for id_, one in (made | joined).items() if isinstance(one, Refused)},
+        silent=frozenset(serving - shown),
+    )

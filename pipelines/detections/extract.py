@@ -6,6 +6,7 @@ shape is read as plain values instead, so that it costs time but no match.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 
 from pipelines.detections import paths
 from pipelines.detections.paths import KINDS, Path, Step
@@ -23,6 +25,7 @@ MOST_BYTES = 16 << 20
 """A longer record is not read; no integration stores one by default."""
 Record = str | bytes | None
 _UNREADABLE = (ValueError, RecursionError, MemoryError)
+_NONE = type(None)
 _Tree = dict[str, "_Tree"]
 
 
@@ -187,14 +190,35 @@ def _series(path: Path, steps: Sequence[Step], tree: _Tree, rows: Sequence[Any])
         except AttributeError:  # a list or no object on the way, or a record of plain values
             value = _all(row, names, rest, steps)
         else:
-            value = value if single else [*paths.at(value, rest)]
+            value = value if single else paths.at(value, rest)
         values.append(value)
-    if not single:
-        return _from_lists(path.column, [_texts(path, found) for found in values])
-    try:
-        return pl.Series(path.column, values, pl.String, strict=True)
-    except (TypeError, pl.exceptions.PolarsError):
-        return _from_lists(path.column, [_texts(path, [value]) for value in values])
+    return _from_values(path, values) if single else _converted(path, values)
+
+
+def _from_values(path: Path, values: list[Any]) -> pl.Series:
+    """Return a column of values at a plain path."""
+    types = set(map(type, values))
+    if types <= {str, _NONE}:
+        return pl.Series(path.column, values, pl.String)
+    if not types & {list, dict}:
+        made = [None if value is None else paths.scalar(value) for value in values]
+        return pl.Series(path.column, made, pl.String)
+    return _converted(path, [[value] for value in values])
+
+
+def _converted(path: Path, values: Sequence[Sequence[Any]]) -> pl.Series:
+    known: dict[str, list[str]] = {}
+    made = []
+    for found in values:
+        # Texts repeat: most records have one of a few.
+        if len(found) == 1 and type(found[0]) is str:
+            text = found[0]
+            if text not in known:
+                known[text] = _texts(path, found)
+            made.append(known[text])
+        else:
+            made.append(_texts(path, found) if found else [])
+    return _from_lists(path.column, made)
 
 
 def _fields(steps: Sequence[Step], tree: _Tree) -> tuple[list[str], tuple[Step, ...]]:
@@ -215,14 +239,14 @@ def _all(
 ) -> list[Any]:
     """Return all values at a path, through the elements of lists."""
     if isinstance(value, dict):
-        return [*paths.at(value, steps)]
+        return paths.at(value, steps)
     if isinstance(value, list):
         return [found for item in value for found in _all(item, names, rest, steps)]
     if not isinstance(value, msgspec.Struct):
         return []
     below = getattr(value, names[0])
     if len(names) == 1:
-        return [*paths.at(below, rest)]
+        return paths.at(below, rest)
     return _all(below, names[1:], rest, steps[1:])
 
 
@@ -236,6 +260,10 @@ def _texts(path: Path, found: Sequence[Any]) -> list[str]:
 
 def _from_lists(name: str, values: list[list[str]]) -> pl.Series:
     """Return lists of texts as a column, without lists if no row has more than one."""
-    if all(len(value) < 2 for value in values):
+    lengths = [*map(len, values)]
+    if max(lengths, default=0) < 2:
         return pl.Series(name, [value[0] if value else None for value in values], pl.String)
-    return pl.Series(name, [value or None for value in values], pl.List(pl.String))
+    # Polars makes a series of each list, which is ten times slower than offsets.
+    flat = pa.array([text for value in values for text in value], pa.large_string())
+    offsets = pa.array([0, *itertools.accumulate(lengths)], pa.int64())
+    return pl.Series(name, pa.LargeListArray.from_arrays(offsets, flat))

@@ -60,22 +60,37 @@ def _steps(text: str) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def at(value: Any, steps: Sequence[Step]) -> Iterator[Any]:
-    """Yield the values at a path, through the elements of lists. A step without a name stays."""
-    if not steps:
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from at(item, steps)
-    elif isinstance(value, dict):
-        name, member, wanted = steps[0]
-        below = value.get(name) if name else value
-        if not member:
-            yield from at(below, steps[1:])
-        elif isinstance(below, list):
-            yield from at(below, (("", member, wanted), *steps[1:]))
-        elif isinstance(below, dict) and scalar(below.get(member)).casefold() == wanted:
-            yield from at(below, steps[1:])
+def at(value: Any, steps: Sequence[Step]) -> list[Any]:
+    """Return the values at a path, through the elements of lists. A step without a name stays."""
+    found = [value]
+    for name, member, wanted in steps:
+        below = []
+        for item in found:
+            for one in _elements(item) if type(item) is list else (item,):
+                if type(one) is dict:
+                    inner = one.get(name) if name else one
+                    if not member:
+                        below.append(inner)
+                    elif inner is not None:
+                        below += _having(inner, member, wanted)
+        found = below
+    return found
+
+
+def _elements(items: list[Any]) -> Iterator[Any]:
+    """Yield the elements of a list and of the lists in it."""
+    for item in items:
+        if type(item) is list:
+            yield from _elements(item)
+        else:
+            yield item
+
+
+def _having(value: Any, member: str, wanted: str) -> Iterator[Any]:
+    """Yield the objects with a member of this value."""
+    for one in _elements(value) if type(value) is list else (value,):
+        if type(one) is dict and scalar(one.get(member)).casefold() == wanted:
+            yield one
 
 
 def scalar(value: Any) -> str:

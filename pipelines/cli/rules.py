@@ -72,12 +72,12 @@ def test_(context: click.Context, places: tuple[Path, ...]) -> None:
     """
     from pipelines.detections import examples  # noqa: PLC0415
 
-    loaded, made = _read(context, places)
+    loaded, _ = _read(context, places)
     failures = [f"{problem.file}: {problem.reason}" for problem in loaded.problems]
     tested = 0
     for rule in _described(loaded):
         if file := examples.file_of(rule.file):
-            found = list(_failures(rule, file, made))
+            found = list(_failures(rule, file, loaded))
             failures += [f"{rule.file}: {rule.title}: {line}" for line in found]
             tested += 1
     for line in failures:
@@ -116,14 +116,10 @@ def _described(loaded: Loaded) -> Iterator[Rule]:
     yield from (r for r in loaded.rules if r.is_correlation or r.file not in correlated)
 
 
-def _failures(rule: Rule, file: Path, made: Ruleset) -> Iterator[str]:
+def _failures(rule: Rule, file: Path, loaded: Loaded) -> Iterator[str]:
     from pipelines.detections import examples  # noqa: PLC0415
 
-    if rule.id in made.refused:
-        yield f"refused: {made.refused[rule.id].reason}"
-        return
-    one = made.rules.get(rule.id) or made.correlations[rule.id]
     try:
-        yield from examples.failures(examples.read(file), one, made.rules)
+        yield from examples.failures(examples.read(file), rule, loaded)
     except ValueError as error:
         yield f"{file.name}: {error}"

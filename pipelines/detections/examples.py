@@ -2,7 +2,8 @@
 
 Beside `name.yml`, the file `name.tests.yml` is a list of `{record, stream, matches}`. For a
 correlation, an example has `records`: a list of `{record, stream}`, each with a `time` of its own
-if the record's does not matter. Of a rule over events, records are mapped first.
+if the record's does not matter. Of a rule over events, records are mapped first. `placeholders`
+holds a list of values for each placeholder.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import polars as pl
 from pipelines import registry
 from pipelines.detections import correlations, match
 from pipelines.detections.aliases import EVENTS_STREAM
-from pipelines.detections.compiler import Compiled
-from pipelines.detections.correlations import Correlation
-from pipelines.detections.rules import TESTS, read_yaml
+from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
+from pipelines.detections.correlations import compile_correlation
+from pipelines.detections.rules import TESTS, Loaded, Rule, read_yaml
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS, Timestamp
@@ -37,6 +38,7 @@ class Example:
     records: tuple[Mapping[str, Any], ...]
     """Each has `stream` and `record`, and may have a `time`."""
     matches: bool
+    placeholders: Placeholders
 
 
 def file_of(rule: Path) -> Path | None:
@@ -60,7 +62,14 @@ def _example(given: Any, number: int) -> Example:
         case _:
             raise ValueError(f"example {number}: give `record` or `records`, and `matches: true`")
     found = tuple(_with_stream(each, given.get("stream"), number) for each in several)
-    return Example(records=found, matches=matches)
+    return Example(records=found, matches=matches, placeholders=_placeholders(given, number))
+
+
+def _placeholders(given: Mapping[str, Any], number: int) -> Placeholders:
+    match given.get("placeholders", {}):
+        case dict() as found if all(isinstance(values, list) for values in found.values()):
+            return {str(name): [str(value) for value in found[name]] for name in found}
+    raise ValueError(f"example {number}: give lists of values as `placeholders`")
 
 
 def _with_stream(given: Any, stream: Any, number: int) -> Mapping[str, Any]:
@@ -71,15 +80,11 @@ def _with_stream(given: Any, stream: Any, number: int) -> Mapping[str, Any]:
     raise ValueError(f"example {number}: give each record and its stream, such as okta/system_log")
 
 
-def failures(
-    examples: Sequence[Example],
-    rule: Compiled | Correlation,
-    parts: Mapping[str, Compiled],
-) -> Iterator[str]:
-    """Yield a line per example that the rule decides otherwise. `parts`: of a correlation."""
+def failures(examples: Sequence[Example], rule: Rule, loaded: Loaded) -> Iterator[str]:
+    """Yield a line per example that the rule decides otherwise. `loaded`: its parts, if any."""
     for number, example in enumerate(examples, 1):
         try:
-            matched = _matched(example, rule, parts)
+            matched = _matched(example, rule, loaded)
         except (ValueError, ConfigurationError) as error:
             yield f"example {number}: {error}"
             continue
@@ -89,13 +94,25 @@ def failures(
             yield f"example {number} does not match"
 
 
-def _matched(example: Example, rule: Compiled | Correlation, parts: Mapping[str, Compiled]) -> bool:
-    if isinstance(rule, Compiled):
-        hits = [_hits([rule], each, number, {}) for number, each in enumerate(example.records)]
-        return any(found.height for found in hits)
-    chosen = [parts[part] for part in rule.parts]
-    hits = [_hits(chosen, e, number, rule.wanted) for number, e in enumerate(example.records)]
-    return correlations.findings(rule, pl.concat(hits, how="diagonal")).height > 0
+def _matched(example: Example, rule: Rule, loaded: Loaded) -> bool:
+    found = (loaded.named(reference) for reference in rule.correlates)
+    chosen = [part for part in found if part] if rule.is_correlation else [rule]
+    made = {part.id: compile_rule(part, example.placeholders) for part in chosen}
+    correlation = compile_correlation(rule, loaded, made) if rule.is_correlation else None
+    if isinstance(correlation, Refused):
+        raise ValueError(f"refused: {correlation.reason}")  # noqa: TRY004 one kind for examples
+    wanted = correlation.wanted if correlation else {}
+    parts = [_running(part) for part in made.values()]
+    hits = [_hits(parts, each, number, wanted) for number, each in enumerate(example.records)]
+    if correlation:
+        return correlations.findings(correlation, pl.concat(hits, how="diagonal")).height > 0
+    return any(one.height for one in hits)
+
+
+def _running(rule: Compiled | Refused) -> Compiled:
+    if isinstance(rule, Refused):
+        raise ValueError(f"refused: {rule.reason}")  # noqa: TRY004
+    return rule
 
 
 def _hits(

@@ -141,7 +141,8 @@ def _evaluated(
             return frame.select(**made).collect()
     except errors.AuditlakeError as error:
         if len(rules) == 1:
-            failed[next(iter(rules))] = str(error.__cause__ or error)[:300]
+            # The cause itself may quote a record.
+            failed[next(iter(rules))] = f"not evaluated: {type(error.__cause__).__name__}"
             return pl.DataFrame()
     alone = [_evaluated(frame, {name: rule}, lists, failed) for name, rule in rules.items()]
     return pl.concat(alone, how="horizontal") if alone else pl.DataFrame()

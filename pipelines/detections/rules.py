@@ -24,7 +24,7 @@ MOST_BYTES = 1 << 20
 MOST_FILES = 20_000
 TESTS = (".tests.yml", ".tests.yaml")
 _SUFFIXES = (".yml", ".yaml")
-_MOST_BRACKETS = 2000
+_MOST_BRACKETS = 5000
 _DEEP = re.compile(r"^[-?: \t]{200}", re.MULTILINE)
 _KEYS = frozenset({"title", "logsource", "detection", "correlation"})
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.detections import examples
+from pipelines.detections import examples, rules
 from tests.detections.drawn_rules import document
-from tests.detections.ruled import read, written
+from tests.detections.ruled import written
 
 SIGN_IN = {
     "uuid": "u-1",
@@ -22,6 +22,9 @@ OKTA = document(
 OVER_EVENTS = document(
     {"s": {"action": "user.session.start", "outcome": "failure"}, "condition": "s"},
     product="auditlake",
+)
+EXPANDED = document(
+    {"s": {"actor.alternateId|expand": "%people%"}, "condition": "s"}, product="okta"
 )
 COUNT = {
     "title": "Three",
@@ -46,11 +49,11 @@ def example(*records, matches, stream="okta/system_log"):
 
 
 def failures(folder, documents, *given):
-    made = read(folder, *documents)
+    loaded = rules.load([written(folder, *documents)])
+    assert loaded.problems == ()
     file = written(folder, list(given), name="rule.tests.yml")
     assert examples.file_of(folder / "rule.yml") == file
-    one = next(iter(made.correlations.values()), None) or next(iter(made.rules.values()))
-    return [*examples.failures(examples.read(file), one, made.rules)]
+    return [*examples.failures(examples.read(file), loaded.rules[-1], loaded)]
 
 
 @pytest.mark.parametrize("document", [OKTA, OVER_EVENTS], ids=["raw", "events"])
@@ -89,6 +92,10 @@ def test_a_correlation_is_tried_on_several_records(tmp_path, base):
         ({"matches": True, "record": SIGN_IN}, "give each record and its stream"),
         ({"matches": True, "record": "x", "stream": "okta/system_log"}, "give each record"),
         ("text", "give `record` or `records`"),
+        (
+            {"matches": True, "record": SIGN_IN, "stream": "okta/x", "placeholders": {"a": 1}},
+            "give lists of values",
+        ),
     ],
 )
 def test_an_example_that_is_none_is_an_error(tmp_path, given, reason):
@@ -109,6 +116,14 @@ def test_an_example_of_another_stream_fails(tmp_path, stream, reason):
     assert line.startswith(f"example 1: {reason}")
 
 
+@pytest.mark.parametrize("documents", [[EXPANDED], [EXPANDED, COUNT]], ids=["rule", "correlation"])
+def test_examples_give_values_for_placeholders(tmp_path, documents):
+    given = example(*[SIGN_IN] * (3 if len(documents) > 1 else 1), matches=True)
+    assert failures(tmp_path, documents, {**given, "placeholders": {"people": ["ada@*"]}}) == []
+    (line,) = failures(tmp_path, documents, given)
+    assert line.endswith("its placeholder %people% has no value")
+
+
 def test_a_rule_without_examples_has_no_file(tmp_path):
-    read(tmp_path, OKTA)
+    written(tmp_path, OKTA)
     assert examples.file_of(tmp_path / "rule.yml") is None

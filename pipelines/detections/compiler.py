@@ -35,11 +35,12 @@ from pipelines.sdk import geo
 LOWER = "~"
 """Ends the name of a column of lower-case texts."""
 Placeholders = Mapping[str, Sequence[str]]
-Lists = frozenset[str]
-"""The columns of a batch that hold lists."""
-Build = Callable[[Lists], pl.Expr]
+Columns = Mapping[str, bool]
+"""The columns of a batch -> whether they hold lists."""
+Build = Callable[[Columns], pl.Expr]
 Test = Callable[[pl.Expr], pl.Expr]
 
+_UNKNOWN = pl.lit(None, pl.Boolean)
 _NUMBER = r"^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$"
 _MOST_EXPANSIONS = 100_000
 _SPECIAL = {SpecialChars.WILDCARD_MULTI: ".*", SpecialChars.WILDCARD_SINGLE: "."}
@@ -62,7 +63,7 @@ class Compiled:
     paths: tuple[Path, ...]
     """Where the fields are that it reads."""
     build: Build
-    """Returns the expression for a batch; it is never null."""
+    """Returns the expression for a batch: null where the columns that are there do not decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ def compile_rule(rule: Rule, placeholders: Placeholders | None = None) -> Compil
     made = _Compiler(source=source, placeholders=placeholders or {})
     try:
         build = made.rule(rule.parsed)
-        build(frozenset())
+        build({})
     except _NoMeaning as error:
         return Refused(rule=rule, reason=str(error))
     except (SigmaError, RecursionError) as error:
@@ -116,14 +117,16 @@ class _Leaf:
     among: tuple[str, ...] = ()
     """The whole texts to look for, if the comparison is with them; `test` is not used then."""
 
-    def __call__(self, lists: Lists) -> pl.Expr:
-        found = [self._found(path.column + LOWER * self.lower, lists) for path in self.paths]
-        return pl.any_horizontal(found).fill_null(False)
+    def __call__(self, columns: Columns) -> pl.Expr:
+        return pl.any_horizontal([self._found(path.column, columns) for path in self.paths])
 
-    def _found(self, column: str, lists: Lists) -> pl.Expr:
-        if column in lists:
-            return pl.col(column).list.eval(self._tested(pl.element())).list.any()
-        return self._tested(pl.col(column))
+    def _found(self, name: str, columns: Columns) -> pl.Expr:
+        if name not in columns:
+            return _UNKNOWN
+        text = pl.col(name + LOWER * self.lower)
+        if columns[name]:
+            return text.list.eval(self._tested(pl.element())).list.any().fill_null(False)
+        return self._tested(text).fill_null(False)
 
     def _tested(self, text: pl.Expr) -> pl.Expr:
         if not self.among:
@@ -263,11 +266,11 @@ def _adjoined(parts: Iterable[Any]) -> list[Any]:
 def _joined(join: Callable[..., pl.Expr], parts: Sequence[Build]) -> Build:
     if len(parts) == 1:
         return parts[0]
-    return lambda lists: join([part(lists) for part in parts])
+    return lambda columns: join([part(columns) for part in parts])
 
 
 def _negated(part: Build) -> Build:
-    return lambda lists: part(lists).not_()
+    return lambda columns: part(columns).not_()
 
 
 def _merged(parts: Iterable[Build]) -> Iterator[Build]:
@@ -287,7 +290,9 @@ def _nothing(text: pl.Expr) -> pl.Expr:
 
 
 def _equals(where: tuple[Path, ...], text: str, *, lower: bool = True) -> _Leaf:
-    return _Leaf(where, _nothing, lower, (text,))
+    # Members of objects begin with a quote, so most rules need not read them.
+    able = tuple(path for path in where if path.kind != "bare" or text.startswith('"'))
+    return _Leaf(able or where, _nothing, lower, (text,))
 
 
 def _present(where: tuple[Path, ...]) -> _Leaf:
@@ -363,21 +368,24 @@ def _refers(
     left: tuple[Path, ...],
     right: tuple[Path, ...],
     value: types.SigmaFieldReference,
-    lists: Lists,
+    columns: Columns,
 ) -> pl.Expr:
     """Return whether any value of a field is, begins or ends with any value of another one."""
     pairs = [
-        _compared_columns(one.column + LOWER, other.column + LOWER, value, lists)
+        _compared_columns(one.column, other.column, value, columns)
         for one in left
         for other in right
     ]
-    return pl.any_horizontal(pairs).fill_null(False)
+    return pl.any_horizontal(pairs)
 
 
 def _compared_columns(
-    one: str, other: str, value: types.SigmaFieldReference, lists: Lists
+    one: str, other: str, value: types.SigmaFieldReference, columns: Columns
 ) -> pl.Expr:
-    as_lists = [pl.col(c) if c in lists else pl.concat_list(c) for c in (one, other)]
+    if not {one, other} <= columns.keys():
+        return _UNKNOWN
+    texts = ((pl.col(name + LOWER), columns[name]) for name in (one, other))
+    as_lists = [text if lists else pl.concat_list(text) for text, lists in texts]
     if not value.starts_with and not value.ends_with:
         return (
             as_lists[0]
@@ -385,7 +393,7 @@ def _compared_columns(
             .list.set_intersection(as_lists[1].list.drop_nulls())
             .list.len()
             > 0
-        )
+        ).fill_null(False)
     starts = value.starts_with
     return pl.struct(as_lists[0].alias("one"), as_lists[1].alias("other")).map_batches(
         partial(_any_affix, starts=starts), return_dtype=pl.Boolean, is_elementwise=True

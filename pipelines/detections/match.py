@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from pipelines import errors
 from pipelines.detections.aliases import EVENTS_STREAM
-from pipelines.detections.compiler import LOWER, Compiled
+from pipelines.detections.compiler import LOWER, Columns, Compiled
 from pipelines.detections.extract import columns, extract
 from pipelines.detections.paths import Path
 
@@ -20,6 +20,7 @@ GROUP = "group."
 Wanted = Mapping[str, Mapping[str, tuple[Path, ...]]]
 """Rule id -> name -> where its value is; of several values, the first counts."""
 _CHUNK = 20_000
+_QUICK = frozenset({"value", "trimmed", "words", "error_code", "result"})
 _ROW = "\0row"
 
 
@@ -42,15 +43,56 @@ def records(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None
     ordered = sorted(rules, key=lambda one: one.source.each)
     for each, chosen in groupby(ordered, key=lambda one: one.source.each):
         of_one = list(chosen)
-        paths = [path for one in of_one for path in found.paths(one)]
         for offset in range(0, rows.height, _CHUNK):
-            part = rows[offset : offset + _CHUNK]
-            values = extract(part["raw"].to_list(), paths, each)
-            frame = values.frame.with_columns((values.origin + offset).alias(_ROW))
-            unread = pl.Series(values.unread, dtype=pl.Int64)
-            found.add(of_one, frame.filter(~values.origin.is_in(unread)))
-            found.unread += unread.len()
+            part = rows[offset : offset + _CHUNK].get_column("raw").to_list()
+            places, unread = _candidates(of_one, part, each)
+            paths = [path for one in of_one for path in found.paths(one)]
+            values = extract([part[place] for place in places], paths, each)
+            origin = pl.Series(places, dtype=pl.Int64)[values.origin] + offset
+            found.add(of_one, values.frame.with_columns(origin.alias(_ROW)))
+            found.unread += unread
     return found.matches([one.rule.id for one in rules])
+
+
+def _candidates(
+    rules: Sequence[Compiled], part: list[str | None], each: str
+) -> tuple[list[int], int]:
+    """Return the records that can match by the fields that are quick to read, and how many cannot
+    be read. A few in a hundred are left, whose other fields are then read."""
+    quick = _quick(dict.fromkeys(path for one in rules for path in one.paths), each)
+    values = extract(part, quick, each)
+    columns = _columns(values.frame)
+    frame = values.frame.lazy().with_columns(_lower(values.frame))
+    possible = pl.any_horizontal([one.build(columns).fill_null(True) for one in rules])
+    try:
+        with errors.explained():
+            chosen = frame.with_columns(possible.alias(_ROW)).collect().get_column(_ROW)
+            places = values.origin.filter(chosen).unique().sort()
+    except errors.AuditlakeError:  # a rule that fails is found when they are evaluated
+        places = values.origin.unique().sort()
+    unread = set(values.unread)
+    return [place for place in places if place not in unread], len(unread)
+
+
+def _quick(chosen: Iterable[Path], each: str) -> list[Path]:
+    """Return the paths to single values outside of subtrees that are read whole."""
+    found = list(chosen)
+    whole = {_subtree(path, each) for path in found if path.reads and not _is_quick(path)}
+    return [
+        path
+        for path in found
+        if path.kind == "constant"
+        or (path.reads and _is_quick(path) and _subtree(path, each) not in whole)
+    ]
+
+
+def _subtree(path: Path, each: str) -> tuple[str, ...]:
+    names = tuple(name for name, _, _ in path.steps)
+    return names[:2] if names[0] == each else names[:1]
+
+
+def _is_quick(path: Path) -> bool:
+    return path.kind in _QUICK and not any(member for _, member, _ in path.steps)
 
 
 def events(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None = None) -> Matches:
@@ -91,20 +133,19 @@ class _Found:
 
     def add(self, rules: Sequence[Compiled], frame: pl.DataFrame) -> None:
         """Add the rows of extracted values that rules match."""
-        lists = {name for name, dtype in frame.schema.items() if dtype == pl.List(pl.String)}
-        both = frozenset(lists | {name + LOWER for name in lists})
+        columns = _columns(frame)
         lowered = frame.lazy().with_columns(_lower(frame))
-        matched = _evaluated(lowered, {one.rule.id: one for one in rules}, both, self.errors)
+        matched = _evaluated(lowered, {one.rule.id: one for one in rules}, columns, self.errors)
         for name in matched.columns:
             chosen = frame.filter(matched[name])
             if chosen.height:
                 # Records are exploded for some streams: a record is one hit all the same.
                 once = chosen.unique(_ROW, keep="first", maintain_order=True)
-                self.hits.setdefault(name, []).append(self._hits(name, once, lists))
+                self.hits.setdefault(name, []).append(self._hits(name, once, columns))
 
-    def _hits(self, rule: str, chosen: pl.DataFrame, lists: set[str]) -> pl.DataFrame:
+    def _hits(self, rule: str, chosen: pl.DataFrame, columns: Columns) -> pl.DataFrame:
         values = [
-            pl.coalesce(_first(path.column, lists) for path in where).alias(f"{GROUP}{name}")
+            pl.coalesce(_first(path.column, columns) for path in where).alias(f"{GROUP}{name}")
             for name, where in self.wanted.get(rule, {}).items()
         ]
         rows = self.rows[chosen[_ROW]]
@@ -117,8 +158,12 @@ class _Found:
         return Matches(hits=hits, errors=self.errors, unread=self.unread)
 
 
-def _first(column: str, lists: set[str]) -> pl.Expr:
-    return pl.col(column).list.first() if column in lists else pl.col(column)
+def _columns(frame: pl.DataFrame) -> Columns:
+    return {name: dtype == pl.List(pl.String) for name, dtype in frame.schema.items()}
+
+
+def _first(column: str, columns: Columns) -> pl.Expr:
+    return pl.col(column).list.first() if columns[column] else pl.col(column)
 
 
 def _lower(frame: pl.DataFrame) -> Iterator[pl.Expr]:
@@ -131,18 +176,18 @@ def _lower(frame: pl.DataFrame) -> Iterator[pl.Expr]:
 
 
 def _evaluated(
-    frame: pl.LazyFrame, rules: dict[str, Compiled], lists: frozenset[str], failed: dict[str, str]
+    frame: pl.LazyFrame, rules: dict[str, Compiled], columns: Columns, failed: dict[str, str]
 ) -> pl.DataFrame:
     """Return a column of booleans per rule; one that fails is added to `failed` and left out."""
     rules = {name: rule for name, rule in rules.items() if name not in failed}
     try:
         with errors.explained():
-            made = {name: rule.build(lists) for name, rule in rules.items()}
+            made = {name: rule.build(columns) for name, rule in rules.items()}
             return frame.select(**made).collect()
     except errors.AuditlakeError as error:
         if len(rules) == 1:
             # The cause itself may quote a record.
             failed[next(iter(rules))] = f"not evaluated: {type(error.__cause__).__name__}"
             return pl.DataFrame()
-    alone = [_evaluated(frame, {name: rule}, lists, failed) for name, rule in rules.items()]
+    alone = [_evaluated(frame, {name: rule}, columns, failed) for name, rule in rules.items()]
     return pl.concat(alone, how="horizontal") if alone else pl.DataFrame()

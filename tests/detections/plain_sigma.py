@@ -149,7 +149,7 @@ def inside(text, network):
 
 def like(text, pattern, cased=False):
     if not cased:
-        text = text.lower()
+        text, pattern = text.lower(), pattern.lower()
     made, escaped = "", False
     for char in pattern:
         if escaped:
@@ -158,6 +158,6 @@ def like(text, pattern, cased=False):
         elif char == "\\":
             escaped = True
         else:
-            made += SPECIAL.get(char) or re.escape(char if cased else char.lower())
+            made += SPECIAL.get(char) or re.escape(char)
     made += re.escape("\\") * escaped
     return re.fullmatch(made, text, re.DOTALL) is not None

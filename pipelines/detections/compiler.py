@@ -290,9 +290,7 @@ def _nothing(text: pl.Expr) -> pl.Expr:
 
 
 def _equals(where: tuple[Path, ...], text: str, *, lower: bool = True) -> _Leaf:
-    # Members of objects begin with a quote, so most rules need not read them.
-    able = tuple(path for path in where if path.kind != "bare" or text.startswith('"'))
-    return _Leaf(able or where, _nothing, lower, (text,))
+    return _Leaf(where, _nothing, lower, (text,))
 
 
 def _present(where: tuple[Path, ...]) -> _Leaf:
@@ -302,6 +300,9 @@ def _present(where: tuple[Path, ...]) -> _Leaf:
 def _text(where: tuple[Path, ...], parts: list[Any], *, lower: bool) -> _Leaf:
     """Return the comparison with a text whose parts are texts and wildcards."""
     parts = [part.lower() if lower and isinstance(part, str) else part for part in parts]
+    literal = next((part for part in parts if isinstance(part, str)), "")
+    if not literal.startswith('"'):  # the members of an object do, and are slow to read
+        where = tuple(path for path in where if path.kind != "bare") or where
     match parts:
         case []:
             return _equals(where, "", lower=lower)

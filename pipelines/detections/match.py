@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -40,9 +40,7 @@ def records(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None
     A hit also has the columns `group.<name>` for the values that are `wanted` of its rule.
     """
     found = _Found(rows.drop("raw"), wanted or {})
-    ordered = sorted(rules, key=lambda one: one.source.each)
-    for each, chosen in groupby(ordered, key=lambda one: one.source.each):
-        of_one = list(chosen)
+    for each, of_one in _grouped(rules):
         for offset in range(0, rows.height, _CHUNK):
             part = rows[offset : offset + _CHUNK].get_column("raw").to_list()
             places, unread = _candidates(of_one, part, each)
@@ -50,17 +48,36 @@ def records(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None
             values = extract([part[place] for place in places], paths, each)
             origin = pl.Series(places, dtype=pl.Int64)[values.origin] + offset
             found.add(of_one, values.frame.with_columns(origin.alias(_ROW)))
-            found.unread += unread
+            found.unread |= {offset + place for place in unread}
     return found.matches([one.rule.id for one in rules])
+
+
+def _grouped(rules: Sequence[Compiled]) -> Iterator[tuple[str, list[Compiled]]]:
+    """Yield rules that explode the same list; apart, those that no quick field can rule out."""
+    for each, chosen in groupby(sorted(rules, key=_each), key=_each):
+        of_one = list(chosen)
+        quick = set(_quick(_paths(of_one), each))
+        ruled_out = [one for one in of_one if quick & {*one.paths}]
+        others = [one for one in of_one if not quick & {*one.paths}]
+        yield from ((each, group) for group in (ruled_out, others) if group)
+
+
+def _each(rule: Compiled) -> str:
+    return rule.source.each
+
+
+def _paths(rules: Sequence[Compiled]) -> list[Path]:
+    return [*dict.fromkeys(path for one in rules for path in one.paths)]
 
 
 def _candidates(
     rules: Sequence[Compiled], part: list[str | None], each: str
-) -> tuple[list[int], int]:
-    """Return the records that can match by the fields that are quick to read, and how many cannot
-    be read. A few in a hundred are left, whose other fields are then read."""
-    quick = _quick(dict.fromkeys(path for one in rules for path in one.paths), each)
-    values = extract(part, quick, each)
+) -> tuple[list[int], set[int]]:
+    """Return the records that can match by the fields that are quick to read, and the unreadable.
+
+    Few are left, of which the other fields are then read.
+    """
+    values = extract(part, _quick(_paths(rules), each), each)
     columns = _columns(values.frame)
     frame = values.frame.lazy().with_columns(_lower(values.frame))
     possible = pl.any_horizontal([one.build(columns).fill_null(True) for one in rules])
@@ -71,12 +88,11 @@ def _candidates(
     except errors.AuditlakeError:  # a rule that fails is found when they are evaluated
         places = values.origin.unique().sort()
     unread = set(values.unread)
-    return [place for place in places if place not in unread], len(unread)
+    return [place for place in places if place not in unread], unread
 
 
-def _quick(chosen: Iterable[Path], each: str) -> list[Path]:
+def _quick(found: Sequence[Path], each: str) -> list[Path]:
     """Return the paths to single values outside of subtrees that are read whole."""
-    found = list(chosen)
     whole = {_subtree(path, each) for path in found if path.reads and not _is_quick(path)}
     return [
         path
@@ -124,7 +140,7 @@ class _Found:
         self.wanted = wanted
         self.hits: dict[str, list[pl.DataFrame]] = {}
         self.errors: dict[str, str] = {}
-        self.unread = 0
+        self.unread: set[int] = set()
 
     def paths(self, rule: Compiled) -> Iterator[Path]:
         yield from rule.paths
@@ -155,7 +171,7 @@ class _Found:
         made = [frame for rule in order for frame in self.hits.get(rule, ())]
         empty = self.rows.clear().with_columns(pl.lit("").alias(RULE))
         hits = pl.concat(made, how="diagonal") if made else empty
-        return Matches(hits=hits, errors=self.errors, unread=self.unread)
+        return Matches(hits=hits, errors=self.errors, unread=len(self.unread))
 
 
 def _columns(frame: pl.DataFrame) -> Columns:

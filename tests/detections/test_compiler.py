@@ -29,7 +29,7 @@ def matched(detection, records, **more):
     return hits(found, records)
 
 
-@settings(max_examples=int(os.environ.get("SIGMA_EXAMPLES", "100")))
+@settings(max_examples=int(os.environ.get("AUDITLAKE_RULES", "100")))
 @given(drawn_rules.detections(), st.lists(drawn_rules.records, min_size=1, max_size=8))
 def test_a_naive_evaluator_agrees_on_random_rules_and_records(detection, records):
     expected = [n for n, r in enumerate(records) if plain_sigma.matches(detection, r)]

@@ -21,7 +21,6 @@ PARTS = "correlations/parts"
 FOLDERS = {"azure": "entra_id", "m365": "office_365", "gcp": "google_workspace", "auditlake": "any"}
 LATER = {"entra_id/risk_detections"}
 """Streams that rules are ready for, although no integration has them yet."""
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Written:
 
 
 def _read(file: Path) -> Any:
-    return yaml.load(file.read_text(encoding="utf-8"), _LOADER)
+    return yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
 def _written(file: Path) -> Written:

@@ -129,6 +129,7 @@ TECHNIQUES: Mapping[str, str] = {
     "T1649": "Steal or Forge Authentication Certificates",
     "T1654": "Log Enumeration",
     "T1656": "Impersonation",
+    "T1667": "Email Bombing",
 }
 NOT_COVERED: Mapping[str, tuple[str, str]] = {
     "T1018": ("Remote System Discovery", "reads are not in the audit logs of these services"),

@@ -1,4 +1,4 @@
-"""Our own rules: each parses, says where it comes from, and has records of both kinds."""
+"""Our own rules: each parses, has references and a level, and has records of both kinds."""
 
 import re
 from collections import Counter
@@ -156,6 +156,6 @@ def test_records_name_nobody_who_exists(rules):
 def test_the_page_for_rule_writers_has_the_present_coverage(rules):
     own = [each for each in rules if each.folder != PARTS]
     text = README.read_text(encoding="utf-8")
-    assert attack.markdown(attack.coverage(own)) in text, "run the rules' coverage again"
+    assert attack.markdown(attack.coverage(own)) in text, "update the tables of rules/README.md"
     placeholders = set(re.findall(r"%(\w+)%", str([each.rule for each in own])))
     assert all(f"`{name}`" in text for name in placeholders)

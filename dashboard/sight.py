@@ -148,6 +148,7 @@ class Door:
             schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
             hive_schema={"date": EVENTS["date"]},
             hive_partitioning=True,
+            missing_columns="insert",  # files that an older auditlake wrote
             storage_options=self._lake.scan_options,
         )
         return self.sight.rows(rows)
@@ -169,4 +170,5 @@ def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:
     """
     opened = versions.pinned(lake, table.name)
     rows = pl.LazyFrame(schema=table.schema) if opened is None else opened.scan()
+    rows = rows.select(*table.schema)  # an older table has them in another order
     return rows if who is None else rows.filter(pl.col("who") == who)

@@ -71,6 +71,10 @@ class LakeError(AuditlakeError):
     """The lake cannot be read or written."""
 
 
+class NewerLake(LakeError, ConfigurationError):
+    """A newer auditlake has written the lake, so this one leaves it alone."""
+
+
 @contextmanager
 def raised_as(error_of: Callable[[BaseException], AuditlakeError]) -> Iterator[None]:
     """Raise the error that `error_of` returns in place of one that nobody foresaw."""

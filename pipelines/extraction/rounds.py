@@ -21,6 +21,7 @@ from pipelines.errors import (
     ClockChanged,
     CursorRefused,
     LakeError,
+    NewerLake,
     Refused,
     explained,
 )
@@ -231,6 +232,8 @@ def reporting(this: Round) -> Iterator[Report]:
     try:
         with explained():
             yield report
+    except NewerLake:  # no error of this stream, but of the whole program
+        raise
     except AuditlakeError as error:
         report.error = str(error)
     report.requests = this.client.requests_sent - sent

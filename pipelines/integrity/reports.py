@@ -29,7 +29,7 @@ from pipelines.integrity.verifier.job import (
     WorkerPool,
 )
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import coverage, raw, reconciliation, streams
+from pipelines.lake import coverage, raw, reconciliation, streams, tables
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
@@ -50,8 +50,9 @@ def place(
     """Return the verifier's view of the lake.
 
     `vkeys` replace the trusted keys, and `witness_keys` the witnesses, if given. Raises
-    ConfigurationError for keys or a quorum of witnesses that cannot be used.
+    ConfigurationError for keys or a quorum of witnesses that cannot be used, or a newer lake.
     """
+    tables.refuse_newer(lake)
     by_default = len(witness_keys) if witness_keys else chosen.quorum or len(chosen.witnesses)
     view = LakeView(
         root=lake.root,

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
+import pyarrow as pa
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -35,7 +36,7 @@ from deltalake.schema import Field as DeltaField
 
 from pipelines import disk
 from pipelines.errors import LakeError
-from pipelines.lake import handles, power_cuts, tables
+from pipelines.lake import formats, handles, power_cuts, tables
 from pipelines.lake.tables import Lake
 
 ROWS = "auditlake.rows"
@@ -43,6 +44,8 @@ _BATCH = "auditlake.batch"
 _RACES = 50
 _UNFLUSHED = 8
 """Commits that writers who commit at once may not have flushed yet."""
+_complete: set[tuple[object, ...]] = set()
+"""Id and columns of each table that this process knows to have them all."""
 _flushed: dict[Path, int] = {}
 """The newest version of each table that this process has flushed."""
 # Another writer moved this fence or removed rows we read, changed the settings, or has just created
@@ -59,6 +62,7 @@ _PARQUET = WriterProperties(
     },
 )
 _APPEND_ONLY = "delta.appendOnly"
+STATISTICS = "delta.dataSkippingStatsColumns"
 _SETTINGS = {
     _APPEND_ONLY: "true",
     "delta.checkpointInterval": "100",
@@ -66,15 +70,15 @@ _SETTINGS = {
     # Until then, every checkpoint lists each file that was compacted away.
     "delta.deletedFileRetentionDuration": "interval 1 days",
     # Statistics of text columns would bloat the log, and no query uses them.
-    "delta.dataSkippingStatsColumns": "seq,time,ingested_at",
+    STATISTICS: "seq,time,ingested_at",
 }
 DERIVED = {
     **_SETTINGS,
     _APPEND_ONLY: "false",
     # With these, replacing rows of one stream does not conflict with appends of other streams.
-    "delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at",
+    STATISTICS: "integration,stream,seq,time,ingested_at",
 }
-DERIVED_PLAIN = {**DERIVED, "delta.dataSkippingStatsColumns": "integration,stream,date"}
+DERIVED_PLAIN = {**DERIVED, STATISTICS: "integration,stream,date"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,14 @@ class Table:
     about: str
     partitions: tuple[str, ...] = ("date",)
     settings: dict[str, str] = field(default_factory=lambda: _SETTINGS)
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Return the properties of the Delta table; statistics are of columns that it has."""
+        wanted = self.settings.get(STATISTICS, "").split(",")
+        columns = ",".join(name for name in wanted if name in self.schema)
+        statistics = {STATISTICS: columns} if columns else {}
+        return {**self.settings, **statistics, **formats.properties()}
 
 
 class Decision(NamedTuple):
@@ -162,24 +174,6 @@ def _properties(app: str, decision: Decision, metadata: dict[str, str]) -> Commi
     )
 
 
-def add_missing_columns(lake: Lake, table: Table) -> None:
-    """Add the columns that a table created by an older version of auditlake lacks."""
-    wanted = _delta_schema(table.schema).fields
-    with tables.store_errors(table.name):
-        for _ in range(_RACES):
-            handle = _open_or_create(lake, table)
-            present = {field.name for field in handle.schema().fields}
-            missing = [field for field in wanted if field.name not in present]
-            if not missing:
-                return
-            before = handle.version()
-            with suppress(CommitFailedError):  # another writer may have just added them
-                handle.alter.add_columns(missing)
-                sync(lake, handle, before)
-                return
-    raise _lost(table)
-
-
 def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
     """Append rows without a fence: concurrent appends do not conflict. Raises LakeError."""
     batch = CommitProperties(custom_metadata={_BATCH: uuid.uuid4().hex}, max_commit_retries=100)
@@ -211,7 +205,7 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     tables.require_safe_store(lake)
     found = tables.acquire(lake, table.name)
     if found is not None:
-        return found
+        return _grown(lake, table, found)
     if lake.local is not None:
         lake.local.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(CommitFailedError):  # another writer has just created it
@@ -221,14 +215,49 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             mode="ignore",
             partition_by=list(table.partitions) or None,
             description=table.about,
-            configuration=table.settings,
+            configuration=table.properties,
             storage_options=lake.storage_options,
+            raise_if_key_not_exists=False,  # the format is a property of ours
             # With retries, a second CREATE TABLE would follow the first and replace the table's id.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
         sync(lake, created, -1)
         return tables.scannable(lake, created)
-    return tables.open_at(lake, table.name)
+    return _grown(lake, table, tables.open_at(lake, table.name))
+
+
+def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
+    """Complete a table that an older auditlake created: columns, then properties.
+
+    Raises NewerLake if a newer one has written it.
+    """
+    for _ in range(_RACES):
+        present = handle.metadata().id, *table.schema
+        if present in _complete and formats.of(handle) == formats.FORMAT:
+            return handle
+        before = handle.version()
+        with suppress(CommitFailedError):  # another writer may have just done it
+            _complete_columns(table, handle)
+            if formats.of(handle) < formats.FORMAT:
+                handle.alter.set_table_properties(table.properties, raise_if_not_exists=False)
+            sync(lake, handle, before)
+            _complete.add(present)
+            return handle
+        handle = tables.open_at(lake, table.name)
+    raise _lost(table)
+
+
+def _complete_columns(table: Table, handle: DeltaTable) -> None:
+    present = {field.name for field in handle.schema().fields}
+    if formats.of(handle) < formats.FORMAT or not present.issuperset(table.schema):
+        columns = pa.schema(_delta_schema(table.schema).to_arrow())
+        write_deltalake(
+            handle,
+            columns.empty_table(),
+            mode="append",
+            schema_mode="merge",
+            post_commithook_properties=_NO_HOOKS,
+        )
 
 
 def _write_once(

@@ -154,7 +154,8 @@ def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
         return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
         ours = stream_state.valid(found.filter(tables.of_stream(key)))
-        return ours.collect().sort("asked_at", maintain_order=True)
+        # An older table has the columns in another order.
+        return ours.select(*COVERAGE).collect().sort("asked_at", maintain_order=True)
 
 
 def history(lake: Lake, key: StreamKey, facts: Facts) -> History:

@@ -26,7 +26,6 @@ from pipelines.lake import commits, tables
 from pipelines.lake.tables import Lake
 
 _RACES = 10
-_STATISTICS = "delta.dataSkippingStatsColumns"
 Action = dict[str, dict[str, Any]]
 """A line of a commit."""
 
@@ -167,7 +166,7 @@ def _replacement(
 
 
 def _statistics(handle: DeltaTable, rows: pl.DataFrame) -> dict[str, Any]:
-    wanted = handle.metadata().configuration.get(_STATISTICS, "").split(",")
+    wanted = handle.metadata().configuration.get(commits.STATISTICS, "").split(",")
     columns = [rows[name] for name in wanted if name in rows.columns]
     return {
         "numRecords": rows.height,

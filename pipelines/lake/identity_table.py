@@ -20,7 +20,7 @@ from pipelines.lake import (
     tables,
     versions,
 )
-from pipelines.lake.commits import DERIVED, Decision, Table
+from pipelines.lake.commits import DERIVED, STATISTICS, Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.lake.versions import TableVersion
 from pipelines.schemas import IDENTITIES, ROLLUPS
@@ -32,7 +32,7 @@ TABLE = Table(
     schema=IDENTITIES,
     about="Accounts and the persons that they belong to, derived from events",
     partitions=(),
-    settings={**DERIVED, "delta.dataSkippingStatsColumns": "integration"},
+    settings={**DERIVED, STATISTICS: "integration"},
 )
 _ALL = "1 = 1"
 

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from pipelines.errors import LakeError
 from pipelines.lake import commits, deletions, events, rollup, tables
-from pipelines.lake.commits import DERIVED, Appended, Decision, Table
+from pipelines.lake.commits import DERIVED, STATISTICS, Appended, Decision, Table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import EVENTS, ROLLUPS
 from pipelines.search.fields import SEARCHED, TARGETS
@@ -21,7 +21,7 @@ TABLE = Table(
     schema=ROLLUPS,
     about="Aggregates per data file of events",
     partitions=("part",),
-    settings={**DERIVED, "delta.dataSkippingStatsColumns": "file,date"},
+    settings={**DERIVED, STATISTICS: "file,date"},
 )
 
 
@@ -48,6 +48,7 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
         },
         hive_schema={name: EVENTS[name] for name in events.TABLE.partitions},
         hive_partitioning=True,
+        missing_columns="insert",  # files that an older auditlake wrote
         include_file_paths="uri",
         storage_options=lake.scan_options,
     )
@@ -87,7 +88,6 @@ def append(
         replaces = f"file >= {first} OR file IN ({', '.join(map(str, gone))})" if gone else None
         return Decision(rows, until, replaces)
 
-    commits.add_missing_columns(lake, TABLE)
     appended = commits.write(lake, TABLE, TABLE.name, decide, {})
     if lost:
         raise FileNotFoundError(lost[0])
@@ -110,7 +110,6 @@ def forget(lake: Lake) -> None:
         # Even without rows to delete: a process that aggregates a deleted file then loses the race.
         return Decision(pl.DataFrame(schema=ROLLUPS), done, replaces)
 
-    commits.add_missing_columns(lake, TABLE)
     commits.write(lake, TABLE, TABLE.name, decide, {})
     deletions.vacuum(lake, TABLE.name)
 

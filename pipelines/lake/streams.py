@@ -88,8 +88,6 @@ def _of_one_tenant(key: StreamKey, stored: Facts, current: Facts) -> Facts:
 
 
 def _replace(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
-    commits.add_missing_columns(lake, TABLE)
-
     def decide(handle: DeltaTable, seen: int) -> Decision:
         # Another process may have recorded the stream since, for another tenant.
         stored = stream_state.facts(pl.scan_delta(handle)).get(key, Facts()) if seen else Facts()

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import handles, object_store, power_cuts
+from pipelines.lake import formats, handles, object_store, power_cuts
 from pipelines.lake.handles import Remote
 from pipelines.settings import IntegritySettings, Settings
 
@@ -136,8 +136,12 @@ def open_table(lake: Lake, table: str) -> DeltaTable | None:
 
 
 def open_at(lake: Lake, table: str, version: int | None = None) -> DeltaTable:
-    """Return a handle at a version, by default the newest. Raises the store's own errors."""
+    """Return a handle at a version, by default the newest.
+
+    Raises the store's own errors, and NewerLake for a table of a newer auditlake.
+    """
     handle = DeltaTable(lake.uri(table), version, storage_options=lake.storage_options)
+    formats.check(table, handle)
     return scannable(lake, handle)
 
 
@@ -157,6 +161,7 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
     if lake.local is not None:
         # A pooled handle skips the checks of `open_table`, so an emptied commit is looked for here.
         power_cuts.check(table, lake.local / table, handle.version())
+    formats.check(table, handle)
     return handle
 
 
@@ -230,6 +235,12 @@ def cached(handle: DeltaTable, key: Hashable, read: Callable[[], T]) -> T:
         known[2][key] = read()
     value: T = known[2][key]
     return value
+
+
+def refuse_newer(lake: Lake) -> None:
+    """Raise NewerLake if a newer auditlake has written the events of this lake."""
+    with suppress(*STORE_ERRORS):  # left to whoever reads them
+        open_at(lake, "events")
 
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:

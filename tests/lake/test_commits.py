@@ -113,19 +113,6 @@ def test_a_replacement_changes_the_rows_it_selects_and_no_others(lake):
     assert counted(lake) == [1, 2, 35]
 
 
-def test_a_table_of_an_older_version_gains_the_columns_it_lacks(lake):
-    add(lake, "a", 1)
-    wider = replace(COUNTED, schema={**COUNTED.schema, "word": pl.String(), "at": pl.Date()})
-    for _ in range(2):
-        commits.add_missing_columns(lake, wider)
-    row = pl.DataFrame({"n": [2], "word": ["two"], "at": [None]}, wider.schema)
-    commits.write(lake, wider, "a", lambda _, done: Decision(row, done + 1), {})
-    found = tables.scan(lake, "counted").sort("n").collect()
-    assert found.rows() == [(1, None, None), (2, "two", None)]
-    assert tables.open_table(lake, "counted").version() == 3
-    assert fences(lake, "a") == [2]
-
-
 def test_a_reader_has_few_commits_to_read_after_a_checkpoint(lake):
     for number in range(12):
         add(lake, "a", number)

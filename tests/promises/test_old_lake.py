@@ -27,7 +27,15 @@ from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
 from pipelines.integrity import last_signed
-from pipelines.lake import coverage, maintenance, raw, reconciliation, rollup_table, tables
+from pipelines.lake import (
+    coverage,
+    formats,
+    maintenance,
+    raw,
+    reconciliation,
+    rollup_table,
+    tables,
+)
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Span
@@ -181,6 +189,12 @@ def test_it_is_verified_before_and_after_it_grows(old: Old) -> None:
         for history in renormalise.histories(old.lake, source):
             list(renormalise.renormalise(history))
     assert _verified() == grown
+    found = CliRunner().invoke(main, ["search", "", "--since", "2026-03-06", "--json"])
+    assert (found.exit_code, found.stdout.count("event_uid") > 0) == (0, True), found.output
+    for table in ("events", "coverage", *grown):
+        handle = tables.open_table(old.lake, table)
+        assert handle
+        assert formats.of(handle) == formats.FORMAT
 
 
 def test_housekeeping_and_a_new_derivation_change_no_event(old: Old) -> None:

@@ -63,6 +63,8 @@ SECTIONS = {
         "retire": ("integrity:retire_", "Record and sign that streams are no longer polled."),
         "renormalise": ("events:renormalise_", "Derive `events` from raw again, after an upgrade."),
         "normalise": ("events:normalise_", "Map raw records from standard input to events."),
+        "backup": ("backup:backup_", "Copy a lake beside polling, consistently."),
+        "restore": ("backup:restore_", "Restore a backup, as a signed act."),
     },
 }
 """Per section and command: where it is defined, in this package, and a summary."""
@@ -121,6 +123,8 @@ EXAMPLES = {
     ),
     "example": ("auditlake example > auditlake.toml",),
     "dashboard": ("auditlake --config /etc/auditlake/auditlake.toml dashboard",),
+    "backup": ("auditlake backup /mnt/backups/auditlake", ),
+    "restore": ("auditlake restore /mnt/backups/auditlake --dry-run", "auditlake restore /mnt/backups/auditlake --why "incident 2026-7: a disk failed"", ),
 }
 
 

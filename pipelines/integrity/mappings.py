@@ -16,7 +16,7 @@ from pipelines.integrity.operator_acts import Act, Acts
 from pipelines.lake import events
 from pipelines.lake.tables import Lake, StreamKey
 
-_MAPPING, _RENORMALISED = "mapping", "renormalised"
+_MAPPING, _RENORMALISED = KINDS = "mapping", "renormalised"
 
 _declared: set[tuple[str, StreamKey, int]] = set()
 """(lake, stream, version) that this process knows to be recorded, so that rounds read no acts."""
@@ -43,6 +43,12 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
     with suppress(LakeError):  # records of vendors are not kept waiting
         operator_acts.add(lake, missing, now)
         _declared.add(known)
+
+
+def record(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
+    """Record that `version` derives the events of all further rows. Raises LakeError."""
+    act = _act(_MAPPING, key, version)
+    operator_acts.record(lake, {**act, "from": events.derived(lake, key)}, now)
 
 
 def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:

@@ -56,9 +56,7 @@ def add(lake: Lake, missing: Callable[[Acts], Sequence[Act]], now: datetime) -> 
             acts = missing(_read(kept, head))
             if not acts:
                 return
-            act = {"at": now.isoformat(), **acts[0]}
-            entry = json.dumps(act, ensure_ascii=False).encode()
-            ours, head = _claim(kept, head, edge, entry)
+            ours, head = _claim(kept, head, edge, _entry(acts[0], now))
             # If another machine has published it meanwhile, it was this very act.
             signer.announce(kept, head, now, seen)
             lost += not ours
@@ -80,7 +78,8 @@ def _claim(kept: SignedLog, head: Head, edge: Edge, entry: bytes) -> tuple[bool,
     """
     after = replace(head, size=head.size + 1, root=_root_with(edge, head.size, entry))
     claim = note.signed(after.text, keys.signing(kept.settings)) + entry
-    place = f"claims/{head.size}"
+    # A log that begins again after a restore has claims of its own.
+    place = f"claims/{head.origin.rpartition('/')[2]}/{head.size}"
     ours = kept.folder.swap(place, claim, None)
     if not ours:
         after, entry = _claimed(kept, place)
@@ -101,6 +100,30 @@ def _claimed(kept: SignedLog, place: str) -> tuple[Head, bytes]:
     if head is None:
         raise _damaged()
     return head, entry
+
+
+def begin_again(lake: Lake, act: Act, head: Head, now: datetime) -> None:
+    """Continue the acts under the checkpoint `head`, whose tiles are there, in a new log.
+
+    `act` is its next entry. Raises LakeError.
+    """
+    kept = signer.of(lake, signer.ACTS)
+    edge = tiles.edge(kept.folder, head.size) if kept else None
+    if kept is None or edge is None or merkle.root(edge) != head.root:
+        raise _damaged()
+    fresh = signer.new_head(kept)
+    with last_signed.alone(kept.place, kept.table):
+        seen, start = kept.folder.get("checkpoint"), replace(head, origin=fresh.origin)
+        entry = _entry({**act, "origin": fresh.origin}, now)
+        grown, _ = signer.grow(kept, start, edge, [entry])
+        if not signer.announce(kept, grown, now, seen):
+            raise LakeError("acts: another signer was faster: stop all others and run it again")
+    anchors.deliver_soon(kept.place, kept.settings)
+    witnesses.submit_soon(lake, kept.settings, kept.name)
+
+
+def _entry(act: Act, now: datetime) -> bytes:
+    return json.dumps({"at": now.isoformat(), **act}, ensure_ascii=False).encode()
 
 
 def recorded(lake: Lake) -> Acts:

@@ -16,6 +16,8 @@ from pipelines.integrity.note import Head
 
 FINISHED = "retention finished"
 """The act that the rows of all removals among the first `acts` ones are deleted."""
+RESTORED = "restore"
+"""The act that a table is replaced by that of a backup; it lists the rows that are lost."""
 Spans = list[tuple[int, int]]
 """Spans of rows, as (first, until)."""
 
@@ -61,9 +63,14 @@ def recorded(acts: Folder, signed: Head) -> list[dict[str, Any]] | None:
 
 
 def unfinished(acts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the removals, among all acts, whose rows may still be there, oldest first."""
-    done = max((act["acts"] for act in acts if act.get("act") == FINISHED), default=0)
-    return [act for act in acts[done:] if "rows_sha256" in act]
+    """Return the removals, among all acts, whose rows may still be there, oldest first.
+
+    A restored table may have the rows of all removals before.
+    """
+    kinds = [act.get("act") for act in acts]
+    restored = len(kinds) - kinds[::-1].index(RESTORED) if RESTORED in kinds else 0
+    done = max((act["acts"] for act in acts[restored:] if act.get("act") == FINISHED), default=0)
+    return [act for act in acts[done:] if "rows_sha256" in act and act.get("act") != RESTORED]
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:

@@ -198,9 +198,10 @@ def line(verdict: TableReport) -> str:
     if verdict.table == IDENTITIES:
         return f"{verdict.table}: ok, {verdict.read:,} rows follow from events"
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
-    by_policy = verdict.removed - verdict.erased
+    by_policy = verdict.removed - verdict.erased - verdict.lost
     removed = f", {by_policy:,} removed by retention" if by_policy else ""
     removed += f", {verdict.erased:,} erased on request" if verdict.erased else ""
+    removed += f", {verdict.lost:,} lost in a restore" if verdict.lost else ""
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
     seen += f", {verdict.witnessed}" * bool(verdict.witnessed)
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"

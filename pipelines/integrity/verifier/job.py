@@ -97,7 +97,9 @@ class TableReport:
     removed: int = 0
     """Rows deleted by recorded acts."""
     erased: int = 0
-    """Those of them that were erased on request; all others by retention."""
+    """Those of them that were erased on request."""
+    lost: int = 0
+    """Those of them that a restore has lost; all others were removed by retention."""
     compared_with: list[str] = field(default_factory=list)
     """Places outside the lake with checkpoints that agree with the log."""
     cosigned: dict[str, Cosigned] = field(default_factory=dict)

@@ -20,10 +20,12 @@ from pipelines.integrity.verifier.proofs import (
     root_of,
     text_of,
 )
-from pipelines.integrity.verifier.tree import Span
+from pipelines.integrity.verifier.tree import Span, minus
 
 _MOST = 2**20  # acts; a lake of 50 streams needs a century for so many
 _FINISHED = "retention finished"  # the rows of the removals among the first `acts` acts are gone
+RESTORED = "restore"
+"""The act that a backup replaces a table: removed rows may be there again, and others are lost."""
 
 
 def read(shelf: LogFiles, keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -90,7 +92,9 @@ class Removed:
 
     rows: Sequence[Span] = ()
     erased: Sequence[Span] = ()
-    """Those of them that were erased on request; all others are removed by retention."""
+    """Those of them that were erased on request."""
+    lost: Sequence[Span] = ()
+    """Those of them that only a restore has lost; all others are removed by retention."""
     finished: Sequence[Span] = ()
     """Those of them that an act states to be deleted."""
 
@@ -101,12 +105,15 @@ def removed(shelf: LogFiles, log: LogFiles, table: str, keys: Sequence[str]) -> 
         acts = read(shelf, keys)
     except Invalid:
         return Removed()
-    counts = [act.get("acts") for act in acts if act.get("act") == _FINISHED]
+    kinds = [act.get("act") for act in acts]
+    restored = len(kinds) - kinds[::-1].index(RESTORED) if RESTORED in kinds else 0
+    counts = [act.get("acts") for act in acts[restored:] if act.get("act") == _FINISHED]
     done = max((each for each in counts if type(each) is int and each > 0), default=0)
-    erased = [act for act in acts if act.get("act") == "erasure"]
+    others = _listed(log, table, [act for act in acts if act.get("act") != RESTORED])
     return Removed(
         rows=_listed(log, table, acts),
-        erased=_listed(log, table, erased),
+        erased=_listed(log, table, [act for act in acts if act.get("act") == "erasure"]),
+        lost=minus(_listed(log, table, [a for a in acts if a.get("act") == RESTORED]), others),
         finished=_listed(log, table, acts[:done]),
     )
 

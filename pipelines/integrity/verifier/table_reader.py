@@ -188,6 +188,7 @@ def build_tree(
     removed = removed_rows(case)
     verdict.removed = sum(until - first for first, until in removed.rows)
     verdict.erased = sum(until - first for first, until in removed.erased)
+    verdict.lost = sum(until - first for first, until in removed.lost)
     gaps = list(board.gaps())
     _report_gaps(case, verdict, board, minus(gaps, removed.rows))
     _report_restored(verdict, board, minus(_from(gone, board), gaps))

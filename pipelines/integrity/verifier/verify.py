@@ -23,6 +23,7 @@ from pipelines.integrity.verifier import (
     events,
     known_checkpoints,
     operator_acts,
+    restores,
     rows,
     table_reader,
     witnesses,
@@ -127,7 +128,7 @@ def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:
         verdict.found("checkpoint", None, head)
     if isinstance(head, Checkpoint):
         verdict.origin, verdict.root, verdict.signed_by = head.origin, head.root.hex(), head.signer
-    for seen in known:
+    for seen in restores.report(place, _ACTS, verdict, known):
         if isinstance(seen, Unavailable):
             verdict.notes.append(f"{seen.where}: {seen.reason}")
         elif seen.head.root == root_of([leaf_hash(entry) for entry in done[: seen.head.size]]):
@@ -200,6 +201,7 @@ def _verify(
         case, crew, verdict, board, start.peaks if start else {}, gone=gone
     )
     _compare_root(case, verdict, tree, head)
+    known = restores.report(case.place, case.table, verdict, known)
     _compare_known(case, verdict, tree, head, known)
     for seen in known:
         if start and isinstance(seen, KnownCheckpoint) and start.agrees(seen):

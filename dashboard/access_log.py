@@ -13,36 +13,24 @@ import polars as pl
 
 from dashboard import sight
 from dashboard.sight import EVERYTHING, Sight
+from pipelines import schemas
 from pipelines.lake import commits
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake
 
-Timestamp = pl.Datetime("us", "UTC")
 # Only a guard against accidents: writers can change the setting.
 _SETTINGS = {"delta.appendOnly": "true"}
 ACCESS = Table(
     name="access",
     about="Searches, opened events and exports, with the user",
-    schema={
-        "time": Timestamp,  # when it was requested
-        "who": pl.String(),  # e-mail address of the sign-in, or local account
-        "what": pl.String(),  # "searched", "opened", "looked up", "exported" or "refused"
-        "about": pl.String(),  # the search's parameters, the event's uid or the file format
-        "events": pl.Int64(),  # number of events
-        "version": pl.Int64(),  # of the table `events` that was shown
-    },
+    schema=schemas.ACCESS,
     partitions=(),
     settings=_SETTINGS,
 )
 VIEWS = Table(
     name="views",
     about="Saved views",
-    schema={
-        "time": Timestamp,  # when it was saved
-        "who": pl.String(),  # who saved it
-        "name": pl.String(),  # the newest row per name is valid
-        "address": pl.String(),  # the page's parameters; "" removes the view
-    },
+    schema=schemas.VIEWS,
     partitions=(),
     settings=_SETTINGS,
 )
@@ -50,7 +38,7 @@ VIEWS = Table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One row of `access`; ACCESS describes the fields."""
+    """One row of `access`; schemas.ACCESS describes the fields."""
 
     who: str
     what: str

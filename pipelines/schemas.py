@@ -1,30 +1,43 @@
-"""The schemas of the lake's tables, and the meaning of each column.
+"""The schemas of the lake's tables, and the description of each table and column.
 
 `raw` contains the vendor's record, and when and where it landed; `events` contains the mapped
-columns and can be derived again from raw at any time.
+columns and can be derived again from raw at any time. The descriptions are stored with the tables,
+so that every reader of Delta can show them.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+Schema = dict[str, pl.DataType]
+_Columns = dict[str, tuple[pl.DataType, str]]
 Timestamp = pl.Datetime("us", "UTC")
+_INTEGRATION = (pl.String(), "the instance's name in auditlake.toml")
+_STREAM = (pl.String(), "the service's log it came from")
 
-RAW: dict[str, pl.DataType] = {
-    # The vendor's identity of the record; of a later version with other content, with its hash.
-    "event_id": pl.String(),
-    "time": Timestamp,  # when it happened, by the vendor's clock
-    "date": pl.Date(),  # UTC day of `time`; the partition
-    "ingested_at": Timestamp,  # when it landed here
-    "via": pl.String(),  # "poll", "webhook", "backfill" or "replay"
-    "seq": pl.Int64(),  # place in this table, from 0, without gaps
-    "raw": pl.String(),  # the vendor's record, byte for byte
-    "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
+
+def _schema(columns: _Columns) -> Schema:
+    return {name: dtype for name, (dtype, _) in columns.items()}
+
+
+_RAW: _Columns = {
+    "event_id": (
+        pl.String(),
+        "the vendor's identity of the record; of a later version with other content, with its hash",
+    ),
+    "time": (Timestamp, "when it happened, by the vendor's clock"),
+    "date": (pl.Date(), "UTC day of `time`; the partition"),
+    "ingested_at": (Timestamp, "when it landed here"),
+    "via": (pl.String(), '"poll", "webhook", "backfill" or "replay"'),
+    "seq": (pl.Int64(), "place in this table, from 0, without gaps"),
+    "raw": (pl.String(), "the vendor's record, byte for byte"),
+    "raw_sha256": (pl.String(), "SHA-256 of those bytes, lower-case hex"),
 }
+RAW = _schema(_RAW)
 
 TARGET = pl.Struct({"id": pl.String(), "name": pl.String(), "type": pl.String()})
 
-_EVENT_COLUMNS: dict[str, tuple[pl.DataType, str]] = {
+_EVENTS: _Columns = {
     "event_uid": (
         pl.String(),
         "integration:stream:event_id, plus #n where a record holds several events",
@@ -32,9 +45,9 @@ _EVENT_COLUMNS: dict[str, tuple[pl.DataType, str]] = {
     "time": (Timestamp, "when it happened"),
     "date": (pl.Date(), "UTC day of `time`; the partition"),
     "ingested_at": (Timestamp, "when its record was written to raw"),
-    "integration": (pl.String(), "the instance's name in auditlake.toml"),
+    "integration": _INTEGRATION,
     "kind": (pl.String(), "the service: okta, google_workspace, ..."),
-    "stream": (pl.String(), "the service's log it came from"),
+    "stream": _STREAM,
     "event_id": (
         pl.String(),
         "the vendor's id of the record, plus ~version: and a hash where another content came first",
@@ -65,92 +78,145 @@ _EVENT_COLUMNS: dict[str, tuple[pl.DataType, str]] = {
     "correlation_id": (pl.String(), "shared by the events of one request or transaction"),
     "mapping_version": (pl.Int32(), "version of the mapping that produced this row"),
 }
-"""Type and meaning of each column of `events`; docs/columns.md shows both."""
-EVENTS: dict[str, pl.DataType] = {name: dtype for name, (dtype, _) in _EVENT_COLUMNS.items()}
-MEANINGS: dict[str, str] = {name: meaning for name, (_, meaning) in _EVENT_COLUMNS.items()}
+EVENTS = _schema(_EVENTS)
 
-REJECTED: dict[str, pl.DataType] = {
-    "integration": pl.String(),
-    "stream": pl.String(),
-    "ingested_at": Timestamp,
-    "reason": pl.String(),  # why it could not be read as a record
-    "raw": pl.Binary(),  # the bytes as they came
-    "raw_sha256": pl.String(),  # SHA-256 of those bytes, lower-case hex
+_REJECTED: _Columns = {
+    "integration": _INTEGRATION,
+    "stream": _STREAM,
+    "ingested_at": (Timestamp, "when it arrived here"),
+    "reason": (pl.String(), "why it could not be read as a record"),
+    "raw": (pl.Binary(), "the bytes as they came"),
+    "raw_sha256": (pl.String(), "SHA-256 of those bytes, lower-case hex"),
 }
+REJECTED = _schema(_REJECTED)
 
-COVERAGE: dict[str, pl.DataType] = {
-    "integration": pl.String(),  # with `stream`, the partition
-    "stream": pl.String(),
-    "since": Timestamp,  # a span of event time, from here ...
-    "until": Timestamp,  # ... up to, not including, here
-    "asked_at": Timestamp,  # when it was fetched, by the clock passed to the fetch
-    # "wanted", "complete", "failed", "gone" (lost forever), "expired" (no longer kept, so lost too)
-    # or "void" (cancels the row of the same times)
-    "outcome": pl.String(),
-    "reason": pl.String(),  # why it failed or is gone
-    "rows": pl.Int64(),  # rows of the raw table when this entry was written
-    "cursor": pl.String(),  # the stream's cursor, where no raw commit contains it
+_COVERAGE: _Columns = {
+    "integration": (pl.String(), f"{_INTEGRATION[1]}; with `stream`, the partition"),
+    "stream": _STREAM,
+    "since": (Timestamp, "a span of event time, from here"),
+    "until": (Timestamp, "up to, not including, here"),
+    "asked_at": (Timestamp, "when it was fetched, by the clock passed to the fetch"),
+    "outcome": (
+        pl.String(),
+        '"wanted", "complete", "failed", "gone" (lost forever), "expired" (no longer kept, so lost '
+        'too) or "void" (cancels the row of the same times)',
+    ),
+    "reason": (pl.String(), "why it failed or is gone"),
+    "rows": (pl.Int64(), "rows of the raw table when this entry was written"),
+    "cursor": (pl.String(), "the stream's cursor, where no raw commit contains it"),
 }
+COVERAGE = _schema(_COVERAGE)
 
-STREAMS: dict[str, pl.DataType] = {
-    "integration": pl.String(),  # the instance's name in auditlake.toml
-    "stream": pl.String(),
-    "kind": pl.String(),  # the service: okta, google_workspace, ...
-    "title": pl.String(),  # its name for people, such as "Google Workspace"
-    "lag": pl.Int64(),  # how late an event may become visible, in microseconds
-    "keeps": pl.Int64(),  # how far back the vendor keeps the log, in microseconds
-    "recorded_at": Timestamp,  # when a poll first had these values
-    "tenant": pl.String(),  # whose log it is: names and ids as JSON, null if not known
+_STREAMS: _Columns = {
+    "integration": _INTEGRATION,
+    "stream": (pl.String(), "the service's log"),
+    "kind": (pl.String(), "the service: okta, google_workspace, ..."),
+    "title": (pl.String(), 'its name for people, such as "Google Workspace"'),
+    "lag": (pl.Int64(), "how late an event may become visible, in microseconds"),
+    "keeps": (pl.Int64(), "how far back the vendor keeps the log, in microseconds"),
+    "recorded_at": (Timestamp, "when a poll first had these values"),
+    "tenant": (pl.String(), "whose log it is: names and ids as JSON, null if not known"),
 }
+STREAMS = _schema(_STREAMS)
 
-ECHOES: dict[str, pl.DataType] = {
-    "integration": pl.String(),
-    "stream": pl.String(),
-    "event_id": pl.String(),
-    "time": Timestamp,  # when it happened
-    "date": pl.Date(),  # UTC day of `time`; the partition
-    "way": pl.String(),  # "webhook" or "poll": how it arrived, or was announced, another time
-    "seen_at": Timestamp,  # when it arrived that way
+_ECHOES: _Columns = {
+    "integration": _INTEGRATION,
+    "stream": _STREAM,
+    "event_id": (pl.String(), "the vendor's id of the record"),
+    "time": (Timestamp, "when it happened"),
+    "date": (pl.Date(), "UTC day of `time`; the partition"),
+    "way": (
+        pl.String(),
+        '"webhook" or "poll": how it arrived, or was announced, another time',
+    ),
+    "seen_at": (Timestamp, "when it arrived that way"),
 }
+ECHOES = _schema(_ECHOES)
 
 _COUNTED = (
     *("time", "integration", "kind", "stream", "activity_type", "action_type", "action"),
     *("outcome", "actor_email", "actor_name", "actor_id", "source_ip", "country"),
     *("target_name", "target_id"),
 )
-ROLLUPS: dict[str, pl.DataType] = {
-    "part": pl.String(),  # "files", or the columns that are counted together; the partition
-    "file": pl.Int64(),  # the number of a data file of `events`, from 0
-    "date": pl.Date(),  # its partition
-    "path": pl.String(),  # in "files": its place in `events`
-    "since": Timestamp,  # in "files" and "identities": the earliest `time` in it
-    "until": Timestamp,  # in "files" and "identities": the latest
-    "held": Timestamp,  # in "files": the latest `ingested_at`
-    **{name: EVENTS[name] for name in _COUNTED},  # in the other parts: values of events
-    "n": pl.Int64(),  # how many events of the file have these values
-    "field": pl.String(),  # in "texts": a searchable column of `events`
-    "grams": pl.String(),  # in "texts": the n-grams of its texts, null if not known
-    "layout": pl.Int32(),  # in "files": the layout of the file's aggregates
+_ROLLUPS: _Columns = {
+    "part": (pl.String(), '"files", or the columns that are counted together; the partition'),
+    "file": (pl.Int64(), "the number of a data file of `events`, from 0"),
+    "date": (pl.Date(), "its partition"),
+    "path": (pl.String(), 'in "files": its place in `events`'),
+    "since": (Timestamp, 'in "files" and "identities": the earliest `time` in it'),
+    "until": (Timestamp, 'in "files" and "identities": the latest `time` in it'),
+    "held": (Timestamp, 'in "files": the latest `ingested_at`'),
+    **{name: (EVENTS[name], f"in the other parts: {name} of events") for name in _COUNTED},
+    "n": (pl.Int64(), "how many events of the file have these values"),
+    "field": (pl.String(), 'in "texts": a searchable column of `events`'),
+    "grams": (pl.String(), 'in "texts": the n-grams of its texts, null if not known'),
+    "layout": (pl.Int32(), 'in "files": the layout of the file\'s aggregates'),
 }
+ROLLUPS = _schema(_ROLLUPS)
 
-IDENTITIES: dict[str, pl.DataType] = {
-    "integration": pl.String(),  # the instance whose account it is
-    "identifier": pl.String(),  # what `value` is: "user", "object", "passport", ...
-    "value": pl.String(),  # the vendor's id of the account, as in `actor_id`
-    "person": pl.String(),  # the e-mail address that records show with it
-    "first_event": Timestamp,  # `time` of the earliest event that shows both ...
-    "last_seen": Timestamp,  # ... and of the latest
+_IDENTITIES: _Columns = {
+    "integration": (pl.String(), "the instance whose account it is"),
+    "identifier": (pl.String(), 'the kind of `value`: "user", "object", "passport", ...'),
+    "value": (pl.String(), "the vendor's id of the account, as in `actor_id`"),
+    "person": (pl.String(), "the e-mail address that records show with it"),
+    "first_event": (Timestamp, "`time` of the earliest event that shows both"),
+    "last_seen": (Timestamp, "`time` of the latest event that shows both"),
 }
+IDENTITIES = _schema(_IDENTITIES)
 
-RECONCILED: dict[str, pl.DataType] = {
-    "integration": pl.String(),
-    "stream": pl.String(),
-    "date": pl.Date(),  # UTC day of the events
-    "polled": pl.Int64(),  # events that polling fetched or confirmed
-    "pushed": pl.Int64(),  # events that were pushed or announced
-    "both": pl.Int64(),  # events that arrived both ways
-    "pushed_first": pl.Int64(),  # of those, how many arrived by push first
-    "lead_ms": pl.Int64(),  # median lead of the push, where it was first
-    "late_ms": pl.Int64(),  # median delay of the push, where it was second
-    "unconfirmed": pl.Int64(),  # pushed, but not polled by the time they should have been
+_RECONCILED: _Columns = {
+    "integration": _INTEGRATION,
+    "stream": _STREAM,
+    "date": (pl.Date(), "UTC day of the events"),
+    "polled": (pl.Int64(), "events that polling fetched or confirmed"),
+    "pushed": (pl.Int64(), "events that were pushed or announced"),
+    "both": (pl.Int64(), "events that arrived both ways"),
+    "pushed_first": (pl.Int64(), "of those, how many arrived by push first"),
+    "lead_ms": (pl.Int64(), "median lead of the push, where it was first"),
+    "late_ms": (pl.Int64(), "median delay of the push, where it was second"),
+    "unconfirmed": (pl.Int64(), "pushed, but not polled by the time they should have been"),
 }
+RECONCILED = _schema(_RECONCILED)
+
+_ACCESS: _Columns = {
+    "time": (Timestamp, "when it was requested"),
+    "who": (pl.String(), "e-mail address of the sign-in, or local account"),
+    "what": (pl.String(), '"searched", "opened", "looked up", "exported" or "refused"'),
+    "about": (pl.String(), "the search's parameters, the event's uid or the file format"),
+    "events": (pl.Int64(), "number of events"),
+    "version": (pl.Int64(), "of the table `events` that was shown"),
+}
+ACCESS = _schema(_ACCESS)
+
+_VIEWS: _Columns = {
+    "time": (Timestamp, "when it was saved"),
+    "who": (pl.String(), "who saved it"),
+    "name": (pl.String(), "the newest row per name is valid"),
+    "address": (pl.String(), 'the page\'s parameters; "" removes the view'),
+}
+VIEWS = _schema(_VIEWS)
+
+DESCRIPTIONS: dict[str, dict[str, str]] = {
+    table: {name: description for name, (_, description) in columns.items()}
+    for table, columns in {
+        "raw": _RAW,
+        "events": _EVENTS,
+        "rejected": _REJECTED,
+        "coverage": _COVERAGE,
+        "streams": _STREAMS,
+        "echoes": _ECHOES,
+        "rollups": _ROLLUPS,
+        "identities": _IDENTITIES,
+        "reconciliation": _RECONCILED,
+        "access": _ACCESS,
+        "views": _VIEWS,
+    }.items()
+}
+"""Description of each column, by table; all tables below raw/ have the same columns."""
+MEANINGS = DESCRIPTIONS["events"]
+"""Those of `events`, which docs/columns.md shows."""
+
+
+def descriptions(table: str) -> dict[str, str]:
+    """Return the description of each column of a table, such as raw/okta/system_log."""
+    return DESCRIPTIONS.get(table.partition("/")[0], {})

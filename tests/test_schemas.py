@@ -12,7 +12,10 @@ from pipelines.lake.commits import Decision, Table
 TABLES = {
     name: schema
     for name, schema in vars(schemas).items()
-    if name.isupper() and isinstance(schema, dict) and name != "MEANINGS" and name[0] != "_"
+    if name.isupper()
+    and isinstance(schema, dict)
+    and name not in ("MEANINGS", "DESCRIPTIONS")
+    and name[0] != "_"
 }
 
 

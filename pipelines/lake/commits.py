@@ -34,7 +34,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
-from pipelines import disk
+from pipelines import disk, schemas
 from pipelines.errors import LakeError
 from pipelines.lake import formats, handles, power_cuts, tables
 from pipelines.lake.tables import Lake
@@ -56,14 +56,18 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 _PARQUET = WriterProperties(
     compression="ZSTD",
     compression_level=1,
-    # All records differ and are never compared, so a dictionary and statistics are wasted.
+    # All of these values differ, so a dictionary is wasted, as are statistics of what is never
+    # compared by order.
     column_properties={
-        "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE")
+        "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
+        "raw_sha256": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
+        "event_id": ColumnProperties(dictionary_enabled=False),
+        "event_uid": ColumnProperties(dictionary_enabled=False),
     },
 )
 _APPEND_ONLY = "delta.appendOnly"
 STATISTICS = "delta.dataSkippingStatsColumns"
-_SETTINGS = {
+SETTINGS = {
     _APPEND_ONLY: "true",
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 7 days",
@@ -73,7 +77,7 @@ _SETTINGS = {
     STATISTICS: "seq,time,ingested_at",
 }
 DERIVED = {
-    **_SETTINGS,
+    **SETTINGS,
     _APPEND_ONLY: "false",
     # With these, replacing rows of one stream does not conflict with appends of other streams.
     STATISTICS: "integration,stream,seq,time,ingested_at",
@@ -99,15 +103,16 @@ class Table:
     schema: dict[str, pl.DataType]
     about: str
     partitions: tuple[str, ...] = ("date",)
-    settings: dict[str, str] = field(default_factory=lambda: _SETTINGS)
+    settings: dict[str, str] = field(default_factory=lambda: SETTINGS)
 
     @property
     def properties(self) -> dict[str, str]:
         """Return the properties of the Delta table; statistics are of columns that it has."""
-        wanted = self.settings.get(STATISTICS, "").split(",")
-        columns = ",".join(name for name in wanted if name in self.schema)
-        statistics = {STATISTICS: columns} if columns else {}
-        return {**self.settings, **statistics, **formats.properties()}
+        found = {**self.settings, **formats.properties()}
+        wanted = found.pop(STATISTICS, "").split(",")
+        if columns := [name for name in wanted if name in self.schema]:
+            found[STATISTICS] = ",".join(columns)
+        return found
 
 
 class Decision(NamedTuple):
@@ -211,9 +216,10 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     with suppress(CommitFailedError):  # another writer has just created it
         created = DeltaTable.create(
             lake.uri(table.name),
-            schema=_delta_schema(table.schema),
+            schema=_delta_schema(table),
             mode="ignore",
             partition_by=list(table.partitions) or None,
+            name=table.name,
             description=table.about,
             configuration=table.properties,
             storage_options=lake.storage_options,
@@ -239,6 +245,7 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
         with suppress(CommitFailedError):  # another writer may have just done it
             _complete_columns(table, handle)
             if formats.of(handle) < formats.FORMAT:
+                handle.alter.set_table_name(table.name)
                 handle.alter.set_table_properties(table.properties, raise_if_not_exists=False)
             sync(lake, handle, before)
             _complete.add(present)
@@ -250,7 +257,7 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
 def _complete_columns(table: Table, handle: DeltaTable) -> None:
     present = {field.name for field in handle.schema().fields}
     if formats.of(handle) < formats.FORMAT or not present.issuperset(table.schema):
-        columns = pa.schema(_delta_schema(table.schema).to_arrow())
+        columns = pa.schema(_delta_schema(table).to_arrow())
         write_deltalake(
             handle,
             columns.empty_table(),
@@ -272,7 +279,8 @@ def _write_once(
     write = partial(
         write_deltalake,
         handle,
-        frame,
+        # Plain strings: not every reader of Parquet knows the views that Polars has.
+        frame.to_arrow(compat_level=pl.CompatLevel.oldest()),
         commit_properties=properties,
         post_commithook_properties=_NO_HOOKS,
         writer_properties=_PARQUET,
@@ -342,8 +350,16 @@ def _sync_version(table: Path, version: int) -> None:
             disk.sync_above(folder)
 
 
-def _delta_schema(schema: dict[str, pl.DataType]) -> Schema:
-    return Schema([DeltaField(name, _delta_type(dtype)) for name, dtype in schema.items()])
+def _delta_schema(table: Table) -> Schema:
+    """Return the schema of a table, with the description of each column as its comment."""
+    found = schemas.descriptions(table.name)
+    comments = {name: {"comment": found[name]} for name in found}
+    return Schema(
+        [
+            DeltaField(name, _delta_type(dtype), metadata=comments.get(name, {}))
+            for name, dtype in table.schema.items()
+        ]
+    )
 
 
 def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType | StructType:

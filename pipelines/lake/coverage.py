@@ -43,6 +43,7 @@ TABLE = Table(
     schema=COVERAGE,
     about="Time ranges that were fetched, and the outcome",
     partitions=("integration", "stream"),
+    settings={**lake_commits.SETTINGS, lake_commits.STATISTICS: "asked_at"},
 )
 
 

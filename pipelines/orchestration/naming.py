@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from pipelines import schemas
 from pipelines.clock import utc_now
 from pipelines.extraction import service_clock
 from pipelines.extraction.report import Report
@@ -41,7 +42,11 @@ def client_key(source: Source) -> str:
 
 
 def shape(lake: Lake, table: str, schema: Mapping[str, pl.DataType]) -> Figures:
-    columns = [dg.TableColumn(name, type=str(dtype)) for name, dtype in schema.items()]
+    descriptions = schemas.descriptions(table)
+    columns = [
+        dg.TableColumn(name, type=str(dtype), description=descriptions[name])
+        for name, dtype in schema.items()
+    ]
     return {
         "dagster/uri": lake.uri(table),
         "dagster/column_schema": dg.TableSchema(columns=columns),

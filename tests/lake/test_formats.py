@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
 from dashboard import access_log
+from pipelines import schemas
 from pipelines.cli.main import main
 from pipelines.errors import NewerLake
 from pipelines.lake import (
@@ -50,7 +51,7 @@ def older(lake, table):
     fewer = {name: dtype for name, dtype in table.schema.items() if name != names[-1]}
     DeltaTable.create(
         lake.uri(table.name),
-        schema=commits._delta_schema(fewer),
+        schema=commits._delta_schema(replace(table, name="old", schema=fewer)),
         partition_by=list(table.partitions) or None,
         configuration=table.settings,
         description=table.about,
@@ -77,8 +78,12 @@ def test_a_table_of_an_older_auditlake_is_completed_before_the_first_write(lake,
     assert columns(after) == set(table.schema)
     assert tables.scan(lake, table.name).select(lacking).collect().height == 3
     assert commits.fence(after, "app") == 2
-    # Creation, its row, columns, properties and two rows.
-    assert after.version() == 5
+    assert {field.name: field.metadata.get("comment") for field in after.schema().fields} == (
+        schemas.descriptions(table.name)
+    )
+    assert (after.metadata().name, after.metadata().description) == (table.name, table.about)
+    # Creation, its row, columns, name, properties and two rows.
+    assert after.version() == 6
 
 
 def test_events_of_an_older_lake_are_derived_further(lake):
@@ -154,6 +159,18 @@ def test_every_command_refuses_a_newer_lake_in_one_line(still_world, tmp_path, m
         assert (done.exit_code, done.stdout) == (2, ""), command
         assert done.stderr.startswith("auditlake: events: written by a newer auditlake"), command
         assert done.stderr.count("\n") == 1, command
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_new_table_has_a_name_descriptions_and_statistics_of_columns_that_it_has(lake, table):
+    add_row(lake, table)
+    handle = tables.open_table(lake, table.name)
+    found = {field.name: field.metadata["comment"] for field in handle.schema().fields}
+    assert found == schemas.descriptions(table.name)
+    assert all(text.strip() for text in found.values())
+    assert (handle.metadata().name, handle.metadata().description) == (table.name, table.about)
+    named = handle.metadata().configuration.get(commits.STATISTICS)
+    assert set(named.split(",") if named else ()) <= set(table.schema)
 
 
 def test_other_columns_are_another_format():

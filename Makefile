@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-full test-clients soak soak-up fuzz mutate lint docs lock release clean
+.PHONY: setup up notebook test test-full test-clients test-readers soak soak-up fuzz mutate lint docs lock release clean
 
 setup: .venv/.ready
 
@@ -34,6 +34,10 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	touch $@
 
+.venv/.ready-readers: .venv/.ready-dev requirements/readers.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/readers.txt
+	touch $@
+
 up: setup
 	$(BIN)/auditlake up
 
@@ -42,15 +46,19 @@ notebook: .venv/.ready-notebook
 	$(BIN)/jupyter notebook --ServerApp.ip=127.0.0.1 notebooks/tour.ipynb
 
 test: .venv/.ready-dev lint
-	$(BIN)/python -m pytest $(SPREAD) -m "not clients"
+	$(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers"
 
 # Everything `make test` samples, in full.
 test-full: .venv/.ready-dev lint
-	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients"
+	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers"
 
 # The vendors' official clients read the sandbox; a group of its own, since they are many.
 test-clients: .venv/.ready-clients
 	$(BIN)/python -m pytest $(SPREAD) -m clients
+
+# Engines read every table: Dask, Daft and, through Spark's API, Sail.
+test-readers: .venv/.ready-readers
+	$(BIN)/python -m pytest -q tests/readers
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
 # them, signing is killed 200 times between any two steps, histories and 10,000 searches are made up at
@@ -108,6 +116,7 @@ lock:
 	$(COMPILE) --extra build --extra objects --extra postgres pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra readers -c requirements/dev.txt pyproject.toml -o requirements/readers.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt

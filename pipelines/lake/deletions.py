@@ -1,8 +1,9 @@
 """Deletes rows permanently: the rows in one commit, and then the files that held them.
 
-delta-rs deletes nothing from a table that is append-only. On a disk, such a table gets a commit
-made here, so that it stays append-only for everybody else at any moment. An object store has no
-such commit: there the property is lifted for the deletion.
+delta-rs deletes nothing from a table that is append-only, and rewrites strings as views that not
+every reader knows. On a disk, a table gets a commit made here, so that it stays append-only for
+everybody else at any moment. An object store has no such commit: there the property is lifted for
+the deletion.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
@@ -45,12 +48,12 @@ def delete_rows(lake: Lake, table: str, predicate: str) -> None:
     if handle is None:
         return
     with tables.store_errors(table):
-        if not commits.is_append_only(handle):
-            _delete(lake, handle, table, predicate)
-        elif lake.local is not None:
+        if lake.local is not None:
             _rewrite(lake, handle, table, predicate)
-        else:
+        elif commits.is_append_only(handle):
             _delete_unprotected(lake, table, predicate)
+        else:
+            _delete(lake, handle, table, predicate)
 
 
 def vacuum(lake: Lake, table: str) -> None:
@@ -149,7 +152,8 @@ def _replacement(
     name = f"part-00000-{uuid.uuid4()}-c000.zstd.parquet"
     made = f"{folder}/{name}" if folder else name
     file = _folder(handle) / unquote(made)
-    rows.write_parquet(file, compression="zstd", compression_level=3)
+    plain = rows.to_arrow(compat_level=pl.CompatLevel.oldest())  # as commits do
+    pq.write_table(plain, file, compression="zstd", compression_level=3)
     # Before the commit that adds it.
     disk.sync(file)
     disk.sync(file.parent)
@@ -177,8 +181,10 @@ def _statistics(handle: DeltaTable, rows: pl.DataFrame) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a time as Delta's statistics have it, and any other value as it is."""
-    return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if hasattr(value, "hour") else value
+    """Return a time or day as Delta's statistics have it, and any other value as it is."""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _commit(handle: DeltaTable, actions: list[Action]) -> bool:

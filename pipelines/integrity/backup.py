@@ -1,8 +1,8 @@
 """Copies a lake to a folder while it is written to: tables at one version each, and signed logs.
 
-The order makes the copy a state that the lake could be in after a kill: what is derived, and what
-is recorded as fetched, comes before the rows, and the rows after their checkpoint. Keys lie outside
-the lake and are not copied.
+The order makes the copy a state that the lake could be in after a kill: derived tables and coverage
+are copied before the rows, and the rows after their checkpoint. Keys lie outside the lake and are
+not copied.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRIES = 5
 
 @dataclass(slots=True, kw_only=True)
 class Copied:
-    """A backup, and what it took."""
+    """A backup that was made, and its size."""
 
     folder: Path
     tables: int = 0

@@ -53,7 +53,7 @@ _FIRST = (identity_table.TABLE, rollup_table.TABLE, events.TABLE, coverage.TABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a restore does to the rows of one stream."""
+    """The effect of a restore on one stream."""
 
     log: StreamKey
     rows: int
@@ -73,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who restores, why, and the backup."""
+    """The backup to restore, who restores it, and why."""
 
     who: str
     why: str
@@ -89,7 +89,7 @@ def chosen(source: Path) -> Path:
 
 
 def plans(lake: Lake, source: Path) -> list[Plan]:
-    """Return what restoring the backup would do to each stream. Raises LakeError."""
+    """Return the effect of restoring a backup on each of its streams. Raises LakeError."""
     copy = Lake(str(source), None, lake.integrity)
     found = maintenance.tables_of(copy, [])
     logs = [StreamKey(*table.split("/")[1:]) for table in found if table.startswith("raw/")]
@@ -97,7 +97,7 @@ def plans(lake: Lake, source: Path) -> list[Plan]:
 
 
 def restore(lake: Lake, request: Request, now: datetime) -> list[Plan]:
-    """Replace the tables by those of a backup, and record, sign and return what that meant.
+    """Replace the tables by those of a backup, record and sign it, and return its effects.
 
     Nothing else may write to the lake meanwhile. The former tables are moved to a folder next to
     the lake. After a kill, call it again. Raises LakeError and ConfigurationError.
@@ -127,7 +127,7 @@ def restore(lake: Lake, request: Request, now: datetime) -> list[Plan]:
 
 
 def _plan(lake: Lake, copy: Lake, log: StreamKey) -> Plan:
-    rows, kept, theirs = raw.position_only(copy, log).rows, signer.of(lake, log.app), None
+    rows, kept = raw.position_only(copy, log).rows, signer.of(lake, log.app)
     if kept is None:
         return Plan(log=log, rows=rows, head=None, kept=None, whole=True)
     theirs = _checkpoint(copy, log.app)

@@ -1,4 +1,4 @@
-"""Recorded restores of a table: what they lost is reported, and a former log is no other one."""
+"""Reports recorded restores of a table, and compares checkpoints of its former log."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ _BATCH = "auditlake.batch"
 _RACES = 50
 _UNFLUSHED = 8
 """Commits that writers who commit at once may not have flushed yet."""
-_complete: set[tuple[object, ...]] = set()
-"""Id and columns of each table that this process knows to have them all."""
+_complete: dict[tuple[object, ...], int] = {}
+"""Id and columns of each table that has them all -> the version from which this is known."""
 _flushed: dict[Path, int] = {}
 """The newest version of each table that this process has flushed."""
 # Another writer moved this fence or removed rows we read, changed the settings, or has just created
@@ -239,7 +239,8 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
     """
     for _ in range(_RACES):
         present = handle.metadata().id, *table.schema
-        if present in _complete and formats.of(handle) == formats.FORMAT:
+        known = _complete.get(present, handle.version() + 1)
+        if known <= handle.version() and formats.of(handle) == formats.FORMAT:
             return handle
         before = handle.version()
         with suppress(CommitFailedError):  # another writer may have just done it
@@ -248,7 +249,7 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
                 handle.alter.set_table_name(table.name)
                 handle.alter.set_table_properties(table.properties, raise_if_not_exists=False)
             sync(lake, handle, before)
-            _complete.add(present)
+            _complete[present] = handle.version()
             return handle
         handle = tables.open_at(lake, table.name)
     raise _lost(table)

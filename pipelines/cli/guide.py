@@ -123,8 +123,11 @@ EXAMPLES = {
     ),
     "example": ("auditlake example > auditlake.toml",),
     "dashboard": ("auditlake --config /etc/auditlake/auditlake.toml dashboard",),
-    "backup": ("auditlake backup /mnt/backups/auditlake", ),
-    "restore": ("auditlake restore /mnt/backups/auditlake --dry-run", "auditlake restore /mnt/backups/auditlake --why "incident 2026-7: a disk failed"", ),
+    "backup": ("auditlake backup /mnt/backups/auditlake",),
+    "restore": (
+        "auditlake restore /mnt/backups/auditlake --dry-run",
+        "auditlake restore /mnt/backups/auditlake --why 'incident 2026-7: a disk failed'",
+    ),
 }
 
 

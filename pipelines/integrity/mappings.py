@@ -38,7 +38,7 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
         newest = _newest(acts, key)
         if newest and newest["version"] == version:
             return []
-        return [{**_act(_MAPPING, key, version), "from": events.derived(lake, key)}]
+        return [_derives(lake, key, version)]
 
     with suppress(LakeError):  # records of vendors are not kept waiting
         operator_acts.add(lake, missing, now)
@@ -47,8 +47,7 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
 
 def record(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
     """Record that `version` derives the events of all further rows. Raises LakeError."""
-    act = _act(_MAPPING, key, version)
-    operator_acts.record(lake, {**act, "from": events.derived(lake, key)}, now)
+    operator_acts.record(lake, _derives(lake, key, version), now)
 
 
 def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
@@ -66,6 +65,10 @@ def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
 
     if signer.of(lake, signer.ACTS) is not None:
         operator_acts.add(lake, missing, now)
+
+
+def _derives(lake: Lake, key: StreamKey, version: int) -> Act:
+    return {**_act(_MAPPING, key, version), "from": events.derived(lake, key)}
 
 
 def _newest(acts: Acts, key: StreamKey) -> dict[str, Any] | None:

@@ -34,8 +34,10 @@ setup: .venv/.ready
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/clients.txt
 	touch $@
 
-.venv/.ready-readers: .venv/.ready-dev requirements/readers.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/readers.txt
+# In an environment of their own, since they need older versions of some libraries.
+.venv-readers/.ready: requirements/readers.txt pyproject.toml
+	$(PYTHON) -m venv .venv-readers
+	.venv-readers/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/readers.txt
 	touch $@
 
 up: setup
@@ -57,8 +59,8 @@ test-clients: .venv/.ready-clients
 	$(BIN)/python -m pytest $(SPREAD) -m clients
 
 # Engines read every table: Dask, Daft and, through Spark's API, Sail.
-test-readers: .venv/.ready-readers
-	$(BIN)/python -m pytest -q tests/readers
+test-readers: .venv-readers/.ready
+	.venv-readers/bin/python -m pytest -q tests/readers
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
 # them, signing is killed 200 times between any two steps, histories and 10,000 searches are made up at
@@ -116,7 +118,7 @@ lock:
 	$(COMPILE) --extra build --extra objects --extra postgres pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
-	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra readers -c requirements/dev.txt pyproject.toml -o requirements/readers.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra readers pyproject.toml -o requirements/readers.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt
@@ -132,4 +134,4 @@ release: .venv/.ready-release
 	cd dist && sha256sum * > SHA256SUMS
 
 clean:
-	rm -rf .venv .dagster dist site test-artifacts
+	rm -rf .venv .venv-readers .dagster dist site test-artifacts

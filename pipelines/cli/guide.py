@@ -42,7 +42,7 @@ SECTIONS = {
         "columns": ("events:columns_", "Print the meaning of each column of `events`."),
     },
     "Detect": {
-        "rules": ("rules:rules_", "Check, list and test detection rules."),
+        "rules": ("rules:rules_", "Check, list and test detection rules; their coverage."),
     },
     "Prove": {
         "verify": ("integrity:verify_", "Check every row against the signed log."),

@@ -1,4 +1,4 @@
-"""The commands that check, list and test detection rules; registered in main.py."""
+"""The commands that check, list and test detection rules."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import settings
+from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
 from pipelines.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pipelines.detections.rules import Loaded, Rule
     from pipelines.detections.ruleset import Ruleset
-
-_FAILED = 1
 
 places = click.argument("places", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 
@@ -42,7 +41,7 @@ def check_(context: click.Context, places: tuple[Path, ...]) -> None:
     refused = len(made.refused) + len(loaded.problems) - errors
     echo(f"{running} rules run, {refused} are refused, {errors} are not valid")
     if errors:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 @rules_.command(name="list")
@@ -59,7 +58,22 @@ def list_(context: click.Context, places: tuple[Path, ...]) -> None:
     print_table(("id", "level", "title", "streams"), rows)
     if loaded.problems:
         _print_problems(loaded)
-        context.exit(_FAILED)
+        context.exit(FAILED)
+
+
+@rules_.command(name="coverage")
+@places
+@click.pass_context
+def coverage_(context: click.Context, places: tuple[Path, ...]) -> None:
+    """Print, in Markdown, how many rules that run cover each ATT&CK technique, and the gaps."""
+    from pipelines.detections import attack  # noqa: PLC0415
+
+    loaded, made = _read(context, places)
+    silent = made.silent | made.refused.keys()
+    found = attack.coverage(rule for rule in loaded.rules if rule.id not in silent)
+    for line in attack.markdown(found).splitlines():
+        echo(line)
+    _print_problems(loaded)
 
 
 @rules_.command(name="test")
@@ -68,23 +82,28 @@ def list_(context: click.Context, places: tuple[Path, ...]) -> None:
 def test_(context: click.Context, places: tuple[Path, ...]) -> None:
     """Evaluate each rule on the examples beside it: of NAME.yml, those in NAME.tests.yml.
 
-    Exits with 1 if a rule matches an example that it must not match, or the other way round.
+    Exits with 1 if a rule matches an example that it must not match, or the other way round. Rules
+    that are refused, such as those about a log that no stream carries, are counted only.
     """
     from pipelines.detections import examples  # noqa: PLC0415
 
     loaded, _ = _read(context, places)
     failures = [f"{problem.file}: {problem.reason}" for problem in loaded.problems]
-    tested = 0
+    tested = refused = 0
     for rule in _described(loaded):
         if file := examples.file_of(rule.file):
-            found = list(_failures(rule, file, loaded))
+            try:
+                found = list(_failures(rule, file, loaded))
+            except examples.RefusedRule:
+                refused += 1
+                continue
             failures += [f"{rule.file}: {rule.title}: {line}" for line in found]
             tested += 1
     for line in failures:
         echo(f"error: {line}", err=True)
-    echo(f"{tested} rules with examples, {len(failures)} errors")
+    echo(f"{tested} rules with examples, {refused} refused, {len(failures)} errors")
     if failures:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 def _read(context: click.Context, places: tuple[Path, ...]) -> tuple[Loaded, Ruleset]:

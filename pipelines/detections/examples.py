@@ -31,6 +31,10 @@ from pipelines.search.people import PERSON
 _NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 
+class RefusedRule(Exception):
+    """The rule of the examples does not run here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """Records that come one after another, and whether the rule has to match them."""
@@ -81,7 +85,10 @@ def _with_stream(given: Any, stream: Any, number: int) -> Mapping[str, Any]:
 
 
 def failures(examples: Sequence[Example], rule: Rule, loaded: Loaded) -> Iterator[str]:
-    """Yield a line per example that the rule decides otherwise. `loaded`: its parts, if any."""
+    """Yield a line per example that the rule decides otherwise. `loaded`: its parts, if any.
+
+    Raises RefusedRule for a rule that is valid but refused, even with the placeholders given.
+    """
     for number, example in enumerate(examples, 1):
         try:
             matched = _matched(example, rule, loaded)
@@ -100,7 +107,7 @@ def _matched(example: Example, rule: Rule, loaded: Loaded) -> bool:
     made = {part.id: compile_rule(part, example.placeholders) for part in chosen}
     correlation = compile_correlation(rule, loaded, made) if rule.is_correlation else None
     if isinstance(correlation, Refused):
-        raise ValueError(f"refused: {correlation.reason}")  # noqa: TRY004 one kind for examples
+        raise _refused(correlation)
     wanted = correlation.wanted if correlation else {}
     parts = [_running(part) for part in made.values()]
     hits = [_hits(parts, each, number, wanted) for number, each in enumerate(example.records)]
@@ -111,8 +118,12 @@ def _matched(example: Example, rule: Rule, loaded: Loaded) -> bool:
 
 def _running(rule: Compiled | Refused) -> Compiled:
     if isinstance(rule, Refused):
-        raise ValueError(f"refused: {rule.reason}")  # noqa: TRY004
+        raise _refused(rule)
     return rule
+
+
+def _refused(rule: Refused) -> Exception:
+    return ValueError(rule.reason) if rule.invalid else RefusedRule(rule.reason)
 
 
 def _hits(

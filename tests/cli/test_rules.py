@@ -61,7 +61,7 @@ def test_test_evaluates_the_examples_beside_the_rules(tmp_path):
     beside.write_text(yaml.safe_dump([good]))
     assert texts(run(tmp_path, "rules", "test", str(tmp_path))) == (
         0,
-        "1 rules with examples, 0 errors",
+        "1 rules with examples, 0 refused, 0 errors",
     )
     beside.write_text(yaml.safe_dump([good, bad]))
     code, output = texts(run(tmp_path, "rules", "test", str(tmp_path)))
@@ -70,3 +70,22 @@ def test_test_evaluates_the_examples_beside_the_rules(tmp_path):
     beside.write_text("nonsense: [")
     code, output = texts(run(tmp_path, "rules", "test", str(tmp_path)))
     assert (code, "rule.tests.yml: not valid YAML" in output) == (1, True)
+
+
+def test_examples_of_a_rule_that_no_stream_serves_are_counted_as_refused(tmp_path):
+    rule = document({"s": {"riskEventType": "x"}, "condition": "s"}, product="azure")
+    rule["logsource"]["service"] = "riskdetection"
+    written(tmp_path, rule)
+    (tmp_path / "rule.tests.yml").write_text(yaml.safe_dump([example(SIGN_IN, matches=True)]))
+    code, output = texts(run(tmp_path, "rules", "test", str(tmp_path)))
+    assert (code, output) == (0, "0 rules with examples, 1 refused, 0 errors")
+
+
+def test_coverage_counts_the_rules_that_run_by_technique_and_vendor(tmp_path):
+    refused = {**document({"s": {"a": "x"}, "condition": "s"}, product="windows")}
+    refused |= {"id": "22222222-2222-4333-8444-555555555555", "tags": ["attack.t1114.003"]}
+    written(tmp_path, {**OKTA, "tags": ["attack.t1556.006"]}, refused)
+    code, output = texts(run(tmp_path, "rules", "coverage", str(tmp_path)))
+    assert code == 0
+    assert "[T1556.006](https://attack.mitre.org/techniques/T1556/006/)" in output
+    assert "T1114.003" not in output

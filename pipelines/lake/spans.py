@@ -10,6 +10,8 @@ from pipelines.sdk.pages import Gap, Span
 
 ANSWERS = ("complete", "failed", "gone")
 """The outcomes that follow a query to the vendor."""
+SUCCESSES = ("complete", "gone")
+"""Those of queries that the vendor answered."""
 _SECOND = timedelta(seconds=1)
 
 
@@ -88,14 +90,16 @@ def condensed(rows: Sequence[dict[str, Any]], lag: timedelta) -> list[dict[str, 
 
     A row that contains the previous one replaces it. A row that makes nothing complete by itself,
     because all of it is younger than `lag`, extends the previous one, which keeps its `asked_at`:
-    such a row's `until` may be later than its `asked_at`. The newest answer is kept, since it holds
-    the time of the last poll.
+    such a row's `until` may be later than its `asked_at`. The newest answer and the newest success
+    are kept, since they hold the times of the last poll and of the last successful one.
     """
     kept: list[dict[str, Any]] = []
-    answers = (row["asked_at"] for row in rows if row["outcome"] in ANSWERS)
-    newest = max(answers, default=None)
+    newest = {
+        max((row["asked_at"] for row in rows if row["outcome"] in outcomes), default=None)
+        for outcomes in (ANSWERS, SUCCESSES)
+    }
     for row in rows:
-        if kept and (merged := _merged(kept[-1], row, lag, last=row["asked_at"] == newest)):
+        if kept and (merged := _merged(kept[-1], row, lag, last=row["asked_at"] in newest)):
             kept[-1] = merged
         else:
             kept.append(row)

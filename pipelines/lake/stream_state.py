@@ -354,7 +354,7 @@ def _merged(rows: pl.LazyFrame, facts: Mapping[Key, Facts]) -> pl.LazyFrame:
             *_union("asked", pl.col("until")),
             *_union("final", settled),
             polled_at=polled.max(),
-            answered_at=asked_at.filter(outcome.is_in(["complete", "gone"])).max(),
+            answered_at=asked_at.filter(outcome.is_in(spans.SUCCESSES)).max(),
             interval=polled.unique().sort().tail(100).diff().median(),
         )
     )

@@ -282,6 +282,7 @@ def rows_of(made: list[tuple[str, int, int, int]]) -> list[Row]:
 
 @given(entries, st.integers(0, 20), st.booleans(), st.integers(0, 100), st.integers(1, 80))
 @example([("complete", 0, 1, 0), ("complete", 1, 1, 1), ("wanted", 0, 0, 2)], 0, False, 0, 1)
+@example([("complete", 0, 1, 0), ("complete", 1, 1, 1), ("failed", 0, 0, 2)], 0, False, 0, 1)
 @settings(max_examples=200)
 def test_condensing_changes_no_coverage_at_any_later_time(made, lag, ordered, later, keeps):
     made = sorted(made, key=lambda row: row[3]) if ordered else made
@@ -294,7 +295,9 @@ def test_condensing_changes_no_coverage_at_any_later_time(made, lag, ordered, la
     now = at(59 + later)
     assert short.height <= rows.height
     assert stream_state.coverage(condensed, now) == stream_state.coverage(whole, now)
-    assert (condensed.polled_at, condensed.failing) == (whole.polled_at, whole.failing)
+    assert condensed.polled_at == whole.polled_at
+    assert condensed.failing == whole.failing
+    assert condensed.reached == whole.reached
 
 
 times = st.tuples(st.integers(0, 20), st.integers(30, 90), st.integers(0, 200))

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, Self
 import polars as pl
 
 from dashboard import fields, times
+from pipelines.lake import rollup
 from pipelines.search import compiler, parser
 from pipelines.search.fields import TIMES
 from pipelines.search.people import ACTOR, NOBODY, People
@@ -235,20 +236,22 @@ def activity(
     tick = times.tick(edges)
     start = pl.col("time").dt.truncate(tick)
     value = fields.value(field).fill_null("")
-    index = value.replace_strict(list(top), list(range(len(top))), return_dtype=pl.Int8)
-    listed = collected(
-        counts.rows(query, "time", *fields.columns(field), tick=tick)
-        .filter(value.is_in(top))
-        .group_by(start=start, series=index)
-        .agg(_N)
-    ).lazy()
-    # All others are the rest of the totals, which take no look at their values.
-    totals = counts.rows(query, "time", tick=tick).group_by(start=start).agg(_N)
-    less = listed.select("start", n=-pl.col("n"))
-    others = pl.concat([totals, less]).with_columns(series=pl.lit(OTHER, pl.Int8))
+    index = value.replace_strict(
+        list(top), list(range(len(top))), default=OTHER, return_dtype=pl.Int8
+    )
+    rows = counts.rows(query, "time", *fields.columns(field), tick=tick)
+    if rollup.part_of(("time", *fields.columns(field))):
+        summed = rows.group_by(start=start, series=index).agg(_N)
+    else:
+        # Values such as actors are many: all but those at the top are the rest of the totals.
+        chosen = rows.filter(value.is_in(top)).group_by(start=start, series=index).agg(_N)
+        listed = collected(chosen).lazy()
+        totals = counts.rows(query, "time", tick=tick).group_by(start=start).agg(_N)
+        less = listed.select("start", n=-pl.col("n"))
+        others = pl.concat([totals, less]).with_columns(series=pl.lit(OTHER, pl.Int8))
+        summed = pl.concat([listed, others.select("start", "series", "n")])
     return collected(
-        pl.concat([listed, others.select("start", "series", "n")])
-        .sort("start")
+        summed.sort("start")
         # The last bucket that starts at or before the tick.
         .join_asof(_starts(edges), left_on="start", right_on="bucket", coalesce=False)
         .group_by(start="bucket", series="series")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tests.waiting import free_ports
 
-INITDB = shutil.which("initdb")
+# Debian keeps it out of the PATH.
+_DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+INITDB = shutil.which("initdb") or (str(_DEBIAN[-1]) if _DEBIAN else None)
 _OPTIONS = "-c fsync=off -c unix_socket_directories='' -c max_connections=60 -p {port}"
 
 

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from pipelines import visible
 from pipelines.cli import metrics, processes
-from pipelines.cli.options import announcer, configured, log_format
+from pipelines.cli.options import announcer, configured, echo, log_format
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -43,7 +43,8 @@ def metrics_(context: click.Context, *, serve: bool) -> None:
         refuse_port_of_receiver(chosen)
         _serve(chosen, lake, announcer(context))
         return
-    click.echo(generate_latest(metrics.registry_of(chosen, lake)), nl=False)
+    for line in generate_latest(metrics.registry_of(chosen, lake)).decode().splitlines():
+        echo(line)
 
 
 def refuse_port_of_receiver(chosen: Settings) -> None:

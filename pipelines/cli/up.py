@@ -199,9 +199,9 @@ def _dagster_code(socket: Path) -> Server:
             *_module("dagster"),
             *("api", "grpc", "--socket", str(socket)),
             *("-m", "pipelines.definitions", "--location-name", "auditlake"),
-            *_log_format(),
             # Otherwise Dagster imports from the current folder first.
             *("--working-directory", str(PROJECT)),
+            *_log_format(),
         ],
         socket=socket,
     )

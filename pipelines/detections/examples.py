@@ -19,7 +19,7 @@ import polars as pl
 
 from pipelines import registry
 from pipelines.detections import correlations, match
-from pipelines.detections.aliases import EVENTS_STREAM
+from pipelines.detections.aliases import EVENTS_STREAM, log_source
 from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
 from pipelines.detections.correlations import compile_correlation
 from pipelines.detections.rules import TESTS, Loaded, Rule, read_yaml
@@ -29,10 +29,6 @@ from pipelines.schemas import EVENTS, Timestamp
 from pipelines.search.people import PERSON
 
 _NOW = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-class RefusedRule(Exception):
-    """The rule of the examples does not run here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +45,14 @@ def file_of(rule: Path) -> Path | None:
     """Return the file of examples beside a rule's file, if there is one."""
     found = (rule.with_name(rule.stem + ending) for ending in TESTS)
     return next((file for file in found if file.is_file()), None)
+
+
+def has_streams(rule: Rule, loaded: Loaded) -> bool:
+    """Return whether streams carry the logs that a rule or the parts of a correlation read."""
+    found = (loaded.named(reference) for reference in rule.correlates)
+    parts = [part for part in found if part] if rule.is_correlation else [rule]
+    sources = (log_source(part.product, part.service, part.category) for part in parts)
+    return not any(isinstance(source, str) for source in sources)
 
 
 def read(file: Path) -> list[Example]:
@@ -85,10 +89,7 @@ def _with_stream(given: Any, stream: Any, number: int) -> Mapping[str, Any]:
 
 
 def failures(examples: Sequence[Example], rule: Rule, loaded: Loaded) -> Iterator[str]:
-    """Yield a line per example that the rule decides otherwise. `loaded`: its parts, if any.
-
-    Raises RefusedRule for a rule that is valid but refused, even with the placeholders given.
-    """
+    """Yield a line per example that the rule decides otherwise. `loaded`: its parts, if any."""
     for number, example in enumerate(examples, 1):
         try:
             matched = _matched(example, rule, loaded)
@@ -107,7 +108,7 @@ def _matched(example: Example, rule: Rule, loaded: Loaded) -> bool:
     made = {part.id: compile_rule(part, example.placeholders) for part in chosen}
     correlation = compile_correlation(rule, loaded, made) if rule.is_correlation else None
     if isinstance(correlation, Refused):
-        raise _refused(correlation)
+        raise ValueError(f"refused: {correlation.reason}")  # noqa: TRY004 one kind for examples
     wanted = correlation.wanted if correlation else {}
     parts = [_running(part) for part in made.values()]
     hits = [_hits(parts, each, number, wanted) for number, each in enumerate(example.records)]
@@ -118,12 +119,8 @@ def _matched(example: Example, rule: Rule, loaded: Loaded) -> bool:
 
 def _running(rule: Compiled | Refused) -> Compiled:
     if isinstance(rule, Refused):
-        raise _refused(rule)
+        raise ValueError(f"refused: {rule.reason}")  # noqa: TRY004
     return rule
-
-
-def _refused(rule: Refused) -> Exception:
-    return ValueError(rule.reason) if rule.invalid else RefusedRule(rule.reason)
 
 
 def _hits(

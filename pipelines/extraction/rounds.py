@@ -133,6 +133,8 @@ def poll(
             with schedule.lease_of(lake, source).kept() as ours:
                 if ours:
                     return rounds_of(source)
+        except NewerLake:
+            raise
         except LakeError as error:
             return [_failed(source, stream, error, progress) for stream in source.streams()]
         held(source)

@@ -31,7 +31,7 @@ def declare(lake: Lake, sources: Sequence[Source], kept: RetentionSettings, now:
     retries, and a verification reports the reason.
     """
     current = _parts(sources, kept)
-    known = (str(lake.local.resolve()) if lake.local else lake.root, json.dumps(current))
+    known = (lake.address, json.dumps(current))
 
     def missing(recorded: Acts) -> list[Act]:
         ours = [act for act in recorded if act.get("act") == _CONFIGURATION]

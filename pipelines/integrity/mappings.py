@@ -28,7 +28,7 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
     `rows` is the number of raw rows; a lake without any may have been created again. If the log of
     acts cannot be written, the next round retries, and a verification reports the reason.
     """
-    known = (str(lake.local.resolve()) if lake.local else lake.root, key, version)
+    known = (lake.address, key, version)
     if known in _declared and rows:
         return
     if signer.of(lake, signer.ACTS) is None:

@@ -78,8 +78,7 @@ def _claim(kept: SignedLog, head: Head, edge: Edge, entry: bytes) -> tuple[bool,
     """
     after = replace(head, size=head.size + 1, root=_root_with(edge, head.size, entry))
     claim = note.signed(after.text, keys.signing(kept.settings)) + entry
-    # A log that begins again after a restore has claims of its own.
-    place = f"claims/{head.origin.rpartition('/')[2]}/{head.size}"
+    place = f"claims/{head.size}"
     ours = kept.folder.swap(place, claim, None)
     if not ours:
         after, entry = _claimed(kept, place)

@@ -209,6 +209,8 @@ def _restore_acts(lake: Lake, request: Request, former: Path, now: datetime) -> 
     if head and backup.is_whole(Disk(_folder(kept)), head):
         return
     _replace_log(lake, request.source, signer.ACTS, former)
+    # Those of an act that was not published yet are about a log of the former name.
+    shutil.rmtree(_folder(kept) / "claims", ignore_errors=True)
     if head != theirs:
         last_signed.forget(kept.place, kept.table)
         act = {**_about(request), "table": kept.table, **_former(head, theirs)}

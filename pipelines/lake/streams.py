@@ -64,15 +64,15 @@ def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
 
     Raises LakeError if the lake contains the stream of another tenant.
     """
-    if _recorded.get((lake.root, key)) == current:
+    if _recorded.get((lake.address, key)) == current:
         return
     with _reading:  # integrations are polled in parallel: one of them reads the facts of all
         stored = facts(lake)
     for each, known in stored.items():
-        _recorded.setdefault((lake.root, each), known)
+        _recorded.setdefault((lake.address, each), known)
     if stored.get(key) != _of_one_tenant(key, stored.get(key, Facts()), current):
         _replace(lake, key, current, now)
-    _recorded[lake.root, key] = current
+    _recorded[lake.address, key] = current
 
 
 def _of_one_tenant(key: StreamKey, stored: Facts, current: Facts) -> Facts:

@@ -62,6 +62,11 @@ class Lake:
         return None if "://" in self.root else Path(self.root)
 
     @property
+    def address(self) -> str:
+        """Return the full path or the URL: the same in a process that changes its folder."""
+        return str(self.local.resolve()) if self.local else self.root
+
+    @property
     def scan_options(self) -> dict[str, str] | None:
         """Return the options without those about retries, whose text Polars refuses."""
         options = self.storage_options or {}

@@ -48,6 +48,7 @@ class Vendor:
     answered: list[tuple[Span, datetime]] = field(default_factory=list)
     refused: list[Gap] = field(default_factory=list)
     requests_sent: int = 0
+    requests_throttled: int = 0
     clock_ahead: timedelta = timedelta(0)
     service_clock: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(confirmed=True, decided=True)

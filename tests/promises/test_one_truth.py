@@ -86,7 +86,7 @@ def agree_with_the_dashboard(
     lake.look()
     known = shown.of(lake, now)
     assert set(known.streams) == {KEY}
-    assert known.summary(KEY, behind=lake.behind(*KEY)) == summary(line)
+    assert known.summary(KEY, behind=lake.behind(*KEY)) == summary(line, covered)
     _, drawn = known.streams[KEY]
     assert drawn == covered
     recent = [(one.since, one.until, one.reason) for one in known.lost(KEY)]
@@ -95,7 +95,7 @@ def agree_with_the_dashboard(
     assert not covers or line.state in ("up to date", "events behind raw")
 
 
-def summary(line: State) -> Summary:
+def summary(line: State, covered: Coverage) -> Summary:
     state = stream_state.State(name=line.state, since=line.failing_since, reason=line.failure)
     return Summary(
         state=state,
@@ -103,6 +103,7 @@ def summary(line: State) -> Summary:
         share=line.coverage,
         gaps=line.gaps,
         lost=line.lost,
+        known=covered,
     )
 
 

@@ -38,6 +38,7 @@ setup: .venv/.ready
 .venv-readers/.ready: requirements/readers.txt pyproject.toml
 	$(PYTHON) -m venv .venv-readers
 	.venv-readers/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/readers.txt
+	.venv-readers/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 up: setup

@@ -87,7 +87,9 @@ def spark() -> Iterator[Any]:
     server = SparkConnectServer()
     server.start()
     _, port = server.listening_address
-    yield SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+    session = SparkSession.builder.remote(f"sc://127.0.0.1:{port}").getOrCreate()
+    yield session
+    session.stop()
     server.stop()
 
 

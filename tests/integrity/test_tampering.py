@@ -83,6 +83,16 @@ def test_the_changed_column_of_a_row_is_reported(signed):
     assert first.detail == "row 417 (event_id id-000417): ingested_at is not as signed"
 
 
+@matrix.attack("rewrite a data file without the Delta log", "CHANGED", matrix.ROWS)
+def test_a_data_file_rewritten_without_the_delta_log_is_reported(signed):
+    for path in signed.table.rglob("*.parquet"):
+        rows = pl.read_parquet(path, hive_partitioning=False)
+        forged = pl.when(pl.col("seq") == 417).then(pl.lit("{}")).otherwise("raw")
+        rows.with_columns(raw=forged).write_parquet(path, compression="uncompressed")
+    first = signed.verify().first_bad
+    assert (first.kind, first.seq) == ("changed", 417)
+
+
 def test_the_event_id_of_a_deleted_row_is_reported(signed):
     attacks.delete(signed)
     assert "id-000417" in signed.verify().first_bad.detail

@@ -92,7 +92,7 @@ def _classify(seq: int, board: LeafBuffer, signed: bytes, fields: list[str], now
 
 
 def _changed_fields(signed: list[str], present: list[str]) -> str:
-    if not signed:
+    if not signed or not present:
         return "is"
     pairs = zip(_FIELDS, signed, present, strict=True)
     return ", ".join(name for name, one, other in pairs if one != other) + " is"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -255,3 +256,20 @@ def _fill_from_tiles(case: Job, board: LeafBuffer, gaps: Sequence[Span]) -> None
             for seq in range(max(first, start), min(until, end)):
                 at = (seq - index * WIDTH) * HASH
                 board.fill(seq, hashes[at : at + HASH])
+
+
+def field_reader(case: Job) -> Callable[[int], list[str]]:
+    """Return a function that reads a row's current fields, to show which of them differ.
+
+    It returns nothing for a row that cannot be read again.
+    """
+
+    def fields(seq: int) -> list[str]:
+        with suppress(DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
+            # The files themselves: their sizes in the Delta log may be wrong.
+            files = pl.scan_parquet(handle.file_uris(), storage_options=case.options)
+            return rows.fields(files.filter(pl.col("seq") == seq).collect())
+        return []
+
+    return fields

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.integrity.verifier import (
@@ -24,7 +23,6 @@ from pipelines.integrity.verifier import (
     known_checkpoints,
     operator_acts,
     restores,
-    rows,
     table_reader,
     witnesses,
 )
@@ -268,7 +266,8 @@ def _read_note(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint
 
 def _compare_root(case: Job, verdict: TableReport, tree: Tree, head: Checkpoint) -> None:
     if tree.root(head.size) != head.root:
-        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, _field_reader(case))
+        fields = table_reader.field_reader(case)
+        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, fields)
         # The missing row may be the cause itself: do not report it twice.
         if not any(f.kind in ("deleted", "truncated") and f.seq == found.seq
                    for f in verdict.findings):  # fmt: skip
@@ -282,17 +281,6 @@ def _tile_damaged(case: Job, tree: Tree, size: int) -> bool:
     step = WIDTH * HASH
     leaves = memoryview(tree.board.hashes)
     return any(leaves[i * step : (i + 1) * step] != tile for i, tile in enumerate(tiles))
-
-
-def _field_reader(case: Job) -> Callable[[int], list[str]]:
-    """Return a function that reads a row's current fields, to show which of them differ."""
-
-    def fields(seq: int) -> list[str]:
-        handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
-        found = pl.scan_delta(handle).filter(pl.col("seq") == seq).collect()
-        return rows.fields(found)
-
-    return fields
 
 
 def _compare_known(

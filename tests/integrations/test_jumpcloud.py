@@ -92,7 +92,8 @@ def test_the_sandbox_pages_by_positions_that_change_and_stay_valid(still_world):
     entries = still_world.running.sandbox.ledger("jumpcloud", "directory_insights")
     assert sorted(seen) == sorted(entry.id for entry in entries)
     assert count == len(seen)
-    assert len(set(places)) == len(places) > 5
+    # A last page without records repeats the position before it.
+    assert len(set(places[:-1])) == len(places) - 1 >= 5
 
 
 def test_a_service_account_signs_in_and_names_its_organisation(still_world):

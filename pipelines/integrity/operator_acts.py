@@ -122,7 +122,10 @@ def begin_again(lake: Lake, act: Act, head: Head, now: datetime) -> None:
 
 
 def _entry(act: Act, now: datetime) -> bytes:
-    return json.dumps({"at": now.isoformat(), **act}, ensure_ascii=False).encode()
+    entry = json.dumps({"at": now.isoformat(), **act}, ensure_ascii=False).encode()
+    if len(entry) > tiles.MAX_ENTRY:
+        raise LakeError(f"the act has {len(entry):,} bytes, more than a log can hold: shorten it")
+    return entry
 
 
 def recorded(lake: Lake) -> Acts:

@@ -45,7 +45,6 @@ MAPPED = "mapped-"
 """Marks the name of a log before whose first row an act recorded its mapping version."""
 
 _CHUNK = 65_536
-_MAX_ENTRY = 65_535
 RACES = 20
 
 
@@ -267,7 +266,7 @@ def entries(rows: pl.DataFrame) -> list[bytes]:
         f"auditlake/1\n{digest}\n{time}\n{arrival}\n{via}\n{identity}".encode()
         for digest, via, identity, time, arrival in zip(*texts, times, arrivals, strict=True)
     ]
-    return [entry if len(entry) <= _MAX_ENTRY else _shorten(entry) for entry in made]
+    return [entry if len(entry) <= tiles.MAX_ENTRY else _shorten(entry) for entry in made]
 
 
 def _shorten(entry: bytes) -> bytes:

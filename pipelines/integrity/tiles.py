@@ -17,6 +17,8 @@ Spans = Sequence[tuple[int, int]]
 """Spans of rows, as (first, until)."""
 _HASH = 32
 _ENTRIES = "entries"
+MAX_ENTRY = 65_535
+"""Bytes of an entry: bundles store its length in two bytes."""
 
 
 def path(level: int | str, index: int, width: int = WIDTH) -> str:

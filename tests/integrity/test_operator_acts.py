@@ -67,6 +67,13 @@ def test_nothing_is_recorded_where_signing_is_off(world):
     assert not (world.folder / "lake").exists()
 
 
+def test_an_act_that_no_bundle_can_hold_is_refused_in_one_line(world):
+    with pytest.raises(LakeError, match=r"has 7\d,\d{3} bytes, more than a log can hold"):
+        operator_acts.record(world.lake, {"act": "retention", "why": "x" * 70_000}, NOON)
+    operator_acts.record(world.lake, {"act": "retention", "why": "x"}, NOON)
+    assert [act["why"] for act in recorded(world)] == ["x"]
+
+
 def test_an_act_is_not_recorded_on_top_of_damaged_tiles(world):
     """These entries exist nowhere else, so the tree cannot be rebuilt."""
     operator_acts.record(world.lake, {"n": 0}, NOON)

@@ -8,7 +8,6 @@ INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.ST
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,8 +93,7 @@ def _plan(lake: Lake, key: StreamKey) -> Path:
 
 def folder(lake: Lake) -> Path:
     """Return the directory for what this machine knows about a lake."""
-    root = str(lake.local.resolve()) if lake.local else lake.root
-    return (folders.shared_folder() or _NOWHERE) / hashlib.sha256(root.encode()).hexdigest()[:16]
+    return (folders.shared_folder() or _NOWHERE) / lake.digest
 
 
 def _mark(lake: Lake, key: StreamKey) -> Path:

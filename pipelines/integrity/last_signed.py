@@ -7,7 +7,6 @@ checkpoint. A kill or a power cut may lose the newest entry; the next round take
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from base64 import b64decode, b64encode
@@ -25,8 +24,7 @@ _MAX_BYTES = 64 * 1024
 
 def folder(lake: Lake, settings: IntegritySettings) -> Path:
     """Return the local state directory of this lake; it need not exist."""
-    root = str(lake.local.resolve()) if lake.local else lake.root
-    return settings.folder.expanduser() / "lakes" / hashlib.sha256(root.encode()).hexdigest()[:16]
+    return settings.folder.expanduser() / "lakes" / lake.digest
 
 
 def recall(place: Path, table: str) -> Head | None:

@@ -7,7 +7,6 @@ after each compaction.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -318,7 +317,7 @@ def _running() -> LakeError:
 def _lock_name(lake: Lake) -> str:
     if lake.local is not None:
         return ".maintenance.lock"
-    return f"maintenance-{hashlib.sha256(lake.root.encode()).hexdigest()[:16]}.lock"
+    return f"maintenance-{lake.digest}.lock"
 
 
 def streams_of(lake: Lake, logs: Sequence[StreamKey]) -> list[StreamKey]:

@@ -64,15 +64,16 @@ def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
 
     Raises LakeError if the lake contains the stream of another tenant.
     """
-    if _recorded.get((lake.address, key)) == current:
+    where = lake.address
+    if _recorded.get((where, key)) == current:
         return
     with _reading:  # integrations are polled in parallel: one of them reads the facts of all
         stored = facts(lake)
     for each, known in stored.items():
-        _recorded.setdefault((lake.address, each), known)
+        _recorded.setdefault((where, each), known)
     if stored.get(key) != _of_one_tenant(key, stored.get(key, Facts()), current):
         _replace(lake, key, current, now)
-    _recorded[lake.address, key] = current
+    _recorded[where, key] = current
 
 
 def _of_one_tenant(key: StreamKey, stored: Facts, current: Facts) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import re
 import stat
@@ -65,6 +66,11 @@ class Lake:
     def address(self) -> str:
         """Return the full path or the URL: the same in a process that changes its folder."""
         return str(self.local.resolve()) if self.local else self.root
+
+    @property
+    def digest(self) -> str:
+        """Return the name of the folders that hold what this machine knows about the lake."""
+        return hashlib.sha256(self.address.encode()).hexdigest()[:16]
 
     @property
     def scan_options(self) -> dict[str, str] | None:

@@ -126,7 +126,7 @@ def _count(case: Job, verdict: TableReport, held: TableFiles) -> None:
         extra = found.height - verdict.events
         if extra and _being_removed(case, ours & ~verified, found, extra):
             return
-    except (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except rows.UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         verdict.found("events", None, f"cannot read events: {reason}")
         return

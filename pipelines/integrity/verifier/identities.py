@@ -14,16 +14,15 @@ from pathlib import Path
 
 import polars as pl
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from pipelines.integrity.verifier.job import IDENTITIES, LakeView, TableReport
+from pipelines.integrity.verifier.rows import UNREADABLE
 
 Account = tuple[str, str, str, str]
 """Integration, sort of identifier, identifier, person."""
 Span = tuple[datetime, datetime]
 
 _ASSERTED = Path(__file__).parents[2] / "lake" / "identity.csv"
-_UNREADABLE = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _DERIVING = 20.0  # seconds to wait for a retention run that is just deriving the table
 _READ = ("integration", "kind", "actor_type", "activity_type", "outcome", "actor_id", "actor_email")
 
@@ -55,7 +54,7 @@ def _verify(place: LakeView) -> tuple[TableReport, bool]:
         newest = DeltaTable(place.uri("events"), storage_options=_options(place))
         events = _events(place, newest, table.transaction_version(f"events/{newest.metadata().id}"))
         expected = _expected(events if events is not None else pl.scan_delta(newest))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         verdict.found("unreadable", None, " ".join(str(error).split())[:200])
         return verdict, False
     verdict.read = rows.height
@@ -73,7 +72,7 @@ def _events(place: LakeView, newest: DeltaTable, versions: int | None) -> pl.Laz
         handle = DeltaTable(place.uri("events"), versions - 1, storage_options=_options(place))
         found = pl.scan_delta(handle).select(*_READ, "time")
         found.select(pl.col("actor_id").is_not_null().sum()).collect()  # opens every file
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return found
 

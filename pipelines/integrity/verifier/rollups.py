@@ -16,12 +16,13 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 
 from pipelines import visible
 from pipelines.integrity.verifier import rows
 from pipelines.integrity.verifier.job import LakeView, TableReport
 from pipelines.integrity.verifier.proofs import Invalid, parsed
+from pipelines.integrity.verifier.rows import UNREADABLE
 from pipelines.schemas import EVENTS, ROLLUPS
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _FILE = {"path": pl.String, "uri": pl.String, "date": pl.Date, "rows": pl.Int64}
 _TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
 _AT_ONCE = 500_000  # rows
 _LAYOUT = 4  # of the aggregates that are computed again
-_BROKEN = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def verify_events(place: LakeView, raw_tables: Callable[[], Iterable[str]]) -> TableReport:
@@ -83,7 +83,7 @@ class _Reported:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, _BROKEN):
+        if not isinstance(error, UNREADABLE):
             return False
         reason = " ".join(str(error).split())[:200]
         self._verdict.found("unreadable", None, f"{self._verdict.table}: {reason}")
@@ -214,7 +214,7 @@ def _check_rollups(place: LakeView, verdict: TableReport, handle: DeltaTable, fi
         numbers = pl.col("file").is_in(batch["file"].implode())
         try:
             _check_batch(place, verdict, batch, stored.filter(numbers).collect())
-        except _BROKEN:
+        except UNREADABLE:
             # Retention may have deleted files of the batch meanwhile.
             if batch.join(_event_files(place), on="path", how="anti").is_empty():
                 raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from pipelines import registry
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH
@@ -19,6 +20,8 @@ from pipelines.integrity.verifier.proofs import bounded, root_of
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS
 
+UNREADABLE = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""The errors of reading a table of the lake."""
 _COLUMNS = {
     "seq": pl.Int64(),
     "event_id": pl.String(),

@@ -265,7 +265,7 @@ def field_reader(case: Job) -> Callable[[int], list[str]]:
     """
 
     def fields(seq: int) -> list[str]:
-        with suppress(DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        with suppress(*rows.UNREADABLE):
             handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
             # The files themselves: their sizes in the Delta log may be wrong.
             files = pl.scan_parquet(handle.file_uris(), storage_options=case.options)

@@ -47,7 +47,7 @@ def add(lake: Lake, missing: Callable[[Acts], Sequence[Act]], now: datetime) -> 
     """
     kept = signer.of(lake, signer.ACTS)
     if kept is None:
-        raise LakeError("operator actions must be signed to be recorded: set integrity.sign = true")
+        raise _unsigned()
     with last_signed.alone(kept.place, kept.table):
         lost = 0
         while lost < signer.RACES:
@@ -107,9 +107,9 @@ def begin_again(lake: Lake, act: Act, head: Head, now: datetime) -> None:
     `act` is its next entry. Raises LakeError.
     """
     kept = signer.of(lake, signer.ACTS)
-    edge = tiles.edge(kept.folder, head.size) if kept else None
-    if kept is None or edge is None or merkle.root(edge) != head.root:
-        raise _damaged()
+    if kept is None:
+        raise _unsigned()
+    edge = _edge(kept, head)
     fresh = signer.new_head(kept)
     with last_signed.alone(kept.place, kept.table):
         seen, start = kept.folder.get("checkpoint"), replace(head, origin=fresh.origin)
@@ -161,11 +161,19 @@ def _load_tree(lake: Lake, kept: SignedLog, checkpoint: bytes | None) -> tuple[H
         signed = None
     if signed is None:
         return signer.new_head(kept), ()
+    return signed, _edge(kept, signed)
+
+
+def _edge(kept: SignedLog, head: Head) -> Edge:
     # Unlike a raw table's, these entries exist nowhere else: damaged tiles cannot be rebuilt.
-    edge = tiles.edge(kept.folder, signed.size)
-    if edge is None or merkle.root(edge) != signed.root:
+    edge = tiles.edge(kept.folder, head.size)
+    if edge is None or merkle.root(edge) != head.root:
         raise _damaged()
-    return signed, edge
+    return edge
+
+
+def _unsigned() -> LakeError:
+    return LakeError("operator actions must be signed to be recorded: set integrity.sign = true")
 
 
 def _damaged() -> Alarm:

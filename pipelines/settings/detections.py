@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pipelines.settings.fields import Section
 
 
-class DetectionSettings(BaseModel):
+class DetectionSettings(Section):
     """Files and folders of rules in the Sigma format."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     rules: tuple[Path, ...] = (Path("rules"),)
     """Folders are searched for .yml files, such as a checkout of SigmaHQ's repository."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from pipelines.settings.fields import Section
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:/[A-Za-z0-9_]+)?")
 
@@ -21,10 +23,8 @@ def _stream(name: str) -> str:
 Days = Annotated[int, Field(strict=True, ge=1)]
 
 
-class RetentionSettings(BaseModel):
+class RetentionSettings(Section):
     """What is not listed is kept for ever."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     why: str = Field(default="the period in retention.days is over", min_length=1)
     """The rule that requires it; recorded permanently with each deletion."""

@@ -1,4 +1,4 @@
-"""The commands that copy a lake and put a copy back; registered in pipelines/cli/main.py."""
+"""The commands that copy a lake and put a copy back."""
 
 from __future__ import annotations
 
@@ -69,6 +69,3 @@ def _line(plan: Plan) -> str:
         return f"{plan.log.table}: {plan.rows:,} rows, none lost"
     lost = f"{len(plan.lost):,} rows from {plan.lost.start:,} are lost"
     return f"{plan.log.table}: {plan.rows:,} rows; {lost}, unless the vendor still has them"
-
-
-COMMANDS = (backup_, restore_)

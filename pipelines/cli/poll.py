@@ -36,7 +36,8 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
     """Fetch everything new once, update `events` and print one line per stream."""
     chosen, lake = options.configured(context)
     sources = _not_empty(registry.sources(chosen, names))
-    configuration.declare(lake, registry.sources(chosen), chosen.retention, utc_now())
+    every = registry.sources(chosen) if names else sources
+    configuration.declare(lake, every, chosen.retention, utc_now())
     held: list[Source] = []
     with _progress_bars(show=not as_json) as progress:
         # Skips streams polled less than `poll_every` ago, by whichever process.

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from pipelines import settings
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
+from pipelines.detections import attack, examples, rules, ruleset
+from pipelines.detections.rules import Loaded, Rule
+from pipelines.detections.ruleset import Ruleset
 from pipelines.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pipelines.detections.rules import Loaded, Rule
-    from pipelines.detections.ruleset import Ruleset
 
 places = click.argument("places", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 
@@ -66,8 +64,6 @@ def list_(context: click.Context, places: tuple[Path, ...]) -> None:
 @click.pass_context
 def coverage_(context: click.Context, places: tuple[Path, ...]) -> None:
     """Print, in Markdown, how many rules that run cover each ATT&CK technique, and the gaps."""
-    from pipelines.detections import attack  # noqa: PLC0415
-
     loaded, made = _read(context, places)
     silent = made.silent | made.refused.keys()
     found = attack.coverage(rule for rule in loaded.rules if rule.id not in silent)
@@ -80,13 +76,11 @@ def coverage_(context: click.Context, places: tuple[Path, ...]) -> None:
 @places
 @click.pass_context
 def test_(context: click.Context, places: tuple[Path, ...]) -> None:
-    """Evaluate each rule on the examples beside it: of NAME.yml, those in NAME.tests.yml.
+    """Evaluate each rule on its examples: those of NAME.yml are in NAME.tests.yml.
 
     Exits with 1 if a rule matches an example that it must not match, or the other way round. Rules
     about a log that no stream carries are counted as refused.
     """
-    from pipelines.detections import examples  # noqa: PLC0415
-
     loaded, _ = _read(context, places)
     failures = [f"{problem.file}: {problem.reason}" for problem in loaded.problems]
     tested = refused = 0
@@ -107,9 +101,6 @@ def test_(context: click.Context, places: tuple[Path, ...]) -> None:
 
 
 def _read(context: click.Context, places: tuple[Path, ...]) -> tuple[Loaded, Ruleset]:
-    # Slow to import, and for these commands only.
-    from pipelines.detections import rules, ruleset  # noqa: PLC0415
-
     chosen = places or settings.load(context.obj).detections.rules
     loaded = rules.load(chosen)
     if not loaded.rules and not loaded.problems:
@@ -136,8 +127,6 @@ def _described(loaded: Loaded) -> Iterator[Rule]:
 
 
 def _failures(rule: Rule, file: Path, loaded: Loaded) -> Iterator[str]:
-    from pipelines.detections import examples  # noqa: PLC0415
-
     try:
         yield from examples.failures(examples.read(file), rule, loaded)
     except ValueError as error:

@@ -63,7 +63,7 @@ SECTIONS = {
         "retire": ("integrity:retire_", "Record and sign that streams are no longer polled."),
         "renormalise": ("events:renormalise_", "Derive `events` from raw again, after an upgrade."),
         "normalise": ("events:normalise_", "Map raw records from standard input to events."),
-        "backup": ("backup:backup_", "Copy a lake beside polling, consistently."),
+        "backup": ("backup:backup_", "Copy a lake consistently while polling continues."),
         "restore": ("backup:restore_", "Restore a backup, as a signed act."),
     },
 }

@@ -1,6 +1,6 @@
-"""The records kept beside a rule, which it has to match or must not match.
+"""The records kept next to a rule, which it has to match or must not match.
 
-Beside `name.yml`, the file `name.tests.yml` is a list of `{record, stream, matches}`. For a
+Next to `name.yml`, the file `name.tests.yml` is a list of `{record, stream, matches}`. For a
 correlation, an example has `records`: a list of `{record, stream}`, each with a `time` of its own
 if the record's does not matter. Of a rule over events, records are mapped first. `placeholders`
 holds a list of values for each placeholder.
@@ -42,7 +42,7 @@ class Example:
 
 
 def file_of(rule: Path) -> Path | None:
-    """Return the file of examples beside a rule's file, if there is one."""
+    """Return the file of examples next to a rule's file, if there is one."""
     found = (rule.with_name(rule.stem + ending) for ending in TESTS)
     return next((file for file in found if file.is_file()), None)
 

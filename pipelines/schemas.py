@@ -196,6 +196,125 @@ _VIEWS: _Columns = {
 }
 VIEWS = _schema(_VIEWS)
 
+MATCHED = pl.Struct({"field": pl.String(), "value": pl.String()})
+
+_FINDINGS: _Columns = {
+    "seq": (pl.Int64(), "place in this table, from 0, without gaps"),
+    "finding_uid": (
+        pl.String(),
+        "SHA-256 of the rule's id and logic and of the event, or of the correlation's window and "
+        "group; the same however often it is computed",
+    ),
+    "revision": (pl.Int32(), "from 0; the newest of a finding counts"),
+    "status": (pl.String(), '"found", or "withdrawn" when late events undo a correlation'),
+    "provisional": (pl.Boolean(), "whether the span of a correlation has a known gap"),
+    "time": (Timestamp, "when the event, or the last of the events, happened"),
+    "date": (pl.Date(), "UTC day of `time`; the partition"),
+    "since": (Timestamp, "when the first of the events happened"),
+    "found_at": (Timestamp, "when the rule was evaluated"),
+    "class_uid": (pl.Int32(), "id of the OCSF class: 2004, Detection Finding"),
+    "rule_id": (pl.String(), "the rule's id"),
+    "logic_sha256": (pl.String(), "SHA-256 of the rule's logic, without its texts"),
+    "ruleset": (pl.String(), "SHA-256 of all rules that were evaluated: see `rulesets`"),
+    "title": (pl.String(), "the rule's title"),
+    "level": (pl.String(), '"informational", "low", "medium", "high" or "critical"'),
+    "author": (pl.String(), "who wrote the rule"),
+    "url": (pl.String(), "where the rule is described: its first reference"),
+    "license": (pl.String(), "the rule's licence"),
+    "tags": (pl.List(pl.String()), 'such as "attack.t1098"'),
+    "integration": (pl.String(), "the instance of the event; of a correlation, of the last one"),
+    "kind": (pl.String(), "its service: okta, google_workspace, ..."),
+    "stream": (pl.String(), "the service's log that the event came from"),
+    "entity": (
+        pl.String(),
+        "whom or what it is about, for grouping: the person or actor, else the address, or the "
+        "correlation's group",
+    ),
+    "source_ip": (pl.String(), "address of the client, of the last event"),
+    "message": (pl.String(), "the sentence about the last event"),
+    "count": (pl.Int64(), "how many events matched"),
+    "event_uids": (pl.List(pl.String()), "their `event_uid` in `events`, at most 1,000"),
+    "matched": (pl.List(MATCHED), "fields that the rule read, with their values in the last event"),
+    "exception": (pl.String(), "id of the exception that applies, so that nobody is alerted"),
+}
+FINDINGS = _schema(_FINDINGS)
+
+_EVALUATIONS: _Columns = {
+    "integration": _INTEGRATION,
+    "stream": _STREAM,
+    "since_seq": (pl.Int64(), "the first row of raw/<integration>/<stream> that was evaluated"),
+    "until_seq": (pl.Int64(), "the row after the last one"),
+    "ruleset": (pl.String(), "SHA-256 of all rules that were evaluated: see `rulesets`"),
+    "rule_id": (pl.String(), "the rule, if this row is about one that failed; null: all others"),
+    "rows": (pl.Int64(), "rows that were read; fewer than the range where rows were removed"),
+    "hits": (pl.Int64(), "findings that were written"),
+    "error": (pl.String(), "why the rule could not be evaluated; null if it was"),
+    "seconds": (pl.Float64(), "how long it took"),
+    "evaluated_at": (Timestamp, "when"),
+}
+EVALUATIONS = _schema(_EVALUATIONS)
+
+_RULESETS: _Columns = {
+    "ruleset": (pl.String(), "SHA-256 of `rules`"),
+    "recorded_at": (Timestamp, "when it was first used"),
+    "rules": (
+        pl.String(),
+        "JSON: id, logic, level and file of each rule that runs, and the overlay's values",
+    ),
+}
+RULESETS = _schema(_RULESETS)
+
+_TRIAGE: _Columns = {
+    "time": (Timestamp, "when"),
+    "who": (pl.String(), "e-mail address of the sign-in, or local account"),
+    "finding_uid": (pl.String(), "of `findings`"),
+    "state": (pl.String(), '"open", "assigned" or "closed"; the newest row per finding counts'),
+    "assignee": (pl.String(), "who looks at it"),
+    "reason": (
+        pl.String(),
+        'of a closed one: "true positive", "benign", "false positive" or "duplicate"',
+    ),
+    "note": (pl.String(), "free text"),
+}
+TRIAGE = _schema(_TRIAGE)
+
+_EXCEPTIONS: _Columns = {
+    "time": (Timestamp, "when it was recorded"),
+    "who": (pl.String(), "who recorded it: the e-mail address of the sign-in, or local account"),
+    "exception": (pl.String(), "its id; the newest row per id counts"),
+    "rule_id": (pl.String(), "the rule it applies to"),
+    "fields": (
+        pl.List(MATCHED),
+        "a finding is excepted if all of these hold; a field is a column of `findings` or `events`",
+    ),
+    "owner": (pl.String(), "who answers for it"),
+    "reason": (pl.String(), "why"),
+    "expires": (Timestamp, "events from this time on are not excepted; in the past: revoked"),
+}
+EXCEPTIONS = _schema(_EXCEPTIONS)
+
+_DELIVERIES: _Columns = {
+    "time": (Timestamp, "when this row was written"),
+    "delivery": (
+        pl.String(),
+        "SHA-256 of the receiver and of what it is told about; the key for its deduplication",
+    ),
+    "receiver": (pl.String(), "its name in auditlake.toml"),
+    "about": (pl.String(), '"findings", "digest", "health", "heartbeat" or "test"'),
+    "subjects": (pl.List(pl.String()), "the `finding_uid`s, or the names of what is not healthy"),
+    "state": (
+        pl.String(),
+        '"queued", "claimed", "sent", "failed" (will be retried), "dead" (will not) or "held" '
+        "(quiet hours, throttled); the newest row per delivery counts",
+    ),
+    "attempt": (pl.Int32(), "how often it has been tried"),
+    "next_at": (Timestamp, "before this time it is not tried again"),
+    "receipt": (pl.String(), "the receiver's answer, without secrets: a status, an id"),
+    "claimant": (pl.String(), "the process that claimed it"),
+    "payload": (pl.String(), "JSON: what is sent, before it is put in the receiver's form"),
+}
+DELIVERIES = _schema(_DELIVERIES)
+
 DESCRIPTIONS: dict[str, dict[str, str]] = {
     table: {name: description for name, (_, description) in columns.items()}
     for table, columns in {
@@ -210,6 +329,12 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "reconciliation": _RECONCILED,
         "access": _ACCESS,
         "views": _VIEWS,
+        "findings": _FINDINGS,
+        "evaluations": _EVALUATIONS,
+        "rulesets": _RULESETS,
+        "triage": _TRIAGE,
+        "exceptions": _EXCEPTIONS,
+        "deliveries": _DELIVERIES,
     }.items()
 }
 """Description of each column, by table; all tables below raw/ have the same columns."""

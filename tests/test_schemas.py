@@ -53,12 +53,16 @@ VALUES = {
     pl.Binary(): [b"", b"\x00\xff"],
     pl.Int32(): [0, -(2**31)],
     pl.Int64(): [2**63 - 1, -1],
+    pl.Float64(): [0.0, -1.5],
+    pl.Boolean(): [True, False],
     pl.Date(): [date(1970, 1, 1), date(2026, 3, 1)],
     schemas.Timestamp: [
         datetime(2000, 1, 1, tzinfo=UTC),
         datetime(2026, 3, 1, 12, 0, 0, 123_456, UTC),
     ],
     pl.List(schemas.TARGET): [[], [{"id": "1", "name": None, "type": "User"}] * 2],
+    pl.List(pl.String()): [[], ["", "x"]],
+    pl.List(schemas.MATCHED): [[], [{"field": "actor", "value": None}]],
 }
 
 

@@ -375,6 +375,8 @@ def _delta_type(dtype: pl.DataType) -> PrimitiveType | ArrayType | StructType:
 
 
 _PRIMITIVES: dict[pl.DataType, str] = {
+    pl.Boolean(): "boolean",
+    pl.Float64(): "double",
     pl.String(): "string",
     pl.Binary(): "binary",
     pl.Date(): "date",

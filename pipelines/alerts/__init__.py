@@ -1,0 +1,1 @@
+"""Tell people what rules found, and what is wrong with auditlake itself."""

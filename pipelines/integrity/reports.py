@@ -85,12 +85,16 @@ def verdicts(
     """
     lake = LogFiles(root=where.root, options=where.options or {})
     obstacle = cache(lake.obstacle)
+    differing: list[str] = []
     for table in tables:
         if reason := next(filter(None, map(obstacle, _folders(table))), None):
             yield _unreadable(table, reason)
             continue
         if table in RECOMPUTED:
-            yield RECOMPUTED[table](where, full)
+            verdict = RECOMPUTED[table](where, full)
+            if table == "events" and differing:
+                verdict.found("events", None, f"differ from {', '.join(differing)}: see there")
+            yield verdict
             continue
         kept = (since or {}).get(table, ())
         if table == ACTS:
@@ -102,6 +106,8 @@ def verdicts(
         if kind is None:
             verdict.uncompared = verdict.size
             verdict.notes.append(f"events not compared: {_UNKNOWN.format(*table.split('/')[1:])}")
+        if any(each.kind == "events" for each in verdict.findings):
+            differing.append(table)
         yield verdict
 
 
@@ -195,8 +201,8 @@ def line(verdict: TableReport) -> str:
         return f"{verdict.table}: {first.kind.upper()}: {first.detail}{others}"
     if verdict.uncompared:
         return f"{verdict.table}: NOT COMPARED: {verdict.uncompared:,} rows of events, see below"
-    if verdict.table == IDENTITIES:
-        return f"{verdict.table}: ok, {verdict.read:,} rows follow from events"
+    if verdict.table in RECOMPUTED:
+        return f"{verdict.table}: ok, {_recomputed(verdict)}"
     since = f", {verdict.read:,} read from row {verdict.first:,}" if verdict.first else ""
     by_policy = verdict.removed - verdict.erased - verdict.lost
     removed = f", {by_policy:,} removed by retention" if by_policy else ""
@@ -205,6 +211,15 @@ def line(verdict: TableReport) -> str:
     seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
     seen += f", {verdict.witnessed}" * bool(verdict.witnessed)
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
+
+
+def _recomputed(verdict: TableReport) -> str:
+    if verdict.table == IDENTITIES:
+        return f"{verdict.read:,} rows follow from events"
+    if verdict.table == "events":
+        return f"{verdict.read:,} rows, in the files and with the statistics that its log states"
+    since = f" from file {verdict.first:,} on" if verdict.first else ""
+    return f"the aggregates of {verdict.size:,} files, counted again{since}"
 
 
 def document(verdict: TableReport) -> Document:

@@ -30,6 +30,25 @@ def test_a_line_reports_a_sound_table_with_its_figures():
     )
 
 
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (
+            report("events", size=9, read=1234),
+            "events: ok, 1,234 rows, in the files and with the statistics that its log states",
+        ),
+        (report("rollups", size=20), "rollups: ok, the aggregates of 20 files, counted again"),
+        (
+            report("rollups", size=20, first=12),
+            "rollups: ok, the aggregates of 20 files, counted again from file 12 on",
+        ),
+        (report("identities", read=438), "identities: ok, 438 rows follow from events"),
+    ],
+)
+def test_a_line_on_a_derived_table_does_not_call_it_signed(found, line):
+    assert reports.line(found) == line
+
+
 def test_a_line_reports_the_first_bad_row_and_how_many_findings_follow():
     found = report()
     found.found("events", 7, "an event differs")

@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from pipelines.integrity import signer
+from pipelines.integrity import reports, signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.lake.tables import StreamKey
 from pipelines.settings import Anchor
 from tests.integrity import attacks, matrix
@@ -302,6 +303,14 @@ def test_events_that_differ_from_raw_are_reported(signed, change, reason):
     first = signed.verify().first_bad
     assert (first.kind, first.seq) == ("events", 417)
     assert reason in first.detail
+
+
+def test_the_table_of_events_is_not_reported_as_ok_if_they_differ_from_raw(signed):
+    edit_events(signed, lambda e: e.with_columns(attacks.where(417, "actor_id", pl.lit("x"))))
+    with WorkerPool(1) as crew:
+        named = (LOG.table, "events")
+        _, found = reports.verdicts(signed.place, named, {"okta": "okta"}, crew, full=True)
+    assert found.first_bad.detail == "differ from raw/okta/system_log: see there"
 
 
 @matrix.attack("invent an event", "EVENTS", matrix.AGAIN)

@@ -127,7 +127,7 @@ def _count(case: Job, verdict: TableReport, held: TableFiles) -> None:
         if extra and _being_removed(case, ours & ~verified, found, extra):
             return
     except rows.UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = rows.reason_of(error)
         verdict.found("events", None, f"cannot read events: {reason}")
         return
     if extra:

@@ -16,7 +16,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.integrity.verifier.job import IDENTITIES, LakeView, TableReport
-from pipelines.integrity.verifier.rows import UNREADABLE
+from pipelines.integrity.verifier.rows import UNREADABLE, reason_of
 
 Account = tuple[str, str, str, str]
 """Integration, sort of identifier, identifier, person."""
@@ -55,7 +55,7 @@ def _verify(place: LakeView) -> tuple[TableReport, bool]:
         events = _events(place, newest, table.transaction_version(f"events/{newest.metadata().id}"))
         expected = _expected(events if events is not None else pl.scan_delta(newest))
     except UNREADABLE as error:
-        verdict.found("unreadable", None, " ".join(str(error).split())[:200])
+        verdict.found("unreadable", None, reason_of(error))
         return verdict, False
     verdict.read = rows.height
     problem = next(_problems(_stored(rows), expected, exact=events is not None), None)

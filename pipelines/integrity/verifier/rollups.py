@@ -85,7 +85,7 @@ class _Reported:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
         if not isinstance(error, UNREADABLE):
             return False
-        reason = " ".join(str(error).split())[:200]
+        reason = rows.reason_of(error)
         self._verdict.found("unreadable", None, f"{self._verdict.table}: {reason}")
         return True
 

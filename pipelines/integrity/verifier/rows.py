@@ -35,6 +35,13 @@ _ORDER = ("event_uid", "seq")
 _DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the error of a reader as one line; the text of a panic is about its program."""
+    if isinstance(error, pl.exceptions.PanicException):
+        return "a data file is damaged, or was rewritten"
+    return " ".join(str(error).split())[:200]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Files of one day of one table, to be read by a worker."""
@@ -109,7 +116,7 @@ def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
         try:
             frames.append(_file(file, task.options, task.first))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = reason_of(error)
             odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {reason}"))
     rows = pl.concat(frames) if frames else pl.DataFrame(schema=_COLUMNS)
     if rows.null_count().sum_horizontal().item():
@@ -172,7 +179,7 @@ def _compare_events(task: Task, raw: pl.DataFrame, found: Leaves) -> None:
     try:
         expected, stored = _expected(task, raw), _stored(task, raw)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = reason_of(error)
         found.odd.append(Odd(seq=None, kind="events", detail=f"events of {task.day}: {reason}"))
         return
     found.events = stored.height

@@ -72,7 +72,7 @@ def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -
     try:
         held = _list_files(case, verdict)
     except (DeltaError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = rows.reason_of(error)
         gone = isinstance(error, TableNotFoundError)
         detail = "the table is missing" if gone else f"cannot read the table's Delta log: {reason}"
         verdict.found("deleted" if gone else "unreadable", 0, detail)

@@ -52,6 +52,12 @@ def test_rows_verified_earlier_are_passed_over_but_never_negative_ones(tmp_path,
     assert list(found.seqs) == [-1, 15, 16, 17, 18, 19]
 
 
+def test_a_panic_is_reported_without_its_text():
+    panic = pl.exceptions.PanicException("called `Result::unwrap()` on an `Err` value")
+    assert rows.reason_of(panic) == "a data file is damaged, or was rewritten"
+    assert rows.reason_of(OSError("no\nsuch file")) == "no such file"
+
+
 def test_a_task_without_rows_has_no_leaves(tmp_path, frame):
     for files in ([], [frame[:0]]):
         found = rows.leaves(task(tmp_path, *files))

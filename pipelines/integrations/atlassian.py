@@ -140,7 +140,9 @@ class Walk:
             found, after = self._present(client, place)
             stuck = bool(found and after) and after == place.live
             more = bool(found and after) and not stuck
-            place = replace(place, live=after or place.live, since=_processed(found, place.since))
+            # Not beyond `now`, up to which this round covers: the next one begins here.
+            since = max(began, min(_processed(found, place.since), _milliseconds(now)))
+            place = replace(place, live=after or place.live, since=since)
             # Only an empty page, or one without a cursor, proves that there is nothing more.
             covers = None if more or stuck else Span(since=_time(began), until=now)
             yield Page(records=found, cursor=_dump(place), covers=covers)

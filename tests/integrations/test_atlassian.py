@@ -174,6 +174,25 @@ def played(*pages):
     return [json.loads(record)["id"] for page in pages for record in page.records], pages[-1]
 
 
+@pytest.mark.parametrize("ahead", [timedelta(milliseconds=60), timedelta(days=1)])
+def test_no_gap_is_claimed_where_events_are_processed_after_the_clock_of_the_round(ahead):
+    """They are processed while the round runs, or the clock is behind."""
+    began = datetime(2026, 5, 1, tzinfo=UTC)
+    processed = (began + ahead).isoformat()
+
+    def answer(request):
+        data = [{"id": "a", "attributes": {"processedAt": processed}}]
+        found = data if "cursor" not in request.url.params else []
+        return httpx.Response(200, json={"data": found, "meta": {"next": "1"}})
+
+    walk = atlassian.Walk("o")
+    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://a.test") as client:
+        *_, first = walk.pages(client, atlassian._begin(began, began), began)
+        *_, second = walk.pages(client, first.cursor, began + 2 * ahead)
+    assert second.covers.since <= first.covers.until
+    assert second.covers.since >= first.covers.since
+
+
 def test_only_an_empty_page_ends_the_stream():
     found, last = played((["a", "b"], "1"), (["c"], "2"), (["d", "e"], "3"), ([], "3"))
     assert found == ["a", "b", "c", "d", "e"]

@@ -51,7 +51,7 @@ WORLDS = {
     "four hundred days ahead": [400 * DAY, 0],
     "back and forth": [2 * DAY, -2 * DAY, 3_600, -3_600, 0],
 }
-CHOSEN = WORLDS if FULL else ["three days ahead", "back and forth"]
+CHOSEN = WORLDS if FULL else ["back and forth"]
 
 
 @dataclass

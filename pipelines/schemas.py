@@ -294,24 +294,34 @@ _EXCEPTIONS: _Columns = {
 EXCEPTIONS = _schema(_EXCEPTIONS)
 
 _DELIVERIES: _Columns = {
+    "seq": (pl.Int64(), "place in this table, from 0, without gaps"),
     "time": (Timestamp, "when this row was written"),
     "delivery": (
         pl.String(),
         "SHA-256 of the receiver and of what it is told about; the key for its deduplication",
     ),
     "receiver": (pl.String(), "its name in auditlake.toml"),
-    "about": (pl.String(), '"findings", "digest", "health", "heartbeat" or "test"'),
-    "subjects": (pl.List(pl.String()), "the `finding_uid`s, or the names of what is not healthy"),
+    "about": (pl.String(), '"findings", "digest" or "health"'),
+    "revision": (pl.Int32(), "from 0; grows with each change in what the receiver is told"),
+    "subjects": (
+        pl.List(pl.String()),
+        "the `finding_uid`s, or the name of what is not healthy; none once it is resolved",
+    ),
+    "topic": (pl.String(), "SHA-256 of rule and entity, for grouping; the day of a digest"),
     "state": (
         pl.String(),
-        '"queued", "claimed", "sent", "failed" (will be retried), "dead" (will not) or "held" '
-        "(quiet hours, throttled); the newest row per delivery counts",
+        '"queued", "claimed", "sent", "failed" (will be retried), "dead" (will not), "held" '
+        '(quiet hours, throttled, digest) or "dropped" (withdrawn before it was sent); the newest '
+        "row per delivery and revision counts, and the newest revision of a delivery",
     ),
     "attempt": (pl.Int32(), "how often it has been tried"),
     "next_at": (Timestamp, "before this time it is not tried again"),
     "receipt": (pl.String(), "the receiver's answer, without secrets: a status, an id"),
     "claimant": (pl.String(), "the process that claimed it"),
-    "payload": (pl.String(), "JSON: what is sent, before it is put in the receiver's form"),
+    "payload": (
+        pl.String(),
+        "JSON: what is sent, before it is put in the receiver's form; null in rows about sending",
+    ),
 }
 DELIVERIES = _schema(_DELIVERIES)
 

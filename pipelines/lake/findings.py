@@ -49,5 +49,5 @@ DELIVERIES = Table(
     schema=schemas.DELIVERIES,
     about="Alerts to be sent, and what became of them",
     partitions=(),
-    settings=_SMALL,
+    settings={**SETTINGS, STATISTICS: "seq,time"},
 )

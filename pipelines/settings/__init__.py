@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines.errors import ConfigurationError, faults
+from pipelines.settings.alerts import AlertSettings
 from pipelines.settings.detections import DetectionSettings
 from pipelines.settings.fields import (
     UNREAD,
@@ -239,6 +240,7 @@ class Settings(BaseSettings):
     integrity: IntegritySettings = Field(default_factory=IntegritySettings)
     retention: RetentionSettings = RetentionSettings()
     detections: DetectionSettings = DetectionSettings()
+    alerts: AlertSettings = AlertSettings()
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: DagsterSettings = DagsterSettings()
     dashboard: Site = Site(port=8501)

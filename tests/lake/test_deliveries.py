@@ -1,0 +1,78 @@
+"""Changes of the outbox are decisions about its newest state, in one commit with the position."""
+
+from datetime import UTC, datetime, timedelta
+
+from pipelines.lake import deliveries
+from pipelines.lake.deliveries import Change
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def row(name, time=NOW, **values):
+    return {
+        "time": time,
+        "delivery": name,
+        "receiver": "hook",
+        "about": "findings",
+        "revision": 0,
+        "subjects": ["x"],
+        "topic": "t",
+        "state": "queued",
+        "attempt": 0,
+        "next_at": time,
+        "receipt": None,
+        "claimant": None,
+        "payload": f"payload of {name}",
+        **values,
+    }
+
+
+def write(lake, *rows, position=None):
+    return deliveries.change(lake, EPOCH, lambda _: Change(rows=rows, position=position))
+
+
+def test_rows_are_numbered_and_the_position_is_kept(lake):
+    assert [each["seq"] for each in write(lake, row("a"), row("b"), position=7)] == [0, 1]
+    assert [each["seq"] for each in write(lake, row("c"))] == [2]
+    seen = []
+    deliveries.change(lake, EPOCH, lambda state: seen.append(state))
+    (state,) = seen
+    assert state.position == 7
+    assert state.rows["delivery"].to_list() == ["a", "b", "c"]
+    assert "payload" not in state.rows.columns
+    assert state.payloads(["a", "c"])["payload"].to_list() == ["payload of a", "payload of c"]
+    assert state.payloads([]).is_empty()
+
+
+def test_the_position_may_move_without_a_row(lake):
+    write(lake, position=3)
+    seen = []
+    deliveries.change(lake, EPOCH, lambda state: seen.append(state.position))
+    assert seen == [3]
+
+
+def test_of_two_changes_that_race_the_second_is_decided_again(lake):
+    write(lake, row("a"))
+    seen = []
+
+    def decide(state):
+        seen.append(state.rows.height)
+        if len(seen) == 1:
+            write(lake, row("faster"))
+        return Change(rows=[row("slower")])
+
+    deliveries.change(lake, EPOCH, decide)
+    assert seen == [1, 2]
+    assert deliveries.recorded(lake, EPOCH)["seq"].to_list() == [0, 1, 2]
+
+
+def test_rows_that_are_too_old_are_left_out(lake):
+    write(lake, row("old", NOW - timedelta(days=30)), row("new"))
+    assert deliveries.recorded(lake, NOW - timedelta(days=14))["delivery"].to_list() == ["new"]
+
+
+def test_without_tables_there_is_nothing(lake):
+    assert deliveries.recorded(lake, EPOCH).is_empty()
+    assert deliveries.findings_after(lake, 0, 10) == []
+    assert not deliveries.has_news(lake)

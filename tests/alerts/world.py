@@ -143,7 +143,7 @@ def receiving(reply=accepted):
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _answer
+        do_GET = do_POST = do_PUT = _answer  # noqa: N815 the names are those of http.server
 
         def log_message(self, *_):
             pass

@@ -36,7 +36,7 @@ def test_rows_are_numbered_and_the_position_is_kept(lake):
     assert [each["seq"] for each in write(lake, row("a"), row("b"), position=7)] == [0, 1]
     assert [each["seq"] for each in write(lake, row("c"))] == [2]
     seen = []
-    deliveries.change(lake, EPOCH, lambda state: seen.append(state))
+    deliveries.change(lake, EPOCH, seen.append)
     (state,) = seen
     assert state.position == 7
     assert state.rows["delivery"].to_list() == ["a", "b", "c"]

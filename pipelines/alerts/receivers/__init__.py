@@ -1,0 +1,1 @@
+"""The forms in which receivers take alerts; each module knows one kind."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -80,12 +81,17 @@ def send(
     content = msgspec.json.encode(body) if isinstance(body, Mapping) else body
     typed = {"Content-Type": "application/json"} if content is not None else {}
     sent = {"User-Agent": "auditlake", **typed, **(more_headers or {})}
-    timeout, options = httpx.Timeout(min(LONGEST, _PAUSE)), network.options(way, url)
+    timeout = httpx.Timeout(min(LONGEST, _PAUSE)).as_dict()
+    request = httpx.Request(
+        method, url, content=content, headers=sent, extensions={"timeout": timeout}
+    )
     try:
+        # Not a client of httpx, which logs addresses, and some are secrets.
         with (
-            httpx.Client(timeout=timeout, follow_redirects=False, **options) as client,
-            client.stream(method, url, content=content, headers=sent) as answer,
+            httpx.HTTPTransport(**network.options(way, url), trust_env=False) as transport,
+            closing(transport.handle_request(request)) as answer,
         ):
+            answer.request = request
             return _beginning(answer)
     except _NOT_SENT as error:
         raise NoAnswer(Outcome(result="later", receipt=_named(error))) from None

@@ -1,0 +1,110 @@
+"""One pass: queue what is new, look after auditlake itself, deliver what is due, and report life.
+
+Passes may overlap, also on several machines: each step is a fenced commit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pipelines.alerts import deliver, health, outbox, queueing
+from pipelines.alerts.deliver import Sent
+from pipelines.alerts.outbox import Message
+from pipelines.alerts.receivers import exchange
+from pipelines.alerts.receivers.exchange import NoAnswer
+from pipelines.errors import AuditlakeError, explained
+from pipelines.extraction import schedule
+from pipelines.lake import deliveries
+from pipelines.lake.findings import DELIVERIES
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.settings import Settings
+
+_log = logging.getLogger("auditlake")
+_HEALTH_EVERY = timedelta(minutes=5)
+_HEALTH, _HEARTBEAT = (StreamKey(DELIVERIES.name, name) for name in ("health", "heartbeat"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Pass:
+    """What a pass did."""
+
+    queued: int = 0
+    """Rows about new findings."""
+    problems: int = 0
+    """Messages queued about problems of auditlake that began or ended."""
+    sent: list[Sent] = field(default_factory=list)
+    """All tries to deliver a message."""
+    errors: list[str] = field(default_factory=list)
+    heartbeat: str | None = None
+    """The dead-man's switch's answer; None if none was due."""
+
+
+def pass_once(chosen: Settings, lake: Lake, now: datetime) -> Pass:
+    """Queue and deliver what is due. Errors are in the result; a step that fails ends no other."""
+    done = Pass()
+    if not chosen.alerts.receivers and chosen.alerts.heartbeat is None:
+        return done
+    if chosen.alerts.receivers:
+        _step(done, lambda: _queue(done, chosen, lake, now))
+        if schedule.claim_turn(lake, _HEALTH, _HEALTH_EVERY):
+            _step(done, lambda: _check(done, chosen, lake, now))
+        _step(done, lambda: _deliver(done, chosen, lake, now))
+    if not done.errors:
+        _step(done, lambda: _beat(done, chosen, lake))
+    return done
+
+
+def _step(done: Pass, work: Callable[[], None]) -> None:
+    try:
+        with explained():
+            work()
+    except AuditlakeError as error:
+        _log.warning("alerts: %s", error)
+        done.errors.append(str(error))
+
+
+def _queue(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
+    done.queued = queueing.queue(lake, chosen.alerts, now)
+
+
+def _check(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
+    found = health.problems(chosen, lake, now)
+    done.problems = health.queue(lake, chosen.alerts, found, now)
+
+
+def _deliver(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
+    done.sent = deliver.deliver(lake, chosen, now)
+
+
+def _beat(done: Pass, chosen: Settings, lake: Lake) -> None:
+    """Request the dead-man's switch, which raises the alarm if this stays away."""
+    url = chosen.alerts.heartbeat
+    if url is None or not schedule.claim_turn(lake, _HEARTBEAT, chosen.alerts.heartbeat_every):
+        return
+    address = url.get_secret_value()
+    try:
+        answer = exchange.send(chosen.network, "GET", address, None)
+        done.heartbeat = exchange.judged(answer, [address]).receipt
+    except NoAnswer as error:
+        done.heartbeat = error.outcome.receipt
+
+
+def is_due(lake: Lake, now: datetime) -> bool:
+    """Return whether a pass has something to queue or to deliver. Raises LakeError."""
+    return deliveries.has_news(lake) or any(True for _ in _outbox(lake, now).due(now))
+
+
+def unsent(lake: Lake, now: datetime) -> list[Message]:
+    """Return the messages that wait, are being sent, or are dead, by when they were due."""
+    found = (each for each in _outbox(lake, now).messages() if each.state not in _DONE)
+    return sorted(found, key=lambda each: each.due_at)
+
+
+_DONE = ("sent", "dropped")
+
+
+def _outbox(lake: Lake, now: datetime) -> outbox.Outbox:
+    return outbox.fold(deliveries.recorded(lake, now - outbox.KEPT))

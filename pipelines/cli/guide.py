@@ -43,6 +43,7 @@ SECTIONS = {
     },
     "Detect": {
         "rules": ("rules:rules_", "Check, list and test detection rules; their coverage."),
+        "alerts": ("alerts:alerts_", "Send alerts, try receivers, list what was not delivered."),
     },
     "Prove": {
         "verify": ("integrity:verify_", "Check every row against the signed log."),
@@ -91,6 +92,7 @@ EXAMPLES = {
     ),
     "columns": ("auditlake columns",),
     "rules": ("auditlake rules check", "auditlake rules test rules/okta"),
+    "alerts": ("auditlake alerts test", "auditlake alerts send", "auditlake alerts list"),
     "verify": (
         "auditlake verify",
         "auditlake verify --full --key auditlake+1a2b3c4d+... --table raw/okta/system_log",

@@ -12,6 +12,7 @@ from pipelines.extraction import client
 from pipelines.integrity import configuration
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
+from pipelines.orchestration import alerts
 from pipelines.orchestration.assets import (
     Connect,
     client_of,
@@ -35,7 +36,7 @@ from pipelines.orchestration.jobs import (
 from pipelines.orchestration.naming import client_key
 from pipelines.orchestration.sensors import sensor
 from pipelines.sdk.contract import Source
-from pipelines.settings import DagsterSettings, folders, logs
+from pipelines.settings import DagsterSettings, Settings, folders, logs
 from pipelines.settings.retention import RetentionSettings
 
 
@@ -45,6 +46,8 @@ def definitions(
     connect: Connect = client.connect,
     kept: RetentionSettings = RetentionSettings(),  # noqa: B008 it is frozen
     dagster: DagsterSettings = DagsterSettings(),  # noqa: B008 it is frozen
+    *,
+    alerting: Settings | None = None,
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources.
 
@@ -52,6 +55,7 @@ def definitions(
     """
     streams = [(source, stream) for source in sources for stream in source.streams()]
     declare = partial(configuration.declare, lake, sources, kept)
+    told = [each for each in [alerting] if each and each.alerts.is_used]
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
     return dg.Definitions(
         assets=[
@@ -70,6 +74,7 @@ def definitions(
             *(round_of(source, signed=bool(signed)) for source in sources),
             backfill_job(lake, sources, connect),
             renormalise_job(lake, sources),
+            *(alerts.job(lake, each) for each in told),
         ],
         schedules=[
             full_table_checks(),
@@ -78,7 +83,10 @@ def definitions(
             reconciled_hourly(),
             *(verified_hourly(streams) for _ in signed),
         ],
-        sensors=[sensor(lake, source, connect, declare) for source in sources],
+        sensors=[
+            *(sensor(lake, source, connect, declare) for source in sources),
+            *(alerts.sensor(lake, each) for each in told),
+        ],
         resources={client_key(source): client_of(source, connect) for source in sources},
         executor=dg.in_process_executor if dagster.in_process else None,
     )
@@ -97,7 +105,9 @@ def _configured() -> dg.Definitions:
     try:
         chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)
-        return definitions(lake, sources, kept=chosen.retention, dagster=chosen.dagster)
+        return definitions(
+            lake, sources, kept=chosen.retention, dagster=chosen.dagster, alerting=chosen
+        )
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough
         return dg.Definitions(assets=[dg.AssetSpec("configuration", description=str(error))])

@@ -45,7 +45,7 @@ class Pass:
 def pass_once(chosen: Settings, lake: Lake, now: datetime) -> Pass:
     """Queue and deliver what is due. Errors are in the result; a step that fails ends no other."""
     done = Pass()
-    if not chosen.alerts.receivers and chosen.alerts.heartbeat is None:
+    if not chosen.alerts.is_used:
         return done
     if chosen.alerts.receivers:
         _step(done, lambda: _queue(done, chosen, lake, now))
@@ -92,9 +92,21 @@ def _beat(done: Pass, chosen: Settings, lake: Lake) -> None:
         done.heartbeat = error.outcome.receipt
 
 
-def is_due(lake: Lake, now: datetime) -> bool:
-    """Return whether a pass has something to queue or to deliver. Raises LakeError."""
+def is_due(chosen: Settings, lake: Lake, now: datetime) -> bool:
+    """Return whether a pass has something to do. Raises LakeError."""
+    turns = {_HEALTH: _HEALTH_EVERY} if chosen.alerts.receivers else {}
+    if chosen.alerts.heartbeat is not None:
+        turns[_HEARTBEAT] = chosen.alerts.heartbeat_every
+    if any(_is_over(lake, key, floor, now) for key, floor in turns.items()):
+        return True
+    if not chosen.alerts.receivers:
+        return False
     return deliveries.has_news(lake) or any(True for _ in _outbox(lake, now).due(now))
+
+
+def _is_over(lake: Lake, key: StreamKey, floor: timedelta, now: datetime) -> bool:
+    last = schedule.last_polled(lake, key)
+    return last is None or not timedelta(0) <= now - last < floor
 
 
 def unsent(lake: Lake, now: datetime) -> list[Message]:

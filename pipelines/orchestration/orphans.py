@@ -26,9 +26,9 @@ _SILENT = 30.0
 _TIMEOUT = 5
 
 
-def unfinished_run(instance: dg.DagsterInstance, name: str) -> str | None:
+def unfinished_run(instance: dg.DagsterInstance, name: str, tag: str = INTEGRATION) -> str | None:
     """Return the id of a queued or running run of an integration; fail those without a process."""
-    unfinished = dg.RunsFilter(tags={INTEGRATION: name}, statuses=_UNFINISHED)
+    unfinished = dg.RunsFilter(tags={tag: name}, statuses=_UNFINISHED)
     for run in instance.get_runs(unfinished):
         if not _is_orphan(instance, run):
             return run.run_id

@@ -224,6 +224,11 @@ class AlertSettings(Section):
         return self
 
     @property
+    def is_used(self) -> bool:
+        """Return whether anybody is to be told anything."""
+        return bool(self.receivers) or self.heartbeat is not None
+
+    @property
     def effective_routes(self) -> tuple[Route, ...]:
         if self.routes or not self.receivers:
             return self.routes

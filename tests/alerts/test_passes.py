@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.alerts import passes
+from pipelines.clock import utc_now
 from pipelines.errors import LakeError
 from pipelines.settings import Settings
 from tests.alerts.world import MINUTE, NOW, finding, hook, land, receiving, settings, states
@@ -16,15 +17,17 @@ def test_a_pass_queues_and_delivers_and_reports_life(lake):
     land(lake, finding())
     with receiving() as server:
         chosen = settings({"hook": hook(server.url)}, heartbeat=f"{server.url}/ping?x=1")
-        assert passes.is_due(lake, NOW)
+        assert passes.is_due(chosen, lake, utc_now())
         done = passes.pass_once(chosen, lake, NOW)
         assert (done.queued, [one.state for one in done.sent]) == (1, ["sent"])
         assert (done.heartbeat, done.errors) == ("200", [])
-        assert not passes.is_due(lake, NOW)
+        assert not passes.is_due(chosen, lake, utc_now())
+        land(lake, finding("next"))
+        assert passes.is_due(chosen, lake, utc_now())
         again = passes.pass_once(chosen, lake, NOW + MINUTE)
-    assert (again.queued, again.sent, again.heartbeat) == (0, [], None)
+    assert (again.queued, again.sent, again.heartbeat) == (1, [], None)
     assert [each.path for each in server.got] == ["/", "/ping?x=1"]
-    assert passes.unsent(lake, NOW) == []
+    assert [each.state for each in passes.unsent(lake, NOW)] == ["held"]
 
 
 def test_after_an_error_the_rest_is_done_but_life_is_not_reported(lake, monkeypatch, caplog):

@@ -203,12 +203,10 @@ def _silent(each: silence.Silent) -> Problem:
     )
 
 
-def undelivered(known: Outbox, now: datetime) -> Iterator[Problem]:
+def undelivered(chosen: AlertSettings, known: Outbox, now: datetime) -> Iterator[Problem]:
     """Yield the receivers that could not be reached last, or not for an hour."""
-    by_receiver: dict[str, list[outbox.Message]] = {}
-    for each in known.messages():
-        by_receiver.setdefault(each.receiver, []).append(each)
-    for receiver, messages in sorted(by_receiver.items()):
+    for receiver in chosen.receivers:
+        messages = [each for each in known.messages() if each.receiver == receiver]
         sent = max((m.changed_at for m in messages if m.state == "sent"), default=None)
         failed = [
             each
@@ -236,7 +234,7 @@ def queue(lake: Lake, chosen: AlertSettings, found: Sequence[Problem], now: date
 
     def decide(state: State) -> Change | None:
         known = outbox.fold(state.rows)
-        every = [*found, *undelivered(known, now)]
+        every = [*found, *undelivered(chosen, known, now)]
         ended = {each.id for each in _ended(known, every)}
         texts = state.payloads(ended)
         payloads = {row["delivery"]: row["payload"] for row in texts.iter_rows(named=True)}

@@ -8,6 +8,7 @@ been sent.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -122,14 +123,17 @@ class Outbox:
         return (each.newest for each in self.deliveries.values())
 
     def due(self, now: datetime) -> Iterator[Message]:
-        """Yield the messages to be sent now, the longest due first."""
+        """Return the messages to be sent now, those that have been due longest first.
+
+        The receivers take turns, so that many messages to one do not hold up the others.
+        """
+        turns: Counter[str] = Counter()
+        waiting = list[tuple[int, Message]]()
         for each in sorted(self.deliveries.values(), key=lambda each: each.newest.due_at):
-            sending = (
-                one.state == "claimed" and one.next_at > now for one in each.revisions.values()
-            )
-            newest = each.newest
-            if newest.state in (*WAITING, "claimed") and newest.next_at <= now and not any(sending):
-                yield newest
+            if _is_due(each, now):
+                turns[each.receiver] += 1
+                waiting.append((turns[each.receiver], each.newest))
+        return (newest for _, newest in sorted(waiting, key=lambda one: one[0]))
 
     def opened_since(self, receiver: str, since: datetime) -> int:
         """Return how many alerts a receiver has got since a time, digests not counted."""
@@ -137,6 +141,14 @@ class Outbox:
             each.receiver == receiver and each.about != "digest" and each.opened_at > since
             for each in self.deliveries.values()
         )
+
+
+def _is_due(each: Delivery, now: datetime) -> bool:
+    newest = each.newest
+    waits = newest.state in (*WAITING, "claimed") and newest.next_at <= now
+    return waits and not any(
+        one.state == "claimed" and one.next_at > now for one in each.revisions.values()
+    )
 
 
 def _apply(known: Delivery, row: Row) -> None:

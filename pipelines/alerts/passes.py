@@ -15,6 +15,7 @@ from pipelines.alerts.deliver import Sent
 from pipelines.alerts.outbox import Message
 from pipelines.alerts.receivers import exchange
 from pipelines.alerts.receivers.exchange import NoAnswer
+from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, explained
 from pipelines.extraction import schedule
 from pipelines.lake import deliveries
@@ -49,7 +50,7 @@ def pass_once(chosen: Settings, lake: Lake, now: datetime) -> Pass:
         return done
     if chosen.alerts.receivers:
         _step(done, lambda: _queue(done, chosen, lake, now))
-        if schedule.claim_turn(lake, _HEALTH, _HEALTH_EVERY):
+        if _is_over(lake, _HEALTH, _HEALTH_EVERY, utc_now()):
             _step(done, lambda: _check(done, chosen, lake, now))
         _step(done, lambda: _deliver(done, chosen, lake, now))
     if not done.errors:
@@ -73,6 +74,7 @@ def _queue(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
 def _check(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
     found = health.problems(chosen, lake, now)
     done.problems = health.queue(lake, chosen.alerts, found, now)
+    _record_turn(lake, _HEALTH)
 
 
 def _deliver(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
@@ -82,14 +84,23 @@ def _deliver(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
 def _beat(done: Pass, chosen: Settings, lake: Lake) -> None:
     """Request the dead-man's switch, which raises the alarm if this stays away."""
     url = chosen.alerts.heartbeat
-    if url is None or not schedule.claim_turn(lake, _HEARTBEAT, chosen.alerts.heartbeat_every):
+    every = chosen.alerts.heartbeat_every
+    if url is None or not _is_over(lake, _HEARTBEAT, every, utc_now()):
         return
     address = url.get_secret_value()
     try:
         answer = exchange.send(chosen.network, "GET", address, None)
-        done.heartbeat = exchange.judged(answer, [address]).receipt
+        outcome = exchange.judged(answer, [address])
+        done.heartbeat = outcome.receipt
+        if outcome.result == "sent":
+            _record_turn(lake, _HEARTBEAT)
     except NoAnswer as error:
         done.heartbeat = error.outcome.receipt
+
+
+def _record_turn(lake: Lake, key: StreamKey) -> None:
+    # Only after it has succeeded: until then, each pass tries again.
+    schedule.claim_turn(lake, key, None)
 
 
 def is_due(chosen: Settings, lake: Lake, now: datetime) -> bool:

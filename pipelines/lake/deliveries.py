@@ -93,8 +93,14 @@ def findings_after(lake: Lake, position: int, most: int) -> list[dict[str, Any]]
     rows = tables.scan(lake, FINDINGS.name)
     if rows is None:
         return []
+    seq = pl.col("seq")
     with tables.store_errors(FINDINGS.name):
-        return rows.filter(pl.col("seq") >= position).sort("seq").head(most).collect().to_dicts()
+        # The numbers first, since rows are large, and removed ones leave holes.
+        next_ = rows.filter(seq >= position).select("seq").collect()["seq"].bottom_k(most)
+        if next_.is_empty():
+            return []
+        chosen = rows.filter(seq.is_between(next_.min(), next_.max()))
+        return chosen.collect().sort("seq").to_dicts()
 
 
 def has_news(lake: Lake) -> bool:

@@ -56,6 +56,12 @@ def test_of_the_revisions_only_the_newest_is_due_and_not_while_another_is_sent()
     assert due(row(), row("dead"), row(revision=1)) == [("d", 1)]
 
 
+def test_receivers_take_turns():
+    rows = [row(delivery=f"a{n}", next_at=NOW - n * MINUTE) for n in range(3)]
+    rows += [row(delivery=f"b{n}", receiver="other") for n in range(2)]
+    assert [name for name, _ in due(*rows)] == ["a2", "b0", "a1", "b1", "a0"]
+
+
 def test_a_try_without_an_answer_is_remembered():
     def unanswered(*rows):
         return after(row(), *rows).deliveries["d"].newest.unanswered

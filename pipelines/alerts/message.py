@@ -1,6 +1,6 @@
 """An alert as it is stored in the outbox: the facts, before they are put in a receiver's form.
 
-Texts are kept as they are in the tables; `wording` makes them fit to be shown.
+Texts are those of the tables, only cut; `wording` makes them fit to be shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pipelines.settings.alerts import LEVELS
 
 MOST_SHOWN = 10
 """Findings that an alert describes one by one, and rules that a digest names."""
-_MOST_LINES = 200
+_MOST_LINES, _MOST_FIELDS, _MOST_TAGS = 200, 30, 50
+_LONGEST = 2000
+"""Characters of a text that are kept, so that no receiver refuses a message as too large."""
 About = Literal["findings", "digest", "health", "test"]
 
 
@@ -91,18 +93,25 @@ def severity(level: str) -> int:
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
 
 
+def _short(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def shown(row: Mapping[str, Any]) -> Shown:
     """Return a finding (schemas.FINDINGS) as alerts show it."""
     return Shown(
         uid=row["finding_uid"],
         time=row["time"],
-        message=row["message"] or "",
+        message=_short(row["message"]) or "",
         integration=row["integration"] or "",
         kind=row["kind"] or "",
         stream=row["stream"] or "",
-        source_ip=row["source_ip"],
+        source_ip=_short(row["source_ip"]),
         events=row["count"] or 1,
-        matched=tuple(Match(each["field"], each["value"]) for each in row["matched"] or ()),
+        matched=tuple(
+            Match(_short(each["field"]) or "", _short(each["value"]))
+            for each in (row["matched"] or ())[:_MOST_FIELDS]
+        ),
     )
 
 
@@ -111,16 +120,16 @@ def opened(row: Mapping[str, Any]) -> Alert:
     return Alert(
         about="findings",
         level=row["level"],
-        title=row["title"] or row["rule_id"],
-        entity=row["entity"],
+        title=_short(row["title"]) or row["rule_id"],
+        entity=_short(row["entity"]),
         since=row["since"] or row["time"],
         until=row["time"],
         rule=Rule(
             id=row["rule_id"],
-            author=row["author"],
-            url=row["url"],
-            license=row["license"],
-            tags=tuple(row["tags"] or ()),
+            author=_short(row["author"]),
+            url=_short(row["url"]),
+            license=_short(row["license"]),
+            tags=tuple(_short(tag) or "" for tag in (row["tags"] or ())[:_MOST_TAGS]),
         ),
         shown=(shown(row),),
     )
@@ -153,7 +162,7 @@ def digest(rows: Sequence[Mapping[str, Any]], title: str) -> Alert:
     """Return what a digest says about some findings."""
     counts: dict[tuple[str, str, str], int] = {}
     for row in rows:
-        rule = row["rule_id"], row["level"], row["title"] or row["rule_id"]
+        rule = row["rule_id"], row["level"], _short(row["title"]) or row["rule_id"]
         counts[rule] = counts.get(rule, 0) + 1
     times = [row["time"] for row in rows]
     return Alert(

@@ -16,6 +16,13 @@ def test_a_finding_without_texts_has_an_alert_too():
     assert (alert.title, alert.entity) == ("11111111-2222-4333-8444-555555555555", None)
 
 
+def test_long_texts_are_cut_so_that_no_receiver_refuses_the_message():
+    huge = "x" * 1_000_000
+    row = finding(message=huge, entity=huge, title=huge, tags=[huge] * 1000, author=huge)
+    row = {**row, "matched": [{"field": huge, "value": huge}] * 1000}
+    assert len(message.dump(message.opened(row))) < 500_000
+
+
 def test_of_many_findings_the_newest_are_shown_and_the_level_is_the_highest():
     alert = message.opened(finding("0", level="low"))
     for n in range(1, 30):

@@ -1,6 +1,9 @@
 """The section [alerts]: receivers with their secrets, and routes that lead to them."""
 
+import re
+import tomllib
 from datetime import time, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +95,22 @@ def test_names_are_simple():
 
 def test_a_heartbeat_may_have_a_query():
     assert configured(heartbeat="https://hc.example.com/x?rid=1").heartbeat
+
+
+PROJECT = Path(__file__).parents[2]
+
+
+def explained():
+    """Yield the configurations in the documentation and in the example."""
+    yield from re.findall(r"```toml\n(.*?)```", (PROJECT / "docs/alerts.md").read_text(), re.DOTALL)
+    example = (PROJECT / "auditlake.example.toml").read_text()
+    section = re.search(r"# \[alerts\]\n.*?\n\n", example, re.DOTALL)[0]
+    yield re.sub("^# ", "", section, flags=re.MULTILINE)
+
+
+def test_what_the_documentation_shows_is_valid(monkeypatch):
+    for name in ("SLACK_WEBHOOK", "PAGERDUTY_KEY", "HEARTBEAT_URL"):
+        monkeypatch.setenv(name, "https://example.com/x")
+    found = [validated(Settings, tomllib.loads(text), "it") for text in explained()]
+    assert len(found) == 3
+    assert all(each.alerts.is_used for each in found)

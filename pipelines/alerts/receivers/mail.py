@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import smtplib
 import ssl
+from contextlib import suppress
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -28,6 +29,8 @@ def send(receiver: EmailReceiver, envelope: Envelope, way: Way) -> Outcome:
         return Outcome(result="later", receipt=_named(error))
     try:
         refused = server.send_message(message(receiver, envelope))
+        with suppress(smtplib.SMTPException, OSError):
+            server.quit()
     except smtplib.SMTPRecipientsRefused as error:
         return _refused(max(code for code, _ in error.recipients.values()))
     except smtplib.SMTPResponseException as error:

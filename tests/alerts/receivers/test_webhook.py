@@ -40,7 +40,7 @@ def test_the_signature_is_that_of_the_body_sent():
     assert "." not in first.headers["webhook-id"]
 
 
-def test_texts_are_exact():
+def test_texts_are_those_of_the_table():
     with receiving() as server:
         webhook.send(receiver(server.url), envelope(), WAY)
     alert = verified(server.got[0])["data"]["alert"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -128,7 +128,11 @@ def receiving(reply=accepted):
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:  # the sender was killed
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             got = Got(self.command, self.path, headers, body)
             made.got.append(got)
@@ -140,8 +144,9 @@ def receiving(reply=accepted):
             self.send_response(status)
             for name, value in {"Content-Length": str(len(content)), **more}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(content)
 
         do_GET = do_POST = do_PUT = _answer  # noqa: N815 the names are those of http.server
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 
 KEPT = timedelta(days=14)
-"""The age of the rows that decisions depend on; nothing waits or is retried that long."""
+"""The age of the rows that decisions depend on, besides those of messages that wait."""
 CLAIMED_FOR = timedelta(minutes=5)
 """After this time, another worker may claim a delivery whose worker was killed."""
 NO_ANSWER = "no answer"

@@ -20,6 +20,7 @@ from pipelines.lake.findings import DELIVERIES, FINDINGS
 from pipelines.lake.tables import Lake
 
 _POSITION = f"{DELIVERIES.name}/{FINDINGS.name}"
+_FINAL = ("sent", "dead", "dropped")
 _WITHOUT_PAYLOAD = [name for name in DELIVERIES.schema if name != "payload"]
 
 
@@ -46,7 +47,7 @@ class Change:
 def change(
     lake: Lake, since: datetime, decide: Callable[[State], Change | None]
 ) -> list[dict[str, Any]]:
-    """Commit a change, decided on the rows since a time, and return the new rows.
+    """Commit a change, decided on the current rows, and return the new ones.
 
     `decide` is called again after each lost race; None: there is nothing to change. Raises
     LakeError.
@@ -55,9 +56,8 @@ def change(
     def decided(handle: DeltaTable, count: int) -> Decision | None:
         position = commits.fence(handle, _POSITION)
         scanned = pl.scan_delta(handle)
-        recent = scanned.filter(pl.col("time") >= since)
         state = State(
-            rows=recent.select(_WITHOUT_PAYLOAD).collect().sort("seq"),
+            rows=_current(scanned, since),
             position=position,
             payloads=lambda chosen: _payloads(scanned, chosen),
         )
@@ -71,6 +71,17 @@ def change(
     return commits.write(lake, DELIVERIES, DELIVERIES.name, decided, {}).frame.to_dicts()
 
 
+def _current(scanned: pl.LazyFrame, since: datetime) -> pl.DataFrame:
+    """Return the rows since a time, and those before it of deliveries that are not finished."""
+    states = scanned.select("delivery", "revision", "seq", "state", "time").collect()
+    newest = states.sort("revision", "seq").unique("delivery", keep="last")
+    unfinished = newest.filter(~pl.col("state").is_in(_FINAL), pl.col("time") < since)
+    wanted = pl.col("time") >= since
+    if not unfinished.is_empty():
+        wanted |= pl.col("delivery").is_in(unfinished["delivery"].to_list())
+    return scanned.filter(wanted).select(_WITHOUT_PAYLOAD).collect().sort("seq")
+
+
 def _payloads(scanned: pl.LazyFrame, chosen: Collection[str]) -> pl.DataFrame:
     if not chosen:
         return pl.DataFrame(schema=DELIVERIES.schema)
@@ -79,13 +90,12 @@ def _payloads(scanned: pl.LazyFrame, chosen: Collection[str]) -> pl.DataFrame:
 
 
 def recorded(lake: Lake, since: datetime) -> pl.DataFrame:
-    """Return the rows since a time (schemas.DELIVERIES) without payloads, by `seq`."""
+    """Return the current rows (schemas.DELIVERIES) without payloads, by `seq`."""
     rows = tables.scan(lake, DELIVERIES.name)
     if rows is None:
         return pl.DataFrame(schema=DELIVERIES.schema)
     with tables.store_errors(DELIVERIES.name):
-        recent = rows.filter(pl.col("time") >= since)
-        return recent.select(_WITHOUT_PAYLOAD).collect().sort("seq")
+        return _current(rows, since)
 
 
 def findings_after(lake: Lake, position: int, most: int) -> list[dict[str, Any]]:

@@ -67,9 +67,15 @@ def test_of_two_changes_that_race_the_second_is_decided_again(lake):
     assert deliveries.recorded(lake, EPOCH)["seq"].to_list() == [0, 1, 2]
 
 
-def test_rows_that_are_too_old_are_left_out(lake):
-    write(lake, row("old", NOW - timedelta(days=30)), row("new"))
-    assert deliveries.recorded(lake, NOW - timedelta(days=14))["delivery"].to_list() == ["new"]
+def test_old_rows_are_left_out_unless_their_delivery_is_not_finished(lake):
+    old, since = NOW - timedelta(days=30), NOW - timedelta(days=14)
+    write(lake, row("sent", old), row("waits", old), row("updated", old), row("new"))
+    write(lake, row("updated", old, revision=1), row("updated", old, state="sent"))
+    write(lake, row("sent", old, state="sent"))
+    found = deliveries.recorded(lake, since)["delivery"].to_list()
+    assert found == ["waits", "updated", "new", "updated", "updated"]
+    write(lake, row("waits", old, state="dead"), row("updated", old, revision=1, state="sent"))
+    assert deliveries.recorded(lake, since)["delivery"].to_list() == ["new"]
 
 
 def test_without_tables_there_is_nothing(lake):

@@ -239,6 +239,24 @@ _FINDINGS: _Columns = {
 }
 FINDINGS = _schema(_FINDINGS)
 
+_HITS: _Columns = {
+    "correlation": (pl.String(), "id of the correlation"),
+    "logic_sha256": (pl.String(), "SHA-256 of the correlation's logic and that of its rules"),
+    "rule_id": (pl.String(), "the rule of the correlation that matched"),
+    "time": (Timestamp, "when the event happened"),
+    "date": (pl.Date(), "UTC day of `time`; the partition"),
+    "integration": _INTEGRATION,
+    "kind": (pl.String(), "the service: okta, google_workspace, ..."),
+    "stream": _STREAM,
+    "event": (pl.String(), "`event_uid` without the mark of a later version"),
+    "event_uid": (pl.String(), "of `events`"),
+    "group": (pl.List(pl.String()), "the values it is grouped by, in lower case"),
+    "counted": (pl.String(), "the value of which different ones are counted, in lower case"),
+    "source_ip": (pl.String(), "address of the client"),
+    "message": (pl.String(), "the sentence about the event"),
+}
+HITS = _schema(_HITS)
+
 _EVALUATIONS: _Columns = {
     "integration": _INTEGRATION,
     "stream": _STREAM,
@@ -340,6 +358,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "access": _ACCESS,
         "views": _VIEWS,
         "findings": _FINDINGS,
+        "hits": _HITS,
         "evaluations": _EVALUATIONS,
         "rulesets": _RULESETS,
         "triage": _TRIAGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
 from pipelines.detections.correlations import Correlation, compile_correlation
@@ -19,6 +19,8 @@ class Ruleset:
     refused: Mapping[str, Refused]
     silent: frozenset[str]
     """Rules that only serve a correlation: their hits are no findings of their own."""
+    placeholders: Placeholders = field(default_factory=dict)
+    """The values that the rules were compiled with."""
 
     def streams(self, rule: str) -> tuple[str, ...]:
         """Return the streams that a rule, or the parts of a correlation, read."""
@@ -26,6 +28,10 @@ class Ruleset:
             return self.rules[rule].source.streams
         parts = self.correlations[rule].parts
         return tuple(dict.fromkeys(s for part in parts for s in self.rules[part].source.streams))
+
+    def all(self) -> dict[str, Compiled | Correlation]:
+        """Return rules and correlations by id."""
+        return {**self.rules, **self.correlations}
 
     def of_stream(self, stream: str) -> list[Compiled]:
         """Return the rules that read a stream, such as "okta/system_log", or "events"."""
@@ -48,4 +54,5 @@ def compiled(loaded: Loaded, placeholders: Placeholders | None = None) -> Rulese
         correlations=running,
         refused={id_: one for id_, one in (made | joined).items() if isinstance(one, Refused)},
         silent=frozenset(serving - shown),
+        placeholders=placeholders or {},
     )

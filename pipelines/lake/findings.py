@@ -1,20 +1,40 @@
 """The tables of detections: what was found, by which evaluation, and what people made of it.
 
 `findings` is append-only and numbered by `seq`. A commit of findings also moves the positions of
-the streams whose rows were evaluated.
+the streams whose rows were evaluated, and names the evaluations, which are copied to a table.
 """
 
 from __future__ import annotations
 
-from pipelines import schemas
-from pipelines.lake.commits import SETTINGS, STATISTICS, Table
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines import schemas
+from pipelines.lake import commits, tables
+from pipelines.lake.commits import SETTINGS, STATISTICS, Decision, Table
+from pipelines.lake.tables import Lake
+
+SEQ = "findings"
+"""The fence that counts the rows of `findings`."""
+_ENTRIES = "auditlake.evaluations"
 _SMALL = {"delta.appendOnly": "true"}
 FINDINGS = Table(
     name="findings",
     schema=schemas.FINDINGS,
     about="What rules found in the events, and in which",
     settings={**SETTINGS, STATISTICS: "seq,time,found_at"},
+)
+HITS = Table(
+    name="hits",
+    schema=schemas.HITS,
+    about="What the rules of correlations matched",
+    settings={**SETTINGS, STATISTICS: "time"},
 )
 EVALUATIONS = Table(
     name="evaluations",
@@ -51,3 +71,155 @@ DELIVERIES = Table(
     partitions=(),
     settings={**SETTINGS, STATISTICS: "seq,time"},
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The findings that a commit is decided on; later ones make it start again."""
+
+    _lake: Lake
+    _handle: DeltaTable
+
+    def position(self, app: str) -> int:
+        """Return how many rows of a stream a set of rules has evaluated."""
+        return commits.fence(self._handle, app)
+
+    def on(self, days: Iterable[date]) -> pl.LazyFrame:
+        """Return the findings of these days."""
+        return _on(self._lake, self._handle, schemas.FINDINGS, days)
+
+
+class Evaluated(NamedTuple):
+    """A commit of findings to be made."""
+
+    findings: pl.DataFrame
+    """Rows of schemas.FINDINGS without `seq`, in order."""
+    positions: Mapping[str, int]
+    """App ids -> rows of their streams that are evaluated then."""
+    evaluations: Sequence[Mapping[str, Any]]
+    """Rows of schemas.EVALUATIONS."""
+
+
+def commit(lake: Lake, decide: Callable[[Stored], Evaluated | None]) -> pl.DataFrame:
+    """Commit findings with positions and evaluations, and return the findings with `seq`.
+
+    `decide` is asked again after each lost race. Raises LakeError.
+    """
+    metadata: dict[str, str] = {}
+
+    def decided(handle: DeltaTable, rows: int) -> Decision | None:
+        made = decide(Stored(lake, handle))
+        if made is None:
+            return None
+        metadata[_ENTRIES] = json.dumps(made.evaluations, default=str)
+        seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
+        found = made.findings.with_columns(seq)
+        return Decision(found, rows + found.height, also_fences=made.positions)
+
+    return commits.write(lake, FINDINGS, SEQ, decided, metadata).frame
+
+
+def positions(lake: Lake, apps: Iterable[str]) -> dict[str, int]:
+    """Return how many rows of their streams these sets of rules have evaluated."""
+    with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
+        return {app: commits.fence(handle, app) if handle else 0 for app in apps}
+
+
+def flush(lake: Lake) -> None:
+    """Copy the evaluations that commits of findings name to their table, each once.
+
+    To be called before the log of `findings` is trimmed.
+    """
+    with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
+        if handle is None:
+            return
+        versions = handle.version() + 1
+
+        def decide(_: DeltaTable, seen: int) -> Decision | None:
+            if seen >= versions:
+                return None
+            return Decision(_evaluations(handle, seen, versions), versions)
+
+        commits.write(lake, EVALUATIONS, EVALUATIONS.name, decide, {})
+
+
+def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:
+    """Return the evaluations in the versions [seen, until), as far as the log reaches."""
+    # Newer commits than this handle's may be in front.
+    limit = until - seen + 8
+    while True:
+        found = handle.history(limit)
+        if len(found) < limit or found[-1]["version"] <= seen:
+            break
+        limit *= 4
+    rows = [
+        {**entry, "evaluated_at": datetime.fromisoformat(entry["evaluated_at"])}
+        for each in reversed(found)
+        if seen <= each["version"] < until
+        for entry in json.loads(each.get(_ENTRIES, "[]"))
+    ]
+    return pl.DataFrame(rows, schemas.EVALUATIONS)
+
+
+def failures(lake: Lake) -> pl.DataFrame:
+    """Return the newest evaluation of each rule that failed on a stream."""
+    rows = tables.scan(lake, EVALUATIONS.name)
+    if rows is None:
+        return pl.DataFrame(schema=schemas.EVALUATIONS)
+    key = ["integration", "stream", "rule_id"]
+    with tables.store_errors(EVALUATIONS.name):
+        failed = rows.filter(pl.col("rule_id").is_not_null()).collect().sort("evaluated_at")
+    return failed.unique(key, keep="last").filter(pl.col("error").is_not_null())
+
+
+def register(lake: Lake, sets: Mapping[str, str], now: datetime) -> None:
+    """Record sets of rules, JSON by its SHA-256, each once."""
+
+    def decide(handle: DeltaTable, count: int) -> Decision | None:
+        known = set(_rulesets(handle))
+        rows = [
+            {"ruleset": digest, "recorded_at": now, "rules": text}
+            for digest, text in sets.items()
+            if text not in known
+        ]
+        return Decision(pl.DataFrame(rows, schemas.RULESETS), count + len(rows)) if rows else None
+
+    commits.write(lake, RULESETS, RULESETS.name, decide, {})
+
+
+def rulesets(lake: Lake) -> list[str]:
+    """Return all sets of rules that were recorded, as JSON."""
+    with tables.store_errors(RULESETS.name), tables.borrowed(lake, RULESETS.name) as handle:
+        return _rulesets(handle) if handle else []
+
+
+def _rulesets(handle: DeltaTable) -> list[str]:
+    def read() -> list[str]:
+        return pl.scan_delta(handle).select("rules").collect()["rules"].to_list()
+
+    return tables.cached(handle, "rules", read)
+
+
+def append_hits(lake: Lake, rows: pl.DataFrame) -> None:
+    """Append rows (schemas.HITS). Before their position moves, so that a kill repeats some."""
+    if rows.height:
+        commits.append(lake, HITS, rows.select(pl.col(c).cast(t) for c, t in schemas.HITS.items()))
+
+
+def hits(lake: Lake, days: Iterable[date], chosen: pl.Expr) -> pl.DataFrame:
+    """Return the hits on these days that meet the condition, each once."""
+    with tables.store_errors(HITS.name), tables.borrowed(lake, HITS.name) as handle:
+        if handle is None:
+            return pl.DataFrame(schema=schemas.HITS)
+        found = _on(lake, handle, schemas.HITS, days).filter(chosen).collect()
+    key = ["correlation", "logic_sha256", "rule_id", "event"]
+    return found.sort("time", "event").unique(key, keep="last", maintain_order=True)
+
+
+def _on(
+    lake: Lake, handle: DeltaTable, schema: schemas.Schema, days: Iterable[date]
+) -> pl.LazyFrame:
+    """Return the rows of some days; `date` is that of `time`."""
+    wanted = [("date", "in", sorted(map(str, set(days))))]
+    found = tables.scan_partitions(lake, handle, schema, wanted)
+    return found.with_columns(pl.col("time").dt.date().alias("date")).select(*schema)

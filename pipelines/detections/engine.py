@@ -1,0 +1,293 @@
+"""Evaluate the rules on everything behind their positions, and commit what they find.
+
+For each stream, the rules that have reached the same row form a group, which is evaluated on the
+next rows. The group that is ahead goes first, so that a new rule, which starts with the first
+row, does not delay the others; once it has caught up, it is in the same group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from pipelines.clock import Clock, utc_now
+from pipelines.detections import evaluate, positions, windows
+from pipelines.detections.evaluate import Found
+from pipelines.detections.gaps import Gaps
+from pipelines.detections.positions import Log, Member
+from pipelines.detections.ruleset import Ruleset
+from pipelines.detections.sources import Reader
+from pipelines.lake import findings as table
+from pipelines.lake.findings import Evaluated, Stored
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.sdk.record_versions import SAME_TIME
+
+ROWS = 20_000
+"""The most raw rows of a stream that are evaluated at once."""
+RETRY = timedelta(minutes=10)
+"""How long a rule that failed waits before it is evaluated again."""
+Exceptions = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One commit."""
+
+    findings: pl.DataFrame
+    """The new rows of `findings`."""
+    evaluated: tuple[Mapping[str, Any], ...]
+    """The new rows of `evaluations`."""
+
+    @property
+    def rows(self) -> int:
+        """Return how many raw rows were evaluated; those of a rule that failed do not count."""
+        return sum(each["rows"] for each in self.evaluated if each["error"] is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Rules that have reached the same row of a stream, and the next rows for them."""
+
+    log: Log
+    members: frozenset[Member]
+    seqs: range
+    ahead: bool
+    """Whether no other rule has reached more of the stream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """A part that was evaluated."""
+
+    part: _Part
+    found: Found
+    rows: int
+    ruleset: str
+
+    @property
+    def members(self) -> frozenset[Member]:
+        return frozenset(m for m in self.part.members if m.id not in self.found.failed)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Engine:
+    lake: Lake
+    rules: Ruleset
+    logs: Sequence[Log]
+    exceptions: Exceptions | None
+    clock: Clock
+    limit: float
+    reader: Reader
+    sets: list[str] = field(default_factory=list)
+    stopped: set[tuple[StreamKey, str]] = field(default_factory=set)
+    """Streams and rules that failed in this pass, or not long before."""
+    _wanted: dict[Log, frozenset[Member]] = field(default_factory=dict)
+    _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
+
+    def parts(self) -> list[_Part]:
+        """Return what is to be evaluated next, together about `ROWS` rows."""
+        waiting = [part for log in self.logs for part in self._of_log(log)]
+        chosen: list[_Part] = []
+        for part in sorted(waiting, key=lambda each: (not each.ahead, len(each.seqs))):
+            same = not chosen or part.ahead == chosen[0].ahead
+            if same and sum(len(each.seqs) for each in chosen) < ROWS:
+                chosen.append(part)
+        return chosen
+
+    def wanted(self, log: Log) -> frozenset[Member]:
+        """Return the rules and correlations that read a stream."""
+        if log not in self._wanted:
+            self._wanted[log] = frozenset(positions.members(self.rules, log))
+        return self._wanted[log]
+
+    def _of_log(self, log: Log) -> Iterator[_Part]:
+        if not (wanted := self.wanted(log)):
+            return
+        reached = self.reached(log, wanted)
+        until, most = self.reader.until(log), max(reached.values())
+        for place in sorted(set(reached.values()), reverse=True):
+            members = frozenset(m for m, at in reached.items() if at == place)
+            chosen = frozenset(m for m in members if (log.key, m.id) not in self.stopped)
+            if chosen and place < until:
+                seqs = range(place, min(place + ROWS, until))
+                yield _Part(log=log, members=chosen, seqs=seqs, ahead=place == most)
+
+    def reached(
+        self, log: Log, wanted: Iterable[Member], stored: Stored | None = None
+    ) -> dict[Member, int]:
+        place = log, len(self.sets)
+        if place not in self._known:
+            self._known[place] = positions.sets(self.sets, log)
+        known = self._known[place]
+        if stored:
+            fences = {app: stored.position(app) for app in known}
+        else:
+            fences = table.positions(self.lake, known)
+        return positions.reached(wanted, known, fences)
+
+    def evaluate(self, part: _Part) -> _Done:
+        rows = self.reader.rows(part.log, part.seqs)
+        ruleset = self._register(part.log, part.members)
+        names = {member.id for member in part.members}
+        found = evaluate.evaluate(
+            *(self.rules, names, rows), now=self.clock(), ruleset=ruleset, limit=self.limit
+        )
+        if found.failed:
+            self.stopped |= {(part.log.key, id_) for id_ in found.failed}
+            left = frozenset(m for m in part.members if m.id not in found.failed)
+            ruleset = self._register(part.log, left) if left else ruleset
+        return _Done(part=part, found=found, rows=rows.raw.height, ruleset=ruleset)
+
+    def _register(self, log: Log, members: frozenset[Member]) -> str:
+        """Record a set of rules, before a position names it, and return its SHA-256."""
+        whole = members == self.wanted(log)
+        digest, text = positions.recorded(self.rules, None if whole else members)
+        if text not in self.sets:
+            table.register(self.lake, {digest: text}, self.clock())
+            self.sets = table.rulesets(self.lake)
+        return digest
+
+    def commit(self, done: Sequence[_Done]) -> Step:
+        """Commit findings and positions of parts; those that others have committed are left out."""
+        table.append_hits(self.lake, pl.concat([each.found.hits for each in done]))
+        kept: list[Mapping[str, Any]] = []
+
+        def decide(stored: Stored) -> Evaluated | None:
+            kept.clear()
+            fit = [each for each in done if self._is_next(each, stored)]
+            if not fit:
+                return None
+            fresh = self._excepted(_unknown(pl.concat([e.found.findings for e in fit]), stored))
+            joined = self._excepted(self._revised(fit, stored))
+            rows = pl.concat([fresh, joined]).sort("time", "finding_uid", maintain_order=True)
+            kept.extend(self._evaluations(fit, rows))
+            moved = {e.part.log.app(e.members): e.part.seqs.stop for e in fit if e.members}
+            return Evaluated(rows, moved, kept)
+
+        found = table.commit(self.lake, decide)
+        table.flush(self.lake)
+        return Step(findings=found, evaluated=tuple(kept))
+
+    def _is_next(self, done: _Done, stored: Stored) -> bool:
+        reached = self.reached(done.part.log, done.part.members, stored)
+        return set(reached.values()) == {done.part.seqs.start}
+
+    def _revised(self, done: Sequence[_Done], stored: Stored) -> pl.DataFrame:
+        hits = pl.concat([each.found.hits for each in done])
+        some = windows.touched(self.rules, hits)
+        return self.revisions(some, stored, done[0].ruleset)
+
+    def revisions(self, some: windows.Touched, stored: Stored, ruleset: str) -> pl.DataFrame:
+        """Return the findings of these windows that differ from those that are stored."""
+        days = windows.days(self.rules, some)
+        deciding = windows.deciding(self.rules, some)
+        known = stored.on(days).filter(pl.col("rule_id").is_in(list(some)))
+        gaps = Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
+        run = windows.Run(now=self.clock(), ruleset=ruleset, has_gap=gaps.within)
+        hits = table.hits(self.lake, days, deciding)
+        return windows.revisions(self.rules, some, hits, known.collect(), run)
+
+    def _excepted(self, found: pl.DataFrame) -> pl.DataFrame:
+        if self.exceptions and found.height:
+            found = self.exceptions(found)
+        return found.drop(pl.selectors.starts_with(evaluate.EVENT))
+
+    def _evaluations(
+        self, done: Sequence[_Done], found: pl.DataFrame
+    ) -> Iterator[Mapping[str, Any]]:
+        at, whole = self.clock(), positions.recorded(self.rules)[0]
+        hits = {str(uid): 1 for uid in found["finding_uid"]}
+        for each in done:
+            log, seqs = each.part.log, each.part.seqs
+            shared = {
+                "integration": log.key.integration,
+                "stream": log.key.stream,
+                "since_seq": seqs.start,
+                "until_seq": seqs.stop,
+                "rows": each.rows,
+                "seconds": each.found.seconds,
+                "evaluated_at": at.isoformat(),
+            }
+            if each.members:
+                count = sum(hits.get(uid, 0) for uid in each.found.findings["finding_uid"])
+                single = each.members < self.wanted(log) and len(each.members) == 1
+                rule = next(iter(each.members)).id if single else None
+                ours = {"ruleset": each.ruleset, "rule_id": rule, "hits": count, "error": None}
+                yield {**shared, **ours}
+            for id_, reason in each.found.failed.items():
+                yield {**shared, "ruleset": whole, "rule_id": id_, "hits": 0, "error": reason}
+
+
+def _unknown(found: pl.DataFrame, stored: Stored) -> pl.DataFrame:
+    """Return the findings that are not stored yet, each once."""
+    once = found.unique("finding_uid", keep="first", maintain_order=True)
+    if once.is_empty():
+        return once
+    # All versions of a record have the same time, but for less precision of some.
+    days = {(time + shift).date() for time in once["time"] for shift in (-SAME_TIME, SAME_TIME)}
+    known = stored.on(days).select("finding_uid").collect()
+    return once.join(known, on="finding_uid", how="anti", maintain_order="left")
+
+
+def detect(
+    lake: Lake,
+    rules: Ruleset,
+    keys: Iterable[StreamKey] | None = None,
+    *,
+    exceptions: Exceptions | None = None,
+    clock: Clock = utc_now,
+    limit: float = evaluate.LIMIT,
+) -> Iterator[Step]:
+    """Evaluate what lies behind the positions, and yield each commit until nothing is left.
+
+    `keys` are the streams to be read, by default all. `limit`: seconds that a rule may take for
+    the rows of one step. Whoever stops iterating loses nothing. Raises LakeError.
+    """
+    engine = _engine(lake, rules, keys, exceptions=exceptions, clock=clock, limit=limit)
+    table.flush(lake)
+    engine.stopped |= _resting(lake, clock())
+    while parts := engine.parts():
+        yield engine.commit([engine.evaluate(part) for part in parts])
+
+
+def behind(lake: Lake, rules: Ruleset, keys: Iterable[StreamKey] | None = None) -> int:
+    """Return how many raw rows lie behind the position of some rule; writes nothing."""
+    engine = _engine(lake, rules, keys)
+    return sum(
+        max(0, engine.reader.until(log) - min(engine.reached(log, wanted).values()))
+        for log in engine.logs
+        if (wanted := engine.wanted(log))
+    )
+
+
+def _engine(
+    lake: Lake,
+    rules: Ruleset,
+    keys: Iterable[StreamKey] | None,
+    *,
+    exceptions: Exceptions | None = None,
+    clock: Clock = utc_now,
+    limit: float = evaluate.LIMIT,
+) -> _Engine:
+    reader = Reader(lake)
+    return _Engine(
+        lake=lake,
+        rules=rules,
+        logs=reader.logs(keys),
+        exceptions=exceptions,
+        clock=clock,
+        limit=limit,
+        reader=reader,
+        sets=table.rulesets(lake),
+    )
+
+
+def _resting(lake: Lake, now: datetime) -> set[tuple[StreamKey, str]]:
+    """Return the rules that have failed not long ago, by stream."""
+    recent = table.failures(lake).filter(pl.col("evaluated_at") > now - RETRY)
+    names = recent.select("integration", "stream", "rule_id").iter_rows()
+    return {(StreamKey(integration, stream), id_) for integration, stream, id_ in names}

@@ -1,0 +1,288 @@
+"""Evaluate rules on some rows of one stream: the findings, and the hits that correlations count.
+
+Pure but for the time it takes: the same rows give the same findings, live and in a backtest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from pipelines.detections import match
+from pipelines.detections.compiler import Compiled
+from pipelines.detections.correlations import Correlation
+from pipelines.detections.match import GROUP, RULE, Matches
+from pipelines.detections.paths import Path
+from pipelines.detections.positions import Log
+from pipelines.detections.rules import Rule
+from pipelines.detections.ruleset import Ruleset
+from pipelines.schemas import EVENTS, FINDINGS, HITS, MATCHED
+from pipelines.sdk.record_versions import MARK
+from pipelines.search.people import PERSON
+
+EVENT = "event."
+"""Begins the names of the columns with the values of the event, which exceptions may look at."""
+DETECTION_FINDING = 2004
+LIMIT = 20.0
+"""Seconds that a rule may take for the rows of one call."""
+_READ = "="
+_MOST_MATCHED, _MOST_TEXT = 30, 1000
+_SAMPLE = 500
+_VERSION = f"{MARK}[0-9a-f]*"
+_IDENTITY = "\0identity"
+_UIDS = "\0uids"
+_SOME = pl.col("actor_email").fill_null("") != ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of one stream, and the events derived from them, with the column `person`."""
+
+    log: Log
+    raw: pl.DataFrame
+    events: pl.DataFrame
+    republished: bool = False
+    """Whether an id ends with `@` and the version of its record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    findings: pl.DataFrame
+    """Columns of schemas.FINDINGS without `seq`, and those of the event."""
+    hits: pl.DataFrame
+    """Rows of schemas.HITS."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Id of a rule or correlation -> why it could not be evaluated."""
+    seconds: float = 0.0
+
+
+def evaluate(
+    rules: Ruleset,
+    chosen: Collection[str],
+    rows: Rows,
+    *,
+    now: datetime,
+    ruleset: str,
+    limit: float = LIMIT,
+    timer: Callable[[], float] = time.monotonic,
+) -> Found:
+    """Return what the chosen rules and correlations find; one that takes too long has failed."""
+    started = timer()
+    joined = [rules.correlations[id_] for id_ in chosen if id_ in rules.correlations]
+    wanted = {id_ for id_ in chosen if id_ in rules.rules}
+    used = [rules.rules[id_] for id_ in wanted.union(*(one.parts for one in joined))]
+    used = [rule for rule in rules.rules.values() if rule in used]
+    found, slow = _matched(used, joined, rows, limit, timer)
+    errors = {**found.errors, **slow}
+    failed = {id_: errors[id_] for id_ in chosen if id_ in errors}
+    for one in joined:
+        if broken := [part for part in one.parts if part in errors]:
+            failed[one.rule.id] = f"{rules.rules[broken[0]].rule.title}: {errors[broken[0]]}"
+    shown = found.hits.filter(pl.col(RULE).is_in(list(wanted - failed.keys())))
+    counted = [_hits(one, found.hits) for one in joined if one.rule.id not in failed]
+    return Found(
+        findings=_findings(rules, shown, now, ruleset),
+        hits=pl.concat([pl.DataFrame(schema=HITS), *counted]),
+        failed=failed,
+        seconds=timer() - started,
+    )
+
+
+def _matched(
+    used: Sequence[Compiled],
+    joined: Sequence[Correlation],
+    rows: Rows,
+    limit: float,
+    timer: Callable[[], float],
+) -> tuple[Matches, dict[str, str]]:
+    """Return the matches, with the columns of the event, and the rules that take too long."""
+    started = timer()
+    found = _match(used, joined, rows)
+    if timer() - started <= limit:
+        return found, {}
+    slow = {}
+    for rule in used:
+        begun = timer()
+        part = Rows(log=rows.log, raw=rows.raw[:_SAMPLE], events=rows.events[:_SAMPLE])
+        _match([rule], (), part)
+        share = max(rows.raw.height / _SAMPLE, 1.0)
+        if (timer() - begun) * share > limit:
+            slow[rule.rule.id] = f"took longer than {limit:g} s for {rows.raw.height} rows"
+    return found, slow
+
+
+def _match(used: Sequence[Compiled], joined: Sequence[Correlation], rows: Rows) -> Matches:
+    named = dict(_wanted(used, joined))
+    over = [rule for rule in used if match.over_events(rule)]
+    others = [rule for rule in used if rows.log.name in rule.source.streams]
+    events = rows.events.with_columns(
+        pl.coalesce(pl.when(_SOME).then("actor_email"), PERSON).alias(PERSON),
+        _identity(rows, "event_uid").alias(_IDENTITY),
+        pl.concat_list("event_uid").alias(_UIDS),
+    )
+    of_events = match.events(over, events, named)
+    of_raw = match.records(others, rows.raw, named)
+    described = _described(of_raw.hits, events, rows)
+    return Matches(
+        hits=pl.concat([of_events.hits, described], how="diagonal_relaxed"),
+        errors={**of_events.errors, **of_raw.errors},
+    )
+
+
+def _wanted(
+    used: Sequence[Compiled], joined: Sequence[Correlation]
+) -> Iterator[tuple[str, Mapping[str, tuple[Path, ...]]]]:
+    """Yield the values wanted of each rule: what it reads, and what correlations group by."""
+    for rule in used:
+        read: dict[str, tuple[Path, ...]] = {
+            f"{_READ}{path.text}": (path,) for path in rule.paths if path.reads
+        }
+        for one in joined:
+            for name, places in one.wanted.get(rule.rule.id, {}).items():
+                read[f"{one.rule.id}.{name}"] = places
+        yield rule.rule.id, read
+
+
+def _identity(rows: Rows, column: str) -> pl.Expr:
+    """Return the uid of the event, which all versions of its record share."""
+    found = pl.col(column).str.replace(_VERSION, "")
+    return found.str.replace(r"@[^@#]*(#|$)", "${1}") if rows.republished else found
+
+
+def _described(hits: pl.DataFrame, events: pl.DataFrame, rows: Rows) -> pl.DataFrame:
+    """Return hits in raw records with the columns of the first event of each record."""
+    key = rows.log.key
+    beside = [n for n in events.columns if n not in hits.columns and n != _UIDS]
+    first = events.unique("seq", keep="first", maintain_order=True).select("seq", *beside)
+    uids = events.group_by("seq").agg(pl.col("event_uid").alias(_UIDS))
+    own = pl.concat_str(pl.lit(f"{key.app.replace('/', ':')}:"), "event_id")
+    found = hits.join(first, on="seq", how="left", maintain_order="left")
+    return (
+        found.join(uids, on="seq", how="left", maintain_order="left")
+        .with_columns(
+            pl.lit(key.integration).alias("integration"),
+            pl.lit(key.stream).alias("stream"),
+            pl.lit(rows.log.kind).alias("kind"),
+            # A record has no event where another version of it is shown.
+            pl.coalesce("event_uid", own).alias("event_uid"),
+            own.alias(_IDENTITY),
+        )
+        .with_columns(
+            pl.coalesce(_UIDS, pl.concat_list("event_uid")).alias(_UIDS),
+            _identity(rows, _IDENTITY).alias(_IDENTITY),
+        )
+    )
+
+
+def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
+    """Return the hits of a correlation's rules that have all values it needs."""
+
+    def value(name: str) -> pl.Expr:
+        given = [c for c in (f"{GROUP}{one.rule.id}.{name}", name) if c in found.columns]
+        texts = [pl.col(column).cast(pl.String) for column in given] or [pl.lit(None, pl.String)]
+        return pl.coalesce(texts).str.to_lowercase()
+
+    values = [value(name).alias(f"\0{place}") for place, name in enumerate(one.group_by)]
+    counted = value(one.counted) if one.counted else pl.lit("")
+    names = [f"\0{place}" for place in range(len(values))]
+    group = pl.concat_list(names) if names else pl.lit([], pl.List(pl.String))
+    chosen = found.filter(pl.col(RULE).is_in(list(one.parts)))
+    return (
+        chosen.with_columns(*values, counted.alias("counted"))
+        .drop_nulls([*names, "counted"])
+        .select(
+            pl.lit(one.rule.id).alias("correlation"),
+            pl.lit(one.rule.logic_hash).alias("logic_sha256"),
+            pl.col(RULE),
+            "time",
+            "date",
+            *("integration", "kind", "stream"),
+            pl.col(_IDENTITY).alias("event"),
+            "event_uid",
+            group.alias("group"),
+            "counted",
+            *("source_ip", "message"),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in HITS.items())
+    )
+
+
+def _findings(rules: Ruleset, hits: pl.DataFrame, now: datetime, ruleset: str) -> pl.DataFrame:
+    made = [
+        _of_rule(rules.rules[str(id_)], part, now, ruleset)
+        for (id_,), part in hits.group_by(RULE, maintain_order=True)
+    ]
+    empty = pl.DataFrame(schema={n: t for n, t in FINDINGS.items() if n != "seq"})
+    found = pl.concat([empty, *made], how="diagonal")
+    return found.unique("finding_uid", keep="first", maintain_order=True)
+
+
+def _of_rule(rule: Compiled, hits: pl.DataFrame, now: datetime, ruleset: str) -> pl.DataFrame:
+    entity = pl.coalesce(PERSON, "actor_name", "actor_id", "source_ip")
+    uids = [uid(rule.rule, identity) for identity in hits[_IDENTITY]]
+    facts = hits.select(
+        pl.Series("finding_uid", uids, pl.String),
+        pl.lit(0, pl.Int32).alias("revision"),
+        pl.lit("found").alias("status"),
+        pl.lit(value=False).alias("provisional"),
+        "time",
+        "date",
+        pl.col("time").alias("since"),
+        pl.lit(now, FINDINGS["found_at"]).alias("found_at"),
+        *about(rule.rule, ruleset),
+        *("integration", "kind", "stream"),
+        entity.alias("entity"),
+        *("source_ip", "message"),
+        pl.lit(1, pl.Int64).alias("count"),
+        pl.col(_UIDS).alias("event_uids"),
+        pl.Series("matched", _values(rule, hits), pl.List(MATCHED)),
+        pl.lit(None, pl.String).alias("exception"),
+        *(pl.col(name).alias(f"{EVENT}{name}") for name in EVENTS if name in hits.columns),
+    )
+    return facts.with_columns(pl.col(n).cast(t) for n, t in FINDINGS.items() if n != "seq")
+
+
+def about(rule: Rule, ruleset: str) -> Iterator[pl.Expr]:
+    """Yield the columns of a finding that its rule determines."""
+    yield pl.lit(DETECTION_FINDING, pl.Int32).alias("class_uid")
+    texts = {
+        "rule_id": rule.id,
+        "logic_sha256": rule.logic_hash,
+        "ruleset": ruleset,
+        "title": rule.title,
+        "level": rule.level or "informational",
+        "author": rule.author,
+        "url": rule.references[0] if rule.references else None,
+        "license": rule.license,
+    }
+    for name, text in texts.items():
+        yield pl.lit(text or None, pl.String).alias(name)
+    yield pl.lit([*rule.tags], pl.List(pl.String)).alias("tags")
+
+
+def uid(rule: Rule, *identity: str) -> str:
+    """Return the `finding_uid` of a rule and what identifies the event or the group."""
+    parts = [part.encode() for part in (rule.id, rule.logic_hash, *identity)]
+    framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return hashlib.sha256(framed).hexdigest()
+
+
+def _values(rule: Compiled, hits: pl.DataFrame) -> list[list[dict[str, Any]]]:
+    """Return the values of the fields that a rule read, per hit."""
+    names = list(dict.fromkeys(path.text for path in rule.paths))
+    known = {name: f"{GROUP}{_READ}{name}" for name in names}
+    present = {name: hits[column] for name, column in known.items() if column in hits.columns}
+    return [
+        [
+            {"field": name, "value": str(column[row])[:_MOST_TEXT]}
+            for name, column in present.items()
+            if column[row] is not None
+        ][:_MOST_MATCHED]
+        for row in range(hits.height)
+    ]

@@ -24,6 +24,7 @@ from pipelines.detections.sources import Reader
 from pipelines.lake import findings as table
 from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.schemas import FINDINGS
 from pipelines.sdk.record_versions import SAME_TIME
 
 ROWS = 20_000
@@ -176,18 +177,34 @@ class _Engine:
         reached = self.reached(done.part.log, done.part.members, stored)
         return set(reached.values()) == {done.part.seqs.start}
 
+    def settle(self) -> Step:
+        """Evaluate provisional findings again whose spans have become complete."""
+        run = self._run(positions.recorded(self.rules)[0])
+        some = windows.settled(self.rules, table.provisional(self.lake), run)
+
+        def decide(stored: Stored) -> Evaluated | None:
+            rows = self._excepted(self._revisions(some, stored, run))
+            return Evaluated(rows, {}, ()) if rows.height else None
+
+        found = table.commit(self.lake, decide) if some else pl.DataFrame(schema=FINDINGS)
+        return Step(findings=found, evaluated=())
+
+    def _run(self, ruleset: str) -> windows.Run:
+        gaps = Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
+        return windows.Run(now=self.clock(), ruleset=ruleset, has_gap=gaps.within)
+
     def _revised(self, done: Sequence[_Done], stored: Stored) -> pl.DataFrame:
         hits = pl.concat([each.found.hits for each in done])
         some = windows.touched(self.rules, hits)
-        return self.revisions(some, stored, done[0].ruleset)
+        return self._revisions(some, stored, self._run(done[0].ruleset))
 
-    def revisions(self, some: windows.Touched, stored: Stored, ruleset: str) -> pl.DataFrame:
+    def _revisions(self, some: windows.Touched, stored: Stored, run: windows.Run) -> pl.DataFrame:
         """Return the findings of these windows that differ from those that are stored."""
+        if not some:
+            return pl.DataFrame(schema={n: t for n, t in FINDINGS.items() if n != "seq"})
         days = windows.days(self.rules, some)
         deciding = windows.deciding(self.rules, some)
         known = stored.on(days).filter(pl.col("rule_id").is_in(list(some)))
-        gaps = Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
-        run = windows.Run(now=self.clock(), ruleset=ruleset, has_gap=gaps.within)
         hits = table.hits(self.lake, days, deciding)
         return windows.revisions(self.rules, some, hits, known.collect(), run)
 
@@ -252,6 +269,8 @@ def detect(
     engine.stopped |= _resting(lake, clock())
     while parts := engine.parts():
         yield engine.commit([engine.evaluate(part) for part in parts])
+    if (settled := engine.settle()).findings.height:
+        yield settled
 
 
 def behind(lake: Lake, rules: Ruleset, keys: Iterable[StreamKey] | None = None) -> int:

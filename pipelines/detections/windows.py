@@ -61,6 +61,20 @@ def touched(rules: Ruleset, hits: pl.DataFrame) -> Touched:
     return found
 
 
+def settled(rules: Ruleset, provisional: pl.DataFrame, run: Run) -> Touched:
+    """Return the windows of provisional findings whose spans have no known gap any more."""
+    found: dict[str, set[Window]] = {}
+    for row in provisional.iter_rows(named=True):
+        one = rules.correlations.get(row["rule_id"])
+        if one is None or one.rule.logic_hash != row["logic_sha256"]:
+            continue
+        start = max(correlations.starts(one, [row["since"]]))
+        window = Window(start, tuple(each["value"] for each in row["matched"]))
+        if not run.has_gap(one, *correlations.reach(one, start)):
+            found.setdefault(one.rule.id, set()).add(window)
+    return found
+
+
 def days(rules: Ruleset, some: Touched) -> list[date]:
     """Return the days of the events that decide about windows."""
     found: set[date] = set()

@@ -125,6 +125,20 @@ def positions(lake: Lake, apps: Iterable[str]) -> dict[str, int]:
         return {app: commits.fence(handle, app) if handle else 0 for app in apps}
 
 
+def provisional(lake: Lake) -> pl.DataFrame:
+    """Return the findings whose newest revision is provisional."""
+
+    def read() -> pl.DataFrame:
+        rows = pl.scan_delta(handle).filter(pl.col("provisional") | (pl.col("revision") > 0))
+        found = rows.sort("revision").unique("finding_uid", keep="last")
+        return found.filter("provisional").select(*schemas.FINDINGS).collect()
+
+    with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
+        if handle is None:
+            return pl.DataFrame(schema=schemas.FINDINGS)
+        return tables.cached(handle, "provisional", read)
+
+
 def flush(lake: Lake) -> None:
     """Copy the evaluations that commits of findings name to their table, each once.
 

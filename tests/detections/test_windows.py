@@ -117,6 +117,18 @@ def test_a_new_correlation_sees_all_of_history(lake, tmp_path):
     assert detect(lake, both)["count"].to_list() == [3]
 
 
+def test_a_finding_over_a_gap_is_provisional_until_it_is_filled(lake, tmp_path):
+    rules = read(tmp_path, FAILED, MANY)
+    records = [okta(n, **FAILURE) for n in range(3)]
+    land(lake, "okta", *records, entries=[covered(0, 30), covered(90, 600)])
+    assert detect(lake, rules)["provisional"].to_list() == [True]
+    assert detect(lake, rules).is_empty()
+    land(lake, "okta", okta(700), entries=[covered(30, 90)])
+    detect(lake, rules)
+    found = findings(lake)
+    assert found.select("revision", "provisional").rows() == [(0, True), (1, False)]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_arrival_does_not_matter(lake, tmp_path, monkeypatch, seed):
     monkeypatch.setattr(engine, "ROWS", 4)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -22,6 +22,7 @@ from pipelines.detections.positions import Log, Member
 from pipelines.detections.ruleset import Ruleset
 from pipelines.detections.sources import Reader
 from pipelines.lake import findings as table
+from pipelines.lake import identity_table
 from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
@@ -46,7 +47,9 @@ class Step:
     @property
     def rows(self) -> int:
         """Return how many raw rows were evaluated; those of a rule that failed do not count."""
-        return sum(each["rows"] for each in self.evaluated if each["error"] is None)
+        done = (each for each in self.evaluated if each["error"] is None)
+        ranges = {(e["integration"], e["stream"], e["since_seq"]): e["rows"] for e in done}
+        return sum(ranges.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,8 @@ class _Engine:
     sets: list[str] = field(default_factory=list)
     stopped: set[tuple[StreamKey, str]] = field(default_factory=set)
     """Streams and rules that failed in this pass, or not long before."""
+    failing: set[tuple[StreamKey, str]] = field(default_factory=set)
+    """Streams and rules whose last evaluation had failed."""
     _wanted: dict[Log, frozenset[Member]] = field(default_factory=dict)
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
 
@@ -98,6 +103,15 @@ class _Engine:
             if same and sum(len(each.seqs) for each in chosen) < ROWS:
                 chosen.append(part)
         return chosen
+
+    def begins(self) -> bool:
+        """Return whether a correlation has all of a stream before it, so that persons matter."""
+        return any(
+            member.id in self.rules.correlations
+            for part in self.parts()
+            if part.seqs.start == 0
+            for member in part.members
+        )
 
     def wanted(self, log: Log) -> frozenset[Member]:
         """Return the rules and correlations that read a stream."""
@@ -162,7 +176,8 @@ class _Engine:
             fit = [each for each in done if self._is_next(each, stored)]
             if not fit:
                 return None
-            fresh = self._excepted(_unknown(pl.concat([e.found.findings for e in fit]), stored))
+            found = pl.concat([each.found.findings for each in fit], how="diagonal")
+            fresh = self._excepted(_unknown(found, stored))
             joined = self._excepted(self._revised(fit, stored))
             rows = pl.concat([fresh, joined]).sort("time", "finding_uid", maintain_order=True)
             kept.extend(self._evaluations(fit, rows))
@@ -217,7 +232,7 @@ class _Engine:
         self, done: Sequence[_Done], found: pl.DataFrame
     ) -> Iterator[Mapping[str, Any]]:
         at, whole = self.clock(), positions.recorded(self.rules)[0]
-        hits = {str(uid): 1 for uid in found["finding_uid"]}
+        left = found["finding_uid", "rule_id"]
         for each in done:
             log, seqs = each.part.log, each.part.seqs
             shared = {
@@ -229,14 +244,23 @@ class _Engine:
                 "seconds": each.found.seconds,
                 "evaluated_at": at.isoformat(),
             }
-            if each.members:
-                count = sum(hits.get(uid, 0) for uid in each.found.findings["finding_uid"])
-                single = each.members < self.wanted(log) and len(each.members) == 1
-                rule = next(iter(each.members)).id if single else None
-                ours = {"ruleset": each.ruleset, "rule_id": rule, "hits": count, "error": None}
-                yield {**shared, **ours}
+            for members, rule in self._apart(each):
+                # A finding of a correlation counts for the first stream with a hit of it.
+                ours = pl.col("finding_uid").is_in(each.found.findings["finding_uid"].implode())
+                ours |= pl.col("rule_id").is_in(each.found.hits["correlation"].implode())
+                ours &= pl.col("rule_id").is_in([member.id for member in members])
+                count, left = left.filter(ours).height, left.filter(~ours)
+                facts = {"ruleset": each.ruleset, "rule_id": rule, "hits": count, "error": None}
+                yield {**shared, **facts}
             for id_, reason in each.found.failed.items():
                 yield {**shared, "ruleset": whole, "rule_id": id_, "hits": 0, "error": reason}
+
+    def _apart(self, done: _Done) -> Iterator[tuple[frozenset[Member], str | None]]:
+        """Yield the rules that were evaluated together, and those that had failed one by one."""
+        again = {m for m in done.members if (done.part.log.key, m.id) in self.failing}
+        if rest := done.members - again:
+            yield rest, None
+        yield from ((frozenset({member}), member.id) for member in sorted(again))
 
 
 def _unknown(found: pl.DataFrame, stored: Stored) -> pl.DataFrame:
@@ -266,7 +290,11 @@ def detect(
     """
     engine = _engine(lake, rules, keys, exceptions=exceptions, clock=clock, limit=limit)
     table.flush(lake)
-    engine.stopped |= _resting(lake, clock())
+    failed = table.failures(lake)
+    engine.failing |= _pairs(failed)
+    engine.stopped |= _pairs(failed.filter(pl.col("evaluated_at") > clock() - RETRY))
+    if engine.begins():
+        identity_table.derive(lake)
     while parts := engine.parts():
         yield engine.commit([engine.evaluate(part) for part in parts])
     if (settled := engine.settle()).findings.height:
@@ -305,8 +333,6 @@ def _engine(
     )
 
 
-def _resting(lake: Lake, now: datetime) -> set[tuple[StreamKey, str]]:
-    """Return the rules that have failed not long ago, by stream."""
-    recent = table.failures(lake).filter(pl.col("evaluated_at") > now - RETRY)
-    names = recent.select("integration", "stream", "rule_id").iter_rows()
+def _pairs(evaluations: pl.DataFrame) -> set[tuple[StreamKey, str]]:
+    names = evaluations.select("integration", "stream", "rule_id").iter_rows()
     return {(StreamKey(integration, stream), id_) for integration, stream, id_ in names}

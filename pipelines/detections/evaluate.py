@@ -140,9 +140,10 @@ def _wanted(
 ) -> Iterator[tuple[str, Mapping[str, tuple[Path, ...]]]]:
     """Yield the values wanted of each rule: what it reads, and what correlations group by."""
     for rule in used:
-        read: dict[str, tuple[Path, ...]] = {
-            f"{_READ}{path.text}": (path,) for path in rule.paths if path.reads
-        }
+        read: dict[str, tuple[Path, ...]] = {}
+        for path in rule.paths:
+            if path.reads:
+                read[f"{_READ}{path.text}"] = (*read.get(f"{_READ}{path.text}", ()), path)
         for one in joined:
             for name, places in one.wanted.get(rule.rule.id, {}).items():
                 read[f"{one.rule.id}.{name}"] = places

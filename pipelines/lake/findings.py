@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -128,7 +129,7 @@ def positions(lake: Lake, apps: Iterable[str]) -> dict[str, int]:
 def provisional(lake: Lake) -> pl.DataFrame:
     """Return the findings whose newest revision is provisional."""
 
-    def read() -> pl.DataFrame:
+    def read(handle: DeltaTable) -> pl.DataFrame:
         rows = pl.scan_delta(handle).filter(pl.col("provisional") | (pl.col("revision") > 0))
         found = rows.sort("revision").unique("finding_uid", keep="last")
         return found.filter("provisional").select(*schemas.FINDINGS).collect()
@@ -136,7 +137,7 @@ def provisional(lake: Lake) -> pl.DataFrame:
     with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
         if handle is None:
             return pl.DataFrame(schema=schemas.FINDINGS)
-        return tables.cached(handle, "provisional", read)
+        return tables.cached(handle, "provisional", partial(read, handle))
 
 
 def flush(lake: Lake) -> None:

@@ -42,7 +42,9 @@ SECTIONS = {
         "columns": ("events:columns_", "Print the meaning of each column of `events`."),
     },
     "Detect": {
-        "rules": ("rules:rules_", "Check, list and test detection rules; their coverage."),
+        "detect": ("detect:detect_", "Evaluate the rules on all rows they have not seen yet."),
+        "findings": ("detect:findings_", "Print what the rules found."),
+        "rules": ("rules:rules_", "Check, list, test and backtest detection rules."),
         "alerts": ("alerts:alerts_", "Send alerts, try receivers, list what was not delivered."),
     },
     "Prove": {
@@ -91,7 +93,13 @@ EXAMPLES = {
         "auditlake export --format ocsf --search 'integration:okta -outcome:success'",
     ),
     "columns": ("auditlake columns",),
-    "rules": ("auditlake rules check", "auditlake rules test rules/okta"),
+    "detect": ("auditlake detect", "auditlake detect okta entra_id --json"),
+    "findings": ("auditlake findings --level high --since 2026-03-01",),
+    "rules": (
+        "auditlake rules check",
+        "auditlake rules test rules/okta",
+        "auditlake rules backtest impossible_travel --since 2026-03-01",
+    ),
     "alerts": ("auditlake alerts test", "auditlake alerts send", "auditlake alerts list"),
     "verify": (
         "auditlake verify",

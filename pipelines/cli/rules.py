@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines import settings
+from pipelines.cli.detect import backtest_
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
 from pipelines.detections import attack, examples, rules, ruleset
@@ -24,6 +25,9 @@ def rules_() -> None:
 
     Without PATH, the rules are those in [detections] of the configuration.
     """
+
+
+rules_.add_command(backtest_)
 
 
 @rules_.command(name="check")

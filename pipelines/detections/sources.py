@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import polars as pl
 
@@ -46,6 +47,27 @@ class Reader:
             pl.col("seq").is_between(seqs.start, seqs.stop, "left"),
         )
         return self.complete(log, raw, ours)
+
+    def of_day(
+        self, log: Log, day: date, since: datetime, until: datetime, most: int
+    ) -> Iterator[Rows]:
+        """Yield the rows of a day from `since` to before `until`, at most so many at once."""
+        chosen = (
+            pl.col("date") == day,
+            pl.col("time").is_between(since, until, "left"),
+            pl.col("seq") < self.until(log),
+        )
+        raw = tables.existing(self.lake, log.key.table).filter(*chosen)
+        with tables.store_errors(log.key.table):
+            seqs = raw.select("seq").collect()["seq"].sort()
+        for offset in range(0, seqs.len(), most):
+            part = seqs[offset : offset + most]
+            ours = pl.col("seq").is_between(part[0], part[-1])
+            with tables.store_errors(log.key.table):
+                rows = raw.filter(ours).collect().sort("seq")
+            found, _ = events_table.snapshot(self.lake, log.key)
+            events = found.filter(pl.col("date") == day, ours)
+            yield self.complete(log, rows, events.filter(pl.col("seq").is_in(part.implode())))
 
     def complete(self, log: Log, raw: pl.DataFrame, events: pl.LazyFrame) -> Rows:
         """Return raw rows and their events, with the persons that accounts belong to."""

@@ -1,0 +1,74 @@
+"""The commands that run rules and show their findings."""
+
+import json
+
+import pytest
+
+from pipelines.lake.tables import Lake
+from tests.cli.command import run
+from tests.detections.ruled import written
+from tests.detections.watched import correlation, jumpcloud, land, okta, rule
+
+HOSTILE = "\u202e<b>[red]ada\n@example.com"
+SINCE = ("--since", "2026-03-01")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A configuration with a rule, a correlation, and rows of two logs."""
+    written(
+        tmp_path,
+        rule(1, {"eventType": "reset"}, title="Reset \u202e<script>"),
+        rule(2, {"outcome": "failure"}, product="auditlake", level="low"),
+        {**correlation(3, [2], gte=2), "name": "many"},
+        name="mine/rules.yml",
+    )
+    (tmp_path / "auditlake.toml").write_text(
+        f'[lake]\nroot = "{tmp_path}/data"\n[detections]\nrules = ["{tmp_path}/mine"]\n'
+        '[integrations.okta]\nbase_url = "https://acme.okta.example"\napi_token = "t"\n'
+    )
+    lake = Lake(str(tmp_path / "data"))
+    failed = {"outcome": {"result": "FAILURE"}}
+    land(lake, "okta", okta(0, "reset", who=HOSTILE), okta(1, **failed), okta(2, **failed))
+    land(lake, "jumpcloud", jumpcloud(0))
+    return tmp_path
+
+
+def test_detect_prints_what_is_new_once(folder):
+    first = run(folder, "detect")
+    assert first.exit_code == 0
+    assert "4 rows evaluated, 2 findings" in first.output
+    lines = [line.split("  ") for line in first.stdout.splitlines()]
+    assert lines[0][0] == "time (UTC)"
+    assert "critical" in first.output
+    assert "\u202e" not in first.output
+    assert "0 rows evaluated, 0 findings" in run(folder, "detect").output
+
+
+def test_detect_is_limited_to_integrations_and_prints_json(folder):
+    assert run(folder, "detect", "jumpcloud", "--json").exit_code == 2
+    found = run(folder, "detect", "okta", "--json")
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert sorted(row["level"] for row in rows) == ["critical", "high"]
+    assert "3 rows evaluated" in found.stderr
+
+
+def test_findings_are_listed_by_level(folder):
+    run(folder, "detect")
+    assert "2 findings since 2026-03-01" in run(folder, "findings", *SINCE).output
+    one = run(folder, "findings", *SINCE, "--level", "critical", "--json")
+    (row,) = (json.loads(line) for line in one.stdout.splitlines())
+    assert (row["rule_id"][:8], row["count"]) == ("00000003", 2)
+    assert "0 findings" in run(folder, "findings").output
+
+
+def test_a_backtest_prints_figures_and_samples(folder):
+    found = run(folder, "rules", "backtest", "many", *SINCE)
+    assert found.exit_code == 0
+    text = " ".join(found.output.split())
+    assert "2026-03-01 1" in text
+    assert "ada@example.com 1" in text
+    assert "4 rows, 1 findings of Correlation 3" in text
+    rows = run(folder, "rules", "backtest", "rule_1", *SINCE, "--json").stdout.splitlines()
+    assert [json.loads(row)["level"] for row in rows] == ["high"]
+    assert run(folder, "rules", "backtest", "none", *SINCE).exit_code == 2

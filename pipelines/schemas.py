@@ -249,7 +249,7 @@ _HITS: _Columns = {
     "kind": (pl.String(), "the service: okta, google_workspace, ..."),
     "stream": _STREAM,
     "event": (pl.String(), "`event_uid` without the mark of a later version"),
-    "event_uid": (pl.String(), "of `events`"),
+    "uid": (pl.String(), "`event_uid` of the event in `events`"),
     "group": (pl.List(pl.String()), "the values it is grouped by, in lower case"),
     "counted": (pl.String(), "the value of which different ones are counted, in lower case"),
     "source_ip": (pl.String(), "address of the client"),

@@ -42,7 +42,7 @@ _OPERATORS: dict[SigmaCorrelationConditionOperator, Callable[[Any, Any], Any]] =
     SigmaCorrelationConditionOperator.EQ: np.equal,
     SigmaCorrelationConditionOperator.NEQ: np.not_equal,
 }
-_AT_LEAST = (SigmaCorrelationConditionOperator.GT, SigmaCorrelationConditionOperator.GTE)
+AT_LEAST = (SigmaCorrelationConditionOperator.GT, SigmaCorrelationConditionOperator.GTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ def _of_group(correlation: Correlation, rows: pl.DataFrame) -> Iterator[dict[str
     span = correlation.span // timedelta(microseconds=1)
     ends = np.searchsorted(times, times + span, side="left")
     spans = times // span
-    if correlation.operator in _AT_LEAST:
+    if correlation.operator in AT_LEAST:
         sizes = _sizes(correlation, rows, times, ends)
     else:
         # "Fewer than" is true of the rest of any window, so a window is a whole span here.

@@ -205,7 +205,7 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
             "date",
             *("integration", "kind", "stream"),
             pl.col(_IDENTITY).alias("event"),
-            "event_uid",
+            pl.col("event_uid").alias("uid"),
             group.alias("group"),
             "counted",
             *("source_ip", "message"),

@@ -6,7 +6,7 @@ window and group. Where late events undo a finding, the new revision is "withdra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,11 +18,11 @@ from pipelines.detections.correlations import Correlation
 from pipelines.detections.evaluate import about, uid
 from pipelines.detections.match import GROUP
 from pipelines.detections.ruleset import Ruleset
-from pipelines.schemas import FINDINGS, HITS
+from pipelines.schemas import FINDINGS, HITS, Timestamp
 
 _DAY = timedelta(days=1)
 _SHOWN = " | "
-_OLD = "\0old"
+_OLD, _BETWEEN = "\0old", "\0"
 _COMPARED = ("status", "provisional", "time", "since", "count", "event_uids", "source_ip")
 _COLUMNS = {name: dtype for name, dtype in FINDINGS.items() if name != "seq"}
 
@@ -37,53 +37,63 @@ class Run:
     """Whether a stream that a correlation reads has a known gap between two times."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The windows of a group that begin in one span: what a finding is about."""
-
-    start: datetime
-    group: tuple[str, ...]
-
-    def uid(self, one: Correlation) -> str:
-        return uid(one.rule, self.start.isoformat(), *self.group)
-
-
-Touched = Mapping[str, Collection[Window]]
-"""Id of a correlation -> the windows to be evaluated."""
+Touched = Mapping[str, pl.DataFrame]
+"""Id of a correlation -> `start` and `key` (the group) of the windows to be evaluated."""
 
 
 def touched(rules: Ruleset, hits: pl.DataFrame) -> Touched:
     """Return the windows that hits (schemas.HITS) can change."""
-    found: dict[str, set[Window]] = {}
-    for id_, time, group in hits.select("correlation", "time", "group").unique().iter_rows():
-        starts = correlations.starts(rules.correlations[id_], [time])
-        found.setdefault(id_, set()).update(Window(start, tuple(group)) for start in starts)
+    found = {}
+    for (id_,), ours in hits.group_by("correlation"):
+        one = rules.correlations[str(id_)]
+        # As `correlations.starts`: a window that began in the span before may reach here.
+        starts = pl.concat_list(_start(one, "time"), _start(one, "time") - one.span)
+        windows = ours.select(starts.alias("start"), _key().alias("key")).unique()
+        found[str(id_)] = windows.explode("start").unique()
     return found
 
 
 def settled(rules: Ruleset, provisional: pl.DataFrame, run: Run) -> Touched:
     """Return the windows of provisional findings whose spans have no known gap any more."""
-    found: dict[str, set[Window]] = {}
-    for row in provisional.iter_rows(named=True):
-        one = rules.correlations.get(row["rule_id"])
-        if one is None or one.rule.logic_hash != row["logic_sha256"]:
-            continue
-        start = max(correlations.starts(one, [row["since"]]))
-        window = Window(start, tuple(each["value"] for each in row["matched"]))
-        if not run.has_gap(one, *correlations.reach(one, start)):
-            found.setdefault(one.rule.id, set()).add(window)
+    found = {}
+    for id_, windows in _of_findings(rules, provisional):
+        one = rules.correlations[id_]
+        starts = windows["start"].unique()
+        whole = [s for s in starts if not run.has_gap(one, *correlations.reach(one, s))]
+        if whole:
+            found[id_] = windows.filter(pl.col("start").is_in(whole)).select("start", "key")
     return found
+
+
+def _of_findings(rules: Ruleset, findings: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the findings of each correlation, with `start` and `key` of their windows."""
+    for (id_, logic), ours in findings.group_by("rule_id", "logic_sha256"):
+        one = rules.correlations.get(str(id_))
+        if one and one.rule.logic_hash == logic:
+            values = pl.col("matched").list.eval(pl.element().struct.field("value"))
+            start, key = _start(one, "since"), values.list.join(_BETWEEN)
+            yield str(id_), ours.with_columns(start.alias("start"), key.alias("key"))
+
+
+def _start(one: Correlation, column: str) -> pl.Expr:
+    """Return the start of the span that a time is in."""
+    span = one.span // timedelta(microseconds=1)
+    since_epoch = pl.col(column).dt.epoch("us")
+    return (since_epoch // span * span).cast(Timestamp)
+
+
+def _key() -> pl.Expr:
+    return pl.col("group").list.join(_BETWEEN)
 
 
 def days(rules: Ruleset, some: Touched) -> list[date]:
     """Return the days of the events that decide about windows."""
     found: set[date] = set()
     for id_, windows in some.items():
-        for start in {window.start for window in windows}:
+        for start in windows["start"].unique():
             since, until = correlations.reach(rules.correlations[id_], start)
-            found |= {
-                since.date() + n * _DAY for n in range((until.date() - since.date()).days + 1)
-            }
+            count = (until.date() - since.date()).days + 1
+            found |= {since.date() + n * _DAY for n in range(count)}
     return sorted(found)
 
 
@@ -92,28 +102,19 @@ def deciding(rules: Ruleset, some: Touched) -> pl.Expr:
     chosen = [pl.lit(value=False)]
     for id_, windows in some.items():
         one = rules.correlations[id_]
-        reached = [correlations.reach(one, window.start) for window in windows]
-        groups = list({_key(window.group) for window in windows})
+        starts = sorted(windows["start"].unique())
+        since, until = correlations.reach(one, starts[0])[0], correlations.reach(one, starts[-1])[1]
         chosen.append(
             (pl.col("correlation") == id_)
             & (pl.col("logic_sha256") == one.rule.logic_hash)
-            & (pl.col("time") >= min(since for since, _ in reached))
-            & (pl.col("time") < max(until for _, until in reached))
-            & pl.col("group").list.join("\0").is_in(groups)
+            & pl.col("time").is_between(since, until, "left")
+            & _key().is_in(windows["key"].unique().implode())
         )
     return pl.any_horizontal(chosen)
 
 
-def _key(group: Iterable[str]) -> str:
-    return "\0".join(group)
-
-
 def revisions(
-    rules: Ruleset,
-    some: Touched,
-    hits: pl.DataFrame,
-    known: pl.DataFrame,
-    run: Run,
+    rules: Ruleset, some: Touched, hits: pl.DataFrame, known: pl.DataFrame, run: Run
 ) -> pl.DataFrame:
     """Return findings (schemas.FINDINGS without `seq`) that differ from the newest of `known`.
 
@@ -125,9 +126,12 @@ def revisions(
         for frame in _of_one(rules.correlations[id_], windows, hits, run)
     ]
     found = pl.concat([pl.DataFrame(schema=_COLUMNS), *made])
-    names = [w.uid(rules.correlations[id_]) for id_, windows in some.items() for w in windows]
-    before = newest(known).filter(pl.col("finding_uid").is_in(names))
-    return _changed(found, before, run)
+    before = [
+        ours.join(some[id_], on=["start", "key"], how="semi").drop("start", "key")
+        for id_, ours in _of_findings(rules, newest(known))
+        if id_ in some
+    ]
+    return _changed(found, pl.concat([known.clear(), *before]), run)
 
 
 def newest(findings: pl.DataFrame) -> pl.DataFrame:
@@ -154,12 +158,10 @@ def _changed(found: pl.DataFrame, before: pl.DataFrame, run: Run) -> pl.DataFram
 
 
 def _of_one(
-    one: Correlation,
-    windows: Collection[Window],
-    hits: pl.DataFrame,
-    run: Run,
+    one: Correlation, windows: pl.DataFrame, hits: pl.DataFrame, run: Run
 ) -> Iterator[pl.DataFrame]:
-    ours = hits.filter(pl.col("correlation") == one.rule.id)
+    ours = hits.filter(pl.col("correlation") == one.rule.id).with_columns(_key().alias("key"))
+    ours = ours.filter(_possible(one))
     values = [
         pl.col("group").list.get(place).alias(f"{GROUP}{name}")
         for place, name in enumerate(one.group_by)
@@ -167,49 +169,55 @@ def _of_one(
     if one.counted and one.counted not in one.group_by:
         values.append(pl.col("counted").alias(f"{GROUP}{one.counted}"))
     kept = [name for name in HITS if name not in one.fields]
-    named = ours.select(*kept, *values)
-    found = correlations.findings(one, named, {window.start for window in windows})
-    uids = dict(ours.select("event", "event_uid").iter_rows())
+    found = correlations.findings(one, ours.select(*kept, *values), [*windows["start"].unique()])
+    if found.is_empty():
+        return
+    uids = dict(ours.select("event", "uid").iter_rows())
+    wanted = set(windows.select("start", "key").iter_rows())
+    by_group = ours.partition_by("key", as_dict=True)
     for row in found.iter_rows(named=True):
-        window = Window(row["window_start"], tuple(row[f"{GROUP}{n}"] for n in one.group_by))
-        if window in windows:
+        group = tuple(row[f"{GROUP}{name}"] for name in one.group_by)
+        key = _BETWEEN.join(group)
+        if (row["window_start"], key) in wanted:
             row["events"] = [uids[event] for event in row["events"]]
-            yield _finding(one, window, row, _last(ours, window, row["last"]), run)
+            last = by_group[key,].filter(pl.col("time") == row["last"]).sort("event")
+            yield _finding(one, group, row, last.row(-1, named=True), run)
 
 
-def _last(hits: pl.DataFrame, window: Window, time: datetime) -> dict[str, Any]:
-    """Return the last event of a finding."""
-    ours = pl.col("group").list.join("\0") == _key(window.group)
-    return hits.filter(pl.col("time") == time, ours).sort("event").row(-1, named=True)
+def _possible(one: Correlation) -> pl.Expr:
+    """Return the condition for groups with as many events, values or rules as it takes."""
+    if one.operator not in correlations.AT_LEAST:
+        return pl.lit(value=True)
+    counted = {"event_count": "event", "value_count": "counted"}.get(one.type, "rule_id")
+    return pl.col(counted).n_unique().over("key") >= one.count
 
 
 def _finding(
     one: Correlation,
-    window: Window,
+    group: tuple[str, ...],
     row: Mapping[str, Any],
     last: Mapping[str, Any],
     run: Run,
 ) -> pl.DataFrame:
+    start = row["window_start"]
     made = {
-        "finding_uid": window.uid(one),
+        "finding_uid": uid(one.rule, start.isoformat(), *group),
         "revision": 0,
         "status": "found",
-        "provisional": run.has_gap(one, *correlations.reach(one, window.start)),
+        "provisional": run.has_gap(one, *correlations.reach(one, start)),
         "time": row["last"],
         "date": row["last"].date(),
         "since": row["first"],
         "found_at": run.now,
         **{name: last[name] for name in ("integration", "kind", "stream", "source_ip", "message")},
-        "entity": _SHOWN.join(window.group) or None,
+        "entity": _SHOWN.join(group) or None,
         "count": row["count"],
         "event_uids": row["events"],
         "matched": [
-            {"field": name, "value": value}
-            for name, value in zip(one.group_by, window.group, strict=True)
+            {"field": name, "value": value} for name, value in zip(one.group_by, group, strict=True)
         ],
         "exception": None,
     }
     schema = {name: dtype for name, dtype in _COLUMNS.items() if name in made}
-    return (
-        pl.DataFrame([made], schema).with_columns(*about(one.rule, run.ruleset)).select(*_COLUMNS)
-    )
+    found = pl.DataFrame([made], schema)
+    return found.with_columns(*about(one.rule, run.ruleset)).select(*_COLUMNS)

@@ -72,6 +72,7 @@ DELIVERIES = Table(
     partitions=(),
     settings={**SETTINGS, STATISTICS: "seq,time"},
 )
+TABLES = (FINDINGS, HITS, EVALUATIONS, RULESETS, TRIAGE, EXCEPTIONS, DELIVERIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from pipelines.lake import (
     commits,
     coverage,
     events,
+    findings,
     identity_table,
     lease,
     object_store,
@@ -106,6 +107,8 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
     # Cursors and coverage must be in `coverage` before the log that contains them is trimmed.
     if table.startswith("raw/"):
         raw.flush_coverage(lake, StreamKey(*table.split("/")[1:]))
+    if table == findings.FINDINGS.name:
+        findings.flush(lake)
     if table.startswith("raw/") or table in _APPEND_ONLY:
         commits.set_append_only(lake, table, wanted=True)
     handle = _open(lake, table)
@@ -336,5 +339,6 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name, streams.TABLE.name),
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
         *(rollup_table.TABLE.name, identity_table.TABLE.name, "access", "views"),
+        *(each.name for each in findings.TABLES),
     ]
     return [table for table in known if tables.newest(lake, table) is not None]

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from pipelines import errors
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import evaluate, positions, windows
 from pipelines.detections.evaluate import Found
@@ -32,6 +33,7 @@ ROWS = 20_000
 """The most raw rows of a stream that are evaluated at once."""
 RETRY = timedelta(minutes=10)
 """How long a rule that failed waits before it is evaluated again."""
+_REMEMBERED = timedelta(days=30)
 Exceptions = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -148,9 +150,13 @@ class _Engine:
         rows = self.reader.rows(part.log, part.seqs)
         ruleset = self._register(part.log, part.members)
         names = {member.id for member in part.members}
-        found = evaluate.evaluate(
-            *(self.rules, names, rows), now=self.clock(), ruleset=ruleset, limit=self.limit
-        )
+        try:
+            with errors.explained():
+                found = evaluate.evaluate(
+                    *(self.rules, names, rows), now=self.clock(), ruleset=ruleset, limit=self.limit
+                )
+        except errors.Unexpected as error:  # such as rows of a shape that nobody foresaw
+            found = evaluate.nothing(dict.fromkeys(names, str(error)))
         if found.failed:
             self.stopped |= {(part.log.key, id_) for id_ in found.failed}
             left = frozenset(m for m in part.members if m.id not in found.failed)
@@ -290,7 +296,7 @@ def detect(
     """
     engine = _engine(lake, rules, keys, exceptions=exceptions, clock=clock, limit=limit)
     table.flush(lake)
-    failed = table.failures(lake)
+    failed = table.failures(lake, clock() - _REMEMBERED)
     engine.failing |= _pairs(failed)
     engine.stopped |= _pairs(failed.filter(pl.col("evaluated_at") > clock() - RETRY))
     if engine.begins():

@@ -31,6 +31,7 @@ EVENT = "event."
 DETECTION_FINDING = 2004
 LIMIT = 20.0
 """Seconds that a rule may take for the rows of one call."""
+_FINDINGS = {name: dtype for name, dtype in FINDINGS.items() if name != "seq"}
 _READ = "="
 _MOST_MATCHED, _MOST_TEXT = 30, 1000
 _SAMPLE = 500
@@ -91,6 +92,13 @@ def evaluate(
         hits=pl.concat([pl.DataFrame(schema=HITS), *counted]),
         failed=failed,
         seconds=timer() - started,
+    )
+
+
+def nothing(failed: dict[str, str]) -> Found:
+    """Return that these rules could not be evaluated."""
+    return Found(
+        findings=pl.DataFrame(schema=_FINDINGS), hits=pl.DataFrame(schema=HITS), failed=failed
     )
 
 
@@ -219,8 +227,7 @@ def _findings(rules: Ruleset, hits: pl.DataFrame, now: datetime, ruleset: str) -
         _of_rule(rules.rules[str(id_)], part, now, ruleset)
         for (id_,), part in hits.group_by(RULE, maintain_order=True)
     ]
-    empty = pl.DataFrame(schema={n: t for n, t in FINDINGS.items() if n != "seq"})
-    found = pl.concat([empty, *made], how="diagonal")
+    found = pl.concat([pl.DataFrame(schema=_FINDINGS), *made], how="diagonal")
     return found.unique("finding_uid", keep="first", maintain_order=True)
 
 
@@ -246,7 +253,7 @@ def _of_rule(rule: Compiled, hits: pl.DataFrame, now: datetime, ruleset: str) ->
         pl.lit(None, pl.String).alias("exception"),
         *(pl.col(name).alias(f"{EVENT}{name}") for name in EVENTS if name in hits.columns),
     )
-    return facts.with_columns(pl.col(n).cast(t) for n, t in FINDINGS.items() if n != "seq")
+    return facts.with_columns(pl.col(n).cast(t) for n, t in _FINDINGS.items())
 
 
 def about(rule: Rule, ruleset: str) -> Iterator[pl.Expr]:

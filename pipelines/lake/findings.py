@@ -156,7 +156,7 @@ def flush(lake: Lake) -> None:
                 return None
             return Decision(_evaluations(handle, seen, versions), versions)
 
-        commits.write(lake, EVALUATIONS, EVALUATIONS.name, decide, {})
+        commits.write(lake, EVALUATIONS, f"{FINDINGS.name}/{handle.metadata().id}", decide, {})
 
 
 def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:
@@ -177,14 +177,15 @@ def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schemas.EVALUATIONS)
 
 
-def failures(lake: Lake) -> pl.DataFrame:
-    """Return the newest evaluation of each rule that failed on a stream."""
+def failures(lake: Lake, since: datetime) -> pl.DataFrame:
+    """Return the newest evaluations, since a time, of rules that failed on a stream."""
     rows = tables.scan(lake, EVALUATIONS.name)
     if rows is None:
         return pl.DataFrame(schema=schemas.EVALUATIONS)
     key = ["integration", "stream", "rule_id"]
     with tables.store_errors(EVALUATIONS.name):
-        failed = rows.filter(pl.col("rule_id").is_not_null()).collect().sort("evaluated_at")
+        apart = pl.col("rule_id").is_not_null() & (pl.col("evaluated_at") >= since)
+        failed = rows.filter(apart).collect().sort("evaluated_at")
     return failed.unique(key, keep="last").filter(pl.col("error").is_not_null())
 
 

@@ -60,14 +60,14 @@ def _shown(document: dict[str, Any]) -> dict[str, Any]:
 
 def events(lake: Lake, chance: random.Random, number: int) -> None:
     """Let some rows land in two logs, in no order."""
-    numbers = range(number * 10, number * 10 + 10)
+    numbers = range(number * 10, number * 10 + 6)
     land(
         *(lake, "okta"),
         *(
             okta(
                 n,
                 chance.choice(["user.session.start", "user.mfa.factor.reset_all"]),
-                minute=chance.randrange(300),
+                minute=chance.randrange(120),
                 who=chance.choice(PEOPLE),
                 **chance.choice([{}, FAILURE]),
             )
@@ -81,7 +81,7 @@ def events(lake: Lake, chance: random.Random, number: int) -> None:
             jumpcloud(
                 n,
                 chance.choice(["user_login_attempt", "user_delete"]),
-                minute=chance.randrange(300),
+                minute=chance.randrange(120),
                 who=chance.choice(PEOPLE),
                 success=chance.random() < 0.5,
             )
@@ -93,7 +93,7 @@ def events(lake: Lake, chance: random.Random, number: int) -> None:
 
 def work(lake: Lake, file: Path, point: str, turn: int) -> None:
     """Detect in small commits; the trap kills at its `turn`-th call."""
-    engine.ROWS = 7
+    engine.ROWS = 5
     if point:
         _set(POINTS[point], turn)
     for _ in engine.detect(lake, ruleset.compiled(rules.load([file]))):

@@ -33,7 +33,7 @@ def test_live_findings_equal_those_of_a_backtest(lake, tmp_path, monkeypatch):
     found, parts = backtested(lake, made)
     assert live.drop(*OWN).equals(found.drop("found_at", "revision"))
     assert live["rule_id"].n_unique() == 4
-    assert sum(part.rows for part in parts) == 80
+    assert sum(part.rows for part in parts) == 48
     assert parts[-1].days_left == 0
 
 

@@ -14,6 +14,7 @@ from tests.detections.watched import (
     correlation,
     detect,
     findings,
+    jumpcloud,
     land,
     okta,
     rule,
@@ -99,3 +100,24 @@ def test_a_rule_that_takes_too_long_has_failed(lake, tmp_path):
     )
     assert found.failed == {BAD["id"]: "took longer than 20 s for 1 rows"}
     assert found.findings["rule_id"].to_list() == [GOOD["id"]]
+
+
+def test_rows_that_no_rule_can_be_evaluated_on_hold_up_one_stream(lake, tmp_path, monkeypatch):
+    rules = read(tmp_path, rule(1, {"actor_email": "ada@example.com"}, product="auditlake"))
+    land(lake, "okta", okta(0))
+    land(lake, "jumpcloud", jumpcloud(0))
+    real = evaluate.evaluate
+
+    def fails(rules, chosen, rows, **options):
+        if rows.log.kind == "okta":
+            raise ZeroDivisionError("a secret")
+        return real(rules, chosen, rows, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "evaluate", fails)
+        detect(lake, rules)
+    assert findings(lake)["kind"].to_list() == ["jumpcloud"]
+    (error,) = table(lake, "evaluations").drop_nulls("error")["error"]
+    assert error.startswith("unexpected error (ZeroDivisionError in fails")
+    then = LATER + engine.RETRY + timedelta(seconds=1)
+    assert detect(lake, rules, clock=lambda: then)["kind"].to_list() == ["okta"]

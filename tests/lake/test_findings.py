@@ -75,7 +75,7 @@ def test_sets_of_rules_are_recorded_once(lake):
 def test_nothing_was_found_in_a_lake_without_detections(lake):
     findings.flush(lake)
     assert findings.positions(lake, ["detect/x"]) == {"detect/x": 0}
-    assert findings.failures(lake).is_empty()
+    assert findings.failures(lake, NOON).is_empty()
     assert findings.provisional(lake).is_empty()
     assert findings.rulesets(lake) == []
     assert findings.hits(lake, [NOON.date()], pl.lit(value=True)).is_empty()

@@ -250,7 +250,11 @@ _HITS: _Columns = {
     "stream": _STREAM,
     "event": (pl.String(), "`event_uid` without the mark of a later version"),
     "uid": (pl.String(), "`event_uid` of the event in `events`"),
-    "group": (pl.List(pl.String()), "the values it is grouped by, in lower case"),
+    "group": (
+        pl.List(pl.String()),
+        "the values it is grouped by, in lower case; null for a person who is not known yet",
+    ),
+    "account": (pl.String(), "the account of a person who was not known at first"),
     "counted": (pl.String(), "the value of which different ones are counted, in lower case"),
     "source_ip": (pl.String(), "address of the client"),
     "message": (pl.String(), "the sentence about the event"),

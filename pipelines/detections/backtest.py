@@ -15,6 +15,7 @@ from pipelines.detections.positions import Log
 from pipelines.detections.ruleset import Ruleset
 from pipelines.detections.sources import Reader
 from pipelines.lake import raw
+from pipelines.lake.findings import is_nobodys
 from pipelines.lake.tables import Lake
 from pipelines.schemas import FINDINGS, HITS
 
@@ -81,7 +82,7 @@ def run(
                 days_left=len(days) - place - 1,
                 failed=found.failed,
             )
-    counted = pl.concat(hits).sort("time", "event")
+    counted = pl.concat(hits).filter(~is_nobodys()).sort("time", "event")
     once = counted.unique(["correlation", "rule_id", "event"], keep="last", maintain_order=True)
     gaps = Gaps(lake, rules, reader.logs(), now)
     made = windows.revisions(

@@ -23,7 +23,7 @@ from pipelines.detections.positions import Log, Member
 from pipelines.detections.ruleset import Ruleset
 from pipelines.detections.sources import Reader
 from pipelines.lake import findings as table
-from pipelines.lake import identity_table
+from pipelines.lake import identity_table, versions
 from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
@@ -34,6 +34,8 @@ ROWS = 20_000
 RETRY = timedelta(minutes=10)
 """How long a rule that failed waits before it is evaluated again."""
 _REMEMBERED = timedelta(days=30)
+_PERSONS = "detect/persons"
+"""The fence that counts the versions of `identities` by which accounts were recognised."""
 Exceptions = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -198,6 +200,26 @@ class _Engine:
         reached = self.reached(done.part.log, done.part.members, stored)
         return set(reached.values()) == {done.part.seqs.start}
 
+    def recognise(self) -> Step:
+        """Evaluate the windows of accounts whose persons have become known."""
+        identities = versions.newest(self.lake, identity_table.TABLE.name)
+        versions_now = identities.number + 1 if identities else 0
+        if versions_now <= table.positions(self.lake, [_PERSONS])[_PERSONS]:
+            return Step(findings=pl.DataFrame(schema=FINDINGS), evaluated=())
+        waiting = table.nobodys_hits(self.lake, (self.clock() - _REMEMBERED).date())
+        hits = windows.recognised(self.rules, waiting, identity_table.read(self.lake))
+        table.append_hits(self.lake, hits)
+        some = windows.touched(self.rules, hits)
+
+        def decide(stored: Stored) -> Evaluated | None:
+            if versions_now <= stored.position(_PERSONS):
+                return None
+            run = self._run(positions.recorded(self.rules)[0])
+            rows = self._excepted(self._revisions(some, stored, run))
+            return Evaluated(rows, {_PERSONS: versions_now}, ())
+
+        return Step(findings=table.commit(self.lake, decide), evaluated=())
+
     def settle(self) -> Step:
         """Evaluate provisional findings again whose spans have become complete."""
         run = self._run(positions.recorded(self.rules)[0])
@@ -303,8 +325,10 @@ def detect(
         identity_table.derive(lake)
     while parts := engine.parts():
         yield engine.commit([engine.evaluate(part) for part in parts])
-    if (settled := engine.settle()).findings.height:
-        yield settled
+    if rules.correlations:
+        for step in (engine.recognise(), engine.settle()):
+            if step.findings.height:
+                yield step
 
 
 def behind(lake: Lake, rules: Ruleset, keys: Iterable[StreamKey] | None = None) -> int:

@@ -202,9 +202,16 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
     names = [f"\0{place}" for place in range(len(values))]
     group = pl.concat_list(names) if names else pl.lit([], pl.List(pl.String))
     chosen = found.filter(pl.col(RULE).is_in(list(one.parts)))
+    known = [n for n, name in zip(names, one.group_by, strict=True) if name != PERSON]
+    # A person who is recognised later is looked up by the account.
+    nobody = pl.lit(value=False)
+    if PERSON in one.group_by:
+        nobody = pl.col(names[one.group_by.index(PERSON)]).is_null()
     return (
         chosen.with_columns(*values, counted.alias("counted"))
-        .drop_nulls([*names, "counted"])
+        .with_columns(pl.when(nobody).then("actor_id").alias("account"))
+        .filter(~nobody | pl.col("account").is_not_null())
+        .drop_nulls([*known, "counted"])
         .select(
             pl.lit(one.rule.id).alias("correlation"),
             pl.lit(one.rule.logic_hash).alias("logic_sha256"),
@@ -215,6 +222,7 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
             pl.col(_IDENTITY).alias("event"),
             pl.col("event_uid").alias("uid"),
             group.alias("group"),
+            "account",
             "counted",
             *("source_ip", "message"),
         )

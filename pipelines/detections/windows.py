@@ -18,7 +18,9 @@ from pipelines.detections.correlations import Correlation
 from pipelines.detections.evaluate import about, uid
 from pipelines.detections.match import GROUP
 from pipelines.detections.ruleset import Ruleset
+from pipelines.lake.findings import is_nobodys
 from pipelines.schemas import FINDINGS, HITS, Timestamp
+from pipelines.search.people import PERSON, People
 
 _DAY = timedelta(days=1)
 _SHOWN = " | "
@@ -44,13 +46,31 @@ Touched = Mapping[str, pl.DataFrame]
 def touched(rules: Ruleset, hits: pl.DataFrame) -> Touched:
     """Return the windows that hits (schemas.HITS) can change."""
     found = {}
-    for (id_,), ours in hits.group_by("correlation"):
+    for (id_,), ours in hits.filter(~is_nobodys()).group_by("correlation"):
         one = rules.correlations[str(id_)]
         # As `correlations.starts`: a window that began in the span before may reach here.
         starts = pl.concat_list(_start(one, "time"), _start(one, "time") - one.span)
         windows = ours.select(starts.alias("start"), _key().alias("key")).unique()
         found[str(id_)] = windows.explode("start").unique()
     return found
+
+
+def recognised(rules: Ruleset, hits: pl.DataFrame, people: People) -> pl.DataFrame:
+    """Return the hits of accounts without a person whose person is known by now."""
+    account = hits.with_columns(
+        pl.lit(None, pl.String).alias("actor_email"), pl.col("account").alias("actor_id")
+    )
+    named = people.named(account.lazy()).filter(pl.col(PERSON).is_not_null()).collect()
+    found = [pl.DataFrame(schema=HITS)]
+    for (id_, logic), ours in named.group_by("correlation", "logic_sha256"):
+        one = rules.correlations.get(str(id_))
+        if one and one.rule.logic_hash == logic:
+            values = [
+                pl.col(PERSON).str.to_lowercase() if name == PERSON else pl.col("group").list.get(n)
+                for n, name in enumerate(one.group_by)
+            ]
+            found.append(ours.with_columns(group=pl.concat_list(values)).select(*HITS))
+    return pl.concat(found)
 
 
 def settled(rules: Ruleset, provisional: pl.DataFrame, run: Run) -> Touched:

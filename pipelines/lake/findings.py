@@ -23,6 +23,7 @@ from pipelines.lake.tables import Lake
 
 SEQ = "findings"
 """The fence that counts the rows of `findings`."""
+_HIT = ["correlation", "logic_sha256", "rule_id", "event"]
 _ENTRIES = "auditlake.evaluations"
 _SMALL = {"delta.appendOnly": "true"}
 FINDINGS = Table(
@@ -217,6 +218,24 @@ def _rulesets(handle: DeltaTable) -> list[str]:
     return tables.cached(handle, "rules", read)
 
 
+def is_nobodys() -> pl.Expr:
+    """Return the condition for hits whose person is not known yet."""
+    some = pl.col("group").list.eval(pl.element().is_null()).list.any()
+    return pl.col("account").is_not_null() & some
+
+
+def nobodys_hits(lake: Lake, since: date) -> pl.DataFrame:
+    """Return the hits since a day whose person was not known when it was last looked for."""
+    rows = tables.scan(lake, HITS.name)
+    if rows is None:
+        return pl.DataFrame(schema=schemas.HITS)
+    ours = rows.filter(pl.col("date") >= since, pl.col("account").is_not_null())
+    with tables.store_errors(HITS.name):
+        found = ours.select(*schemas.HITS).collect()
+    known = found.filter(~is_nobodys())
+    return found.filter(is_nobodys()).join(known, on=_HIT, how="anti").unique(_HIT)
+
+
 def append_hits(lake: Lake, rows: pl.DataFrame) -> None:
     """Append rows (schemas.HITS). Before their position moves, so that a kill repeats some."""
     if rows.height:
@@ -228,9 +247,9 @@ def hits(lake: Lake, days: Iterable[date], chosen: pl.Expr) -> pl.DataFrame:
     with tables.store_errors(HITS.name), tables.borrowed(lake, HITS.name) as handle:
         if handle is None:
             return pl.DataFrame(schema=schemas.HITS)
-        found = _on(lake, handle, schemas.HITS, days).filter(chosen).collect()
-    key = ["correlation", "logic_sha256", "rule_id", "event"]
-    return found.sort("time", "event").unique(key, keep="last", maintain_order=True)
+        rows = _on(lake, handle, schemas.HITS, days)
+        found = rows.filter(chosen, ~is_nobodys()).collect()
+    return found.sort("time", "event").unique(_HIT, keep="last", maintain_order=True)
 
 
 def _on(

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pipelines.detections import engine, windows
+from pipelines.lake import identity_table
 from tests.detections.ruled import read
 from tests.detections.watched import (
     START,
@@ -127,6 +128,24 @@ def test_a_finding_over_a_gap_is_provisional_until_it_is_filled(lake, tmp_path):
     detect(lake, rules)
     found = findings(lake)
     assert found.select("revision", "provisional").rows() == [(0, True), (1, False)]
+
+
+def test_an_account_that_is_recognised_later_counts_for_its_person(lake, tmp_path):
+    rules = read(tmp_path, FAILED, MANY)
+    nameless = {"actor": {"id": "00u1", "type": "User"}, **FAILURE}
+    land(lake, "okta", okta(0, **nameless), okta(1, **nameless), entries=[covered()])
+    land(lake, "jumpcloud", jumpcloud(2, success=False))
+    now = START + timedelta(hours=1)
+    assert detect(lake, rules, clock=lambda: now).is_empty()
+    named = {"id": "00u1", "type": "User", "alternateId": "ada@example.com"}
+    land(lake, "okta", okta(30, actor=named))
+    detect(lake, rules, clock=lambda: now)
+    identity_table.derive(lake)
+    (found,) = detect(lake, rules, clock=lambda: now).iter_rows(named=True)
+    assert (found["entity"], found["count"]) == ("ada@example.com", 3)
+    identity_table.derive(lake)
+    assert detect(lake, rules, clock=lambda: now).is_empty()
+    assert rows_of(lake, "hits").height == 5
 
 
 @pytest.mark.parametrize("seed", range(2))

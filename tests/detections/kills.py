@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
+import pytest
 
 from pipelines.detections import engine, rules, ruleset, windows
 from pipelines.lake import commits
@@ -91,16 +92,32 @@ def events(lake: Lake, chance: random.Random, number: int) -> None:
     )
 
 
-def work(lake: Lake, file: Path, point: str, turn: int) -> None:
-    """Detect in small commits; the trap kills at its `turn`-th call."""
-    engine.ROWS = 5
-    if point:
-        _set(POINTS[point], turn)
-    for _ in engine.detect(lake, ruleset.compiled(rules.load([file]))):
-        pass
+class Ended(BaseException):
+    """Ends the work in this process, as a kill ends a process of its own."""
 
 
-def _set(trap: Trap, turn: int) -> None:
+def end() -> NoReturn:
+    raise Ended
+
+
+def kill() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def work(
+    lake: Lake, file: Path, point: str, turn: int, ends: Callable[[], NoReturn] = kill
+) -> None:
+    """Detect in small commits; the trap ends it at its `turn`-th call."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "ROWS", 5)
+        if point:
+            _set(patched, POINTS[point], turn, ends)
+        for _ in engine.detect(lake, ruleset.compiled(rules.load([file]))):
+            pass
+
+
+def _set(patched: pytest.MonkeyPatch, trap: Trap, turn: int, ends: Callable[[], NoReturn]) -> None:
     module, name, afterwards = trap
     real: Callable[..., Any] = getattr(module, name)
     calls = 0
@@ -109,13 +126,13 @@ def _set(trap: Trap, turn: int) -> None:
         nonlocal calls
         calls += 1
         if calls == turn and not afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
+            ends()
         result = real(*args, **options)
         if calls == turn and afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
+            ends()
         return result
 
-    setattr(module, name, deadly)
+    patched.setattr(module, name, deadly)
 
 
 def start(lake: Lake, file: Path, point: str = "", turn: int = 0) -> BaseProcess:
@@ -124,25 +141,39 @@ def start(lake: Lake, file: Path, point: str = "", turn: int = 0) -> BaseProcess
     return process
 
 
-def killed(folder: Path, kills: int, seed: int) -> Iterator[str]:
-    """Kill so many times over some lakes, and yield what is wrong with each lake, or "" if not."""
+def survives(lake: Lake, file: Path, chance: random.Random, *, here: bool) -> bool:
+    """Return whether the work came to its end before the trap ended it."""
+    point, turn = chance.choice([*POINTS]), chance.randint(1, 6)
+    if here:
+        try:
+            work(lake, file, point, turn, end)
+        except Ended:
+            return False
+        return True
+    process = start(lake, file, point, turn)
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode == 0
+
+
+def killed(folder: Path, kills: int, seed: int, *, real: float) -> Iterator[str]:
+    """Kill so many times over some lakes, and yield what is wrong with each lake, or "" if not.
+
+    `real` is the share of kills of a process; the others end the work in this one.
+    """
     chance, file = random.Random(seed), rules_in(folder)
     number = done = 0
     while done < kills:
         number += 1
         lake = Lake(str(folder / f"lake-{number}"))
-        for part in range(5):
+        for part in range(3):
             events(lake, chance, part)
             while done < kills:
-                process = start(lake, file, chance.choice([*POINTS]), chance.randint(1, 6))
-                process.join()
-                if process.exitcode == 0:
+                if survives(lake, file, chance, here=chance.random() >= real):
                     break
-                assert process.exitcode == -signal.SIGKILL
                 done += 1
-        last = start(lake, file)
-        last.join()
-        yield wrong(lake, file, folder / f"other-{number}") or ("" if not last.exitcode else "exit")
+        work(lake, file, "", 0)
+        yield wrong(lake, file, folder / f"other-{number}")
 
 
 def wrong(lake: Lake, file: Path, other: Path) -> str:

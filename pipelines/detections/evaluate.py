@@ -195,7 +195,8 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
     def value(name: str) -> pl.Expr:
         given = [c for c in (f"{GROUP}{one.rule.id}.{name}", name) if c in found.columns]
         texts = [pl.col(column).cast(pl.String) for column in given] or [pl.lit(None, pl.String)]
-        return pl.coalesce(texts).str.to_lowercase()
+        # As much of a value as a finding shows; nobody needs more to tell two apart.
+        return pl.coalesce(texts).str.to_lowercase().str.slice(0, _MOST_TEXT)
 
     values = [value(name).alias(f"\0{place}") for place, name in enumerate(one.group_by)]
     counted = value(one.counted) if one.counted else pl.lit("")
@@ -253,7 +254,7 @@ def _of_rule(rule: Compiled, hits: pl.DataFrame, now: datetime, ruleset: str) ->
         pl.lit(now, FINDINGS["found_at"]).alias("found_at"),
         *about(rule.rule, ruleset),
         *("integration", "kind", "stream"),
-        entity.alias("entity"),
+        entity.str.slice(0, _MOST_TEXT).alias("entity"),
         *("source_ip", "message"),
         pl.lit(1, pl.Int64).alias("count"),
         pl.col(_UIDS).alias("event_uids"),

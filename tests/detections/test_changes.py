@@ -4,7 +4,6 @@ import json
 from datetime import date
 
 import polars as pl
-import pytest
 
 from pipelines import registry
 from pipelines.detections import engine
@@ -74,26 +73,20 @@ def test_maintenance_keeps_findings_positions_and_evaluations(lake, tmp_path, mo
     assert findings(lake)["seq"].to_list() == list(range(before.height + 2))
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_hostile_texts_are_data(lake, tmp_path, text):
-    rules = read(tmp_path, *RULES)
-    more = {"displayMessage": text, "client": {"ipAddress": text}}
-    records = [
-        okta(0, RESET, who=text, **more),
-        okta(1, who=text, **more, **FAILED),
-        okta(2, who=text, **more, **FAILED),
-        okta(3, RESET),
-    ]
-    land(lake, "okta", *(json.dumps(record).encode() for record in records))
+def test_hostile_texts_are_data(lake, tmp_path):
+    rules = read(tmp_path, *RULES[:2], correlation(3, [2], by=("actor_id", "actor_name"), gte=2))
+    records = []
+    for number, text in enumerate(HOSTILE):
+        more = {"who": text, "displayMessage": text, "client": {"ipAddress": text}}
+        first = 10 * number
+        records.append(okta(first, RESET, minute=0, **more))
+        records += [okta(first + n, minute=n, **more, **FAILED) for n in (1, 2)]
+    land(lake, "okta", *records, okta(99, RESET))
     detect(lake, rules)
     found = findings(lake)
-    assert found.filter(pl.col("rule_id") == RULES[0]["id"]).height == 2
-    assert (
-        found["matched"]
-        .list.eval(pl.element().struct.field("value").str.len_chars())
-        .list.max()
-        .max()
-        <= 1000
-    )
+    assert found.filter(pl.col("rule_id") == RULES[0]["id"]).height == len(HOSTILE) + 1
+    assert found.filter(pl.col("rule_id") == RULES[2]["id"]).height >= 4
+    values = [each["value"] for matched in found["matched"] for each in matched]
+    assert max(map(len, values)) <= 1000
     assert json.loads(found.write_json())
     assert detect(lake, rules).is_empty()

@@ -21,6 +21,7 @@ from tests.detections.watched import (
     rule,
 )
 from tests.detections.watched import table as rows_of
+from tests.tiers import FULL
 
 FAILED = rule(1, {"outcome": "failure"}, product="auditlake")
 SESSION = rule(2, {"eventType": "user.session.start"})
@@ -148,9 +149,9 @@ def test_an_account_that_is_recognised_later_counts_for_its_person(lake, tmp_pat
     assert rows_of(lake, "hits").height == 5
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(20 if FULL else 1))
 def test_the_order_of_arrival_does_not_matter(lake, tmp_path, monkeypatch, seed):
-    monkeypatch.setattr(engine, "ROWS", 4)
+    monkeypatch.setattr(engine, "ROWS", 8)
     rules = read(tmp_path, FAILED, SESSION, RESET, MANY, CHAIN, correlation(7, [1], lt=3))
     chance = random.Random(seed)
     records = [

@@ -3,12 +3,16 @@
 import filecmp
 import os
 import re
+import shutil
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
 from collections import defaultdict
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -16,7 +20,8 @@ from tests.cli import installed
 
 PROJECT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-PACKAGES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+PACKAGES, INCLUDED = WHEEL["packages"], WHEEL["force-include"]
 LOCKED = re.compile(r"^([a-z0-9-]+)(?:\[[a-z0-9, -]+\])?==([^ ;]+)", re.M)
 
 
@@ -48,11 +53,35 @@ def test_every_dependency_has_a_floor_that_the_locked_versions_satisfy():
 
 
 def test_the_packages_are_in_the_wheel_completely(tmp_path):
-    files = {path for name in PACKAGES for path in (PROJECT / name).rglob("*") if path.is_file()}
-    expected = {str(path.relative_to(PROJECT)) for path in files if "__pycache__" not in path.parts}
+    places = {**{name: name for name in PACKAGES}, **INCLUDED}
+    expected = {
+        f"{place}/{path.relative_to(PROJECT / name)}"
+        for name, place in places.items()
+        for path in (PROJECT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     with zipfile.ZipFile(installed.build("wheel", tmp_path)) as wheel:
         contents = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert contents == expected
+
+
+def test_an_installed_program_has_its_rules(tmp_path):
+    wheel = installed.build("wheel", tmp_path)
+    shutil.unpack_archive(wheel, tmp_path / "installed", "zip")
+    config = tmp_path / "auditlake.toml"
+    config.write_text("[integrations]\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "pipelines", "--config", config, "rules", "list"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    own = (path for path in (PROJECT / "rules").rglob("*.yml") if ".tests." not in path.name)
+    ids = {yaml.safe_load(path.read_text())["id"] for path in own}
+    assert {line.split()[0] for line in found.stdout.splitlines()[1:]} <= ids
+    assert len(found.stdout.splitlines()) > 80
 
 
 def test_the_source_archive_builds_the_same_bytes_elsewhere(tmp_path):

@@ -11,10 +11,12 @@ from pipelines import settings
 from pipelines.cli.detect import backtest_
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
-from pipelines.detections import attack, examples, rules, ruleset
+from pipelines.clock import utc_now
+from pipelines.detections import attack, examples, overlay
+from pipelines.detections.overlay import Rulebook
 from pipelines.detections.rules import Loaded, Rule
-from pipelines.detections.ruleset import Ruleset
 from pipelines.errors import ConfigurationError
+from pipelines.settings.detections import DetectionSettings
 
 places = click.argument("places", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 
@@ -23,7 +25,8 @@ places = click.argument("places", nargs=-1, metavar="[PATH]...", type=click.Path
 def rules_() -> None:
     """Check, list and test the detection rules: files in the Sigma format.
 
-    Without PATH, the rules are those in [detections] of the configuration.
+    Without PATH, the rules are those in [detections] of the configuration. Its overlay disables
+    some and changes the level of others.
     """
 
 
@@ -34,14 +37,22 @@ rules_.add_command(backtest_)
 @places
 @click.pass_context
 def check_(context: click.Context, places: tuple[Path, ...]) -> None:
-    """Print whether each rule runs, or why it does not. Exits with 1 if a rule is not valid."""
-    loaded, made = _read(context, places)
-    print_table(("", "rule", ""), [_verdict(rule, made) for rule in loaded.rules])
-    _print_problems(loaded)
-    errors = len(loaded.problems) + sum(one.invalid for one in made.refused.values())
+    """Print whether each rule runs, or why it does not, and the exceptions that have expired.
+
+    Exits with 1 if a rule is not valid.
+    """
+    book = _read(context, places)
+    print_table(("", "rule", ""), [_verdict(rule, book) for rule in book.loaded.rules])
+    _print_lists(book)
+    _print_expired(book)
+    _print_problems(book.loaded)
+    made = book.ruleset
+    errors = len(book.loaded.problems) + sum(one.invalid for one in made.refused.values())
     running = len(made.rules) + len(made.correlations)
-    refused = len(made.refused) + len(loaded.problems) - errors
-    echo(f"{running} rules run, {refused} are refused, {errors} are not valid")
+    off = len(made.refused.keys() & book.disabled)
+    refused = len(made.refused) - off - sum(one.invalid for one in made.refused.values())
+    disabled = f", {off} are disabled" if off else ""
+    echo(f"{running} rules run{disabled}, {refused} are refused, {errors} are not valid")
     if errors:
         context.exit(FAILED)
 
@@ -51,15 +62,15 @@ def check_(context: click.Context, places: tuple[Path, ...]) -> None:
 @click.pass_context
 def list_(context: click.Context, places: tuple[Path, ...]) -> None:
     """Print the rules that run, with the streams they read."""
-    loaded, made = _read(context, places)
+    book = _read(context, places)
     rows = [
-        (rule.id, rule.level, rule.title, ", ".join(made.streams(rule.id)))
-        for rule in loaded.rules
-        if rule.id not in made.refused
+        (rule.id, rule.level, rule.title, ", ".join(book.ruleset.streams(rule.id)))
+        for rule in book.loaded.rules
+        if rule.id not in book.ruleset.refused
     ]
     print_table(("id", "level", "title", "streams"), rows)
-    if loaded.problems:
-        _print_problems(loaded)
+    if book.loaded.problems:
+        _print_problems(book.loaded)
         context.exit(FAILED)
 
 
@@ -68,12 +79,12 @@ def list_(context: click.Context, places: tuple[Path, ...]) -> None:
 @click.pass_context
 def coverage_(context: click.Context, places: tuple[Path, ...]) -> None:
     """Print, in Markdown, how many rules that run cover each ATT&CK technique, and the gaps."""
-    loaded, made = _read(context, places)
-    silent = made.silent | made.refused.keys()
-    found = attack.coverage(rule for rule in loaded.rules if rule.id not in silent)
+    book = _read(context, places)
+    silent = book.ruleset.silent | book.ruleset.refused.keys()
+    found = attack.coverage(rule for rule in book.loaded.rules if rule.id not in silent)
     for line in attack.markdown(found).splitlines():
         echo(line)
-    _print_problems(loaded)
+    _print_problems(book.loaded)
 
 
 @rules_.command(name="test")
@@ -85,7 +96,7 @@ def test_(context: click.Context, places: tuple[Path, ...]) -> None:
     Exits with 1 if a rule matches an example that it must not match, or the other way round. Rules
     about a log that no stream carries are counted as refused.
     """
-    loaded, _ = _read(context, places)
+    loaded = _read(context, places).loaded
     failures = [f"{problem.file}: {problem.reason}" for problem in loaded.problems]
     tested = refused = 0
     for rule in _described(loaded):
@@ -104,12 +115,30 @@ def test_(context: click.Context, places: tuple[Path, ...]) -> None:
         context.exit(FAILED)
 
 
-def _read(context: click.Context, places: tuple[Path, ...]) -> tuple[Loaded, Ruleset]:
-    chosen = places or settings.load(context.obj).detections.rules
-    loaded = rules.load(chosen)
-    if not loaded.rules and not loaded.problems:
-        raise ConfigurationError(f"no rules in {', '.join(map(str, chosen))}: name other folders")
-    return loaded, ruleset.compiled(loaded)
+def _read(context: click.Context, places: tuple[Path, ...]) -> Rulebook:
+    # Files that are named can be checked without a configuration.
+    configured = not places or Path(context.obj).exists()
+    chosen = settings.load(context.obj).detections if configured else DetectionSettings()
+    book = overlay.read(chosen, utc_now(), places)
+    if not book.loaded.rules and not book.loaded.problems:
+        named = ", ".join(map(str, places or chosen.rules))
+        raise ConfigurationError(f"no rules in {named}: name other folders")
+    return book
+
+
+def _print_lists(book: Rulebook) -> None:
+    for each in book.lists:
+        newest = f", the newest of {each.newest}" if each.newest else ""
+        expired = f", {each.expired:,} expired" if each.expired else ""
+        echo(f"%{each.name}%: {len(each.values):,} values{newest}{expired}")
+
+
+def _print_expired(book: Rulebook) -> None:
+    titles = {rule.id: rule.title for rule in book.loaded.rules}
+    for each in book.expired(utc_now()):
+        rule = titles.get(each.rule_id, each.rule_id)
+        line = f"expired on {each.expires:%Y-%m-%d}: exception of {each.owner} from {rule}"
+        echo(f"warning: {line}: {each.text}", err=True)
 
 
 def _print_problems(loaded: Loaded) -> None:
@@ -117,10 +146,12 @@ def _print_problems(loaded: Loaded) -> None:
         echo(f"error: {problem.file}: {problem.reason}", err=True)
 
 
-def _verdict(rule: Rule, made: Ruleset) -> tuple[str, str, str]:
-    refused = made.refused.get(rule.id)
+def _verdict(rule: Rule, book: Rulebook) -> tuple[str, str, str]:
+    refused = book.ruleset.refused.get(rule.id)
     if refused is None:
-        return "runs", rule.title, ", ".join(made.streams(rule.id))
+        return "runs", rule.title, ", ".join(book.ruleset.streams(rule.id))
+    if rule.id in book.disabled:
+        return "disabled", rule.title, refused.reason
     return "error" if refused.invalid else "refused", rule.title, refused.reason
 
 

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import polars as pl
@@ -26,11 +25,11 @@ from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 from sigma.types import CompareOperators, Placeholder, SpecialChars
 
-from pipelines.detections import aliases, paths
+from pipelines.detections import aliases, networks, paths
 from pipelines.detections.aliases import LogSource
+from pipelines.detections.networks import Network
 from pipelines.detections.paths import Path
 from pipelines.detections.rules import Rule
-from pipelines.sdk import geo
 
 LOWER = "~"
 """Ends the name of a column of lower-case texts."""
@@ -205,7 +204,7 @@ class _Compiler:
             case types.SigmaCompareExpression():
                 return _Leaf(where, partial(_number, _OPERATORS[value.op], value.number.number))
             case types.SigmaCIDRExpression():
-                return _Leaf(where, partial(_within, value.network))
+                return _Leaf(where, partial(_within, (value.network,)))
             case types.SigmaFieldReference():
                 return partial(_refers, where, self.paths(value.field), value)
             case types.SigmaExpansion():
@@ -217,7 +216,17 @@ class _Compiler:
     def text(self, where: tuple[Path, ...], value: types.SigmaString) -> Build:
         lower = not isinstance(value, types.SigmaCasedString)
         parts = [_text(where, each, lower=lower) for each in self.expanded(value)]
+        if within := self.networks(value):
+            parts.append(_Leaf(where, partial(_within, within)))
         return _joined(pl.any_horizontal, [*_merged(parts)])
+
+    def networks(self, value: types.SigmaString) -> tuple[Network, ...]:
+        """Return the networks among the values of a placeholder that is the whole text."""
+        match value.s:
+            case [Placeholder() as part] | (Placeholder() as part,):
+                found = map(networks.parsed, self.placeholders.get(part.name, ()))
+                return tuple(each for each in found if each)
+        return ()
 
     def expression(self, where: tuple[Path, ...], value: types.SigmaRegularExpression) -> Build:
         flags = "".join(sorted(value.sigma_to_re_flag[flag] for flag in value.flags))
@@ -353,16 +362,10 @@ def _number(operator: Callable[[pl.Expr, float], pl.Expr], limit: float, text: p
     return operator(number, limit)
 
 
-def _within(network: IPv4Network | IPv6Network, text: pl.Expr) -> pl.Expr:
+def _within(within: Sequence[Network], text: pl.Expr) -> pl.Expr:
     return text.map_batches(
-        partial(_in_network, network), return_dtype=pl.Boolean, is_elementwise=True
+        partial(networks.contain, within), return_dtype=pl.Boolean, is_elementwise=True
     )
-
-
-def _in_network(network: IPv4Network | IPv6Network, texts: pl.Series) -> pl.Series:
-    addresses = ((text, geo.address(text)) for text in texts.drop_nulls().unique())
-    inside = [text for text, found in addresses if found and ip_address(found) in network]
-    return texts.is_in(pl.Series(inside, dtype=pl.String))
 
 
 def _refers(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
 from pipelines.detections.correlations import Correlation, compile_correlation
-from pipelines.detections.rules import Loaded
+from pipelines.detections.rules import Loaded, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,31 @@ class Ruleset:
         return [rule for rule in self.rules.values() if stream in rule.source.streams]
 
 
-def compiled(loaded: Loaded, placeholders: Placeholders | None = None) -> Ruleset:
-    """Return the rules that run, and those that are refused with the reason."""
-    made = {r.id: compile_rule(r, placeholders) for r in loaded.rules if not r.is_correlation}
-    joined = {
-        rule.id: compile_correlation(rule, loaded, made)
-        for rule in loaded.rules
-        if rule.is_correlation
-    }
+def compiled(
+    loaded: Loaded,
+    placeholders: Placeholders | None = None,
+    *,
+    own: Mapping[str, Placeholders] | None = None,
+    disabled: Mapping[str, str] | None = None,
+) -> Ruleset:
+    """Return the rules that run, and those that are refused with the reason.
+
+    `own` holds placeholders by rule, which replace the others; `disabled` why a rule must not run.
+    """
+    off, of_rule = disabled or {}, own or {}
+
+    def made_of(rule: Rule) -> Compiled | Refused:
+        if rule.id in off:
+            return Refused(rule=rule, reason=off[rule.id])
+        return compile_rule(rule, of_rule.get(rule.id, placeholders))
+
+    def joined_of(rule: Rule) -> Correlation | Refused:
+        if rule.id in off:
+            return Refused(rule=rule, reason=off[rule.id])
+        return compile_correlation(rule, loaded, made)
+
+    made = {rule.id: made_of(rule) for rule in loaded.rules if not rule.is_correlation}
+    joined = {rule.id: joined_of(rule) for rule in loaded.rules if rule.is_correlation}
     running = {id_: one for id_, one in joined.items() if isinstance(one, Correlation)}
     serving = {p for one in running.values() if not one.generates for p in one.parts}
     shown = {p for one in running.values() if one.generates for p in one.parts}

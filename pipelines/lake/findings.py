@@ -259,3 +259,9 @@ def _on(
     wanted = [("date", "in", sorted(map(str, set(days))))]
     found = tables.scan_partitions(lake, handle, schema, wanted)
     return found.with_columns(pl.col("time").dt.date().alias("date")).select(*schema)
+
+
+def exceptions(lake: Lake) -> pl.DataFrame:
+    """Return all rows of the table of exceptions."""
+    rows = tables.scan(lake, EXCEPTIONS.name)
+    return pl.DataFrame(schema=EXCEPTIONS.schema) if rows is None else rows.collect()

@@ -41,6 +41,51 @@ def test_check_reads_the_folders_of_the_configuration_and_reports_errors(tmp_pat
     assert "1 rules run, 0 are refused, 3 are not valid" in output
 
 
+OVERLAY = """
+[rules."{id}"]
+level = "critical"
+[[rules."{id}".exceptions]]
+fields = {{ entity = "robot@example.com" }}
+owner = "ada@example.com"
+reason = "known"
+expires = {expires}
+"""
+
+
+def test_check_and_list_honour_the_overlay(tmp_path):
+    other = {**OKTA, "id": "22222222-2222-4333-8444-555555555555", "title": "Other"}
+    written(tmp_path, OKTA, other, name="mine/a.yml")
+    overlay, listed = tmp_path / "rules.toml", tmp_path / "listed.txt"
+    (tmp_path / "auditlake.toml").write_text(
+        f'[detections]\nrules = ["{tmp_path}/mine"]\noverlay = "{overlay}"\n'
+        f'watch_lists = {{ people = "{listed}" }}\n[integrations]\n'
+    )
+    overlay.write_text(OVERLAY.format(id=OKTA["id"], expires="2020-01-01"))
+    with overlay.open("a") as file:
+        file.write(f'[rules."{other["id"]}"]\nenabled = false\n')
+    listed.write_text("ben@example.com 2026-11-01\ncy@example.com 2020-01-01 2020-02-01\n")
+    code, output = texts(run(tmp_path, "rules", "check"))
+    assert code == 0
+    assert "disabled Other disabled in rules.toml" in output
+    assert "%people%: 1 values, the newest of 2026-11-01, 1 expired" in output
+    assert (
+        "warning: expired on 2020-01-01: exception of ada@example.com from Drawn: "
+        "entity=robot@example.com" in output
+    )
+    assert "1 rules run, 1 are disabled, 0 are refused, 0 are not valid" in output
+    code, output = texts(run(tmp_path, "rules", "list"))
+    assert (code, output) == (
+        0,
+        f"id level title streams {OKTA['id']} critical Drawn okta/system_log",
+    )
+    overlay.write_text(OVERLAY.format(id="nobody", expires="2999-01-01"))
+    code, output = texts(run(tmp_path, "rules", "check"))
+    assert (code, "expired on" in output) == (1, False)
+    assert "rules.toml: rules.nobody: no rule has this id or name" in output
+    overlay.write_text("[rules")
+    assert run(tmp_path, "rules", "check").exit_code == 2
+
+
 def test_a_place_without_rules_is_an_error(tmp_path):
     assert run(tmp_path, "rules", "check", str(tmp_path)).exit_code == 2
     assert run(tmp_path, "rules", "list", str(tmp_path / "missing")).exit_code == 1

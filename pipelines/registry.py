@@ -14,6 +14,8 @@ from pipelines.errors import ConfigurationError
 from pipelines.sdk.contract import Integration, Source
 from pipelines.settings import Settings, validated
 
+_RESERVED = ("acts", "findings")
+
 
 @cache
 def kinds() -> dict[str, Integration]:
@@ -73,6 +75,10 @@ def judged(settings: Settings, *, secrets: bool = True) -> list[Source | Invalid
 def source(name: str, keys: Mapping[str, Any], *, secrets: bool = True) -> Source:
     """Return one configured integration. Raises ConfigurationError with one line per error."""
     where = f"integrations.{name}"
+    if name in _RESERVED:
+        raise ConfigurationError(
+            f"{where}: a log of auditlake itself has this name: choose another"
+        )
     try:
         integration = kind(str(keys.get("kind", name)))
     except ConfigurationError as error:

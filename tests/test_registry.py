@@ -62,3 +62,9 @@ def test_a_webhook_secret_is_refused_where_the_service_has_no_webhooks():
     assert registry.source("entra_id", keys)
     with pytest.raises(ConfigurationError, match=r"webhook_secret: .* has no webhooks"):
         registry.source("entra_id", {**keys, "webhook_secret": "s" * 32})
+
+
+@pytest.mark.parametrize("name", ["acts", "findings"])
+def test_the_names_of_logs_of_auditlake_are_no_names_of_integrations(name):
+    with pytest.raises(ConfigurationError, match=f"integrations.{name}: .*choose another"):
+        registry.source(name, {**OKTA, "kind": "okta"})

@@ -25,12 +25,23 @@ from pipelines import disk
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import keys, merkle, note, removals, signer, tiles
 from pipelines.integrity.files import Disk
-from pipelines.lake import coverage, events, identity_table, maintenance, rollup_table, tables
+from pipelines.lake import (
+    coverage,
+    events,
+    findings,
+    identity_table,
+    maintenance,
+    rollup_table,
+    tables,
+)
 from pipelines.lake.tables import Lake
 
 MANIFEST = "backup.json"
 SIGNED = "integrity"
-_BEFORE_ROWS = (identity_table.TABLE, rollup_table.TABLE, events.TABLE, coverage.TABLE)
+_BEFORE_ROWS = (
+    *(identity_table.TABLE, rollup_table.TABLE, findings.FINDINGS),
+    *(events.TABLE, coverage.TABLE),
+)
 _LOG_FILE = re.compile(r"([0-9]{20})\.(json|checkpoint\..*parquet)")
 _TRIES = 5
 
@@ -132,9 +143,9 @@ class _Copy:
         first = [table.name for table in _BEFORE_ROWS if table.name in found]
         rows = [table for table in found if table.startswith("raw/")]
         acts = self._checkpoint(signer.ACTS)
+        notes = {signer.ACTS: acts, findings.LOG.app: self._checkpoint(findings.LOG.app)}
         for table in first:
             self._table(lake, table)
-        notes = {signer.ACTS: acts}
         for table in rows:
             name = table.removeprefix("raw/")
             notes[name] = self._checkpoint(name)

@@ -23,13 +23,14 @@ from pipelines.lake import (
     commits,
     deletions,
     events,
+    findings,
     identity_table,
     raw,
     reconciliation,
     rollup_table,
     tables,
 )
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake, Numbered, StreamKey
 
 NEIGHBOURS = (raw.REJECTED_TABLE, reconciliation.ECHOES_TABLE, reconciliation.RECONCILED_TABLE)
 """The tables with rows about the records of a stream that are not derived from `events`."""
@@ -64,8 +65,8 @@ def of_rows(log: StreamKey, seqs: Iterable[int]) -> Doomed:
     return Doomed(log=log, rows=f"seq IN ({', '.join(map(str, seqs))})")
 
 
-def ledger(lake: Lake, log: StreamKey) -> SignedLog:
-    """Return the signed log of a stream. Raises LakeError if signing is off."""
+def ledger(lake: Lake, log: Numbered) -> SignedLog:
+    """Return the signed log of a table. Raises LakeError if signing is off."""
     kept = signer.of(lake, log.app)
     if kept is None:
         raise LakeError("a deletion must be recorded and signed: set integrity.sign = true")
@@ -85,7 +86,7 @@ def signed_rows(lake: Lake, log: StreamKey, now: datetime) -> int:
 
 
 def record(
-    lake: Lake, log: StreamKey, seqs: Sequence[int], about: Mapping[str, Any], now: datetime
+    lake: Lake, log: Numbered, seqs: Sequence[int], about: Mapping[str, Any], now: datetime
 ) -> None:
     """Record and sign that these rows are removed, for `finish` to carry out."""
     kept = ledger(lake, log)
@@ -139,6 +140,8 @@ def finish(lake: Lake, now: datetime) -> list[str]:
 
 def _doomed(lake: Lake, act: Mapping[str, Any]) -> Iterator[Doomed]:
     """Yield the rows that an act removes; nothing if its table is gone altogether."""
+    if act["table"] == findings.LOG.table:
+        return  # a restore has lost them: they are not there
     log = StreamKey(*str(act["table"]).split("/")[1:])
     kept = signer.of(lake, log.app)
     if kept is None or tables.open_table(lake, log.table) is None:

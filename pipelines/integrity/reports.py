@@ -21,6 +21,7 @@ from pipelines.integrity import files, keys, last_signed
 from pipelines.integrity.verifier import identities, proofs, rollups, verify, witnesses
 from pipelines.integrity.verifier.job import (
     ACTS,
+    FINDINGS,
     IDENTITIES,
     Job,
     LakeView,
@@ -29,7 +30,7 @@ from pipelines.integrity.verifier.job import (
     WorkerPool,
 )
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.lake import coverage, raw, reconciliation, streams, tables
+from pipelines.lake import coverage, findings, raw, reconciliation, streams, tables
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 
@@ -100,10 +101,10 @@ def verdicts(
         if table == ACTS:
             yield verify.verify_acts(where, kept)
             continue
-        kind = _kind(kinds, table)
+        kind = None if table == FINDINGS else _kind(kinds, table)
         case = Job(place=where, table=table, kind=kind, since=kept, full=full, progress=progress)
         verdict = verify.verify(case, crew)
-        if kind is None:
+        if kind is None and table != FINDINGS:
             verdict.uncompared = verdict.size
             verdict.notes.append(f"events not compared: {_UNKNOWN.format(*table.split('/')[1:])}")
         if any(each.kind == "events" for each in verdict.findings):
@@ -116,7 +117,9 @@ def _folders(table: str) -> list[str]:
     if table in RECOMPUTED:
         return [table, "events"]
     signed = [f"integrity/{table.removeprefix('raw/')}", f"integrity/{ACTS}"]
-    return signed if table == ACTS else [*signed, table, "events"]
+    if table in (ACTS, FINDINGS):
+        return [*signed, *([table] if table == FINDINGS else [])]
+    return [*signed, table, "events"]
 
 
 def _unreadable(table: str, reason: str) -> TableReport:
@@ -150,6 +153,8 @@ _UNSIGNED = (
     *("access", "views"),
     *(coverage.TABLE.name, raw.REJECTED_TABLE.name, streams.TABLE.name),
     *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
+    *(findings.EVALUATIONS.name, findings.RULESETS.name, findings.TRIAGE.name),
+    *(findings.EXCEPTIONS.name, findings.DELIVERIES.name),
 )
 
 
@@ -158,7 +163,7 @@ def not_covered(where: LakeView) -> list[str]:
 
     Anyone who can forge one of them can also delete it.
     """
-    return sorted({*_UNSIGNED, *_shared(where)} - RECOMPUTED.keys())
+    return sorted({*_UNSIGNED, *_shared(where)} - {*RECOMPUTED, FINDINGS})
 
 
 def _shared(where: LakeView) -> list[str]:

@@ -38,24 +38,28 @@ from pipelines.lake import (
     commits,
     coverage,
     events,
+    findings,
     identity_table,
     maintenance,
-    raw,
     rollup_table,
+    tables,
 )
 from pipelines.lake.commits import Decision, Table
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake, Numbered, StreamKey
 from pipelines.schemas import RAW
 
 # If this is killed between two tables, the lake has too few of these rows rather than too many.
-_FIRST = (identity_table.TABLE, rollup_table.TABLE, events.TABLE, coverage.TABLE)
+_FIRST = (
+    *(identity_table.TABLE, rollup_table.TABLE, findings.FINDINGS),
+    *(events.TABLE, coverage.TABLE),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The effect of a restore on one stream."""
+    """The effect of a restore on one stream, or on the findings."""
 
-    log: StreamKey
+    log: Numbered
     rows: int
     """The rows that the backup has, or that were removed from it."""
     head: Head | None
@@ -92,7 +96,10 @@ def plans(lake: Lake, source: Path) -> list[Plan]:
     """Return the effect of restoring a backup on each of its streams. Raises LakeError."""
     copy = Lake(str(source), None, lake.integrity)
     found = maintenance.tables_of(copy, [])
-    logs = [StreamKey(*table.split("/")[1:]) for table in found if table.startswith("raw/")]
+    logs: list[Numbered] = [
+        StreamKey(*table.split("/")[1:]) for table in found if table.startswith("raw/")
+    ]
+    logs += [findings.LOG] if findings.LOG.table in found else []
     return [_plan(lake, copy, log) for log in logs]
 
 
@@ -121,13 +128,14 @@ def restore(lake: Lake, request: Request, now: datetime) -> list[Plan]:
     shutil.rmtree(draft)
     for plan in found:
         _sign(lake, plan, now)
-        _record_mapping(lake, plan.log, since, now)
+        if isinstance(plan.log, StreamKey):
+            _record_mapping(lake, plan.log, since, now)
     removing.finish(lake, now)
     return found
 
 
-def _plan(lake: Lake, copy: Lake, log: StreamKey) -> Plan:
-    rows, kept = raw.position_only(copy, log).rows, signer.of(lake, log.app)
+def _plan(lake: Lake, copy: Lake, log: Numbered) -> Plan:
+    rows, kept = _rows(copy, log), signer.of(lake, log.app)
     if kept is None:
         return Plan(log=log, rows=rows, head=None, kept=None, whole=True)
     theirs = _checkpoint(copy, log.app)
@@ -140,6 +148,11 @@ def _plan(lake: Lake, copy: Lake, log: StreamKey) -> Plan:
     # Equal, the log is whole with the tiles of the backup.
     whole = head is not None and (head == theirs or backup.is_whole(Disk(_folder(kept)), head))
     return Plan(log=log, rows=rows, head=head, kept=theirs, whole=whole)
+
+
+def _rows(lake: Lake, log: Numbered) -> int:
+    with tables.store_errors(log.table), tables.borrowed(lake, log.table) as handle:
+        return commits.fence(handle, log.app) if handle else 0
 
 
 def _checkpoint(copy: Lake, name: str) -> Head | None:
@@ -165,9 +178,10 @@ def _prepare(source: Path, draft: Path, found: Sequence[Plan]) -> None:
     os.sync()
 
 
-def _continue_at(draft: Lake, log: StreamKey, rows: int) -> None:
-    table = Table(name=log.table, schema=RAW, about="")
-    none = pl.DataFrame(schema=RAW)
+def _continue_at(draft: Lake, log: Numbered, rows: int) -> None:
+    of_raw = Table(name=log.table, schema=RAW, about="")
+    table = findings.FINDINGS if log == findings.LOG else of_raw
+    none = pl.DataFrame(schema=table.schema)
     commits.write(draft, table, log.app, lambda _handle, _rows: Decision(none, rows), {})
 
 
@@ -272,7 +286,7 @@ def _replace(table: Path, restored: Path, former: Path) -> None:
 
 def _sign(lake: Lake, plan: Plan, now: datetime) -> None:
     """Sign the rows that a killed writer had left unsigned in the backup."""
-    rows = raw.position_only(lake, plan.log).rows
+    rows = _rows(lake, plan.log)
     if rows and signer.of(lake, plan.log.app):
         signer.sign(lake, plan.log, rows, now)
 

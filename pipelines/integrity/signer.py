@@ -1,4 +1,4 @@
-"""Signs raw tables: after each commit, extends the table's Merkle tree and signs a checkpoint.
+"""Signs raw tables and findings: after each commit, extends the Merkle tree and signs a checkpoint.
 
 The order is commit, tiles, checkpoint, history, anchors, local record, witnesses. The checkpoint is
 published by compare-and-swap: of two machines that sign at once one wins, and the other starts
@@ -24,6 +24,7 @@ from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import (
     anchors,
     files,
+    finding_entries,
     keys,
     last_signed,
     merkle,
@@ -35,8 +36,8 @@ from pipelines.integrity import (
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.lake import events, raw, tables
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake import events, findings, raw, tables
+from pipelines.lake.tables import Lake, Numbered
 from pipelines.settings import IntegritySettings
 
 ACTS = "acts"
@@ -58,7 +59,7 @@ class SignedLog:
 
     settings: IntegritySettings
     name: str
-    """Such as okta/system_log."""
+    """Such as okta/system_log, or findings."""
     folder: Folder
     """The tree, history and checkpoint, in the lake."""
     place: Path
@@ -66,7 +67,7 @@ class SignedLog:
 
     @property
     def table(self) -> str:
-        return f"raw/{self.name}"
+        return self.name if self.name == findings.LOG.app else f"raw/{self.name}"
 
 
 def of(lake: Lake, name: str) -> SignedLog | None:
@@ -91,7 +92,7 @@ def of(lake: Lake, name: str) -> SignedLog | None:
 
 
 def sign(
-    lake: Lake, log: StreamKey, rows: int, now: datetime, fresh: pl.DataFrame | None = None
+    lake: Lake, log: Numbered, rows: int, now: datetime, fresh: pl.DataFrame | None = None
 ) -> None:
     """Sign the first `rows` rows of `log`; `fresh` holds the newest of them.
 
@@ -113,7 +114,7 @@ def sign(
 
 def _sign_once(
     lake: Lake,
-    log: StreamKey,
+    log: Numbered,
     kept: SignedLog,
     *,
     rows: int,
@@ -131,7 +132,7 @@ def _sign_once(
         return True
     head, edge = _load_tree(lake, log, kept, signed)
     for frame in _rows(lake, log, head.size, rows, fresh):
-        head, edge = grow(kept, head, edge, entries(frame))
+        head, edge = grow(kept, head, edge, _entries(log, frame))
     return announce(kept, head, now, seen)
 
 
@@ -269,12 +270,16 @@ def entries(rows: pl.DataFrame) -> list[bytes]:
     return [entry if len(entry) <= tiles.MAX_ENTRY else _shorten(entry) for entry in made]
 
 
+def _entries(log: Numbered, rows: pl.DataFrame) -> list[bytes]:
+    return finding_entries.entries(rows) if log == findings.LOG else entries(rows)
+
+
 def _shorten(entry: bytes) -> bytes:
     """Replace an entry by its hash: bundles store the length of an entry in two bytes."""
     return b"auditlake/1 long\n" + sha256(entry).hexdigest().encode()
 
 
-def _may_start_over(lake: Lake, log: StreamKey, kept: SignedLog) -> bool:
+def _may_start_over(lake: Lake, log: Numbered, kept: SignedLog) -> bool:
     """Return True if nothing of this log is left in the lake, so that a new one may begin.
 
     That is the case after an operator deleted the lake; the local record is then deleted too.
@@ -285,7 +290,7 @@ def _may_start_over(lake: Lake, log: StreamKey, kept: SignedLog) -> bool:
     return True
 
 
-def _check_end(lake: Lake, log: StreamKey, kept: SignedLog, signed: Head) -> None:
+def _check_end(lake: Lake, log: Numbered, kept: SignedLog, signed: Head) -> None:
     """Raise Alarm if rows are missing at the end that no act of retention removed.
 
     Counts the rows in the table, since a slow writer's own count may be out of date.
@@ -295,7 +300,7 @@ def _check_end(lake: Lake, log: StreamKey, kept: SignedLog, signed: Head) -> Non
         raise _alarm(kept.table, f"has {held:,} rows, but {signed.size:,} were signed")
 
 
-def _rows_in_table(lake: Lake, log: StreamKey) -> int:
+def _rows_in_table(lake: Lake, log: Numbered) -> int:
     """Return the highest seq in the table plus one.
 
     The fence would not do: unlike the rows, it survives a Delta `restore`.
@@ -318,7 +323,7 @@ def _removed(lake: Lake, kept: SignedLog, rows: range) -> bool:
 
 
 def _load_tree(
-    lake: Lake, log: StreamKey, kept: SignedLog, signed: Head | None
+    lake: Lake, log: Numbered, kept: SignedLog, signed: Head | None
 ) -> tuple[Head, Edge]:
     """Return the signed head and edge, from the tiles or, if they are damaged, from the rows.
 
@@ -331,13 +336,13 @@ def _load_tree(
         return signed, edge
     head, edge = replace(signed, size=0, root=merkle.EMPTY), ()
     for frame in _rows(lake, log, 0, signed.size, None):
-        head, edge = grow(kept, head, edge, entries(frame))
+        head, edge = grow(kept, head, edge, _entries(log, frame))
     if head != signed:
         raise _alarm(kept.table, "has damaged tiles, and its rows differ from the signed ones")
     return head, edge
 
 
-def _is_mapped(lake: Lake, log: StreamKey) -> bool:
+def _is_mapped(lake: Lake, log: Numbered) -> bool:
     """Return True if an act states which mapping version derives the events of the log."""
     done = of(lake, ACTS)
     signed = done and newest_signed(done)
@@ -346,7 +351,7 @@ def _is_mapped(lake: Lake, log: StreamKey) -> bool:
 
 
 def _rows(
-    lake: Lake, log: StreamKey, first: int, until: int, fresh: pl.DataFrame | None
+    lake: Lake, log: Numbered, first: int, until: int, fresh: pl.DataFrame | None
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows [first, until) by seq; only those not in `fresh` are read back.
 

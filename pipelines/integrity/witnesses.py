@@ -28,11 +28,13 @@ from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import cosignatures, files, keys, merkle, note, tiles
 from pipelines.integrity.files import Folder
 from pipelines.integrity.note import Head
+from pipelines.lake import findings
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings, NetworkSettings, Witness
 from pipelines.web import network
 
 ACTS = "acts"
+_ALONE = (ACTS, findings.LOG.app)
 _SECONDS = 10.0
 """The time for one request, from the name's resolution to the last byte."""
 _MAX_BYTES = 16_384
@@ -99,8 +101,9 @@ def submit(lake: Lake, settings: IntegritySettings, names: Iterable[str]) -> lis
 def logs(lake: Lake) -> list[str]:
     """Return the names of all signed logs in the lake."""
     root = files.of(lake, "integrity")
-    pairs = (f"{one}/{two}" for one in root.names("") if one != ACTS for two in root.names(one))
-    return [ACTS, *pairs]
+    names = root.names("")
+    pairs = (f"{one}/{two}" for one in names if one not in _ALONE for two in root.names(one))
+    return [ACTS, *(one for one in names if one == findings.LOG.app), *pairs]
 
 
 def path(witness: Witness) -> str:

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from pipelines.lake import commits, tables
 from pipelines.lake.commits import DERIVED, Appended, Decision, Table
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake, Numbered, StreamKey
 from pipelines.schemas import EVENTS
 
 TABLE = Table(
@@ -124,7 +124,7 @@ def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
     return pl.scan_delta(handle).filter(tables.of_stream(key)), commits.fence(handle, key.app)
 
 
-def derived(lake: Lake, key: StreamKey) -> int:
+def derived(lake: Lake, key: Numbered) -> int:
     """Return how many raw rows of a stream have been derived, from the first on."""
     with tables.borrowed(lake, TABLE.name) as handle:
         return 0 if handle is None else commits.fence(handle, key.app)

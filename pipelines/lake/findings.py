@@ -38,6 +38,15 @@ HITS = Table(
     about="What the rules of correlations matched",
     settings={**SETTINGS, STATISTICS: "time"},
 )
+
+
+class _Log(NamedTuple):
+    table: str = FINDINGS.name
+    app: str = SEQ
+
+
+LOG = _Log()
+"""The findings as a log whose rows are signed."""
 EVALUATIONS = Table(
     name="evaluations",
     schema=schemas.EVALUATIONS,

@@ -14,7 +14,7 @@ from pipelines.clock import utc_now
 from pipelines.lake import commits, coverage, events, known_records, reconciliation, tables
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake, Numbered, StreamKey
 from pipelines.schemas import RAW, REJECTED
 from pipelines.sdk import record_versions
 from pipelines.sdk.record_versions import Comparison
@@ -224,8 +224,8 @@ def differing(
         return list(record_versions.differences(recent, rules))
 
 
-def rows(lake: Lake, key: StreamKey, first: int, until: int) -> pl.DataFrame:
-    """Return the raw rows with `first` <= seq < `until`, in the order of seq."""
+def rows(lake: Lake, key: Numbered, first: int, until: int) -> pl.DataFrame:
+    """Return the rows of a table with `first` <= seq < `until`, in the order of seq."""
     found = tables.scan(lake, key.table)
     if found is None:
         return pl.DataFrame(schema=RAW)

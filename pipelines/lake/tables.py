@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import polars as pl
 from deltalake import DeltaTable
@@ -31,6 +31,16 @@ _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
 _seen: ContextVar[dict[Path | Remote, DeltaTable | None] | None] = ContextVar("seen", default=None)
 _RETRIES = ("max_retries", "retry_timeout", "backoff_config")
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,@&+~:\\-]*")
+
+
+class Numbered(Protocol):
+    """A table whose rows are numbered by `seq`, from 0 and without gaps."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def app(self) -> str:
+        """Return the app id of the fence, whose value is the number of rows."""
 
 
 class StreamKey(NamedTuple):

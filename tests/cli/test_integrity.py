@@ -12,7 +12,7 @@ from pipelines import visible
 from pipelines.cli import config_file
 from pipelines.cli.main import main
 from pipelines.integrity import cosignatures, reports, signer
-from pipelines.lake import commits, raw, reconciliation, tables
+from pipelines.lake import commits, findings, raw, reconciliation, tables
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
 from tests.cli import command
@@ -49,7 +49,10 @@ def test_a_round_is_signed_and_verified(run):
     assert "ok," in run("verify", "--table", "raw/okta/system_log", "--full")
 
 
-UNSIGNED = ("access", "coverage", "echoes", "reconciliation", "rejected", "streams", "views")
+UNSIGNED = (
+    *("access", "coverage", "deliveries", "echoes", "evaluations", "exceptions"),
+    *("reconciliation", "rejected", "rulesets", "streams", "triage", "views"),
+)
 
 
 @pytest.fixture
@@ -60,7 +63,8 @@ def unsigned(run, tmp_path, monkeypatch):
     shutil.copytree(data, kept)
     lake = Lake(str(data))
     for table in (ACCESS, VIEWS, raw.REJECTED_TABLE, reconciliation.ECHOES_TABLE,
-                  reconciliation.RECONCILED_TABLE):  # fmt: skip
+                  reconciliation.RECONCILED_TABLE, findings.EVALUATIONS, findings.RULESETS,
+                  findings.TRIAGE, findings.EXCEPTIONS, findings.DELIVERIES):  # fmt: skip
         row = {name: VALUES.get(type(dtype)) for name, dtype in table.schema.items()}
         commits.append(lake, table, pl.DataFrame([row], table.schema))
     yield run
@@ -83,8 +87,8 @@ def reason(rows, value):
 
 
 @matrix.attack(
-    "add, change or delete rows of access, coverage, echoes, reconciliation, rejected, streams "
-    "or views, or delete the table",
+    "add, change or delete rows of access, coverage, deliveries, echoes, evaluations, exceptions, "
+    "reconciliation, rejected, rulesets, streams, triage or views, or delete the table",
     "named as not covered",
     "`verify`, each time",
 )

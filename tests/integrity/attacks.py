@@ -12,8 +12,13 @@ from tests.integrity.worlds import LOG
 
 def rewrite(signed, rows, fence=None):
     """Replace the whole table by a valid Delta table with the right fence and settings."""
+    rewrite_of(signed, rows, LOG.app, fence)
+
+
+def rewrite_of(signed, rows, app, fence=None):
+    """Replace a table whose fence has this app id."""
     old = DeltaTable(str(signed.table))
-    fence = fence or old.transaction_version(LOG.app)
+    fence = fence or old.transaction_version(app)
     rows = rows.select(signed.rows().columns)
     shutil.rmtree(signed.table)
     write_deltalake(
@@ -21,7 +26,7 @@ def rewrite(signed, rows, fence=None):
         rows,
         partition_by=["date"],
         configuration={"delta.appendOnly": "true"},
-        commit_properties=CommitProperties(app_transactions=[Transaction(LOG.app, fence)]),
+        commit_properties=CommitProperties(app_transactions=[Transaction(app, fence)]),
     )
 
 

@@ -12,6 +12,7 @@ from pipelines.integrity.restore import Request
 from pipelines.integrity.verifier import verify
 from pipelines.lake import events
 from pipelines.schemas import EVENTS
+from tests.integrity.found import Found
 from tests.integrity.test_backup import at
 from tests.integrity.test_retention import REMOVAL
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -188,3 +189,22 @@ def test_what_is_no_backup_of_this_lake_is_refused(signed, kept, tmp_path):
     (kept / "integrity" / LOG.app / "tile/1/000.p/2").unlink()
     with pytest.raises(LakeError, match="not as it was signed"):
         back(signed, kept)
+
+
+def test_findings_that_a_restore_loses_are_listed_and_new_ones_follow(tmp_path):
+    world = Found(tmp_path / "world")
+    Signed(world.folder).land(1, 2, 3)
+    world.find(20)
+    kept = backup.backup(world.lake, tmp_path / "kept", NOON).folder
+    world.find(5)
+    _, plan = back(world, kept)
+    assert (plan.log.table, plan.lost) == ("findings", range(20, 25))
+    assert world.find(3) == 28
+    verdict = world.verify(full=True)
+    assert (verdict.findings, verdict.size, verdict.lost) == ([], 28, 5)
+    assert world.rows()["seq"].to_list() == [*range(20), 25, 26, 27]
+    shutil.rmtree(world.log)
+    back(world, kept, minutes=2)
+    assert world.find(2) == 22
+    verdict = world.verify(full=True)
+    assert (verdict.findings, verdict.size, verdict.read) == ([], 22, 22)

@@ -33,6 +33,8 @@ from pipelines.integrity.verifier.proofs import (
 from pipelines.integrity.verifier.tree import LeafBuffer, Tree
 
 _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")
+_OF_FINDINGS = ("columns", "revision", "finding_uid")
+_KINDS = {"auditlake/1": _FIELDS, "auditlake/finding/1": _OF_FINDINGS}
 
 Now = Callable[[int], list[str]]
 """Returns the current fields of a row, in the order of `_FIELDS`."""
@@ -65,8 +67,17 @@ def entry_of(shelf: LogFiles, size: int, seq: int) -> list[str]:
     leaf = tile(shelf, 0, index, min(WIDTH, size - index * WIDTH))[at * HASH : (at + 1) * HASH]
     if at >= len(entries) or leaf_hash(entries[at]) != leaf:
         return []
-    fields = entries[at].decode(errors="replace").split("\n", len(_FIELDS))
-    return fields[1:] if len(fields) == len(_FIELDS) + 1 else []
+    kind, _, rest = entries[at].decode(errors="replace").partition("\n")
+    names = _KINDS.get(kind, ())
+    fields = rest.split("\n", len(names) - 1) if names else []
+    return fields if len(fields) == len(names) else []
+
+
+def who(fields: Sequence[str]) -> str:
+    """Return in words which row has these fields."""
+    if not fields:
+        return ""
+    return f" ({(_OF_FINDINGS if len(fields) == len(_OF_FINDINGS) else _FIELDS)[-1]} {fields[-1]})"
 
 
 def _classify(seq: int, board: LeafBuffer, signed: bytes, fields: list[str], now: Now) -> Cause:
@@ -74,13 +85,13 @@ def _classify(seq: int, board: LeafBuffer, signed: bytes, fields: list[str], now
     # `was`: where the row now at seq was signed; `now_at`: where the row signed as seq is now.
     was, now_at = _find(signed, ours), _find(bytes(board.hashes), theirs)
     now_at = None if now_at is None else now_at + board.start
-    who = f"row {seq:,} (event_id {fields[-1]})" if fields else f"row {seq:,}"
+    row = f"row {seq:,}{who(fields)}"
     if was is None and now_at is None:
-        kind, detail = "changed", f"{who}: {_changed_fields(fields, now(seq))} not as signed"
+        kind, detail = "changed", f"{row}: {_changed_fields(fields, now(seq))} not as signed"
     elif was is None:
         kind, detail = "inserted", f"row {seq:,} was never signed; the signed row is now {now_at:,}"
     elif now_at is None:
-        kind, detail = "deleted", f"{who} was deleted; the row now in its place was row {was:,}"
+        kind, detail = "deleted", f"{row} was deleted; the row now in its place was row {was:,}"
     elif was < seq:
         kind, detail = "duplicated", f"row {seq:,} is an inserted copy of row {was:,}"
     else:
@@ -93,7 +104,7 @@ def _classify(seq: int, board: LeafBuffer, signed: bytes, fields: list[str], now
 
 def _changed_fields(signed: list[str], present: list[str]) -> str:
     if not signed or not present:
-        return "is"
+        return "it is"
     pairs = zip(_FIELDS, signed, present, strict=True)
     return ", ".join(name for name, one, other in pairs if one != other) + " is"
 

@@ -17,6 +17,9 @@ from pipelines.settings import Anchor, NetworkSettings, Witness
 ACTS = "acts"
 """The name of the log of operator actions, used like a table name."""
 
+FINDINGS = "findings"
+"""The table of findings and the name of its log."""
+
 IDENTITIES = "identities"
 """The table of persons, which is not signed but follows from `events`."""
 

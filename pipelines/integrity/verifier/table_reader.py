@@ -13,8 +13,8 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipelines.integrity.verifier import diagnosis, operator_acts, rows, superseded
-from pipelines.integrity.verifier.job import ACTS, Job, TableReport, WorkerPool
+from pipelines.integrity.verifier import diagnosis, findings, operator_acts, rows, superseded
+from pipelines.integrity.verifier.job import ACTS, FINDINGS, Job, TableReport, WorkerPool
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
 from pipelines.integrity.verifier.rows import Leaves, Task
@@ -77,7 +77,8 @@ def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -
         detail = "the table is missing" if gone else f"cannot read the table's Delta log: {reason}"
         verdict.found("deleted" if gone else "unreadable", 0, detail)
         return TableFiles(tasks=(), count=0, events=EventFiles())
-    for found in crew.map(rows.leaves, held.tasks, held.count - board.start):
+    work = findings.leaves if case.table == FINDINGS else rows.leaves
+    for found in crew.map(work, held.tasks, held.count - board.start):
         verdict.read += len(found.seqs)
         verdict.events += found.events
         for version, seqs in found.uncompared.items():
@@ -230,7 +231,7 @@ def _times(count: int) -> str:
 def _report_gaps(case: Job, verdict: TableReport, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     for first, until in gaps[:1]:
         fields = diagnosis.entry_of(case.shelf, board.size, first)
-        who = f" (event_id {fields[-1]})" if fields else ""
+        who = diagnosis.who(fields)
         count = sum(end - begin for begin, end in gaps)
         if until == board.size:
             detail = f"the newest {count:,} rows, from {first:,}{who}, are missing"
@@ -269,7 +270,8 @@ def field_reader(case: Job) -> Callable[[int], list[str]]:
             handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
             # The files themselves: their sizes in the Delta log may be wrong.
             files = pl.scan_parquet(handle.file_uris(), storage_options=case.options)
-            return rows.fields(files.filter(pl.col("seq") == seq).collect())
+            found = files.filter(pl.col("seq") == seq)
+            return [] if case.table == FINDINGS else rows.fields(found.collect())
         return []
 
     return fields

@@ -1,4 +1,6 @@
-"""Verifies raw tables: rows, gapless seq, Merkle root, signature, known checkpoints and events.
+"""Verifies raw tables and findings: rows, gapless seq, Merkle root, signature, known checkpoints.
+
+Events are compared with the rows of raw that they are derived from.
 
 A full run reads every data file without using the statistics in the Delta log, and trusts nothing
 in the lake that no trusted key has signed. Verified state is stored outside the lake, so the next
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from pipelines.integrity.verifier import (
 )
 from pipelines.integrity.verifier.job import (
     ACTS,
+    FINDINGS,
     Job,
     LakeView,
     TableReport,
@@ -48,6 +51,8 @@ from pipelines.integrity.verifier.table_reader import TableFiles
 from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, subtrees
 
 _ACTS = "raw/acts"
+_SHARED = {FINDINGS: FINDINGS, ACTS: _ACTS}
+"""Logs of no stream -> their names in the local record."""
 _BOTH = ("raw", "integrity")
 _NO_FILE = ("No such file", "not found")
 _REPEATS = 3
@@ -82,7 +87,7 @@ def verify(case: Job, crew: WorkerPool) -> TableReport:
 def tables(place: LakeView) -> list[str]:
     """Return all raw tables that exist, were signed, or are known outside the lake.
 
-    The log of acts and the derived table of persons are included if there are any.
+    The findings and the log of acts are included if there are any.
     """
     raw, signed = (LogFiles(root=place.uri(x), options=place.options or {}) for x in _BOTH)
     names = {
@@ -90,18 +95,25 @@ def tables(place: LakeView) -> list[str]:
         *signed.pairs(),
         *known_checkpoints.logs(place.memory, place.name, place.anchors),
     }
-    logs = (name for name in names if "/" in name and not name.startswith(f"{ACTS}/"))
-    found = sorted(f"raw/{name}" for name in logs)
-    acted = place.shelf(ACTS).files() or known_checkpoints.remembered(place.memory, _ACTS)
-    return [*found, ACTS] if acted or any(each.startswith(f"{ACTS}/") for each in names) else found
+    logs = (name for name in names if "/" in name and name.partition("/")[0] not in _SHARED)
+    shared = (name for name in _SHARED if _is_known(place, name, names))
+    return [*sorted(f"raw/{name}" for name in logs), *shared]
+
+
+def _is_known(place: LakeView, name: str, names: Iterable[str]) -> bool:
+    """Return whether a log of no stream, or its table, is in the lake or known outside of it."""
+    if place.shelf(name).files() or known_checkpoints.remembered(place.memory, _SHARED[name]):
+        return True
+    named = any(each.partition("/")[0] == name for each in names)
+    return named or DeltaTable.is_deltatable(place.uri(name), dict(place.options or {}))
 
 
 def table_of(place: LakeView, note: str) -> str:
     """Return the table of a checkpoint, from its origin <name>/<integration>/<stream>/<id>."""
     *_, integration, stream, _ = ("", *note.split("\n", 1)[0].split("/"))
     table = f"raw/{integration}/{stream}"
-    # The log of acts has no integration: its origin is <name>/acts/<id>.
-    return ACTS if stream == ACTS and table not in tables(place) else table
+    # These logs have no integration: the origin of the acts is <name>/acts/<id>.
+    return stream if stream in _SHARED and table not in tables(place) else table
 
 
 def verify_acts(place: LakeView, since: Sequence[str] = ()) -> TableReport:

@@ -6,8 +6,6 @@ exceptions and the most findings a day that are expected of a rule.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,9 +25,6 @@ from pipelines.detections.watch_lists import WatchList
 from pipelines.errors import ConfigurationError
 from pipelines.settings.detections import DetectionSettings, PlaceholderName
 from pipelines.settings.fields import Section, reason
-
-_SHOWN = 1000
-"""Placeholders with more values are recorded by their hash."""
 
 
 def _texts(value: Any) -> Any:
@@ -91,30 +86,13 @@ class Rulebook:
     loaded: Loaded
     """All rules, with their changed levels, and everything in the files that cannot be used."""
     ruleset: Ruleset
+    """The rules that run; its `overlay` has all that decides what is found."""
     disabled: frozenset[str] = frozenset()
     exceptions: tuple[RuleException, ...] = ()
     """Those of the file; the dashboard records others in the lake."""
     budgets: Mapping[str, int] = field(default_factory=dict)
     """Rule id -> the most findings a day that are expected of it."""
     lists: tuple[WatchList, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """Everything of the overlay that decides what is found, as JSON could hold it."""
-
-    @property
-    def document(self) -> str:
-        """Return the rules that run and the overlay's values as JSON."""
-        ours = self.ruleset
-        listed = [
-            {"id": r.id, "logic": r.logic_hash, "level": r.level, "file": str(r.file)}
-            for r in self.loaded.rules
-            if r.id in ours.rules or r.id in ours.correlations
-        ]
-        return json.dumps({"rules": listed, "overlay": self.values}, sort_keys=True)
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the document."""
-        return hashlib.sha256(self.document.encode()).hexdigest()
 
     def expired(self, now: datetime) -> list[RuleException]:
         """Return the exceptions that no longer apply."""
@@ -168,14 +146,14 @@ def _tuned(loaded: Loaded, chosen: _Overlay, lists: Sequence[WatchList], file: P
     placeholders = _placeholders(chosen, lists)
     off = {id_: f"disabled in {file.name}" for id_, one in changes.items() if not one.enabled}
     own = {id_: {**placeholders, **one.placeholders} for id_, one in changes.items()}
+    made = ruleset.compiled(ours, placeholders, own=own, disabled=off)
     return Rulebook(
         loaded=ours,
-        ruleset=ruleset.compiled(ours, placeholders, own=own, disabled=off),
+        ruleset=replace(made, overlay=_values(changes)),
         disabled=frozenset(off),
         exceptions=tuple(_exceptions(changes)),
         budgets={id_: one.max_per_day for id_, one in changes.items() if one.max_per_day},
         lists=tuple(lists),
-        values=_values(changes, placeholders),
     )
 
 
@@ -208,38 +186,22 @@ def _exceptions(changes: Mapping[str, _Tuning]) -> Iterator[RuleException]:
     yield from found.values()
 
 
-def _values(changes: Mapping[str, _Tuning], placeholders: Placeholders) -> dict[str, Any]:
+def _values(changes: Mapping[str, _Tuning]) -> dict[str, Any]:
+    """Return what changes rules and excepts findings."""
     excepted = sorted(_exceptions(changes), key=lambda each: each.id)
-    return {
-        "placeholders": _recorded(placeholders),
-        "rules": {
-            id_: {
-                "enabled": one.enabled,
-                "level": one.level,
-                "max_per_day": one.max_per_day,
-                "placeholders": _recorded(one.placeholders),
-            }
-            for id_, one in sorted(changes.items())
-        },
-        "exceptions": [
-            {
-                "id": each.id,
-                "rule_id": each.rule_id,
-                "fields": {name: list(values) for name, values in each.fields},
-                "expires": each.expires.isoformat(),
-            }
-            for each in excepted
-        ],
+    of_rules = {
+        id_: {"placeholders": {name: sorted(one.placeholders[name]) for name in one.placeholders}}
+        for id_, one in sorted(changes.items())
+        if one.placeholders
     }
-
-
-def _recorded(placeholders: Placeholders) -> dict[str, Any]:
-    return {name: _few(placeholders[name]) for name in sorted(placeholders)}
-
-
-def _few(values: Sequence[str]) -> Any:
-    ordered = sorted(values)
-    if len(ordered) <= _SHOWN:
-        return ordered
-    text = json.dumps(ordered)
-    return {"count": len(ordered), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    of_findings = [
+        {
+            "id": each.id,
+            "rule_id": each.rule_id,
+            "fields": {name: list(values) for name, values in each.fields},
+            "expires": each.expires.isoformat(),
+        }
+        for each in excepted
+    ]
+    found = {"rules": of_rules, "exceptions": of_findings}
+    return {name: value for name, value in found.items() if value}

@@ -88,7 +88,8 @@ def recorded(rules: Ruleset, only: Collection[Member] | None = None) -> tuple[st
         if chosen is None or id_ in chosen
     ]
     values = {name: _values(found) for name, found in sorted(rules.placeholders.items())}
-    text = json.dumps({"rules": described, "values": values}, sort_keys=True)
+    overlay = {"overlay": rules.overlay} if rules.overlay else {}
+    text = json.dumps({"rules": described, "values": values, **overlay}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest(), text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
 from pipelines.detections.correlations import Correlation, compile_correlation
@@ -21,6 +22,8 @@ class Ruleset:
     """Rules that only serve a correlation: their hits are no findings of their own."""
     placeholders: Placeholders = field(default_factory=dict)
     """The values that the rules were compiled with."""
+    overlay: Mapping[str, Any] = field(default_factory=dict)
+    """What else of the overlay decides what is found, as JSON could hold it."""
 
     def streams(self, rule: str) -> tuple[str, ...]:
         """Return the streams that a rule, or the parts of a correlation, read."""

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from pipelines import registry
-from pipelines.cli import options, progress, status
+from pipelines.cli import detecting, options, progress, status
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import Time, as_json, names
 from pipelines.clock import utc_now
@@ -33,7 +33,7 @@ from pipelines.sdk.pages import Gap, Span
 @as_json
 @click.pass_context
 def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Fetch everything new once, update `events` and print one line per stream."""
+    """Fetch everything new once, update `events`, print one line per stream, evaluate the rules."""
     chosen, lake = options.configured(context)
     sources = _not_empty(registry.sources(chosen, names))
     every = registry.sources(chosen) if names else sources
@@ -52,7 +52,8 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
     else:
         for report in reports:
             options.echo(_report_line(report))
-    if any(report.error for report in reports):
+    sound = detecting.detect(chosen, lake, polled, partial(options.echo, err=as_json))
+    if not sound or any(report.error for report in reports):
         context.exit(FAILED)
 
 

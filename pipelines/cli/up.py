@@ -20,7 +20,15 @@ import click
 from rich.console import Console
 
 from pipelines import disk, registry, settings
-from pipelines.cli import config_file, dashboard, metrics_server, options, processes, progress
+from pipelines.cli import (
+    config_file,
+    dashboard,
+    detecting,
+    metrics_server,
+    options,
+    processes,
+    progress,
+)
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -258,10 +266,13 @@ def _environment(config: Path) -> dict[str, str]:
 def _first_round(
     chosen: Settings, children: Sequence[Child], echo: Callable[[str], None], console: Console
 ) -> None:
-    """Poll once in this process; print the addresses as soon as there are events to see."""
+    """Poll once in this process, then evaluate the rules.
+
+    Prints the addresses as soon as there are events to see.
+    """
     lake, sources = tables.configured(chosen), registry.sources(chosen)
     configuration.declare(lake, sources, chosen.retention, utc_now())
-    has_events, reports = threading.Event(), []
+    has_events, reports, findings = threading.Event(), [], list[str]()
 
     def poll(show: extraction_report.Progress) -> None:
         def on_progress(report: Report) -> None:
@@ -271,6 +282,7 @@ def _first_round(
 
         reports.extend(rounds.poll(lake, sources, progress=on_progress))
         has_events.set()
+        detecting.detect(chosen, lake, sources, findings.append)
 
     echo(f"fetching {', '.join(source.name for source in sources)} into {chosen.lake.root}")
     with progress.bars(console) if console.is_terminal else _progress_lines(echo) as show:
@@ -285,6 +297,8 @@ def _first_round(
         processes.wait(lambda: not worker.is_alive(), children)
     for report in reports:
         echo(f"  {report.error}" if report.error else f"  {progress.line(report)}")
+    for said in findings:
+        echo(f"  {said}")
 
 
 def _register(chosen: Settings, echo: Callable[[str], None]) -> None:

@@ -55,6 +55,11 @@ class Step:
         ranges = {(e["integration"], e["stream"], e["since_seq"]): e["rows"] for e in done}
         return sum(ranges.values())
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Return why rules could not be evaluated, by their ids."""
+        return {each["rule_id"]: each["error"] for each in self.evaluated if each["error"]}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:

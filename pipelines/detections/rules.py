@@ -103,6 +103,11 @@ def load(places: Iterable[Path]) -> Loaded:
     return _linked(Loaded(rules=tuple(rules), problems=tuple(problems)))
 
 
+def files(places: Iterable[Path]) -> list[Path]:
+    """Return the files that `load` reads."""
+    return [file for file, found in _all_files(places) if not isinstance(found, str)]
+
+
 def _all_files(places: Iterable[Path]) -> Iterator[tuple[Path, bool | str]]:
     """Yield each file once, and whether it was named itself; or why it cannot be read."""
     seen: set[Path] = set()

@@ -1,0 +1,74 @@
+"""Evaluates the configured rules on what is new, and signs what they find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pipelines.clock import Clock, utc_now
+from pipelines.detections import engine, exceptions, overlay, packaged, rules
+from pipelines.detections.engine import Step
+from pipelines.detections.overlay import Rulebook
+from pipelines.integrity import signer
+from pipelines.lake import findings
+from pipelines.lake.tables import Lake, StreamKey
+from pipelines.settings.detections import DetectionSettings
+
+_Stamp = frozenset[tuple[Path, int, int]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Detector:
+    """The rules of one lake; they are read again when a file of them has changed."""
+
+    lake: Lake
+    settings: DetectionSettings
+    clock: Clock = utc_now
+    _read: tuple[object, Rulebook] | None = field(default=None, repr=False)
+
+    def rulebook(self) -> Rulebook:
+        """Return the rules with their overlay. Raises ConfigurationError."""
+        now = self.clock()
+        # The values of watch lists end with a day.
+        present = now.date(), self._stamp()
+        if self._read is None or self._read[0] != present:
+            self._read = present, overlay.read(self.settings, now)
+        return self._read[1]
+
+    def _stamp(self) -> _Stamp:
+        """Return what tells whether a file has changed."""
+        read = rules.files(packaged.places(self.settings.rules))
+        others = [self.settings.overlay, *self.settings.watch_lists.values()]
+        stats = ((file, file.stat()) for file in (*read, *others) if file.exists())
+        return frozenset((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
+
+    def detect(self, keys: Iterable[StreamKey] | None = None) -> Iterator[Step]:
+        """Evaluate what lies behind the positions of these streams, by default of all.
+
+        Yields after each commit, whose findings are signed by then. Does nothing if detections are
+        disabled or no rule runs. Raises LakeError and ConfigurationError.
+        """
+        made = self.rulebook() if self.settings.enabled else None
+        if made is None or not made.ruleset.all():
+            return
+        self._sign_rest()
+        recorded = exceptions.recorded(findings.exceptions(self.lake))
+        excepted = partial(exceptions.excepted, exceptions=(*made.exceptions, *recorded))
+        steps = engine.detect(self.lake, made.ruleset, keys, exceptions=excepted, clock=self.clock)
+        for step in steps:
+            if step.findings.height:
+                rows = int(step.findings["seq"][-1]) + 1
+                signer.sign(self.lake, findings.LOG, rows, self.clock(), step.findings)
+            yield step
+
+    def _sign_rest(self) -> None:
+        """Sign the findings that a kill has left without a signature."""
+        if rows := findings.positions(self.lake, [findings.SEQ])[findings.SEQ]:
+            signer.sign(self.lake, findings.LOG, rows, self.clock())
+
+    def behind(self, keys: Iterable[StreamKey] | None = None) -> int:
+        """Return how many raw rows no rule, or not every one, has seen yet; writes nothing."""
+        made = self.rulebook() if self.settings.enabled else None
+        return engine.behind(self.lake, made.ruleset, keys) if made else 0

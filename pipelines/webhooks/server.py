@@ -14,11 +14,14 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pipelines.detections.detector import Detector
 from pipelines.errors import ConfigurationError
-from pipelines.lake.tables import Lake
+from pipelines.extraction.report import Report
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings, WebhookSettings, is_loopback
 from pipelines.webhooks import dagster_reports, worker
+from pipelines.webhooks.detecting import Detecting
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver, neighbourhood, of_proxy
 from pipelines.webhooks.spool import configured_spool
 from pipelines.webhooks.subscriptions import Renewer
@@ -137,13 +140,19 @@ def serve(
         spool.open(),
         dagster_reports.reporter(chosen.dagster, chosen.network.ca_bundle) as reporter,
     ):
+        detecting = Detecting(detector=Detector(lake=lake, settings=chosen.detections))
+
+        def on_report(report: Report) -> None:
+            reporter.report(report)
+            detecting.landed(report)
+
         workers = {
             each.source.name: Worker(
                 lake=lake,
                 source=each.source,
                 push=each.push,
                 spool=spool,
-                on_report=reporter.report,
+                on_report=on_report,
             )
             for each in endpoints
         }
@@ -155,7 +164,15 @@ def serve(
             sources=sources,
             on_change=reporter.report_subscriptions,
         )
-        with worker.running(list(workers.values())), renewer.running():
+        # What a kill has left.
+        detecting.add(
+            [StreamKey(e.source.name, s.name) for e in endpoints for s in e.source.streams()]
+        )
+        with (
+            detecting.running(),
+            worker.running(list(workers.values())),
+            renewer.running(),
+        ):
             echo(f"receiving on http://{listen.host}:{listen.port} for {', '.join(workers)}")
             with suppress(KeyboardInterrupt):
                 signal.signal(signal.SIGTERM, _interrupt)

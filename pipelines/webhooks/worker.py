@@ -322,6 +322,7 @@ class Worker:
         key = StreamKey(self.source.name, stream.name)
         report = Report(integration=key.integration, stream=key.stream)
         derive.catch_up(self.lake, self.source, stream, report)
+        self.on_report(report)
 
     @contextmanager
     def _log_failures(self) -> Iterator[None]:

@@ -17,13 +17,14 @@ registry.kinds()  # loaded once, before the receivers are forked
 OKTA = {"base_url": "https://acme.okta.com", "api_token": "x" * 20, "webhook_secret": SECRET}
 
 
-def configured(folder: Path, port: int) -> Settings:
+def configured(folder: Path, port: int, *rules: Path) -> Settings:
     document: dict[str, Any] = {
         "lake": {"root": str(folder / "lake")},
         "integrity": {"folder": str(folder / "keys")},
         "integrations": {"okta": OKTA},
         "webhooks": {"port": port, "spare_megabytes": 0},
         "dagster": {"port": 1},
+        "detections": {"enabled": bool(rules), "rules": [*rules]},
     }
     return settings.validated(Settings, document, "test")
 

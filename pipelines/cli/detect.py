@@ -17,7 +17,9 @@ from pipelines.cli import options, progress
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
-from pipelines.detections import backtest, engine, rules, ruleset, windows
+from pipelines.detections import backtest, overlay, windows
+from pipelines.detections.detector import Detector, exceptions_of
+from pipelines.detections.overlay import Rulebook
 from pipelines.detections.ruleset import Ruleset
 from pipelines.errors import ConfigurationError
 from pipelines.lake import findings as table
@@ -42,16 +44,18 @@ def detect_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
     Exits with 1 if a rule could not be evaluated; the others are not held up by it.
     """
     chosen, lake = options.configured(context)
-    made = configured(chosen)
+    wanted = chosen.detections.model_copy(update={"enabled": True})
+    detector = Detector(lake=lake, settings=wanted)
+    made = _running(detector.rulebook(), chosen)
     if names:
         registry.sources(chosen, names, secrets=False)  # raises for a name that is not configured
     keys = [key for key in streams.facts(lake) if not names or key.integration in names]
     printed: list[int] = []
     total, rows, failed = 0, 0, dict[str, str]()
     with progress.step(Console(stderr=True)) as show:
-        for step in engine.detect(lake, made, keys):
+        for step in detector.detect(keys):
             total, rows = total + step.findings.height, rows + step.rows
-            failed |= {e["rule_id"]: e["error"] for e in step.evaluated if e["error"]}
+            failed |= step.failed
             printed = _print(step.findings, printed, as_json=as_json)
             show(f"{rows:,} rows, {total:,} findings")
     options.echo(f"{rows:,} rows evaluated, {total:,} findings", err=True)
@@ -96,15 +100,16 @@ def backtest_(
     options.check_order(**span)
     until = span["until"] or utc_now()
     chosen, lake = options.configured(context)
-    loaded = rules.load([place] if place else chosen.detections.rules)
-    made, named = ruleset.compiled(loaded), loaded.named(rule)
+    book = overlay.read(chosen.detections, utc_now(), [place] if place else None)
+    made, named = book.ruleset, book.loaded.named(rule)
+    excepted = exceptions_of(lake, book)
     if named is None:
         raise ConfigurationError(f"there is no rule {rule}: `auditlake rules list` prints them")
     if named.id in made.refused:
         raise ConfigurationError(f"{named.title} is refused: {made.refused[named.id].reason}")
     rows, parts, failed = 0, [], dict[str, str]()
     with progress.step(Console(stderr=True)) as show:
-        for part in backtest.run(lake, made, [named.id], span["since"], until):
+        for part in backtest.run(lake, made, [named.id], span["since"], until, exceptions=excepted):
             rows += part.rows
             failed |= part.failed
             parts.append(part.findings)
@@ -118,16 +123,14 @@ def backtest_(
     _print_failed(context, made, failed)
 
 
-def configured(chosen: Settings) -> Ruleset:
-    """Return the rules that the settings name. Raises ConfigurationError if none of them runs."""
-    loaded = rules.load(chosen.detections.rules)
-    made = ruleset.compiled(loaded)
-    for problem in loaded.problems:
+def _running(book: Rulebook, chosen: Settings) -> Ruleset:
+    """Return the rules that run. Raises ConfigurationError if none of them does."""
+    for problem in book.loaded.problems:
         options.echo(f"error: {problem.file}: {problem.reason}", err=True)
-    if not made.rules:
+    if not book.ruleset.rules:
         places = ", ".join(map(str, chosen.detections.rules))
         raise ConfigurationError(f"no rule in {places} runs: see `auditlake rules check`")
-    return made
+    return book.ruleset
 
 
 def _print(found: pl.DataFrame, widths: list[int], *, as_json: bool) -> list[int]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import evaluate, positions, windows
+from pipelines.detections.engine import Exceptions
 from pipelines.detections.gaps import Gaps
 from pipelines.detections.positions import Log
 from pipelines.detections.ruleset import Ruleset
@@ -44,6 +45,7 @@ def run(
     since: datetime,
     until: datetime,
     *,
+    exceptions: Exceptions | None = None,
     clock: Clock = utc_now,
 ) -> Iterator[Part]:
     """Evaluate the chosen rules and correlations on the events from `since` to before `until`.
@@ -70,9 +72,8 @@ def run(
         for rows in reader.of_day(log, day, first, last, _ROWS):
             found = evaluate.evaluate(rules, names, rows, now=now, ruleset=digest)
             hits.append(found.hits)
-            fresh = found.findings.filter(in_span, ~pl.col("finding_uid").is_in(list(seen))).select(
-                _COLUMNS
-            )
+            new = found.findings.filter(in_span, ~pl.col("finding_uid").is_in(list(seen)))
+            fresh = _excepted(new, exceptions)
             seen |= set(fresh["finding_uid"])
             yield Part(
                 findings=fresh,
@@ -92,4 +93,10 @@ def run(
         pl.DataFrame(schema=FINDINGS),
         windows.Run(now=now, ruleset=digest, has_gap=gaps.within),
     )
-    yield Part(findings=made.filter(in_span).select(_COLUMNS))
+    yield Part(findings=_excepted(made.filter(in_span), exceptions))
+
+
+def _excepted(found: pl.DataFrame, exceptions: Exceptions | None) -> pl.DataFrame:
+    if exceptions and found.height:
+        found = exceptions(found)
+    return found.select(_COLUMNS)

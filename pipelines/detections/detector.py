@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import engine, exceptions, overlay, packaged, rules
-from pipelines.detections.engine import Step
+from pipelines.detections.engine import Exceptions, Step
 from pipelines.detections.overlay import Rulebook
 from pipelines.integrity import signer
 from pipelines.lake import findings
@@ -17,6 +17,12 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings.detections import DetectionSettings
 
 _Stamp = frozenset[tuple[Path, int, int]]
+
+
+def exceptions_of(lake: Lake, book: Rulebook) -> Exceptions:
+    """Return what fills in the exceptions of the file and of the lake."""
+    recorded = exceptions.recorded(findings.exceptions(lake))
+    return partial(exceptions.excepted, exceptions=(*book.exceptions, *recorded))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,8 +60,7 @@ class Detector:
         if made is None or not made.ruleset.all():
             return
         self._sign_rest()
-        recorded = exceptions.recorded(findings.exceptions(self.lake))
-        excepted = partial(exceptions.excepted, exceptions=(*made.exceptions, *recorded))
+        excepted = exceptions_of(self.lake, made)
         steps = engine.detect(self.lake, made.ruleset, keys, exceptions=excepted, clock=self.clock)
         for step in steps:
             if step.findings.height:

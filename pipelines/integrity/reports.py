@@ -153,8 +153,7 @@ _UNSIGNED = (
     *("access", "views"),
     *(coverage.TABLE.name, raw.REJECTED_TABLE.name, streams.TABLE.name),
     *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
-    *(findings.EVALUATIONS.name, findings.RULESETS.name, findings.TRIAGE.name),
-    *(findings.EXCEPTIONS.name, findings.DELIVERIES.name),
+    *(each.name for each in findings.TABLES if each != findings.FINDINGS),
 )
 
 

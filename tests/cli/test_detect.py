@@ -72,3 +72,36 @@ def test_a_backtest_prints_figures_and_samples(folder):
     rows = run(folder, "rules", "backtest", "rule_1", *SINCE, "--json").stdout.splitlines()
     assert [json.loads(row)["level"] for row in rows] == ["high"]
     assert run(folder, "rules", "backtest", "none", *SINCE).exit_code == 2
+
+
+EXCEPTED = """
+[rules.rule_2]
+level = "medium"
+[[rules.rule_1.exceptions]]
+fields = { source_ip = "203.0.113.0/24" }
+owner = "ben@example.com"
+reason = "tests"
+expires = 2027-01-01
+"""
+
+
+def test_detect_and_backtest_honour_the_overlay_and_agree(folder):
+    overlay = folder / "rules.toml"
+    overlay.write_text(EXCEPTED)
+    config = folder / "auditlake.toml"
+    config.write_text(
+        config.read_text().replace("[detections]", f'[detections]\noverlay = "{overlay}"')
+    )
+    live = [json.loads(row) for row in run(folder, "detect", "--json").stdout.splitlines()]
+    (reset,) = (row for row in live if row["rule_id"].startswith("00000001"))
+    tested = run(folder, "rules", "backtest", "rule_1", *SINCE, "--json").stdout.splitlines()
+    (again,) = (json.loads(row) for row in tested)
+    assert reset["exception"] == again["exception"]
+    assert len(reset["exception"]) == 16
+    assert reset["finding_uid"] == again["finding_uid"]
+
+
+def test_detect_works_where_it_is_not_done_after_each_poll(folder):
+    config = folder / "auditlake.toml"
+    config.write_text(config.read_text().replace("[detections]", "[detections]\nenabled = false"))
+    assert "2 findings" in run(folder, "detect").output

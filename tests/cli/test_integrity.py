@@ -50,7 +50,7 @@ def test_a_round_is_signed_and_verified(run):
 
 
 UNSIGNED = (
-    *("access", "coverage", "deliveries", "echoes", "evaluations", "exceptions"),
+    *("access", "coverage", "deliveries", "echoes", "evaluations", "exceptions", "hits"),
     *("reconciliation", "rejected", "rulesets", "streams", "triage", "views"),
 )
 
@@ -63,8 +63,7 @@ def unsigned(run, tmp_path, monkeypatch):
     shutil.copytree(data, kept)
     lake = Lake(str(data))
     for table in (ACCESS, VIEWS, raw.REJECTED_TABLE, reconciliation.ECHOES_TABLE,
-                  reconciliation.RECONCILED_TABLE, findings.EVALUATIONS, findings.RULESETS,
-                  findings.TRIAGE, findings.EXCEPTIONS, findings.DELIVERIES):  # fmt: skip
+                  reconciliation.RECONCILED_TABLE, *findings.TABLES[1:]):  # fmt: skip
         row = {name: VALUES.get(type(dtype)) for name, dtype in table.schema.items()}
         commits.append(lake, table, pl.DataFrame([row], table.schema))
     yield run
@@ -88,7 +87,7 @@ def reason(rows, value):
 
 @matrix.attack(
     "add, change or delete rows of access, coverage, deliveries, echoes, evaluations, exceptions, "
-    "reconciliation, rejected, rulesets, streams, triage or views, or delete the table",
+    "hits, reconciliation, rejected, rulesets, streams, triage or views, or delete the table",
     "named as not covered",
     "`verify`, each time",
 )

@@ -7,12 +7,13 @@ from functools import partial
 import dagster as dg
 
 from pipelines import registry, settings
+from pipelines.detections.detector import Detector
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import client
 from pipelines.integrity import configuration
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
-from pipelines.orchestration import alerts
+from pipelines.orchestration import alerts, detections
 from pipelines.orchestration.assets import (
     Connect,
     client_of,
@@ -33,10 +34,11 @@ from pipelines.orchestration.jobs import (
     round_of,
     verified_hourly,
 )
-from pipelines.orchestration.naming import client_key
+from pipelines.orchestration.naming import FINDINGS, client_key
 from pipelines.orchestration.sensors import sensor
 from pipelines.sdk.contract import Source
 from pipelines.settings import DagsterSettings, Settings, folders, logs
+from pipelines.settings.detections import DetectionSettings
 from pipelines.settings.retention import RetentionSettings
 
 
@@ -47,6 +49,7 @@ def definitions(
     kept: RetentionSettings = RetentionSettings(),  # noqa: B008 it is frozen
     dagster: DagsterSettings = DagsterSettings(),  # noqa: B008 it is frozen
     *,
+    rules: DetectionSettings = DetectionSettings(),  # noqa: B008 it is frozen
     alerting: Settings | None = None,
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources.
@@ -57,10 +60,12 @@ def definitions(
     declare = partial(configuration.declare, lake, sources, kept)
     told = [each for each in [alerting] if each and each.alerts.is_used]
     signed = [chosen for chosen in [lake.integrity] if chosen and chosen.sign]
+    detectors = [Detector(lake=lake, settings=rules)] if rules.enabled else []
     return dg.Definitions(
         assets=[
             *(stream_asset(lake, *each) for each in streams),
             events_asset(lake, sources),
+            *(detections.asset(each, sources) for each in detectors),
             reconciled(lake, sources),
             *subscribed(sources),
             *no_longer_polled(lake, sources),
@@ -74,10 +79,11 @@ def definitions(
             *(round_of(source, signed=bool(signed)) for source in sources),
             backfill_job(lake, sources, connect),
             renormalise_job(lake, sources),
+            *(detections.job() for _ in detectors),
             *(alerts.job(lake, each) for each in told),
         ],
         schedules=[
-            full_table_checks(),
+            full_table_checks(*(FINDINGS for _ in detectors)),
             forget_old_runs(_forgets(dagster)),
             housekeeping(lake, sources, kept),
             reconciled_hourly(),
@@ -85,6 +91,7 @@ def definitions(
         ],
         sensors=[
             *(sensor(lake, source, connect, declare) for source in sources),
+            *(detections.sensor(each, sources) for each in detectors),
             *(alerts.sensor(lake, each) for each in told),
         ],
         resources={client_key(source): client_of(source, connect) for source in sources},
@@ -106,7 +113,11 @@ def _configured() -> dg.Definitions:
         chosen = settings.load(folders.path_from_environment())
         lake, sources = tables.configured(chosen), registry.sources(chosen)
         return definitions(
-            lake, sources, kept=chosen.retention, dagster=chosen.dagster, alerting=chosen
+            *(lake, sources),
+            kept=chosen.retention,
+            dagster=chosen.dagster,
+            rules=chosen.detections,
+            alerting=chosen,
         )
     except ConfigurationError as error:
         logging.getLogger("dagster").error("auditlake: %s", error)  # noqa: TRY400 the message is enough

@@ -43,12 +43,14 @@ def round_of(source: Source, *, signed: bool) -> Any:
     )
 
 
-def full_table_checks() -> dg.ScheduleDefinition:
+def full_table_checks(*also: dg.AssetKey) -> dg.ScheduleDefinition:
+    """Return the nightly job of all checks; `also` are assets whose checks come with them."""
     # push_reconciliation runs this check every hour, together with the table it belongs to.
     confirmed = dg.AssetSelection.checks(dg.AssetCheckKey(RECONCILIATION, CONFIRMED_CHECK))
     job = dg.define_asset_job(
         "full_table_checks",
-        selection=dg.AssetSelection.all_asset_checks() - confirmed,
+        selection=(dg.AssetSelection.all_asset_checks() - confirmed)
+        | dg.AssetSelection.assets(*also),
         description="Runs all checks over every row.",
         tags={WHOLE: "true"},
     )

@@ -22,6 +22,7 @@ Figures = dict[str, Any]
 INTEGRATION = "auditlake/integration"
 WHOLE = "auditlake/whole"
 EVENTS = dg.AssetKey("events")
+FINDINGS = dg.AssetKey("findings")
 
 
 def key_of(log: StreamKey) -> dg.AssetKey:

@@ -28,7 +28,8 @@ _OVERDUE = timedelta(days=1)
 _RAW = "raw/"
 _OUTLINE = ("table", "ok", "at", "full_at", "uncompared")
 _NOT_SHOWN = "those who may see every integration are shown the details"
-_ACTS = "acts"
+_SHARED = ("acts", "findings")
+"""The logs that belong to no stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +122,7 @@ def _tables(lake: LogFiles) -> list[Table]:
     signed = {f"raw/{name}": name for name in lake.below("integrity").pairs() if _log(name)}
     raw = {f"raw/{name}": name for name in lake.below("raw").pairs()}
     names = {**raw, **signed, **{table: table.removeprefix("raw/") for table in verdicts}}
-    if _text(lake, f"{_ACTS}/checkpoint"):
-        names[_ACTS] = _ACTS
+    names |= {name: name for name in _SHARED if _text(lake, f"{name}/checkpoint")}
     return [
         Table(name=table, signed=_signed(lake, log), verdict=verdicts.get(table, {}))
         for table, log in sorted(names.items())
@@ -161,7 +161,7 @@ def _text(lake: LogFiles, path: str) -> str:
 
 
 def _log(name: str) -> bool:
-    return not name.startswith(f"{_ACTS}/")
+    return name.partition("/")[0] not in _SHARED
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -7,6 +7,7 @@ from pipelines.integrity import reports
 from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import identity_table
+from tests.integrity.found import Found
 from tests.integrity.worlds import NOON
 
 
@@ -29,3 +30,12 @@ def test_a_derived_table_needs_no_signature_to_be_verified(signed):
     found = integrity.tables(LogFiles(root=str(signed.folder / "lake")))
     (table,) = [one for one in found if one.name == "identities"]
     assert (table.signed, table.since, table.state(table.verified_at)) == (None, 0, "verified")
+
+
+def test_the_findings_are_one_table_with_their_checkpoint(tmp_path):
+    world = Found(tmp_path / "world")
+    world.find(3)
+    reports.keep(world.lake, [world.verify()])
+    (table,) = integrity.tables(LogFiles(root=str(world.folder / "lake")))
+    assert (table.name, table.state(table.verified_at)) == ("findings", "verified")
+    assert table.signed.size == 3

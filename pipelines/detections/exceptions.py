@@ -16,14 +16,13 @@ from functools import partial
 import polars as pl
 
 from pipelines.detections import networks
+from pipelines.detections.evaluate import EVENT
 from pipelines.schemas import EVENTS, FINDINGS
 
 _SCALARS = (pl.String, pl.Boolean, pl.Int32, pl.Int64)
 _OF_EVENTS = frozenset(name for name, dtype in EVENTS.items() if dtype in _SCALARS)
 _OF_FINDINGS = frozenset(name for name, dtype in FINDINGS.items() if dtype in _SCALARS)
 _ADDRESS = "source_ip"
-EVENT = "event."
-"""Begins the names of the columns with the values of a finding's event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

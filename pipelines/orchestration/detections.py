@@ -88,9 +88,11 @@ def asset(detector: Detector, sources: Sequence[Source]) -> dg.AssetsDefinition:
 
 
 def _failing(detector: Detector) -> list[str]:
-    """Return in words which rules that run could not be evaluated last, and why."""
+    """Return in words which rules that run could not be evaluated lately, and why."""
     rules = detector.rulebook().ruleset.all()
-    rows = findings.failures(detector.lake).iter_rows(named=True)
+    # A rule that fails is tried again after `RETRY`.
+    since = detector.clock() - 6 * RETRY
+    rows = findings.failures(detector.lake, since).iter_rows(named=True)
     return [
         f"{rules[row['rule_id']].rule.title}: {row['integration']} {row['stream']}: {row['error']}"
         for row in rows

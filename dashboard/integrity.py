@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dashboard import findings
+from dashboard import verdicts
 from dashboard.sight import EVERYTHING, Sight
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in
@@ -58,7 +58,7 @@ class Table:
         if self.verdict and not self.verdict["ok"]:
             if self.verdict.get("uncompared") and not self.findings:
                 return "not compared"
-            return findings.state(self.findings)
+            return verdicts.state(self.findings)
         if self.signed is None and (self.name.startswith(_RAW) or not self.verdict):
             return "not signed"
         if self.verified_at is None:

@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 import streamlit as st
 
-from dashboard import findings, integrity, open_lake, session, times
+from dashboard import integrity, open_lake, session, times, verdicts
 from dashboard.integrity import Table
 from dashboard.panels import notices
 from pipelines import visible
@@ -77,7 +77,7 @@ def _findings(tables: Sequence[Table]) -> None:
         for one in table.findings
     ]
     for place, (table, one) in enumerate(found[:_SHOWN]):
-        meaning = findings.meaning(one)
+        meaning = verdicts.meaning(one)
         with st.container(border=True, gap="xsmall", key=f"finding_{meaning.state[:3]}_{place}"):
             st.markdown(f"**{meaning.words}**")
             # As text: names and details may come from somebody who changed the lake.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboard import findings
+from dashboard import verdicts
 from pipelines.integrity import verifier
 
 SOURCES = Path(verifier.__file__).parent
@@ -23,7 +23,7 @@ def kinds() -> set[str]:
 def test_every_kind_of_the_verifier_has_words() -> None:
     assert len(kinds()) > 12
     # A marker inside the verifier, never a finding.
-    assert kinds() - {"any"} <= findings.MEANINGS.keys()
+    assert kinds() - {"any"} <= verdicts.MEANINGS.keys()
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_every_kind_of_the_verifier_has_words() -> None:
     ],
 )
 def test_the_state_fits_the_finding(kind: str, state: str) -> None:
-    assert findings.state([{"kind": kind}]) == state
-    assert findings.state([{"kind": "tiles"}, {"kind": kind}]) in (state, "damaged")
+    assert verdicts.state([{"kind": kind}]) == state
+    assert verdicts.state([{"kind": "tiles"}, {"kind": kind}]) in (state, "damaged")
 
 
 def test_a_failed_verification_without_findings_is_the_worst() -> None:
-    assert findings.state([]) == "tampered"
+    assert verdicts.state([]) == "tampered"

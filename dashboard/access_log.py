@@ -1,10 +1,13 @@
-"""The two append-only tables that the dashboard writes: `access` and `views`.
+"""The append-only tables that the dashboard writes: `access`, `views`, `triage` and `exceptions`.
 
 `access` is the audit log of the dashboard itself; `views` stores addresses of pages under names.
+The others hold what people decided about findings.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -14,9 +17,10 @@ import polars as pl
 from dashboard import sight
 from dashboard.sight import EVERYTHING, Sight
 from pipelines import schemas
-from pipelines.lake import commits
+from pipelines.lake import commits, tables
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake
+from pipelines.lake.versions import Head
 
 # Only a guard against accidents: writers can change the setting.
 _SETTINGS = {"delta.appendOnly": "true"}
@@ -65,11 +69,20 @@ class Notes:
         self._lakes = [lake, instead] if instead else [lake]
         self._table = table
         self._sight = sight
+        self.elsewhere = instead is not None
+        """Whether rows are kept outside the lake, where only the dashboard finds them."""
+        self._heads = [Head(each, table.name) for each in self._lakes]
+        self._lock = threading.Lock()
+        self._known: tuple[list[tuple[str, int] | None], pl.DataFrame] | None = None
 
     def add(self, now: datetime, **row: Any) -> None:
         """Append a row, committed on return. Raises LakeError: no record, no access."""
-        rows = pl.DataFrame([{"time": now, **row}], schema=self._table.schema)
-        commits.append(self._lake, self._table, rows)
+        self.add_all(now, [row])
+
+    def add_all(self, now: datetime, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows in one commit. Raises LakeError."""
+        made = pl.DataFrame([{"time": now, **row} for row in rows], schema=self._table.schema)
+        commits.append(self._lake, self._table, made)
 
     def record(self, now: datetime, seen: Seen) -> None:
         self.add(now, **asdict(seen))
@@ -83,6 +96,23 @@ class Notes:
         rows = pl.concat(sight.notes(lake, self._table, only) for lake in self._lakes)
         found: pl.DataFrame = rows.sort("time", descending=True).head(most).collect()
         return self._sight.answer(found)
+
+    def every(self) -> pl.DataFrame:
+        """Return the rows of all users, oldest first, as they were at the newest commit.
+
+        The caller leaves out what a limited visitor must not see.
+        """
+        with self._lock:
+            try:
+                versions = [head.newest() for head in self._heads]
+            except tables.STORE_ERRORS:
+                for head in self._heads:
+                    head.forget()
+                raise
+            if self._known is None or self._known[0] != versions:
+                rows = pl.concat(sight.notes(lake, self._table, None) for lake in self._lakes)
+                self._known = versions, rows.sort("time", maintain_order=True).collect()
+            return self._known[1]
 
     def is_of_another(self, name: str, who: str) -> bool:
         """Return True if a limited visitor must not replace a view: the newest is not theirs."""

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import polars as pl
 
-from dashboard import listing, patience, queries, significant
+from dashboard import findings, listing, patience, queries, significant
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from dashboard.entities import Entity
@@ -26,6 +26,7 @@ from dashboard.sight import EVERYTHING, Door, Opened, Sight
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import rollup, tables
+from pipelines.lake.findings import EXCEPTIONS, TRIAGE
 from pipelines.lake.tables import StreamKey
 from pipelines.lake.versions import Head
 from pipelines.schemas import COVERAGE
@@ -137,6 +138,10 @@ class Lake:
         instead = tables.Lake(notes) if notes else None
         self.access = Notes(self._tables, ACCESS, instead, sight)
         self.views = Notes(self._tables, VIEWS, instead, sight)
+        self.triage = Notes(self._tables, TRIAGE, instead, sight)
+        self.exceptions = Notes(self._tables, EXCEPTIONS, instead, sight)
+        self._heads: dict[str, Head] = {}
+        self._cases: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame] | None = None
 
     @property
     def shelf(self) -> LogFiles:
@@ -159,6 +164,7 @@ class Lake:
         with self._lock:
             self._head.forget()
             self._identities.forget()
+            self._heads.clear()
             self._snapshot = None
 
     def count(self, table: str) -> int | None:
@@ -204,6 +210,43 @@ class Lake:
             self._answers[key] = about, found
         answer: R = self._answers[key][1]
         return answer
+
+    def recent(
+        self,
+        table: str,
+        question: Callable[Concatenate[pl.LazyFrame, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R | None:
+        """As `ask`, of a table that stays open: to ask again costs a look for new commits."""
+        with self._lock:
+            head = self._heads.setdefault(table, Head(self._tables, table))
+            try:
+                newest = head.newest()
+            except tables.STORE_ERRORS:
+                del self._heads[table]
+                raise
+        if newest is None:
+            return None
+        key, about = (table, question), (newest, args)
+        if self._answers.get(key, (None,))[0] != about:
+            opened = self._open(table, newest[1])
+            if opened is None:
+                return None
+            self._answers[key] = about, self.sight.answer(question(opened.scan(), *args, **kwargs))
+        answer: R = self._answers[key][1]
+        return answer
+
+    def cases(self) -> pl.DataFrame:
+        """Return all findings with what was decided about each, as `findings.decided` does."""
+        found = self.recent("findings", findings.newest)
+        if found is None:
+            return findings.NONE
+        triage = self.triage.every()
+        if self._cases is None or self._cases[0] is not found or self._cases[1] is not triage:
+            joined = self.sight.answer(findings.decided(found, triage))
+            self._cases = found, triage, joined
+        return self._cases[2]
 
     def pending(self, recorded: Mapping[tuple[str, str], int]) -> tuple[tuple[Any, ...], ...]:
         """Return the rows (schemas.COVERAGE) that only raw commits contain so far.

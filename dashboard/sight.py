@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _RAW = "raw/"
 _ROLLUPS = "rollups"
+_FINDINGS = "findings"
 # They have no values of events: the extent of each data file, and which words it cannot contain.
 _PRUNING = (rollup.FILES, rollup.TEXTS)
 
@@ -58,6 +59,18 @@ class Sight:
             return rollups
         pruning = pl.col("part").is_in(_PRUNING)
         return rollups.filter(pruning | self._seen(self.integrations).fill_null(False))
+
+    def findings(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the findings about events of these integrations alone.
+
+        A correlation belongs to the integrations of all of its events, which begin with the name.
+        """
+        if self.integrations is None:
+            return rows
+        names = pl.element().str.split(":").list.first()
+        known = names.is_in(sorted(self.integrations))
+        theirs = pl.col("event_uids").list.eval(known).list.all().fill_null(False)
+        return self.rows(rows).filter(theirs)
 
     def answer(self, found: T) -> T:
         """Return an answer, a table of it built from its values alone.
@@ -97,6 +110,8 @@ class Opened:
         rows = self._table.scan()
         if self._name == _ROLLUPS:
             return self.sight.aggregates(rollup.completed(rows))
+        if self._name == _FINDINGS:
+            return self.sight.findings(rows)
         # A raw table is of one integration, which was checked when it was opened.
         return rows if self._name.startswith(_RAW) else self.sight.rows(rows)
 
@@ -164,9 +179,9 @@ class Door:
 
 
 def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:
-    """Return the rows of `access` or `views`; only those that `who` wrote, if given.
+    """Return the rows of a table of `access_log`; only those that `who` wrote, if given.
 
-    These tables name no integration, and quote searches of all visitors.
+    These tables name no integration, and quote all visitors.
     """
     opened = versions.pinned(lake, table.name)
     rows = pl.LazyFrame(schema=table.schema) if opened is None else opened.scan()

@@ -182,7 +182,10 @@ _ACCESS: _Columns = {
     "time": (Timestamp, "when it was requested"),
     "who": (pl.String(), "e-mail address of the sign-in, or local account"),
     "what": (pl.String(), '"searched", "opened", "looked up", "exported" or "refused"'),
-    "about": (pl.String(), "the search's parameters, the event's uid or the file format"),
+    "about": (
+        pl.String(),
+        "the search's parameters, the uid of the event or finding, or the file format",
+    ),
     "events": (pl.Int64(), "number of events"),
     "version": (pl.Int64(), "of the table `events` that was shown"),
 }

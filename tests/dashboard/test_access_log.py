@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from dashboard import access_log
+from dashboard import access_log, findings
 from dashboard.access_log import Seen
 from dashboard.lake import Lake
 from dashboard.sight import Sight
@@ -48,3 +48,15 @@ def test_a_limited_visitor_replaces_their_own_views_alone(tmp_path: Path) -> Non
 def test_the_table_is_created_by_its_first_row(tmp_path: Path) -> None:
     assert Lake(str(tmp_path), {}).access.newest(9).is_empty()
     assert not (tmp_path / "access").exists()
+
+
+def test_a_read_only_lake_keeps_triage_aside_and_makes_no_exceptions(copied: Path) -> None:
+    aside = copied.parent / "aside"
+    reading = Lake(str(copied), {}, str(aside))
+    uid = reading.cases()["finding_uid"][0]
+    reading.triage.add_all(NOW, findings.decision([uid], "ada", "assigned"))
+    assert reading.cases().filter(finding_uid=uid)["assignee"].to_list() == ["ada"]
+    assert (aside / "triage").exists()
+    assert not (copied / "triage").exists()
+    assert reading.exceptions.elsewhere
+    assert not Lake(str(copied), {}).exceptions.elsewhere

@@ -92,6 +92,7 @@ def activity(
     *,
     blind: Sequence[Gap] = (),
     streams: int = 0,
+    marks: Sequence[alt.Chart] = (),
 ) -> alt.LayerChart | alt.FacetChart:
     """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
 
@@ -110,8 +111,9 @@ def activity(
         _bars(bars, stacked, _x(edges, span, zone)),
         _hover(wide, stacked),
         *_strip(parts, zone),
+        *marks,
         height=HEIGHT,
-        padding={"left": 0, "right": 4, "top": 4, "bottom": 0},
+        padding={"left": 0, "right": 4, "top": 14 if marks else 4, "bottom": 0},
         config=alt.Config(view=alt.ViewConfig(strokeWidth=0)),
     )
 

@@ -23,7 +23,7 @@ from pipelines.extraction import rounds
 from pipelines.lake import identity_table
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
-from tests.dashboard import small_lakes
+from tests.dashboard import found, small_lakes
 from tests.integrity.conftest import (  # noqa: F401 fixtures
     _filled,
     _nobody_is_landing,
@@ -72,6 +72,47 @@ def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], App
         return AppTest.from_file(str(SHELL), default_timeout=120)
 
     return over
+
+
+@pytest.fixture(scope="session")
+def judged(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with 40 findings of five rules; one revised, one withdrawn, one excepted."""
+    root = tmp_path_factory.mktemp("judged") / "lake"
+    shutil.copytree(filled, root)
+    rows = found.spread(root)
+    found.write(
+        root,
+        [
+            rows[0] | {"revision": 1, "provisional": True},
+            rows[5] | {"revision": 1, "status": "withdrawn"},
+            rows[6] | {"revision": 1, "exception": "e1"},
+        ],
+    )
+    return root
+
+
+@pytest.fixture
+def copied(judged: Path, tmp_path: Path) -> Path:
+    """The same, to be written to."""
+    shutil.copytree(judged, tmp_path / "lake")
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def findings_at(app: Callable[[Path], AppTest]) -> Callable[..., AppTest]:
+    """The page Findings over the lake at a root, shown with these parameters."""
+
+    def show(root: Path, **given: str | list[str]) -> AppTest:
+        app(root)
+        code = "from dashboard.screens import findings\nfindings.show()"
+        made = AppTest.from_string(code, default_timeout=120)
+        for name, value in given.items():
+            made.query_params[name] = value
+        made.run()
+        assert not made.exception
+        return made
+
+    return show
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
-from dashboard import auth, lake, open_lake, session
+from dashboard import auth, findings, lake, open_lake, session
 from dashboard.panels import notices, sign_in
 from dashboard.screens import access, entities, explore, integrity, sources
+from dashboard.screens import findings as findings_screen
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,6 +45,9 @@ def _pages() -> st.Page:
         "explore": st.Page(
             explore.show, title="Explore", icon=":material/manage_search:", default=True
         ),
+        "findings": st.Page(
+            findings_screen.show, title=_findings(), icon=":material/flag:", url_path="findings"
+        ),
         "entities": st.Page(
             entities.show, title="Entities", icon=":material/person_search:", url_path="entities"
         ),
@@ -61,6 +66,15 @@ def _pages() -> st.Page:
     shown = st.navigation(list(pages.values()), position="top")
     session.come_back(next((name for name, page in pages.items() if page == shown), ""))
     return shown
+
+
+def _findings() -> str:
+    """Return the title of the page Findings, with the number of urgent ones that are open."""
+    n = 0
+    # Each page reports for itself that the lake cannot be read.
+    with suppress(*lake.UNREADABLE):
+        n = findings.urgent(open_lake.configured().cases())
+    return f"Findings ({n:,})" if n else "Findings"
 
 
 main()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+import altair as alt
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, coverage, fields, open_lake, queries, session, times
+from dashboard import charts, coverage, fields, finding_marks, open_lake, queries, session, times
 from dashboard.charts import Series
 from dashboard.coverage import Gap
 from dashboard.lake import Snapshot
+from dashboard.panels import flags
 from dashboard.queries import Filter, Query, Summary
 from pipelines.clock import utc_now
 
@@ -48,16 +52,21 @@ def show(snapshot: Snapshot, query: Query) -> Coverage:
         top, summary.events, field, session.colours(field, [value for value, _ in top])
     )
     covered = _coverage(query)
+    edges = times.edges(query.since, query.until, session.zone())
+    found = flags.in_time(query, edges)
     with st.container(border=True, key="activity", gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             _totals(summary)
             if covered.covering < covered.streams:
                 session.link("sources", covered.sentence, ":material/texture:", _same_time())
+            flags.link(found, query)
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
             st.html(_HATCHING, unsafe_allow_javascript=True)
-            _graph(snapshot, query, field, stacked, covered)
+            span = query.since, query.until
+            marks = finding_marks.layers(found, edges, span, session.zone())
+            _graph(snapshot, query, field, stacked, covered, edges=edges, marks=marks)
         with right:
             if stacked:
                 _legend(field, stacked)
@@ -114,10 +123,16 @@ def _take_group(key: str) -> None:
 
 
 def _graph(
-    snapshot: Snapshot, query: Query, field: str, stacked: tuple[Series, ...], covered: Coverage
+    snapshot: Snapshot,
+    query: Query,
+    field: str,
+    stacked: tuple[Series, ...],
+    covered: Coverage,
+    *,
+    edges: tuple[datetime, ...],
+    marks: Sequence[alt.Chart],
 ) -> None:
     zone = session.zone()
-    edges = times.edges(query.since, query.until, zone)
     top = tuple(one.value for one in stacked if one.value is not None)
     counts = snapshot.ask(queries.activity, query, field, top, edges)
     # A new key per range: otherwise the old brush would stay on the new axis.
@@ -131,6 +146,7 @@ def _graph(
             zone,
             blind=covered.blind,
             streams=covered.streams,
+            marks=marks,
         ),
         key=key,
         on_select=lambda: _take(key),

@@ -16,6 +16,7 @@ import streamlit as st
 
 from dashboard import fields, open_lake, queries, session, times
 from dashboard.lake import Record, Snapshot
+from dashboard.panels import flags
 from dashboard.queries import Filter, Query
 from dashboard.state import Opened, View
 from dashboard.times import Last
@@ -68,6 +69,7 @@ def show(snapshot: Snapshot, opened: Opened, steps: tuple[Step, Step]) -> None:
     session.record("opened", event["event_uid"], 1, snapshot.version)
     st.text(times.stamp(event["time"], session.zone()))
     _entities(event)
+    flags.of_event(event)
     tabs = st.tabs(["Details", "Raw JSON", "Around this event"], key="tab", on_change="rerun")
     # Only the open tab is computed.
     for tab, panel in zip(tabs, (_columns, _raw, _around), strict=True):
@@ -191,12 +193,12 @@ def _target(number: int, text: str) -> None:
 
 
 def _arrival(event: Event) -> None:
-    record = _record(event)
+    found = record(event)
     after = times.ago(event["ingested_at"] - event["time"])
     st.caption("Ingestion")
     st.text(f"{times.stamp(event['ingested_at'], session.zone())}, {after} after the event")
     st.text(visible.text(f"raw/{event['integration']}/{event['stream']}, row {event['seq']}"))
-    st.text(_provenance(record) if record else "Raw record not found.")
+    st.text(_provenance(found) if found else "Raw record not found.")
 
 
 def _provenance(record: Record) -> str:
@@ -205,12 +207,12 @@ def _provenance(record: Record) -> str:
 
 
 def _raw(snapshot: Snapshot, event: Event) -> None:
-    record = _record(event)
-    if record is None:
+    found = record(event)
+    if found is None:
         st.caption("Raw record not found.")
         return
     as_received = st.toggle("Byte for byte, as received", key="as_received")
-    text = record.raw if as_received else visible.json_text(_indented(record.raw))
+    text = found.raw if as_received else visible.json_text(_indented(found.raw))
     if len(text) > _MOST_RAW:
         st.caption(f"The first {_MOST_RAW:,} of {len(text):,} characters.")
     st.code(text[:_MOST_RAW], language="json", height=380, wrap_lines=as_received)
@@ -223,7 +225,8 @@ def _indented(raw: str) -> str:
         return raw
 
 
-def _record(event: Event) -> Record | None:
+def record(event: Event) -> Record | None:
+    """Return the raw record of an event; None if it is gone."""
     try:
         return open_lake.configured().record(
             event["integration"], event["stream"], event["date"], event["seq"]

@@ -20,7 +20,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from dashboard import fields, lake, listing, queries, session, table
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
-from dashboard.panels import details, hover, notices
+from dashboard.panels import details, flags, hover, notices
 from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
@@ -64,7 +64,10 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
     marked = visible.frame(rows)
     shown = table.presented(marked, columns)
     with left:
-        _grid(shown, places, key, columns)
+        flagged = flags.counts(rows)
+        if flagged.count():
+            columns = (flags.COLUMN, *columns)
+        _grid(shown.with_columns(flagged), places, key, columns)
         _footer(number, pages, total)
     if right and view.opened:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
@@ -132,6 +135,8 @@ def _coloured(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _column(name: str) -> ColumnConfig:
     config, width = st.column_config, table.width(name)
+    if name == flags.COLUMN:
+        return config.NumberColumn("Findings", format="localized", width=66)
     if name in TIMES:
         return config.DatetimeColumn(
             _header(name), format="DD MMM HH:mm:ss", timezone=session.zone().key, width=width
@@ -178,6 +183,8 @@ def _pick(key: str, places: list[Opened]) -> None:
     selection = st.session_state[key]["selection"]
     match selection:
         # First, since a click on a header leaves the cell and the row selected.
+        case {"columns": [flags.COLUMN, *_]}:
+            _select(key, next(iter(selection["rows"]), None))
         case {"columns": [field, *_]}:
             # The whole page reruns, on which a sort that takes long can be cancelled.
             session.change(sort=_after_click(field, session.view().sort))

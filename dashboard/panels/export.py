@@ -67,8 +67,8 @@ def _proofs(query: Query, total: int) -> None:
             key="make_pack",
             disabled=running or not 0 < total <= _MOST,
             help=None if total <= _MOST else f"At most {_MOST:,} events: narrow the search.",
-            on_click=_start_pack,
-            args=(query,),
+            on_click=start_pack,
+            args=(query, state.search(session.view())),
         )
         st.button(
             "Coverage certificate",
@@ -78,8 +78,13 @@ def _proofs(query: Query, total: int) -> None:
             on_click=_start_certificate,
             args=(query,),
         )
-    if job:
-        st.fragment(_progress, run_every=1.0 if running else None)()
+    progress()
+
+
+def progress() -> None:
+    """Show how far the file is that was started last, then a link to it."""
+    if job := _job():
+        st.fragment(_progress, run_every=1.0 if job.running else None)()
 
 
 def _job() -> Job | None:
@@ -116,20 +121,21 @@ def _progress() -> None:
     st.html(st.session_state["export_ticket"])
 
 
-def _start(name: str, make: jobs.Make) -> None:
+def _start(name: str, make: jobs.Make, about: str) -> None:
     st.session_state.pop("export_ticket", None)
-    st.session_state[_JOB] = jobs.start(name, state.search(session.view()), make)
+    st.session_state[_JOB] = jobs.start(name, about, make)
     st.session_state["export_job_seen"] = True
 
 
-def _start_pack(query: Query) -> None:
+def start_pack(query: Query, about: str) -> None:
+    """Make an evidence pack; `about` describes it in `access`."""
     lake, now, question = open_lake.signing(), utc_now(), asked(query)
     only = open_lake.sight().integrations
 
     def make(path: Path, advance: evidence.Advance) -> int:
         return evidence.pack(lake, question, path, now, advance, only=only)["events"]
 
-    _start(f"evidence-{_stamp(now)}.zip", make)
+    _start(f"evidence-{_stamp(now)}.zip", make, about)
 
 
 def asked(query: Query) -> evidence.Question:
@@ -151,7 +157,7 @@ def _start_certificate(query: Query) -> None:
         span = Span(since=query.since, until=query.until)
         path.write_bytes(coverage_certificate.make(lake, span, now, only))
 
-    _start(f"coverage-{_stamp(now)}.txt", make)
+    _start(f"coverage-{_stamp(now)}.txt", make, state.search(session.view()))
 
 
 def _stamp(now: datetime) -> str:

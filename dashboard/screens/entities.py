@@ -12,7 +12,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from dashboard import charts, entities, escaping, fields, open_lake, session, state, times
 from dashboard.entities import Entity, Profile
 from dashboard.lake import Snapshot
-from dashboard.panels import notices, time_choice, timeline
+from dashboard.panels import flags, notices, time_choice, timeline
 from dashboard.queries import Filter
 from dashboard.state import Opened, View
 from pipelines import visible
@@ -156,6 +156,7 @@ def _heading(shown: _Shown) -> None:
                 on_click=_look_up,
                 args=("actor", address),
             )
+        flags.of_entity(shown.entity)
         view = all_events(shown.entity, shown.profile, utc_now())
         session.link("explore", "Show all events", ":material/manage_search:", state.params(view))
 

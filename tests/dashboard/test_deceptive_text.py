@@ -15,11 +15,12 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from streamlit.testing.v1 import AppTest
 
+from dashboard import findings, silences
 from dashboard.access_log import Seen
 from dashboard.lake import Lake
 from pipelines import visible
 from pipelines.schemas import EVENTS
-from tests.dashboard import small_lakes
+from tests.dashboard import found, small_lakes
 from tests.dashboard.shown import App, newest_event
 
 DISGUISED = "\u0430d\u200bmin\u202e\x1b[2J\u2066@acme.example\U000e0041"
@@ -48,6 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lake = Lake(str(folder), {})
     lake.access.record(end, Seen(who=DISGUISED, what="looked up", about=f"actor:{DISGUISED}"))
     lake.views.add(end, who=DISGUISED, name=DISGUISED, address="q=x")
+    _find(folder, end)
     signed = folder / "integrity" / "okta" / "system_log"
     signed.mkdir(parents=True)
     found = {"kind": DISGUISED, "detail": DISGUISED}
@@ -56,6 +58,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps([verdict | {"findings": [found]}])
     )
     return folder
+
+
+def _find(folder: Path, end: datetime) -> None:
+    """Write a finding with deceptive text in every column that others write, and decide on it."""
+    row = found.events(folder)[0]
+    columns = ("title", "author", "url", "license", "entity", "message", "rule_id", "source_ip")
+    theirs: dict[str, Any] = dict.fromkeys(columns, DISGUISED)
+    theirs |= {"matched": [{"field": DISGUISED, "value": DISGUISED}], "tags": [DISGUISED]}
+    (made,) = found.write(folder, [found.finding([row], 0, **theirs, finding_uid="f")])
+    lake = Lake(str(folder), {})
+    decided = findings.decision([made["finding_uid"]], DISGUISED, "assigned", note=DISGUISED)
+    lake.triage.add_all(end, decided)
+    excepted = silences.made(DISGUISED, {"entity": DISGUISED}, end + timedelta(days=9))
+    lake.exceptions.add(end, **silences.row(excepted, DISGUISED, DISGUISED, DISGUISED))
 
 
 def texts(node: Any) -> Iterator[str]:
@@ -144,6 +160,13 @@ def test_a_search_with_hidden_characters_is_spelled_out(page: Callable[..., AppT
 @pytest.mark.parametrize("screen", ["integrity", "access"])
 def test_the_other_pages_mark_it(page: Callable[..., AppTest], screen: str) -> None:
     assert_marked(page(screen))
+
+
+@pytest.mark.parametrize(
+    "address", [{}, {"id": "f"}, {"show": "noise"}, {"show": "exceptions"}, {"rule": [DISGUISED]}]
+)
+def test_findings_mark_it(page: Callable[..., AppTest], address: Any) -> None:
+    assert_marked(page("findings", **address))
 
 
 def test_entities_mark_it(page: Callable[..., AppTest]) -> None:

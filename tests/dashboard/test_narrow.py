@@ -11,6 +11,7 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "explore": "/?q=-outcome:failure&f=integration:okta",
     "entities": "/entities?v=theo.vanderberg%40larkfield.example",
+    "findings": "/findings?show=coverage",
     "sources": "/sources",
     "integrity": "/integrity",
 }

@@ -62,4 +62,4 @@ def test_bookmarks_of_pages_stay_valid(app: App, filled: Path) -> None:
     page = app(filled).run()
     assert not page.exception
     paths = {each.url_path for each in page.session_state["pages"].values()}
-    assert paths == {"", "entities", "sources", "integrity", "access"}
+    assert paths == {"", "findings", "entities", "sources", "integrity", "access"}

@@ -51,6 +51,10 @@ SHOWN = [
     ("sources", {}),
     ("integrity", {}),
     ("access", {}),
+    ("findings", {}),
+    ("findings", {"show": "all", "hidden": "1"}),
+    ("findings", {"show": "noise"}),
+    ("findings", {"show": "exceptions"}),
 ]
 
 
@@ -106,12 +110,15 @@ def test_no_page_shows_a_value_of_another_integration(
     assert marks(sent) == set()
 
 
-@pytest.mark.parametrize("page", ["explore", "entities", "sources", "integrity", "access"])
+@pytest.mark.parametrize(
+    "page", ["explore", "entities", "sources", "integrity", "access", "findings"]
+)
 def test_a_role_for_all_integrations_is_shown_both(
     app: App, root: Path, sent: list[bytes], page: str
 ) -> None:
     app(root)
-    visit(script(page), "audit", MONTH if page == "explore" else {})
+    address = {"explore": MONTH, "findings": {"show": "all"}}.get(page, {})
+    visit(script(page), "audit", address)
     assert "zebra" in marks(sent)
 
 
@@ -365,6 +372,7 @@ _OF_THE_LAKE = {
     "pipelines.lake.tables": {"STORE_ERRORS", "Lake", "StreamKey", "configured"},
     "pipelines.lake.versions": {"Head"},
     "pipelines.lake.commits": {"Table", "append"},
+    "pipelines.lake.findings": {"EXCEPTIONS", "TRIAGE"},
     "pipelines.lake.rollup": set(vars(rollup)),
 }
 """Module -> its names that read no table; other modules of the lake are pure, or not imported."""
@@ -453,7 +461,7 @@ def test_a_browser_of_a_limited_role_receives_no_value_of_another_integration(
             sign_in(page, "Ada")
             expect(page.get_by_role("button", name="Export")).to_be_visible()
             settled(page)
-            for heading in ("sources", "integrity", "access"):
+            for heading in ("findings", "sources", "integrity", "access"):
                 page.goto(f"/{heading}")
                 expect(page.get_by_role("heading", name=heading.title())).to_be_visible()
                 settled(page)

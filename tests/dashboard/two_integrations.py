@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from dashboard import findings, silences
 from dashboard.access_log import Seen
 from dashboard.lake import Lake as Reading
 from pipelines.lake import coverage, maintenance, raw, reconciliation, streams
@@ -16,7 +17,7 @@ from pipelines.lake.coverage import Entry
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import EVENTS, RECONCILED, REJECTED
-from tests.dashboard import small_lakes
+from tests.dashboard import found, small_lakes
 
 SEEN, HIDDEN = StreamKey("okta", "system_log"), StreamKey("vault", "zebra_log")
 EVENTS_SEEN, EVENTS_HIDDEN = 211, 2003
@@ -37,6 +38,7 @@ def fill(root: Path, now: datetime) -> None:
         _describe(lake, key, now)
     _judge(root, now)
     _note(root, now)
+    _find(root, now)
 
 
 def link(now: datetime, key: StreamKey) -> str:
@@ -106,6 +108,35 @@ def _note(root: Path, now: datetime) -> None:
     about = "q=zebra-actor_name"
     lake.access.record(now, Seen(who="auditor", what="searched", about=about, events=2003))
     lake.views.add(now, who="auditor", name="All of zebra", address=about)
+
+
+def _find(root: Path, now: datetime) -> None:
+    """Write a finding of each integration, and one of both; people have decided about all."""
+    known = found.events(root)
+    ours = next(one for one in known if one["integration"] == SEEN.integration)
+    theirs = next(one for one in known if one["integration"] == HIDDEN.integration)
+    mark = {"title": "zebra rule", "author": "zebra", "matched": [{"field": "f", "value": "zebra"}]}
+    made = [
+        found.finding([ours], 1),
+        found.finding([theirs], 2, **mark),
+        # Of the visible integration by its last event alone.
+        found.finding([theirs, ours], 0, **mark, message="zebra"),
+    ]
+    found.write(root, made)
+    lake = Reading(str(root), {})
+    for one in made:
+        note = "plain" if one is made[0] else "zebra"
+        closed = findings.decision([one["finding_uid"]], "auditor", "closed", note=note)
+        lake.triage.add_all(now, closed)
+        fields = {"entity": note, "integration": one["integration"] if note != "zebra" else "vault"}
+        excepted = silences.made(one["rule_id"], fields, now + timedelta(days=9))
+        lake.exceptions.add(now, **silences.row(excepted, "auditor", note, note))
+
+
+def finding_uids(root: Path) -> dict[str, str]:
+    """Return the uid of each finding, by the note of the decision about it and its rule."""
+    rows = Reading(str(root), {}).cases()
+    return dict(rows.select("rule_id", "finding_uid").iter_rows())
 
 
 NOW = datetime.now(UTC)

@@ -25,8 +25,9 @@ from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 from sigma.types import CompareOperators, Placeholder, SpecialChars
 
-from pipelines.detections import aliases, networks, paths
+from pipelines.detections import aliases, needles, networks, paths
 from pipelines.detections.aliases import LogSource
+from pipelines.detections.needles import Needles
 from pipelines.detections.networks import Network
 from pipelines.detections.paths import Path
 from pipelines.detections.rules import Rule
@@ -63,6 +64,8 @@ class Compiled:
     """Where the fields are that it reads."""
     build: Build
     """Returns the expression for a batch: null where the columns that are there do not decide."""
+    needles: Needles = ()
+    """Texts that each matching record contains; none if any record may match."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,13 @@ def compile_rule(rule: Rule, placeholders: Placeholders | None = None) -> Compil
     except (SigmaError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         return Refused(rule=rule, reason=f"its condition is not valid: {reason}", invalid=True)
-    return Compiled(rule=rule, source=source, paths=tuple(made.used), build=build)
+    return Compiled(
+        rule=rule,
+        source=source,
+        paths=tuple(made.used),
+        build=build,
+        needles=needles.needles(rule.parsed, made.paths, made.expanded),
+    )
 
 
 def _faulty(rule: Rule) -> Refused:

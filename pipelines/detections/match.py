@@ -9,6 +9,7 @@ from itertools import groupby
 import polars as pl
 
 from pipelines import errors
+from pipelines.detections import needles
 from pipelines.detections.aliases import EVENTS_STREAM
 from pipelines.detections.compiler import LOWER, Columns, Compiled
 from pipelines.detections.extract import columns, extract
@@ -40,16 +41,30 @@ def records(rules: Sequence[Compiled], rows: pl.DataFrame, wanted: Wanted | None
     A hit also has the columns `group.<name>` for the values that are `wanted` of its rule.
     """
     found = _Found(rows.drop("raw"), wanted or {})
-    for each, of_one in _grouped(rules):
-        for offset in range(0, rows.height, _CHUNK):
-            part = rows[offset : offset + _CHUNK].get_column("raw").to_list()
-            places, unread = _candidates(of_one, part, each)
-            paths = [path for one in of_one for path in found.paths(one)]
-            values = extract([part[place] for place in places], paths, each)
-            origin = pl.Series(places, dtype=pl.Int64)[values.origin] + offset
-            found.add(of_one, values.frame.with_columns(origin.alias(_ROW)))
-            found.unread |= {offset + place for place in unread}
+    for of_one, possible in _sieved(rules, rows.get_column("raw")):
+        for each, group in _grouped(of_one):
+            for offset in range(0, len(possible), _CHUNK):
+                chosen = possible[offset : offset + _CHUNK]
+                part = rows[chosen].get_column("raw").to_list()
+                places, unread = _candidates(group, part, each)
+                paths = [path for one in group for path in found.paths(one)]
+                values = extract([part[place] for place in places], paths, each)
+                origin = chosen[pl.Series(places, dtype=pl.Int64)[values.origin]]
+                found.add(group, values.frame.with_columns(origin.alias(_ROW)))
+                found.unread |= {int(chosen[place]) for place in unread}
     return found.matches([one.rule.id for one in rules])
+
+
+def _sieved(
+    rules: Sequence[Compiled], raw: pl.Series
+) -> Iterator[tuple[list[Compiled], pl.Series]]:
+    """Yield rules with the places of the records that may match them."""
+    sieved = [one for one in rules if one.needles]
+    if others := [one for one in rules if not one.needles]:
+        yield others, pl.int_range(len(raw), eager=True)
+    if sieved and len(raw):
+        for chosen, places in needles.groups(raw, [one.needles for one in sieved]):
+            yield [sieved[place] for place in chosen], places
 
 
 def _grouped(rules: Sequence[Compiled]) -> Iterator[tuple[str, list[Compiled]]]:

@@ -211,10 +211,12 @@ class _Engine:
         versions_now = identities.number + 1 if identities else 0
         if versions_now <= table.positions(self.lake, [_PERSONS])[_PERSONS]:
             return Step(findings=pl.DataFrame(schema=FINDINGS), evaluated=())
-        waiting = table.nobodys_hits(self.lake, (self.clock() - _REMEMBERED).date())
+        since = (self.clock() - _REMEMBERED).date()
+        waiting, before = table.nobodys_hits(self.lake, since)
         hits = windows.recognised(self.rules, waiting, identity_table.read(self.lake))
         table.append_hits(self.lake, hits)
-        some = windows.touched(self.rules, hits)
+        # Also those before, whose windows a process may not have reached.
+        some = windows.touched(self.rules, pl.concat([before, hits]))
 
         def decide(stored: Stored) -> Evaluated | None:
             if versions_now <= stored.position(_PERSONS):

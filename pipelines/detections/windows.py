@@ -47,7 +47,9 @@ def touched(rules: Ruleset, hits: pl.DataFrame) -> Touched:
     """Return the windows that hits (schemas.HITS) can change."""
     found = {}
     for (id_,), ours in hits.filter(~is_nobodys()).group_by("correlation"):
-        one = rules.correlations[str(id_)]
+        one = rules.correlations.get(str(id_))
+        if one is None:
+            continue
         # As `correlations.starts`: a window that began in the span before may reach here.
         starts = pl.concat_list(_start(one, "time"), _start(one, "time") - one.span)
         windows = ours.select(starts.alias("start"), _key().alias("key")).unique()

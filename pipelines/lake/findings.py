@@ -233,16 +233,16 @@ def is_nobodys() -> pl.Expr:
     return pl.col("account").is_not_null() & some
 
 
-def nobodys_hits(lake: Lake, since: date) -> pl.DataFrame:
-    """Return the hits since a day whose person was not known when it was last looked for."""
+def nobodys_hits(lake: Lake, since: date) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the hits since a day whose person is not known yet, and those that were recognised."""
     rows = tables.scan(lake, HITS.name)
     if rows is None:
-        return pl.DataFrame(schema=schemas.HITS)
+        return pl.DataFrame(schema=schemas.HITS), pl.DataFrame(schema=schemas.HITS)
     ours = rows.filter(pl.col("date") >= since, pl.col("account").is_not_null())
     with tables.store_errors(HITS.name):
         found = ours.select(*schemas.HITS).collect()
     known = found.filter(~is_nobodys())
-    return found.filter(is_nobodys()).join(known, on=_HIT, how="anti").unique(_HIT)
+    return found.filter(is_nobodys()).join(known, on=_HIT, how="anti").unique(_HIT), known
 
 
 def append_hits(lake: Lake, rows: pl.DataFrame) -> None:

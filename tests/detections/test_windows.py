@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.detections import engine, windows
 from pipelines.lake import identity_table
+from tests.detections import kills
 from tests.detections.ruled import read
 from tests.detections.watched import (
     START,
@@ -131,7 +132,7 @@ def test_a_finding_over_a_gap_is_provisional_until_it_is_filled(lake, tmp_path):
     assert found.select("revision", "provisional").rows() == [(0, True), (1, False)]
 
 
-def test_an_account_that_is_recognised_later_counts_for_its_person(lake, tmp_path):
+def test_an_account_that_is_recognised_later_counts(lake, tmp_path, monkeypatch):
     rules = read(tmp_path, FAILED, MANY)
     nameless = {"actor": {"id": "00u1", "type": "User"}, **FAILURE}
     land(lake, "okta", okta(0, **nameless), okta(1, **nameless), entries=[covered()])
@@ -142,6 +143,9 @@ def test_an_account_that_is_recognised_later_counts_for_its_person(lake, tmp_pat
     land(lake, "okta", okta(30, actor=named))
     detect(lake, rules, clock=lambda: now)
     identity_table.derive(lake)
+    with monkeypatch.context() as patched, pytest.raises(kills.Ended):
+        patched.setattr(engine.table, "commit", lambda *_: kills.end())
+        detect(lake, rules, clock=lambda: now)
     (found,) = detect(lake, rules, clock=lambda: now).iter_rows(named=True)
     assert (found["entity"], found["count"]) == ("ada@example.com", 3)
     identity_table.derive(lake)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+NOT_LICENSED = "not licensed"
+"""Begins the advice for a refusal that only another plan of the vendor can end."""
+
 
 class AuditlakeError(Exception):
     """An error to show to the operator: one line, without secrets."""

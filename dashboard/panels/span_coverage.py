@@ -83,7 +83,7 @@ def _result(known: Known, log: Log) -> str:
     if history.polled_at is None:
         return ""
     state = stream_state.state(history, known.now)
-    return f"failed: {state.reason}" if state.name == "failing" else "succeeded"
+    return f"failed: {state.reason}" if state.reason else "succeeded"
 
 
 def _table(rows: list[Row]) -> None:

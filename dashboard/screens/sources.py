@@ -26,6 +26,7 @@ _STATES = {
     "up to date": ("#e4f2ec", "#1d3b33"),
     "late": ("#fbe6c6", "#6e4a16"),
     "failing": ("#f9d7d7", "#7a2530"),
+    "not licensed": ("#eceef2", "#263041"),
     "events behind raw": ("#fbe6c6", "#6e4a16"),
     "never polled": ("#eceef2", "#263041"),
     "not polled": ("#fbe6c6", "#6e4a16"),

@@ -8,6 +8,7 @@ is lost and stays so, whatever is polled later.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Literal, TypeVar
 
 import polars as pl
 
+from pipelines.errors import NOT_LICENSED
 from pipelines.lake import spans
 from pipelines.sdk.pages import Gap, Span
 
@@ -26,6 +28,8 @@ EARLIER = "before the first fetched time"
 NEVER_POLLED = "never polled"
 SINCE_LAST_POLL = "not polled since"
 NOT_KEPT = "the vendor no longer keeps it"
+_LICENCE = re.compile(rf"\S+ \S+ answered \d+: {NOT_LICENSED}: ")
+"""A refusal as the client words it; the service's own words only follow."""
 _SECOND = timedelta(seconds=1)
 _QUIET = timedelta(hours=1)  # rounds without new records are recorded up to this seldom
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -135,7 +139,14 @@ class Coverage:
 
 
 StateName = Literal[
-    "never polled", "failing", "late", "events behind raw", "up to date", "not polled", "retired"
+    "never polled",
+    "failing",
+    "not licensed",
+    "late",
+    "events behind raw",
+    "up to date",
+    "not polled",
+    "retired",
 ]
 
 
@@ -143,7 +154,7 @@ StateName = Literal[
 class State:
     name: StateName
     since: datetime | None = None
-    """Since when the stream has been failing."""
+    """Since when the stream has been failing, or without a licence."""
     reason: str | None = None
     """The newest failure."""
 
@@ -191,7 +202,8 @@ def state(history: History, now: datetime, *, behind: bool = False) -> State:
     if late and not history.facts.configured:
         return State(name="not polled")
     if failing := history.failing:
-        return State(name="failing", since=failing[0].at, reason=failing[-1].reason)
+        name: StateName = "not licensed" if _LICENCE.match(failing[-1].reason) else "failing"
+        return State(name=name, since=failing[0].at, reason=failing[-1].reason)
     if late:
         return State(name="late")
     return State(name="events behind raw" if behind else "up to date")

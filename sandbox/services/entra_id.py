@@ -1,6 +1,7 @@
-"""Microsoft Graph's audit log reports, simulated: `/auditLogs` of v1.0 and beta, and sign-in.
+"""Microsoft Graph's audit log reports and risk detections, simulated, and sign-in.
 
 https://learn.microsoft.com/graph/api/resources/azure-ad-auditlog-overview
+https://learn.microsoft.com/graph/api/resources/riskdetection
 Pages are newest first and link to the next by an opaque `$skiptoken`, which is valid only for the
 same query. Only the latest version of a republished sign-in is served.
 """
@@ -36,20 +37,26 @@ from sandbox.service import (
     page,
 )
 from sandbox.services import entra_id_events as events
+from sandbox.services import entra_id_risks
 from sandbox.services.entra_id_query import (
     KEEPS,
     REPORTS,
+    RISKS_KEEP,
     SIGN_INS,
     Query,
     Report,
     invalid,
-    log_name,
     read,
 )
 from sandbox.services.entra_id_refusals import THROTTLED, Refusal, refusal, response_headers
 
 GRAPH = "https://graph.microsoft.com"
-ROLES = ("AuditLog.Read.All", "Directory.Read.All", "ProvisioningLog.Read.All")
+ROLES = (
+    "AuditLog.Read.All",
+    "Directory.Read.All",
+    "ProvisioningLog.Read.All",
+    "IdentityRiskEvent.Read.All",
+)
 NO_ROLES_CLIENT_ID = microsoft.guid("an app without permissions")
 UNLICENSED_CLIENT_ID = microsoft.guid("an app of a tenant without P1")
 
@@ -118,7 +125,7 @@ def routes(site: Site) -> Sequence[BaseRoute]:
 def _find_report(request: Request) -> Report:
     """Return the report that the path names; paths are case-insensitive. Raises Refusal."""
     found = REPORTS.get(request.path_params["report"].lower())
-    if found is None or request.path_params["root"].lower() != "auditlogs":
+    if found is None or request.path_params["root"].lower() != found.root.lower():
         raise Refusal(404, "ResourceNotFound", "Resource not found for the segment.")
     return found
 
@@ -139,6 +146,8 @@ def _admit(site: Site, request: Request, report: Report, limiter: Limiter, now: 
             "The principal does not have required Microsoft Graph permission(s): "
             f"{report.role} to call this API.",
         )
+    if report.root == "identityProtection" and "premium" not in grant.scopes:
+        raise Refusal(403, "Forbidden", "Your tenant is not licensed for this feature.")
     if report.name == "signIns" and "premium" not in grant.scopes:
         raise Refusal(
             403,
@@ -151,7 +160,7 @@ def _page(site: Site, request: Request, report: Report, now: datetime) -> Respon
     query = read(request, report, now)
     records, following = _newest(site, query, _after(request.query_params))
     version, name = request.path_params["version"], report.name
-    context = f"{GRAPH}/{version}/$metadata#auditLogs/{name}"
+    context = f"{GRAPH}/{version}/$metadata#{report.root}/{name}"
     members = [b'"@odata.context":' + json.dumps(context).encode()]
     if following is not None:
         link = json.dumps(_link(request, following), ensure_ascii=False)
@@ -164,7 +173,7 @@ def _page(site: Site, request: Request, report: Report, now: datetime) -> Respon
 
 
 def _single(site: Site, request: Request, report: Report) -> Response:
-    names = SIGN_INS.values() if report.name == "signIns" else [log_name(report)]
+    names = SIGN_INS.values() if report.name == "signIns" else [report.log]
     for name in names:
         for record in reversed(site.logs[name].visible()):
             if decoded(record.raw).get("id") == request.path_params["id"]:
@@ -254,6 +263,17 @@ def _stream(name: str, share: float, report: str = "signins") -> Stream:
     )
 
 
+_RISKS = Stream(
+    name="risk_detections",
+    habits=entra_id_risks.HABITS,
+    render=entra_id_risks.render,
+    identify=itemgetter("id"),
+    time=REPORTS["riskdetections"].time,
+    keeps=RISKS_KEEP,
+    share=0.15,
+)
+
+
 SERVICE = Service(
     kind="entra_id",
     streams=(
@@ -263,6 +283,7 @@ SERVICE = Service(
         _stream("service_principal_sign_ins", 0.4),
         _stream("managed_identity_sign_ins", 0.2),
         _stream("provisioning", 0.2, "provisioning"),
+        _RISKS,
     ),
     routes=routes,
     settings=settings,

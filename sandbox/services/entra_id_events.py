@@ -22,13 +22,13 @@ _AGENTS = frozenset({"SCIM Provisioner"})
 """Service accounts that are AI agents."""
 
 
-def _moment(time: datetime, rng: Random) -> str:
+def moment(time: datetime, rng: Random) -> str:
     """Return the time in units of 100 ns without trailing zeros, as .NET formats it."""
     fraction = f"{time.microsecond:06d}{rng.randrange(10)}".rstrip("0")
     return f"{time:%Y-%m-%dT%H:%M:%S}{'.' if fraction else ''}{fraction}Z"
 
 
-def _id(rng: Random) -> str:
+def fresh_id(rng: Random) -> str:
     return _grouped(f"{rng.getrandbits(128):032x}")
 
 
@@ -121,7 +121,7 @@ _PREFIXES = {"PIM": "PIM", "Conditional Access": "IPCGraph", "Core Directory": "
 
 
 def _audit(happening: Happening, rng: Random) -> dict[str, Any]:
-    about, correlation = _AUDITS[happening.what], _id(rng)
+    about, correlation = _AUDITS[happening.what], fresh_id(rng)
     prefix = _PREFIXES.get(about.service, about.service[:4].upper())
     targets = _targets(happening, about)
     return {
@@ -131,7 +131,7 @@ def _audit(happening: Happening, rng: Random) -> dict[str, Any]:
         "result": "success" if happening.ok else "failure",
         "resultReason": "" if happening.ok else "Insufficient privileges",
         "activityDisplayName": happening.what,
-        "activityDateTime": _moment(happening.time, rng),
+        "activityDateTime": moment(happening.time, rng),
         "loggedByService": about.service,
         "operationType": about.operation,
         "initiatedBy": _initiator(happening, about),
@@ -292,9 +292,9 @@ def _sign_in(happening: Happening, rng: Random) -> dict[str, Any]:
     app = happening.thing.name if happening.thing else "Office 365"
     risk = _risk(happening)
     return {
-        "id": f"{_id(rng)[:-4]}{rng.randrange(16, 256):02x}00",
-        "createdDateTime": _moment(happening.time, rng),
-        **_visitor(happening.actor),
+        "id": f"{fresh_id(rng)[:-4]}{rng.randrange(16, 256):02x}00",
+        "createdDateTime": moment(happening.time, rng),
+        **visitor(happening.actor),
         "appId": guid(f"app {app}"),
         "appDisplayName": app,
         "ipAddress": place.ip,
@@ -317,7 +317,7 @@ def _sign_in(happening: Happening, rng: Random) -> dict[str, Any]:
         "servicePrincipalName": None,
         "status": _status(happening, _WRONG_PASSWORD),
         "deviceDetail": _device(device),
-        "location": _location(place),
+        "location": location(place),
         "appliedConditionalAccessPolicies": [],
     }
 
@@ -329,7 +329,7 @@ def _risk(happening: Happening) -> str:
 
 
 @cache
-def _visitor(actor: Account) -> dict[str, Any]:
+def visitor(actor: Account) -> dict[str, Any]:
     return {
         "userDisplayName": actor.name,
         "userPrincipalName": actor.email,
@@ -351,7 +351,7 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 @cache
-def _location(place: Place) -> dict[str, Any]:
+def location(place: Place) -> dict[str, Any]:
     return {
         "city": place.city,
         "state": place.state,
@@ -417,19 +417,19 @@ def _workload(happening: Happening, rng: Random) -> dict[str, Any]:
         "userId": "",
         "agent": _agent(name),
         "appliedConditionalAccessPolicies": [],
-        "id": f"{_id(rng)[:-4]}{rng.randrange(16, 256):02x}00",
-        "createdDateTime": _moment(happening.time, rng),
+        "id": f"{fresh_id(rng)[:-4]}{rng.randrange(16, 256):02x}00",
+        "createdDateTime": moment(happening.time, rng),
         "appId": guid(f"application {name}"),
         "appDisplayName": name,
         "servicePrincipalId": guid(f"principal {name}"),
         "servicePrincipalName": name,
         "ipAddress": "" if managed or not place else place.ip,
-        "correlationId": _id(rng),
+        "correlationId": fresh_id(rng),
         "resourceDisplayName": "Azure Key Vault" if managed else "Microsoft Graph",
         "resourceId": guid("Azure Key Vault" if managed else "Microsoft Graph"),
         "uniqueTokenIdentifier": _token_id(rng),
         "status": _status(happening, _WRONG_PASSWORD) | {"failureReason": _why(happening)},
-        "location": _nowhere() if managed or not place else _location(place),
+        "location": _nowhere() if managed or not place else location(place),
     }
     if managed:
         record["managedServiceIdentity"] = {
@@ -468,12 +468,12 @@ def _provisioning(happening: Happening, rng: Random) -> dict[str, Any]:
     job = f"{thing.name.partition(' ')[0]}SCIMOutDelta.{TENANT_ID.replace('-', '')}"
     hour = happening.time.replace(minute=happening.time.minute // 40 * 40)
     return {
-        "id": _id(rng),
-        "activityDateTime": _moment(happening.time, rng),
+        "id": fresh_id(rng),
+        "activityDateTime": moment(happening.time, rng),
         "tenantId": TENANT_ID,
         "jobId": job,
         "cycleId": guid(f"{job} {hour:%Y%m%d%H%M}"),
-        "changeId": _id(rng),
+        "changeId": fresh_id(rng),
         "provisioningAction": happening.what,
         "durationInMilliseconds": rng.randrange(200, 5000),
         "servicePrincipal": principal,

@@ -1,7 +1,8 @@
-"""Graph's audit log reports and the query options they take: $filter, $top and $orderby."""
+"""Graph's reports and the query options they take: $filter, $top and $orderby."""
 
 from __future__ import annotations
 
+import operator as operators
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sandbox.service import at, decoded
 from sandbox.services.entra_id_refusals import Refusal
 
 KEEPS = timedelta(days=30)
+RISKS_KEEP = timedelta(days=90)
 SIGN_INS = {
     "interactiveUser": "sign_ins",
     "nonInteractiveUser": "non_interactive_sign_ins",
@@ -24,19 +26,41 @@ SIGN_INS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One of the three collections below /auditLogs."""
+    """One of the three collections below /auditLogs, or the one below /identityProtection."""
 
     name: str
     time: str
     role: str = "AuditLog.Read.All"
     size: int = 1000
+    most: int = 1000
+    root: str = "auditLogs"
+    log: str = ""
+    """The stream it shows; sign-ins are of several."""
+    also_time: str = ""
+    """Another time that can be compared."""
 
 
 REPORTS = {
     "signins": Report(name="signIns", time="createdDateTime"),
-    "directoryaudits": Report(name="directoryAudits", time="activityDateTime"),
+    "directoryaudits": Report(
+        name="directoryAudits", time="activityDateTime", log="directory_audits"
+    ),
     "provisioning": Report(
-        name="provisioning", time="activityDateTime", role="ProvisioningLog.Read.All", size=200
+        name="provisioning",
+        time="activityDateTime",
+        role="ProvisioningLog.Read.All",
+        size=200,
+        log="provisioning",
+    ),
+    "riskdetections": Report(
+        name="riskDetections",
+        time="detectedDateTime",
+        role="IdentityRiskEvent.Read.All",
+        size=20,
+        most=500,
+        root="identityProtection",
+        log="risk_detections",
+        also_time="lastUpdatedDateTime",
     ),
 }
 
@@ -57,10 +81,6 @@ class Query:
         return all(passes(value) for passes in self.passes)
 
 
-def log_name(report: Report) -> str:
-    return "provisioning" if report.name == "provisioning" else "directory_audits"
-
-
 def read(request: Request, report: Report, now: datetime) -> Query:
     """Parse the query options of a request. Raises Refusal."""
     params = request.query_params
@@ -69,11 +89,11 @@ def read(request: Request, report: Report, now: datetime) -> Query:
     bounds, kinds, passes = _filter(params.get("$filter", ""), report, request)
     streams = tuple(SIGN_INS[kind] for kind in kinds or ("interactiveUser",))
     return Query(
-        since=max(bounds[0], now - KEEPS),
+        since=max(bounds[0], now - (RISKS_KEEP if report.also_time else KEEPS)),
         until=min(bounds[1], now + timedelta(days=1)),
         count=_count(params.get("$top"), report),
         descending=_descending(params.get("$orderby", f"{report.time} desc"), report),
-        streams=streams if report.name == "signIns" else (log_name(report),),
+        streams=streams if report.name == "signIns" else (report.log,),
         passes=tuple(passes),
     )
 
@@ -81,16 +101,16 @@ def read(request: Request, report: Report, now: datetime) -> Query:
 def _count(top: str | None, report: Report) -> int:
     if top is None:
         return report.size
-    if not top.isdecimal() or not 1 <= int(top) <= 1000:
+    if not top.isdecimal() or not 1 <= int(top) <= report.most:
         raise invalid(
-            f"Invalid page size specified: '{top}'. Must be between 1 and 1000 inclusive."
+            f"Invalid page size specified: '{top}'. Must be between 1 and {report.most} inclusive."
         )
     return int(top)
 
 
 def _descending(orderby: str, report: Report) -> bool:
     field, _, direction = orderby.partition(" ")
-    if field != report.time or direction not in ("", "asc", "desc"):
+    if field not in (report.time, report.also_time) or direction not in ("", "asc", "desc"):
         raise invalid(f"Invalid orderby clause: {orderby}")
     return direction == "desc"
 
@@ -120,6 +140,8 @@ def _filter(
         elif found[1] == report.time:
             lower, upper = _bounds(found[2], found[3], report)
             since, until = max(since, lower or since), min(until, upper or until)
+        elif found[1] == report.also_time:
+            passes.append(_compared(found[1], found[2], _moment(found[3])))
         elif found[2] == "eq":
             passes.append(_equal(found[1], _unquoted(found[3].strip("'"))))
         else:
@@ -148,12 +170,7 @@ def _bounds(operator: str, literal: str, report: Report) -> tuple[datetime | Non
     allowed = ("eq", "gt", "lt") if report.name == "provisioning" else ("eq", "ge", "le")
     if operator not in allowed:
         raise invalid(f"Invalid filter clause: operator {operator} is not supported for the time.")
-    try:
-        time = datetime.fromisoformat(literal)
-    except ValueError:
-        raise invalid(f"Invalid filter clause: '{literal}' is not a date.") from None
-    if time.tzinfo is None:
-        raise invalid(f"Invalid filter clause: '{literal}' has no time zone.")
+    time = _moment(literal)
     match operator:
         case "ge":
             return time, None
@@ -164,6 +181,31 @@ def _bounds(operator: str, literal: str, report: Report) -> tuple[datetime | Non
         case "lt":
             return None, time
     return time, time + _TICK
+
+
+def _moment(literal: str) -> datetime:
+    """Return the time that a filter names. Raises Refusal."""
+    try:
+        time = datetime.fromisoformat(literal)
+    except ValueError:
+        raise invalid(f"Invalid filter clause: '{literal}' is not a date.") from None
+    if time.tzinfo is None:
+        raise invalid(f"Invalid filter clause: '{literal}' has no time zone.")
+    return time
+
+
+_COMPARE: dict[str, Callable[[datetime, datetime], bool]] = {
+    "eq": operators.eq,
+    "ge": operators.ge,
+    "le": operators.le,
+    "gt": operators.gt,
+    "lt": operators.lt,
+}
+
+
+def _compared(path: str, operator: str, wanted: datetime) -> Callable[[Any], bool]:
+    pick, compare = at(path), _COMPARE[operator]
+    return lambda value: compare(datetime.fromisoformat(str(pick(value))), wanted)
 
 
 def _event_types(text: str, report: Report, request: Request) -> tuple[str, ...]:

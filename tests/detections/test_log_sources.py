@@ -74,6 +74,16 @@ SIGN_IN = {
     "deviceDetail": {"deviceId": "", "isCompliant": False, "trustType": None},
     "location": {"city": "Oslo", "countryOrRegion": "NO", "geoCoordinates": {}},
 }
+RISK = {
+    "id": "6a5874ca9b",
+    "riskEventType": "unfamiliarFeatures",
+    "riskState": "atRisk",
+    "riskLevel": "high",
+    "riskDetail": "none",
+    "ipAddress": "203.0.113.7",
+    "userPrincipalName": "ada@contoso.example",
+    "detectedDateTime": "2026-03-02T09:15:00Z",
+}
 MAILBOX_RULE = {
     "CreationTime": "2026-03-02T09:15:00",
     "Id": "9ada47ad-5f9e-5336-a084-4f69fa4d2d43",
@@ -225,6 +235,8 @@ CASES = [
     ("azure", "signinlogs", SIGN_IN, {"DeviceDetail.isCompliant": "false"},
      "deviceDetail.isCompliant"),
     ("azure", "signinlogs", SIGN_IN, {"location|contains": "NO"}, "location.countryOrRegion"),
+    ("azure", "riskdetection", RISK, {"riskEventType": "unfamiliarFeatures"}, "riskEventType"),
+    ("azure", "riskdetection", RISK, {"RiskType": "unfamiliarFeatures"}, "riskEventType"),
     ("m365", "audit", MAILBOX_RULE, {"Operation|contains": "InboxRule"}, "Operation"),
     ("m365", "audit", MAILBOX_RULE, {"Parameters|contains": ["RedirectTo", "ForwardTo"]},
      "Parameters.0.Name"),

@@ -194,6 +194,14 @@ def test_a_stream_is_never_polled_until_the_vendor_has_answered_or_failed():
     assert state(wanted, ("complete", -90, 0, 0, None)).name == "up to date"
 
 
+def test_a_plan_that_lacks_a_log_is_no_failure():
+    refused = "GET https://graph.example/v1.0/x answered 403: not licensed: buy it"
+    assert state(("failed", 1, 1, 1, refused)).name == "not licensed"
+    # Words of the service do not count.
+    quoted = 'GET https://graph.example/v1.0/x answered 403 Forbidden: "answered 1: not licensed: "'
+    assert state(("failed", 1, 1, 1, quoted)).name == "failing"
+
+
 def test_a_stream_fails_since_the_first_failure_after_its_last_answer():
     rounds = [("complete", n, n + 1, n + 1, None) for n in range(5)]
     failures = [("failed", n, n, n, f"error {n}") for n in (7, 6, 9)]

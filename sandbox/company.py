@@ -146,18 +146,22 @@ class Company:
 
     def attacks(self, anchor: datetime) -> list[Step]:
         """Return the steps of all attacks, at fixed offsets before `anchor`."""
-        return [
-            *_stuffing(self, anchor - timedelta(days=11, hours=7)),
-            *_insider(self, anchor - timedelta(days=5, hours=16)),
-            *_rogue_grant(self, anchor - timedelta(days=2, hours=9)),
-        ]
+        return [step for steps in self.attacks_by_name(anchor).values() for step in steps]
+
+    def attacks_by_name(self, anchor: datetime) -> dict[str, list[Step]]:
+        """Return the attacks that every service takes part in, oldest first."""
+        return {
+            "stuffing": [*_stuffing(self, anchor - timedelta(days=11, hours=7))],
+            "insider": [*_insider(self, anchor - timedelta(days=5, hours=16))],
+            "rogue_grant": [*_rogue_grant(self, anchor - timedelta(days=2, hours=9))],
+        }
 
     def one(self, department: str) -> Account:
         """Return the last person of a department, the same one on every call."""
         return [person for person in self.people if person.department == department][-1]
 
     def _happening(self, habit: Habit, when: datetime, actor: Account, rng: Random) -> Happening:
-        place, device, session = self._whereabouts(actor, when)
+        place, device, session = self.whereabouts(actor, when)
         return Happening(
             time=when,
             what=habit.what,
@@ -180,7 +184,7 @@ class Company:
             for sort, things in self.things.items()
         }
 
-    def _whereabouts(self, actor: Account, when: datetime) -> Whereabouts:
+    def whereabouts(self, actor: Account, when: datetime) -> Whereabouts:
         """Return an account's place, device and session for that day."""
         key = actor, when.toordinal()
         if key not in self._days:

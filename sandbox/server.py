@@ -15,11 +15,11 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -34,7 +34,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sandbox import browser_guard, pushes, replay
 from sandbox import services as simulated
+from sandbox.answer_key import Answers, answers
 from sandbox.company import Company
+from sandbox.control import known, read
 from sandbox.faults import Asked, Fault, Mishap, Trouble, troubled
 from sandbox.generation import Span, generated
 from sandbox.pushes import Attempt, Courier, Subscription
@@ -51,8 +53,6 @@ from sandbox.service import (
     moment,
     webhook_secret,
 )
-
-Ordered = TypeVar("Ordered")
 
 _encode = msgspec.json.encode
 
@@ -84,6 +84,8 @@ class Options:
     """Multiplies the vendors' pauses before they retry a push."""
     allowed_hosts: Sequence[str] = ()
     """Host names that requests may address, in addition to `host` and those of loopback."""
+    incidents: bool = False
+    """Whether the company has incidents with an answer key; see `incidents`."""
     push_to: str | None = None
     """A receiver's URL: webhooks that only a vendor's console registers push to its /<kind>."""
 
@@ -139,6 +141,8 @@ class Sandbox:
 
     def __init__(self, options: Options, clock: Clock = _now) -> None:
         self._clock = clock
+        options = replace(options, anchor=options.anchor or clock())
+        self._options = options
         self._hosts = frozenset({options.host, *options.allowed_hosts})
         self._logs = _logs(options, clock)
         self._troubles: dict[str, Trouble] = {}
@@ -183,6 +187,13 @@ class Sandbox:
             )
             for record in self.log(kind, stream).visible()
         ]
+
+    def incidents(self) -> list[Answers]:
+        """Return the answer keys of the incidents, oldest first; empty if there are none."""
+        options = self._options
+        if not options.incidents or options.events is not None:
+            return []
+        return answers(_spans(options, options.anchor or self._clock()), options.seed)
 
     def append(self, kind: str, stream: str, records: Iterable[bytes], time: str = "") -> int:
         """Add records that arrive now; return how many. Event time: `time`, their own, or now."""
@@ -259,6 +270,7 @@ class Sandbox:
         return [
             Route("/ledger/{kind}/{stream}", self._get_ledger),
             Route("/records/{kind}/{stream}", self._post_records, methods=["POST"]),
+            Route("/incidents", self._get_incidents),
             Route("/faults", self._post_faults, methods=["POST"]),
             Route("/faults", self._delete_faults, methods=["DELETE"]),
             Route("/requests/{kind}", self._get_requests),
@@ -270,27 +282,30 @@ class Sandbox:
         ]
 
     def _get_ledger(self, request: Request) -> Response:
-        with _known(request):
+        with known(request):
             lines = [_encode(entry) for entry in self.ledger(**request.path_params)]
         return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
+
+    def _get_incidents(self, _request: Request) -> Response:
+        return Response(_encode(self.incidents()), media_type="application/json")
 
     async def _post_records(self, request: Request) -> Response:
         lines = [line for line in (await request.body()).split(b"\n") if line.strip()]
         time = request.query_params.get("time", "")
-        with _known(request):
+        with known(request):
             count = await run_in_threadpool(
                 self.append, records=lines, time=time, **request.path_params
             )
         return JSONResponse({"appended": count}, status_code=201)
 
     async def _post_faults(self, request: Request) -> Response:
-        faults = await _read(request, list[Fault])
+        faults = await read(request, list[Fault])
         self._check_kinds(faults)
         self.order(faults)
         return Response(status_code=204)
 
     async def _post_mishaps(self, request: Request) -> Response:
-        mishaps = await _read(request, list[Mishap])
+        mishaps = await read(request, list[Mishap])
         self._check_kinds(mishaps)
         self.mishap(mishaps)
         return Response(status_code=204)
@@ -304,8 +319,8 @@ class Sandbox:
         return Response(b"".join(line + b"\n" for line in lines), media_type="application/x-ndjson")
 
     async def _post_webhook(self, request: Request) -> Response:
-        webhook = await _read(request, Webhook)
-        with _known(request):
+        webhook = await read(request, Webhook)
+        with known(request):
             try:
                 id_ = self.register(request.path_params["kind"], webhook)
             except ValueError as error:
@@ -313,7 +328,7 @@ class Sandbox:
         return JSONResponse({"id": id_}, status_code=201)
 
     def _delete_webhook(self, request: Request) -> Response:
-        with _known(request):
+        with known(request):
             self.unregister(request.path_params["kind"], request.path_params["id"])
         return Response(status_code=204)
 
@@ -329,7 +344,7 @@ class Sandbox:
         return Response(status_code=204)
 
     def _get_requests(self, request: Request) -> Response:
-        with _known(request):
+        with known(request):
             count, asked = self.requests(**request.path_params)
         body = _encode({"count": count, "requests": asked})
         return Response(body, media_type="application/json")
@@ -395,42 +410,32 @@ def _config(sandbox: Sandbox, options: Options) -> uvicorn.Config:
 
 
 def _logs(options: Options, clock: Clock) -> dict[tuple[str, str], Log]:
-    streams = [(kind, each) for kind, service in services().items() for each in service.streams]
-    anchor, shares = options.anchor or clock(), sum(stream.share for _, stream in streams)
-    company = Company(options.seed)
+    anchor, company = options.anchor or clock(), Company(options.seed)
     logs = {}
-    for kind, stream in streams:
+    for kind, stream, span in _spans(options, anchor):
         if options.events is not None:
             chunks = replay.recorded(services()[kind], stream, options.events, anchor)
         else:
-            span = Span(
-                anchor=anchor,
-                days=options.days,
-                per_day=options.per_day * stream.share,
-                per_second=options.rate * stream.share / shares,
-                until=options.until,
-            )
             chunks = generated(stream, f"{kind}/{stream.name}", company, span)
         logs[kind, stream.name] = Log(chunks, clock)
     return logs
 
 
+def _spans(options: Options, anchor: datetime) -> Iterator[tuple[str, Stream, Span]]:
+    """Yield kind, stream and span of every stream."""
+    streams = [(kind, each) for kind, service in services().items() for each in service.streams]
+    shares = sum(stream.share for _, stream in streams)
+    for kind, stream in streams:
+        span = Span(
+            anchor=anchor,
+            days=options.days,
+            per_day=options.per_day * stream.share,
+            per_second=options.rate * stream.share / shares,
+            until=options.until,
+            incidents=options.incidents,
+        )
+        yield kind, stream, span
+
+
 def _stream(kind: str, name: str) -> Stream:
     return {stream.name: stream for stream in services()[kind].streams}[name]
-
-
-async def _read(request: Request, type_: type[Ordered]) -> Ordered:
-    """Return the decoded body of a control request. Raises HTTPException."""
-    try:
-        return msgspec.json.decode(await request.body(), type=type_)
-    except msgspec.DecodeError as error:
-        raise HTTPException(400, str(error)) from None
-
-
-@contextmanager
-def _known(request: Request) -> Iterator[None]:
-    """Answer 404 if the block raises KeyError."""
-    try:
-        yield
-    except KeyError:
-        raise HTTPException(404, f"{request.url.path}: unknown kind, stream or webhook") from None

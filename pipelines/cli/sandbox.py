@@ -37,6 +37,12 @@ from sandbox import server
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Serve recorded records instead: DIR/KIND.ndjson or DIR/KIND/STREAM.ndjson.",
 )
+@click.option(
+    "--incidents/--no-incidents",
+    default=True,
+    show_default=True,
+    help="Play incidents with benign twins, for detections to find.",
+)
 @click.option("--limits/--no-limits", default=False, help="Apply the vendors' rate limits.")
 @click.option(
     "--push-to", metavar="URL", help="Receiver for webhooks that have no registration API."
@@ -53,5 +59,7 @@ def sandbox_(show: bool, lost: float, twice: float, late: float, **options: Any)
             echo(line)
         return
     echo(f"sandbox listening on {base_url}; press Ctrl-C to stop")
+    if options["incidents"] and options["events"] is None:
+        echo(f"the answer key of its incidents is at {base_url}/_sandbox/incidents")
     mishaps = server.mishaps(lost, twice, late, options["seed"])
     server.serve(server.Options(**options, mishaps=mishaps))

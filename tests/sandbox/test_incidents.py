@@ -1,0 +1,81 @@
+"""The incidents: their answer keys, and that they change nothing where they are off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import httpx
+import msgspec
+import pytest
+
+from sandbox import server
+from sandbox.answer_key import Answers
+from sandbox.server import Running, Sandbox
+from tests.sandbox.setups import ANCHOR, SMALL, Clock
+
+PLAYED = replace(SMALL, incidents=True)
+
+
+@pytest.fixture(scope="module")
+def eventful() -> Iterator[Running]:
+    with server.running(PLAYED, Clock()) as running:
+        yield running
+
+
+def test_the_answer_key_is_served_and_names_records_of_the_ledger(eventful: Running) -> None:
+    answer = httpx.get(f"{eventful.base_url}/_sandbox/incidents", timeout=60)
+    keys = msgspec.json.decode(answer.content, type=list[Answers])
+    assert keys == eventful.sandbox.incidents()
+    assert len(keys) == 7
+    named = [each for key in keys for each in (*key.events, *key.twin)]
+    ledgers = {
+        stream: {(entry.id, entry.time) for entry in eventful.sandbox.ledger(*stream.split("/"))}
+        for stream in {each.stream for each in named}
+    }
+    assert len({(each.stream, each.id) for each in named}) == len(named)
+    assert all((each.id, each.time) in ledgers[each.stream] for each in named)
+
+
+def test_incidents_of_several_services_lie_before_the_anchor(eventful: Running) -> None:
+    for key in eventful.sandbox.incidents():
+        assert len({each.stream.partition("/")[0] for each in key.events}) > 1, key.name
+        times = [datetime.fromisoformat(each.time) for each in (*key.events, *key.twin)]
+        assert ANCHOR - timedelta(days=12) < min(times)
+        assert max(times) < ANCHOR
+    recent = [
+        key for key in eventful.sandbox.incidents() if key.events[0].time[:10] >= "2026-11-17"
+    ]
+    assert len(recent) == 4
+
+
+def test_the_same_options_play_the_same_incidents(eventful: Running) -> None:
+    same = Sandbox(PLAYED, Clock())
+    assert same.incidents() == eventful.sandbox.incidents()
+    assert same.ledger("okta", "system_log") == eventful.sandbox.ledger("okta", "system_log")
+    other = Sandbox(replace(PLAYED, seed=8), Clock())
+    assert other.incidents() != same.incidents()
+
+
+def test_everyday_life_is_the_same_without_incidents(box: Running, eventful: Running) -> None:
+    assert box.sandbox.incidents() == []
+    assert httpx.get(f"{box.base_url}/_sandbox/incidents").json() == []
+    found = {entry.sha256 for entry in eventful.sandbox.ledger("okta", "system_log")}
+    before = [
+        entry.sha256
+        for entry in box.sandbox.ledger("okta", "system_log")
+        if entry.time < (ANCHOR - timedelta(days=12)).isoformat()
+    ]
+    assert before
+    assert found.issuperset(before)
+
+
+def test_only_incidents_within_the_history_are_played() -> None:
+    short = Sandbox(replace(PLAYED, days=1), Clock())
+    assert [key.name for key in short.incidents() if key.events] == [
+        "support_upload",
+        "unrotated_tokens",
+        "consent_phishing",
+        "adversary_in_the_middle",
+    ]

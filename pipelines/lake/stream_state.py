@@ -139,15 +139,9 @@ class Coverage:
 
 
 StateName = Literal[
-    "never polled",
-    "failing",
-    "not licensed",
-    "late",
-    "events behind raw",
-    "up to date",
-    "not polled",
-    "retired",
-]
+    "never polled", "failing", "not licensed", "late", "events behind raw", "up to date",
+    "not polled", "retired",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

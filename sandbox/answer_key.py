@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import msgspec
@@ -19,6 +20,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Such as "okta/system_log"."""
     id: str
     time: str
+    sha256: str
+    """Of the exact bytes, since some logs have no ids."""
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,7 @@ def answers(streams: Iterable[tuple[str, Stream, Span]], seed: int) -> list[Answ
                 stream=name,
                 id=identity(stream.identify, record.raw),
                 time=moment(record.time).isoformat(),
+                sha256=hashlib.sha256(record.raw).hexdigest(),
             )
             found.setdefault((played.incident.name, played.benign), []).append(answer)
     return [

@@ -23,7 +23,7 @@ SEVERE = ("high", "critical")
 
 @dataclass(frozen=True)
 class Found:
-    """A finding: the rule and the events it is about, such as "okta/system_log/4f6b"."""
+    """A finding: the rule and the records it is about, such as "okta/system_log/<SHA-256>"."""
 
     rule: str
     level: str
@@ -96,9 +96,8 @@ def _hits(
     over = [one for one in made.rules.values() if match.over_events(one)]
     for found in (match.records(of_raw, rows, wanted), match.events(over, events, wanted)):
         assert found.errors == {}
-        # Of a stream with versions, the answer key knows the identity alone.
-        identity = pl.col("event_id").str.replace("@[0-9a-f]{16}$", "")
-        yield found.hits.with_columns((pl.lit(f"{kind}/{name}/") + identity).alias("event"))
+        hits = found.hits.join(raw.select("seq", "raw_sha256"), on="seq", maintain_order="left")
+        yield hits.with_columns((pl.lit(f"{kind}/{name}/") + pl.col("raw_sha256")).alias("event"))
 
 
 def _wanted(made: Ruleset) -> match.Wanted:

@@ -32,7 +32,7 @@ def keys(box):
     """Incident -> the events of the incident, and those of its twin."""
     return {
         key.name: tuple(
-            frozenset(f"{event.stream}/{event.id}" for event in events)
+            frozenset(f"{event.stream}/{event.sha256}" for event in events)
             for events in (key.events, key.twin)
         )
         for key in box.incidents()

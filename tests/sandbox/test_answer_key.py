@@ -29,11 +29,14 @@ def test_the_answer_key_is_served_and_names_records_of_the_ledger(eventful: Runn
     assert keys == eventful.sandbox.incidents()
     named = [each for key in keys for each in (*key.events, *key.twin)]
     ledgers = {
-        stream: {(entry.id, entry.time) for entry in eventful.sandbox.ledger(*stream.split("/"))}
+        stream: {
+            (entry.id, entry.time, entry.sha256)
+            for entry in eventful.sandbox.ledger(*stream.split("/"))
+        }
         for stream in {each.stream for each in named}
     }
     assert len({(each.stream, each.id) for each in named}) == len(named)
-    assert all((each.id, each.time) in ledgers[each.stream] for each in named)
+    assert all((each.id, each.time, each.sha256) in ledgers[each.stream] for each in named)
 
 
 def test_the_same_options_play_the_same_incidents(eventful: Running) -> None:

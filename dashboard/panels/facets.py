@@ -5,19 +5,15 @@ A fragment: opening a menu and searching in its list rerun the menus alone, a pi
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Any
-
 import polars as pl
 import streamlit as st
 
 from dashboard import fields, queries, session
 from dashboard.lake import Snapshot
+from dashboard.panels import value_list
 from dashboard.queries import Query
 
 _MOST = 500
-_ROW, _MOST_ROWS = 26, 13
 _WIDTH = 350  # pixels
 _WANTED = "facet_wanted"  # the field and the part of a value that a menu waits for
 _COUNTED = "facet_counted"  # the question that was answered for it
@@ -90,7 +86,7 @@ def _values(field: str, snapshot: Snapshot, query: Query) -> None:
         st.session_state[_WANTED] = field, part.strip()
         session.rerun()
     found = snapshot.ask(queries.values, *wanted)
-    _grid(field, found, negated=negated)
+    _list(field, found, negated=negated)
     if found.height == _MOST:
         st.caption(f"The {_MOST} most frequent. Type a part of the name to find others.")
 
@@ -105,63 +101,19 @@ def _negated(field: str) -> bool:
     return st.segmented_control(label, _SENSES, key=key, required=True, width="stretch") == "is not"
 
 
-def _grid(field: str, found: pl.DataFrame, *, negated: bool) -> None:
+def _list(field: str, found: pl.DataFrame, *, negated: bool) -> None:
     chosen = session.view().chosen(field, negated=negated)
-    counts = dict(found.iter_rows())
+    counts: dict[str, int] = dict(found.iter_rows())
     # What was picked stays in the list, even if no event has it any more.
-    values = [*counts, *(value for value in chosen if value not in counts)]
-    key = f"facet-{field}-{_digest(values, negated)}"
-    _tick(key, [row for row, value in enumerate(values) if value in chosen])
-    st.dataframe(
-        pl.DataFrame(
-            {
-                "value": [fields.shown(value) for value in values],
-                "n": [counts.get(value, 0) for value in values],
-            },
-            schema={"value": pl.String, "n": pl.Int64},
-        ),
-        key=key,
-        on_select=lambda: _pick(key, field, values, negated=negated),
-        selection_mode=["multi-row", "single-cell"],
-        hide_index=True,
-        placeholder="",
-        height=38 + _ROW * min(_MOST_ROWS, max(1, len(values))),
-        row_height=_ROW,
-        column_config={
-            "value": st.column_config.TextColumn(fields.label(field), width=220),
-            "n": st.column_config.NumberColumn("Events", format="localized", width=70),
-        },
-        alt=f"Values of {fields.label(field)} with their events; select those to filter by",
+    rare = {value: 0 for value in chosen if value not in counts}
+    value_list.show(
+        fields.label(field),
+        counts | rare,
+        chosen,
+        key=f"facet-{field}",
+        on_pick=lambda values: _pick(field, values, negated=negated),
     )
 
 
-def _digest(values: Sequence[str], negated: bool) -> str:
-    return hashlib.sha256(repr((values, negated)).encode()).hexdigest()[:16]
-
-
-def _tick(key: str, rows: list[int]) -> None:
-    """Tick these rows, however their filters were added or removed."""
-    known = st.session_state[key]["selection"]["rows"] if key in st.session_state else []
-    if sorted(known) != rows:
-        _select(key, rows)
-
-
-def _select(key: str, rows: list[int]) -> None:
-    st.session_state[key] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-
-
-def _pick(key: str, field: str, values: Sequence[str], *, negated: bool) -> None:
-    """Filter by the ticked values; a click on a cell ticks its row, or clears the tick."""
-    view, selection = session.view(), st.session_state[key]["selection"]
-    rows = _ticked(selection, [values.index(v) for v in view.chosen(field, negated=negated)])
-    # Without its cell, which would otherwise be clicked again with every later tick.
-    _select(key, rows)
-    session.ask(view.choosing(field, [values[row] for row in rows], negated=negated))
-
-
-def _ticked(selection: dict[str, Any], before: Sequence[int]) -> list[int]:
-    """Return the rows that are ticked now."""
-    rows = set(selection["rows"])
-    if rows == set(before) and selection["cells"]:
-        rows ^= {selection["cells"][0][0]}
-    return sorted(rows)
+def _pick(field: str, values: list[str], *, negated: bool) -> None:
+    session.ask(session.view().choosing(field, values, negated=negated))

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from dashboard import completion, exports, open_lake
 from dashboard.security_headers import Policy
+from dashboard.streamlit_files import StreamlitFiles
 from pipelines.web.browser_guard import BrowserGuard
 
 open_lake.check_listening()
@@ -28,5 +29,6 @@ app = st.App(
     middleware=[
         Middleware(BrowserGuard, names=open_lake.public_names()),
         Middleware(Policy),
+        Middleware(StreamlitFiles),
     ],
 )

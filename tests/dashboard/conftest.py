@@ -14,7 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Request,
+    ViewportSize,
+    sync_playwright,
+)
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
@@ -44,6 +51,7 @@ ARGUMENTS = [
     "--disable-sync",
     other_sites.RESOLVED,
 ]
+VIEWPORT = ViewportSize(width=1440, height=900)
 EVENTS = 1200
 ANCHOR = datetime.now(UTC)  # the end of the history of `live_lake`
 
@@ -170,25 +178,52 @@ def foreign() -> list[str]:
     return []
 
 
-@pytest.fixture
-def context(browser: Browser, server: str, foreign: list[str]) -> Iterator[BrowserContext]:
+@pytest.fixture(scope="module")
+def tab(browser: Browser, server: str) -> Iterator[Page]:
+    """A page for all tests of a module.
+
+    A new one would load and compile every script again, which is more than half of its cost.
+    """
     context = browser.new_context(
-        base_url=server,
-        viewport={"width": 1440, "height": 900},
-        timezone_id="Europe/London",
-        accept_downloads=True,
+        base_url=server, viewport=VIEWPORT, timezone_id="Europe/London", accept_downloads=True
     )
-    context.on("request", lambda request: _note_foreign(request.url, server, foreign))
-    yield context
+    yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def context(tab: Page, server: str, foreign: list[str]) -> Iterator[BrowserContext]:
+    def note(request: Request) -> None:
+        _note_foreign(request.url, server, foreign)
+
+    tab.context.on("request", note)
+    yield tab.context
+    _forget(tab, server)
+    tab.context.remove_listener("request", note)
     assert not foreign
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    return page
+def page(context: BrowserContext, tab: Page) -> Page:
+    """The page, which has stored nothing and shows nothing yet."""
+    assert tab.context == context
+    tab.set_default_timeout(120_000)
+    return tab
+
+
+def _forget(tab: Page, server: str) -> None:
+    """Close what a test opened, and remove what it stored and set."""
+    for page in tab.context.pages:
+        if page != tab:
+            page.close()
+    # A page of the same origin that stores nothing itself.
+    tab.goto(f"{server}/favicon.png")
+    tab.evaluate("localStorage.clear(), sessionStorage.clear()")
+    tab.goto("about:blank")
+    tab.context.clear_cookies()
+    tab.context.clear_permissions()
+    tab.set_viewport_size(VIEWPORT)
+    tab.emulate_media(color_scheme="null")
 
 
 def _note_foreign(address: str, server: str, foreign: list[str]) -> None:

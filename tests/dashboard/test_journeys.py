@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, FloatRect, Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.dashboard import small_lakes
 from tests.dashboard.hands import (
@@ -250,9 +250,7 @@ def test_hostile_events_are_shown_as_text_and_send_no_requests(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_render_in_both_colour_schemes(context: BrowserContext, scheme: str) -> None:
-    page = context.new_page()
-    page.set_default_timeout(120_000)
+def test_pages_render_in_both_colour_schemes(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     visit(page, "/?by=integration")
     shoot(page, f"explore-{scheme}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import polars as pl
 
-from pipelines.lake import events, rollup_table, tables, versions
+from pipelines.lake import events, per_file, tables, versions
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import Head, TableVersion
 from pipelines.schemas import EVENTS
@@ -53,7 +53,7 @@ class Follower:
         if not paths:
             return pl.LazyFrame(schema=EVENTS), {}
         files = pl.DataFrame({"path": sorted(paths)}).with_columns(file=pl.lit(0, pl.Int64))
-        rows = rollup_table.rows_of_files(self._lake, files).select(*EVENTS)
+        rows = per_file.rows_of_files(self._lake, files).select(*EVENTS)
         names = rows.select("integration", "stream").unique().collect().iter_rows()
         fences = {key: table.fence(key.app) for key in (StreamKey(*name) for name in names)}
         new = [

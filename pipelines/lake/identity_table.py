@@ -15,6 +15,7 @@ from pipelines.lake import (
     deletions,
     events,
     identity,
+    per_file,
     rollup,
     rollup_table,
     tables,
@@ -89,7 +90,7 @@ def _rows(lake: Lake, source: TableVersion) -> pl.DataFrame:
     ]
     fresh = files.join(rolled, on="path", how="anti").with_row_index("file")
     if fresh.height:
-        found.append(identity.pairs(rollup_table.rows_of_files(lake, fresh)))
+        found.append(identity.pairs(per_file.rows_of_files(lake, fresh)))
     return identity.identities(found)
 
 

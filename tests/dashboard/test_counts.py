@@ -21,7 +21,7 @@ from dashboard.lake import Lake, Snapshot
 from dashboard.listing import Order
 from dashboard.patience import TooLong
 from dashboard.queries import Filter, Query
-from pipelines.lake import maintenance, rollup, rollup_table, tables
+from pipelines.lake import maintenance, per_file, rollup, rollup_table, tables
 from pipelines.schemas import EVENTS
 from pipelines.search import compiler
 from pipelines.search.fields import SEARCHED, TARGETS
@@ -87,7 +87,7 @@ def look(root: Path) -> Stage:
     snapshot = Lake(str(root), {}).look()
     assert snapshot
     known, _ = rollup_table.rolled_up(tables.Lake(str(root)))
-    files = rollup_table.event_files(tables.Lake(str(root)))
+    files = per_file.event_files(tables.Lake(str(root)))
     there = files.join(known, on="path", how="semi").height
     return Stage(snapshot, Plain(snapshot.events.collect()), there)
 

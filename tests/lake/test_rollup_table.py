@@ -8,7 +8,7 @@ import pytest
 from deltalake import write_deltalake
 
 from pipelines.errors import LakeError
-from pipelines.lake import deletions, rollup, rollup_table, tables
+from pipelines.lake import deletions, per_file, rollup, rollup_table, tables
 from pipelines.schemas import ROLLUPS
 from tests.dashboard import small_lakes
 
@@ -36,8 +36,8 @@ def summed(lake):
 
 def stored(lake):
     """Return file path -> events, as the data files of past days have them."""
-    files = rollup_table.event_files(lake).filter(pl.col("date") < TODAY)
-    rows = rollup_table.rows_of_files(lake, files.with_columns(file=pl.lit(0)))
+    files = per_file.event_files(lake).filter(pl.col("date") < TODAY)
+    rows = per_file.rows_of_files(lake, files.with_columns(file=pl.lit(0)))
     return dict(rows.group_by("path").len().collect().iter_rows())
 
 
@@ -89,7 +89,7 @@ def test_of_two_that_aggregate_the_same_files_one_writes(lake):
 
 def test_a_file_with_other_rows_than_the_log_states_is_not_counted(lake):
     land(lake)
-    oldest = rollup_table.event_files(lake).sort("date")["path"][0]
+    oldest = per_file.event_files(lake).sort("date")["path"][0]
     file = lake.local / "events" / oldest
     pl.read_parquet(file, hive_partitioning=False).head(1).write_parquet(file)
     with pytest.raises(LakeError, match="run `auditlake verify`"):
@@ -99,13 +99,13 @@ def test_a_file_with_other_rows_than_the_log_states_is_not_counted(lake):
 
 def test_a_lake_without_events_has_nothing_to_aggregate(lake):
     rollup_table.roll_up(lake, TODAY)
-    assert rollup_table.event_files(lake).is_empty()
+    assert per_file.event_files(lake).is_empty()
     assert tables.open_table(lake, "rollups") is None
 
 
 def test_files_that_retention_deletes_meanwhile_are_left_out(lake, monkeypatch):
     land(lake)
-    rows_of_files, removed = rollup_table.rows_of_files, []
+    rows_of_files, removed = per_file.rows_of_files, []
 
     def removing(*arguments):
         if not removed:
@@ -113,7 +113,7 @@ def test_files_that_retention_deletes_meanwhile_are_left_out(lake, monkeypatch):
             deletions.delete(lake, "events", "seq >= 0")
         return rows_of_files(*arguments)
 
-    monkeypatch.setattr(rollup_table, "rows_of_files", removing)
+    monkeypatch.setattr(per_file, "rows_of_files", removing)
     rollup_table.roll_up(lake, TODAY)
     assert removed
     assert rollup_table.rolled_up(lake)[0].is_empty()
@@ -123,7 +123,7 @@ def test_what_is_forgotten_is_gone_from_the_disk(lake):
     land(lake)
     rollup_table.roll_up(lake, TODAY)
     before = rollup_table.rolled_up(lake)[0]
-    lost = rollup_table.event_files(lake).sort("date")["path"][0]
+    lost = per_file.event_files(lake).sort("date")["path"][0]
     day = lost.partition("/")[0].removeprefix("date=")
     deletions.delete_rows(lake, "events", f"date = DATE '{day}'")
     rollup_table.forget(lake)

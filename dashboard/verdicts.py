@@ -69,6 +69,11 @@ MEANINGS = {
         "The records and events are unaffected. Find out who wrote to `rollups`, then delete its "
         "folder; maintenance computes it again.",
     ),
+    "text_index": _tampered(
+        "The index of texts denies texts that events have, so searches may pass over them",
+        "The records and events are unaffected. Find out who wrote to `text_index`, then delete "
+        "its folder; maintenance computes it again.",
+    ),
     "statistics": _tampered(
         "Files contain other rows than the Delta log states, so searches may pass over them",
         "Find out who wrote to the Delta log, then derive `events` again with `auditlake "

@@ -154,6 +154,20 @@ _ROLLUPS: _Columns = {
 }
 ROLLUPS = _schema(_ROLLUPS)
 
+ID_FILTERS = tuple(f"ids_{number:02}" for number in range(32))
+WORD_FILTERS = tuple(f"words_{number:02}" for number in range(16))
+_TEXT_INDEX: _Columns = {
+    "file": (pl.Int64(), "the number of the row, from 0"),
+    "path": (pl.String(), "a data file of `events`: its place there"),
+    "date": (pl.Date(), "its partition"),
+    "layout": (pl.Int32(), "the layout of the filters"),
+    **{
+        name: (pl.Binary(), "a part of a Bloom filter of runs of characters in its texts")
+        for name in (*ID_FILTERS, *WORD_FILTERS)
+    },
+}
+TEXT_INDEX = _schema(_TEXT_INDEX)
+
 _IDENTITIES: _Columns = {
     "integration": (pl.String(), "the instance whose account it is"),
     "identifier": (pl.String(), 'the kind of `value`: "user", "object", "passport", ...'),
@@ -361,6 +375,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "echoes": _ECHOES,
         "rollups": _ROLLUPS,
         "identities": _IDENTITIES,
+        "text_index": _TEXT_INDEX,
         "reconciliation": _RECONCILED,
         "access": _ACCESS,
         "views": _VIEWS,

@@ -44,7 +44,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_VERIFIER}/{name}.py": (f"{_OWN}/test_{name}.py",)
         for name in (
             *("audit", "identities", "known_checkpoints", "log_reader", "operator_acts", "proofs"),
-            *("restores", "rollups", "superseded", "tree", "witnesses"),
+            *("restores", "rollups", "superseded", "text_index", "tree", "witnesses"),
         )
     },
     **{

@@ -38,7 +38,7 @@ STREAM = ("integration", "stream")
 _STATES = get_args(StateName)
 _MOST_STREAMS = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_SHARED = ("events", "findings", "rollups", "identities", "acts")
+_SHARED = ("events", "findings", "rollups", "text_index", "identities", "acts")
 _Value = float | tuple[int, float] | None
 """A summary has a count and a sum; None: no sample."""
 

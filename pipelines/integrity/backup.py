@@ -33,13 +33,14 @@ from pipelines.lake import (
     maintenance,
     rollup_table,
     tables,
+    text_index_table,
 )
 from pipelines.lake.tables import Lake
 
 MANIFEST = "backup.json"
 SIGNED = "integrity"
 _BEFORE_ROWS = (
-    *(identity_table.TABLE, rollup_table.TABLE, findings.FINDINGS),
+    *(identity_table.TABLE, rollup_table.TABLE, text_index_table.TABLE, findings.FINDINGS),
     *(events.TABLE, coverage.TABLE),
 )
 _LOG_FILE = re.compile(r"([0-9]{20})\.(json|checkpoint\..*parquet)")

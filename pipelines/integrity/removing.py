@@ -29,6 +29,7 @@ from pipelines.lake import (
     reconciliation,
     rollup_table,
     tables,
+    text_index_table,
 )
 from pipelines.lake.tables import Lake, Numbered, StreamKey
 
@@ -128,6 +129,7 @@ def finish(lake: Lake, now: datetime) -> list[str]:
         deletions.delete_rows(lake, events.TABLE.name, f"{each.stream} AND {each.rows}")
     identity_table.forget(lake)
     rollup_table.forget(lake)
+    text_index_table.forget(lake)
     logs = list(dict.fromkeys(each.log for each in doomed))
     for table in (*(log.table for log in logs), *(table.name for table in NEIGHBOURS)):
         _settle(lake, table)

@@ -18,7 +18,14 @@ from pipelines import registry
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import files, keys, last_signed
-from pipelines.integrity.verifier import identities, proofs, rollups, verify, witnesses
+from pipelines.integrity.verifier import (
+    identities,
+    proofs,
+    rollups,
+    text_index,
+    verify,
+    witnesses,
+)
 from pipelines.integrity.verifier.job import (
     ACTS,
     FINDINGS,
@@ -139,6 +146,7 @@ def _kind(kinds: Mapping[str, str], table: str) -> str | None:
 RECOMPUTED: dict[str, Callable[[LakeView, bool], TableReport]] = {
     "events": lambda where, _full: rollups.verify_events(where, lambda: verify.tables(where)),
     "rollups": lambda where, full: rollups.verify_rollups(where, full=full),
+    text_index.TABLE: lambda where, full: text_index.verify(where, full=full),
     IDENTITIES: lambda where, _full: identities.verify(where),
 }
 """The derived tables that a verification computes again."""

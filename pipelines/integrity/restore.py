@@ -43,6 +43,7 @@ from pipelines.lake import (
     maintenance,
     rollup_table,
     tables,
+    text_index_table,
 )
 from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake, Numbered, StreamKey
@@ -50,7 +51,7 @@ from pipelines.schemas import RAW
 
 # If this is killed between two tables, the lake has too few of these rows rather than too many.
 _FIRST = (
-    *(identity_table.TABLE, rollup_table.TABLE, findings.FINDINGS),
+    *(identity_table.TABLE, rollup_table.TABLE, text_index_table.TABLE, findings.FINDINGS),
     *(events.TABLE, coverage.TABLE),
 )
 

@@ -39,6 +39,7 @@ from pipelines.lake import (
     rollup_table,
     streams,
     tables,
+    text_index_table,
 )
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import folders
@@ -99,6 +100,7 @@ def maintain(
             if tables.open_table(lake, table) is not None:
                 yield _maintain(lake, table, today, keep or MinimumAge())
         rollup_table.roll_up(lake, today)
+        text_index_table.index(lake, today)
         identity_table.derive(lake)
 
 
@@ -338,7 +340,8 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         *(key.table for key in keys),
         *(events.TABLE.name, raw.REJECTED_TABLE.name, coverage.TABLE.name, streams.TABLE.name),
         *(reconciliation.ECHOES_TABLE.name, reconciliation.RECONCILED_TABLE.name),
-        *(rollup_table.TABLE.name, identity_table.TABLE.name, "access", "views"),
+        *(rollup_table.TABLE.name, text_index_table.TABLE.name, identity_table.TABLE.name),
+        *("access", "views"),
         *(each.name for each in findings.TABLES),
     ]
     return [table for table in known if tables.newest(lake, table) is not None]

@@ -132,7 +132,7 @@ def texts(events: pl.DataFrame) -> pl.DataFrame:
     """
     rows: list[tuple[str, str | None]] = []
     disguised = []
-    for name, column in _texts(events):
+    for name, column in searched(events):
         distinct = column.drop_nulls().unique()
         seen = visible.seen(distinct).drop_nulls()
         if seen.len():
@@ -147,7 +147,8 @@ def disguised(grams: str) -> list[str]:
     return grams.split(_END) if grams else []
 
 
-def _texts(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+def searched(events: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:
+    """Yield the name and the texts of each column that a search covers."""
     yield from ((name, events[name]) for name in SEARCHED)
     # A name that equals `target_name` is found in that column already.
     names = (

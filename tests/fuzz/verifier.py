@@ -16,6 +16,7 @@ from pipelines.integrity.verifier import (
     operator_acts,
     proofs,
     rollups,
+    text_index,
     verify,
 )
 from pipelines.integrity.verifier.job import TableReport
@@ -179,6 +180,7 @@ def _derived() -> list[TableReport]:
     return [
         rollups.verify_events(place, lambda: verify.tables(place)),
         rollups.verify_rollups(place, full=False),
+        text_index.verify(place, full=False),
         identities.verify(place),
     ]
 
@@ -193,6 +195,7 @@ def state_file(data: bytes) -> None:
     with replaced(path, _damaged(path.read_bytes(), choices)), without_waiting():
         _check(signed.verify())
         _check(rollups.verify_rollups(signed.place, full=False))
+        _check(text_index.verify(signed.place, full=False))
 
 
 def _check(report: TableReport) -> None:

@@ -21,7 +21,7 @@ from pipelines.integrity import evidence, keys, note, prove
 from pipelines.integrity.evidence import Question
 from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import events, identities, proofs, verify
-from pipelines.lake import identity_table, rollup_table
+from pipelines.lake import identity_table, rollup_table, text_index_table
 from tests.integrity.worlds import LOG, NOON, Signed
 
 ROWS, BATCH = 300, 150
@@ -104,6 +104,7 @@ def world() -> World:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = World(Signed(folder).fill(ROWS, BATCH))
     rollup_table.roll_up(made.signed.lake, NOON.date() + timedelta(days=9))
+    text_index_table.index(made.signed.lake, NOON.date() + timedelta(days=9))
     identity_table.derive(made.signed.lake)
     acts = made.signed.folder / "lake" / "integrity" / "acts"
     made.write_acts(acts, [json.dumps(act).encode() for act in ACTS])

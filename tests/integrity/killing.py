@@ -6,7 +6,7 @@ from datetime import date
 
 from pipelines import disk
 from pipelines.integrity import retention, signer
-from pipelines.lake import commits, deletions, identity_table, rollup_table
+from pipelines.lake import commits, deletions, identity_table, rollup_table, text_index_table
 from tests.integrity.worlds import LOG, NOON, Signed
 
 REMOVAL = retention.Removal(log=LOG, before=date(2026, 3, 2), who="ada", why="a rule")
@@ -20,6 +20,7 @@ STEPS = (
     (commits, "_write_once"),
     (identity_table, "derive"),
     (rollup_table, "forget"),
+    (text_index_table, "forget"),
 )
 """The functions that change something; a kill comes before or after a call of one of them."""
 

@@ -13,6 +13,7 @@ _MODULES = (
     "tests.integrity.test_mappings",
     "tests.integrity.test_configuration",
     "tests.integrity.verifier.test_rollups",
+    "tests.integrity.verifier.test_text_index",
     "tests.integrity.verifier.test_superseded",
     "tests.integrity.verifier.test_obstacles",
     "tests.promises.test_forged_pushes",

@@ -14,7 +14,7 @@ from pipelines.extraction import renormalise
 from pipelines.integrity import operator_acts, removals, reports, retention
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import WorkerPool
-from pipelines.lake import commits, identity_table, rollup_table
+from pipelines.lake import commits, identity_table, per_file, rollup_table, text_index_table
 from tests.integrity import killing
 from tests.integrity.conftest import move_memory
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -32,6 +32,7 @@ POINTS = {
 def full(signed):
     """A lake whose events are counted, and whose persons are derived."""
     rollup_table.roll_up(signed.lake, date(2027, 1, 1))
+    text_index_table.index(signed.lake, date(2027, 1, 1))
     identity_table.derive(signed.lake)
     return signed
 
@@ -73,8 +74,10 @@ def survived(signed):
     verdict = signed.verify(full=True)
     assert (verdict.ok, verdict.removed, verdict.events) == (True, 300, 400)
     assert list(signed.table.rglob("date=2026-03-01/*.parquet")) == []
-    counted, files = rollup_table.rolled_up(signed.lake)[0], rollup_table.event_files(signed.lake)
-    assert counted["path"].is_in(files["path"].implode()).all()
+    counted, files = rollup_table.rolled_up(signed.lake)[0], per_file.event_files(signed.lake)
+    indexed = text_index_table.indexed(signed.lake)[0]
+    for known in (counted, indexed):
+        assert known["path"].is_in(files["path"].implode()).all()
 
 
 @pytest.mark.parametrize("point", POINTS)

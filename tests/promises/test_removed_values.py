@@ -111,11 +111,16 @@ def test_no_table_and_no_file_has_a_value_that_only_removed_rows_had(world: Worl
     assert len(values) > 100
     before = found_in(current(world.lake), values)
     assert {"events", "rollups", "rejected", "echoes", LOGS[0].table} <= before.keys()
+    days = tables.scan(world.lake, "text_index").select("date").collect()["date"]
+    assert days.min() < BEFORE
     for log in LOGS:
         removal = retention.Removal(log=log, before=BEFORE, who="ada", why="a rule")
         assert retention.remove(world.lake, removal, utc_now()) > 0
     assert found_in(current(world.lake), values) == {}
     assert found_in(on_disk(world.lake), values) == {}
+    # Filters of the removed days would answer whether they had a text.
+    for file in world.lake.local.glob("text_index/*.parquet"):
+        assert pl.read_parquet(file)["date"].min() >= BEFORE
     reconciled = tables.scan(world.lake, "reconciliation").collect()
     assert reconciled["date"].min() >= BEFORE
     assert problems(world) == []

@@ -27,7 +27,7 @@ from tests.promises.old_lake import ANCHOR, LOGS
 TABLES = [
     *(log.table for log in LOGS),
     *("access", "coverage", "echoes", "events", "identities", "reconciliation", "rejected"),
-    *("rollups", "streams", "views"),
+    *("rollups", "streams", "text_index", "views"),
 ]
 
 

@@ -8,20 +8,20 @@ the events counts everything that a page shows.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
 
 from dashboard import fields, patience, queries
+from dashboard.exclusions import ByFile, Exclusions, Nowhere
 from dashboard.queries import Query
 from dashboard.sight import Door
 from pipelines.lake import rollup
+from pipelines.schemas import TEXT_INDEX
 from pipelines.search import compiler
 from pipelines.search.people import NOBODY, PERSON, People
-from pipelines.search.terms import Word
 
 _SHOWN = ("what", "who", "where")
 """The parts of `rollups` that Explore needs, whichever panels are open."""
@@ -38,10 +38,6 @@ _READINGS = 8
 """Scans per query, at most; more of them would cost more than their conditions save."""
 _AT_ONCE = 2_000_000
 """Rows of a search that are read without a chance to end it."""
-_LOOKED_UP = 12
-"""Words of a search whose trigrams are compared with each file's, at most."""
-_ByFile = Mapping[int, frozenset[str]]
-"""Per number of a data file, names of columns or fields."""
 _Key = tuple[frozenset[str], ...]
 
 
@@ -49,7 +45,7 @@ class Counts:
     """Counts over the data files `files`: path, date, rows, file, since, until and held.
 
     The last four come from the part "files" of `rollups`, null for files not rolled up yet. Events
-    and counts of actors have the persons of `people`.
+    and counts of actors have the persons of `people`. `index` has rows of `text_index`.
     """
 
     def __init__(
@@ -59,6 +55,8 @@ class Counts:
         rollups: pl.LazyFrame,
         known: Collection[int],
         people: People = NOBODY,
+        *,
+        index: pl.LazyFrame | None = None,
     ) -> None:
         self._files = files
         self._sizes: dict[str, int] = dict(files.select("path", "rows").drop_nulls().iter_rows())
@@ -67,16 +65,21 @@ class Counts:
         # Where nobody is known, a column of nulls would cost each question a tenth of its time.
         self._named = (lambda rows: rows) if people.unknown else people.named
         self._rollups = self._named(rollups)
+        self._index = pl.LazyFrame(schema=TEXT_INDEX) if index is None else index
+        self._exclusions = Exclusions(rollups, self._index)
         self._known = known
         self._people = people
         self._tally = functools.lru_cache(maxsize=_REMEMBERED)(self._count)
+        self._known_of = functools.lru_cache(maxsize=_REMEMBERED)(self._look_up)
 
     def since(self, earlier: Counts) -> Counts | None:
         """Return the counts over the files added since then; None if files were replaced."""
         if not earlier._files.join(self._files, on="path", how="anti").is_empty():
             return None
         added = self._files.join(earlier._files, on="path", how="anti")
-        return Counts(added, self._door, self._rollups, self._known, self._people)
+        return Counts(
+            added, self._door, self._rollups, self._known, self._people, index=self._index
+        )
 
     def rows(self, query: Query, *columns: str, tick: timedelta = _SECOND) -> pl.LazyFrame:
         """Return date, `columns` and `n`, the number of events; a combination may occur repeatedly.
@@ -151,23 +154,28 @@ class Counts:
         self, query: Query, days: Collection[date] | None = None
     ) -> Iterator[tuple[list[str], list[pl.Expr]]]:
         """Yield the data files that may have events of `query`, with the conditions for them."""
-        files, plain = self._candidates(query)
+        files, plain, nowhere = self._known_of(query)
         if days is not None:
             files = files.filter(pl.col("date").is_in(days))
         wanted = query.wanted()
-        words = itertools.islice(compiler.free(wanted), _LOOKED_UP)
-        lacking: dict[Word | None, _ByFile] = {word: self._nowhere(word, query) for word in words}
-        if query.text:
-            lacking[None] = self._undisguised(query)
         # Files with the same shortcuts share a scan; those that cannot match are not opened.
-        for (plainly, *rest), paths in _grouped(files, [plain, *lacking.values()]).items():
-            nowhere = dict(zip(lacking, rest, strict=True))
-            if not compiler.in_vain(wanted, nowhere):
+        for (plainly, *rest), paths in _grouped(files, [plain, *nowhere.values()]).items():
+            lacking = dict(zip(nowhere, rest, strict=True))
+            if not compiler.in_vain(wanted, lacking):
                 conditions = [
                     *queries.kept(query.filters, plainly),
-                    *compiler.expressions(wanted, nowhere),
+                    *compiler.expressions(wanted, lacking),
                 ]
                 yield paths, conditions
+
+    def _look_up(self, query: Query) -> tuple[pl.DataFrame, ByFile, Nowhere]:
+        """Return the files that may match, their plain fields, and which words they lack where."""
+        files, plain = self._candidates(query)
+        if not query.text:
+            return files, plain, {}
+        wanted = query.wanted()
+        files = self._exclusions.possible(files, wanted)
+        return files, plain, self._exclusions.nowhere(files, wanted)
 
     def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
         exact = "time" in columns
@@ -278,7 +286,7 @@ class Counts:
         if portion:
             yield portion
 
-    def _candidates(self, query: Query) -> tuple[pl.DataFrame, _ByFile]:
+    def _candidates(self, query: Query) -> tuple[pl.DataFrame, ByFile]:
         """Return the files of the query's days that may match, and per file its plain fields.
 
         A field such as `actor` is the first non-empty of several columns. It is plain in a file
@@ -311,41 +319,8 @@ class Counts:
         )
         return dict(found.collect(engine="streaming").iter_rows())
 
-    def _nowhere(self, word: Word, query: Query) -> _ByFile:
-        """Return per file the columns that cannot contain `word`, by their sets of trigrams."""
-        # Wildcards, short words and non-ASCII text have no trigrams: nothing can be ruled out.
-        grams = () if "*" in word.text and not word.quoted else sorted(rollup.grams(word.text))
-        if not grams:
-            return {}
-        # A column with too many trigrams has null, which rules nothing out.
-        lacking = pl.any_horizontal(
-            pl.col("grams").str.contains(gram, literal=True).not_() for gram in grams
-        )
-        rows = self._rollups.filter(pl.col("part") == rollup.TEXTS, queries.dated(query))
-        found = (
-            rows.filter(lacking, pl.col("field") != rollup.DISGUISED)
-            .group_by("file")
-            .agg("field")
-            # The trigrams of an earlier release cover texts as they are, not as they look.
-            .join(rows.filter(pl.col("field") == rollup.DISGUISED), on="file", how="semi")
-            .collect(engine="streaming")
-        )
-        return {file: frozenset(names) for file, names in found.iter_rows()}
 
-    def _undisguised(self, query: Query) -> _ByFile:
-        """Return per file the columns without deceptive texts."""
-        rows = self._rollups.filter(
-            pl.col("part") == rollup.TEXTS,
-            pl.col("field") == rollup.DISGUISED,
-            queries.dated(query),
-        )
-        found = rows.select("file", "grams").collect().iter_rows()
-        return {
-            file: compiler.EVERYWHERE.difference(rollup.disguised(held)) for file, held in found
-        }
-
-
-def _grouped(files: pl.DataFrame, known: Sequence[_ByFile]) -> dict[_Key, list[str]]:
+def _grouped(files: pl.DataFrame, known: Sequence[ByFile]) -> dict[_Key, list[str]]:
     """Group the paths of files by the facts known of each; the smallest groups are merged."""
     groups: dict[_Key, list[str]] = {}
     for path, file in files.select("path", "file").iter_rows():

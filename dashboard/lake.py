@@ -296,6 +296,7 @@ class Lake:
             rollups,
             known["file"].to_list(),
             self._people[1],
+            index=self._door.text_index(),
         )
 
     def _open(self, table: str, version: int | None = None) -> Opened | None:

@@ -18,12 +18,13 @@ from pipelines.lake import coverage, events, rollup, versions
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import TableVersion
-from pipelines.schemas import EVENTS, ROLLUPS
+from pipelines.schemas import EVENTS, ROLLUPS, TEXT_INDEX
 
 T = TypeVar("T")
 
 _RAW = "raw/"
 _ROLLUPS = "rollups"
+_TEXT_INDEX = "text_index"
 _FINDINGS = "findings"
 # They have no values of events: the extent of each data file, and which words it cannot contain.
 _PRUNING = (rollup.FILES, rollup.TEXTS)
@@ -152,6 +153,14 @@ class Door:
         """Return the rows of `rollups`, as in `Sight.aggregates`."""
         opened = self.open(_ROLLUPS)
         return pl.LazyFrame(schema=ROLLUPS) if opened is None else opened.scan()
+
+    def text_index(self) -> pl.LazyFrame:
+        """Return the rows of `text_index`, which only exclude files, whatever the visitor may see.
+
+        Empty if an older auditlake has maintained the lake.
+        """
+        opened = versions.pinned(self._lake, _TEXT_INDEX)
+        return pl.LazyFrame(schema=TEXT_INDEX) if opened is None else opened.scan()
 
     def read(self, paths: Sequence[str]) -> pl.LazyFrame:
         """Return the rows of these data files of `events`."""

@@ -274,6 +274,11 @@ class Counts:
         ]
         return patience.each(found or [self._read([])])
 
+    def sizes(self, query: Query) -> list[tuple[date, int]]:
+        """Return the days that may have events of `query`, newest first, and rows to be read."""
+        files = self._known_of(query)[0].group_by("date").agg(pl.col("rows").sum())
+        return files.sort("date", descending=True).rows()
+
     def _divided(self, paths: list[str]) -> Iterator[list[str]]:
         portion: list[str] = []
         rows = 0

@@ -37,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
-_OF_COUNTS = queries.OF_COUNTS | {listing.page, significant.found}
+_OF_COUNTS = queries.OF_COUNTS | {listing.page, listing.newest_so_far, significant.found}
 _OF_PEOPLE = (Query, Entity)
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 

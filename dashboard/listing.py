@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 import polars as pl
 
-from dashboard import fields, queries
+from dashboard import fields, patience, queries
 from dashboard.queries import PAGE, Counts, Filter, Query
 from pipelines.lake import rollup
 from pipelines.schemas import EVENTS
@@ -29,6 +30,8 @@ class Order:
 
 NEWEST = Order()
 _NEWEST_FIRST = ["time", "event_uid"]
+_FIRST_READ, _MOST_READ = 25_000, 2_000_000
+"""Rows that `newest_so_far` reads at first, and at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,39 @@ def page(
     if rollup.part_of(fields.columns(order.field)):
         return _by_group(table, first)
     return _sorted(table, first)
+
+
+def newest_so_far(
+    counts: Counts, query: Query, names: tuple[str, ...] = queries.ROW
+) -> pl.DataFrame:
+    """Return these fields of the newest events, at most a page, before all are counted.
+
+    It reads more and more days until it has a page, or has read enough: then older events may
+    match as well.
+    """
+    found = [queries.collected(queries.listed(counts.events(query, []), names))]
+    left, wanted, read, have = counts.sizes(query), _FIRST_READ, 0, 0
+    while left and have < PAGE and read < _MOST_READ:
+        patience.check()
+        days, rows = _first_days(left, wanted)
+        events = queries.listed(counts.events(query, days), names)
+        newest = events.sort(_NEWEST_FIRST, descending=True).head(PAGE - have)
+        found.append(queries.collected(newest))
+        left, read, have = left[len(days) :], read + rows, have + found[-1].height
+        # As many as the rest of the page takes if the events are spread evenly, and some more.
+        wanted = min(max(read, (PAGE - have) * read * 5 // (4 * max(1, have))), _MOST_READ - read)
+    return pl.concat(found)
+
+
+def _first_days(sizes: Sequence[tuple[date, int]], rows: int) -> tuple[list[date], int]:
+    """Return the first of the days that have so many rows together, at least one, and the rows."""
+    days, total = list[date](), 0
+    for day, n in sizes:
+        if days and total + n > rows:
+            break
+        days.append(day)
+        total += n
+    return days, total
 
 
 def _oldest(table: _Table, first: int, counted: queries.Days) -> pl.DataFrame:

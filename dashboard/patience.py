@@ -29,15 +29,21 @@ class Watcher:
     until: float
     advance: Callable[[float], None]
     """Shows the share that is done, from 0 to 1."""
+    begin: Callable[[], None]
+    """Called before a search of several parts."""
 
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
-def watched(clock: Callable[[], float], advance: Callable[[float], None]) -> Iterator[None]:
+def watched(
+    clock: Callable[[], float],
+    advance: Callable[[float], None],
+    begin: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """Watch the searches in this context, which have LIMIT seconds together. Raises TooLong."""
-    watcher = Watcher(clock=clock, until=clock() + LIMIT, advance=advance)
+    watcher = Watcher(clock=clock, until=clock() + LIMIT, advance=advance, begin=begin)
     before = _watcher.set(watcher)
     try:
         yield
@@ -47,6 +53,9 @@ def watched(clock: Callable[[], float], advance: Callable[[float], None]) -> Ite
 
 def each(parts: Sequence[T]) -> Iterator[T]:
     """Yield the parts of a search. Raises TooLong, and any error of the page's `advance`."""
+    watcher = _watcher.get()
+    if watcher and len(parts) > 1:
+        watcher.begin()
     for place, part in enumerate(parts):
         check(place / len(parts))
         yield part

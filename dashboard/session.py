@@ -142,12 +142,16 @@ def colours(field: str, values: list[str]) -> dict[str, int]:
 
 
 def record(what: str, about: str, events: int | None = None, version: int | None = None) -> None:
-    """Record in `access` who looks at this, once until it changes."""
-    if st.session_state.get(f"recorded {what}") == about:
+    """Record in `access` who looks at this, once until it changes.
+
+    If the number of events was not known yet, it is recorded in a second row.
+    """
+    recorded = st.session_state.get(f"recorded {what}")
+    if recorded in ((about, True), (about, events is not None)):
         return
     seen = Seen(who=open_lake.visitor(), what=what, about=about, events=events, version=version)
     open_lake.configured().access.record(utc_now(), seen)
-    st.session_state[f"recorded {what}"] = about
+    st.session_state[f"recorded {what}"] = about, events is not None
 
 
 def newly_shown(grid: str) -> bool:

@@ -17,7 +17,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import fields, lake, listing, queries, session, table
+from dashboard import fields, lake, listing, queries, session, state, table
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
 from dashboard.panels import details, flags, hover, notices
@@ -37,6 +37,31 @@ def prepare(snapshot: Snapshot, query: Query, total: int) -> None:
     """Read the page of the result that `show` is going to show."""
     pages = -(-total // queries.PAGE)
     _page(snapshot, query, min(session.view().page, pages))
+
+
+def preview(snapshot: Snapshot, query: Query) -> None:
+    """Show the newest events of a long search while all of its events are counted."""
+    view = session.view()
+    if view.tab != "events" or view.sort != NEWEST or view.page > 1:
+        return
+    columns = _columns()
+    rows = snapshot.ask(listing.newest_so_far, query, table.fetched(columns))
+    if rows.is_empty():
+        return
+    # As for the whole result: if access cannot be recorded, the page fails.
+    session.record("searched", state.search(view), None, snapshot.version)
+    st.caption(f"The newest {rows.height:,}; the totals follow")
+    shown = table.presented(visible.frame(rows), columns)
+    st.dataframe(
+        _coloured(shown),
+        hide_index=True,
+        placeholder="",
+        height=HEIGHT,
+        row_height=_ROW,
+        column_order=columns,
+        column_config={name: _column(name) for name in columns},
+        alt="Audit events, newest first, before all are counted",
+    )
 
 
 # A fragment: opening an event reruns this table alone.

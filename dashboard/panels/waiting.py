@@ -7,7 +7,7 @@ progress is sent between the parts of a search, so changing the search ends the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import streamlit as st
@@ -20,13 +20,21 @@ _CANCELLED = "cancelled"
 
 
 @contextmanager
-def cancellable() -> Iterator[None]:
+def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Show the progress of a long search and a button that cancels it. Raises TooLong.
 
-    Not within fragments: a click on a button of theirs does not end the run of the page.
+    A search of several parts calls `preview` first; what that shows is removed at the end. Not
+    within fragments: a click on a button of theirs does not end the run of the page.
     """
-    place, began = st.empty(), time.monotonic()
+    place, below, began = st.empty(), st.empty(), time.monotonic()
     search, shown = state.search(session.view()), list[DeltaGenerator]()
+    begun = list[bool]()
+
+    def begin() -> None:
+        if not begun:
+            begun.append(True)
+            with below.container():
+                preview()
 
     def advance(share: float) -> None:
         if time.monotonic() - began < _AFTER:
@@ -37,9 +45,14 @@ def cancellable() -> Iterator[None]:
                 st.button("Cancel", key="cancel", on_click=_cancel, args=(search,))
         shown[0].progress(share, text=f"Searching: {share:.0%}")
 
-    with patience.watched(time.monotonic, advance):
-        yield
+    try:
+        with patience.watched(time.monotonic, advance, begin):
+            yield
+    except patience.TooLong:
+        below.empty()
+        raise
     place.empty()
+    below.empty()
 
 
 def _cancel(search: str) -> None:

@@ -75,7 +75,7 @@ def _ended(snapshot: Snapshot, query: Query, notice: Callable[[], None]) -> None
 def _found(snapshot: Snapshot, query: Query) -> None:
     """Show the result of a search, or that it is empty."""
     # The long scans of a search: the panels below use their answers.
-    with waiting.cancellable():
+    with waiting.cancellable(lambda: events.preview(snapshot, query)):
         total = sum(n for _, n in snapshot.ask(queries.days, query))
         facets.prepare(snapshot, query)
         if total and session.view().tab == "events":

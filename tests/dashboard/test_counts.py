@@ -61,6 +61,9 @@ class Plain:
     def parts(self, query: Query) -> Iterator[pl.LazyFrame]:
         yield self.events(query)
 
+    def sizes(self, query: Query) -> list[tuple[date, int]]:
+        return self.all["date"].value_counts().sort("date", descending=True).rows()
+
 
 def _targets_of(row: small_lakes.Row) -> list[str]:
     texts = [row["target_name"] or row["target_id"]]

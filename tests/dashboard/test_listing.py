@@ -97,3 +97,32 @@ def test_a_page_has_the_chosen_fields(snapshot: Snapshot) -> None:
 def test_an_empty_result_has_an_empty_page(snapshot: Snapshot) -> None:
     nothing = Query(since=QUERY.since, until=QUERY.until, text="nobody")
     assert [listed(snapshot, nothing, order) for order in ORDERS] == [[]] * len(ORDERS)
+
+
+@pytest.mark.parametrize("first", [1, 25_000])
+@pytest.mark.parametrize("query", SEARCHES.values(), ids=SEARCHES)
+def test_the_newest_events_are_those_of_the_first_page(
+    snapshot: Snapshot, query: Query, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_FIRST_READ", first)
+    found = listing.newest_so_far(snapshot.counts, query)
+    counted = queries.days(snapshot.counts, query)
+    assert found.equals(queries.page(snapshot.counts, query, 1, counted))
+
+
+def test_the_newest_events_of_a_rare_text_are_not_looked_for_in_all_days(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_FIRST_READ", 1)
+    monkeypatch.setattr(listing, "_MOST_READ", 200)
+    everything = [uid for each in (1, 2, 3) for uid in uids(snapshot, each)]
+    found = listing.newest_so_far(snapshot.counts, QUERY)["event_uid"].to_list()
+    assert 200 <= len(found) < queries.PAGE
+    assert found == everything[: len(found)]
+    none = Query(since=QUERY.since, until=QUERY.since)
+    assert listing.newest_so_far(snapshot.counts, none).is_empty()
+
+
+def uids(snapshot: Snapshot, number: int) -> list[str]:
+    counted = queries.days(snapshot.counts, QUERY)
+    return queries.page(snapshot.counts, QUERY, number, counted)["event_uid"].to_list()

@@ -19,6 +19,14 @@ def test_the_page_is_told_the_share_before_each_part() -> None:
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
+def test_the_page_is_told_of_a_search_of_several_parts_before_the_first() -> None:
+    seen: list[object] = []
+    with patience.watched(lambda: 0.0, seen.append, lambda: seen.append("begins")):
+        assert list(patience.each("a")) == ["a"]
+        assert list(patience.each("ab")) == ["a", "b"]
+    assert seen == [0.0, "begins", 0.0, 0.5]
+
+
 def test_a_search_ends_between_two_parts_once_its_time_is_over() -> None:
     now, done = [100.0], []
     with pytest.raises(TooLong), patience.watched(lambda: now[0], lambda _: None):

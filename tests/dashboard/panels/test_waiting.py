@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import counts, patience
-from dashboard.panels import waiting
+from dashboard import counts, open_lake, patience
+from dashboard.access_log import Notes
+from dashboard.lake import Snapshot
+from dashboard.panels import events, waiting
 from dashboard.queries import Query
 from tests.dashboard.shown import App, shown_text
 
@@ -87,6 +89,30 @@ def test_a_sorted_page_and_an_open_menu_are_counted_where_they_can_be_cancelled(
     assert {"_sorted", "targets"} <= {*watched}
     assert not [each for each in watched if "unwatched" in each]
     assert "facet_wanted" not in shown.session_state
+
+
+def test_the_newest_events_of_a_long_search_are_shown_and_recorded_before_it_is_counted(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access: list[Notes] = []
+
+    def recorded() -> list[int | None]:
+        rows = access[0].newest(9)
+        return rows.filter(pl.col("about").str.contains("q=grace"))["events"].to_list()
+
+    def preview(snapshot: Snapshot, query: Query) -> None:
+        real(snapshot, query)
+        access.append(open_lake.configured().access)
+        assert len(recorded()) == 1
+
+    real = events.preview
+    monkeypatch.setattr(counts, "_AT_ONCE", 60)
+    monkeypatch.setattr(events, "preview", preview)
+    shown = page(app, filled, **SEARCH | {"q": "grace"}).run()
+    assert not shown.exception
+    assert [n is None for n in recorded()] == [False, True]
+    assert all(grid.key for grid in shown.dataframe)
+    assert "the totals follow" not in shown_text(shown)
 
 
 def test_another_search_is_made_after_one_was_cancelled(app: App, filled: Path) -> None:

@@ -31,10 +31,10 @@ sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks import generated  # noqa: E402
 from benchmarks.generated import ACTOR, SINCE, TEXT, UNTIL  # noqa: E402
-from dashboard import fields, queries, times  # noqa: E402
+from dashboard import fields, listing, queries, times  # noqa: E402
 from dashboard.lake import Lake, Snapshot  # noqa: E402
 from dashboard.queries import Filter, Query  # noqa: E402
-from pipelines.lake import rollup_table, tables  # noqa: E402
+from pipelines.lake import rollup_table, tables, text_index_table  # noqa: E402
 from pipelines.search.fields import SEARCHED  # noqa: E402
 
 SIZES = (200_000, 10_000_000)
@@ -49,6 +49,7 @@ _ACTOR = _SQL["actor"]
 _LISTED = f"event_uid, date, time, {_SQL['title']}, integration, activity_type, action, {_ACTOR}, "
 _LISTED += f"{_SQL['target']}, outcome, source_ip, country"
 _NEWEST = "ORDER BY time DESC, event_uid DESC LIMIT 500"
+FREQUENT, RARE, NOWHERE = "document", "Document 399998", "99887766554433221100"
 _ROUNDS = 3
 _LONG = 3000
 
@@ -120,9 +121,25 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
         ours=lambda: _sums(_uncached(counts), one, edges),
         sql=_sums_in_sql(tick, f"{_ACTOR} = '{ACTOR}'"),
     )
+    yield from _rare(counts, snapshot, since)
     texts = Query(since=since, until=UNTIL, text=TEXT)
-    names = "list_aggregate(list_transform(targets, lambda t: t.name), 'string_agg')"
-    found = " OR ".join(f"contains(lower({said}), '{TEXT}')" for said in (*SEARCHED, names))
+    found = _contains(TEXT)
+    yield Question(
+        name="text search, newest events",
+        ours=lambda: listing.newest_so_far(_uncached(counts), texts),
+        sql=f"SELECT {_LISTED} FROM e WHERE {found} {_NEWEST}",
+    )
+    frequent = Query(since=since, until=UNTIL, text=FREQUENT)
+    yield Question(
+        name="frequent word, newest events",
+        ours=lambda: listing.newest_so_far(_uncached(counts), frequent),
+        sql=f"SELECT {_LISTED} FROM e WHERE {_contains(FREQUENT)} {_NEWEST}",
+    )
+    yield Question(
+        name="frequent word, totals and graph",
+        ours=lambda: _sums(_uncached(counts), frequent, edges),
+        sql=_sums_in_sql(tick, _contains(FREQUENT)),
+    )
     yield Question(
         name="text search, page",
         ours=lambda: _first_page(_uncached(counts), texts),
@@ -140,6 +157,44 @@ def questions(snapshot: Snapshot, since: datetime) -> Iterator[Question]:
         ours=lambda: queries.event(snapshot.events, day, uid),
         sql=f"SELECT * FROM e WHERE date = DATE '{day}' AND event_uid = '{uid}'",
     )
+
+
+def _rare(counts: Any, snapshot: Snapshot, since: datetime) -> Iterator[Question]:
+    """Yield searches for texts that few events have, or none."""
+    day = UNTIL.date() - timedelta(days=14)
+    found = snapshot.events.filter(pl.col("date") == day, pl.col("correlation_id").is_not_null())
+    (correlation,) = found.select("correlation_id").head(1).collect().row(0)
+    texts = {
+        "a whole id": correlation,
+        "12 digits of it": correlation[3:15],
+        "a whole id, nowhere": NOWHERE,
+        "12 digits, nowhere": NOWHERE[:12],
+        "a word, nowhere": "zebrafish",
+        "a rare phrase": RARE,
+    }
+    for name, text in texts.items():
+        query = Query(since=since, until=UNTIL, text=f'"{text}"')
+        condition = _contains(text)
+        sql = f"SELECT date, count(*) FROM e WHERE {condition} GROUP BY date; "
+        yield Question(
+            name=name,
+            ours=lambda query=query: _first_page(_uncached(counts), query),
+            sql=f"{sql}SELECT {_LISTED} FROM e WHERE {condition} {_NEWEST}",
+        )
+    yield Question(
+        name="a whole id, in its column",
+        ours=lambda: _first_page(
+            _uncached(counts),
+            Query(since=since, until=UNTIL, text=f"correlation_id:{correlation} {correlation}"),
+        ),
+        sql=f"SELECT {_LISTED} FROM e WHERE correlation_id = '{correlation}' {_NEWEST}",
+    )
+
+
+def _contains(text: str) -> str:
+    names = "list_aggregate(list_transform(targets, lambda t: t.name), 'string_agg')"
+    wanted = text.lower()
+    return " OR ".join(f"contains(lower({said}), '{wanted}')" for said in (*SEARCHED, names))
 
 
 def _sums_in_sql(tick: str, condition: str) -> str:
@@ -163,6 +218,7 @@ def _sql(field: str) -> str:
 def _uncached(counts: Any) -> queries.Counts:
     """Return `counts` with an empty cache, so that each run reads the files again."""
     counts._tally.cache_clear()
+    counts._known_of.cache_clear()
     found: queries.Counts = counts
     return found
 
@@ -256,8 +312,11 @@ def report(root: Path, events: int) -> None:
 def rolled_up(root: Path) -> Path:
     start, before = time.perf_counter(), rollup_table.rolled_up(tables.Lake(str(root)))[1]
     rollup_table.roll_up(tables.Lake(str(root)), UNTIL.date())
+    text_index_table.index(tables.Lake(str(root)), UNTIL.date())
     if not before:
-        print(f"{root.name}: rolled up in {time.perf_counter() - start:.0f} s", flush=True)
+        print(
+            f"{root.name}: rolled up and indexed in {time.perf_counter() - start:.0f} s", flush=True
+        )
     return root
 
 

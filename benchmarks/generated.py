@@ -14,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import (
+    BloomFilterProperties,
+    ColumnProperties,
+    DeltaTable,
+    WriterProperties,
+    write_deltalake,
+)
 
 from pipelines.schemas import EVENTS
 
@@ -53,7 +59,15 @@ def _append(root: Path, rows: pl.DataFrame) -> None:
         mode="append",
         partition_by=["date"],
         configuration={"delta.dataSkippingStatsColumns": "integration,stream,seq,time,ingested_at"},
-        writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+        writer_properties=WriterProperties(
+            compression="ZSTD",
+            compression_level=1,
+            # For DuckDB, which uses them where a column is equal to a value.
+            column_properties={
+                name: ColumnProperties(bloom_filter_properties=BloomFilterProperties(True, 0.01))
+                for name in ("event_id", "correlation_id", "session_id", "actor_email")
+            },
+        ),
     )
 
 

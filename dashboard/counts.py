@@ -173,9 +173,8 @@ class Counts:
         files, plain = self._candidates(query)
         if not query.text:
             return files, plain, {}
-        wanted = query.wanted()
-        files = self._exclusions.possible(files, wanted)
-        return files, plain, self._exclusions.nowhere(files, wanted)
+        left, nowhere = self._exclusions.known(files, query.wanted())
+        return left, plain, nowhere
 
     def _rows(self, query: Query, columns: tuple[str, ...], tick: timedelta) -> pl.LazyFrame:
         exact = "time" in columns

@@ -6,7 +6,7 @@ A file that neither knows, such as today's, may contain anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import polars as pl
@@ -19,6 +19,8 @@ ByFile = Mapping[int, frozenset[str]]
 """Per number of a data file in `rollups`, names of columns or fields."""
 Nowhere = Mapping[Word | None, ByFile]
 """Per word, the columns that cannot contain it; for None, those without deceptive texts."""
+_ByPath = Mapping[str, frozenset[str]]
+_NOTHING = frozenset[str]()
 _LOOKED_UP = 12
 """Words of a search whose trigrams are compared with each file's, at most."""
 _FILTERED = 200
@@ -32,45 +34,59 @@ class Exclusions:
         self._rollups = rollups.filter(pl.col("part") == rollup.TEXTS)
         self._index = index.filter(pl.col("layout") == text_index.LAYOUT)
 
-    def possible(self, files: pl.DataFrame, wanted: Node) -> pl.DataFrame:
-        """Return those of the `files` (path, date, ...) that may have an event to be found."""
-        absent = self._absent(files, list(islice(_plain(wanted), _FILTERED)))
-        if not any(absent.values()):
-            return files
-        keys = [
-            frozenset(word for word, paths in absent.items() if path in paths)
-            for path in files["path"]
-        ]
-        vain = {
-            key: compiler.in_vain(wanted, dict.fromkeys(key, compiler.EVERYWHERE))
-            for key in {*keys}
-        }
-        return files.filter(pl.Series([not vain[key] for key in keys], dtype=pl.Boolean))
+    def known(self, files: pl.DataFrame, wanted: Node) -> tuple[pl.DataFrame, Nowhere]:
+        """Return the `files` (path, date, file, ...) that may have an event to be found.
 
-    def nowhere(self, files: pl.DataFrame, wanted: Node) -> Nowhere:
-        """Return what the trigrams of the `files` (file, date, ...) tell about the words."""
-        known = files.drop_nulls("file")
-        if known.is_empty():
-            return {}
-        days = pl.col("date").is_between(known["date"].min(), known["date"].max())
-        rows = self._rollups.filter(days)
-        words = islice(compiler.free(wanted), _LOOKED_UP)
-        return {
-            **{word: _lacking(rows, word) for word in words},
-            None: _undisguised(rows),
-        }
+        With them, what is known about the words in those files.
+        """
+        words = list(islice(_plain(wanted), _FILTERED))
+        absent = dict(zip(words, self._absent(files, words), strict=True))
+        left = _possible(files, wanted, absent)
+        return left, self._nowhere(left, wanted, absent)
 
-    def _absent(self, files: pl.DataFrame, words: Sequence[Word]) -> dict[Word, Collection[str]]:
-        """Return per word the paths of the files that cannot contain it."""
-        found = {word: text_index.lookup(word.text) for word in words}
-        lookups = {word: one for word, one in found.items() if one}
-        if not lookups or files.is_empty():
+    def _absent(self, files: pl.DataFrame, words: Sequence[Word]) -> Iterator[_ByPath]:
+        """Yield for each word the columns that cannot have it, by the path of a file."""
+        found = [text_index.lookup(word.text) for word in words]
+        lookups = [one for one in found if one]
+        columns = sorted({name for one in lookups for name in one.columns})
+        rows = self._index.filter(_days(files)).select("path", *columns)
+        # Most searches of a short word need no look at the table.
+        held = rows.collect() if lookups and files.height else rows.clear().collect()
+        known = text_index.lacking(lookups, held)
+        return (next(known) if one else {} for one in found)
+
+    def _nowhere(
+        self, files: pl.DataFrame, wanted: Node, absent: Mapping[Word, _ByPath]
+    ) -> Nowhere:
+        numbers = dict(files.select("path", "file").drop_nulls().iter_rows())
+        if not numbers:
             return {}
-        columns = sorted({name for one in lookups.values() for name in one.columns})
-        days = pl.col("date").is_between(files["date"].min(), files["date"].max())
-        rows = self._index.filter(days).select("path", *columns).collect()
-        paths = text_index.excluded(lookups.values(), rows)
-        return {word: {*each} for word, each in zip(lookups, paths, strict=True)}
+        rows = self._rollups.filter(_days(files))
+        words = list(dict.fromkeys(islice(compiler.free(wanted), _LOOKED_UP)))
+        known: dict[Word | None, ByFile] = {None: _undisguised(rows)}
+        for word in {**dict.fromkeys(words), **absent}:
+            grams = _lacking(rows, word) if word in words else {}
+            paths = absent.get(word, {})
+            known[word] = {
+                file: grams.get(file, _NOTHING) | paths.get(path, _NOTHING)
+                for path, file in numbers.items()
+            }
+        return known
+
+
+def _possible(files: pl.DataFrame, wanted: Node, absent: Mapping[Word, _ByPath]) -> pl.DataFrame:
+    keys = [
+        frozenset(word for word, paths in absent.items() if paths.get(path) == compiler.EVERYWHERE)
+        for path in files["path"]
+    ]
+    vain = {
+        key: compiler.in_vain(wanted, dict.fromkeys(key, compiler.EVERYWHERE)) for key in {*keys}
+    }
+    return files.filter(pl.Series([not vain[key] for key in keys], dtype=pl.Boolean))
+
+
+def _days(files: pl.DataFrame) -> pl.Expr:
+    return pl.col("date").is_between(files["date"].min(), files["date"].max())
 
 
 def _plain(wanted: Node) -> Iterator[Word]:

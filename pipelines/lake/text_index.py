@@ -18,7 +18,7 @@ import polars as pl
 from pipelines import visible
 from pipelines.lake import rollup
 from pipelines.schemas import ID_FILTERS, WORD_FILTERS
-from pipelines.search.fields import SEARCHED
+from pipelines.search.fields import SEARCHED, TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 LAYOUT = 1
 """The layout of the filters; those of another are ignored, and computed again."""
 _IDS = frozenset(("actor_id", "target_id", "event_id", "session_id", "correlation_id"))
+COLUMNS = (*SEARCHED, TARGETS)
+"""The columns of `events` that `filters` reads."""
+_OF_KINDS = {
+    (ids, words): frozenset(name for name in COLUMNS if (ids if name in _IDS else words))
+    for ids in (False, True)
+    for words in (False, True)
+}
 _MOST_RUNS = 16
 """Runs of a word that are looked up: more of them exclude hardly more files."""
 _CHUNK = 1 << 15  # bytes that are hashed at once: their numbers fit into a processor's cache
@@ -77,31 +84,29 @@ def filters(events: pl.DataFrame) -> dict[str, bytes]:
     return found
 
 
-COLUMNS = (*SEARCHED, "targets")
-"""The columns of `events` that `filters` reads."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """The bits to look for: of any of the filters, all have to be set."""
+    """The bits of a word: it is in no text of a kind of which one is not set."""
 
     bits: tuple[tuple[tuple[str, int], ...], ...]
-    """Per filter, columns of the table and fractions of 2**32 of their lengths."""
+    """Per kind of texts, columns of the table and fractions of 2**32 of their lengths."""
 
     @property
     def columns(self) -> list[str]:
         return sorted({column for kind in self.bits for column, _ in kind})
 
-    def found(self, row: Mapping[str, bytes | None]) -> bool:
-        """Return False if the file with these filters cannot contain the word."""
-        return any(all(_is_set(row[column], place) for column, place in kind) for kind in self.bits)
+    def lacking(self, row: Mapping[str, bytes | None]) -> frozenset[str]:
+        """Return the columns of `events` that cannot have the word in the file of this row."""
+        return _OF_KINDS[
+            tuple(not all(_is_set(row[name], place) for name, place in kind) for kind in self.bits)
+        ]
 
 
 def lookup(word: str) -> Lookup | None:
     """Return where to look for a word; None if it is too short to be ruled out."""
     lower = word.lower().encode(errors="surrogatepass")
     bits = tuple(tuple(_bits(kind, lower)) for kind in _KINDS.values())
-    return Lookup(bits=bits) if all(bits) else None
+    return Lookup(bits=bits) if any(bits) else None
 
 
 def _bits(kind: _Kind, word: bytes) -> Iterator[tuple[str, int]]:
@@ -189,11 +194,11 @@ def _without_separators(runs: _Numbers, width: int) -> _Numbers:
     return kept
 
 
-def excluded(lookups: Iterable[Lookup], rows: pl.DataFrame) -> Iterator[list[str]]:
-    """Yield for each lookup the paths of the files that cannot contain its word.
+def lacking(lookups: Iterable[Lookup], rows: pl.DataFrame) -> Iterator[dict[str, frozenset[str]]]:
+    """Yield for each lookup the columns that cannot have its word, by the path of a file.
 
     `rows` are of the table, with `path` and all columns of the lookups.
     """
     held = rows.to_dicts()
     for one in lookups:
-        yield [row["path"] for row in held if not one.found(row)]
+        yield {row["path"]: one.lacking(row) for row in held}

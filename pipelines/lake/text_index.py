@@ -30,7 +30,7 @@ LAYOUT = 1
 _IDS = frozenset(("actor_id", "target_id", "event_id", "session_id", "correlation_id"))
 COLUMNS = (*SEARCHED, TARGETS)
 """The columns of `events` that `filters` reads."""
-_OF_KINDS = {
+_OF_KINDS: dict[tuple[bool, ...], frozenset[str]] = {
     (ids, words): frozenset(name for name in COLUMNS if (ids if name in _IDS else words))
     for ids in (False, True)
     for words in (False, True)

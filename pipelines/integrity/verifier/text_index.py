@@ -34,7 +34,7 @@ FIELDS = {
 FILTERS = {"ids": ID_FILTERS, "words": WORD_FILTERS}
 _WIDTH = {"ids": 8, "words": 6}  # bytes of a run
 _BITS = {"ids": 1, "words": 4}  # per run
-_AT_ONCE = 1_000_000  # runs
+_AT_ONCE = 50_000  # runs, whose numbers fit into a processor's cache
 
 
 def verify(place: LakeView, *, full: bool) -> TableReport:
@@ -107,7 +107,7 @@ def _holds(kind: str, filters: Mapping[str, Any], events: pl.LazyFrame) -> bool:
 
 
 def hashes(data: bytes, width: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Return the hash of every run of `width` bytes without a zero among them, each once."""
+    """Return the hash of every run of `width` bytes without a zero among them."""
     import numpy as np  # noqa: PLC0415 slow to import, and most commands need none
 
     count = max(0, len(data) - width + 1)
@@ -117,7 +117,7 @@ def hashes(data: bytes, width: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
         digit = codes[place : place + count]
         numbers |= digit.astype(np.uint64) << np.uint64(8 * place)
         whole &= digit != 0
-    found = np.unique(numbers[whole]) * np.uint64(0x9E3779B97F4A7C15)
+    found = numbers[whole] * np.uint64(0x9E3779B97F4A7C15)
     return (found ^ found >> np.uint64(32)) * np.uint64(0xD6E8FEB86659FD93)
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-full test-clients test-readers soak soak-up fuzz mutate lint docs lock release clean
+.PHONY: setup up notebook test test-full test-clients test-readers test-engines soak soak-up fuzz mutate lint docs lock release clean
 
 setup: .venv/.ready
 
@@ -41,6 +41,12 @@ setup: .venv/.ready
 	.venv-readers/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
+.venv-engines/.ready: requirements/engines.txt pyproject.toml
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/engines.txt
+	.venv-engines/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
 up: setup
 	$(BIN)/auditlake up
 
@@ -49,11 +55,11 @@ notebook: .venv/.ready-notebook
 	$(BIN)/jupyter notebook --ServerApp.ip=127.0.0.1 notebooks/tour.ipynb
 
 test: .venv/.ready-dev lint
-	$(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers"
+	$(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers and not engines"
 
 # Everything `make test` samples, in full.
 test-full: .venv/.ready-dev lint
-	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers"
+	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers and not engines"
 
 # The vendors' official clients read the sandbox; a group of its own, since they are many.
 test-clients: .venv/.ready-clients
@@ -62,6 +68,10 @@ test-clients: .venv/.ready-clients
 # Engines read every table: Dask, Daft and, through Spark's API, Sail.
 test-readers: .venv-readers/.ready
 	.venv-readers/bin/python -m pytest -q tests/readers
+
+# Workers of Ray and Dask derive, count, export and verify what one process does, and are killed meanwhile.
+test-engines: .venv-engines/.ready
+	.venv-engines/bin/python -m pytest -q -m engines tests/engines
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
 # them, signing is killed 200 times between any two steps, histories and 10,000 searches are made up at
@@ -78,6 +88,7 @@ soak: .venv/.ready-dev
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_server.py \
 	  tests/integrity/test_killed_retention.py tests/alerts/test_killed_passes.py -k killed
+	AUDITLAKE_KILLS=20 $(BIN)/python -m pytest -q -m "not engines" tests/engines -k killed
 	AUDITLAKE_FRESH_LAKES=20 $(BIN)/python -m pytest -q tests/objects/test_machines.py
 	AUDITLAKE_HISTORIES=500 $(BIN)/python -m pytest -q tests/promises/test_one_truth.py
 	AUDITLAKE_SEARCHES=10000 $(BIN)/python -m pytest -q tests/search/test_language.py
@@ -120,6 +131,7 @@ lock:
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra clients -c requirements/dev.txt pyproject.toml -o requirements/clients.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra readers pyproject.toml -o requirements/readers.txt
+	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra ray --extra dask pyproject.toml -o requirements/engines.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra fuzz -c requirements/dev.txt pyproject.toml -o requirements/fuzz.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra notebook -c requirements/dev.txt pyproject.toml -o requirements/notebook.txt
 	$(COMPILE) --extra build --extra objects --extra postgres --extra docs --extra dev --extra release -c requirements/dev.txt pyproject.toml -o requirements/release.txt
@@ -135,4 +147,4 @@ release: .venv/.ready-release
 	cd dist && sha256sum * > SHA256SUMS
 
 clean:
-	rm -rf .venv .venv-readers .dagster dist site test-artifacts
+	rm -rf .venv .venv-readers .venv-engines .dagster dist site test-artifacts

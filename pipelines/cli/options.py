@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from pipelines import settings, visible
+from pipelines import engines, settings, visible
+from pipelines.engines import Engine
 from pipelines.errors import ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
@@ -18,6 +19,21 @@ from pipelines.sdk.contract import Integration, Stream
 from pipelines.settings import Settings, folders, logs
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def _check_engine(_context: click.Context, _param: click.Parameter, value: str) -> str:
+    engines.check(value)
+    return value
+
+
+engine = click.option(
+    "--engine",
+    callback=_check_engine,
+    default=engines.PROCESSES,
+    show_default=True,
+    metavar="NAME",
+    help=f"What works on large lakes in parallel: {engines.FORMS}.",
+)
 
 
 def integrations(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -82,6 +98,13 @@ def configured(context: click.Context) -> tuple[Settings, Lake]:
     """Return the settings in the file of --config, and their lake. Raises ConfigurationError."""
     chosen = settings.load(context.obj)
     return chosen, tables.configured(chosen)
+
+
+def opened_engine(
+    context: click.Context, name: str, workers: int | None = None
+) -> AbstractContextManager[Engine]:
+    """Return the engine of --engine, whose workers on this machine use the same configuration."""
+    return engines.opened(name, {folders.CONFIG: str(context.obj.absolute())}, workers)
 
 
 def stream(integration: Integration, name: str) -> Stream:

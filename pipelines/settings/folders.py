@@ -9,12 +9,14 @@ from pathlib import Path
 
 from pipelines import disk
 
+CONFIG = "AUDITLAKE_CONFIG"
+"""The environment variable with the path of the configuration."""
 _log = logging.getLogger(__name__)
 
 
 def path_from_environment() -> Path:
     """Return the path of the configuration."""
-    return Path(os.environ.get("AUDITLAKE_CONFIG") or "auditlake.toml")
+    return Path(os.environ.get(CONFIG) or "auditlake.toml")
 
 
 def state_folder() -> Path:

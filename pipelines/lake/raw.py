@@ -145,6 +145,19 @@ def days(lake: Lake, key: StreamKey) -> list[date]:
     return sorted(date.fromisoformat(part["date"]) for part in found)
 
 
+def files_of_day(lake: Lake, key: StreamKey, day: date) -> list[str]:
+    """Return the names of the data files with the raw rows of a day; a file never changes."""
+    handle = tables.newest(lake, key.table)
+    files = handle.file_uris([("date", "=", str(day))]) if handle else []
+    return sorted(file.rpartition("/")[2] for file in files)
+
+
+def reaches(lake: Lake, key: StreamKey, day: date, seq: int) -> bool:
+    """Return whether raw rows of a day have this `seq` or a higher one."""
+    found = tables.existing(lake, key.table).filter(pl.col("date") == day, pl.col("seq") >= seq)
+    return not found.select("seq").head(1).collect().is_empty()
+
+
 def rows_of_days(
     lake: Lake, key: StreamKey, days: Sequence[date], until: int, record: pl.Expr | None = None
 ) -> pl.LazyFrame:

@@ -19,14 +19,16 @@ from pipelines.errors import ConfigurationError
 from pipelines.integrity import retention
 from pipelines.integrity.retention import Applied, Removal
 from pipelines.lake import maintenance
+from pipelines.lake.maintenance import MaintenanceResult
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
 
 
 @click.command(name="maintain")
 @as_json
+@options.engine
 @click.pass_context
-def maintain_(context: click.Context, as_json: bool) -> None:
+def maintain_(context: click.Context, as_json: bool, engine: str) -> None:
     """Compact files, trim Delta logs and delete orphans.
 
     Changes no row, but deletes those whose period in retention.days is over.
@@ -38,20 +40,25 @@ def maintain_(context: click.Context, as_json: bool) -> None:
     if not as_json:
         _echo_applied(removed)
     done = []
-    for tidied in maintenance.maintain(lake, logs, now.date()):
-        done.append(tidied)
-        if not as_json:
-            echo(
-                f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
-                f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
-                + (f"; {tidied.busy}" if tidied.busy else "")
-            )
+    with options.opened_engine(context, engine) as crew:
+        for tidied in maintenance.maintain(lake, logs, now.date(), engine=crew):
+            done.append(tidied)
+            if not as_json:
+                echo(_line(tidied))
     if as_json:
         options.echo_json(json.dumps([asdict(tidied) for tidied in done], indent=2))
         for each in removed:
             if each.error:
                 echo(f"{each.table}: FAILED: {each.error}", err=True)
     _exit(context, removed)
+
+
+def _line(tidied: MaintenanceResult) -> str:
+    return (
+        f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+        f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
+        + (f"; {tidied.busy}" if tidied.busy else "")
+    )
 
 
 @click.command(name="retain")

@@ -25,6 +25,7 @@ from deltalake.exceptions import CommitFailedError
 
 from pipelines import disk
 from pipelines.clock import unix_time
+from pipelines.engines import Engine
 from pipelines.errors import LakeError
 from pipelines.lake import (
     commits,
@@ -91,15 +92,22 @@ class MaintenanceResult:
 
 
 def maintain(
-    lake: Lake, keys: Sequence[StreamKey], today: date, keep: MinimumAge | None = None
+    lake: Lake,
+    keys: Sequence[StreamKey],
+    today: date,
+    keep: MinimumAge | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[MaintenanceResult]:
-    """Maintain every table and yield the results. Raises LakeError if rows changed."""
+    """Maintain every table and yield the results; an engine counts the rows of new files.
+
+    Raises LakeError if rows changed.
+    """
     with _exclusive_lock(lake):
         for table in tables_of(lake, keys):
             # A folder without a commit: a writer is creating the table, or was killed doing so.
             if tables.open_table(lake, table) is not None:
                 yield _maintain(lake, table, today, keep or MinimumAge())
-        rollup_table.roll_up(lake, today)
+        rollup_table.roll_up(lake, today, engine)
         text_index_table.index(lake, today)
         identity_table.derive(lake)
 

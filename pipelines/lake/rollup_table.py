@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 
-from pipelines.lake import commits, per_file, rollup, tables
+from pipelines.engines import Engine, InProcess
+from pipelines.lake import commits, per_file, rollup, tables, workers
 from pipelines.lake.commits import DERIVED, STATISTICS, Appended, Table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import ROLLUPS
@@ -55,32 +57,54 @@ def forget(lake: Lake) -> None:
 _ROLLED_AT_ONCE = 500_000  # rows
 
 
-def roll_up(lake: Lake, today: date) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Data files of `events` for a worker to aggregate (file, path, date, rows)."""
+
+    lake: str
+    files: pl.DataFrame
+
+
+def roll_up(lake: Lake, today: date, engine: Engine | None = None) -> None:
     """Aggregate new files of past days, and delete the aggregates of files that are gone.
 
-    Files whose aggregates have an older layout are aggregated again.
+    Files whose aggregates have an older layout are aggregated again. Without an engine, this
+    process aggregates them.
     """
+    engine = engine or InProcess()
     try:
-        _roll_up(lake, today)
+        _roll_up(lake, today, engine)
     except FileNotFoundError:  # retention also deletes files that are being read
-        _roll_up(lake, today)
+        _roll_up(lake, today, engine)
 
 
-def _roll_up(lake: Lake, today: date) -> None:
+def _roll_up(lake: Lake, today: date, engine: Engine) -> None:
     known, first = rolled_up(lake)
     files = per_file.event_files(lake)
     present = known.filter("current").join(files, on="path", how="semi")
     gone = known.join(present, on="file", how="anti")["file"].to_list()
     past = files.filter(pl.col("date") < today)
-    for batch in per_file.batches(past, present, first, _ROLLED_AT_ONCE):
-        rows = rollup.rolled(per_file.rows_of_files(lake, batch), _texts(lake, batch))
+    batches = [
+        _Batch(lake=workers.address(lake), files=files)
+        for files in per_file.batches(past, present, first, _ROLLED_AT_ONCE)
+    ]
+    all_rows = sum(int(batch.files["rows"].sum()) for batch in batches)
+    aggregated = engine.map(_aggregates, batches, all_rows)
+    for batch, packed in zip(batches, aggregated, strict=True):
+        rows, count = workers.unpacked(packed), batch.files.height
         # A file that was read incompletely would make every later count wrong.
-        if rows.filter(part=rollup.FILES)["n"].sum() != batch["rows"].sum():
+        if rows.filter(part=rollup.FILES)["n"].sum() != batch.files["rows"].sum():
             raise per_file.incomplete()
-        append(lake, first, first + batch.height, rows, gone)
-        first, gone = first + batch.height, []
+        append(lake, first, first + count, rows, gone)
+        first, gone = first + count, []
     if gone:
         append(lake, first, first, pl.DataFrame(schema=ROLLUPS), gone)
+
+
+def _aggregates(batch: _Batch) -> bytes:
+    lake = workers.lake(batch.lake)
+    rows = rollup.rolled(per_file.rows_of_files(lake, batch.files), _texts(lake, batch.files))
+    return workers.packed(rows)
 
 
 def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:

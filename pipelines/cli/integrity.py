@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pipelines import registry, settings, visible
-from pipelines.cli import status
+from pipelines.cli import options, status
 from pipelines.cli.guide import FAILED, NOT_COMPARED
 from pipelines.cli.options import Time, as_json, check_order, configured, echo, echo_json
 from pipelines.clock import utc_now
@@ -29,8 +29,9 @@ from pipelines.integrity import (
     reports,
     retired_streams,
 )
+from pipelines.integrity.crew import EngineCrew
 from pipelines.integrity.verifier import audit, operator_acts, proofs, verify
-from pipelines.integrity.verifier.job import ACTS, LakeView, TableReport, WorkerPool
+from pipelines.integrity.verifier.job import ACTS, LakeView, TableReport
 from pipelines.lake.tables import Lake
 from pipelines.sdk.pages import Span
 
@@ -72,7 +73,12 @@ _quorum = click.option(
 )
 @_witness
 @_quorum
-@click.option("--processes", type=int, help="Number of worker processes. Default: one per CPU.")
+@options.engine
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Number of worker processes. Default: one per CPU.",
+)
 @click.pass_context
 def verify_(
     context: click.Context,
@@ -84,6 +90,7 @@ def verify_(
     full: bool,
     witnesses: tuple[str, ...],
     quorum: int | None,
+    engine: str,
     processes: int | None,
 ) -> None:
     """Check every row against the signed log, and report the first bad row of each table.
@@ -107,9 +114,13 @@ def verify_(
         wanted = [*signed, *reports.derived(where)]
     kinds = {name: str(given.get("kind", name)) for name, given in chosen.integrations.items()}
     found = []
-    with _bars(show=not as_json) as progress, WorkerPool(processes) as workers:
+    with (
+        _bars(show=not as_json) as progress,
+        options.opened_engine(context, engine, processes) as workers,
+    ):
+        crew = EngineCrew(workers, lake)
         for verdict in reports.verdicts(
-            where, wanted, kinds, workers, since=kept, full=full, progress=progress
+            where, wanted, kinds, crew, since=kept, full=full, progress=progress
         ):
             found.append(verdict)
             if not as_json:

@@ -30,11 +30,11 @@ from pipelines.integrity.verifier.job import (
     ACTS,
     FINDINGS,
     IDENTITIES,
+    Crew,
     Job,
     LakeView,
     Progress,
     TableReport,
-    WorkerPool,
 )
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import coverage, findings, raw, reconciliation, streams, tables
@@ -81,7 +81,7 @@ def verdicts(
     where: LakeView,
     tables: Iterable[str],
     kinds: Mapping[str, str],
-    crew: WorkerPool,
+    crew: Crew,
     *,
     since: Mapping[str, Sequence[str]] | None = None,
     full: bool = False,

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.settings import Anchor, NetworkSettings, Witness
@@ -157,6 +157,13 @@ class Job:
     @property
     def options(self) -> dict[str, str] | None:
         return dict(self.place.options) if self.place.options else None
+
+
+class Crew(Protocol):
+    """Whoever reads the files of a table: this process, or several."""
+
+    def map(self, work: Callable[[T], R], tasks: Sequence[T], count: int, /) -> Iterable[R]:
+        """Return the results of `work` on all tasks, in order; `count` is the rows they cover."""
 
 
 class WorkerPool:

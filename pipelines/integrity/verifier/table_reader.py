@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, findings, operator_acts, rows, superseded
-from pipelines.integrity.verifier.job import ACTS, FINDINGS, Job, TableReport, WorkerPool
+from pipelines.integrity.verifier.job import ACTS, FINDINGS, Crew, Job, TableReport
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
 from pipelines.integrity.verifier.rows import Leaves, Task
@@ -64,7 +64,7 @@ def has_room(case: Job, size: int, verdict: TableReport) -> bool:
     return False
 
 
-def read(case: Job, crew: WorkerPool, verdict: TableReport, board: LeafBuffer) -> TableFiles:
+def read(case: Job, crew: Crew, verdict: TableReport, board: LeafBuffer) -> TableFiles:
     """Read all rows, put their leaves on the board, and report problems in the verdict.
 
     Return the files of the table; none if the table is missing or its Delta log unreadable.
@@ -176,7 +176,7 @@ def _day(value: Any) -> date:
 
 def build_tree(
     case: Job,
-    crew: WorkerPool,
+    crew: Crew,
     verdict: TableReport,
     board: LeafBuffer,
     before: Mapping[Span, bytes],

@@ -31,10 +31,10 @@ from pipelines.integrity.verifier import (
 from pipelines.integrity.verifier.job import (
     ACTS,
     FINDINGS,
+    Crew,
     Job,
     LakeView,
     TableReport,
-    WorkerPool,
 )
 from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
@@ -60,7 +60,7 @@ _PUBLISHING = 20.0  # seconds to wait for the checkpoint of rows that are just b
 _FORMER = 100
 
 
-def verify(case: Job, crew: WorkerPool) -> TableReport:
+def verify(case: Job, crew: Crew) -> TableReport:
     """Verify a table and return the report; problems with the table are never raised.
 
     A successful run is stored as the starting point of the next one.
@@ -188,9 +188,7 @@ class _Verified:
         return seen.head.size < self.first and not self.agrees(seen)
 
 
-def _verify(
-    case: Job, crew: WorkerPool, start: _Verified | None
-) -> tuple[TableReport, Tree | None]:
+def _verify(case: Job, crew: Crew, start: _Verified | None) -> tuple[TableReport, Tree | None]:
     verdict = TableReport(table=case.table, at=_now())
     early = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
     if start and not (isinstance(early, Checkpoint) and start.extended_by(early)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from pipelines.cli import options, progress
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
-from pipelines.extraction import renormalise
-from pipelines.lake import identity_table, tables
+from pipelines.extraction import exporting, renormalise
 from pipelines.mapping import export, lineage, normalise
 from pipelines.mapping.export import Wanted
 from pipelines.sdk.contract import Integration, Stream
@@ -56,20 +56,23 @@ def normalise_(kind: str, stream: str, explain: bool) -> None:
 @click.option(
     "--all", "everything", is_flag=True, help="Also events produced by the current mapping version."
 )
+@options.engine
 @click.pass_context
-def renormalise_(context: click.Context, names: tuple[str, ...], everything: bool) -> None:
+def renormalise_(
+    context: click.Context, names: tuple[str, ...], everything: bool, engine: str
+) -> None:
     """Derive `events` from raw again, after an upgrade that improves a mapping.
 
     Sends no request to a vendor and blocks no reader. Can be stopped at any time: the next run
     without --all resumes where this one stopped.
     """
     chosen, lake = options.configured(context)
-    for source in registry.sources(chosen, names, secrets=False):
-        for history in renormalise.histories(lake, source):
-            rows = 0
-            for done in renormalise.renormalise(history, everything=everything):
+    sources = registry.sources(chosen, names, secrets=False)
+    with options.opened_engine(context, engine) as crew:
+        for history in chain.from_iterable(renormalise.histories(lake, each) for each in sources):
+            where, rows = f"{history.source.name} {history.stream.name}", 0
+            for done in renormalise.renormalise(history, everything=everything, engine=crew):
                 rows += done.part.rows
-                where = f"{source.name} {history.stream.name}"
                 options.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} left")
 
 
@@ -99,21 +102,24 @@ def renormalise_(context: click.Context, names: tuple[str, ...], everything: boo
 @click.option("--text", default="", help="Text to find in any column.")
 @click.option("--search", default="", help="A search, as in the dashboard; see docs/search.md.")
 @click.option("--out", default="-", help="File to write, or - for standard output.")
+@options.engine
 @click.pass_context
-def export_(context: click.Context, /, form: str, out: str, **wanted: Any) -> None:
+def export_(context: click.Context, /, form: str, out: str, engine: str, **wanted: Any) -> None:
     """Export matching events, newest first, without a limit on their number."""
     _, lake = options.configured(context)
     options.check_order(wanted["since"], wanted["until"])
-    events = tables.existing(lake, "events")
-    matching, count = export.matching(events, Wanted(**wanted), identity_table.read(lake)), 0
-    with progress.step(Console(stderr=True)) as show:
+    count = 0
+    with (
+        progress.step(Console(stderr=True)) as show,
+        options.opened_engine(context, engine) as crew,
+    ):
 
         def add(rows: int) -> None:
             nonlocal count
             count += rows
             show(f"{count:,} events")
 
-        pieces = export.chunks(matching, form, add)
+        pieces = exporting.chunks(lake, Wanted(**wanted), form, crew, add)
         if out == "-":
             _to_standard_output(pieces)
         else:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 import polars as pl
@@ -45,6 +47,14 @@ class Wanted:
     """Text to find in any text column, ignoring case."""
     search: str = ""
     """A search, as in the dashboard."""
+
+
+class Range(NamedTuple):
+    """A time range of a result, both ends included, and the number of its events."""
+
+    since: datetime
+    until: datetime
+    events: int
 
 
 def matching(events: pl.LazyFrame, wanted: Wanted, people: People = NOBODY) -> pl.LazyFrame:
@@ -90,8 +100,22 @@ def chunks(
     A column `person` is no part of the record, and not exported. `progress` is called with the
     number of events of each piece.
     """
-    recorded = events.drop(PERSON, strict=False)
-    return FORMATS[form](_counted(_frames(recorded), progress))
+    frames = (between(events, span) for span in ranges(events))
+    yield from written(_counted(frames, progress), form, empty(events))
+
+
+def written(frames: Frames, form: str, columns: pl.DataFrame) -> Iterator[bytes]:
+    """Yield the bytes of a file with these events; `columns` is a frame without any."""
+    return FORMATS[form](chain([columns], frames))
+
+
+def body(frame: pl.DataFrame, form: str) -> bytes:
+    """Return the part of such a file that a frame becomes, which no other frame changes.
+
+    A file in Parquet has no such parts.
+    """
+    head = b"".join(FORMATS[form](iter([frame.clear()])))
+    return b"".join(FORMATS[form](iter([frame.clear(), frame])))[len(head) :]
 
 
 def _counted(frames: Frames, progress: Callable[[int], None]) -> Frames:
@@ -100,19 +124,22 @@ def _counted(frames: Frames, progress: Callable[[int], None]) -> Frames:
         progress(frame.height)
 
 
-def _frames(events: pl.LazyFrame) -> Frames:
-    """Yield the events newest first, after one empty frame that has the columns."""
-    yield events.head(0).collect()
-    for since, until in _spans(events):
-        found = events.filter(
-            pl.col("date").is_between(since.date(), until.date()),
-            pl.col("time").is_between(since, until),
-        )
-        yield found.sort("time", "event_uid", descending=True).collect()
+def empty(events: pl.LazyFrame) -> pl.DataFrame:
+    """Return a frame with the columns that are exported, without events."""
+    return events.drop(PERSON, strict=False).head(0).collect()
 
 
-def _spans(events: pl.LazyFrame) -> Iterator[tuple[datetime, datetime]]:
-    """Yield (first time, last time) of about _SPAN events each, newest first.
+def between(events: pl.LazyFrame, span: Range) -> pl.DataFrame:
+    """Return the events of a range, newest first."""
+    found = events.drop(PERSON, strict=False).filter(
+        pl.col("date").is_between(span.since.date(), span.until.date()),
+        pl.col("time").is_between(span.since, span.until),
+    )
+    return found.sort("time", "event_uid", descending=True).collect()
+
+
+def ranges(events: pl.LazyFrame) -> list[Range]:
+    """Return ranges of about _SPAN events each, newest first.
 
     No minute is split, so that no event belongs to two ranges.
     """
@@ -122,9 +149,9 @@ def _spans(events: pl.LazyFrame) -> Iterator[tuple[datetime, datetime]]:
         .sort("minute", descending=True)
         .with_columns(span=(pl.col("len").cum_sum() - pl.col("len")) // _SPAN)
         .group_by("span", maintain_order=True)
-        .agg(pl.col("first").min(), pl.col("last").max())
+        .agg(pl.col("first").min(), pl.col("last").max(), pl.col("len").sum())
     )
-    yield from minutes.select("first", "last").collect().iter_rows()
+    return [Range(*row) for row in minutes.select("first", "last", "len").collect().iter_rows()]
 
 
 def _ocsf(frames: Frames) -> Iterator[bytes]:

@@ -73,7 +73,7 @@ def many():
 @pytest.mark.parametrize("form", export.FORMATS)
 def test_a_result_is_written_in_pieces(many, form, monkeypatch):
     monkeypatch.setattr(export, "_SPAN", 10)
-    assert max(frame.height for frame in export._frames(many.lazy())) <= 11
+    assert max(span.events for span in export.ranges(many.lazy())) <= 11
     in_pieces = whole(many, form)
     monkeypatch.undo()
     if form == "parquet":

@@ -192,10 +192,10 @@ class _Ray(Engine):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         here = name == "ray"
         if here:
-            # Before the import, which reads it. Ray listens on every address of the machine, and
-            # without a token it would run whatever anybody sends.
+            # Ray listens on every address of the machine, and without a token it would run whatever
+            # anybody sends. It reads the token once.
             os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         self._ray = _imported("ray", "ray")
         local: dict[str, Any] = {
             "address": "local",

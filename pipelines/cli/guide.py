@@ -125,7 +125,10 @@ EXAMPLES = {
         "auditlake erase --integration okta --event 7f3c... --why 'request 2026-18'",
     ),
     "retire": ("auditlake retire okta --why 'replaced by Entra ID in March'",),
-    "renormalise": ("auditlake renormalise okta",),
+    "renormalise": (
+        "auditlake renormalise okta",
+        "auditlake renormalise --engine ray://head.example.com:10001",
+    ),
     "normalise": ("auditlake normalise okta system_log < records.ndjson",),
     "metrics": (
         "auditlake metrics",

@@ -115,7 +115,9 @@ def _links() -> str:
     """Return the links that preload what Streamlit's page does not preload itself."""
     page = (_FOLDER / "index.html").read_text(encoding="utf-8")
     scripts = [name for name in _scripts() if name not in page]
-    links = [f'<link rel="modulepreload" crossorigin href="./static/js/{n}">' for n in scripts]
+    # Low, or the page would connect to the server after them.
+    rel = 'rel="modulepreload" fetchpriority="low" crossorigin'
+    links = [f'<link {rel} href="./static/js/{name}">' for name in scripts]
     fonts = (_FOLDER / "static" / "media").glob(f"{_ICONS}.*.woff2")
     href = "./static/media"
     links += [

@@ -25,7 +25,7 @@ from pipelines.integrity import (
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import Alarm, SignedLog
-from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.tables import Lake, Numbered
 
 Act = Mapping[str, Any]
 Acts = list[dict[str, Any]]
@@ -138,7 +138,7 @@ def recorded(lake: Lake) -> Acts:
     return _read(kept, signed) if kept and signed else []
 
 
-def doomed(lake: Lake, log: StreamKey) -> removals.Spans:
+def doomed(lake: Lake, log: Numbered) -> removals.Spans:
     """Return the spans of rows that recorded acts remove, but that may still be there."""
     kept = signer.of(lake, log.app)
     ours = [act for act in removals.unfinished(recorded(lake)) if act["table"] == log.table]

@@ -17,7 +17,14 @@ from typing import Any
 import polars as pl
 
 from pipelines.errors import LakeError
-from pipelines.integrity import last_signed, operator_acts, removals, signer, tiles
+from pipelines.integrity import (
+    last_signed,
+    operator_acts,
+    removals,
+    removed_findings,
+    signer,
+    tiles,
+)
 from pipelines.integrity.signer import SignedLog
 from pipelines.lake import (
     commits,
@@ -114,13 +121,20 @@ def finish(lake: Lake, now: datetime) -> list[str]:
     """Carry out all recorded removals that are not finished, and record that they are.
 
     Return their tables. Whenever this is killed, the lake can be verified, and the next call
-    continues: events are deleted first, and a raw row may be there without its events if an act
-    lists it; a file of `events` stays until nothing that was derived from it is left.
+    continues: findings and events are deleted first, and a raw row may be there without them if an
+    act lists it; a file of `events` stays until nothing that was derived from it is left.
     """
     acts = operator_acts.recorded(lake)
     doomed = [each for act in removals.unfinished(acts) for each in _doomed(lake, act)]
     if not doomed:
         return []
+    # Before anything is deleted: the rows say which findings are about them.
+    _record_findings(lake, doomed, now)
+    acts = operator_acts.recorded(lake)
+    lost = operator_acts.doomed(lake, findings.LOG)
+    for each in doomed:
+        removed_findings.delete_hits(lake, each.log, each.rows, each.days)
+    removed_findings.delete(lake, [seq for span in lost for seq in range(*span)])
     for each in doomed:
         _delete_neighbours(lake, each)
         deletions.delete_rows(lake, events.TABLE.name, f"{each.stream} AND {each.rows}")
@@ -131,19 +145,37 @@ def finish(lake: Lake, now: datetime) -> list[str]:
     rollup_table.forget(lake)
     text_index_table.forget(lake)
     logs = list(dict.fromkeys(each.log for each in doomed))
-    for table in (*(log.table for log in logs), *(table.name for table in NEIGHBOURS)):
+    besides = (*NEIGHBOURS, *removed_findings.TABLES)
+    for table in (*(log.table for log in logs), *(table.name for table in besides)):
         _settle(lake, table)
+    # Its log has statistics of texts.
+    deletions.forget_history(lake, findings.TRIAGE.name)
     deletions.vacuum(lake, events.TABLE.name)
     for log in logs:
         _forget_entries(lake, log, operator_acts.doomed(lake, log))
+    if lost:
+        _forget_entries(lake, findings.LOG, lost)
     operator_acts.record(lake, {"act": removals.FINISHED, "acts": len(acts)}, now)
     return [log.table for log in logs]
+
+
+def _record_findings(lake: Lake, doomed: Iterable[Doomed], now: datetime) -> None:
+    """Record and sign that the findings about these rows are removed, each once."""
+    found = sorted(
+        {s for each in doomed for s in removed_findings.about(lake, each.log, each.rows)}
+    )
+    known = removals.within(pl.col("seq"), operator_acts.doomed(lake, findings.LOG))
+    fresh = pl.DataFrame({"seq": found}, {"seq": pl.Int64}).filter(~known)
+    if fresh.height:
+        signer.sign(lake, findings.LOG, findings.count(lake), now)
+        about = {"act": "removal of findings", "why": "rows that they are about are removed"}
+        record(lake, findings.LOG, fresh["seq"].to_list(), about, now)
 
 
 def _doomed(lake: Lake, act: Mapping[str, Any]) -> Iterator[Doomed]:
     """Yield the rows that an act removes; nothing if its table is gone altogether."""
     if act["table"] == findings.LOG.table:
-        return  # a restore has lost them: they are not there
+        return  # they go with the rows that they are about
     log = StreamKey(*str(act["table"]).split("/")[1:])
     kept = signer.of(lake, log.app)
     if kept is None or tables.open_table(lake, log.table) is None:
@@ -211,7 +243,7 @@ def _settle(lake: Lake, table: str) -> None:
     deletions.vacuum(lake, table)
 
 
-def _forget_entries(lake: Lake, log: StreamKey, fresh: removals.Spans) -> None:
+def _forget_entries(lake: Lake, log: Numbered, fresh: removals.Spans) -> None:
     """Delete the entries of removed rows next to the tiles, since they contain event ids."""
     kept = ledger(lake, log)
     with last_signed.alone(kept.place, kept.table):

@@ -131,6 +131,11 @@ def commit(lake: Lake, decide: Callable[[Stored], Evaluated | None]) -> pl.DataF
     return commits.write(lake, FINDINGS, SEQ, decided, metadata).frame
 
 
+def count(lake: Lake) -> int:
+    """Return how many findings were ever written."""
+    return positions(lake, [SEQ])[SEQ]
+
+
 def positions(lake: Lake, apps: Iterable[str]) -> dict[str, int]:
     """Return how many rows of their streams these sets of rules have evaluated."""
     with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:

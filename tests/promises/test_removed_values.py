@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
+from pipelines.detections import engine, rules, ruleset
 from pipelines.extraction import client, rounds
 from pipelines.extraction.backfill import fetch_span
 from pipelines.integrity import erasure, reports, retention
@@ -24,6 +25,7 @@ from tests.conftest import World
 from tests.promises.contents import content, texts
 from tests.promises.kills import FAR
 
+RULES = Path(__file__).parents[2] / "rules"
 KINDS = ("okta", "jumpcloud")
 LOGS = [StreamKey("okta", "system_log"), StreamKey("jumpcloud", "directory_insights")]
 COLUMNS = (
@@ -44,6 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             assert not any(report.error for report in found.poll(kind))
         for log in LOGS:
             receive_otherwise(found, log)
+        list(engine.detect(lake, ruleset.compiled(rules.load([RULES]))))
         list(maintenance.maintain(lake, LOGS, FAR))
         yield found
 
@@ -108,9 +111,12 @@ def problems(world: World) -> list[str]:
 
 def test_no_table_and_no_file_has_a_value_that_only_removed_rows_had(world: World) -> None:
     values = only_removed(world)
+    # A newer finding keeps the person who was recognised then, by an event that is removed now.
+    values -= set(tables.scan(world.lake, "identities").collect()["person"])
     assert len(values) > 100
     before = found_in(current(world.lake), values)
-    assert {"events", "rollups", "rejected", "echoes", LOGS[0].table} <= before.keys()
+    tables_with_values = {"events", "rollups", "rejected", "echoes", "findings", "hits"}
+    assert {*tables_with_values, LOGS[0].table} <= before.keys()
     days = tables.scan(world.lake, "text_index").select("date").collect()["date"]
     assert days.min() < BEFORE
     for log in LOGS:

@@ -1,0 +1,96 @@
+"""What detections keep about records: found and deleted with the records that are removed.
+
+A finding that names a removed event is removed as a whole, with all its revisions, what people
+decided about it and the alerts that tell of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from pipelines.lake import deletions, tables
+from pipelines.lake.findings import DELIVERIES, FINDINGS, HITS, TRIAGE
+from pipelines.lake.tables import Lake, StreamKey
+
+TABLES = (FINDINGS, HITS, TRIAGE, DELIVERIES)
+_AT_ONCE = 5000
+_PART_OF_RECORD = r"#\d+$"
+"""Ends the uid of one of several events of a record."""
+
+
+def about(lake: Lake, log: StreamKey, rows: str) -> list[int]:
+    """Return the seqs of the findings that name events of rows of a stream.
+
+    `rows` are these as SQL on the columns of raw, and they have to be there still.
+    """
+    found, stored = tables.scan(lake, FINDINGS.name), tables.scan(lake, log.table)
+    if found is None or stored is None:
+        return []
+    prefix = f"{log.integration}:{log.stream}:"
+    named = (
+        found.select("finding_uid", event="event_uids")
+        .explode("event", empty_as_null=False, keep_nulls=False)
+        .filter(pl.col("event").str.starts_with(prefix))
+        .with_columns(pl.col("event").str.strip_prefix(prefix))
+        .collect()
+    )
+    whole = named.with_columns(pl.col("event").str.replace(_PART_OF_RECORD, ""))
+    named = pl.concat([named, whole]).unique()
+    removed = stored.filter(pl.sql_expr(rows)).select(event="event_id")
+    uids = named.lazy().join(removed, on="event", how="semi").select("finding_uid").collect()
+    return _seqs(found, uids["finding_uid"])
+
+
+def _seqs(found: pl.LazyFrame, uids: pl.Series) -> list[int]:
+    ours = found.filter(pl.col("finding_uid").is_in(uids.unique().implode()))
+    return ours.select("seq").collect()["seq"].sort().to_list()
+
+
+def delete(lake: Lake, seqs: Sequence[int]) -> None:
+    """Delete findings, the decisions about them and their alerts; the findings last."""
+    stored = tables.scan(lake, FINDINGS.name)
+    if stored is None:
+        return
+    uids = stored.filter(pl.col("seq").is_in(list(seqs))).select("finding_uid").collect()
+    for listed in _listed(uids["finding_uid"].unique().sort()):
+        deletions.delete_rows(lake, TRIAGE.name, f"finding_uid IN ({listed})")
+    _delete_deliveries(lake, uids["finding_uid"])
+    for first in range(0, len(seqs), _AT_ONCE):
+        listed = ", ".join(map(str, seqs[first : first + _AT_ONCE]))
+        deletions.delete_rows(lake, FINDINGS.name, f"seq IN ({listed})")
+
+
+def _delete_deliveries(lake: Lake, uids: pl.Series) -> None:
+    """Delete all rows of the deliveries that tell of these findings."""
+    stored = tables.scan(lake, DELIVERIES.name)
+    if stored is None:
+        return
+    tells = pl.col("subjects").list.eval(pl.element().is_in(uids.unique().implode())).list.any()
+    ours = stored.filter(tells).select("delivery").unique().collect()["delivery"]
+    for listed in _listed(ours.sort()):
+        deletions.delete_rows(lake, DELIVERIES.name, f"delivery IN ({listed})")
+
+
+def delete_hits(lake: Lake, log: StreamKey, rows: str, days: str | None) -> None:
+    """Delete what the rules of correlations matched in these rows, or on these days."""
+    stored, ours = tables.scan(lake, log.table), tables.stream_predicate(log)
+    if days:
+        deletions.delete_rows(lake, HITS.name, f"{ours} AND {days}")
+    elif stored is not None and tables.open_table(lake, HITS.name) is not None:
+        ids = stored.filter(pl.sql_expr(rows)).select("event_id").collect()["event_id"]
+        hits = tables.existing(lake, HITS.name).filter(tables.of_stream(log)).select("uid")
+        prefix = f"{log.integration}:{log.stream}:"
+        name = pl.col("uid").str.strip_prefix(prefix)
+        gone = name.is_in(ids.implode()) | name.str.replace(_PART_OF_RECORD, "").is_in(
+            ids.implode()
+        )
+        for listed in _listed(hits.filter(gone).unique().collect()["uid"].sort()):
+            deletions.delete_rows(lake, HITS.name, f"{ours} AND uid IN ({listed})")
+
+
+def _listed(values: pl.Series) -> Iterator[str]:
+    """Yield the values as lists of SQL."""
+    for part in values.to_frame().iter_slices(_AT_ONCE):
+        yield ", ".join("'" + value.replace("'", "''") + "'" for (value,) in part.iter_rows())

@@ -119,7 +119,7 @@ def test_test_evaluates_the_examples_beside_the_rules(tmp_path):
 
 def test_examples_of_a_rule_that_no_stream_serves_are_counted_as_refused(tmp_path):
     rule = document({"s": {"riskEventType": "x"}, "condition": "s"}, product="azure")
-    rule["logsource"]["service"] = "riskdetection"
+    rule["logsource"]["service"] = "pim"
     written(tmp_path, rule)
     (tmp_path / "rule.tests.yml").write_text(yaml.safe_dump([example(SIGN_IN, matches=True)]))
     code, output = texts(run(tmp_path, "rules", "test", str(tmp_path)))

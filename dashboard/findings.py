@@ -16,6 +16,8 @@ from dashboard.queries import Filter
 from pipelines.schemas import FINDINGS, TRIAGE
 
 LEVELS = ("critical", "high", "medium", "low", "informational")
+MARKED = LEVELS[:3]
+"""The levels that other pages mark in time; the rest would hide them."""
 URGENT = ("critical", "high")
 REASONS = ("true positive", "benign", "false positive", "duplicate")
 SHOWN = ("open", "mine", "closed", "all")
@@ -152,13 +154,16 @@ def named(events: pl.LazyFrame, uids: tuple[str, ...], first: date, last: date) 
 def marks(
     cases: pl.DataFrame, edges: tuple[datetime, ...], filters: Iterable[Filter]
 ) -> pl.DataFrame:
-    """Return the findings per bucket of a graph: start, n, rank (of the highest level).
+    """Return the findings of marked levels per bucket of a graph: start, n, rank (the highest).
 
     Of the search, only filters that a finding has a column for are applied.
     """
     starts = pl.Series("start", edges[:-1], pl.Datetime("us", "UTC"))
     within = cases.filter(
-        _counts(), pl.col("time").is_between(edges[0], edges[-1], closed="left"), *_kept(filters)
+        pl.col("level").is_in(MARKED),
+        _counts(),
+        pl.col("time").is_between(edges[0], edges[-1], closed="left"),
+        *_kept(filters),
     )
     place = starts.search_sorted(within["time"], side="right") - 1
     found = within.with_columns(start=starts.gather(place))

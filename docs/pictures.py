@@ -23,6 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipelines import registry
+from pipelines.detections import engine, rules, ruleset
 from pipelines.extraction import rounds
 from pipelines.lake.tables import Lake
 from sandbox.server import Options, running
@@ -41,11 +42,11 @@ def main() -> None:
                 executable_path=shutil.which("chromium"),
                 args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
-            for name, (scheme, path, tab) in pictures(events).items():
+            for name, (scheme, path, tab) in pictures(events, folder).items():
                 take(browser, address + path, IMAGES / f"{name}.png", scheme, tab)
 
 
-def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
+def pictures(events: pl.LazyFrame, folder: str) -> dict[str, tuple[str, str, str]]:
     """Return file name -> colour scheme, address, and the details tab to open."""
     theirs = events.filter(source_ip=ATTACKER)
     began, ended = (
@@ -54,7 +55,11 @@ def pictures(events: pl.LazyFrame) -> dict[str, tuple[str, str, str]]:
     hours = f"{began:%Y-%m-%dT%H}:00:00Z..{ended:%Y-%m-%dT%H}:59:00Z"
     usual = events.filter(integration="google_workspace", outcome="success")
     failed = theirs.filter(integration="okta", outcome="failure")
+    known = pl.scan_delta(f"{folder}/findings").filter(level="high", status="found")
+    finding = known.filter(pl.col("count") > 1).top_k(1, by="time").collect().row(0, named=True)
     return {
+        "findings": ("light", "/findings", ""),
+        "finding": ("light", f"/findings?id={finding['finding_uid']}", ""),
         "explore": ("light", f"/?range=14d&by=integration&ev={newest(usual)}", "Details"),
         "stands-out": ("light", f"/?range={hours}&by=outcome&tab=out", ""),
         "dark": (
@@ -99,10 +104,11 @@ def wait_until_idle(page: Page) -> None:
 
 
 def fill(root: Path) -> Path:
-    """Poll two weeks of sandbox events into a lake at `root` and return it."""
-    with running(Options(days=14, per_day=80, rate=0)) as sandbox:
+    """Poll two weeks of sandbox events into a lake at `root`, detect, and return it."""
+    with running(Options(days=14, per_day=80, rate=0, incidents=True)) as sandbox:
         sources = [registry.source(kind, keys) for kind, keys in sandbox.settings().items()]
         rounds.poll(Lake(str(root)), sources)
+    list(engine.detect(Lake(str(root)), ruleset.compiled(rules.load([PROJECT / "rules"]))))
     return root
 
 

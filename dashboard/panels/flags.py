@@ -34,10 +34,11 @@ def in_time(query: Query, edges: tuple[datetime, ...]) -> pl.DataFrame:
 
 
 def link(found: pl.DataFrame, query: Query) -> None:
-    """Show a link to the findings of the time of the search, if there are any."""
+    """Show a link to the findings of marked levels in the time of the search, if any."""
     if n := int(found["n"].sum()):
         span = times.show(times.between(query.since, query.until))
-        session.link("findings", _counted(n), ":material/flag:", {"range": [span]})
+        address = {"range": [span], "level": [*findings.MARKED]}
+        session.link("findings", _counted(n), ":material/flag:", address)
 
 
 def counts(rows: pl.DataFrame) -> pl.Series:

@@ -59,7 +59,7 @@ def link_of(alert: Alert, dashboard: str | None) -> str | None:
     if dashboard is None:
         return None
     if alert.shown and re.fullmatch(r"[0-9a-f]{64}", alert.shown[0].uid):
-        return f"{dashboard}/findings?finding={alert.shown[0].uid}"
+        return f"{dashboard}/findings?id={alert.shown[0].uid}"
     return f"{dashboard}/findings" if alert.about in ("findings", "digest") else dashboard
 
 

@@ -23,7 +23,7 @@ def test_a_message_says_what_was_found():
     assert "Rule: 11111111" in section
     assert "by A. Writer (DRL-1.1)" in section
     assert "About the rule: https://example.com/rule" in section
-    assert "Open: https://audit.example.com/findings?finding=" in section
+    assert "Open: https://audit.example.com/findings?id=" in section
 
 
 def test_hostile_text_mentions_nobody_and_is_no_link():

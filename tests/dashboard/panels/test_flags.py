@@ -30,7 +30,12 @@ def test_findings_that_cannot_be_read_do_not_break_explore(app: App, copied: Pat
 def test_explore_leads_to_the_findings_of_its_time(app: App, judged: Path) -> None:
     shown = app(judged).run()
     links = [one.proto for one in shown.get("page_link")]
-    assert any(one.label == "38 findings" and "range=" in one.query_string for one in links)
+    (link,) = (one for one in links if one.label.endswith(" findings"))
+    assert "range=" in link.query_string
+    assert "level=medium" in link.query_string
+    shows = pl.col("level").is_in(findings.MARKED), pl.col("status") == "found"
+    listed = Lake(str(judged), {}).cases().filter(*shows, pl.col("exception").is_null())
+    assert link.label == f"{listed.height} findings"
     events = next(one.value for one in shown.dataframe if "findings" in one.value)
     assert events["findings"].sum() > 0
 

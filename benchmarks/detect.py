@@ -1,7 +1,7 @@
 """Cost of detection: `python benchmarks/detect.py [--records 100000] [--events 1000000]`.
 
 All rules in `rules/` are evaluated on records of all vendors from the sandbox, by the engine as in
-production; the extraction of the same records, in the same run, shows what detection adds. Rules
+production; the extraction of the same records, in the same run, shows its share. Rules
 over the columns of `events` are also evaluated on generated events, beside DuckDB with the same
 rules as SQL, which pySigma's backend for SQLite makes. Each part is a process of its own.
 """

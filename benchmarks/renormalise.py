@@ -3,7 +3,7 @@
 The lake has Okta records of the sandbox, 14,000 a day. Each line is one way to derive all of its
 events again: in one process, then with each engine, whose workers are started within the time; its
 events are compared with those of the first line. At last, DuckDB reads the same columns of raw, and
-writes the same columns of events, which it takes from a copy: what any program must do at least.
+writes the same columns of events, which it takes from a copy: the least that any program must do.
 
 Seconds are wall time, so other load on the machine counts; the last column is processor time of all
 processes, as a share of that of one process.

@@ -1,7 +1,7 @@
 """The append-only tables that the dashboard writes: `access`, `views`, `triage` and `exceptions`.
 
 `access` is the audit log of the dashboard itself; `views` stores addresses of pages under names.
-The others hold what people decided about findings.
+The others hold the decisions about findings.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Notes:
     def every(self) -> pl.DataFrame:
         """Return the rows of all users, oldest first, as they were at the newest commit.
 
-        The caller leaves out what a limited visitor must not see.
+        The caller leaves out rows that a limited visitor must not see.
         """
         with self._lock:
             try:

@@ -58,7 +58,7 @@ class Case:
 
     @property
     def entity(self) -> Entity | None:
-        """Whom or what it is about, in the days around it; None if it names nobody."""
+        """Its subject, in the days around it; None if it names nobody."""
         if not self.finding["entity"]:
             return None
         return Entity(

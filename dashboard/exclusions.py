@@ -28,7 +28,7 @@ _FILTERED = 200
 
 
 class Exclusions:
-    """What `rollups` and `text_index` know about the data files of one version of `events`."""
+    """Facts of `rollups` and `text_index` about the data files of one version of `events`."""
 
     def __init__(self, rollups: pl.LazyFrame, index: pl.LazyFrame) -> None:
         self._rollups = rollups.filter(pl.col("part") == rollup.TEXTS)
@@ -37,7 +37,7 @@ class Exclusions:
     def known(self, files: pl.DataFrame, wanted: Node) -> tuple[pl.DataFrame, Nowhere]:
         """Return the `files` (path, date, file, ...) that may have an event to be found.
 
-        With them, what is known about the words in those files.
+        With them, the knowledge about the words in those files.
         """
         words = list(islice(_plain(wanted), _FILTERED))
         absent = dict(zip(words, self._absent(files, words), strict=True))

@@ -1,4 +1,4 @@
-"""The findings of rules as lists and counts, with what people decided about each. Pure.
+"""The findings of rules as lists and counts, with the decisions about each. Pure.
 
 The newest revision of a finding counts, and the newest row of `triage` about it.
 """
@@ -69,7 +69,7 @@ def newest(rows: pl.LazyFrame) -> pl.DataFrame:
 
 
 def decided(found: pl.DataFrame, triage: pl.DataFrame) -> pl.DataFrame:
-    """Return findings with what was decided last; `triage` has its rows, oldest first.
+    """Return findings with the last decision; `triage` has its rows, oldest first.
 
     Adds state, assignee, reason, decided_at and `rank`, the place of the level.
     """
@@ -171,7 +171,7 @@ def marks(
 
 
 def noise(cases: pl.DataFrame, now: datetime, weeks: int) -> pl.DataFrame:
-    """Return the findings of each rule per week, and what became of them, the noisiest first.
+    """Return the findings of each rule per week, and their outcome, the noisiest first.
 
     Columns: rule_id, title, level, weeks (a number per week, the present one last), n, excepted,
     closed, false (the share of the closed ones that are false positives, null without any).

@@ -238,7 +238,7 @@ class Lake:
         return answer
 
     def cases(self) -> pl.DataFrame:
-        """Return all findings with what was decided about each, as `findings.decided` does."""
+        """Return all findings with the decisions about each, as `findings.decided` does."""
         found = self.recent("findings", findings.newest)
         if found is None:
             return findings.NONE

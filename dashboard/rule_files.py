@@ -41,7 +41,7 @@ def running() -> list[Rule]:
 
 @functools.lru_cache(maxsize=2)
 def _read(chosen: str, stamps: _Stamps) -> Rulebook:
-    """Return the rules; `stamps` tells one state of the files from another."""
+    """Return the rules; `stamps` identify the state of the files."""
     return overlay.read(DetectionSettings.model_validate_json(chosen), utc_now())
 
 

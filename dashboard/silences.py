@@ -1,4 +1,4 @@
-"""Exceptions that analysts make from a finding: the fields to choose, and what they cover. Pure."""
+"""Exceptions that analysts make from a finding: the fields to choose, and their effect. Pure."""
 
 from __future__ import annotations
 

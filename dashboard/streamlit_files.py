@@ -112,7 +112,7 @@ def _preloaded(page: bytes | bytearray, *, compressed: bool) -> bytes:
 
 @functools.cache
 def _links() -> str:
-    """Return the links that preload what Streamlit's page does not preload itself."""
+    """Return the links that preload the files that Streamlit's page does not."""
     page = (_FOLDER / "index.html").read_text(encoding="utf-8")
     scripts = [name for name in _scripts() if name not in page]
     # Low, or the page would connect to the server after them.

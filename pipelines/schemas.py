@@ -244,7 +244,7 @@ _FINDINGS: _Columns = {
     "stream": (pl.String(), "the service's log that the event came from"),
     "entity": (
         pl.String(),
-        "whom or what it is about, for grouping: the person or actor, else the address, or the "
+        "its subject, for grouping: the person or actor, else the address, or the "
         "correlation's group",
     ),
     "source_ip": (pl.String(), "address of the client, of the last event"),
@@ -337,14 +337,14 @@ _DELIVERIES: _Columns = {
     "time": (Timestamp, "when this row was written"),
     "delivery": (
         pl.String(),
-        "SHA-256 of the receiver and of what it is told about; the key for its deduplication",
+        "SHA-256 of the receiver and of the subject; the key for its deduplication",
     ),
     "receiver": (pl.String(), "its name in auditlake.toml"),
     "about": (pl.String(), '"findings", "digest" or "health"'),
-    "revision": (pl.Int32(), "from 0; grows with each change in what the receiver is told"),
+    "revision": (pl.Int32(), "from 0; grows with each change of the message"),
     "subjects": (
         pl.List(pl.String()),
-        "the `finding_uid`s, or the name of what is not healthy; none once it is resolved",
+        "the `finding_uid`s, or the name of the fault; none once it is resolved",
     ),
     "topic": (pl.String(), "SHA-256 of rule and entity, for grouping; the day of a digest"),
     "state": (
@@ -359,7 +359,7 @@ _DELIVERIES: _Columns = {
     "claimant": (pl.String(), "the process that claimed it"),
     "payload": (
         pl.String(),
-        "JSON: what is sent, before it is put in the receiver's form; null in rows about sending",
+        "JSON: the message, before it is put in the receiver's form; null in rows about sending",
     ),
 }
 DELIVERIES = _schema(_DELIVERIES)

@@ -1,4 +1,4 @@
-"""What the routes of the control API share: bodies, and the answer for what is not known."""
+"""Shared by the routes of the control API: bodies, and the answer for unknown names."""
 
 from __future__ import annotations
 

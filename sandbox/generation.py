@@ -100,7 +100,7 @@ class Played:
 
 
 def played_in(stream: Stream, name: str, company: Company, span: Span) -> Iterator[Played]:
-    """Yield what a stream, named KIND/STREAM, records of the incidents; the same every time."""
+    """Yield the records of a stream, named KIND/STREAM, of the incidents; the same every time."""
     rng, last = Random(f"{company.seed}/{name}/incidents"), micros(span.anchor)
     for incident in incidents(company, span.anchor):
         for benign, scenes in ((False, incident.scenes), (True, incident.twin)):

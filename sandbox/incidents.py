@@ -1,7 +1,7 @@
 """Incidents of five public kinds, played across the services, each with a benign twin.
 
 The twin looks alike but is legitimate: detections have to find the incident and leave the twin
-alone. What belongs to each is known, record by record: the answer key. Everything is invented; the
+alone. The records of each are known: the answer key. Everything is invented; the
 kinds are those of public reports.
 """
 

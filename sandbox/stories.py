@@ -1,4 +1,4 @@
-"""What happens in the incidents that single services record, and in their benign twins."""
+"""The events of the incidents that single services record, and in their benign twins."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ _HIDING_RULE = [
 
 
 def _consent(app: str, scopes: str, *, admin: bool) -> dict[str, Any]:
-    """Return what the directory audit says about a consent."""
+    """Return the directory audit's record of a consent."""
     permissions = f"[] => [[ConsentType: Principal, Scope: {scopes}]]"
     values = {"ConsentContext.IsAdminConsent": str(admin), "ConsentAction.Permissions": permissions}
     changes = [
@@ -172,7 +172,7 @@ def _consent(app: str, scopes: str, *, admin: bool) -> dict[str, Any]:
 
 
 def _consented(app: str, *, admin: bool) -> dict[str, Any]:
-    """Return what the unified audit log says about a consent."""
+    """Return the unified audit log's record of a consent."""
     changes = {"ConsentContext.IsAdminConsent": str(admin), "TargetId.ServicePrincipalNames": app}
     return {
         "ModifiedProperties": [

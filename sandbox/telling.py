@@ -1,4 +1,4 @@
-"""The means to tell what happens in an incident: who acts, from where, and what is recorded."""
+"""The means to tell an incident: who acts, from where, and the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An opened finding: what matched, its events, whom it is about, and the rule that made it.
+"""An opened finding: matched fields, its events, whom it is about, and the rule that made it.
 
 Texts of events and rules are shown only by `st.text`, `st.code` and grids, which render no markup.
 """

@@ -1,4 +1,4 @@
-"""The list of findings: its filters, its rows, and what is done with the ticked ones.
+"""The list of findings: its filters, its rows, and decisions about the ticked ones.
 
 All of it is in the page's address, which the widgets write and are set from.
 """

@@ -1,4 +1,4 @@
-"""Exceptions from rules: made from a finding, with what they would have covered; and revoked."""
+"""Exceptions from rules: made from a finding, with a count of those they cover; and revoked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY = timedelta(days=1)
 
 
 def offer(case: Case) -> None:
-    """Offer to make an exception from the rule for what this finding is about."""
+    """Offer to make an exception from the rule for the subject of this finding."""
     key = f"silence_{case.uid[:16]}"
     with st.popover(
         "Silence this", icon=":material/notifications_off:", key=key, on_change="rerun"

@@ -1,4 +1,4 @@
-"""What people decide about findings: take, close and reopen them; with the history."""
+"""Decisions about findings: take, close and reopen them; with the history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _MOST_NOTE = 2000
 
 
 def offer(uids: Sequence[str], name: str, *, closed: bool) -> None:
-    """Offer what can be done with these findings; `name` tells one offer on a page from others."""
+    """Offer the decisions about these findings; `name` distinguishes an
+    offer on a page from others."""
     # The key has the findings: a menu must not stay open over others.
     key = f"{name}_{hashlib.sha256(repr(sorted(uids)).encode()).hexdigest()[:8]}"
     st.button(
@@ -59,7 +60,7 @@ def decide(uids: Sequence[str], state: str, reason: str | None = None, note: str
 
 
 def history(uid: str) -> None:
-    """Show who decided what about a finding, and when; newest first."""
+    """Show the decisions about a finding, with who and when; newest first."""
     rows = open_lake.configured().triage.every().filter(finding_uid=uid).reverse()
     if rows.is_empty():
         st.caption("Nobody has looked after this finding yet.")
@@ -83,5 +84,5 @@ def history(uid: str) -> None:
             "state": column.TextColumn("Decision", width=130),
             "note": column.TextColumn("Note"),
         },
-        alt="What was decided about this finding, newest first",
+        alt="Decisions about this finding, newest first",
     )

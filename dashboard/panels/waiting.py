@@ -23,7 +23,7 @@ _CANCELLED = "cancelled"
 def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Show the progress of a long search and a button that cancels it. Raises TooLong.
 
-    A search of several parts calls `preview` first; what that shows is removed at the end. Not
+    A search of several parts calls `preview` first, whose elements are removed at the end. Not
     within fragments: a click on a button of theirs does not end the run of the page.
     """
     place, below, began = st.empty(), st.empty(), time.monotonic()

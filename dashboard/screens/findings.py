@@ -1,4 +1,4 @@
-"""Findings: the queue of what rules have found, one of them opened, and what rules cover."""
+"""Findings: the queue, a finding, and the coverage of rules."""
 
 from __future__ import annotations
 

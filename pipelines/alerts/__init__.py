@@ -1,1 +1,1 @@
-"""Tell people what rules found, and what is wrong with auditlake itself."""
+"""Alert people to findings of rules, and to faults of auditlake itself."""

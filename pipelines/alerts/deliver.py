@@ -1,4 +1,4 @@
-"""Send what is due: claim it, send it, record the receipt.
+"""Send due messages: claim it, send it, record the receipt.
 
 A worker that is killed in between leaves a claim, which expires. The message is then sent again
 with the same key, which the receiver ignores if it has it already.
@@ -58,7 +58,7 @@ _SENDERS: dict[str, Callable[[Any, Envelope, Way], Outcome]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A try to send a message, and what became of it."""
+    """A try to send a message, and its result."""
 
     message: Message
     headline: str
@@ -70,7 +70,7 @@ class Sent:
 
 
 def deliver(lake: Lake, chosen: Settings, now: datetime) -> list[Sent]:
-    """Send all messages that are due, and return what became of each. Raises LakeError."""
+    """Send all messages that are due, and return the result of each. Raises LakeError."""
     until, done = time.monotonic() + _BUDGET, list[Sent]()
     claimant = f"{socket.gethostname()}/{os.getpid()}"
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="alerts") as workers:
@@ -179,7 +179,7 @@ def pause(attempt: int, demanded: float | None, chance: float) -> timedelta:
 
 
 def record(lake: Lake, row: Row, now: datetime) -> None:
-    """Record what became of a claimed message, unless another worker has meanwhile sent it."""
+    """Record the result of a claimed message, unless another worker has meanwhile sent it."""
 
     def decide(state: State) -> Change | None:
         known = outbox.fold(state.rows).deliveries.get(row["delivery"])

@@ -1,4 +1,4 @@
-"""What is wrong with auditlake itself, as far as the lake shows it, and who is told about it."""
+"""Faults of auditlake itself, as far as the lake shows it, and who is alerted to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipelines.settings import Settings
 from pipelines.settings.alerts import AlertSettings
 
 _SETTLED = timedelta(minutes=15)
-"""How long a stream must fail, or have a gap, before anybody is told."""
+"""How long a stream must fail, or have a gap, before anybody is alerted."""
 _LATE_DELIVERY = timedelta(hours=1)
 _RULES = timedelta(days=7)
 _LOSS = "loss"
@@ -42,7 +42,7 @@ class Problem:
     """The integration and its kind, if it is about one."""
     since: datetime | None = None
     receiver: str | None = None
-    """The receiver it is about, which is not told."""
+    """The receiver it is about, which is not alerted."""
 
     @property
     def alert(self) -> Alert:

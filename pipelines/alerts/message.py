@@ -66,7 +66,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     level: str
     title: str
     text: str = ""
-    """A sentence on what is wrong and what to do, of an alert about auditlake itself."""
+    """A sentence on the fault and its remedy, of an alert about auditlake itself."""
     entity: str | None = None
     resolved: bool = False
     """Nothing of it holds any more: its findings were withdrawn, or auditlake is well again."""
@@ -159,7 +159,7 @@ def withdrawn(alert: Alert, uid: str, count: int) -> Alert:
 
 
 def digest(rows: Sequence[Mapping[str, Any]], title: str) -> Alert:
-    """Return what a digest says about some findings."""
+    """Return the line of a digest about some findings."""
     counts: dict[tuple[str, str, str], int] = {}
     for row in rows:
         rule = row["rule_id"], row["level"], _short(row["title"]) or row["rule_id"]

@@ -1,7 +1,7 @@
-"""The outbox: which messages wait, are being sent or were sent, as rows of `deliveries` tell. Pure.
+"""The outbox: which messages wait, are being sent or were sent, as rows of `deliveries` show. Pure.
 
 A delivery is one subject at one receiver, and its id is the key for the receiver's deduplication.
-Each change in what the receiver is told is a new revision, which replaces an older one that has not
+Each change of the message is a new revision, which replaces an older one that has not
 been sent.
 """
 
@@ -76,7 +76,7 @@ class Message:
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """A subject at a receiver, with the revisions of what it is told."""
+    """A subject at a receiver, with the revisions of its message."""
 
     id: str
     receiver: str

@@ -1,4 +1,4 @@
-"""One pass: queue what is new, look after auditlake itself, deliver what is due, and report life.
+"""One pass: queue new alerts, check auditlake itself, deliver due ones, and report life.
 
 Passes may overlap, also on several machines: each step is a fenced commit.
 """
@@ -30,7 +30,7 @@ _HEALTH, _HEARTBEAT = (StreamKey(DELIVERIES.name, name) for name in ("health", "
 
 @dataclass(slots=True, kw_only=True)
 class Pass:
-    """What a pass did."""
+    """The result of a pass."""
 
     queued: int = 0
     """Rows about new findings."""
@@ -44,7 +44,7 @@ class Pass:
 
 
 def pass_once(chosen: Settings, lake: Lake, now: datetime) -> Pass:
-    """Queue and deliver what is due. Errors are in the result; a step that fails ends no other."""
+    """Queue and deliver due alerts. Errors are in the result; a step that fails ends no other."""
     done = Pass()
     if not chosen.alerts.is_used:
         return done

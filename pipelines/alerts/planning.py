@@ -55,7 +55,7 @@ def rows(plan: Plan, found: Sequence[Finding]) -> list[Row]:
 
 
 def is_alerted(row: Finding) -> bool:
-    """Return whether anybody is to be told about a finding as it is now."""
+    """Return whether anybody is to be alerted to a finding as it is now."""
     settled = not row["provisional"] or severity(row["level"]) >= severity("high")
     return row["status"] == "found" and row["exception"] is None and settled
 
@@ -148,7 +148,7 @@ def revision_row(
 ) -> Row:
     """Return the row that queues the next revision of a delivery, or drops it.
 
-    Withdrawn before anybody can have been told, it is not sent at all.
+    Withdrawn before anybody can have been alerted, it is not sent at all.
     """
     revision = max(delivery.revisions) + 1 if delivery.revisions else 0
     due = now

@@ -1,4 +1,4 @@
-"""Who is told about a finding or a problem, and when. Pure."""
+"""Who is alerted to a finding or a problem, and when. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DAY = timedelta(days=1)
 
 
 def of_finding(chosen: AlertSettings, row: Mapping[str, Any]) -> dict[str, Way]:
-    """Return who is told about a finding (schemas.FINDINGS), and whether only by the digest."""
+    """Return who is alerted to a finding (schemas.FINDINGS), and whether only by the digest."""
     names, tags = {row["integration"], row["kind"]}, row["tags"] or ()
     return _ways(
         route
@@ -25,7 +25,7 @@ def of_finding(chosen: AlertSettings, row: Mapping[str, Any]) -> dict[str, Way]:
 
 
 def of_problem(chosen: AlertSettings, level: str, names: AbstractSet[str]) -> list[str]:
-    """Return who is told about a problem of auditlake itself, which waits for no digest.
+    """Return who is alerted to a problem of auditlake itself, which waits for no digest.
 
     `names`: the integration and its kind; none of a problem that is not of one.
     """

@@ -1,4 +1,4 @@
-"""The commands that send alerts, try receivers and list what was not delivered."""
+"""The commands that send alerts, try receivers and list undelivered ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipelines.settings import Settings
 
 @click.group(name="alerts")
 def alerts_() -> None:
-    """Send alerts to the receivers in [alerts], try receivers, and list what was not delivered."""
+    """Send alerts to the receivers in [alerts], try receivers, and list undelivered ones."""
 
 
 @alerts_.command(name="send")
 @click.pass_context
 def send_(context: click.Context) -> None:
-    """Queue alerts about new findings and about auditlake itself, and deliver what is due.
+    """Queue alerts about new findings and about auditlake itself, and deliver those that are due.
 
     Run it every minute where Dagster does not run. Exits with 1 if a step failed.
     """

@@ -1,4 +1,4 @@
-"""The commands that run the detection rules, and show what they found."""
+"""The commands that run the detection rules, and show their findings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SAMPLES, _ENTITIES = 5, 10
 @options.as_json
 @click.pass_context
 def detect_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Evaluate all rules once on the rows behind their positions, and print what they find.
+    """Evaluate all rules once on the rows behind their positions, and print their findings.
 
     Exits with 1 if a rule could not be evaluated; the others are not held up by it.
     """
@@ -68,7 +68,7 @@ def detect_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
 @options.as_json
 @click.pass_context
 def findings_(context: click.Context, level: str, since: datetime | None, as_json: bool) -> None:
-    """Print what rules found, in the newest revision of each finding, oldest first."""
+    """Print the findings of rules, in the newest revision of each finding, oldest first."""
     _, lake = options.configured(context)
     stored = tables.existing(lake, table.FINDINGS.name)
     start = since or utc_now() - _MONTH

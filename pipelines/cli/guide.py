@@ -43,9 +43,9 @@ SECTIONS = {
     },
     "Detect": {
         "detect": ("detect:detect_", "Evaluate the rules on all rows they have not seen yet."),
-        "findings": ("detect:findings_", "Print what the rules found."),
+        "findings": ("detect:findings_", "Print the findings of the rules."),
         "rules": ("rules:rules_", "Check, list, test and backtest detection rules."),
-        "alerts": ("alerts:alerts_", "Send alerts, try receivers, list what was not delivered."),
+        "alerts": ("alerts:alerts_", "Send alerts, try receivers, list undelivered ones."),
     },
     "Prove": {
         "verify": ("integrity:verify_", "Check every row against the signed log."),

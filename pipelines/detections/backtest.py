@@ -29,7 +29,7 @@ class Part:
     """Some rows of a stream that were evaluated, or all windows of the correlations."""
 
     findings: pl.DataFrame
-    """What they add: schemas.FINDINGS without `seq`."""
+    """The rows they add: schemas.FINDINGS without `seq`."""
     log: Log | None = None
     day: datetime | None = None
     rows: int = 0

@@ -1,4 +1,4 @@
-"""Evaluates the configured rules on what is new, and signs what they find."""
+"""Evaluates the configured rules on new rows, and signs their findings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Stamp = frozenset[tuple[Path, int, int]]
 
 
 def exceptions_of(lake: Lake, book: Rulebook) -> Exceptions:
-    """Return what fills in the exceptions of the file and of the lake."""
+    """Return the function that fills in the exceptions of the file and of the lake."""
     recorded = exceptions.recorded(findings.exceptions(lake))
     return partial(exceptions.excepted, exceptions=(*book.exceptions, *recorded))
 
@@ -44,14 +44,14 @@ class Detector:
         return self._read[1]
 
     def _stamp(self) -> _Stamp:
-        """Return what tells whether a file has changed."""
+        """Return a value that changes with a file."""
         read = rules.files(packaged.places(self.settings.rules))
         others = [self.settings.overlay, *self.settings.watch_lists.values()]
         stats = ((file, file.stat()) for file in (*read, *others) if file.exists())
         return frozenset((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
 
     def detect(self, keys: Iterable[StreamKey] | None = None) -> Iterator[Step]:
-        """Evaluate what lies behind the positions of these streams, by default of all.
+        """Evaluate the rows behind the positions of these streams, by default of all.
 
         Yields after each commit, whose findings are signed by then. Does nothing if detections are
         disabled or no rule runs. Raises LakeError and ConfigurationError.

@@ -1,4 +1,4 @@
-"""Evaluate the rules on everything behind their positions, and commit what they find.
+"""Evaluate the rules on everything behind their positions, and commit the findings.
 
 For each stream, the rules that have reached the same row form a group, which is evaluated on the
 next rows. The group that is ahead goes first, so that a new rule, which starts with the first
@@ -104,7 +104,7 @@ class _Engine:
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
 
     def parts(self) -> list[_Part]:
-        """Return what is to be evaluated next, together about `ROWS` rows."""
+        """Return the parts to evaluate next, together about `ROWS` rows."""
         waiting = [part for log in self.logs for part in self._of_log(log)]
         chosen: list[_Part] = []
         for part in sorted(waiting, key=lambda each: (not each.ahead, len(each.seqs))):
@@ -318,7 +318,7 @@ def detect(
     clock: Clock = utc_now,
     limit: float = evaluate.LIMIT,
 ) -> Iterator[Step]:
-    """Evaluate what lies behind the positions, and yield each commit until nothing is left.
+    """Evaluate the rows behind the positions, and yield each commit until nothing is left.
 
     `keys` are the streams to be read, by default all. `limit`: seconds that a rule may take for
     the rows of one step. Whoever stops iterating loses nothing. Raises LakeError.

@@ -73,7 +73,7 @@ def evaluate(
     limit: float = LIMIT,
     timer: Callable[[], float] = time.monotonic,
 ) -> Found:
-    """Return what the chosen rules and correlations find; one that takes too long has failed."""
+    """Return the findings of chosen rules and correlations; one that takes too long has failed."""
     started = timer()
     joined = [rules.correlations[id_] for id_ in chosen if id_ in rules.correlations]
     wanted = {id_ for id_ in chosen if id_ in rules.rules}
@@ -146,7 +146,7 @@ def _match(used: Sequence[Compiled], joined: Sequence[Correlation], rows: Rows) 
 def _wanted(
     used: Sequence[Compiled], joined: Sequence[Correlation]
 ) -> Iterator[tuple[str, Mapping[str, tuple[Path, ...]]]]:
-    """Yield the values wanted of each rule: what it reads, and what correlations group by."""
+    """Yield the values wanted of each rule: its fields, and those that correlations group by."""
     for rule in used:
         read: dict[str, tuple[Path, ...]] = {}
         for path in rule.paths:
@@ -284,7 +284,7 @@ def about(rule: Rule, ruleset: str) -> Iterator[pl.Expr]:
 
 
 def uid(rule: Rule, *identity: str) -> str:
-    """Return the `finding_uid` of a rule and what identifies the event or the group."""
+    """Return the `finding_uid` of a rule and the identity of the event or the group."""
     parts = [part.encode() for part in (rule.id, rule.logic_hash, *identity)]
     framed = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     return hashlib.sha256(framed).hexdigest()

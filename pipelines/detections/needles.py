@@ -43,7 +43,7 @@ _FREQUENT = 0.02
 
 
 def needles(parsed: Any, resolve: Callable[[str], tuple[Path, ...]], expand: Expand) -> Needles:
-    """Return the needles of a rule; none if it cannot be told what records contain.
+    """Return the needles of a rule; none if any record may match.
 
     `resolve` returns where a field is, `expand` the parts of a text for each combination of
     placeholders.

@@ -86,7 +86,7 @@ class Rulebook:
     loaded: Loaded
     """All rules, with their changed levels, and everything in the files that cannot be used."""
     ruleset: Ruleset
-    """The rules that run; its `overlay` has all that decides what is found."""
+    """The rules that run; its `overlay` has all that decides about findings."""
     disabled: frozenset[str] = frozenset()
     exceptions: tuple[RuleException, ...] = ()
     """Those of the file; the dashboard records others in the lake."""
@@ -187,7 +187,7 @@ def _exceptions(changes: Mapping[str, _Tuning]) -> Iterator[RuleException]:
 
 
 def _values(changes: Mapping[str, _Tuning]) -> dict[str, Any]:
-    """Return what changes rules and excepts findings."""
+    """Return the changes of rules and exceptions."""
     excepted = sorted(_exceptions(changes), key=lambda each: each.id)
     of_rules = {
         id_: {"placeholders": {name: sorted(one.placeholders[name]) for name in one.placeholders}}

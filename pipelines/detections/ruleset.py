@@ -23,7 +23,7 @@ class Ruleset:
     placeholders: Placeholders = field(default_factory=dict)
     """The values that the rules were compiled with."""
     overlay: Mapping[str, Any] = field(default_factory=dict)
-    """What else of the overlay decides what is found, as JSON could hold it."""
+    """The rest of the overlay that decides about findings, as JSON could hold it."""
 
     def streams(self, rule: str) -> tuple[str, ...]:
         """Return the streams that a rule, or the parts of a correlation, read."""

@@ -31,7 +31,7 @@ class WatchList:
     name: str
     file: Path
     values: tuple[str, ...]
-    """Texts as a rule would spell them: what Sigma gives a meaning is escaped."""
+    """Texts as a rule would spell them: special characters of Sigma are escaped."""
     newest: date | None
     """When the last of them was listed, if days are given."""
     expired: int

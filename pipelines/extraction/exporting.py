@@ -50,7 +50,7 @@ def chunks(
     engine: Engine,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[bytes]:
-    """Return the bytes of an export, piece by piece: what `export.chunks` returns, byte for byte.
+    """Return the bytes of an export, piece by piece: the result of `export.chunks`, byte for byte.
 
     Raises LakeError if there are no events, and ConfigurationError for an invalid search.
     """

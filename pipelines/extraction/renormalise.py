@@ -3,7 +3,7 @@
 Stale events are found by their mapping_version, so no progress has to be stored: a run that was
 killed is simply started again. A part (a day of a stream, or as much of it as fits in memory) is
 replaced in one commit behind the fence that polls use, so a reader sees all its old rows or all
-its new ones. An engine may map several parts at once; what it has mapped is committed only if the
+its new ones. An engine may map several parts at once; the result is committed only if the
 records are still those it has read, and mapped again otherwise.
 """
 
@@ -128,7 +128,7 @@ class _Errand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mapped:
-    """The events of a part as a worker has mapped them, and what they follow from."""
+    """The events of a part as a worker has mapped them, and the state they follow from."""
 
     errand: _Errand
     events: bytes

@@ -548,7 +548,7 @@ def _risk_agent(info: Any) -> str | None:
 
 
 def _risk_message(kind: Any, level: Any, state: Any) -> str:
-    """Return a sentence: the names of risks read badly as what a user did."""
+    """Return a sentence: the names of risks read badly as acts of a user."""
     known = [text for text in (level, state) if text not in _NO_DETAIL]
     return ", ".join([f"identity protection found {kind}", *known])
 

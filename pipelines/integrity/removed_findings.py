@@ -1,7 +1,7 @@
-"""What detections keep about records: found and deleted with the records that are removed.
+"""Rows of detections about records: found and deleted with the records that are removed.
 
-A finding that names a removed event is removed as a whole, with all its revisions, what people
-decided about it and the alerts that tell of it.
+A finding that names a removed event is removed as a whole, with all its revisions, the
+decisions and alerts about it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def delete(lake: Lake, seqs: Sequence[int]) -> None:
 
 
 def _delete_deliveries(lake: Lake, uids: pl.Series) -> None:
-    """Delete all rows of the deliveries that tell of these findings."""
+    """Delete all rows of the deliveries about these findings."""
     stored = tables.scan(lake, DELIVERIES.name)
     if stored is None:
         return
@@ -74,7 +74,7 @@ def _delete_deliveries(lake: Lake, uids: pl.Series) -> None:
 
 
 def delete_hits(lake: Lake, log: StreamKey, rows: str, days: str | None) -> None:
-    """Delete what the rules of correlations matched in these rows, or on these days."""
+    """Delete matches of correlations' rules in these rows, or on these days."""
     stored, ours = tables.scan(lake, log.table), tables.stream_predicate(log)
     if days:
         deletions.delete_rows(lake, HITS.name, f"{ours} AND {days}")

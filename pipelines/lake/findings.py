@@ -1,4 +1,4 @@
-"""The tables of detections: what was found, by which evaluation, and what people made of it.
+"""The tables of detections: findings, evaluations, and decisions about findings.
 
 `findings` is append-only and numbered by `seq`. A commit of findings also moves the positions of
 the streams whose rows were evaluated, and names the evaluations, which are copied to a table.
@@ -29,13 +29,13 @@ _SMALL = {"delta.appendOnly": "true"}
 FINDINGS = Table(
     name="findings",
     schema=schemas.FINDINGS,
-    about="What rules found in the events, and in which",
+    about="Findings of rules in the events",
     settings={**SETTINGS, STATISTICS: "seq,time,found_at"},
 )
 HITS = Table(
     name="hits",
     schema=schemas.HITS,
-    about="What the rules of correlations matched",
+    about="Matches of the rules of correlations",
     settings={**SETTINGS, STATISTICS: "time"},
 )
 
@@ -64,7 +64,7 @@ RULESETS = Table(
 TRIAGE = Table(
     name="triage",
     schema=schemas.TRIAGE,
-    about="What people decided about findings",
+    about="Decisions about findings",
     partitions=(),
     settings=_SMALL,
 )
@@ -78,7 +78,7 @@ EXCEPTIONS = Table(
 DELIVERIES = Table(
     name="deliveries",
     schema=schemas.DELIVERIES,
-    about="Alerts to be sent, and what became of them",
+    about="Alerts to be sent, and their delivery",
     partitions=(),
     settings={**SETTINGS, STATISTICS: "seq,time"},
 )

@@ -20,7 +20,7 @@ TABLE = Table(
     settings={**DERIVED, STATISTICS: "file,date"},
 )
 _AT_ONCE = 500_000
-"""Rows whose filters are committed together: what is left undone if maintenance is killed."""
+"""Rows whose filters are committed together: the most that is lost if maintenance is killed."""
 
 
 def indexed(lake: Lake) -> tuple[pl.DataFrame, int]:

@@ -1,4 +1,4 @@
-"""Opens the lake in a worker of an engine, which is told only where it is, and packs its rows."""
+"""Opens the lake in a worker of an engine, which knows only its place, and packs its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _own: dict[str, Lake] = {}
 
 
 def address(lake: Lake) -> str:
-    """Return what a worker is told about the lake: nothing secret."""
+    """Return the description of the lake for a worker: nothing secret."""
     _own[lake.address] = lake
     return lake.address
 

@@ -37,7 +37,7 @@ def asset(detector: Detector, sources: Sequence[Source]) -> dg.AssetsDefinition:
     spec = dg.AssetSpec(
         FINDINGS,
         deps=[EVENTS],
-        description="What detection rules found in the events, and in which.",
+        description="Findings of detection rules in the events.",
         group_name="events",
         kinds={"deltalake"},
         metadata=shape(detector.lake, findings.FINDINGS.name, schemas.FINDINGS),
@@ -104,7 +104,7 @@ def job() -> Any:
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(FINDINGS),
-        description="Evaluates the detection rules on what is new.",
+        description="Evaluates the detection rules on new rows.",
         tags=_TAGS,
     )
 

@@ -1,4 +1,4 @@
-"""The section [alerts] of the settings: who is told what, where and when."""
+"""The section [alerts] of the settings: who is alerted, where and when."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ Receiver = Annotated[
 
 
 class Route(Section):
-    """What goes to some receivers; every route that matches applies."""
+    """Alerts for some receivers; every route that matches applies."""
 
     receivers: tuple[str, ...] = Field(min_length=1)
     level: Level = "medium"
@@ -225,7 +225,7 @@ class AlertSettings(Section):
 
     @property
     def is_used(self) -> bool:
-        """Return whether anybody is to be told anything."""
+        """Return whether anybody is to be alerted."""
         return bool(self.receivers) or self.heartbeat is not None
 
     @property

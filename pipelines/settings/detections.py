@@ -23,7 +23,7 @@ PlaceholderName = Annotated[str, AfterValidator(_placeholder)]
 
 
 class DetectionSettings(Section):
-    """Files and folders of rules in the Sigma format, and what changes them."""
+    """Files and folders of rules in the Sigma format, and their changes."""
 
     enabled: bool = True
     """Whether rules are evaluated after each poll and push."""

@@ -40,7 +40,7 @@ def send(receiver: AppriseReceiver, envelope: Envelope, _way: Way) -> Outcome:
 
 
 def texts(envelope: Envelope) -> tuple[str, str]:
-    """Return title and text, without what any service takes for markup."""
+    """Return title and text, without the markup of any service."""
     lines = "\n".join(wording.lines(envelope.alert, envelope.dashboard))
     return _harmless(wording.headline(envelope.alert)), wording.cut(_harmless(lines), _MOST)
 

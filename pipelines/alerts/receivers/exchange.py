@@ -1,4 +1,4 @@
-"""One request to a receiver, and what its answer means for the delivery.
+"""One request to a receiver, and the meaning of its answer for the delivery.
 
 Addresses come from the configuration alone. Redirects are not followed, since they would take the
 credential elsewhere, and of an answer only the beginning is read.
@@ -101,7 +101,7 @@ def send(
 
 
 def judged(answer: httpx.Response, secrets: Sequence[str] = ()) -> Outcome:
-    """Return what an answer means; a receipt contains none of the secrets."""
+    """Return the meaning of an answer; a receipt contains none of the secrets."""
     status = answer.status_code
     if answer.is_success:
         return Outcome(result="sent", receipt=str(status))

@@ -52,7 +52,7 @@ def send(receiver: JiraReceiver, envelope: Envelope, way: Way) -> Outcome:
 
 
 def label(envelope: Envelope, revision: int | None = None) -> str:
-    """Return the label of the issue, or of a revision of what it says."""
+    """Return the label of the issue, or of a revision of its text."""
     name = f"auditlake-{envelope.delivery[:40]}"
     return name if revision is None else f"{name}-{revision}"
 

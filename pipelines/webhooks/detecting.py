@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ class Detecting:
     """The streams with new rows; one thread evaluates them, so that no two commits race here."""
 
     detector: Detector
+    on_findings: Callable[[], None] = lambda: None
     _streams: set[StreamKey] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _woken: threading.Event = field(default_factory=threading.Event)
@@ -61,6 +62,8 @@ class Detecting:
                 for step in self.detector.detect(sorted(streams)):
                     for rule, reason in step.failed.items():
                         _log.warning("rule %s: %s", rule, reason)
+                    if step.findings.height:
+                        self.on_findings()
                     if self._stopped.is_set():
                         return True
         except AuditlakeError as error:

@@ -14,6 +14,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pipelines.alerts import passes
+from pipelines.clock import utc_now
 from pipelines.detections.detector import Detector
 from pipelines.errors import ConfigurationError
 from pipelines.extraction.report import Report
@@ -21,6 +23,7 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings, WebhookSettings, is_loopback
 from pipelines.webhooks import dagster_reports, worker
+from pipelines.webhooks.alerting import Alerting
 from pipelines.webhooks.detecting import Detecting
 from pipelines.webhooks.receiver import Endpoint, Limits, Receiver, neighbourhood, of_proxy
 from pipelines.webhooks.spool import configured_spool
@@ -140,7 +143,9 @@ def serve(
         spool.open(),
         dagster_reports.reporter(chosen.dagster, chosen.network.ca_bundle) as reporter,
     ):
-        detecting = Detecting(detector=Detector(lake=lake, settings=chosen.detections))
+        alerting = Alerting(send=lambda: passes.pass_once(chosen, lake, utc_now()))
+        detector = Detector(lake=lake, settings=chosen.detections)
+        detecting = Detecting(detector=detector, on_findings=alerting.wake)
 
         def on_report(report: Report) -> None:
             reporter.report(report)
@@ -169,6 +174,7 @@ def serve(
             [StreamKey(e.source.name, s.name) for e in endpoints for s in e.source.streams()]
         )
         with (
+            alerting.running(),
             detecting.running(),
             worker.running(list(workers.values())),
             renewer.running(),

@@ -17,7 +17,7 @@ registry.kinds()  # loaded once, before the receivers are forked
 OKTA = {"base_url": "https://acme.okta.com", "api_token": "x" * 20, "webhook_secret": SECRET}
 
 
-def configured(folder: Path, port: int, *rules: Path) -> Settings:
+def configured(folder: Path, port: int, *rules: Path, **sections: Any) -> Settings:
     document: dict[str, Any] = {
         "lake": {"root": str(folder / "lake")},
         "integrity": {"folder": str(folder / "keys")},
@@ -25,6 +25,7 @@ def configured(folder: Path, port: int, *rules: Path) -> Settings:
         "webhooks": {"port": port, "spare_megabytes": 0},
         "dagster": {"port": 1},
         "detections": {"enabled": bool(rules), "rules": [*rules]},
+        **sections,
     }
     return settings.validated(Settings, document, "test")
 

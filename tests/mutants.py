@@ -39,12 +39,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "pipelines/webhooks/receiver.py": ("tests/webhooks/test_receiver.py",),
     "dashboard/auth.py": ("tests/dashboard/test_auth.py",),
     f"{_VERIFIER}/events.py": ("tests/integrity/test_mappings.py", _TAMPERING),
+    f"{_VERIFIER}/findings.py": (f"{_OWN}/test_findings.py",),
     f"{_VERIFIER}/job.py": (f"{_OWN}/test_job.py",),
     **{
         f"{_VERIFIER}/{name}.py": (f"{_OWN}/test_{name}.py",)
         for name in (
             *("audit", "identities", "known_checkpoints", "log_reader", "operator_acts", "proofs"),
-            *("restores", "rollups", "superseded", "text_index", "tree", "witnesses"),
+            *("per_file", "restores", "rollups", "superseded", "text_index", "tree", "witnesses"),
         )
     },
     **{

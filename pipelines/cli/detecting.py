@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
 from pipelines import errors
 from pipelines.clock import utc_now
 from pipelines.detections.detector import Detector
 from pipelines.errors import AuditlakeError
+from pipelines.extraction import schedule
+from pipelines.extraction.report import Report
+from pipelines.lake.findings import FINDINGS
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.settings import Settings
+
+_AT_LEAST_EVERY = timedelta(minutes=10)
+_LAST = StreamKey(FINDINGS.name, "detect")
+
+
+def detect_news(
+    chosen: Settings,
+    lake: Lake,
+    sources: Sequence[Source],
+    reports: Iterable[Report],
+    echo: Callable[[str], None],
+) -> bool:
+    """Do as `detect` does if a report has new rows or rules have changed, or every ten minutes.
+
+    Otherwise there is little to do: a rule that failed is tried again, and a finding is settled
+    once a gap is filled.
+    """
+    last = schedule.last_polled(lake, _LAST)
+    recent = last and timedelta(0) <= utc_now() - last < _AT_LEAST_EVERY
+    news = any(report.rows or report.events for report in reports)
+    if last and recent and not news and not _detector(chosen, lake).changed(last):
+        return True
+    sound = detect(chosen, lake, sources, echo)
+    if sound:
+        schedule.claim_turn(lake, _LAST, None)
+    return sound
 
 
 def detect(
@@ -20,7 +50,7 @@ def detect(
 
     Return False if that failed, or if a rule did; the rows have landed all the same.
     """
-    detector = Detector(lake=lake, settings=chosen.detections, clock=utc_now)
+    detector = _detector(chosen, lake)
     keys = [StreamKey(source.name, each.name) for source in sources for each in source.streams()]
     rows = found = 0
     failed: dict[str, str] = {}
@@ -37,3 +67,7 @@ def detect(
     for rule, reason in failed.items():
         echo(f"detections: rule {rule} FAILED: {reason}")
     return not failed
+
+
+def _detector(chosen: Settings, lake: Lake) -> Detector:
+    return Detector(lake=lake, settings=chosen.detections, clock=utc_now)

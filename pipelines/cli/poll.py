@@ -52,7 +52,8 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
     else:
         for report in reports:
             options.echo(_report_line(report))
-    sound = detecting.detect(chosen, lake, polled, partial(options.echo, err=as_json))
+    say = partial(options.echo, err=as_json)
+    sound = detecting.detect_news(chosen, lake, polled, reports, say)
     if not sound or any(report.error for report in reports):
         context.exit(FAILED)
 

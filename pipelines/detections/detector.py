@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +43,10 @@ class Detector:
         if self._read is None or self._read[0] != present:
             self._read = present, overlay.read(self.settings, now)
         return self._read[1]
+
+    def changed(self, since: datetime) -> bool:
+        """Return whether a file of the rules was modified after a time."""
+        return any(mtime > since.timestamp() * 1e9 for _, mtime, _ in self._stamp())
 
     def _stamp(self) -> _Stamp:
         """Return a value that changes with a file."""

@@ -94,7 +94,7 @@ def test_after_renormalise_no_older_version_is_allowed(upgraded):
 
 
 def test_rows_that_stay_older_leave_renormalise_unfinished(upgraded, monkeypatch):
-    monkeypatch.setattr(renormalise, "_replace", lambda _history, _part: 0)
+    monkeypatch.setattr(renormalise, "_replace", lambda *_: 0)
     list(renormalise.renormalise(history(upgraded)))
     assert [act["act"] for act in operator_acts.recorded(upgraded.lake)] == ["mapping"]
 

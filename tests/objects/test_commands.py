@@ -58,13 +58,13 @@ def test_commands_send_few_requests(store, deployment, vendors):
     )
     assert "1 new of" in run(deployment, "poll").output
     sent = store.requests()
-    assert len(sent) <= 60, sent
-    reading = {"status": 80, "search": 40, "export --format ndjson": 40, "verify": 150}
-    for command, most in {**reading, "maintain": 500}.items():
+    assert len(sent) <= 150, sent  # about 100 of them to evaluate the rules
+    reading = {"status": 120, "search": 40, "export --format ndjson": 40, "verify": 200}
+    for command, most in {**reading, "maintain": 750}.items():
         done = run(deployment, *command.split())
         assert done.exit_code == 0, done.output
         sent = store.requests()
-        assert len(sent) <= most, sent
+        assert len(sent) <= most, (command, len(sent), sent)
 
 
 def test_one_machine_polls_and_maintains_at_a_time(deployment, vendors, tmp_path, monkeypatch):

@@ -9,7 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
+from deltalake import DeltaTable
 
+from pipelines.integrity.verifier.job import FINDINGS as TABLE
+from pipelines.integrity.verifier.job import Job
 from pipelines.integrity.verifier.proofs import bounded
 from pipelines.integrity.verifier.rows import UNREADABLE, Leaves, Odd, Task
 from pipelines.schemas import FINDINGS
@@ -18,6 +21,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _STORED = {name: dtype for name, dtype in FINDINGS.items() if name != "date"}
 _NUMBERED = {"seq", "finding_uid", "revision"}
+
+
+def are_none(case: Job) -> bool:
+    """Return whether this is a table of findings without one ever, so that none is signed."""
+    if case.table != TABLE or case.shelf.read("checkpoint") is not None:
+        return False
+    try:
+        handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
+        return not handle.file_uris() and not handle.transaction_version(TABLE)
+    except UNREADABLE:
+        return False
 
 
 def leaves(task: Task) -> Leaves:

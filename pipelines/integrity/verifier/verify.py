@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 from pipelines.integrity.verifier import (
     diagnosis,
     events,
+    findings,
     known_checkpoints,
     operator_acts,
     restores,
@@ -229,7 +230,7 @@ def _newest_head(case: Job, verdict: TableReport) -> Checkpoint | None:
     """
     head = _read_note(case.shelf.read("checkpoint"), case.place.keys, case.name)
     found = head if isinstance(head, Checkpoint) else _newest_former(case)
-    if isinstance(head, str):
+    if isinstance(head, str) and (found or not findings.are_none(case)):
         verdict.found("checkpoint", None, head)
     if found:
         verdict.origin, verdict.size, verdict.signed_by = found.origin, found.size, found.signer

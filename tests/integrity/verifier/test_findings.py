@@ -47,6 +47,38 @@ def test_findings_as_they_were_signed_are_sound(found):
     assert found.verify(full=True).read == 303
 
 
+def evaluated(world):
+    """Commit positions without a finding, as the engine does where no rule matches."""
+    nothing = pl.DataFrame(schema=FINDINGS).drop("seq")
+    made = findings.Evaluated(nothing, {"detect/okta/system_log/x": 7}, [])
+    findings.commit(world.lake, lambda _: made)
+
+
+def test_a_lake_whose_rules_have_found_nothing_is_sound(tmp_path):
+    world = Found(tmp_path)
+    evaluated(world)
+    verdict = world.verify()
+    assert (verdict.ok, verdict.size) == (True, 0)
+    world.find(2)
+    assert world.verify().ok
+
+
+def test_findings_that_are_gone_with_their_log_are_missed(found):
+    shutil.rmtree(found.log)
+    shutil.rmtree(found.table)
+    evaluated(found)
+    (finding,) = found.verify().findings
+    assert "the signed log is missing" in finding.detail
+    (found.folder / "state").rename(found.folder / "elsewhere")
+    write_deltalake(
+        str(found.table),
+        pl.DataFrame(schema=FINDINGS).to_arrow(),
+        mode="append",
+        commit_properties=CommitProperties(app_transactions=[Transaction(findings.SEQ, 300)]),
+    )
+    assert found.verify().findings[0].kind == "checkpoint"
+
+
 def test_compacted_findings_and_those_of_another_layout_are_sound(found):
     DeltaTable(str(found.table)).optimize.compact()
     assert found.verify(full=True).ok

@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.alerts import message, outbox, planning, routes, silence
+from pipelines.alerts import floods, message, outbox, planning, routes, silence
+from pipelines.alerts.floods import Flood
 from pipelines.alerts.message import Alert
 from pipelines.alerts.outbox import Delivery, Outbox, Row
 from pipelines.errors import AuditlakeError
@@ -62,6 +63,7 @@ def problems(chosen: Settings, lake: Lake, now: datetime) -> list[Problem]:
         *(each for key, history in found.items() for each in of_stream(key, history, lake, now)),
         *of_verifications(_reports(lake)),
         *of_rules(lake, now),
+        *map(_flooding, floods.of(lake, chosen.detections, now)),
         *(_silent(each) for each in silence.streams(lake, found, now)),
     ]
 
@@ -189,6 +191,16 @@ def of_rules(lake: Lake, now: datetime) -> Iterator[Problem]:
             "`auditlake rules check` shows whether it is valid.",
             since=row["evaluated_at"],
         )
+
+
+def _flooding(each: Flood) -> Problem:
+    return Problem(
+        name=f"flood {each.rule_id}",
+        level="medium",
+        title=f"A rule floods: {each.title}",
+        text=f"{each.found:,} findings in 24 hours, {each.expected:,} are expected: they wait for "
+        "the daily digest. Except what is harmless, or change max_per_day in rules.toml.",
+    )
 
 
 def _silent(each: silence.Silent) -> Problem:

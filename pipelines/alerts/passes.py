@@ -6,12 +6,13 @@ Passes may overlap, also on several machines: each step is a fenced commit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from pipelines.alerts import deliver, health, outbox, queueing
+from pipelines.alerts import deliver, floods, health, outbox, queueing
 from pipelines.alerts.deliver import Sent
+from pipelines.alerts.floods import Flood
 from pipelines.alerts.outbox import Message
 from pipelines.alerts.receivers import exchange
 from pipelines.alerts.receivers.exchange import NoAnswer
@@ -49,7 +50,10 @@ def pass_once(chosen: Settings, lake: Lake, now: datetime) -> Pass:
     if not chosen.alerts.is_used:
         return done
     if chosen.alerts.receivers:
-        _step(done, lambda: _queue(done, chosen, lake, now))
+        # Rules that cannot be read must not keep findings from being sent.
+        flooding: list[Flood] = []
+        _step(done, lambda: flooding.extend(floods.of(lake, chosen.detections, now)))
+        _step(done, lambda: _queue(done, chosen, lake, now, flooding))
         if _is_over(lake, _HEALTH, _HEALTH_EVERY, utc_now()):
             _step(done, lambda: _check(done, chosen, lake, now))
         _step(done, lambda: _deliver(done, chosen, lake, now))
@@ -67,8 +71,11 @@ def _step(done: Pass, work: Callable[[], None]) -> None:
         done.errors.append(str(error))
 
 
-def _queue(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:
-    done.queued = queueing.queue(lake, chosen.alerts, now)
+def _queue(
+    done: Pass, chosen: Settings, lake: Lake, now: datetime, flooding: Sequence[Flood]
+) -> None:
+    rules = {each.rule_id for each in flooding}
+    done.queued = queueing.queue(lake, chosen.alerts, now, rules)
 
 
 def _check(done: Pass, chosen: Settings, lake: Lake, now: datetime) -> None:

@@ -32,6 +32,8 @@ class Plan:
     known: Outbox
     payload: Payload
     now: datetime
+    floods: Collection[str] = ()
+    """Ids of rules that find too much: they wait for the digest."""
     alerts: dict[str, tuple[Delivery, Alert, list[str]]] = field(default_factory=dict)
     """Delivery -> it, the alert, and the findings in it."""
     new: list[Delivery] = field(default_factory=list)
@@ -72,7 +74,8 @@ def _add(plan: Plan, row: Finding) -> None:
     for receiver, way in routes.of_finding(plan.chosen, row).items():
         if receiver in told:
             continue
-        if way == "digest" or plan.now - row["time"] > plan.chosen.alert_within:
+        late = plan.now - row["time"] > plan.chosen.alert_within
+        if way == "digest" or late or row["rule_id"] in plan.floods:
             plan.digests.setdefault((receiver, "daily"), []).append(row)
         elif group := _group(plan, receiver, row):
             _change(plan, group, row)
@@ -181,7 +184,10 @@ def _digest(plan: Plan, receiver: str, kind: str, found: Sequence[Finding]) -> R
     while True:
         if kind == "daily":
             at, zone = plan.chosen.digest_at, plan.chosen.zone(receiver)
-            due, title = routes.next_digest(at, zone, due), "older events and lower levels"
+            due, title = (
+                routes.next_digest(at, zone, due),
+                "older events, lower levels, noisy rules",
+            )
         else:
             due = due.replace(minute=0, second=0, microsecond=0) + _HOUR
         topic = f"{kind} {due.isoformat()}"

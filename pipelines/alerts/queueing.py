@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from pipelines.alerts import outbox, planning
@@ -15,10 +16,10 @@ _MOST = 2000
 """Findings per commit."""
 
 
-def queue(lake: Lake, chosen: AlertSettings, now: datetime) -> int:
+def queue(lake: Lake, chosen: AlertSettings, now: datetime, floods: Collection[str] = ()) -> int:
     """Queue messages about all findings that are new, and return how many rows were queued.
 
-    Raises LakeError.
+    Those of the rules `floods` wait for the digest. Raises LakeError.
     """
     queued, ahead = 0, True
     while ahead:
@@ -33,7 +34,9 @@ def queue(lake: Lake, chosen: AlertSettings, now: datetime) -> int:
             known = outbox.fold(state.rows)
             texts = state.payloads(planning.affected(known, found))
             newest = {row["delivery"]: row["payload"] for row in texts.iter_rows(named=True)}
-            plan = Plan(chosen=chosen, known=known, payload=newest.__getitem__, now=now)
+            plan = Plan(
+                chosen=chosen, known=known, payload=newest.__getitem__, now=now, floods=floods
+            )
             return Change(
                 rows=planning.rows(plan, found),
                 position=found[-1]["seq"] + 1,

@@ -112,6 +112,16 @@ def read(
     return _tuned(loaded, _file(chosen), lists, chosen.overlay)
 
 
+def budgets(chosen: DetectionSettings, now: datetime) -> Mapping[str, int]:
+    """Return the most findings a day that are expected of rules, by id.
+
+    Reads the rules only if the overlay has such numbers. Raises ConfigurationError.
+    """
+    if not any(each.max_per_day for each in _file(chosen).rules.values()):
+        return {}
+    return read(chosen, now).budgets
+
+
 def _file(chosen: DetectionSettings) -> _Overlay:
     path = chosen.overlay
     try:

@@ -300,6 +300,9 @@ def _write_once(
         handle.update_incremental()
         ours = (properties.custom_metadata or {})[_BATCH]
         if all(commit.get(_BATCH) != ours for commit in handle.history(20)):
+            # Another commit may have removed the files that were to be rewritten, and a vacuum too.
+            if handle.version() > before:
+                return False
             raise
     _make_durable(lake, handle, before)
     return True

@@ -34,8 +34,10 @@ def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
         schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
         return pl.DataFrame(schema=schema), 0
     rows = rollup.completed(pl.scan_delta(handle)).filter(pl.col("part") == rollup.FILES)
-    current = pl.col("layout").eq_missing(rollup.LAYOUT)
-    return rows.select("file", "path", current=current).collect(), commits.fence(handle, TABLE.name)
+    following = commits.fence(handle, TABLE.name)
+    # A number from the next one on, in a table that was written without the fence, is given again.
+    current = pl.col("layout").eq_missing(rollup.LAYOUT) & (pl.col("file") < following)
+    return rows.select("file", "path", current=current).collect(), following
 
 
 def append(

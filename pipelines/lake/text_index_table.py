@@ -29,9 +29,10 @@ def indexed(lake: Lake) -> tuple[pl.DataFrame, int]:
     if handle is None:
         schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
         return pl.DataFrame(schema=schema), 0
-    current = pl.col("layout").eq_missing(text_index.LAYOUT)
+    following = commits.fence(handle, TABLE.name)
+    current = pl.col("layout").eq_missing(text_index.LAYOUT) & (pl.col("file") < following)
     found = pl.scan_delta(handle).select("file", "path", current=current)
-    return found.collect(), commits.fence(handle, TABLE.name)
+    return found.collect(), following
 
 
 def index(lake: Lake, today: date) -> None:

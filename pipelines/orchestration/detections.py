@@ -135,7 +135,7 @@ def sensor(detector: Detector, sources: Sequence[Source]) -> dg.SensorDefinition
         after = runs[0].run_id if runs else "none"
         return dg.SensorResult(
             run_requests=[dg.RunRequest(run_key=f"{JOB} after {after}", tags=_TAGS)],
-            cursor=f"{behind} {now:.0f}",
+            cursor=f"{behind} {int(now)}",
         )
 
     return detect

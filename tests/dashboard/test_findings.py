@@ -155,12 +155,12 @@ def test_marks_count_findings_per_bucket_with_the_highest_level() -> None:
         found.finding([event(5, 0.5)], HIGH, exception="e", finding_uid="y"),
     ]
     found_in = findings.marks(cases(*made), edges, ())
-    assert found_in.select("start", "n", "rank").rows() == [(edges[0], 2, 0), (edges[3], 1, 1)]
+    assert found_in.select("start", "n", "rank").rows() == [(edges[0], 1, 0), (edges[3], 1, 1)]
     only = Filter(field="actor", value="eve")
     ignored = Filter(field="action", value="any")
     assert findings.marks(cases(*made), edges, [only, ignored])["n"].to_list() == [1]
     no = Filter(field="actor", value="eve", negated=True)
-    assert findings.marks(cases(*made), edges, [no])["n"].to_list() == [2]
+    assert findings.marks(cases(*made), edges, [no])["n"].to_list() == [1]
 
 
 def test_noise_is_counted_per_rule_and_week() -> None:

@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
-from pipelines.detections import engine, rules, ruleset
+from pipelines.detections.detector import Detector
 from pipelines.extraction import client, rounds
 from pipelines.extraction.backfill import fetch_span
 from pipelines.integrity import erasure, reports, retention
@@ -20,6 +20,7 @@ from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.pages import Span
 from pipelines.settings import IntegritySettings
+from pipelines.settings.detections import DetectionSettings
 from sandbox.server import Options, running
 from tests.conftest import World
 from tests.promises.contents import content, texts
@@ -46,7 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             assert not any(report.error for report in found.poll(kind))
         for log in LOGS:
             receive_otherwise(found, log)
-        list(engine.detect(lake, ruleset.compiled(rules.load([RULES]))))
+        list(Detector(lake=lake, settings=DetectionSettings(rules=[RULES])).detect())
         list(maintenance.maintain(lake, LOGS, FAR))
         yield found
 

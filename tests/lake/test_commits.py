@@ -161,6 +161,21 @@ def test_a_failure_after_the_commit_is_not_a_failure_of_the_commit(lake, monkeyp
     assert rows(lake)["event_id"].to_list() == ["a", "b"]
 
 
+def test_a_failure_after_another_commit_is_a_lost_race(lake, monkeypatch):
+    """Files that were to be rewritten may be gone with it."""
+    add(lake, "a", 1)
+    write = write_deltalake
+
+    def fails_once(*_args, **_options):
+        monkeypatch.setattr(commits, "write_deltalake", write)
+        add(lake, "b", 2)
+        raise OSError("no such file")
+
+    monkeypatch.setattr(commits, "write_deltalake", fails_once)
+    assert add(lake, "a", 3) == [1, 1]
+    assert counted(lake) == [1, 2, 3]
+
+
 def test_canary_a_fresh_handle_accepts_a_repeated_transaction_version(tmp_path):
     """This is why every decision and its write use the same handle."""
     path = str(tmp_path / "t")

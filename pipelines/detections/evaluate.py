@@ -77,8 +77,8 @@ def evaluate(
     started = timer()
     joined = [rules.correlations[id_] for id_ in chosen if id_ in rules.correlations]
     wanted = {id_ for id_ in chosen if id_ in rules.rules}
-    used = [rules.rules[id_] for id_ in wanted.union(*(one.parts for one in joined))]
-    used = [rule for rule in rules.rules.values() if rule in used]
+    needed = wanted.union(*(one.parts for one in joined))
+    used = [rule for id_, rule in rules.rules.items() if id_ in needed]
     found, slow = _matched(used, joined, rows, limit, timer)
     errors = {**found.errors, **slow}
     failed = {id_: errors[id_] for id_ in chosen if id_ in errors}
@@ -86,7 +86,12 @@ def evaluate(
         if broken := [part for part in one.parts if part in errors]:
             failed[one.rule.id] = f"{rules.rules[broken[0]].rule.title}: {errors[broken[0]]}"
     shown = found.hits.filter(pl.col(RULE).is_in(list(wanted - failed.keys())))
-    counted = [_hits(one, found.hits) for one in joined if one.rule.id not in failed]
+    hit = set(found.hits[RULE])
+    counted = [
+        _hits(one, found.hits)
+        for one in joined
+        if one.rule.id not in failed and not hit.isdisjoint(one.parts)
+    ]
     return Found(
         findings=_findings(rules, shown, now, ruleset),
         hits=pl.concat([pl.DataFrame(schema=HITS), *counted]),

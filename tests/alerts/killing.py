@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from multiprocessing import get_context
 
 from pipelines.alerts import deliver, passes, queueing
 from pipelines.lake import commits
 from pipelines.lake.tables import Lake
+from tests import traps
 from tests.alerts.world import settings
 
-POINTS = {
+POINTS: dict[str, traps.Trap] = {
     "before queueing": (queueing.planning, "rows", False),
     "before a commit": (commits, "_write_once", False),
     "after a commit": (commits, "_write_once", True),
@@ -21,7 +21,6 @@ POINTS = {
     "before the receipt": (deliver, "record", False),
     "after the receipt": (deliver, "record", True),
 }
-"""A function by module and name, and whether the kill comes after it instead of before."""
 processes = get_context("forkserver")
 processes.set_forkserver_preload(["tests.alerts.killing"])
 
@@ -29,25 +28,9 @@ processes.set_forkserver_preload(["tests.alerts.killing"])
 def work(folder, receivers, now, point=None, turn=1):
     """Run a pass; kill this process at the call number `turn` of the function at a point."""
     if point:
-        _set(*POINTS[point], turn)
+        traps.lay(POINTS[point], turn)
     done = passes.pass_once(settings(receivers, give_up_after="365d"), Lake(folder), now)
     raise SystemExit("; ".join(done.errors) or 0)
-
-
-def _set(module, name, afterwards, turn):
-    real, left = getattr(module, name), turn
-
-    def deadly(*arguments, **options):
-        nonlocal left
-        left -= 1
-        if left == 0 and not afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **options)
-        if left == 0 and afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(module, name, deadly)
 
 
 def start(*arguments):

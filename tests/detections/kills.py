@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -21,13 +20,12 @@ from pipelines.detections import engine, rules, ruleset, windows
 from pipelines.lake import commits
 from pipelines.lake import findings as table
 from pipelines.lake.tables import Lake
+from tests import traps
 from tests.detections.ruled import written
 from tests.detections.watched import correlation, covered, jumpcloud, land, okta, rule
 from tests.detections.watched import table as rows_of
 
-Trap = tuple[Any, str, bool]
-"""A function by module and name, and whether the kill comes after it instead of before."""
-POINTS: dict[str, Trap] = {
+POINTS: dict[str, traps.Trap] = {
     "before rulesets": (table, "register", False),
     "before hits": (table, "append_hits", False),
     "after hits": (table, "append_hits", True),
@@ -100,39 +98,17 @@ def end() -> NoReturn:
     raise Ended
 
 
-def kill() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("unreachable")
-
-
 def work(
-    lake: Lake, file: Path, point: str, turn: int, ends: Callable[[], NoReturn] = kill
+    lake: Lake, file: Path, point: str, turn: int, ends: Callable[[], NoReturn] = traps.kill
 ) -> None:
     """Detect in small commits; the trap ends it at its `turn`-th call."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(engine, "ROWS", 5)
         if point:
-            _set(patched, POINTS[point], turn, ends)
+            module, name, _ = trap = POINTS[point]
+            patched.setattr(module, name, traps.deadly(trap, turn, ends))
         for _ in engine.detect(lake, ruleset.compiled(rules.load([file]))):
             pass
-
-
-def _set(patched: pytest.MonkeyPatch, trap: Trap, turn: int, ends: Callable[[], NoReturn]) -> None:
-    module, name, afterwards = trap
-    real: Callable[..., Any] = getattr(module, name)
-    calls = 0
-
-    def deadly(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == turn and not afterwards:
-            ends()
-        result = real(*args, **options)
-        if calls == turn and afterwards:
-            ends()
-        return result
-
-    patched.setattr(module, name, deadly)
 
 
 def start(lake: Lake, file: Path, point: str = "", turn: int = 0) -> BaseProcess:

@@ -8,7 +8,6 @@ it.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -29,15 +28,14 @@ from pipelines.lake import commits, maintenance
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from sandbox.server import Options, Running, running, settings
+from tests import traps
 from tests.conftest import World
 from tests.promises.ledgers import difference
 
 BATCH = 300
 KIND, STREAM = "okta", "system_log"
 FAR = date(2100, 1, 1)
-Trap = tuple[Any, str, bool]
-"""A function by module and name, and whether the kill comes after it instead of before."""
-POINTS: dict[str, Trap | None] = {
+POINTS: dict[str, traps.Trap | None] = {
     "at random": None,
     "after fetch": (rounds, "_land", False),
     "before commit": (commits, "_write_once", False),
@@ -67,7 +65,7 @@ def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     batches._BATCH_RECORDS = BATCH
     maintenance._FILES_CLOSED = 0
     if trap := POINTS[point]:
-        _set(trap, turn)
+        traps.lay(trap, turn)
     if point in HOUSEKEEPING:
         list(maintenance.maintain(lake, [], FAR))
     for report in rounds.poll(lake, [registry.source(KIND, keys)]):
@@ -79,24 +77,6 @@ def tidy(lake: Lake, stop: Any) -> None:
     """Run maintenance without a pause."""
     while not stop.is_set():
         list(maintenance.maintain(lake, [], FAR))
-
-
-def _set(trap: Trap, turn: int) -> None:
-    module, name, afterwards = trap
-    real: Callable[..., Any] = getattr(module, name)
-    calls = 0
-
-    def deadly(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == turn and not afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*args, **options)
-        if calls == turn and afterwards:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(module, name, deadly)
 
 
 def start(lake: Lake, keys: dict[str, Any], point: str = "at random", turn: int = 0) -> BaseProcess:

@@ -88,8 +88,7 @@ def erase(lake: Lake, found: Found, request: Request, now: datetime) -> int:
     signed = {log: removing.signed_rows(lake, log, now) for log in found.rows}
     for table, values in found.others.items():
         for column, value in values:
-            text = value.replace("'", "''")
-            deletions.delete_rows(lake, table, f"{column} = '{text}'")
+            deletions.delete_rows(lake, table, f"{column} = {tables.sql(value)}")
         deletions.vacuum(lake, table)
         if table in _DASHBOARD:
             deletions.forget_history(lake, table)

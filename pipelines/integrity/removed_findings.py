@@ -28,18 +28,15 @@ def about(lake: Lake, log: StreamKey, rows: str) -> list[int]:
     found, stored = tables.scan(lake, FINDINGS.name), tables.scan(lake, log.table)
     if found is None or stored is None:
         return []
-    prefix = f"{log.integration}:{log.stream}:"
     named = (
-        found.select("finding_uid", event="event_uids")
+        found.select("finding_uid", uid="event_uids")
+        .explode("uid", empty_as_null=False, keep_nulls=False)
+        .filter(pl.col("uid").str.starts_with(_prefix(log)))
+        .select("finding_uid", event=pl.concat_list(_ids(log)))
         .explode("event", empty_as_null=False, keep_nulls=False)
-        .filter(pl.col("event").str.starts_with(prefix))
-        .with_columns(pl.col("event").str.strip_prefix(prefix))
-        .collect()
     )
-    whole = named.with_columns(pl.col("event").str.replace(_PART_OF_RECORD, ""))
-    named = pl.concat([named, whole]).unique()
     removed = stored.filter(pl.sql_expr(rows)).select(event="event_id")
-    uids = named.lazy().join(removed, on="event", how="semi").select("finding_uid").collect()
+    uids = named.join(removed, on="event", how="semi").select("finding_uid").collect()
     return _seqs(found, uids["finding_uid"])
 
 
@@ -81,16 +78,22 @@ def delete_hits(lake: Lake, log: StreamKey, rows: str, days: str | None) -> None
     elif stored is not None and tables.open_table(lake, HITS.name) is not None:
         ids = stored.filter(pl.sql_expr(rows)).select("event_id").collect()["event_id"]
         hits = tables.existing(lake, HITS.name).filter(tables.of_stream(log)).select("uid")
-        prefix = f"{log.integration}:{log.stream}:"
-        name = pl.col("uid").str.strip_prefix(prefix)
-        gone = name.is_in(ids.implode()) | name.str.replace(_PART_OF_RECORD, "").is_in(
-            ids.implode()
-        )
+        gone = pl.any_horizontal(id_.is_in(ids.implode()) for id_ in _ids(log))
         for listed in _listed(hits.filter(gone).unique().collect()["uid"].sort()):
             deletions.delete_rows(lake, HITS.name, f"{ours} AND uid IN ({listed})")
+
+
+def _prefix(log: StreamKey) -> str:
+    return f"{log.integration}:{log.stream}:"
+
+
+def _ids(log: StreamKey) -> Sequence[pl.Expr]:
+    """Return the ids that the record of an event `uid` may have: with the end, and without it."""
+    name = pl.col("uid").str.strip_prefix(_prefix(log))
+    return name, name.str.replace(_PART_OF_RECORD, "")
 
 
 def _listed(values: pl.Series) -> Iterator[str]:
     """Yield the values as lists of SQL."""
     for part in values.to_frame().iter_slices(_AT_ONCE):
-        yield ", ".join("'" + value.replace("'", "''") + "'" for (value,) in part.iter_rows())
+        yield tables.sql(*part.to_series())

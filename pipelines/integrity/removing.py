@@ -208,8 +208,8 @@ def _delete_listed(
     lake: Lake, table: str, doomed: Doomed, column: str, values: Sequence[str]
 ) -> None:
     if values:
-        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-        deletions.delete_rows(lake, table, f"{doomed.stream} AND {column} IN ({listed})")
+        condition = f"{doomed.stream} AND {column} IN ({tables.sql(*values)})"
+        deletions.delete_rows(lake, table, condition)
 
 
 def _values(lake: Lake, doomed: Doomed, column: str) -> list[str]:

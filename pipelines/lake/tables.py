@@ -308,8 +308,12 @@ def replace_predicate(key: StreamKey, days: Iterable[date], condition: str) -> s
 
 def stream_predicate(key: StreamKey) -> str:
     """Return the SQL that selects all rows of a stream."""
-    integration, stream = (name.replace("'", "''") for name in key)
-    return f"integration = '{integration}' AND stream = '{stream}'"
+    return f"integration = {sql(key.integration)} AND stream = {sql(key.stream)}"
+
+
+def sql(*texts: str) -> str:
+    """Return texts as literals of SQL, separated by commas."""
+    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
 
 
 def same_times(batch: pl.DataFrame) -> pl.Expr:

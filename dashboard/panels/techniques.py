@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -54,19 +55,8 @@ def _matrix(rows: Sequence[Covered], vendors: Sequence[str]) -> None:
     shown = _named(rows).with_columns(
         pl.Series(name, values, pl.Int64) for name, values in counts.items()
     )
-    st.dataframe(
-        shown,
-        hide_index=True,
-        placeholder="",
-        height=min(520, 38 + _ROW * len(rows)),
-        row_height=_ROW,
-        column_config={
-            "technique": st.column_config.TextColumn("Technique", width=90),
-            "name": st.column_config.TextColumn("Name", width=300),
-            **{name: st.column_config.NumberColumn(name, width=_width(name)) for name in columns},
-        },
-        alt="Rules per technique and vendor",
-    )
+    numbers = {name: st.column_config.NumberColumn(name, width=_width(name)) for name in columns}
+    _table(shown, 520, numbers, "Rules per technique and vendor")
 
 
 def _width(name: str) -> int:
@@ -76,18 +66,25 @@ def _width(name: str) -> int:
 
 def _gaps(rows: Sequence[Covered]) -> None:
     reasons = [one.reason or "covered for other vendors only" for one in rows]
+    shown = _named(rows).with_columns(pl.Series("reason", reasons, pl.String))
+    texts = {"reason": st.column_config.TextColumn("Reason")}
+    _table(shown, 360, texts, "Techniques that are not covered, with the reason")
+
+
+def _table(shown: pl.DataFrame, most: int, others: dict[str, Any], name: str) -> None:
+    """Show techniques, at most `most` pixels high; `others`: the columns besides their names."""
     st.dataframe(
-        _named(rows).with_columns(pl.Series("reason", reasons, pl.String)),
+        shown,
         hide_index=True,
         placeholder="",
-        height=min(360, 38 + _ROW * len(rows)),
+        height=min(most, 38 + _ROW * shown.height),
         row_height=_ROW,
         column_config={
             "technique": st.column_config.TextColumn("Technique", width=90),
             "name": st.column_config.TextColumn("Name", width=300),
-            "reason": st.column_config.TextColumn("Reason"),
+            **others,
         },
-        alt="Techniques that are not covered, with the reason",
+        alt=name,
     )
 
 

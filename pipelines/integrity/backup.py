@@ -39,10 +39,11 @@ from pipelines.lake.tables import Lake
 
 MANIFEST = "backup.json"
 SIGNED = "integrity"
-_BEFORE_ROWS = (
+BEFORE_ROWS = (
     *(identity_table.TABLE, rollup_table.TABLE, text_index_table.TABLE, findings.FINDINGS),
     *(events.TABLE, coverage.TABLE),
 )
+"""The tables that state something about rows of others: copied, and put back, before these."""
 _LOG_FILE = re.compile(r"([0-9]{20})\.(json|checkpoint\..*parquet)")
 _TRIES = 5
 
@@ -141,7 +142,7 @@ class _Copy:
 
     def lake(self, lake: Lake) -> None:
         found = maintenance.tables_of(lake, [])
-        first = [table.name for table in _BEFORE_ROWS if table.name in found]
+        first = [table.name for table in BEFORE_ROWS if table.name in found]
         rows = [table for table in found if table.startswith("raw/")]
         acts = self._checkpoint(signer.ACTS)
         notes = {signer.ACTS: acts, findings.LOG.app: self._checkpoint(findings.LOG.app)}

@@ -36,24 +36,16 @@ from pipelines.integrity.note import Head
 from pipelines.integrity.signer import SignedLog
 from pipelines.lake import (
     commits,
-    coverage,
-    events,
     findings,
-    identity_table,
     maintenance,
-    rollup_table,
     tables,
-    text_index_table,
 )
 from pipelines.lake.commits import Decision, Table
 from pipelines.lake.tables import Lake, Numbered, StreamKey
 from pipelines.schemas import RAW
 
 # If this is killed between two tables, the lake has too few of these rows rather than too many.
-_FIRST = (
-    *(identity_table.TABLE, rollup_table.TABLE, text_index_table.TABLE, findings.FINDINGS),
-    *(events.TABLE, coverage.TABLE),
-)
+_FIRST = backup.BEFORE_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

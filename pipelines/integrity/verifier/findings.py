@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from pipelines.integrity.verifier.job import FINDINGS as TABLE
 from pipelines.integrity.verifier.job import Job
 from pipelines.integrity.verifier.proofs import bounded
-from pipelines.integrity.verifier.rows import UNREADABLE, Leaves, Odd, Task
+from pipelines.integrity.verifier.rows import UNREADABLE, Leaves, Odd, Task, reason_of
 from pipelines.schemas import FINDINGS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,8 +45,8 @@ def leaves(task: Task) -> Leaves:
                 seqs.append(seq)
                 hashes.append(hashlib.sha256(b"\0" + entry).digest())
         except (*UNREADABLE, OverflowError) as error:
-            reason = " ".join(str(error).split())[:120]
-            odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {reason}"))
+            detail = f"{file}: {reason_of(error)}"
+            odd.append(Odd(seq=None, kind="unreadable", detail=detail))
     return Leaves(seqs=seqs, hashes=b"".join(hashes), odd=odd)
 
 

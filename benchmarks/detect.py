@@ -2,7 +2,7 @@
 
 All rules in `rules/` are evaluated on records of all vendors from the sandbox, by the engine as in
 production; the extraction of the same records, in the same run, shows its share. Rules
-over the columns of `events` are also evaluated on generated events, beside DuckDB with the same
+over the columns of `events` are also evaluated on generated events, and by DuckDB with the same
 rules as SQL, which pySigma's backend for SQLite makes. Each part is a process of its own.
 """
 

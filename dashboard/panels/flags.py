@@ -21,7 +21,7 @@ COLUMN = "findings"
 """The column of the table of events that counts the findings of each."""
 
 
-# These pages are shown even if findings cannot be read; the page Findings says why.
+# These pages are shown even if findings cannot be read; the page Findings shows the reason.
 def _cases() -> pl.DataFrame:
     with suppress(*UNREADABLE):
         return open_lake.configured().cases()

@@ -29,7 +29,7 @@ _MOST_FILE = 20_000
 
 
 def level(name: str | None) -> None:
-    """Show the level as a badge; its word, not only its colour, says which."""
+    """Show the level as a badge, by its word and its colour."""
     text = (name or "no level").capitalize()
     st.badge(escaping.markdown(text), color=_BADGES.get(name, "gray"), width="content")
 
@@ -79,7 +79,7 @@ def _source(url: str | None) -> None:
 
 
 def host_of(url: str) -> str:
-    """Return the host that a link leads to; "" if it may lead elsewhere than it says."""
+    """Return the host that a link leads to; "" if it may not be the one it shows."""
     if not (url.isascii() and url.isprintable()):
         return ""
     try:

@@ -118,7 +118,7 @@ def _serve(chosen: Settings, lake: Lake, announce: Callable[[str], None]) -> Non
     processes.refuse_taken_ports(
         [processes.Server(name="metrics", command=[], listen=listen, key="metrics.port")]
     )
-    announce(f"metrics on {processes.address(listen)}/metrics; press Ctrl-C to stop")
+    announce(f"metrics on {listen.address}/metrics; press Ctrl-C to stop")
     limits = Limits(connections=_CONNECTIONS)
     served = server.limited(app(chosen, lake), limits, host=listen.host, port=listen.port)
     with suppress(KeyboardInterrupt):

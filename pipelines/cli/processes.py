@@ -45,7 +45,7 @@ class Server:
 
     @property
     def address(self) -> str | None:
-        return address(self.listen) if self.listen else None
+        return self.listen.address if self.listen else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +69,20 @@ class Stopped(Exception):
     """Ctrl-C, or SIGTERM."""
 
 
-def address(listen: Listen) -> str:
-    return f"http://{listen.host}:{listen.port}"
-
-
 def refuse_taken_ports(servers: Sequence[Server]) -> None:
     """Raise ConfigurationError if a server's port is in use."""
     for server in servers:
         if server.listen is None:
             continue
-        with socket.socket() as probe:
+        family = socket.AF_INET6 if ":" in server.listen.host else socket.AF_INET
+        with socket.socket(family) as probe:
             # As the servers do: otherwise a port in TIME_WAIT would count as taken.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((server.listen.host, server.listen.port))
             except OSError as error:
                 raise ConfigurationError(
-                    f"{server.name} cannot listen on {server.listen.host}:{server.listen.port} "
+                    f"{server.name} cannot listen on {server.listen.address} "
                     f"({error.strerror}): stop the process that uses the port, or set {server.key} "
                     "in auditlake.toml "
                     f"(AUDITLAKE_{server.key.upper().replace('.', '__')} in the environment)"

@@ -118,7 +118,7 @@ def _write_sandbox_config(chosen: Settings) -> Path:
 
     path = HOME.absolute() / "sandbox.toml"
     path.parent.mkdir(exist_ok=True)
-    base_url = f"http://{chosen.sandbox.host}:{chosen.sandbox.port}"
+    base_url = chosen.sandbox.address
     # Created with its mode before it has content: it contains secrets.
     path.touch(mode=0o600)
     integrations = server.settings(base_url)
@@ -126,7 +126,7 @@ def _write_sandbox_config(chosen: Settings) -> Path:
     signed = HOME.absolute() / "integrity"
     if _is_empty(Path(chosen.lake.root)):
         shutil.rmtree(signed / "lakes", ignore_errors=True)
-    pushed_to = processes.address(chosen.webhooks)
+    pushed_to = chosen.webhooks.address
     text = config_file.document(integrations, chosen.lake.root, pushed_to, str(signed))
     path.write_text(text, encoding="utf-8")
     return path
@@ -139,7 +139,7 @@ def _is_empty(root: Path) -> bool:
 
 
 def _servers(chosen: Settings, *, simulated: bool) -> list[Server]:
-    pushing = ["--push-to", processes.address(chosen.webhooks), *_FAULTS]
+    pushing = ["--push-to", chosen.webhooks.address, *_FAULTS]
     sandbox = Server(
         name="sandbox",
         command=[

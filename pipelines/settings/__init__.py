@@ -154,6 +154,12 @@ class Listen(Section):
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
 
+    @property
+    def address(self) -> str:
+        """Its URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
 
 _NAME = re.compile(r"(?:[a-z0-9-]+\.)*[a-z0-9-]+\.?(?::\d{1,5})?|\[[0-9a-f:.]+\](?::\d{1,5})?")
 
@@ -192,10 +198,22 @@ class DagsterSettings(Site):
     @model_validator(mode="after")
     def _is_confidential(self) -> DagsterSettings:
         if self.token:
-            address(self.url or f"http://{self.host}:{self.port}")
+            address(self.url or self.address)
             if not re.fullmatch("[!-~]+", self.token.get_secret_value()):
                 raise ValueError("token: give ASCII characters without spaces")
         return self
+
+
+class DashboardSettings(Site):
+    """The dashboard's server."""
+
+    port: int = Field(default=8501, ge=0, le=65535)
+
+
+class SandboxSettings(Site):
+    """The server of the sandbox."""
+
+    port: int = Field(default=8700, ge=0, le=65535)
 
 
 class MetricsSettings(Site):
@@ -243,10 +261,10 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     integrations: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     dagster: DagsterSettings = DagsterSettings()
-    dashboard: Site = Site(port=8501)
+    dashboard: DashboardSettings = DashboardSettings()
     webhooks: WebhookSettings = WebhookSettings()
     metrics: MetricsSettings = MetricsSettings()
-    sandbox: Site = Site(port=8700)
+    sandbox: SandboxSettings = SandboxSettings()
 
     @classmethod
     def settings_customise_sources(

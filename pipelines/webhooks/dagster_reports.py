@@ -119,7 +119,7 @@ def reporter(dagster: DagsterSettings, ca_bundle: Path | None = None) -> Iterato
 def _own_address(dagster: DagsterSettings) -> str:
     # Nothing can connect to the wildcard address that a server listens on.
     host = "127.0.0.1" if dagster.host in ("0.0.0.0", "::") else dagster.host  # noqa: S104 configured
-    return f"http://{host}:{dagster.port}"
+    return dagster.model_copy(update={"host": host}).address
 
 
 def _headers(address: str, token: SecretStr | None) -> dict[str, str]:

@@ -179,7 +179,7 @@ def serve(
             worker.running(list(workers.values())),
             renewer.running(),
         ):
-            echo(f"receiving on http://{listen.host}:{listen.port} for {', '.join(workers)}")
+            echo(f"receiving on {listen.address} for {', '.join(workers)}")
             with suppress(KeyboardInterrupt):
                 signal.signal(signal.SIGTERM, _interrupt)
                 server.run()

@@ -51,8 +51,8 @@ def test_a_child_that_dies_is_named_with_the_end_of_its_log(tmp_path):
     until(lambda: not children(tmp_path), "no child")
 
 
-def server(*command, port=None, name="sandbox"):
-    listen = Listen(port=port) if port else None
+def server(*command, port=None, name="sandbox", host="127.0.0.1"):
+    listen = Listen(host=host, port=port) if port else None
     return Server(name=name, command=command, listen=listen, key=f"{name}.port")
 
 
@@ -74,16 +74,18 @@ def start(tmp_path, monkeypatch):
         child.process.wait()
 
 
-def test_a_port_in_use_is_refused_with_its_setting_and_a_free_one_is_not():
+@pytest.mark.parametrize(
+    ("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
+)
+def test_a_port_in_use_is_refused_with_its_setting_and_a_free_one_is_not(host, family):
     (free,) = free_ports(1)
-    processes.refuse_taken_ports([server(), server(port=free)])
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    processes.refuse_taken_ports([server(), server(port=free, host=host)])
+    with socket.create_server((host, 0), family=family) as taken:
+        used = server(port=taken.getsockname()[1], host=host, name="dashboard")
         with pytest.raises(ConfigurationError) as error:
-            processes.refuse_taken_ports([server(port=free), server(port=port, name="dashboard")])
-    assert f"dashboard cannot listen on 127.0.0.1:{port} (Address already in use)" in str(
-        error.value
-    )
+            processes.refuse_taken_ports([server(port=free, host=host), used])
+    message = f"dashboard cannot listen on {used.address} (Address already in use)"
+    assert message in str(error.value)
     assert "set dashboard.port in auditlake.toml (AUDITLAKE_DASHBOARD__PORT" in str(error.value)
 
 

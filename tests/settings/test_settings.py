@@ -109,6 +109,14 @@ def test_plain_http_is_accepted_on_any_loopback_address(tmp_path, host):
     assert settings.is_loopback(httpx.URL(source.settings.base_url).host)
 
 
+@pytest.mark.parametrize("server", ["dagster", "dashboard", "metrics", "sandbox", "webhooks"])
+def test_a_server_may_be_given_a_host_alone(server):
+    chosen = settings.Settings(**{server: {"host": "::1"}})
+    usual = getattr(settings.Settings(), server)
+    assert usual.address == f"http://127.0.0.1:{usual.port}"
+    assert getattr(chosen, server).address == f"http://[::1]:{usual.port}"
+
+
 def test_commands_that_send_no_request_need_no_secret(tmp_path):
     path = tmp_path / "auditlake.toml"
     path.write_text(

@@ -197,7 +197,7 @@ def sign_only(lake: Lake, count: int) -> None:
         head, edge = integrity_signer.grow(
             kept, head, edge, integrity_signer.entries(rows(first, COMMIT))
         )
-    integrity_signer.announce(kept, head, BEGIN)
+    integrity_signer.announce(kept, head, BEGIN, None)
 
 
 def rows(first: int, count: int) -> pl.DataFrame:

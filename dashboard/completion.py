@@ -18,7 +18,7 @@ from dashboard.sight import Sight
 from pipelines.clock import utc_now
 from pipelines.search.fields import ALIASES, TIMES
 
-SCRIPT = Path(__file__).parent / "static" / "complete.html"
+SCRIPT = (Path(__file__).parent / "static" / "complete.html").read_text()
 _MOST = 12
 _VALUES = 20_000  # of a field, the most frequent
 _LONGEST = 500  # characters of a search that is completed

@@ -22,7 +22,7 @@ from pipelines.clock import utc_now
 
 _TOP = 8
 _LEAVE = "explore_leave"  # the parameters of Sources, to be opened next
-_HATCHING = (Path(__file__).parents[1] / "static" / "hatching.html").read_text()
+HATCHING = (Path(__file__).parents[1] / "static" / "hatching.html").read_text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,6 @@ def show(snapshot: Snapshot, query: Query) -> Coverage:
             _group_by()
         left, right = st.columns([4.2, 1.25], gap="small")
         with left:
-            st.html(_HATCHING, unsafe_allow_javascript=True)
             span = query.since, query.until
             marks = finding_marks.layers(found, edges, span, session.zone())
             _graph(snapshot, query, field, stacked, covered, edges=edges, marks=marks)

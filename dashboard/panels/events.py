@@ -31,6 +31,7 @@ _PALE = {"success": "#e4f2ec", "failure": "#f4b4b4", "unknown": "#eceef2"}
 _DEEP = {"success": "#1d3b33", "failure": "#8f2333", "unknown": "#263041"}
 HEIGHT = 520
 _HEAD, _ROW = 31, 28  # pixels
+SCRIPT = hover.script(head=_HEAD, row=_ROW)
 
 
 def prepare(snapshot: Snapshot, query: Query, total: int) -> None:
@@ -98,7 +99,7 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
         with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
             details.show(snapshot, view.opened, steps)
-    hover.show(table.whole(marked, shown), head=_HEAD, row=_ROW)
+    hover.show(table.whole(marked, shown))
 
 
 @st.fragment

@@ -31,9 +31,12 @@ if (!window.auditlakeHover) {
 </script>"""
 
 
-def show(texts: Mapping[int, str], *, head: int, row: int) -> None:
-    """Show these texts for their rows of the table of events; heights are in pixels."""
+def script(*, head: int, row: int) -> str:
+    """Return the script that shows the texts; heights are in pixels."""
+    return _SHOW.replace("HEAD", str(head)).replace("ROW", str(row))
+
+
+def show(texts: Mapping[int, str]) -> None:
+    """Pass the script these texts of rows of the table of events."""
     escaped = html.escape(json.dumps(texts, ensure_ascii=False))
     st.html(f'<div class="whole-texts" hidden>{escaped}</div>')
-    script = _SHOW.replace("HEAD", str(head)).replace("ROW", str(row))
-    st.html(script, unsafe_allow_javascript=True)

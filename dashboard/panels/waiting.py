@@ -26,21 +26,29 @@ def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
     A search of several parts calls `preview` first, whose elements are removed at the end. Not
     within fragments: a click on a button of theirs does not end the run of the page.
     """
-    place, below, began = st.empty(), st.empty(), time.monotonic()
-    search, shown = state.search(session.view()), list[DeltaGenerator]()
-    begun = list[bool]()
+    # One element, since each costs the browser some milliseconds after every click.
+    held, began = st.empty(), time.monotonic()
+    search, begun = state.search(session.view()), list[bool]()
+    shown, places = list[DeltaGenerator](), list[DeltaGenerator]()
+
+    def place(number: int) -> DeltaGenerator:
+        if not places:
+            box = held.container()
+            places.extend((box.empty(), box.empty()))
+        return places[number]
 
     def begin() -> None:
         if not begun:
             begun.append(True)
-            with below.container():
+            with place(1).container():
                 preview()
 
     def advance(share: float) -> None:
         if time.monotonic() - began < _AFTER:
             return
         if not shown:
-            with place.container(horizontal=True, vertical_alignment="center", key="waiting"):
+            row = place(0).container(horizontal=True, vertical_alignment="center", key="waiting")
+            with row:
                 shown.append(st.progress(share))
                 st.button("Cancel", key="cancel", on_click=_cancel, args=(search,))
         shown[0].progress(share, text=f"Searching: {share:.0%}")
@@ -49,10 +57,9 @@ def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
         with patience.watched(time.monotonic, advance, begin):
             yield
     except patience.TooLong:
-        below.empty()
+        held.empty()
         raise
-    place.empty()
-    below.empty()
+    held.empty()
 
 
 def _cancel(search: str) -> None:

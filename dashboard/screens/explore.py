@@ -38,6 +38,9 @@ if (!window.auditlakeSlash) {
 }
 </script>"""
 
+# One element for all: each costs the browser some milliseconds after every click.
+_SCRIPTS = "\n".join((_SLASH, completion.SCRIPT, activity.HATCHING, events.SCRIPT))
+
 
 def show() -> None:
     session.follow_address()
@@ -60,8 +63,7 @@ def show() -> None:
         except TooLong:
             _ended(snapshot, query, notices.too_long)
     session.write_address()
-    st.html(_SLASH, unsafe_allow_javascript=True)
-    st.html(completion.SCRIPT, unsafe_allow_javascript=True)
+    st.html(_SCRIPTS, unsafe_allow_javascript=True)
 
 
 def _ended(snapshot: Snapshot, query: Query, notice: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ SCRIPT = """
 from dashboard.panels import hover
 from tests.dashboard.small_lakes import HOSTILE
 
-hover.show({3: HOSTILE}, head=31, row=28)
+hover.show({3: HOSTILE})
 """
 
 

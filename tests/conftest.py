@@ -5,6 +5,7 @@ Workers take tests one by one, but a file whose tests share a server or a browse
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")
 
 _TOGETHER = ("tests/clients/", "tests/dashboard/", "tests/objects/", "tests/sandbox/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors, since many tests wait for servers."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

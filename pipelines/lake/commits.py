@@ -22,12 +22,10 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 from deltalake import (
-    ColumnProperties,
     CommitProperties,
     DeltaTable,
     PostCommitHookProperties,
     Transaction,
-    WriterProperties,
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -36,7 +34,7 @@ from deltalake.schema import Field as DeltaField
 
 from pipelines import disk, schemas
 from pipelines.errors import LakeError
-from pipelines.lake import formats, handles, power_cuts, tables
+from pipelines.lake import formats, handles, parquet, power_cuts, tables
 from pipelines.lake.tables import Lake
 
 ROWS = "auditlake.rows"
@@ -53,18 +51,6 @@ _flushed: dict[Path, int] = {}
 _LOST_RACES = ("oncurrent transaction", "etadata changed since", "rotocol changed since")
 # The hooks list the whole log after every commit, which costs more than the commit itself.
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-_PARQUET = WriterProperties(
-    compression="ZSTD",
-    compression_level=1,
-    # All of these values differ, so a dictionary is wasted, as are statistics of what is never
-    # compared by order.
-    column_properties={
-        "raw": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
-        "raw_sha256": ColumnProperties(dictionary_enabled=False, statistics_enabled="NONE"),
-        "event_id": ColumnProperties(dictionary_enabled=False),
-        "event_uid": ColumnProperties(dictionary_enabled=False),
-    },
-)
 _APPEND_ONLY = "delta.appendOnly"
 STATISTICS = "delta.dataSkippingStatsColumns"
 SETTINGS = {
@@ -151,7 +137,7 @@ def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str
                 frame = decision.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
                 properties = _properties(app, decision, metadata)
                 # Only the handle that was decided on conflicts with every commit made since.
-                if not _write_once(lake, handle, frame, decision.replaces, properties):
+                if not _write_once(lake, table, handle, decision._replace(rows=frame), properties):
                     continue
             done = Appended(frame=frame, version=handle.version())
             tables.release(lake, table.name, handle)
@@ -185,7 +171,7 @@ def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
     with tables.store_errors(table.name):
         for _ in range(_RACES):
             handle = _open_or_create(lake, table)
-            if _write_once(lake, handle, rows, None, batch):
+            if _write_once(lake, table, handle, Decision(rows, 0), batch):
                 tables.release(lake, table.name, handle)
                 return
     raise _lost(table)
@@ -206,6 +192,13 @@ def set_append_only(lake: Lake, table: str, *, wanted: bool) -> DeltaTable:
     return handle
 
 
+def set_packed(lake: Lake, handle: DeltaTable, days: str) -> None:
+    """Record which days of a table are packed (`parquet.PACKED`)."""
+    before = handle.version()
+    handle.alter.set_table_properties({parquet.PACKED: days}, raise_if_not_exists=False)
+    sync(lake, handle, before)
+
+
 def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
     tables.require_safe_store(lake)
     found = tables.acquire(lake, table.name)
@@ -221,7 +214,7 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             partition_by=list(table.partitions) or None,
             name=table.name,
             description=table.about,
-            configuration=table.properties,
+            configuration={**table.properties, parquet.PACKED: parquet.ALL_DAYS},
             storage_options=lake.storage_options,
             raise_if_key_not_exists=False,  # the format is a property of ours
             # With retries, a second CREATE TABLE would follow the first and replace the table's id.
@@ -270,9 +263,9 @@ def _complete_columns(table: Table, handle: DeltaTable) -> None:
 
 def _write_once(
     lake: Lake,
+    table: Table,
     handle: DeltaTable,
-    frame: pl.DataFrame,
-    replaces: str | None,
+    decision: Decision,
     properties: CommitProperties,
 ) -> bool:
     """Write through the handle that was decided on; return False if another writer was first."""
@@ -281,14 +274,14 @@ def _write_once(
         write_deltalake,
         handle,
         # Plain strings: not every reader of Parquet knows the views that Polars has.
-        frame.to_arrow(compat_level=pl.CompatLevel.oldest()),
+        decision.rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
         commit_properties=properties,
         post_commithook_properties=_NO_HOOKS,
-        writer_properties=_PARQUET,
+        writer_properties=parquet.fresh(table.name),
     )
     try:
-        if replaces:
-            write(mode="overwrite", predicate=replaces)
+        if decision.replaces:
+            write(mode="overwrite", predicate=decision.replaces)
         else:
             write(mode="append")
     except CommitFailedError as error:

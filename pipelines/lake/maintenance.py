@@ -15,12 +15,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 
-import polars as pl
-from deltalake import (
-    DeltaTable,
-    PostCommitHookProperties,
-    WriterProperties,
-)
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from pipelines import disk
@@ -29,6 +24,7 @@ from pipelines.engines import Engine
 from pipelines.errors import LakeError
 from pipelines.lake import (
     commits,
+    compaction,
     coverage,
     events,
     findings,
@@ -45,22 +41,12 @@ from pipelines.lake import (
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import folders
 
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
-_PARQUET = WriterProperties(compression="ZSTD", compression_level=3)
-_KEYS = (
-    ("event_uid",),
-    ("integration", "stream", "event_id", "way", "time"),  # echoes
-    ("event_id",),
-)
-"""Unique keys; the first one whose columns a table has is unique within each partition."""
 _APPEND_ONLY = (
     *("access", "views", coverage.TABLE.name),
     *(raw.REJECTED_TABLE.name, reconciliation.ECHOES_TABLE.name),
 )
 """A deletion in an object store that was killed may have left these open to changes."""
 _TEMPORARY = re.compile(r"#\d+$")
-_FILES_CLOSED, _FILES_OPEN = 4, 64
-"""A partition with more files is compacted: of a past day, or of today."""
 _CHECKPOINTS, _VERSIONS_APART = 20, 500
 """The newest checkpoints are all kept; of older ones, one per so many versions."""
 _VERSIONS = 3000
@@ -69,10 +55,12 @@ _VERSIONS = 3000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinimumAge:
-    """The age at which unneeded files are deleted; delta.logRetentionDuration governs the log."""
+    """The age at which files are deleted or joined; delta.logRetentionDuration governs the log."""
 
     files: timedelta = timedelta(days=7)
     temporary: timedelta = timedelta(hours=6)
+    quiet: timedelta = timedelta(hours=6)
+    """The time without new rows after which all files of a past day are joined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +109,15 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
         findings.flush(lake)
     if table.startswith("raw/") or table in _APPEND_ONLY:
         commits.set_append_only(lake, table, wanted=True)
-    handle = _open(lake, table)
+    handle = compaction.opened(lake, table)
     before, log_before = handle.get_add_actions(flatten=True), _log_files(handle)
     busy = None
     try:
-        for filters in _partitions_to_compact(pl.DataFrame(before), today):
-            _compact(lake, table, filters)
+        compaction.compact(lake, table, today, keep.quiet)
+        compaction.repack(lake, table, today)
     except (CommitFailedError, FileNotFoundError) as error:  # the latter after retention
         busy = f"another writer changed the same files: {str(error)[:100]}"
-    handle = _open(lake, table)
+    handle = compaction.opened(lake, table)
     # Flushed before the commits are deleted that it replaces.
     commits.checkpoint(lake, handle)
     handle.cleanup_metadata()
@@ -146,71 +134,6 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
         seconds=time.monotonic() - started,
         busy=busy,
     )
-
-
-def _partitions_to_compact(
-    files: pl.DataFrame, today: date
-) -> list[tuple[tuple[str, str, str], ...]]:
-    """Return filters for the partitions with too many files."""
-    columns = [name for name in files.columns if name.startswith("partition.")]
-    if not columns:
-        return [()] if files.height > _FILES_OPEN else []
-    counted = files.group_by(columns).len()
-    return [
-        tuple(
-            (name.removeprefix("partition."), "=", str(value))
-            for name, value in zip(columns, row[:-1], strict=True)
-        )
-        for row in counted.sort(columns).iter_rows()
-        if row[-1] > (_FILES_CLOSED if isinstance(row[0], date) and row[0] < today else _FILES_OPEN)
-    ]
-
-
-def _compact(lake: Lake, table: str, filters: Sequence[tuple[str, str, str]]) -> None:
-    handle = _open(lake, table)
-    before, rows = handle.version(), _count(handle, filters)
-    handle.optimize.compact(
-        partition_filters=list(filters) or None,
-        writer_properties=_PARQUET,
-        post_commithook_properties=_NO_HOOKS,
-    )
-    commits.sync(lake, handle, before)
-    # Without commits of others in between, the counts have to be equal, not only plausible.
-    _compare(table, rows, _count(handle, filters), alone=handle.version() == before + 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
-    """Figures that a compaction must not change."""
-
-    rows: int
-    distinct: int
-    """Rows with different keys."""
-    seq_sum: int = 0
-    """The sum of `seq`, if the table has it."""
-
-
-def _count(handle: DeltaTable, filters: Sequence[tuple[str, str, str]]) -> Count:
-    found = pl.scan_delta(handle).filter(
-        *(pl.col(name).cast(pl.String) == value for name, _, value in filters)
-    )
-    columns = found.collect_schema()
-    key = next((key for key in _KEYS if set(key) <= set(columns)), None)
-    distinct = pl.struct(key).n_unique() if key else pl.len()
-    seq_sum = pl.col("seq").sum() if "seq" in columns else pl.lit(0)
-    figures = found.select(rows=pl.len(), distinct=distinct, seq_sum=seq_sum)
-    return Count(**figures.collect().row(0, named=True))
-
-
-def _compare(table: str, before: Count, after: Count, *, alone: bool) -> None:
-    """Raise LakeError unless the rows are the same, apart from those others wrote meanwhile."""
-    fewer = after.rows < before.rows or (alone and after.rows > before.rows)
-    moved = alone and after.seq_sum != before.seq_sum
-    if fewer or moved or after.rows != after.distinct:
-        raise LakeError(
-            f"{table}: {before.rows:,} rows before a compaction, {after.rows:,} after, of which "
-            f"{after.distinct:,} are distinct; no file was deleted: stop all writers and report it"
-        )
 
 
 def _thin_out(lake: Lake, table: str) -> None:
@@ -266,7 +189,7 @@ def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
             retention_hours=hours,
             dry_run=False,
             enforce_retention_duration=False,
-            post_commithook_properties=_NO_HOOKS,
+            post_commithook_properties=compaction.NO_HOOKS,
             full=True,
         )
     )
@@ -284,13 +207,6 @@ def _sweep(lake: Lake, table: str, keep: MinimumAge) -> int:
                 path.unlink()
                 removed += 1
     return removed
-
-
-def _open(lake: Lake, table: str) -> DeltaTable:
-    handle = tables.open_table(lake, table)
-    if handle is None:
-        raise LakeError(f"{table} was deleted during maintenance: run it again")
-    return handle
 
 
 def _log_files(handle: DeltaTable) -> int:

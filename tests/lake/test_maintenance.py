@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError
 from pipelines.errors import LakeError
 from pipelines.lake import (
     commits,
+    compaction,
     coverage,
     handles,
     maintenance,
@@ -22,7 +23,7 @@ from pipelines.lake import (
 )
 from pipelines.lake import raw as raw_table
 from pipelines.lake.coverage import Entry
-from pipelines.lake.maintenance import Count, MinimumAge
+from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
 from tests.integrity import matrix
@@ -60,7 +61,7 @@ def test_coverage_is_copied_out_of_the_delta_log_before_it_is_trimmed(lake):
     filled(lake)
     handle = tables.open_table(lake, LOG.table)
     at_once = {"delta.logRetentionDuration": "interval 0 seconds"}
-    handle.alter.set_table_properties(at_once, post_commithook_properties=maintenance._NO_HOOKS)
+    handle.alter.set_table_properties(at_once, post_commithook_properties=compaction.NO_HOOKS)
     for path in (lake.local / LOG.table / "_delta_log").iterdir():
         os.utime(path, (1_000_000_000, 1_000_000_000))
     list(maintenance.maintain(lake, [], FAR, AT_ONCE))
@@ -145,17 +146,6 @@ def test_only_one_maintenance_runs_at_a_time(lake):
         next(maintenance.maintain(lake, [], FAR))
     first.close()
     assert list(maintenance.maintain(lake, [], FAR))
-
-
-@pytest.mark.parametrize("after", [(24, 12, 66), (11, 11, 66), (13, 13, 66), (12, 12, 67)])
-def test_an_optimize_that_changes_rows_would_be_noticed(lake, monkeypatch, after):
-    filled(lake)
-    rows, distinct, seq_sum = after
-    before = Count(rows=12, distinct=12, seq_sum=66)
-    counts = iter([before, Count(rows=rows, distinct=distinct, seq_sum=seq_sum)])
-    monkeypatch.setattr(maintenance, "_count", lambda *_: next(counts))
-    with pytest.raises(LakeError, match="12 rows before a compaction"):
-        list(maintenance.maintain(lake, [], FAR))
 
 
 def test_two_concurrent_compactions_do_not_duplicate_rows(lake):

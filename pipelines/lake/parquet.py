@@ -1,0 +1,81 @@
+"""How data files are written: one source of Parquet properties for writers and maintenance.
+
+Fresh files are written at a level that costs little, since maintenance soon replaces them. Packed
+files stay, so they are worth more time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+from deltalake import ColumnProperties, WriterProperties
+
+from pipelines.schemas import EVENTS, RAW
+
+PACKED = "auditlake.packed"
+"""The property of a table that names the days which are packed: those before a date, or all."""
+ALL_DAYS = "all"
+
+_FRESH = 1
+_PACKED = {"raw": 12, "rollups": 9, "text_index": 9}
+"""Levels of zstd beyond which the files hardly get smaller; 3 in all other tables."""
+_WIDE_PAGES = 64 * 2**20
+"""Bytes of a page, so that zstd finds what repeats in the whole row group."""
+_ROWS_OF_GROUP = {"raw": 2_500, "events": 20_000}
+"""Rows that are read for one; the large pages of `raw` make a reader decompress all of them."""
+_DISTINCT = frozenset(("raw", "raw_sha256", "event_id", "event_uid", "correlation_id"))
+"""Columns whose values mostly differ, so that a dictionary is wasted."""
+_ASCENDING = frozenset(("time", "ingested_at", "seq"))
+_NEVER_PRUNED = frozenset(
+    name
+    for schema in (RAW, EVENTS)
+    for name, dtype in schema.items()
+    if dtype != pl.Date() and name not in _ASCENDING | {"integration", "stream"}
+)
+"""Columns without minima and maxima: their values are in no order in a file."""
+
+
+def fresh(table: str) -> WriterProperties:
+    """Return how new rows of a table are written."""
+    kind = _kind(table)
+    level = _PACKED[kind] if kind in ("rollups", "text_index") else _FRESH
+    return WriterProperties(
+        compression="ZSTD", compression_level=level, column_properties=_columns(kind, small=False)
+    )
+
+
+def packed(table: str) -> WriterProperties:
+    """Return how maintenance writes the rows of a table."""
+    kind = _kind(table)
+    wide = kind in _ROWS_OF_GROUP
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=_PACKED.get(kind, 3),
+        data_page_size_limit=_WIDE_PAGES if wide else None,
+        dictionary_page_size_limit=_WIDE_PAGES // 8 if wide else None,
+        data_page_row_count_limit=max(_ROWS_OF_GROUP.values()) if wide else None,
+        max_row_group_size=_ROWS_OF_GROUP.get(kind),
+        column_properties=_columns(kind, small=True),
+    )
+
+
+def _kind(table: str) -> str:
+    return table.partition("/")[0]
+
+
+def _columns(kind: str, *, small: bool) -> dict[str, ColumnProperties] | None:
+    schema = {"raw": RAW, "events": EVENTS}.get(kind)
+    if schema is None:
+        return None
+    return {name: _column(name, small=small) for name in schema if name != "date"}
+
+
+def _column(name: str, *, small: bool) -> ColumnProperties:
+    statistics: Literal["NONE", "CHUNK"] = "NONE" if name in _NEVER_PRUNED else "CHUNK"
+    if small and name in _ASCENDING:
+        return ColumnProperties(
+            dictionary_enabled=False, encoding="DELTA_BINARY_PACKED", statistics_enabled="CHUNK"
+        )
+    dictionary = False if name in _DISTINCT else None
+    return ColumnProperties(dictionary_enabled=dictionary, statistics_enabled=statistics)

@@ -55,6 +55,7 @@ SECTIONS = {
             "integrity:evidence_",
             "Write a zip that proves a query's result.",
         ),
+        "entries": ("integrity:entries_", "Write a table's log with all entries, for other tools."),
         "certify": ("integrity:certify_", "Write a signed certificate of the coverage of a span."),
         "keys": ("integrity:keys_", "Print, rotate and create signing keys."),
         "witness": ("witness:witness_", "Cosign the checkpoints of logs that only grow."),
@@ -108,6 +109,7 @@ EXAMPLES = {
     "prove": ("auditlake prove raw/okta/system_log/17 --out proof.json",),
     "verify-proof": ("auditlake verify-proof proof.json --key auditlake+1a2b3c4d+...",),
     "evidence": ("auditlake evidence --search 'actor:ada*' --since 2026-03-01 --out evidence.zip",),
+    "entries": ("auditlake entries raw/okta/system_log --out okta-log",),
     "certify": ("auditlake certify okta --since 2026-03-01 --out coverage.txt",),
     "keys": ("auditlake keys", "auditlake keys rotate"),
     "witness": (

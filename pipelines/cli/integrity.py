@@ -21,6 +21,7 @@ from pipelines.cli.options import Time, as_json, check_order, configured, echo, 
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integrity import (
+    bundles,
     coverage_certificate,
     evidence,
     keys,
@@ -260,6 +261,22 @@ def evidence_(
     echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
     echo(f"an auditor can check it with: auditlake verify-proof {out} --key KEY")
     echo("(KEY as published, see `auditlake keys`; or with audit.py, see README.md in the pack)")
+
+
+@click.command(name="entries")
+@click.argument("table")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder."
+)
+@click.pass_context
+def entries_(context: click.Context, table: str, out: Path) -> None:
+    """Write the signed log of TABLE with all entries, for programs that read tlog-tiles.
+
+    The lake has no entries of raw tables, since their rows give them again.
+    """
+    _, lake = configured(context)
+    size = bundles.write(lake, table.removeprefix("raw/"), out)
+    echo(f"{out}: the log of {size:,} rows, with its checkpoint")
 
 
 @click.command(name="certify")

@@ -16,7 +16,7 @@ from pipelines.cli.guide import FAILED
 from pipelines.cli.options import as_json, echo
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
-from pipelines.integrity import retention
+from pipelines.integrity import bundles, retention
 from pipelines.integrity.retention import Applied, Removal
 from pipelines.lake import maintenance
 from pipelines.lake.maintenance import MaintenanceResult
@@ -39,6 +39,9 @@ def maintain_(context: click.Context, as_json: bool, engine: str) -> None:
     removed = retention.apply(lake, chosen.retention, logs, now)
     if not as_json:
         _echo_applied(removed)
+    pruned = bundles.prune(lake, maintenance.streams_of(lake, logs))
+    if pruned and not as_json:
+        echo(f"{pruned:,} entry bundles deleted, which `auditlake entries` makes again")
     done = []
     with options.opened_engine(context, engine) as crew:
         for tidied in maintenance.maintain(lake, logs, now.date(), engine=crew):

@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from pipelines.errors import LakeError
-from pipelines.integrity import keys, merkle, note, signer, tiles
+from pipelines.integrity import bundles, keys, merkle, note, signer, tiles
 from pipelines.integrity.merkle import WIDTH, Subtree
-from pipelines.integrity.signer import SignedLog
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 
 _ENTRY, _FIELDS = "auditlake/1", 5
+_CHUNK = 65_536
 _AHEAD = timedelta(days=1)  # records with later times are rejected
 
 
@@ -36,7 +36,7 @@ def listed(lake: Lake, name: str, checkpoint: bytes, since: datetime) -> bytes:
     if kept is None or head is None:
         raise LakeError(f"raw/{name}: its checkpoint is not signed by a trusted key")
     subtree = tiles.subtree(kept.folder, head.size)
-    lines = dict(_lines(kept, head.size, subtree, _first(lake, name, head.size, since)))
+    lines = dict(_lines(lake, name, head.size, subtree, _first(lake, name, head.size, since)))
     first = min(lines, default=head.size)
     opening = {"first": first, "before": [_text(each) for each in merkle.peaks(first, subtree)]}
     return b"".join(json.dumps(line).encode() + b"\n" for line in (opening, *lines.values()))
@@ -52,19 +52,20 @@ def _first(lake: Lake, name: str, size: int, since: datetime) -> int:
 
 
 def _lines(
-    kept: SignedLog, size: int, subtree: Subtree, first: int
+    lake: Lake, name: str, size: int, subtree: Subtree, first: int
 ) -> Iterator[tuple[int, list[str | int]]]:
-    """Yield (row, line) from the bundle of the row `first` on: at most 255 more than needed."""
-    for index in range(first // WIDTH, -(-size // WIDTH)):
-        entries = tiles.entries(kept.folder, size, index)
-        for seq in range(index * WIDTH, min(size, (index + 1) * WIDTH)):
-            at = seq % WIDTH
-            fields = entries[at].decode().split("\n", _FIELDS) if at < len(entries) else []
-            if len(fields) == _FIELDS + 1 and fields[0] == _ENTRY:
+    """Yield (row, line) from a row before `first` on: at most 255 more than needed."""
+    for start in range(first // WIDTH * WIDTH, size, _CHUNK):
+        until = min(start + _CHUNK, size)
+        made = bundles.entries(lake, name, start, until)
+        for seq in range(start, until):
+            leaf, entry = subtree(seq, seq + 1), made.get(seq, b"")
+            fields = entry.decode().split("\n", _FIELDS)
+            if fields[0] == _ENTRY and merkle.leaf(entry) == leaf:
                 _, digest, time, arrival, via, identity = fields
                 yield seq, [digest, int(time), int(arrival), via, identity]
             else:
-                yield seq, [subtree(seq, seq + 1).hex()]
+                yield seq, [leaf.hex()]
 
 
 def _text(digest: bytes) -> str:

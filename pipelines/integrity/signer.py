@@ -132,7 +132,7 @@ def _sign_once(
         return True
     head, edge = _load_tree(lake, log, kept, signed)
     for frame in _rows(lake, log, head.size, rows, fresh):
-        head, edge = grow(kept, head, edge, _entries(log, frame))
+        head, edge = grow(kept, head, edge, _entries(log, frame), bundled=_is_bundled(log))
     return announce(kept, head, now, seen)
 
 
@@ -205,14 +205,17 @@ def removed_by_act(lake: Lake, name: str) -> list[list[tuple[int, int]]]:
     return removals.by_act(done.folder, signed, kept.folder, kept.table)
 
 
-def grow(kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes]) -> tuple[Head, Edge]:
+def grow(
+    kept: SignedLog, head: Head, edge: Edge, fresh: Sequence[bytes], *, bundled: bool = True
+) -> tuple[Head, Edge]:
     """Append the entries `fresh` to the tree and write its tiles, without signing.
 
-    Return the new head and edge.
+    If `bundled`, the entries themselves are stored, too. Return the new head and edge.
     """
     edge, changed = merkle.grown(edge, head.size, [merkle.leaf(entry) for entry in fresh])
     tiles.write(kept.folder, changed)
-    tiles.write_entries(kept.folder, head.size, fresh)
+    if bundled:
+        tiles.write_entries(kept.folder, head.size, fresh)
     return replace(head, size=head.size + len(fresh), root=merkle.root(edge)), edge
 
 
@@ -268,6 +271,11 @@ def entries(rows: pl.DataFrame) -> list[bytes]:
         for digest, via, identity, time, arrival in zip(*texts, times, arrivals, strict=True)
     ]
     return [entry if len(entry) <= tiles.MAX_ENTRY else _shorten(entry) for entry in made]
+
+
+def _is_bundled(log: Numbered) -> bool:
+    """Return whether entries are stored: those of raw tables can be made of their rows."""
+    return log == findings.LOG
 
 
 def _entries(log: Numbered, rows: pl.DataFrame) -> list[bytes]:
@@ -336,7 +344,7 @@ def _load_tree(
         return signed, edge
     head, edge = replace(signed, size=0, root=merkle.EMPTY), ()
     for frame in _rows(lake, log, 0, signed.size, None):
-        head, edge = grow(kept, head, edge, _entries(log, frame))
+        head, edge = grow(kept, head, edge, _entries(log, frame), bundled=_is_bundled(log))
     if head != signed:
         raise _alarm(kept.table, "has damaged tiles, and its rows differ from the signed ones")
     return head, edge

@@ -17,6 +17,8 @@ Spans = Sequence[tuple[int, int]]
 """Spans of rows, as (first, until)."""
 _HASH = 32
 _ENTRIES = "entries"
+BUNDLES = f"tile/{_ENTRIES}"
+"""The folder of the entry bundles."""
 MAX_ENTRY = 65_535
 """Bytes of an entry: bundles store its length in two bytes."""
 
@@ -82,8 +84,16 @@ def forget_entries(folder: Folder, removed: Spans, fresh: Spans) -> None:
         whole = path(_ENTRIES, index)
         if len(places) == WIDTH:
             folder.delete([whole])
-        for name in (whole, *(f"{whole}.p/{width}" for width in folder.names(f"{whole}.p"))):
-            _blank(folder, name, places)
+        for name, held in bundles(folder, index).items():
+            _blank(folder, name, held, places)
+
+
+def bundles(folder: Folder, index: int) -> dict[str, list[bytes]]:
+    """Return the entries in each file of bundle `index`: the whole one, and partial ones."""
+    whole = path(_ENTRIES, index)
+    names = (whole, *(f"{whole}.p/{width}" for width in folder.names(f"{whole}.p")))
+    found = {name: folder.get(name) for name in names}
+    return {name: _unpacked(data) for name, data in found.items() if data is not None}
 
 
 def _bundles(spans: Spans) -> Iterator[int]:
@@ -94,8 +104,7 @@ def _bundles(spans: Spans) -> Iterator[int]:
         done = max(done, -(-until // WIDTH))
 
 
-def _blank(folder: Folder, name: str, places: set[int]) -> None:
-    held = _unpacked(folder.get(name))
+def _blank(folder: Folder, name: str, held: list[bytes], places: set[int]) -> None:
     left = [b"" if at in places else entry for at, entry in enumerate(held)]
     if left != held:
         folder.put(name, b"".join(len(entry).to_bytes(2) + entry for entry in left))
@@ -114,6 +123,17 @@ def _unpacked(data: bytes | None) -> list[bytes]:
         found.append(data[at + 2 : until])
         at = until
     return found
+
+
+def copy(folder: Folder, to: Folder, size: int) -> None:
+    """Copy the tiles of the tree of `size`, without its entries."""
+    level = 0
+    while size:
+        for index in range(-(-size // WIDTH)):
+            width = min(WIDTH, size - index * WIDTH)
+            hashes = _read(folder, level, index, width)
+            to.put_once(path(level, index, width), b"".join(hashes))
+        level, size = level + 1, size // WIDTH
 
 
 def subtree(folder: Folder, size: int) -> Subtree:

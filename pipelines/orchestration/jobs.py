@@ -10,7 +10,7 @@ from pipelines.clock import utc_now
 from pipelines.extraction import expiry, renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.rounds import Round
-from pipelines.integrity import configuration
+from pipelines.integrity import bundles, configuration
 from pipelines.integrity import retention as removals
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
@@ -69,6 +69,7 @@ def housekeeping(
         removed = removals.apply(lake, kept, logs, utc_now())
         for each in removed:
             context.log.info(f"{each.table}: {each.error or f'{each.rows:,} rows removed'}")
+        bundles.prune(lake, maintenance.streams_of(lake, logs))
         for tidied in maintenance.maintain(lake, logs, utc_now().date()):
             context.log.info(
                 f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "

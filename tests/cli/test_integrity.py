@@ -158,6 +158,13 @@ def test_a_certificate_of_coverage_is_written_and_checked(run, tmp_path):
     run("verify-proof", file, "--key", other_key(), code=1)
 
 
+def test_a_log_is_written_with_its_entries(run, tmp_path):
+    shown = run("entries", "raw/okta/system_log", "--out", tmp_path / "log")
+    assert "with its checkpoint" in shown
+    assert list((tmp_path / "log/tile/entries").rglob("*"))
+    assert (tmp_path / "log/checkpoint").is_file()
+
+
 def test_a_proof_is_written_and_checked(run, tmp_path):
     run("prove", "raw/okta/system_log/17", "--out", tmp_path / "proof.json")
     vkey = run("keys").strip()

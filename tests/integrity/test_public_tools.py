@@ -15,7 +15,7 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 from tlog_scales.tlog import Checkpoint, ConsistencyProof, ConsistencyProofInvalid
 
-from pipelines.integrity import merkle, prove, signer, tiles
+from pipelines.integrity import bundles, merkle, prove, signer, tiles
 from pipelines.integrity import verifier as verifiers
 from tests.integrity.worlds import LOG, Signed
 
@@ -44,9 +44,22 @@ def test_its_inclusion_proofs_match_ours(filled, reader):
     for index in (0, 1, 255, 256, 511, 699):
         theirs = reader.get_inclusion_proof(index, 700)
         assert theirs.node_hashes == merkle.inclusion(index, 0, 700, ours.subtree)
-        entry = reader.get_entry(index)
+        entry = signer.entries(filled.rows()[index : index + 1])[0]
         theirs.check(their_tiles.leaf_hash(entry), checkpoint.root_hash)
-        assert entry == signer.entries(filled.rows()[index : index + 1])[0]
+        with pytest.raises(RuntimeError, match="tile"):
+            reader.get_entry(index)
+
+
+def test_it_reads_the_entries_of_a_log_that_was_written_for_it(filled, tmp_path):
+    assert bundles.write(filled.lake, LOG.app, tmp_path / "log") == 700
+    reader = TilesReader(LocalBackend(tmp_path / "log"))
+    checkpoint = reader.get_checkpoint()
+    checkpoint.verify(Vkey.from_string(filled.vkeys()[0]))
+    assert reader.calculate_root_hash() == checkpoint.root_hash
+    for index in (0, 255, 256, 699):
+        entry = reader.get_entry(index)
+        proof = reader.get_inclusion_proof(index, 700)
+        proof.check(their_tiles.leaf_hash(entry), checkpoint.root_hash)
 
 
 def test_it_finds_every_earlier_checkpoint_consistent(filled, reader):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -13,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines import registry
 from pipelines.errors import LakeError
 from pipelines.extraction import renormalise
-from pipelines.integrity import prove, retention, signer
+from pipelines.integrity import bundles, prove, retention, signer
 from pipelines.integrity.verifier import audit, identities, operator_acts
 from pipelines.integrity.verifier import events as events_verifier
 from pipelines.lake import commits, deletions, events, identity_table, tables
@@ -280,12 +281,14 @@ def test_a_lost_list_of_rows_stops_what_cannot_be_finished(signed):
 
 
 def test_the_ids_of_days_removed_one_by_one_are_forgotten_across_their_border(signed):
-    """A bundle of 256 entries belongs to no single act here, but to both together."""
+    """A bundle of 256 entries, which an older auditlake stored, belongs to both acts together."""
+    bundles.write(signed.lake, LOG.app, signed.folder / "written")
+    shutil.copytree(signed.folder / "written/tile/entries", signed.log / "tile/entries")
     retention.remove(signed.lake, REMOVAL, NOON)
     later = retention.Removal(log=LOG, before=date(2026, 3, 3), who="ada", why="again")
     retention.remove(signed.lake, later, NOON)
-    bundles = signed.log / "tile/entries"
-    assert {path.parent.name for path in bundles.rglob("*") if path.is_file()} == {"002.p"}
+    stored = signed.log / "tile/entries"
+    assert {path.parent.name for path in stored.rglob("*") if path.is_file()} == {"002.p"}
 
 
 def test_nothing_is_removed_without_a_record(signed):

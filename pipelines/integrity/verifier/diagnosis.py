@@ -2,6 +2,10 @@
 
 The tiles contain every signed leaf, but are used only if they lead to the signed root. If they were
 altered too, earlier checkpoints still narrow the change down to a range of rows.
+
+The fields of a leaf are in its entry bundle, if there is one. Raw tables have none: there they are
+searched for among the row's present values and those of its event, and the leaf shows which of
+them were signed.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from pipelines.integrity.verifier.log_reader import (
@@ -24,6 +29,7 @@ from pipelines.integrity.verifier.log_reader import (
 from pipelines.integrity.verifier.proofs import (
     Checkpoint,
     Invalid,
+    bounded,
     checkpoint_in,
     leaf_hash,
     parsed,
@@ -36,8 +42,14 @@ _FIELDS = ("raw", "time", "ingested_at", "via", "event_id")
 _OF_FINDINGS = ("columns", "revision", "finding_uid")
 _KINDS = {"auditlake/1": _FIELDS, "auditlake/finding/1": _OF_FINDINGS}
 
+_WAYS = ("poll", "webhook", "backfill", "replay")
+
 Now = Callable[[int], list[str]]
 """Returns the current fields of a row, in the order of `_FIELDS`."""
+
+
+def _unknown(_: int) -> list[str]:
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +59,19 @@ class Cause:
     detail: str
 
 
-def cause(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str], now: Now) -> Cause:
-    """Return the first row that differs from the signed one, and how it was altered."""
+def cause(
+    shelf: LogFiles,
+    head: Checkpoint,
+    tree: Tree,
+    keys: Sequence[str],
+    now: Now,
+    *,
+    elsewhere: Now = _unknown,
+) -> Cause:
+    """Return the first row that differs from the signed one, and how it was altered.
+
+    `elsewhere` returns the fields of a row that other places have, and empty texts for the others.
+    """
     signed = b"".join(leaf_tiles(shelf, head.size))
     if len(signed) != head.size * HASH or _root(signed) != head.root:
         return _narrow_down(shelf, head, tree, keys)
@@ -57,25 +80,44 @@ def cause(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str], no
         detail = f"the record of the rows before {tree.board.start:,} is wrong, or they are changed"
         return Cause(seq=0, kind="changed", detail=detail)
     seq = _first_difference(ours, theirs) + tree.board.start
-    return _classify(seq, tree.board, signed, entry_of(shelf, head.size, seq), now)
+    fields = entry_of(shelf, head.size, seq, now, elsewhere)
+    return _classify(seq, tree.board, signed, fields, now)
 
 
-def entry_of(shelf: LogFiles, size: int, seq: int) -> list[str]:
-    """Return the fields signed as row `seq`; empty if its bundle is missing or damaged."""
+def entry_of(
+    shelf: LogFiles, size: int, seq: int, now: Now = _unknown, elsewhere: Now = _unknown
+) -> list[str]:
+    """Return the fields signed as row `seq`, from its bundle or found by its leaf.
+
+    Otherwise those that `elsewhere` returns, which nothing confirms; empty if there are none.
+    """
     index, at = divmod(seq, WIDTH)
     entries = bundle(shelf, size, index)
     leaf = tile(shelf, 0, index, min(WIDTH, size - index * WIDTH))[at * HASH : (at + 1) * HASH]
     if at >= len(entries) or leaf_hash(entries[at]) != leaf:
-        return []
+        others = elsewhere(seq)
+        return _confirmed(leaf, now(seq), others) or others
     kind, _, rest = entries[at].decode(errors="replace").partition("\n")
     names = _KINDS.get(kind, ())
     fields = rest.split("\n", len(names) - 1) if names else []
     return fields if len(fields) == len(names) else []
 
 
+def _confirmed(leaf: bytes, present: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the combination of two rows of fields that gives the leaf; empty if none does."""
+    unknown = [""] * len(_FIELDS)
+    pairs = zip(present or unknown, others or unknown, strict=True)
+    choices = [list(dict.fromkeys(filter(None, pair))) for pair in pairs]
+    choices[_FIELDS.index("via")] += _WAYS
+    for fields in product(*choices):
+        if leaf_hash(bounded("\n".join(("auditlake/1", *fields)))) == leaf:
+            return list(fields)
+    return []
+
+
 def who(fields: Sequence[str]) -> str:
     """Return in words which row has these fields."""
-    if not fields:
+    if not fields or not fields[-1]:
         return ""
     return f" ({(_OF_FINDINGS if len(fields) == len(_OF_FINDINGS) else _FIELDS)[-1]} {fields[-1]})"
 
@@ -106,7 +148,9 @@ def _changed_fields(signed: list[str], present: list[str]) -> str:
     if not signed or not present:
         return "it is"
     pairs = zip(_FIELDS, signed, present, strict=True)
-    return ", ".join(name for name, one, other in pairs if one != other) + " is"
+    differ = [name for name, one, other in pairs if one and one != other]
+    # Where nothing else differs, what was signed is a digest that is stored nowhere.
+    return ", ".join(differ or ["raw" if signed[-1] else "it"]) + " is"
 
 
 def _narrow_down(shelf: LogFiles, head: Checkpoint, tree: Tree, keys: Sequence[str]) -> Cause:

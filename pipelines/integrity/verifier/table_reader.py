@@ -230,7 +230,7 @@ def _times(count: int) -> str:
 
 def _report_gaps(case: Job, verdict: TableReport, board: LeafBuffer, gaps: Sequence[Span]) -> None:
     for first, until in gaps[:1]:
-        fields = diagnosis.entry_of(case.shelf, board.size, first)
+        fields = diagnosis.entry_of(case.shelf, board.size, first, elsewhere=elsewhere(case))
         who = diagnosis.who(fields)
         count = sum(end - begin for begin, end in gaps)
         if until == board.size:
@@ -273,5 +273,32 @@ def field_reader(case: Job) -> Callable[[int], list[str]]:
             found = files.filter(pl.col("seq") == seq)
             return [] if case.table == FINDINGS else rows.fields(found.collect())
         return []
+
+    return fields
+
+
+def elsewhere(case: Job) -> Callable[[int], list[str]]:
+    """Return a function that reads a row's stored digest, and what its event repeats of it.
+
+    In the order of `field_reader`, with empty texts for what is not known.
+    """
+
+    def fields(seq: int) -> list[str]:
+        if case.table == FINDINGS:
+            return []
+        digest = time = arrival = identity = ""
+        with suppress(*rows.UNREADABLE):
+            handle = DeltaTable(case.place.uri(case.table), storage_options=case.options)
+            files = pl.scan_parquet(handle.file_uris(), storage_options=case.options)
+            stored = files.filter(pl.col("seq") == seq).select("raw_sha256").collect()
+            digest = str(stored.row(0)[0] or "")
+        with suppress(*rows.UNREADABLE):
+            handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
+            events = rows.event_rows(handle.file_uris(), case.options, use_statistics=False)
+            _, integration, stream = case.table.split("/")
+            ours = events.filter(integration=integration, stream=stream, seq=seq)
+            times = pl.col("time", "ingested_at").dt.epoch("us")
+            time, arrival, identity = map(str, ours.select(times, "event_id").collect().row(0))
+        return [digest, time, arrival, "", identity] if digest or identity else []
 
     return fields

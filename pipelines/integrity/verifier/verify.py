@@ -277,8 +277,8 @@ def _read_note(note: bytes | None, keys: Sequence[str], name: str) -> Checkpoint
 
 def _compare_root(case: Job, verdict: TableReport, tree: Tree, head: Checkpoint) -> None:
     if tree.root(head.size) != head.root:
-        fields = table_reader.field_reader(case)
-        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, fields)
+        now, elsewhere = table_reader.field_reader(case), table_reader.elsewhere(case)
+        found = diagnosis.cause(case.shelf, head, tree, case.place.keys, now, elsewhere=elsewhere)
         # The missing row may be the cause itself: do not report it twice.
         if not any(f.kind in ("deleted", "truncated") and f.seq == found.seq
                    for f in verdict.findings):  # fmt: skip

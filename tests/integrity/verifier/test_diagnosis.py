@@ -51,7 +51,8 @@ class Log:
         last = self.heads[-1]
         head = Checkpoint(origin=last.origin, size=last.size, root=last.root, signer="")
         now = changed.get("now", lambda seq: ["changed", *fields(seq)[1:]])
-        return diagnosis.cause(self.shelf, head, tree, [KEY.vkey], now)
+        others = {name: changed[name] for name in ("elsewhere",) if name in changed}
+        return diagnosis.cause(self.shelf, head, tree, [KEY.vkey], now, **others)
 
 
 @pytest.fixture
@@ -95,6 +96,46 @@ def test_without_the_signed_entry_the_row_is_still_located(log):
     found = log.cause([*NUMBERS[:417], b"x", *NUMBERS[418:]])
     assert (found.kind, found.seq) == ("changed", 417)
     assert "id-417" not in found.detail
+
+
+def signed_as(*fields):
+    """Return the leaf of these fields."""
+    return merkle.leaf("\n".join(("auditlake/1", *fields)).encode())
+
+
+ROW = ["d", "1", "2", "webhook", "id"]
+
+
+@pytest.mark.parametrize(
+    ("present", "others"),
+    [
+        (["forged", *ROW[1:]], ["d", "1", "2", "", "id"]),
+        (["d", "9", "2", "webhook", "id"], ["d", "1", "2", "", "id"]),
+        (["d", "9", "8", "poll", "other"], ["x", "1", "2", "", "id"]),
+        (ROW, []),
+    ],
+)
+def test_without_a_bundle_the_leaf_shows_which_known_fields_were_signed(present, others):
+    assert diagnosis._confirmed(signed_as(*ROW), present, others) == ROW
+    assert diagnosis._confirmed(signed_as("other", *ROW[1:]), present, others) == []
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "detail"),
+    [
+        ([], "row 417: it is not as signed"),
+        (["", "", "", "", "id-417"], "row 417 (event_id id-417): raw is not as signed"),
+        (["", "1", "", "", "id-417"], "row 417 (event_id id-417): time is not as signed"),
+        (["d", "", "", "", ""], "row 417: it is not as signed"),
+    ],
+)
+def test_what_other_places_have_is_told_if_no_leaf_confirms_it(log, elsewhere, detail):
+    (log.folder / "tile/entries/001").unlink()
+    held = [*NUMBERS[:417], b"x", *NUMBERS[418:]]
+    found = log.cause(
+        held, now=lambda _: ["d", "417", "417", "poll", "id-417"], elsewhere=lambda _: elsewhere
+    )
+    assert found.detail == detail
 
 
 def test_altered_tiles_leave_the_range_between_two_checkpoints(log):

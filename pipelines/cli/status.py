@@ -16,7 +16,6 @@ from pipelines.integrity import retired_streams
 from pipelines.lake import (
     coverage,
     events,
-    maintenance,
     raw,
     stream_state,
     streams,
@@ -84,9 +83,7 @@ def known_streams(lake: Lake, sources: Sequence[Source]) -> dict[StreamKey, Fact
         for stream in source.streams()
     }
     stored = streams.facts(lake)
-    found = (name.split("/") for name in maintenance.tables_of(lake, list(configured)))
-    landed = {StreamKey(*path[1:]) for path in found if path[0] == "raw" and len(path) == 3}
-    others = sorted({*stored, *coverage.keys(lake), *landed} - configured.keys())
+    others = sorted({*stored, *coverage.keys(lake), *raw.landed(lake)} - configured.keys())
     intended = _intended(lake, configured)
     return {
         key: intended.of(key, stored.get(key) or configured.get(key, Facts()))
@@ -104,30 +101,36 @@ def _intended(lake: Lake, configured: Collection[StreamKey]) -> Intended:
 
 def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
     """Return the state of all streams, including counts that take reading rows of a week."""
-    rejected = _rejected(lake)
     rules = {
         StreamKey(source.name, stream.name): stream.versions
         for source in sources
         for stream in source.streams()
     }
     since = (now - _WEEK).date()
-    found = overview(lake, sources, now)
-    keys = [StreamKey(each.integration, each.stream) for each in found]
-    lateness = [raw.lateness(lake, key, now - _WEEK) for key in keys]
-    return [
-        replace(
+
+    def counted(each: State) -> State:
+        key = StreamKey(each.integration, each.stream)
+        late = raw.lateness(lake, key, now - _WEEK)
+        differing = raw.differing(lake, key, since, rules.get(key, Comparison()))
+        return replace(
             each,
             late=late[1] if late else None,
             rejected=rejected.get(key, 0),
-            differing=len(raw.differing(lake, key, since, rules.get(key, Comparison()))),
+            differing=len(differing),
         )
-        for key, each, late in zip(keys, found, lateness, strict=True)
-    ]
+
+    with tables.one_look():
+        rejected = _rejected(lake)
+        return tables.at_once(lake, counted, overview(lake, sources, now))
 
 
 def overview(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
     """Return the state of all streams, as far as logs and `coverage` show it; no row is read."""
-    return [_state(lake, key, facts, now) for key, facts in known_streams(lake, sources).items()]
+    with tables.one_look():
+        known = known_streams(lake, sources)
+        found = coverage.histories(lake, known)
+        events.derived(lake, next(iter(known), StreamKey("", "")))  # before many ask at once
+        return tables.at_once(lake, lambda key: _state(lake, key, found[key], now), known)
 
 
 def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[StreamKey, ...]:
@@ -147,16 +150,15 @@ def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[Stre
     return left
 
 
-def _state(lake: Lake, key: StreamKey, facts: Facts, now: datetime) -> State:
+def _state(lake: Lake, key: StreamKey, history: History, now: datetime) -> State:
     table = versions.newest(lake, key.table)
     files = table.files() if table else pl.DataFrame()
     rows = table.fence(key.app) if table else 0
     mapped = events.derived(lake, key) if table else 0
-    history = coverage.history(lake, key, facts)
     found = stream_state.summary(history, now, behind=mapped < rows)
     return State(
         integration=key.integration,
-        kind=facts.kind,
+        kind=history.facts.kind,
         stream=key.stream,
         rows=rows,
         events=mapped,
@@ -212,11 +214,10 @@ def histories(
     lake: Lake, sources: Sequence[Source], names: Sequence[str]
 ) -> list[tuple[StreamKey, History]]:
     """Return the history of all streams, or of those whose integration is in `names`."""
-    return [
-        (key, coverage.history(lake, key, facts))
-        for key, facts in known_streams(lake, sources).items()
-        if not names or key.integration in names
-    ]
+    with tables.one_look():
+        known = known_streams(lake, sources)
+        wanted = {key: known[key] for key in known if not names or key.integration in names}
+        return list(coverage.histories(lake, wanted).items())
 
 
 def notes(found: Sequence[State]) -> Iterator[str]:

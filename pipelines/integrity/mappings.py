@@ -6,6 +6,7 @@ compute any more.
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from pipelines.lake.tables import Lake, StreamKey
 
 _MAPPING, _RENORMALISED = KINDS = "mapping", "renormalised"
 
+_declaring = threading.Lock()
 _declared: set[tuple[str, StreamKey, int]] = set()
 """(lake, stream, version) that this process knows to be recorded, so that rounds read no acts."""
 
@@ -35,14 +37,18 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
         return
 
     def missing(acts: Acts) -> list[Act]:
+        # Those of the other streams, too, so that their rounds need not ask.
+        _declared.update((lake.address, *each) for each in _newest_versions(acts))
         newest = _newest(acts, key)
         if newest and newest["version"] == version:
             return []
         return [_derives(lake, key, version)]
 
-    with suppress(LakeError):  # records of vendors are not kept waiting
-        operator_acts.add(lake, missing, now)
-        _declared.add(known)
+    # Records of vendors are not kept waiting. Of streams that are polled in parallel, one reads all.
+    with _declaring, suppress(LakeError):
+        if known not in _declared or not rows:
+            operator_acts.add(lake, missing, now)
+            _declared.add(known)
 
 
 def record(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
@@ -69,6 +75,12 @@ def finish(lake: Lake, key: StreamKey, version: int, now: datetime) -> None:
 
 def _derives(lake: Lake, key: StreamKey, version: int) -> Act:
     return {**_act(_MAPPING, key, version), "from": events.derived(lake, key)}
+
+
+def _newest_versions(acts: Acts) -> list[tuple[StreamKey, int]]:
+    """Return the streams with the version that derives their events from now on."""
+    found = {act["log"]: act["version"] for act in acts if act.get("act") == _MAPPING}
+    return [(StreamKey(*log.split("/")), version) for log, version in found.items()]
 
 
 def _newest(acts: Acts, key: StreamKey) -> dict[str, Any] | None:

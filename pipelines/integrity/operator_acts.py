@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import LakeError
@@ -29,6 +30,8 @@ from pipelines.lake.tables import Lake, Numbered
 
 Act = Mapping[str, Any]
 Acts = list[dict[str, Any]]
+_lately: dict[Path, tuple[Head, Acts]] = {}
+"""The local state directory of a lake -> its acts, as this process has read them last."""
 
 
 def record(lake: Lake, act: Act, now: datetime) -> None:
@@ -52,6 +55,9 @@ def add(lake: Lake, missing: Callable[[Acts], Sequence[Act]], now: datetime) -> 
         lost = 0
         while lost < signer.RACES:
             seen = kept.folder.get("checkpoint")
+            if seen and not missing(_known(kept, seen)):
+                return
+            # What is continued is read again, even if this process has seen it.
             head, edge = _load_tree(lake, kept, seen)
             acts = missing(_read(kept, head))
             if not acts:
@@ -144,6 +150,16 @@ def doomed(lake: Lake, log: Numbered) -> removals.Spans:
     ours = [act for act in removals.unfinished(recorded(lake)) if act["table"] == log.table]
     found = [removals.listed(kept.folder, act) or [] for act in ours] if kept else []
     return removals.merged(chain.from_iterable(found))
+
+
+def _known(kept: SignedLog, checkpoint: bytes) -> Acts:
+    """Return the acts under a checkpoint, which are read once."""
+    signed = signer.newest_signed(kept, checkpoint)
+    if signed is None:
+        return []
+    if kept.place not in _lately or _lately[kept.place][0] != signed:
+        _lately[kept.place] = signed, _read(kept, signed)
+    return _lately[kept.place][1]
 
 
 def _read(kept: SignedLog, signed: Head) -> Acts:

@@ -34,7 +34,7 @@ from deltalake.schema import Field as DeltaField
 
 from pipelines import disk, schemas
 from pipelines.errors import LakeError
-from pipelines.lake import formats, handles, parquet, power_cuts, tables
+from pipelines.lake import formats, handles, log, parquet, power_cuts, tables
 from pipelines.lake.tables import Lake
 
 ROWS = "auditlake.rows"
@@ -118,8 +118,7 @@ Decide = Callable[[DeltaTable, int], Decision | None]
 
 def fence(handle: DeltaTable, app: str) -> int:
     """Return the fence of `app`: the number of raw rows that this table accounts for."""
-    # In an object store, each look reads the commits since the last checkpoint again.
-    return tables.cached(handle, ("fence", app), lambda: handle.transaction_version(app) or 0)
+    return tables.cached(handle, ("fence", app), lambda: log.fence(handle, app))
 
 
 def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str, str]) -> Appended:

@@ -7,16 +7,17 @@ Raw commits contain the same entries in their metadata, so rows and coverage are
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.lake import commits as lake_commits
-from pipelines.lake import spans, stream_state, tables
+from pipelines.lake import log, spans, stream_state, tables
 from pipelines.lake.commits import ROWS, Decision, Table
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
@@ -138,14 +139,8 @@ def _entries_of_commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
 
 def _commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
     """Return our commits after the first `seen` rows, newest first, as far as the log reaches."""
-    limit = 8
-    while True:
-        # `history` reads the newest commits even on an older handle, so go by rows, not versions.
-        commits = raw.history(limit)
-        ours = [commit for commit in commits if ROWS in commit]
-        if len(commits) < limit or (ours and int(ours[-1][ROWS]) <= seen):
-            return [commit for commit in ours if int(commit[ROWS]) > seen]
-        limit *= 4
+    ours = (commit for commit in log.history(raw) if ROWS in commit)
+    return list(takewhile(lambda commit: int(commit[ROWS]) > seen, ours))
 
 
 def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
@@ -161,12 +156,35 @@ def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
 
 def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
     """Return the stream's history up to its last commit; writes nothing."""
-    known = entries(lake, key)
-    # The fence may be higher, but each look at it reads the log of all streams in an object store.
+    return histories(lake, {key: facts})[key]
+
+
+def histories(lake: Lake, facts: Mapping[StreamKey, Facts]) -> dict[StreamKey, History]:
+    """Return the histories of these streams up to their last commits; writes nothing."""
+    known = _known(lake, facts)
+    newest = known.group_by(stream_state.KEY).agg(pl.col("rows").max())
+    seen = {StreamKey(*names): rows for *names, rows in newest.iter_rows()}
+
     # An entry that was copied here meanwhile is in both, which changes nothing.
-    seen = known["rows"].max()
-    rows = pl.concat([known, pending(lake, key, seen if isinstance(seen, int) else 0)])
-    return stream_state.histories(rows.lazy(), {key: facts})[key]
+    def more(key: StreamKey) -> pl.DataFrame:
+        return pending(lake, key, seen.get(key) or 0)
+
+    rows = pl.concat([known, *tables.at_once(lake, more, facts)])
+    found = stream_state.histories(rows.lazy(), facts)
+    return {key: found[key] for key in facts}
+
+
+def _known(lake: Lake, keys: Collection[StreamKey]) -> pl.DataFrame:
+    """Return all entries of these streams (schemas.COVERAGE), oldest first."""
+    if len(keys) == 1:
+        return entries(lake, *keys)
+    found = tables.scan(lake, TABLE.name)
+    if found is None:
+        return pl.DataFrame(schema=COVERAGE)
+    with tables.store_errors(TABLE.name):
+        rows = stream_state.valid(found).select(*COVERAGE).collect()
+    ours = pl.DataFrame(list(keys), dict.fromkeys(stream_state.KEY, pl.String), orient="row")
+    return rows.join(ours, on=stream_state.KEY, how="semi").sort("asked_at", maintain_order=True)
 
 
 def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
@@ -180,12 +198,10 @@ def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
 
 def keys(lake: Lake) -> set[StreamKey]:
     """Return the streams that `coverage` has rows of."""
-    found = tables.scan(lake, TABLE.name)
-    if found is None:
-        return set()
     with tables.store_errors(TABLE.name):
-        named = found.select("integration", "stream").unique().collect()
-    return {StreamKey(*names) for names in named.iter_rows()}
+        handle = tables.newest(lake, TABLE.name)
+        parts = handle.partitions() if handle else []
+    return {StreamKey(part["integration"], part["stream"]) for part in parts}
 
 
 class LastRecorded(NamedTuple):

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import polars as pl
 from deltalake import DeltaTable
 
 from pipelines import schemas
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, log, tables
 from pipelines.lake.commits import SETTINGS, STATISTICS, Decision, Table
 from pipelines.lake.tables import Lake
 
@@ -176,17 +177,11 @@ def flush(lake: Lake) -> None:
 
 def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:
     """Return the evaluations in the versions [seen, until), as far as the log reaches."""
-    # Newer commits than this handle's may be in front.
-    limit = until - seen + 8
-    while True:
-        found = handle.history(limit)
-        if len(found) < limit or found[-1]["version"] <= seen:
-            break
-        limit *= 4
+    found = list(takewhile(lambda each: each["version"] >= seen, log.history(handle)))
     rows = [
         {**entry, "evaluated_at": datetime.fromisoformat(entry["evaluated_at"])}
         for each in reversed(found)
-        if seen <= each["version"] < until
+        if each["version"] < until
         for entry in json.loads(each.get(_ENTRIES, "[]"))
     ]
     return pl.DataFrame(rows, schemas.EVALUATIONS)

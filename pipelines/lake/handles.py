@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ _shared: dict[Remote, _Pooled] = {}
 _listed: dict[Remote, tuple[int, _Identity]] = {}
 """The newest commit in the last listing of each table."""
 _lock = threading.Lock()
+_turns: dict[Remote, threading.RLock] = {}
 
 
 def acquire(table: Path | Remote) -> DeltaTable | None:
@@ -75,6 +76,14 @@ def release(table: Path | Remote, handle: DeltaTable) -> None:
         with _lock:
             fresh = [each for each in _pool if pooled.since - each.since < _MAX_AGE]
             _pool[:] = [*fresh[-_CAPACITY:], pooled]
+
+
+def turn(table: Path | Remote) -> AbstractContextManager[object]:
+    """Return a lock for those who only read a table in an object store; none on a disk."""
+    if isinstance(table, Path):
+        return nullcontext()
+    with _lock:
+        return _turns.setdefault(table, threading.RLock())
 
 
 def shared(table: Remote) -> DeltaTable | None:

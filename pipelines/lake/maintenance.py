@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -258,7 +258,8 @@ def streams_of(lake: Lake, logs: Sequence[StreamKey]) -> list[StreamKey]:
 def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
     """Return the existing tables: on a disk all, else those of the streams and the shared ones."""
     if lake.local is not None:
-        found = lake.local.glob("**/_delta_log")
+        # Not "**", which would look into the folders of all days, too.
+        found = chain(*map(lake.local.glob, ("*/_delta_log", "raw/*/*/_delta_log")))
         return sorted(str(path.parent.relative_to(lake.local)) for path in found)
     known = [
         *(key.table for key in keys),

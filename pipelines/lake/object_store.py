@@ -131,6 +131,18 @@ def names(url: str, options: Mapping[str, str]) -> list[str]:
         return sorted(meta["path"] for page in pages for meta in page)
 
 
+def folders(url: str, options: Mapping[str, str]) -> list[str]:
+    """Return the names of the folders directly below `url`, sorted.
+
+    Raises ConfigurationError and LakeError.
+    """
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        found = obstore.list_with_delimiter(opened(url, options))["common_prefixes"]
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+
+
 def delete(url: str, options: Mapping[str, str], paths: Sequence[str]) -> None:
     """Delete objects below `url`. Raises ConfigurationError and LakeError."""
     import obstore  # noqa: PLC0415

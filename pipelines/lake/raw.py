@@ -11,7 +11,16 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.clock import utc_now
-from pipelines.lake import commits, coverage, events, known_records, reconciliation, tables
+from pipelines.lake import (
+    commits,
+    coverage,
+    events,
+    known_records,
+    log,
+    object_store,
+    reconciliation,
+    tables,
+)
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
 from pipelines.lake.tables import Lake, Numbered, StreamKey
@@ -136,6 +145,21 @@ def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended
         return None if fresh.is_empty() else Decision(fresh, done + fresh.height)
 
     return commits.write(lake, REJECTED_TABLE, key.app, decide, {})
+
+
+def landed(lake: Lake) -> set[StreamKey]:
+    """Return the streams that may have a raw table: those that have a folder."""
+    if lake.local is not None:
+        paths = (path.parent for path in lake.local.glob("raw/*/*/_delta_log"))
+        return {StreamKey(path.parent.name, path.name) for path in paths}
+    options = lake.storage_options or {}
+
+    def streams(integration: str) -> list[StreamKey]:
+        names = object_store.folders(lake.uri(f"raw/{integration}"), options)
+        return [StreamKey(integration, name) for name in names]
+
+    integrations = object_store.folders(lake.uri("raw"), options)
+    return {key for keys in tables.at_once(lake, streams, integrations) for key in keys}
 
 
 def days(lake: Lake, key: StreamKey) -> list[date]:
@@ -266,8 +290,7 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
     if found is None:
         return ()
     with tables.store_errors(key.table):
-        first = found.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max())
-        live_since = max(since, first.collect().item() or since)
+        live_since = max(since, _first_arrival(lake, key, found, since))
         late = pl.col("ingested_at") - pl.col("time")
         live = found.filter(
             pl.col("date") >= live_since.date(),
@@ -281,6 +304,18 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
     return tuple(quantiles) if records >= _MIN_SAMPLE else ()
 
 
+def _first_arrival(lake: Lake, key: StreamKey, rows: pl.LazyFrame, since: datetime) -> datetime:
+    """Return when the first row arrived, or `since` if it was not later or is unknown."""
+    handle = tables.newest(lake, key.table)
+    files = pl.DataFrame(handle.get_add_actions(flatten=True)) if handle else pl.DataFrame()
+    if "min.ingested_at" in files.columns:
+        oldest = files["min.ingested_at"].min()
+        if isinstance(oldest, datetime) and oldest < since:
+            return since
+    first = rows.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max()).collect().item()
+    return first if isinstance(first, datetime) else since
+
+
 def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     """Return (rows, cursor) of the newest commit with a cursor, or (-1, None)."""
     return tables.cached(handle, "cursor", lambda: _read_cursor(handle))
@@ -288,8 +323,7 @@ def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
 
 def _read_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     # Nearly always the newest commit has it; only commits of maintenance have none.
-    for limit in (1, None):
-        for commit in handle.history(limit):
-            if _CURSOR in commit:
-                return int(commit[ROWS]), str(commit[_CURSOR])
+    for commit in log.history(handle):
+        if _CURSOR in commit:
+            return int(commit[ROWS]), str(commit[_CURSOR])
     return -1, None

@@ -68,9 +68,11 @@ def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:
     if _recorded.get((where, key)) == current:
         return
     with _reading:  # integrations are polled in parallel: one of them reads the facts of all
+        if _recorded.get((where, key)) == current:
+            return
         stored = facts(lake)
-    for each, known in stored.items():
-        _recorded.setdefault((where, each), known)
+        for each, known in stored.items():
+            _recorded.setdefault((where, each), known)
     if stored.get(key) != _of_one_tenant(key, stored.get(key, Facts()), current):
         _replace(lake, key, current, now)
     _recorded[where, key] = current

@@ -9,8 +9,9 @@ import re
 import stat
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,12 +22,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import formats, handles, object_store, power_cuts
+from pipelines.lake import formats, handles, log, object_store, power_cuts
 from pipelines.lake.handles import Remote
 from pipelines.settings import IntegritySettings, Settings
 
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+S = TypeVar("S")
 T = TypeVar("T")
+_AT_ONCE = 16
+"""Tables that are read from an object store at the same time."""
 _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
 _seen: ContextVar[dict[Path | Remote, DeltaTable | None] | None] = ContextVar("seen", default=None)
 _RETRIES = ("max_retries", "retry_timeout", "backoff_config")
@@ -169,6 +173,7 @@ def open_at(lake: Lake, table: str, version: int | None = None) -> DeltaTable:
 def scannable(lake: Lake, handle: DeltaTable) -> DeltaTable:
     """Return the same handle, with options that `pl.scan_delta` can pass on to Polars."""
     handle._storage_options = lake.scan_options
+    log.follow(handle, lake.storage_options)
     return handle
 
 
@@ -201,8 +206,11 @@ def _remote(lake: Lake, table: str) -> Remote:
 
 @contextmanager
 def one_look() -> Iterator[None]:
-    """Read each table, in this block and thread, at the version of its first use."""
-    before = _seen.set({})
+    """Read each table, in this block and thread, at the version of its first use.
+
+    Within another such block, at the version of the first use there.
+    """
+    before = _seen.set({} if (outer := _seen.get()) is None else outer)
     try:
         yield
     finally:
@@ -217,9 +225,10 @@ def newest(lake: Lake, table: str) -> DeltaTable | None:
     seen = _seen.get()
     if seen is not None:
         place = _place(lake, table)
-        if place not in seen:
-            seen[place] = open_table(lake, table)
-        return seen[place]
+        with handles.turn(place):
+            if place not in seen:
+                seen[place] = open_table(lake, table)
+            return seen[place]
     if lake.local is not None:
         return open_table(lake, table)  # costs little, and needs no sharing
     remote = _remote(lake, table)
@@ -236,10 +245,22 @@ def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
     if _seen.get() is not None:
         yield newest(lake, table)
         return
-    handle = acquire(lake, table)
-    yield handle
-    if handle is not None:
-        release(lake, table, handle)
+    # Opening a table takes many requests, so threads wait for the one that is open already.
+    with handles.turn(_place(lake, table)):
+        handle = acquire(lake, table)
+        yield handle
+        if handle is not None:
+            release(lake, table, handle)
+
+
+def at_once(lake: Lake, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
+    """Return what `work` returns for each item; in threads where requests take their time."""
+    if lake.local is not None:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # Each thread shares the looks of `one_look`.
+        tasks = [pool.submit(copy_context().run, work, item) for item in items]
+        return [task.result() for task in tasks]
 
 
 def cached(handle: DeltaTable, key: Hashable, read: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from pipelines.lake import tables
+from pipelines.lake import log, tables
 from pipelines.lake.tables import Lake
 
 
@@ -32,7 +32,7 @@ class TableVersion:
 
     @property
     def committed_at(self) -> datetime:
-        return datetime.fromtimestamp(self._handle.history(1)[0]["timestamp"] / 1000, UTC)
+        return datetime.fromtimestamp(next(log.history(self._handle))["timestamp"] / 1000, UTC)
 
     def scan(self) -> pl.LazyFrame:
         return pl.scan_delta(self._handle)
@@ -52,8 +52,7 @@ class TableVersion:
 
     def fence(self, app: str) -> int:
         """Return the number in the newest app transaction of `app`, or 0."""
-        handle = self._handle
-        return tables.cached(handle, ("fence", app), lambda: handle.transaction_version(app) or 0)
+        return tables.cached(self._handle, ("fence", app), lambda: log.fence(self._handle, app))
 
 
 def newest(lake: Lake, table: str) -> TableVersion | None:

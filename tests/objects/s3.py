@@ -73,7 +73,7 @@ class S3:
 
     def requests(self) -> list[str]:
         """Return and forget the requests since the last call, without the prefix of the lake."""
-        found = httpx.get(f"{self.url}/_requests").json()
+        found = httpx.get(f"{self.url}/_requests", timeout=60).json()
         return [re.sub(r"/bucket(/[0-9a-f]{32})?", "", unquote(each)) for each in found]
 
     def counted(self) -> Counter[str]:
@@ -165,13 +165,13 @@ def running() -> Iterator[S3]:
         assert process.stdout
         try:
             url = process.stdout.readline().strip()
-            httpx.put(f"{url}/bucket", headers={"Authorization": _SIGNED}).raise_for_status()
+            httpx.put(f"{url}/bucket", headers=_SIGNED, timeout=60).raise_for_status()
             yield S3(url)
         finally:
             process.kill()
 
 
-_SIGNED = "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request"
+_SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request"}
 
 
 def main() -> None:

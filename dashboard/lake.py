@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
@@ -211,6 +211,20 @@ class Lake:
         answer: R = self._answers[key][1]
         return answer
 
+    def ask_each(
+        self,
+        names: Sequence[str],
+        question: Callable[Concatenate[pl.LazyFrame, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[R | None]:
+        """As `ask`, of many tables; at once where the lake is in an object store."""
+
+        def one(table: str) -> R | None:
+            return self.ask(table, question, *args, **kwargs)
+
+        return tables.at_once(self._tables, one, names)
+
     def recent(
         self,
         table: str,
@@ -254,20 +268,22 @@ class Lake:
         `recorded` has the number of raw rows up to which `coverage` is complete. A raw table is
         read only if its stream has events that were not there at the last call.
         """
+        newest: dict[tuple[str, str], int] = {}
         for log, seen in recorded.items():
             derived = self._snapshot.derived(log) if self._snapshot else 0
             before, found = self._pending.get(log, (-1, ()))
             kept = tuple(row for row in found if row[_ROWS] > seen)
             if derived != before:
-                newest = max(seen, *(row[_ROWS] for row in kept), 0)
-                fresh = self._door.pending(log, newest)
-                kept = (*kept, *fresh.iter_rows())
+                newest[log] = max(seen, *(row[_ROWS] for row in kept), 0)
             self._pending[log] = derived, kept
+        for log, fresh in self._door.pending(newest).items() if newest else ():
+            derived, kept = self._pending[log]
+            self._pending[log] = derived, (*kept, *fresh.iter_rows())
         return tuple(row for log in recorded for row in self._pending[log][1])
 
-    def behind(self, integration: str, stream: str) -> bool:
-        """Return whether some records of a stream have no events yet."""
-        return self._door.behind((integration, stream))
+    def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the streams with records that have no events yet."""
+        return self._door.behind(logs)
 
     def _pin(self, version: int | None) -> Snapshot | None:
         # A handle of its own, since `_head` moves to later versions.

@@ -6,7 +6,7 @@ without the column `integration` cannot be read by visitors who may not see all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar, cast
@@ -14,18 +14,20 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from pipelines.lake import coverage, events, rollup, versions
+from pipelines.lake import coverage, raw, rollup, tables, versions
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import TableVersion
-from pipelines.schemas import EVENTS, ROLLUPS, TEXT_INDEX
+from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS, TEXT_INDEX
 
 T = TypeVar("T")
 
 _RAW = "raw/"
+_EVENTS = "events"
 _ROLLUPS = "rollups"
 _TEXT_INDEX = "text_index"
 _FINDINGS = "findings"
+_SMALL = ("coverage", "streams", "reconciliation")
 # They have no values of events: the extent of each data file, and which words it cannot contain.
 _PRUNING = (rollup.FILES, rollup.TEXTS)
 
@@ -94,9 +96,10 @@ NOTHING = Sight(integrations=frozenset())
 class Opened:
     """One version of a table, as a visitor may see it."""
 
-    def __init__(self, name: str, table: TableVersion, sight: Sight) -> None:
+    def __init__(self, name: str, table: TableVersion, sight: Sight, lake: Lake) -> None:
         self._name = name
         self._table = table
+        self._lake = lake
         self.sight = sight
 
     @property
@@ -108,7 +111,8 @@ class Opened:
         return self._table.committed_at
 
     def scan(self) -> pl.LazyFrame:
-        rows = self._table.scan()
+        small = self._name in _SMALL
+        rows = self._table.whole(self._lake) if small else self._table.scan()
         if self._name == _ROLLUPS:
             return self.sight.aggregates(rollup.completed(rows))
         if self._name == _FINDINGS:
@@ -146,8 +150,15 @@ class Door:
         """Return a table; None if it does not exist, or is a raw table of another integration."""
         if table.startswith(_RAW) and not self.sight.has_log(table.removeprefix(_RAW)):
             return None
-        opened = versions.pinned(self._lake, table, version)
-        return None if opened is None else Opened(table, opened, self.sight)
+        opened = self._opened(table, version)
+        return None if opened is None else Opened(table, opened, self.sight, self._lake)
+
+    def _opened(self, table: str, version: int | None) -> TableVersion | None:
+        if self._lake.local is None:  # others may have the newest one open
+            found = versions.newest(self._lake, table)
+            if found is None or version in (None, found.number):
+                return found
+        return versions.pinned(self._lake, table, version)
 
     def rollups(self) -> pl.LazyFrame:
         """Return the rows of `rollups`, as in `Sight.aggregates`."""
@@ -159,7 +170,7 @@ class Door:
 
         Empty if an older auditlake has maintained the lake.
         """
-        opened = versions.pinned(self._lake, _TEXT_INDEX)
+        opened = self._opened(_TEXT_INDEX, None)
         return pl.LazyFrame(schema=TEXT_INDEX) if opened is None else opened.scan()
 
     def read(self, paths: Sequence[str]) -> pl.LazyFrame:
@@ -177,14 +188,27 @@ class Door:
         )
         return self.sight.rows(rows)
 
-    def pending(self, log: tuple[str, str], newest: int) -> pl.DataFrame:
+    def pending(self, newest: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], pl.DataFrame]:
         """Return the coverage (schemas.COVERAGE) in raw commits of more than `newest` rows."""
-        fresh = coverage.pending(self._lake, StreamKey(*log), newest)
-        return fresh if self.sight.has(log[0]) else fresh.clear()
+        seen = {StreamKey(*log): rows for log, rows in newest.items() if self.sight.has(log[0])}
+        raws = raw.logs(self._lake, seen)
 
-    def behind(self, log: tuple[str, str]) -> bool:
-        """Return whether some records of a stream have no events yet."""
-        return self.sight.has(log[0]) and events.behind(self._lake, StreamKey(*log))
+        def one(key: StreamKey) -> pl.DataFrame:
+            return coverage.pending_of(raws.get(key), key, seen[key])
+
+        found = dict(zip(seen, tables.at_once(self._lake, one, seen), strict=True))
+        return {log: found.get(StreamKey(*log), pl.DataFrame(schema=COVERAGE)) for log in newest}
+
+    def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the streams with records that have no events yet."""
+        ours = [StreamKey(*log) for log in logs if self.sight.has(log[0])]
+        raws, derived = raw.logs(self._lake, ours), versions.newest(self._lake, _EVENTS)
+
+        def lacks(key: StreamKey) -> bool:
+            return raws[key].fence(key.app) > (derived.fence(key.app) if derived else 0)
+
+        lacking = zip(raws, tables.at_once(self._lake, lacks, raws), strict=True)
+        return {key for key, lacks_some in lacking if lacks_some}
 
 
 def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:

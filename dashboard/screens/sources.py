@@ -86,10 +86,13 @@ def _with_silent(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
 def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     """Return the streams with columns for their state, coverage, polling and pushes."""
     logs = list(streams.select("integration", "stream").iter_rows())
-    found = {log: this.known.summary(log, behind=this.lake.behind(*log)) for log in logs}
+    behind = this.lake.behind(logs)
+    found = {log: this.known.summary(log, behind=log in behind) for log in logs}
     since = this.now - _RECENT
     refused = this.lake.ask("rejected", queries.rejected) or {}
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
+    raws = ["/".join(("raw", *log)) for log in logs]
+    pushed = this.lake.ask_each(raws, queries.newest_push, since.date())
     return streams.with_columns(
         # A list, since only multiselect columns can be coloured by value.
         pl.Series("state", [[found[log].state.name] for log in logs]),
@@ -102,7 +105,7 @@ def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
         pl.Series("next", [_next_poll(this, log) for log in logs], pl.String),
         pl.Series("reason", [_reason(this, log, found[log]) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
-        pl.Series("pushed", [_last_push(this, log) for log in logs], pl.String),
+        pl.Series("pushed", [_ago(this, time) for time in pushed], pl.String),
         pl.Series("push", [_push_coverage(pushes.get(log)) for log in logs], pl.String),
     )
 
@@ -149,12 +152,6 @@ def _reason(this: _Now, log: coverage.Log, found: Summary) -> str:
         return ended
     plan = _plan(this, log)
     return f"every {times.ago(timedelta(seconds=plan.interval))}: {plan.why}" if plan else ""
-
-
-def _last_push(this: _Now, log: coverage.Log) -> str:
-    since = (this.now - _RECENT).date()
-    newest = this.lake.ask("/".join(("raw", *log)), queries.newest_push, since)
-    return _ago(this, newest)
 
 
 def _push_coverage(found: Pushes | None) -> str:

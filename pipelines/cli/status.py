@@ -20,10 +20,10 @@ from pipelines.lake import (
     stream_state,
     streams,
     tables,
-    versions,
 )
 from pipelines.lake.stream_state import Coverage, Facts, History, Intended, Key
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.versions import Logged
 from pipelines.sdk.contract import Source
 from pipelines.sdk.endings import Ending
 from pipelines.sdk.pages import Gap, Span
@@ -106,31 +106,43 @@ def states(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
         for source in sources
         for stream in source.streams()
     }
-    since = (now - _WEEK).date()
 
     def counted(each: State) -> State:
         key = StreamKey(each.integration, each.stream)
-        late = raw.lateness(lake, key, now - _WEEK)
-        differing = raw.differing(lake, key, since, rules.get(key, Comparison()))
+        each = replace(each, rejected=rejected.get(key, 0))
+        if (table := raws.get(key)) is None:
+            return each
+        with tables.store_errors(key.table):
+            week = raw.recent(table, now - _WEEK, rules.get(key, Comparison()))
         return replace(
-            each,
-            late=late[1] if late else None,
-            rejected=rejected.get(key, 0),
-            differing=len(differing),
+            each, late=week.late[1] if week.late else None, differing=len(week.differing)
         )
 
     with tables.one_look():
         rejected = _rejected(lake)
-        return tables.at_once(lake, counted, overview(lake, sources, now))
+        found, raws = _overview(lake, sources, now)
+        return tables.at_once(lake, counted, found)
 
 
 def overview(lake: Lake, sources: Sequence[Source], now: datetime) -> list[State]:
     """Return the state of all streams, as far as logs and `coverage` show it; no row is read."""
     with tables.one_look():
+        return _overview(lake, sources, now)[0]
+
+
+def _overview(
+    lake: Lake, sources: Sequence[Source], now: datetime
+) -> tuple[list[State], Mapping[StreamKey, Logged]]:
+    """Return the states, and the raw tables that exist."""
+    with tables.one_look():
         known = known_streams(lake, sources)
-        found = coverage.histories(lake, known)
-        events.derived(lake, next(iter(known), StreamKey("", "")))  # before many ask at once
-        return tables.at_once(lake, lambda key: _state(lake, key, found[key], now), known)
+        raws = raw.logs(lake, known)
+        found = coverage.histories(lake, known, raws)
+
+        def one(key: StreamKey) -> State:
+            return _state(lake, key, raws.get(key), found[key], now)
+
+        return tables.at_once(lake, one, known), raws
 
 
 def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[StreamKey, ...]:
@@ -150,8 +162,9 @@ def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[Stre
     return left
 
 
-def _state(lake: Lake, key: StreamKey, history: History, now: datetime) -> State:
-    table = versions.newest(lake, key.table)
+def _state(
+    lake: Lake, key: StreamKey, table: Logged | None, history: History, now: datetime
+) -> State:
     files = table.files() if table else pl.DataFrame()
     rows = table.fence(key.app) if table else 0
     mapped = events.derived(lake, key) if table else 0
@@ -217,7 +230,7 @@ def histories(
     with tables.one_look():
         known = known_streams(lake, sources)
         wanted = {key: known[key] for key in known if not names or key.integration in names}
-        return list(coverage.histories(lake, wanted).items())
+        return list(coverage.histories(lake, wanted, raw.logs(lake, wanted)).items())
 
 
 def notes(found: Sequence[State]) -> Iterator[str]:

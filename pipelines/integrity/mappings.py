@@ -44,8 +44,8 @@ def declare(lake: Lake, key: StreamKey, version: int, now: datetime, *, rows: in
             return []
         return [_derives(lake, key, version)]
 
-    # Records of vendors are not kept waiting. Of streams that are polled in parallel, one reads all.
-    with _declaring, suppress(LakeError):
+    # Streams are polled in parallel: one of them reads the acts about all.
+    with _declaring, suppress(LakeError):  # records of vendors are not kept waiting
         if known not in _declared or not rows:
             operator_acts.add(lake, missing, now)
             _declared.add(known)

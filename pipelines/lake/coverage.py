@@ -7,7 +7,7 @@ Raw commits contain the same entries in their metadata, so rows and coverage are
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -21,6 +21,7 @@ from pipelines.lake import log, spans, stream_state, tables
 from pipelines.lake.commits import ROWS, Decision, Table
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
+from pipelines.lake.versions import Logged
 from pipelines.schemas import COVERAGE
 
 ENTRIES = "auditlake.coverage"
@@ -64,7 +65,7 @@ def record(
         stored = lake_commits.fence(raw, key.app) if raw else 0
 
         def decide(_: DeltaTable, seen: int) -> Decision | None:
-            rows = _entries_of_commits(raw, seen) if raw and stored > seen else []
+            rows = _entries_of_commits(log.history(raw), seen) if raw and stored > seen else []
             rows += [{**asdict(entry), "rows": stored, "cursor": None} for entry in new]
             if lag is not None:
                 rows = spans.condensed(rows, lag)
@@ -121,8 +122,13 @@ def record_failure(lake: Lake, key: StreamKey, failed: Entry) -> None:
 _COLUMNS = {name: dtype for name, dtype in COVERAGE.items() if name not in TABLE.partitions}
 
 
-def _entries_of_commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
-    """Return the entries in raw commits after the first `seen` rows, oldest first."""
+def _entries_of_commits(commits: Iterable[dict[str, Any]], seen: int) -> list[dict[str, Any]]:
+    """Return the entries in raw commits after the first `seen` rows, oldest first.
+
+    `commits` are the newest ones first, as far as the log reaches.
+    """
+    ours = (commit for commit in commits if ROWS in commit)
+    news = list(takewhile(lambda commit: int(commit[ROWS]) > seen, ours))
     return [
         {
             **entry,
@@ -132,15 +138,9 @@ def _entries_of_commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
             "rows": int(commit[ROWS]),
             "cursor": None,
         }
-        for commit in reversed(_commits(raw, seen))
+        for commit in reversed(news)
         for entry in json.loads(commit.get(ENTRIES, "[]"))
     ]
-
-
-def _commits(raw: DeltaTable, seen: int) -> list[dict[str, Any]]:
-    """Return our commits after the first `seen` rows, newest first, as far as the log reaches."""
-    ours = (commit for commit in log.history(raw) if ROWS in commit)
-    return list(takewhile(lambda commit: int(commit[ROWS]) > seen, ours))
 
 
 def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
@@ -159,15 +159,21 @@ def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
     return histories(lake, {key: facts})[key]
 
 
-def histories(lake: Lake, facts: Mapping[StreamKey, Facts]) -> dict[StreamKey, History]:
-    """Return the histories of these streams up to their last commits; writes nothing."""
+def histories(
+    lake: Lake, facts: Mapping[StreamKey, Facts], raws: Mapping[StreamKey, Logged] | None = None
+) -> dict[StreamKey, History]:
+    """Return the histories of these streams up to their last commits; writes nothing.
+
+    `raws` are the raw tables that exist, if they are known.
+    """
     known = _known(lake, facts)
     newest = known.group_by(stream_state.KEY).agg(pl.col("rows").max())
     seen = {StreamKey(*names): rows for *names, rows in newest.iter_rows()}
 
     # An entry that was copied here meanwhile is in both, which changes nothing.
     def more(key: StreamKey) -> pl.DataFrame:
-        return pending(lake, key, seen.get(key) or 0)
+        rows = seen.get(key) or 0
+        return pending(lake, key, rows) if raws is None else pending_of(raws.get(key), key, rows)
 
     rows = pl.concat([known, *tables.at_once(lake, more, facts)])
     found = stream_state.histories(rows.lazy(), facts)
@@ -178,10 +184,11 @@ def _known(lake: Lake, keys: Collection[StreamKey]) -> pl.DataFrame:
     """Return all entries of these streams (schemas.COVERAGE), oldest first."""
     if len(keys) == 1:
         return entries(lake, *keys)
-    found = tables.scan(lake, TABLE.name)
-    if found is None:
+    handle = tables.newest(lake, TABLE.name)
+    if handle is None:
         return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
+        found = tables.read_whole(lake, handle)
         rows = stream_state.valid(found).select(*COVERAGE).collect()
     ours = pl.DataFrame(list(keys), dict.fromkeys(stream_state.KEY, pl.String), orient="row")
     return rows.join(ours, on=stream_state.KEY, how="semi").sort("asked_at", maintain_order=True)
@@ -191,9 +198,19 @@ def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
     """Return the entries (schemas.COVERAGE) of the raw commits after the first `seen` rows."""
     with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
         news = raw is not None and lake_commits.fence(raw, key.app) > seen
-        found = pl.DataFrame(_entries_of_commits(raw, seen) if raw and news else [], _COLUMNS)
-    named = found.with_columns(integration=pl.lit(key.integration), stream=pl.lit(key.stream))
-    return named.select(*COVERAGE)
+        return _named(_entries_of_commits(log.history(raw), seen) if raw and news else [], key)
+
+
+def pending_of(raw: Logged | None, key: StreamKey, seen: int) -> pl.DataFrame:
+    """As `pending`, of a raw table whose log is known."""
+    with tables.store_errors(key.table):
+        news = raw is not None and raw.fence(key.app) > seen
+        return _named(_entries_of_commits(raw.history(), seen) if raw and news else [], key)
+
+
+def _named(entries: Sequence[Mapping[str, Any]], key: StreamKey) -> pl.DataFrame:
+    ours = pl.lit(key.integration).alias("integration"), pl.lit(key.stream).alias("stream")
+    return pl.DataFrame(entries, _COLUMNS).with_columns(ours).select(*COVERAGE)
 
 
 def keys(lake: Lake) -> set[StreamKey]:

@@ -106,6 +106,13 @@ def share(table: Remote, handle: DeltaTable) -> None:
         _shared[table] = found
 
 
+def forget() -> None:
+    """Drop all handles that nobody uses, so that each table is opened again."""
+    with _lock:
+        _pool.clear()
+        _shared.clear()
+
+
 def _identified(table: Path | Remote, handle: DeltaTable) -> _Pooled | None:
     known = _listed.get(table) if isinstance(table, Remote) else None
     version = handle.version()

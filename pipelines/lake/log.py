@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,11 +35,21 @@ class _Fence(msgspec.Struct):
     version: int
 
 
+class File(msgspec.Struct):
+    """A data file; `stats` is JSON, as in the log."""
+
+    path: str
+    size: int = 0
+    stats: str | None = None
+
+
 class _Action(msgspec.Struct):
-    """A line of a commit; others than these two are skipped."""
+    """A line of a commit; all others are skipped."""
 
     info: dict[str, Any] | None = msgspec.field(name="commitInfo", default=None)
     txn: _Fence | None = None
+    add: File | None = None
+    remove: File | None = None
 
 
 class _Checkpoint(msgspec.Struct):
@@ -49,9 +60,20 @@ class _Checkpoint(msgspec.Struct):
 class _Commit(NamedTuple):
     info: dict[str, Any]
     fences: dict[str, int]
+    added: list[File]
+    removed: list[str]
 
 
-_FAILURES = (AuditlakeError, _Unreadable, msgspec.MsgspecError, pl.exceptions.PolarsError)
+class _Base(NamedTuple):
+    """A checkpoint; that of version -1 if there is none."""
+
+    version: int
+    fences: dict[str, int]
+    files: list[File]
+
+
+FAILURES = (AuditlakeError, _Unreadable, msgspec.MsgspecError, pl.exceptions.PolarsError)
+"""Of reading a log here; delta-rs may be able to read it."""
 _logs: dict[int, tuple[weakref.ref[DeltaTable], _Log]] = {}
 _lines = msgspec.json.Decoder(_Action)
 
@@ -64,20 +86,32 @@ class _Log:
         self._options = options
         self._lock = threading.Lock()
         self._commits: dict[int, _Commit | None] = {}
-        self._base: tuple[int, dict[str, int]] | None = None
-        """The version of a checkpoint, and its fences; -1 if there is none."""
+        self._base: _Base | None = None
 
     def fence(self, newest: int, app: str) -> int:
         """Return the fence of `app` at the version `newest`."""
         with self._lock:
             if app in (commit := self._commit(newest)).fences:
                 return commit.fences[app]
-            base, fences = self._checkpoint(newest)
-            self._fetch(range(base + 1, newest))
-            for version in range(newest - 1, base, -1):
+            base = self._checkpoint(newest)
+            self._fetch(range(base.version + 1, newest))
+            for version in range(newest - 1, base.version, -1):
                 if app in (commit := self._commit(version)).fences:
                     return commit.fences[app]
-            return fences.get(app, 0)
+            return base.fences.get(app, 0)
+
+    def files(self, newest: int) -> list[File]:
+        """Return the data files at the version `newest`."""
+        with self._lock:
+            base = self._checkpoint(newest)
+            self._fetch(range(base.version + 1, newest + 1))
+            found = {file.path: file for file in base.files}
+            for version in range(base.version + 1, newest + 1):
+                commit = self._commit(version)
+                for path in commit.removed:
+                    found.pop(path, None)
+                found.update((file.path, file) for file in commit.added)
+            return list(found.values())
 
     def history(self, newest: int) -> Iterator[dict[str, Any]]:
         """Yield the metadata of the commits from the version `newest` down, while there are any."""
@@ -108,28 +142,39 @@ class _Log:
             self._commits.setdefault(version, self._read(version))
 
     def _read(self, version: int) -> _Commit | None:
-        content = self._get(f"{version:020}.json")
+        if not (content := self._get(f"{version:020}.json")):
+            return None
         actions = [_lines.decode(line) for line in content.splitlines()]
         info = next((action.info for action in actions if action.info), {})
-        fences = {action.txn.app: action.txn.version for action in actions if action.txn}
-        return _Commit({**info, "version": version}, fences) if content else None
+        return _Commit(
+            info={**info, "version": version},
+            fences={action.txn.app: action.txn.version for action in actions if action.txn},
+            added=[action.add for action in actions if action.add],
+            removed=[action.remove.path for action in actions if action.remove],
+        )
 
-    def _checkpoint(self, newest: int) -> tuple[int, dict[str, int]]:
-        """Return the version of a checkpoint before `newest`, and its fences."""
-        if self._base is None or self._base[0] > newest:
+    def _checkpoint(self, newest: int) -> _Base:
+        """Return a checkpoint of a version up to `newest`."""
+        if self._base is None or self._base.version > newest:
             last = self._get(_LAST_CHECKPOINT)
-            known = msgspec.json.decode(last, type=_Checkpoint) if last else _Checkpoint(-1)
-            if known.parts or known.version > newest:
+            known = msgspec.json.decode(last, type=_Checkpoint) if last else None
+            if known and (known.parts or known.version > newest):
                 raise _Unreadable
-            self._base = known.version, self._fences(known.version) if last else {}
+            self._base = self._read_base(known.version) if known else _Base(-1, {}, [])
         return self._base
 
-    def _fences(self, version: int) -> dict[str, int]:
+    def _read_base(self, version: int) -> _Base:
         content = self._get(f"{version:020}.checkpoint.parquet")
         if not content:
             raise _Unreadable
-        rows = pl.read_parquet(io.BytesIO(content), columns=["txn"]).unnest("txn")
-        return dict(rows.drop_nulls("appId").select("appId", "version").iter_rows())
+        rows = pl.read_parquet(io.BytesIO(content), columns=["txn", "add"])
+        fences = rows.select("txn").unnest("txn").drop_nulls("appId")
+        files = rows.select("add").unnest("add").drop_nulls("path")
+        return _Base(
+            version=version,
+            fences=dict(fences.select("appId", "version").iter_rows()),
+            files=[File(*each) for each in files.select("path", "size", "stats").iter_rows()],
+        )
 
     def _get(self, name: str) -> bytes:
         return object_store.get(self._url, self._options, name)[0]
@@ -137,18 +182,18 @@ class _Log:
 
 def follow(handle: DeltaTable, options: Mapping[str, str] | None) -> None:
     """Read the log of this handle here, with these options, if it is in an object store."""
-    if not handle.table_uri.startswith("file://") and id(handle) not in _logs:
-        gone = weakref.ref(handle, lambda _, number=id(handle): _logs.pop(number, None))
-        _logs[id(handle)] = gone, _Log(f"{handle.table_uri.rstrip('/')}/_delta_log", options or {})
+    number = id(handle)
+    if not handle.table_uri.startswith("file://") and _of(handle) is None:
+        gone = weakref.ref(handle, lambda _: _logs.pop(number, None))
+        _logs[number] = gone, _Log(f"{handle.table_uri.rstrip('/')}/_delta_log", options or {})
 
 
 def fence(handle: DeltaTable, app: str) -> int:
     """Return the value of the newest app transaction of `app` at the handle's version, or 0."""
-    if (log := _of(handle)) is not None:
-        try:
+    # Whatever is not understood here is left to delta-rs, which may raise its own error.
+    with suppress(*FAILURES):
+        if (log := _of(handle)) is not None:
             return log.fence(handle.version(), app)
-        except _FAILURES:
-            pass  # delta-rs reads what is not understood here, or raises its own error
     return handle.transaction_version(app) or 0
 
 
@@ -158,14 +203,12 @@ def history(handle: DeltaTable) -> Iterator[dict[str, Any]]:
     As far as the log reaches.
     """
     last = handle.version() + 1
-    if (log := _of(handle)) is not None:
-        try:
+    with suppress(*FAILURES):  # as above, from where it ended
+        if (log := _of(handle)) is not None:
             for info in log.history(last - 1):
                 last = info["version"]
                 yield info
             return
-        except _FAILURES:
-            pass  # as above, from where it ended
     limit = 1
     while True:
         # Newer commits than this handle's may be in front.
@@ -182,3 +225,47 @@ def history(handle: DeltaTable) -> Iterator[dict[str, Any]]:
 def _of(handle: DeltaTable) -> _Log | None:
     known, log = _logs.get(id(handle), (None, None))
     return log if known is not None and known() is handle else None
+
+
+class Head:
+    """A table in an object store at its newest version, as a listing of many logs shows it."""
+
+    def __init__(self, version: int, tag: str, log: _Log) -> None:
+        self.version = version
+        self.tag = tag
+        """The e-tag of the newest commit."""
+        self._log = log
+
+    def fence(self, app: str) -> int:
+        return self._log.fence(self.version, app)
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        return self._log.history(self.version)
+
+    def files(self) -> list[File]:
+        return self._log.files(self.version)
+
+    def at(self, version: int, tag: str) -> Head:
+        """Return the same table at a later version."""
+        return Head(version, tag, self._log)
+
+
+_heads: dict[str, Head] = {}
+"""The URL of each table -> its newest version in the last listing."""
+
+
+def heads(url: str, options: Mapping[str, str], below: str) -> dict[str, Head]:
+    """Return all tables below a folder of the store at `url`, by their paths.
+
+    A table whose log was read before is read on, unless it was replaced. Raises LakeError.
+    """
+    found: dict[str, Head] = {}
+    for table, tags in object_store.logs(url, options, below).items():
+        place, newest = f"{url.rstrip('/')}/{table}", max(tags)
+        known = _heads.get(place)
+        if known is not None and tags.get(known.version) == known.tag:
+            found[table] = known.at(newest, tags[newest])
+        else:
+            found[table] = Head(newest, tags[newest], _Log(f"{place}/_delta_log", options))
+        _heads[place] = found[table]
+    return found

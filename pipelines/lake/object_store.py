@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import ConfigurationError, LakeError, raised_as
@@ -131,16 +132,20 @@ def names(url: str, options: Mapping[str, str]) -> list[str]:
         return sorted(meta["path"] for page in pages for meta in page)
 
 
-def folders(url: str, options: Mapping[str, str]) -> list[str]:
-    """Return the names of the folders directly below `url`, sorted.
+def logs(url: str, options: Mapping[str, str], below: str) -> dict[str, dict[int, str]]:
+    """Return the e-tags of all commits in the logs of the tables below a folder, by table.
 
     Raises ConfigurationError and LakeError.
     """
     import obstore  # noqa: PLC0415
 
+    found: dict[str, dict[int, str]] = {}
     with errors(url):
-        found = obstore.list_with_delimiter(opened(url, options))["common_prefixes"]
-        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+        for meta in chain.from_iterable(obstore.list(opened(url, options), below)):
+            table, _, name = meta["path"].partition("/_delta_log/")
+            if name.removesuffix(".json").isdecimal():
+                found.setdefault(table, {})[int(name.removesuffix(".json"))] = str(meta["e_tag"])
+    return found
 
 
 def delete(url: str, options: Mapping[str, str], paths: Sequence[str]) -> None:

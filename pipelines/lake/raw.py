@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 import polars as pl
 from deltalake import DeltaTable
@@ -24,6 +25,7 @@ from pipelines.lake import (
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
 from pipelines.lake.tables import Lake, Numbered, StreamKey
+from pipelines.lake.versions import Logged, logged, newest
 from pipelines.schemas import RAW, REJECTED
 from pipelines.sdk import record_versions
 from pipelines.sdk.record_versions import Comparison
@@ -50,6 +52,7 @@ class Position:
     """Whether that entry is a failure."""
 
 
+_FOLDER = "raw"
 REJECTED_TABLE = Table(
     name="rejected", schema=REJECTED, about="Records that could not be read", partitions=()
 )
@@ -148,18 +151,19 @@ def append_rejected(lake: Lake, key: StreamKey, batch: pl.DataFrame) -> Appended
 
 
 def landed(lake: Lake) -> set[StreamKey]:
-    """Return the streams that may have a raw table: those that have a folder."""
+    """Return the streams that have a raw table."""
     if lake.local is not None:
         paths = (path.parent for path in lake.local.glob("raw/*/*/_delta_log"))
         return {StreamKey(path.parent.name, path.name) for path in paths}
-    options = lake.storage_options or {}
+    found = object_store.logs(lake.root, lake.storage_options or {}, _FOLDER)
+    return {StreamKey(*table.split("/")[1:3]) for table in found}
 
-    def streams(integration: str) -> list[StreamKey]:
-        names = object_store.folders(lake.uri(f"raw/{integration}"), options)
-        return [StreamKey(integration, name) for name in names]
 
-    integrations = object_store.folders(lake.uri("raw"), options)
-    return {key for keys in tables.at_once(lake, streams, integrations) for key in keys}
+def logs(lake: Lake, keys: Iterable[StreamKey]) -> dict[StreamKey, Logged]:
+    """Return the raw tables of these streams that exist, as their logs describe them."""
+    names = {key.table: key for key in keys}
+    found = logged(lake, names, _FOLDER, RAW)
+    return {names[table]: each for table, each in found.items()}
 
 
 def days(lake: Lake, key: StreamKey) -> list[date]:
@@ -249,16 +253,23 @@ def still_rejected(lake: Lake, key: StreamKey) -> pl.DataFrame:
         return rows.join(known.select("raw_sha256").collect(), on="raw_sha256", how="anti")
 
 
-def differing(
-    lake: Lake, key: StreamKey, since: date, rules: Comparison
-) -> list[record_versions.Difference]:
-    """Return the records of the days from `since` with contents that contradict each other."""
-    found = tables.scan(lake, key.table)
-    if found is None:
-        return []
-    with tables.store_errors(key.table):
-        recent = versions(found.filter(pl.col("date") >= since))
-        return list(record_versions.differences(recent, rules))
+class Recent(NamedTuple):
+    """What the newest rows of a raw table show."""
+
+    late: tuple[timedelta, ...]
+    """As `lateness` returns it."""
+    differing: list[record_versions.Difference]
+    """The records with contents that contradict each other."""
+
+
+def recent(table: Logged, since: datetime, rules: Comparison) -> Recent:
+    """Return what the rows since a time show; each file is read once."""
+    rows = table.since(since.date())
+    found = rows.select("event_id", "time", "ingested_at", "via", "date").collect()
+    late = _lateness(found.lazy(), max(since, _first_arrival(table.files()) or since))
+    if found.filter(record_versions.is_later()).is_empty():
+        return Recent(late, [])
+    return Recent(late, list(record_versions.differences(versions(rows), rules)))
 
 
 def rows(lake: Lake, key: Numbered, first: int, until: int) -> pl.DataFrame:
@@ -277,8 +288,8 @@ def newest_polled(lake: Lake, key: StreamKey, until: datetime) -> datetime | Non
         return None
     with tables.store_errors(key.table):
         polled = found.filter(pl.col("time") <= until, pl.col("via") == "poll")
-        newest: datetime | None = polled.select(pl.col("time").max()).collect().item()
-        return newest
+        last: datetime | None = polled.select(pl.col("time").max()).collect().item()
+        return last
 
 
 def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ...]:
@@ -286,34 +297,32 @@ def lateness(lake: Lake, key: StreamKey, since: datetime) -> tuple[timedelta, ..
 
     Empty if there are too few. Events from before the table existed count as history, not as late.
     """
-    found = tables.scan(lake, key.table)
-    if found is None:
-        return ()
     with tables.store_errors(key.table):
-        live_since = max(since, _first_arrival(lake, key, found, since))
-        late = pl.col("ingested_at") - pl.col("time")
-        live = found.filter(
-            pl.col("date") >= live_since.date(),
-            pl.col("time") >= live_since,
-            pl.col("via") != "backfill",
-        )
-        figures = live.select(
-            pl.len().alias("records"), *(late.quantile(q).alias(str(q)) for q in _QUANTILES)
-        )
-        records, *quantiles = figures.collect().row(0)
+        table = newest(lake, key.table)
+        if table is None:
+            return ()
+        begun = _first_arrival(table.files()) or since
+        return _lateness(table.scan(), max(since, begun))
+
+
+def _lateness(rows: pl.LazyFrame, live_since: datetime) -> tuple[timedelta, ...]:
+    late = pl.col("ingested_at") - pl.col("time")
+    live = rows.filter(
+        pl.col("date") >= live_since.date(),
+        pl.col("time") >= live_since,
+        pl.col("via") != "backfill",
+    )
+    figures = live.select(
+        pl.len().alias("records"), *(late.quantile(q).alias(str(q)) for q in _QUANTILES)
+    )
+    records, *quantiles = figures.collect().row(0)
     return tuple(quantiles) if records >= _MIN_SAMPLE else ()
 
 
-def _first_arrival(lake: Lake, key: StreamKey, rows: pl.LazyFrame, since: datetime) -> datetime:
-    """Return when the first row arrived, or `since` if it was not later or is unknown."""
-    handle = tables.newest(lake, key.table)
-    files = pl.DataFrame(handle.get_add_actions(flatten=True)) if handle else pl.DataFrame()
-    if "min.ingested_at" in files.columns:
-        oldest = files["min.ingested_at"].min()
-        if isinstance(oldest, datetime) and oldest < since:
-            return since
-    first = rows.filter(pl.col("seq") == 0).select(pl.col("ingested_at").max()).collect().item()
-    return first if isinstance(first, datetime) else since
+def _first_arrival(files: pl.DataFrame) -> datetime | None:
+    """Return when the first row arrived, to the millisecond; None if that is unknown."""
+    oldest = files["min.ingested_at"].min() if "min.ingested_at" in files.columns else None
+    return oldest if isinstance(oldest, datetime) else None
 
 
 def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:

@@ -52,7 +52,7 @@ def facts(lake: Lake) -> dict[StreamKey, Facts]:
         return {}
 
     def read() -> dict[StreamKey, Facts]:
-        rows = pl.scan_delta(handle)
+        rows = tables.read_whole(lake, handle)
         return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
 
     with tables.store_errors(TABLE.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import io
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
@@ -29,6 +31,7 @@ from pipelines.settings import IntegritySettings, Settings
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 S = TypeVar("S")
 T = TypeVar("T")
+_SMALL = 32 * 2**20
 _AT_ONCE = 16
 """Tables that are read from an object store at the same time."""
 _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
@@ -371,6 +374,29 @@ def scan_partitions(
         extra_columns="ignore",
         storage_options=lake.scan_options,
     )
+
+
+def read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
+    """Return the rows of a small table; of an object store, each file takes one request, once."""
+    if lake.local is not None:
+        return pl.scan_delta(handle)
+    return cached(handle, "whole", lambda: _read_whole(lake, handle))
+
+
+def _read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    if files.is_empty() or files["size_bytes"].sum() > _SMALL:
+        return pl.scan_delta(handle)
+    names = handle.metadata().partition_columns
+    rows = files.select("path", *(f"partition.{name}" for name in names)).rows()
+
+    def one(row: tuple[str, ...]) -> pl.LazyFrame:
+        url, options = handle.table_uri.rstrip("/"), lake.storage_options or {}
+        content = object_store.get(url, options, unquote(row[0]))[0]
+        values = {name: pl.lit(value) for name, value in zip(names, row[1:], strict=True)}
+        return pl.read_parquet(io.BytesIO(content)).with_columns(**values).lazy()
+
+    return pl.concat(at_once(lake, one, rows), how="diagonal")
 
 
 # Errors of an object store are a tree with coloured arrows.

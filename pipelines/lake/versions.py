@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import unquote
 
+import msgspec
 import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -46,9 +50,21 @@ class TableVersion:
         """Return the values of the partition column `date`, sorted."""
         return sorted(date.fromisoformat(part["date"]) for part in self._handle.partitions())
 
+    def whole(self, lake: Lake) -> pl.LazyFrame:
+        """Return the rows of a small table, as `tables.read_whole` does."""
+        return tables.read_whole(lake, self._handle)
+
+    def since(self, day: date) -> pl.LazyFrame:
+        """Return the rows of the days from `day` on."""
+        return self.scan().filter(pl.col("date") >= day)
+
     def files(self) -> pl.DataFrame:
         """Return the data files with their statistics, one row per file."""
         return pl.DataFrame(self._handle.get_add_actions(flatten=True))
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        """Yield the metadata of the commits, newest first, as far as the log reaches."""
+        return log.history(self._handle)
 
     def fence(self, app: str) -> int:
         """Return the number in the newest app transaction of `app`, or 0."""
@@ -72,6 +88,104 @@ def pinned(lake: Lake, table: str, version: int | None = None) -> TableVersion |
         return None
 
 
+class Logged(Protocol):
+    """A table as far as its log describes it."""
+
+    @property
+    def number(self) -> int: ...
+    def fence(self, app: str) -> int: ...
+    def history(self) -> Iterator[dict[str, Any]]: ...
+    def files(self) -> pl.DataFrame: ...
+    def since(self, day: date) -> pl.LazyFrame: ...
+
+
+class _Listed:
+    """A table in an object store whose log is read here; where that fails, it is opened."""
+
+    def __init__(
+        self, lake: Lake, table: str, head: log.Head, schema: Mapping[str, pl.DataType]
+    ) -> None:
+        self._lake = lake
+        self._table = table
+        self._head = head
+        self._schema = schema
+
+    @property
+    def number(self) -> int:
+        return self._head.version
+
+    def fence(self, app: str) -> int:
+        with suppress(*log.FAILURES):
+            return self._head.fence(app)
+        return self._opened().fence(app)
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        last = self.number + 1
+        with suppress(*log.FAILURES):
+            for info in self._head.history():
+                last = info["version"]
+                yield info
+            return
+        yield from (info for info in self._opened().history() if info["version"] < last)
+
+    def files(self) -> pl.DataFrame:
+        """Return size, oldest and newest times of each data file."""
+        with suppress(*log.FAILURES):
+            return _described(self._head.files())
+        return self._opened().files()
+
+    def since(self, day: date) -> pl.LazyFrame:
+        """Return the rows of the days from `day` on; `date` is the partition."""
+        with suppress(*log.FAILURES):
+            listed = (unquote(file.path) for file in self._head.files())
+            paths = [path for path in listed if path.removeprefix("date=")[:10] >= str(day)]
+            if not paths:
+                return pl.LazyFrame(schema=self._schema)
+            return pl.scan_parquet(
+                [f"{self._lake.uri(self._table)}/{path}" for path in paths],
+                schema={name: dtype for name, dtype in self._schema.items() if name != "date"},
+                hive_schema={"date": pl.Date()},
+                hive_partitioning=True,
+                missing_columns="insert",
+                extra_columns="ignore",
+                storage_options=self._lake.scan_options,
+            )
+        return self._opened().since(day)
+
+    def _opened(self) -> TableVersion:
+        return TableVersion(tables.open_at(self._lake, self._table, self.number))
+
+
+class _Statistics(msgspec.Struct):
+    min: dict[str, Any] = msgspec.field(name="minValues", default_factory=dict)
+    max: dict[str, Any] = msgspec.field(name="maxValues", default_factory=dict)
+
+
+def _described(files: Sequence[log.File]) -> pl.DataFrame:
+    found = [msgspec.json.decode(file.stats or "{}", type=_Statistics) for file in files]
+    columns: dict[str, list[Any]] = {"size_bytes": [file.size for file in files]}
+    for end in ("min", "max"):
+        for name in ("time", "ingested_at"):
+            texts = (getattr(each, end).get(name) for each in found)
+            columns[f"{end}.{name}"] = [text and datetime.fromisoformat(text) for text in texts]
+    times = dict.fromkeys([*columns][1:], pl.Datetime("us", "UTC"))
+    return pl.DataFrame(columns, {"size_bytes": pl.Int64(), **times})
+
+
+def logged(
+    lake: Lake, names: Collection[str], below: str, schema: Mapping[str, pl.DataType]
+) -> dict[str, Logged]:
+    """Return those of these tables that exist; all are below a folder, and partitioned by `date`.
+
+    In an object store, one listing shows the newest version of each. Raises LakeError.
+    """
+    if lake.local is not None:
+        opened = {name: newest(lake, name) for name in names}
+        return {name: table for name, table in opened.items() if table is not None}
+    heads = log.heads(lake.root, lake.storage_options or {}, below)
+    return {name: _Listed(lake, name, heads[name], schema) for name in names if name in heads}
+
+
 class Head:
     """A table that stays open, so that a look for its newest version reads only new commits."""
 
@@ -84,8 +198,12 @@ class Head:
     def newest(self) -> tuple[str, int] | None:
         """Return the id of the table and its newest version, or None if there is no such table.
 
-        Raises the store's own errors; call `forget` after one. Not safe to share by threads.
+        Raises the store's own errors, or LakeError for an object store; call `forget` after one.
+        Not safe to share by threads.
         """
+        if self._lake.local is None:  # others may have it open, and one listing shows its state
+            found = newest(self._lake, self._table)
+            return None if found is None else (found.id, found.number)
         try:
             self._update()
         except TableNotFoundError:

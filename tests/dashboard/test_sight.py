@@ -261,7 +261,7 @@ def test_raw_records_and_streams_of_others_do_not_exist(limited: Lake, root: Pat
     assert limited.record(*HIDDEN, day, row["seq"]) is None
     assert limited.count(HIDDEN.table) is None
     assert limited.ask(HIDDEN.table, queries.newest_push, day) is None
-    assert not limited.behind(*HIDDEN)
+    assert limited.behind([HIDDEN]) == set()
     assert limited.pending({tuple(HIDDEN): 0}) == ()
 
 
@@ -369,7 +369,7 @@ _READERS = {
     *("pinned", "newest_version", "open_table", "open_at", "borrowed", "existing", "store_errors"),
 }
 _OF_THE_LAKE = {
-    "pipelines.lake.tables": {"STORE_ERRORS", "Lake", "StreamKey", "configured"},
+    "pipelines.lake.tables": {"STORE_ERRORS", "Lake", "StreamKey", "at_once", "configured"},
     "pipelines.lake.versions": {"Head"},
     "pipelines.lake.commits": {"Table", "append"},
     "pipelines.lake.findings": {"EXCEPTIONS", "TRIAGE"},

@@ -1,0 +1,75 @@
+"""The number of requests that each command sends to a lake with several streams in a store.
+
+The counts, not the times: they do not depend on the machine. Each is the measured one and a third.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import polars as pl
+
+from pipelines import registry
+from pipelines.cli import status
+from pipelines.extraction import rounds
+from pipelines.lake import handles, log, object_store, raw, tables
+from tests.lake.batches import LOG, batch
+
+
+def test_the_commits_of_a_table_are_read_once(store, monkeypatch):
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 4)
+    lake = store.lake()
+    for number in range(6):
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    handle = tables.open_at(lake, LOG.table)
+    store.requests()
+    assert (log.fence(handle, LOG.app), log.fence(handle, "other")) == (6, 0)
+    # The commits 5 and 6, and the checkpoint of version 4 with its name.
+    assert len(store.requests()) == 4
+    assert [each["version"] for each in log.history(handle)] == [6, 5, 4, 3, 2, 1, 0]
+    assert list(log.history(handle)) == handle.history()
+
+
+def test_one_listing_shows_all_raw_tables(store):
+    lake = store.lake()
+    other = LOG._replace(stream="other")
+    for number in range(2):
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    raw.append(lake, other, batch("x"), "x")
+    store.requests()
+    for _ in range(2):
+        found = raw.logs(lake, [LOG, other, LOG._replace(stream="none")])
+        assert {key.stream: each.fence(key.app) for key, each in found.items()} == {
+            "system_log": 2,
+            "other": 1,
+        }
+    assert len(store.requests()) == 4  # two listings, and the newest commit of each table
+    files = pl.DataFrame(tables.open_at(lake, LOG.table).get_add_actions(flatten=True))
+    listed = found[LOG].files().select("size_bytes", "max.time", "max.ingested_at").sort("max.time")
+    assert listed["size_bytes"].sum() == files["size_bytes"].sum()
+    assert found[LOG].since(datetime(2026, 1, 1, tzinfo=UTC).date()).collect().height == 2
+
+
+def test_a_table_that_was_replaced_is_not_taken_for_the_old_one(store):
+    lake = store.lake()
+    for number in range(2):
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    assert raw.logs(lake, [LOG])[LOG].fence(LOG.app) == 2
+    names = object_store.names(lake.root, lake.storage_options)
+    object_store.delete(lake.root, lake.storage_options, names)
+    other = replace(lake, storage_options={**lake.storage_options, "timeout": "29s"})
+    for number in range(3):  # as another process would: with none of our handles
+        raw.append(other, LOG, batch(f"b{number}"), f"b{number}")
+    assert raw.logs(lake, [LOG])[LOG].fence(LOG.app) == 3
+
+
+def test_the_state_of_many_streams_takes_few_requests(store, vendors):
+    lake = store.lake()
+    sources = [registry.source(kind, vendors.settings()[kind]) for kind in ("okta", "opsgenie")]
+    rounds.poll(lake, sources)
+    streams = [stream for source in sources for stream in source.streams()]
+    handles.forget()
+    store.requests()
+    found = status.states(lake, sources, datetime.now(UTC))
+    assert [each.state for each in found] == ["up to date"] * len(streams)
+    sent = store.requests()
+    assert len(sent) <= 60, sent

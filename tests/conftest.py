@@ -23,6 +23,12 @@ from pipelines.schemas import EVENTS, RAW
 from pipelines.sdk.contract import Source
 from sandbox.faults import Fault
 from sandbox.server import Options, Running, running
+from tests import places
+from tests.objects import azure, s3
+from tests.objects.azure import Azure
+from tests.objects.s3 import S3
+from tests.places import Place
+from tests.waiting import free_ports
 
 settings.register_profile("auditlake", deadline=None, max_examples=60)
 settings.load_profile("auditlake")
@@ -36,7 +42,10 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = places.unsampled(items)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.nodeid.startswith(_TOGETHER):
             browser = item.get_closest_marker("browser") is not None
@@ -48,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep rate limits, poll times and keys of tests apart from those of the user."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(azure.URL, f"http://127.0.0.1:{free_ports(1)[0]}")
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
@@ -60,9 +70,46 @@ def same_main() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[S3]:
+    with s3.running() as found:
+        yield found
+
+
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path / "lake"))
+def store(server: S3) -> S3:
+    """An object store, without faults and requests of another test."""
+    server.order()
+    server.requests()
+    return server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    try:
+        program = azure.installed(tmp_path_factory.mktemp("azurite"))
+    except azure.Missing as reason:
+        pytest.skip(str(reason))
+    with azure.running(program) as found:
+        yield found
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """The folder of the test, or the object store that `places.everywhere` names."""
+    match getattr(request, "param", places.DISK):
+        case places.S3:
+            store: S3 = request.getfixturevalue("store")
+            return Place(store.root(), store.options)
+        case places.AZURE:
+            azurite: Azure = request.getfixturevalue("azurite")
+            return Place(azurite.root(), azurite.options)
+    return Place(str(tmp_path))
+
+
+@pytest.fixture
+def lake(place: Place) -> Lake:
+    return place.lake()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,9 +62,13 @@ class S3:
             "aws_allow_http": "true",
         }
 
+    def root(self) -> str:
+        """Return the address of a new, empty folder."""
+        return f"s3://bucket/{uuid.uuid4().hex}"
+
     def lake(self, **keys: Any) -> Lake:
         """Return a new, empty lake."""
-        return Lake(f"s3://bucket/{uuid.uuid4().hex}", self.options, **keys)
+        return Lake(self.root(), self.options, **keys)
 
     def order(self, *faults: Fault, delay: float = 0.0, conditional: bool = True) -> None:
         """Replace the faults, the seconds each request takes, and if conditions are honoured."""

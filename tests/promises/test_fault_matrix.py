@@ -1,6 +1,6 @@
 """The fault matrix: every fault, at every request of a round, for every service.
 
-`make test` takes every third request; `make test-full` takes all.
+`make test` takes every third request; `make test-full` takes all, and every ninth on object stores.
 
 Each trial has its own lake: a round in which one request fails and is not retried, then a round
 without faults. The records issued and stored have to agree.
@@ -12,13 +12,13 @@ import pytest
 
 from pipelines import registry
 from pipelines.cli import status
-from pipelines.lake.tables import Lake
 from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options, running
 from sandbox.service import micros
 from tests.conftest import World
 from tests.promises.ledgers import HASTY, Clock, arrive, difference, poll, spread
+from tests.places import everywhere
 from tests.tiers import FULL
 
 KINDS = sorted(registry.kinds())
@@ -63,19 +63,20 @@ def source_of(world, kind):
     return world.source(kind, streams=[FIRST[kind]], history=history)
 
 
+@everywhere(sampled=False)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fault_at_any_request_loses_and_duplicates_nothing(vendor, clock, kind, tmp_path):
-    world = World(running=vendor, lake=Lake(str(tmp_path / "whole")))
+def test_a_fault_at_any_request_loses_and_duplicates_nothing(vendor, clock, kind, place):
+    world = World(running=vendor, lake=place.lake("whole"))
     world.disorder()
     before = vendor.sandbox.requests(kind)[0]
     (report,) = poll(world.lake, source_of(world, kind), clock)
     assert (report.error, difference(world, kind, FIRST[kind])) == (None, "")
     total = vendor.sandbox.requests(kind)[0] - before
     wrong = {}
-    step = 1 if FULL else 3
-    for place, (name, keys) in enumerate(FAULTS.items()):
-        for index in range(place % step, total, step):
-            world = World(running=vendor, lake=Lake(str(tmp_path / f"{name}-{index}")))
+    step = 9 if world.lake.local is None else 1 if FULL else 3
+    for number, (name, keys) in enumerate(FAULTS.items()):
+        for index in range(number % step, total, step):
+            world = World(running=vendor, lake=place.lake(f"{name}-{index}"))
             world.disorder(Fault(kind=kind, at=[index], count=1, **keys))
             poll(world.lake, source_of(world, kind), clock, HASTY, timeout=0.3)
             world.disorder()
@@ -87,11 +88,11 @@ def test_a_fault_at_any_request_loses_and_duplicates_nothing(vendor, clock, kind
 
 
 @pytest.fixture
-def own(tmp_path):
+def own(lake):
     """A vendor with an empty log, its clock, and a lake."""
     clock = Clock()
     with running(Options(days=0, per_day=0, rate=0), clock) as server_:
-        yield World(running=server_, lake=Lake(str(tmp_path / "lake"))), clock
+        yield World(running=server_, lake=lake), clock
 
 
 def rounds(world, kind, clock, **options):
@@ -101,6 +102,7 @@ def rounds(world, kind, clock, **options):
     return report
 
 
+@everywhere()
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_record_repeated_on_several_pages_is_stored_once(own, kind):
     world, clock = own
@@ -121,6 +123,7 @@ def test_a_record_repeated_on_several_pages_is_stored_once(own, kind):
     assert (rounds(world, kind, clock).rows, difference(world, kind, FIRST[kind])) == (0, "")
 
 
+@everywhere()
 @pytest.mark.parametrize("kind", KINDS)
 def test_500_events_with_one_timestamp_across_a_page_boundary_are_stored_once(own, kind):
     world, clock = own
@@ -142,6 +145,7 @@ def lateness(lag):
     return [timedelta(seconds=seconds * part) for part in (0, 0.001, 0.02, 0.1, 0.3, 0.6, 0.9, 1)]
 
 
+@everywhere(sampled=False)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("skew", [-1, 0, 1], ids=["an hour behind", "exact", "an hour ahead"])
 def test_events_late_by_up_to_the_published_lag_are_found_even_if_our_clock_is_wrong(
@@ -189,6 +193,7 @@ class Skewed:
         return self.clock() + self.by
 
 
+@everywhere()
 @pytest.mark.parametrize(("kind", "path"), [("office_365", "/audit/"), ("opsgenie", "/download/")])
 def test_a_deleted_blob_is_a_permanent_gap_and_nothing_else_is_missing(own, kind, path):
     world, clock = own

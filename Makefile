@@ -57,7 +57,7 @@ notebook: .venv/.ready-notebook
 test: .venv/.ready-dev lint
 	$(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers and not engines"
 
-# Everything `make test` samples, in full.
+# Everything `make test` samples, in full: also on simulated object stores, of which npm installs Azure's.
 test-full: .venv/.ready-dev lint
 	AUDITLAKE_FULL=1 $(BIN)/python -m pytest $(SPREAD) -m "not clients and not readers and not engines"
 

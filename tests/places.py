@@ -1,7 +1,7 @@
 """Where tests keep lakes: in a folder, and in simulated object stores.
 
-`make test` runs a small sample on S3's protocol, always the same; `make test-full` runs all tests
-that are marked with `everywhere` there, and on Azure's.
+Of the tests that are marked with `everywhere`, `make test` runs a few on S3's protocol, always the
+same ones; `make test-full` runs all there, and on Azure's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.lake.tables import Lake
 from tests.tiers import FULL
 
 DISK, S3, AZURE = "disk", "s3", "azure"
-_SAMPLE = 3
+_SAMPLE = 2
 _SEED = 16
 
 
@@ -62,9 +62,9 @@ def files(lake: Lake, under: str) -> dict[str, bytes]:
     }
 
 
-def _param(place: str) -> Any:
+def _param(place: str, *marks: pytest.MarkDecorator) -> Any:
     # One server for each, so one worker.
-    return pytest.param(place, id=place, marks=pytest.mark.xdist_group(place))
+    return pytest.param(place, id=place, marks=(pytest.mark.xdist_group(place), *marks))
 
 
 def everywhere(*, sampled: bool = True) -> pytest.MarkDecorator:
@@ -72,20 +72,21 @@ def everywhere(*, sampled: bool = True) -> pytest.MarkDecorator:
 
     Without `sampled`, which is for long tests, on the stores in `make test-full` only.
     """
-    stores = [S3, AZURE] if FULL else [S3] * sampled
-    params = [pytest.param(DISK, id=DISK), *map(_param, stores)]
+    sample = [_param(S3, pytest.mark.sample)] if sampled else []
+    return _places(pytest.param(DISK, id=DISK), *([_param(S3), _param(AZURE)] if FULL else sample))
+
+
+def on_stores() -> pytest.MarkDecorator:
+    """Run a test with `place`, or `lake`, on S3, and in `make test-full` on Azure, too."""
+    return _places(_param(S3), *([_param(AZURE)] if FULL else []))
+
+
+def _places(*params: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("place", params, indirect=True)
 
 
 def unsampled(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the tests on object stores that `make test` leaves out."""
-    if FULL:
-        return []
-    ours = [item for item in items if _place_of(item) == S3]
-    kept = random.Random(_SEED).sample(ours, min(_SAMPLE, len(ours)))  # noqa: S311
+    ours = [item for item in items if item.get_closest_marker("sample")]
+    kept = random.Random(_SEED).sample(ours, min(_SAMPLE, len(ours)))
     return [item for item in ours if item not in kept]
-
-
-def _place_of(item: pytest.Item) -> str:
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    return str(params.get("place", DISK))

@@ -18,7 +18,7 @@ from pipelines.cli import detecting, options, progress, status
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import Time, as_json, names
 from pipelines.clock import utc_now
-from pipelines.errors import ConfigurationError, LakeError
+from pipelines.errors import ConfigurationError
 from pipelines.extraction import client as service_client
 from pipelines.extraction import expiry, report, rounds, schedule
 from pipelines.extraction.backfill import fetch_span
@@ -44,7 +44,9 @@ def poll_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None
         due = partial(schedule.claim_turn, lake)
         reports = rounds.poll(lake, sources, progress=progress, due=due, held=held.append)
     for source in held:
-        options.echo(f"{_lease_note(source)}; if it stops, this one takes over", err=True)
+        options.echo(
+            f"{schedule.held_elsewhere(source)}; if it stops, this one takes over", err=True
+        )
     polled = [source for source in sources if source not in held]
     expiry.refresh(lake, _without_errors(polled, reports), utc_now())
     if as_json:
@@ -80,25 +82,26 @@ def backfill_(
     picked = [options.stream(source.integration, s) for s in streams] or source.streams()
     span = Span(since=since, until=until or utc_now())
     options.check_order(span.since, span.until)
-    with schedule.lease_of(lake, source).kept() as ours:
-        if not ours:
-            raise LakeError(f"{_lease_note(source)}: run it there")
-        with _progress_bars(show=True) as progress, service_client.connect(source) as client:
-            reports = [
-                fetch_span(
-                    rounds.Round(
-                        lake=lake,
-                        source=source,
-                        stream=stream,
-                        client=client,
-                        via="backfill",
-                        progress=progress,
-                    ),
-                    span,
-                    again=again,
-                )
-                for stream in picked
-            ]
+    with (
+        schedule.leased(lake, source),
+        _progress_bars(show=True) as progress,
+        service_client.connect(source) as client,
+    ):
+        reports = [
+            fetch_span(
+                rounds.Round(
+                    lake=lake,
+                    source=source,
+                    stream=stream,
+                    client=client,
+                    via="backfill",
+                    progress=progress,
+                ),
+                span,
+                again=again,
+            )
+            for stream in picked
+        ]
     for each in reports:
         options.echo(_report_line(each))
     if any(each.error for each in reports):
@@ -134,10 +137,6 @@ def _not_empty(sources: list[Any]) -> list[Any]:
             "see `auditlake example`"
         )
     return sources
-
-
-def _lease_note(source: Source) -> str:
-    return f"{source.name}: another machine polls with this credential"
 
 
 def _without_errors(sources: Sequence[Source], reports: Sequence[report.Report]) -> list[Source]:

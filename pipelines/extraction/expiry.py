@@ -46,7 +46,10 @@ def refresh(
     now: datetime,
     connect: Callable[[Source], ServiceClient] = _once,
 ) -> None:
-    """Query the services that report ends, unless they were queried within the last hour."""
+    """Query the services that report ends, unless they were queried within the last hour.
+
+    With a credential that another machine polls with, no request is sent.
+    """
     for source in sources:
         known = _load(lake, source)
         if source.integration.reported_endings is None:
@@ -54,7 +57,12 @@ def refresh(
         # A time in the future is void: the clock was set back.
         if known and timedelta(0) <= now - known.at < _EVERY:
             continue
-        with suppress(AuditlakeError), explained(), connect(source) as client:
+        with (
+            suppress(AuditlakeError),
+            explained(),
+            schedule.leased(lake, source),
+            connect(source) as client,
+        ):
             query(lake, source, client, now)
 
 

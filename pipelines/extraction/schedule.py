@@ -9,7 +9,8 @@ INTEGRATION.STREAM, whose modification time is the last poll, and INTEGRATION.ST
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import msgspec
 
 from pipelines import disk
 from pipelines.clock import utc_now
+from pipelines.errors import LakeError
 from pipelines.extraction import rate_limit
 from pipelines.lake import lease
 from pipelines.lake.lease import Lease
@@ -47,6 +49,22 @@ def lease_of(lake: Lake, source: Source) -> Lease:
     folder are those of all.
     """
     return lease.of(lake, rate_limit.credential(source.kind, source.settings))
+
+
+@contextmanager
+def leased(lake: Lake, source: Source) -> Iterator[None]:
+    """Hold the lease on polling with the credential of `source`.
+
+    Raises LakeError if another machine holds it.
+    """
+    with lease_of(lake, source).kept() as ours:
+        if not ours:
+            raise LakeError(f"{held_elsewhere(source)}: run it there")
+        yield
+
+
+def held_elsewhere(source: Source) -> str:
+    return f"{source.name}: another machine polls with this credential"
 
 
 def claim_turn(lake: Lake, key: StreamKey, floor: timedelta | None) -> bool:

@@ -1,7 +1,7 @@
 """Assets: one per stream, `events` downstream of them, and those that the receiver reports."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import dagster as dg
@@ -10,7 +10,7 @@ import polars as pl
 from pipelines import schemas
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError
-from pipelines.extraction import derive, rounds
+from pipelines.extraction import derive, rounds, schedule
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
@@ -52,15 +52,15 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
 
     @dg.multi_asset(name=op(log), specs=[spec], required_resource_keys={client_key(source)})
     def extracted(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        report = rounds.extract(
-            Round(
-                lake=lake,
-                source=source,
-                stream=stream,
-                client=getattr(context.resources, client_key(source)),
-                progress=lambda report: context.log.info(line(report)),
-            )
+        this = Round(
+            lake=lake,
+            source=source,
+            stream=stream,
+            client=getattr(context.resources, client_key(source)),
+            progress=lambda report: context.log.info(line(report)),
         )
+        with leased(lake, source):
+            report = rounds.extract(this)
         state = state_figures(lake, source, stream)
         figures = round_figures(report) | table_figures(lake, log.table) | state
         if report.error:
@@ -71,6 +71,16 @@ def stream_asset(lake: Lake, source: Source, stream: Stream) -> dg.AssetsDefinit
         verdicts.hold(context.instance, keys_of(spec.key))
 
     return extracted
+
+
+@contextmanager
+def leased(lake: Lake, source: Source) -> Iterator[None]:
+    """Hold the lease on polling with the credential, or fail the run at once."""
+    try:
+        with schedule.leased(lake, source):
+            yield
+    except AuditlakeError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def no_longer_polled(lake: Lake, sources: Sequence[Source]) -> Iterator[dg.AssetSpec]:

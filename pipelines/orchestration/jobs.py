@@ -15,7 +15,7 @@ from pipelines.integrity import retention as removals
 from pipelines.lake import maintenance
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.orchestration import retention
-from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect
+from pipelines.orchestration.assets import CONFIRMED_CHECK, RECONCILIATION, Connect, leased
 from pipelines.orchestration.checks import SAMPLE_CHECK, SIGNED_CHECK
 from pipelines.orchestration.naming import (
     EVENTS,
@@ -124,7 +124,7 @@ def backfill_job(lake: Lake, sources: Sequence[Source], connect: Connect) -> dg.
             time if time.tzinfo else time.replace(tzinfo=UTC)
             for time in map(datetime.fromisoformat, (config.since, config.until))
         )
-        with connect(source) as client:
+        with leased(lake, source), connect(source) as client:
             for stream in source.streams():
                 if config.streams and stream.name not in config.streams:
                     continue

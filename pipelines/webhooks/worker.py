@@ -26,7 +26,7 @@ import polars as pl
 
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused
-from pipelines.extraction import client, derive, rate_limit, rounds, tally
+from pipelines.extraction import client, derive, rate_limit, rounds, schedule, tally
 from pipelines.extraction.client import ServiceClient
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
@@ -181,10 +181,9 @@ class Worker:
         pages = [Page(records=e.records, cursor="") for e in items if isinstance(e, Records)]
         references = [item for item in items if isinstance(item, Reference)]
         if references:
-            # Connected first: if that fails, it fails once and not once per reference.
-            self._open_client()
-            with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-                pages += [page for page in pool.map(self._fetch, references) if page]
+            with schedule.lease_of(self.lake, self.source).kept() as ours:
+                # The machine that polls with this credential fetches the same records.
+                pages += self._fetched(references) if ours else []
         if any(page.records for page in pages):
             self._report(rounds.push(self._round(stream, "webhook"), pages))
             waited = [(self.clock() - each.received_at).total_seconds() for each in pending]
@@ -192,6 +191,12 @@ class Worker:
             tally.add(self.lake, StreamKey(self.source.name, stream.name), pushed)
         for each in pending:
             each.done = True
+
+    def _fetched(self, references: Sequence[Reference]) -> list[Page]:
+        # Connected first: if that fails, it fails once and not once per reference.
+        self._open_client()
+        with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+            return [page for page in pool.map(self._fetch, references) if page]
 
     def _fetch(self, reference: Reference) -> Page | None:
         """Return the page, or None if the vendor refuses it; polling then reports the reason."""
@@ -207,8 +212,11 @@ class Worker:
         named = self._named_events(stream, pending)
         added = 0
         if not self._all_stored(stream, named, pending):
-            self._polled_at[stream.name] = time.monotonic()
-            added = self._report(rounds.extract(self._round(stream, "poll"))).rows
+            # Another machine that polls with this credential stores them soon: look again then.
+            with schedule.lease_of(self.lake, self.source).kept() as ours:
+                if ours:
+                    self._polled_at[stream.name] = time.monotonic()
+                    added = self._report(rounds.extract(self._round(stream, "poll"))).rows
         stored = self._already_stored(stream, named)
         for number, each in enumerate(pending):
             each.polls += 1

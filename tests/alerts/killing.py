@@ -7,7 +7,6 @@ from multiprocessing import get_context
 
 from pipelines.alerts import deliver, passes, queueing
 from pipelines.lake import commits
-from pipelines.lake.tables import Lake
 from tests import traps
 from tests.alerts.world import settings
 
@@ -25,11 +24,11 @@ processes = get_context("forkserver")
 processes.set_forkserver_preload(["tests.alerts.killing"])
 
 
-def work(folder, receivers, now, point=None, turn=1):
+def work(lake, receivers, now, point=None, turn=1):
     """Run a pass; kill this process at the call number `turn` of the function at a point."""
     if point:
         traps.lay(POINTS[point], turn)
-    done = passes.pass_once(settings(receivers, give_up_after="365d"), Lake(folder), now)
+    done = passes.pass_once(settings(receivers, give_up_after="365d"), lake, now)
     raise SystemExit("; ".join(done.errors) or 0)
 
 

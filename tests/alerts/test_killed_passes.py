@@ -13,6 +13,7 @@ import pytest
 from tests.alerts import killing
 from tests.alerts.killing import POINTS
 from tests.alerts.world import MINUTE, NOW, finding, hook, land, receiving, states
+from tests.places import everywhere
 
 KILLS = int(os.environ.get("AUDITLAKE_KILLS", "20"))
 
@@ -26,6 +27,7 @@ def told(server):
     return found
 
 
+@everywhere(sampled=False)
 @pytest.mark.parametrize("racing", [False, True], ids=["alone", "racing"])
 def test_after_kills_each_finding_was_told_once(lake, racing):
     chance, now, killed, expected = random.Random(KILLS), NOW, 0, []
@@ -38,12 +40,12 @@ def test_after_kills_each_finding_was_told_once(lake, racing):
             land(lake, *(finding(name, entity=name, time=now) for name in new))
             expected += new
             turn = chance.randint(1, 2)
-            workers = [killing.start(lake.root, receivers, now, point, turn)]
-            workers += [killing.start(lake.root, receivers, now)] if racing else []
+            workers = [killing.start(lake, receivers, now, point, turn)]
+            workers += [killing.start(lake, receivers, now)] if racing else []
             killed += sum([killing.ended(worker) for worker in workers])
         for _ in range(2):
             now += 6 * MINUTE
-            assert not killing.ended(killing.start(lake.root, receivers, now))
+            assert not killing.ended(killing.start(lake, receivers, now))
         found = told(server)
     assert sorted(found) == sorted(expected)
     assert {name: len(ids) for name, ids in found.items() if len(ids) != 1} == {}

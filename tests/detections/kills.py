@@ -20,10 +20,11 @@ from pipelines.detections import engine, rules, ruleset, windows
 from pipelines.lake import commits
 from pipelines.lake import findings as table
 from pipelines.lake.tables import Lake
-from tests import traps
+from tests import places, traps
 from tests.detections.ruled import written
 from tests.detections.watched import correlation, covered, jumpcloud, land, okta, rule
 from tests.detections.watched import table as rows_of
+from tests.places import Place
 
 POINTS: dict[str, traps.Trap] = {
     "before rulesets": (table, "register", False),
@@ -132,7 +133,9 @@ def survives(lake: Lake, file: Path, chance: random.Random, *, here: bool) -> bo
     return process.exitcode == 0
 
 
-def killed(folder: Path, kills: int, seed: int, *, real: float) -> Iterator[str]:
+def killed(
+    folder: Path, kills: int, seed: int, *, real: float, place: Place | None = None
+) -> Iterator[str]:
     """Kill so many times over some lakes, and yield what is wrong with each lake, or "" if not.
 
     `real` is the share of kills of a process; the others end the work in this one.
@@ -141,7 +144,7 @@ def killed(folder: Path, kills: int, seed: int, *, real: float) -> Iterator[str]
     number = done = 0
     while done < kills:
         number += 1
-        lake = Lake(str(folder / f"lake-{number}"))
+        lake = (place or Place(str(folder))).lake(f"lake-{number}")
         for part in range(3):
             events(lake, chance, part)
             while done < kills:
@@ -172,13 +175,8 @@ def wrong(lake: Lake, file: Path, other: Path) -> str:
 
 
 def _copy(lake: Lake, other: Lake, name: str) -> None:
-    assert lake.local
-    assert other.local
-    source, target = lake.local / name, other.local / name
-    for file in source.rglob("*"):
-        if file.is_file():
-            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            (target / file.relative_to(source)).write_bytes(file.read_bytes())
+    for path, content in places.files(lake, name).items():
+        places.put(other, path, content)
 
 
 def standing(found: pl.DataFrame) -> pl.DataFrame:
@@ -198,10 +196,10 @@ def tiles(lake: Lake) -> str:
     return ""
 
 
-def race(folder: Path, workers: int, seed: int) -> str:
+def race(folder: Path, workers: int, seed: int, place: Place | None = None) -> str:
     """Let workers detect at once while rows land, and return what is wrong, or ""."""
     chance, file = random.Random(seed), rules_in(folder)
-    lake = Lake(str(folder / "race"))
+    lake = (place or Place(str(folder))).lake("race")
     for part in range(3):
         events(lake, chance, part)
         racers = [start(lake, file) for _ in range(workers)]

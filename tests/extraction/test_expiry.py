@@ -9,6 +9,7 @@ import pytest
 
 from pipelines import registry
 from pipelines.extraction import client, expiry, rate_limit
+from pipelines.lake.lease import Lease
 from pipelines.sdk.contract import RequestPolicy
 from tests.sdk.test_endings import certificate
 from tests.webhooks.conftest import source
@@ -132,6 +133,14 @@ def test_the_key_of_a_service_account_ends_with_its_public_certificate(lake, url
 
     expected_ends = [(expected, SOON)] if expected else []
     assert due(lake, chosen, respond) == expected_ends
+
+
+def test_a_service_is_not_queried_while_another_machine_polls_it(lake, monkeypatch):
+    answer = cloudflare("2026-12-01T00:00:00Z")
+    with monkeypatch.context() as patched:
+        patched.setattr(Lease, "claim", lambda _: False)
+        assert due(lake, source("cloudflare"), answer) == []
+    assert len(due(lake, source("cloudflare"), answer)) == 1
 
 
 def test_a_service_is_queried_once_an_hour(lake):

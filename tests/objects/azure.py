@@ -95,4 +95,5 @@ def _create_container(url: str) -> None:
     mac = hmac.new(base64.b64decode(_KEY), signed.encode(), hashlib.sha256).digest()
     headers["Authorization"] = f"SharedKey {_ACCOUNT}:{base64.b64encode(mac).decode()}"
     address = f"{url}/{_ACCOUNT}/{_CONTAINER}?restype=container"
-    httpx.put(address, headers={**headers, "Content-Length": "0"}).raise_for_status()
+    headers["Content-Length"] = "0"
+    httpx.put(address, headers=headers, timeout=120).raise_for_status()

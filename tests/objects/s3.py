@@ -26,6 +26,8 @@ import httpx
 
 from pipelines.lake.tables import Lake
 
+_PATIENCE = 120.0
+"""Seconds; the first request makes moto import much."""
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH")
 _ERRORS = {
     "500": ("500 Internal Server Error", "InternalError"),
@@ -73,11 +75,11 @@ class S3:
     def order(self, *faults: Fault, delay: float = 0.0, conditional: bool = True) -> None:
         """Replace the faults, the seconds each request takes, and if conditions are honoured."""
         order = {"faults": list(map(asdict, faults)), "delay": delay, "conditional": conditional}
-        httpx.post(f"{self.url}/_order", json=order).raise_for_status()
+        httpx.post(f"{self.url}/_order", json=order, timeout=_PATIENCE).raise_for_status()
 
     def requests(self) -> list[str]:
         """Return and forget the requests since the last call, without the prefix of the lake."""
-        found = httpx.get(f"{self.url}/_requests", timeout=60).json()
+        found = httpx.get(f"{self.url}/_requests", timeout=_PATIENCE).json()
         return [re.sub(r"/bucket(/[0-9a-f]{32})?", "", unquote(each)) for each in found]
 
     def counted(self) -> Counter[str]:
@@ -169,7 +171,7 @@ def running() -> Iterator[S3]:
         assert process.stdout
         try:
             url = process.stdout.readline().strip()
-            httpx.put(f"{url}/bucket", headers=_SIGNED, timeout=60).raise_for_status()
+            httpx.put(f"{url}/bucket", headers=_SIGNED, timeout=_PATIENCE).raise_for_status()
             yield S3(url)
         finally:
             process.kill()

@@ -6,6 +6,7 @@ import dagster as dg
 
 from pipelines.lake import coverage
 from pipelines.lake.coverage import Entry
+from pipelines.lake.lease import Lease
 from pipelines.lake.tables import StreamKey
 from pipelines.orchestration import assets
 from sandbox.faults import Fault
@@ -88,6 +89,15 @@ def test_a_vendor_that_refuses_fails_its_asset_with_the_reason(still_world, oper
     done, figures = run(operator)
     assert figures[RAW]["state"] == "up to date"
     assert "failure" not in figures[RAW]
+
+
+def test_a_run_sends_no_request_while_another_machine_polls(still_world, operator, monkeypatch):
+    monkeypatch.setattr(Lease, "claim", lambda _: False)
+    done, _ = run(operator)
+    (failed,) = [event for event in done.all_events if event.is_step_failure]
+    description = failed.step_failure_data.user_failure_data.description
+    assert description == "okta: another machine polls with this credential: run it there"
+    assert still_world.running.sandbox.requests("okta")[0] == 0
 
 
 def observed(instance):

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from pipelines.cli import status
+from pipelines.lake.lease import Lease
 from pipelines.orchestration import jobs
 from pipelines.settings import IntegritySettings
 from pipelines.settings.retention import RetentionSettings
@@ -76,6 +77,13 @@ def test_a_backfill_fails_if_the_vendor_does(still_world, run):
     done = run("backfill", integration="okta", since=days_ago(2), until=days_ago(1))
     assert not done.success
     assert "403" in reason(done)
+
+
+def test_a_backfill_sends_no_request_while_another_machine_polls(still_world, run, monkeypatch):
+    monkeypatch.setattr(Lease, "claim", lambda _: False)
+    done = run("backfill", integration="okta", since=days_ago(2), until=days_ago(1))
+    assert "another machine polls with this credential" in reason(done)
+    assert still_world.running.sandbox.requests("okta")[0] == 0
 
 
 @pytest.mark.parametrize("config", [{}, {"everything": True}, {"integrations": ["other"]}])

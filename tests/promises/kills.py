@@ -30,6 +30,7 @@ from pipelines.settings import IntegritySettings
 from sandbox.server import Options, Running, running, settings
 from tests import traps
 from tests.conftest import World
+from tests.places import Place
 from tests.promises.ledgers import difference
 
 BATCH = 300
@@ -55,9 +56,10 @@ def history() -> Options:
     return Options(days=3, per_day=800, rate=0)
 
 
-def lake_in(folder: Path, name: str) -> Lake:
-    """Return a signed lake, whose keys are in the same folder."""
-    return Lake(str(folder / name), integrity=IntegritySettings(folder=folder / f"{name}-keys"))
+def lake_in(folder: Path, name: str, place: Place | None = None) -> Lake:
+    """Return a signed lake, whose keys are in the folder; so is the lake, without a place."""
+    integrity = IntegritySettings(folder=folder / f"{name}-keys")
+    return (place or Place(str(folder))).lake(name, integrity=integrity)
 
 
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
@@ -97,7 +99,9 @@ def killed(lake: Lake, keys: dict[str, Any], point: str, chance: random.Random) 
     return process.exitcode != 0
 
 
-def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> Iterator[str]:
+def many(
+    server: Running, folder: Path, counts: dict[str, int], seed: int, place: Place | None = None
+) -> Iterator[str]:
     """Kill `counts[point]` times at each point; yield the difference of each finished lake, or "".
 
     A lake is filled before its housekeeping is killed: an empty one has nothing to compact.
@@ -106,13 +110,14 @@ def many(server: Running, folder: Path, counts: dict[str, int], seed: int) -> It
     left, number = Counter(counts), 0
     while left.total():
         number += 1
-        world = World(running=server, lake=lake_in(folder, str(number)))
+        world = World(running=server, lake=lake_in(folder, str(number), place))
         for among in (set(POINTS) - set(HOUSEKEEPING), set(HOUSEKEEPING)):
             _kill(world.lake, keys, left, among, chance)
             last = start(world.lake, keys)
             last.join()
         yield difference(world, KIND, STREAM) or (f"exit {last.exitcode}" if last.exitcode else "")
-        shutil.rmtree(world.lake.root)
+        if world.lake.local:
+            shutil.rmtree(world.lake.local)
 
 
 def _kill(
@@ -126,9 +131,9 @@ def _kill(
         left[point] -= 1
 
 
-def race(folder: str, pollers: int, base_url: str) -> None:
+def race(pollers: int, base_url: str, place: Place) -> None:
     """Run `pollers` rounds of one stream at once, during constant maintenance."""
-    lake, stop = Lake(f"{folder}/race"), processes.Event()
+    lake, stop = place.lake("race"), processes.Event()
     keys = settings(base_url)[KIND]
     tidier = processes.Process(target=tidy, args=(lake, stop))
     tidier.start()

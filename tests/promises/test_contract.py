@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from dashboard import lake as dashboard_lake
 from pipelines import registry
 from pipelines.extraction import client as service_client
 from pipelines.extraction import rounds
@@ -74,6 +75,8 @@ def test_a_first_round_fetches_everything_and_a_second_nothing(still_world, kind
         for s in streams(still_world, kind)
     ]
     assert again == versions
+    shown = dashboard_lake.Lake(still_world.lake.root, still_world.lake.storage_options or {})
+    assert shown.look().rows == sum(report.events for report in first)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,8 +17,8 @@ from sandbox.faults import Fault
 from sandbox.server import Options, running
 from sandbox.service import micros
 from tests.conftest import World
-from tests.promises.ledgers import HASTY, Clock, arrive, difference, poll, spread
 from tests.places import everywhere
+from tests.promises.ledgers import HASTY, Clock, arrive, difference, poll, spread
 from tests.tiers import FULL
 
 KINDS = sorted(registry.kinds())

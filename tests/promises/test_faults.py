@@ -19,8 +19,10 @@ from pipelines.lake.tables import Lake, StreamKey
 from sandbox.faults import Fault
 from sandbox.server import running
 from tests.conftest import World
+from tests.places import everywhere, on_stores
 from tests.promises import kills
 from tests.promises.ledgers import check, difference
+from tests.tiers import FULL
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +41,23 @@ def test_kills_at_random_and_at_every_named_point_lose_and_duplicate_nothing():
     assert (done.returncode, "0 lost, 0 twice, bytes equal" in done.stdout) == (0, True), done
 
 
+@pytest.mark.skipif(not FULL, reason="`make test-full` runs it")
+@on_stores()
+def test_kills_lose_and_duplicate_nothing_in_an_object_store(busy, tmp_path, place):
+    found = list(kills.many(busy, tmp_path, dict.fromkeys(kills.POINTS, 2), 16, place))
+    assert found
+    assert not any(found), found
+
+
+@everywhere(sampled=False)
 @pytest.mark.parametrize("pollers", [2, 4])
-def test_racing_pollers_lose_nothing_during_constant_maintenance(busy, tmp_path, pollers):
-    arguments = f"{str(tmp_path)!r}, {pollers}, {busy.base_url!r}"
-    racing = [sys.executable, "-c", f"from tests.promises import kills; kills.race({arguments})"]
+def test_racing_pollers_lose_nothing_during_constant_maintenance(busy, place, pollers):
+    arguments = f"{pollers}, {busy.base_url!r}, Place({place.root!r}, {place.options!r})"
+    imports = "from tests.places import Place; from tests.promises import kills"
+    racing = [sys.executable, "-c", f"{imports}; kills.race({arguments})"]
     done = subprocess.run(racing, check=False, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
-    world = World(running=busy, lake=Lake(str(tmp_path / "race")))
+    world = World(running=busy, lake=place.lake("race"))
     assert difference(world, "okta", "system_log") == ""
 
 

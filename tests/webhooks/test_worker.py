@@ -7,6 +7,7 @@ from datetime import timedelta
 from pipelines.extraction import report, rounds, tally
 from pipelines.extraction.pending import PendingCoverage
 from pipelines.lake import events, raw, reconciliation, tables
+from pipelines.lake.lease import Lease
 from pipelines.lake.tables import StreamKey
 from pipelines.sdk.pages import Page
 from pipelines.sdk.record_versions import MARK
@@ -15,7 +16,7 @@ from pipelines.webhooks.worker import Worker, running
 from tests.conftest import raw_table
 from tests.waiting import until
 from tests.webhooks.conftest import source
-from tests.webhooks.pushing import NOW, hook, ids, polled, put, run_worker
+from tests.webhooks.pushing import NOW, hook, ids, land, polled, put, run_worker
 
 
 def test_a_delivery_becomes_rows_and_events_once(lake, spool):
@@ -139,6 +140,42 @@ def test_an_unforeseen_error_is_logged_without_its_text_and_loses_nothing(lake, 
     assert "s3cret" not in caplog.text
     assert run_worker(lake, spool).is_idle
     assert ids(lake) == ["id-1"]
+
+
+def polled_elsewhere(lake, spool, kind, body, monkeypatch):
+    """Return a worker that must not connect to the vendor, after its first look at a delivery."""
+    monkeypatch.setattr(Lease, "claim", lambda _: False)
+    monkeypatch.setattr(worker_module, "_POLL_AFTER", (0.0,) * 4)
+    monkeypatch.setattr(worker_module, "_MIN_INTERVAL", 0.0)
+    put(spool, json.dumps(body).encode(), kind)
+    ours = source(kind)
+    push, connected = ours.integration.push, []
+    worker = Worker(lake=lake, source=ours, spool=spool, push=push, connect=connected.append)
+    worker.run_once()
+    assert connected == []
+    return worker
+
+
+def test_a_hint_waits_for_the_machine_that_polls(lake, spool, monkeypatch):
+    record = {"id": "id-1", "timestamp": f"{NOW:%Y-%m-%dT%H:%M:%SZ}", "event_type": "user_login"}
+    worker = polled_elsewhere(lake, spool, "jumpcloud", record, monkeypatch)
+    assert not worker.is_idle
+    land(lake, json.dumps(record).encode(), kind="jumpcloud")
+    worker.run_once()
+    assert worker.is_idle
+
+
+def test_a_hint_that_stays_unanswered_is_given_up_after_the_usual_tries(lake, spool, monkeypatch):
+    record = {"id": "id-1", "timestamp": f"{NOW:%Y-%m-%dT%H:%M:%SZ}", "event_type": "user_login"}
+    worker = polled_elsewhere(lake, spool, "jumpcloud", record, monkeypatch)
+    for _ in range(3):
+        worker.run_once()
+    assert worker.is_idle
+
+
+def test_a_reference_is_left_to_the_machine_that_polls(lake, spool, monkeypatch):
+    content = {"tenantId": "tenant", "contentType": "Audit.Exchange", "contentUri": "https://x"}
+    assert polled_elsewhere(lake, spool, "office_365", [content], monkeypatch).is_idle
 
 
 def test_a_delivery_without_records_of_ours_is_removed(lake, spool):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import click
 import polars as pl
@@ -17,8 +15,8 @@ from pipelines.cli import options, progress
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
-from pipelines.detections import backtest, overlay, windows
-from pipelines.detections.detector import Detector, exceptions_of
+from pipelines.detections import windows
+from pipelines.detections.detector import Detector
 from pipelines.detections.overlay import Rulebook
 from pipelines.detections.ruleset import Ruleset
 from pipelines.errors import ConfigurationError
@@ -27,22 +25,31 @@ from pipelines.lake import streams, tables
 from pipelines.settings import Settings
 
 LEVELS = ("informational", "low", "medium", "high", "critical")
+_SHOWN = "medium"
 _LISTED = ("time", "level", "title", "entity", "source_ip", "integration")
 _HEADER = ("time (UTC)", "level", "rule", "about", "address", "integration")
 _WIDEST = 60
 _MONTH = timedelta(days=30)
-_SAMPLES, _ENTITIES = 5, 10
 
 
 @click.command(name="detect")
 @options.names
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS),
+    help=f"The lowest level to print; by default {_SHOWN}, and all in JSON.",
+)
 @options.as_json
 @click.pass_context
-def detect_(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+def detect_(
+    context: click.Context, names: tuple[str, ...], level: str | None, as_json: bool
+) -> None:
     """Evaluate all rules once on the rows behind their positions, and print their findings.
 
-    Exits with 1 if a rule could not be evaluated; the others are not held up by it.
+    Those below the lowest level are only counted. Exits with 1 if a rule could not be evaluated;
+    the others are not held up by it.
     """
+    lowest = LEVELS.index(level or (LEVELS[0] if as_json else _SHOWN))
     chosen, lake = options.configured(context)
     wanted = chosen.detections.model_copy(update={"enabled": True})
     detector = Detector(lake=lake, settings=wanted)
@@ -51,15 +58,17 @@ def detect_(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
         registry.sources(chosen, names, secrets=False)  # raises for a name that is not configured
     keys = [key for key in streams.facts(lake) if not names or key.integration in names]
     printed: list[int] = []
-    total, rows, failed = 0, 0, dict[str, str]()
+    counts, rows, failed = Counter[str](), 0, dict[str, str]()
     with progress.step(Console(stderr=True)) as show:
         for step in detector.detect(keys):
-            total, rows = total + step.findings.height, rows + step.rows
+            counts.update(step.findings["level"])
+            rows += step.rows
             failed |= step.failed
-            printed = _print(step.findings, printed, as_json=as_json)
-            show(f"{rows:,} rows, {total:,} findings")
-    options.echo(f"{rows:,} rows evaluated, {total:,} findings", err=True)
-    _print_failed(context, made, failed)
+            shown = step.findings.filter(~pl.col("level").is_in(LEVELS[:lowest]))
+            printed = print_findings(shown, printed, as_json=as_json)
+            show(f"{rows:,} rows, {counts.total():,} findings")
+    options.echo(f"{rows:,} rows evaluated, {_summary(counts, lowest)}", err=True)
+    print_failed(context, made, failed)
 
 
 @click.command(name="findings")
@@ -77,50 +86,17 @@ def findings_(context: click.Context, level: str, since: datetime | None, as_jso
         # A withdrawn revision may be of another time, so they are compared before.
         rows = stored.filter(pl.col("date") >= start.date()).collect()
     found = windows.newest(rows).filter(ours, pl.col("status") == "found").sort("time")
-    _print(found, [], as_json=as_json)
+    print_findings(found, as_json=as_json)
     options.echo(f"{found.height:,} findings since {start:%Y-%m-%d %H:%M} UTC", err=True)
 
 
-@click.command(name="backtest")
-@click.argument("rule")
-@click.option("--since", type=Time(), required=True, help="Start of the span of events.")
-@click.option("--until", type=Time(), help="Its end, exclusive; by default now.")
-@click.option(
-    "--rules", "place", type=click.Path(path_type=Path), help="A file or folder of other rules."
-)
-@options.as_json
-@click.pass_context
-def backtest_(
-    context: click.Context, /, rule: str, place: Path | None, as_json: bool, **span: Any
-) -> None:
-    """Evaluate RULE, by its id or name, on stored events, as if it had always run.
-
-    Prints its findings per day and per person or address, and some samples. Writes nothing.
-    """
-    options.check_order(**span)
-    until = span["until"] or utc_now()
-    chosen, lake = options.configured(context)
-    book = overlay.read(chosen.detections, utc_now(), [place] if place else None)
-    made, named = book.ruleset, book.loaded.named(rule)
-    excepted = exceptions_of(lake, book)
-    if named is None:
-        raise ConfigurationError(f"there is no rule {rule}: `auditlake rules list` prints them")
-    if named.id in made.refused:
-        raise ConfigurationError(f"{named.title} is refused: {made.refused[named.id].reason}")
-    rows, parts, failed = 0, [], dict[str, str]()
-    with progress.step(Console(stderr=True)) as show:
-        for part in backtest.run(lake, made, [named.id], span["since"], until, exceptions=excepted):
-            rows += part.rows
-            failed |= part.failed
-            parts.append(part.findings)
-            show(f"{rows:,} rows, {part.days_left} days of streams left")
-    found = pl.concat(parts).sort("time")
-    if as_json:
-        options.echo_json(found.write_ndjson())
-    else:
-        _print_figures(found)
-    options.echo(f"{rows:,} rows, {found.height:,} findings of {named.title}", err=True)
-    _print_failed(context, made, failed)
+def _summary(counts: Counter[str], lowest: int) -> str:
+    """Return the number of findings by level, and of those that are not shown."""
+    total = f"{counts.total():,} findings"
+    kinds = [f"{counts[each]:,} {each}" for each in reversed(LEVELS[lowest:]) if counts[each]]
+    if less := sum(counts[each] for each in LEVELS[:lowest]):
+        kinds.append(f"{less:,} below {LEVELS[lowest]} not shown (--level {LEVELS[0]} shows all)")
+    return f"{total}: {', '.join(kinds)}" if kinds else total
 
 
 def _running(book: Rulebook, chosen: Settings) -> Ruleset:
@@ -133,38 +109,28 @@ def _running(book: Rulebook, chosen: Settings) -> Ruleset:
     return book.ruleset
 
 
-def _print(found: pl.DataFrame, widths: list[int], *, as_json: bool) -> list[int]:
+def print_findings(
+    found: pl.DataFrame, widths: Sequence[int] = (), *, as_json: bool = False
+) -> list[int]:
     """Print findings as JSON, or as rows of one table of these widths, and return the widths."""
     if as_json:
         options.echo_json(found.write_ndjson())
-        return widths
+        return [*widths]
     if found.is_empty():
-        return widths
+        return [*widths]
     rows = found.select(_LISTED).iter_rows()
-    cells = [[f"{time:%Y-%m-%d %H:%M:%S}", *map(_short, values)] for time, *values in rows]
+    cells = [[f"{time:%Y-%m-%d %H:%M:%S}", *map(short, values)] for time, *values in rows]
     return options.print_table([] if widths else _HEADER, cells, widths)
 
 
-def _short(text: str | None) -> str:
+def short(text: str | None) -> str:
+    """Return a text as it fits into a column."""
     shown = visible.text(text or "")
     return shown if len(shown) <= _WIDEST else f"{shown[: _WIDEST - 3]}..."
 
 
-def _print_figures(found: pl.DataFrame) -> None:
-    days = Counter(f"{time:%Y-%m-%d}" for time in found["time"])
-    options.print_table(("day (UTC)", "findings"), _cells(sorted(days.items())))
-    entities = Counter(str(entity or "-") for entity in found["entity"])
-    options.echo()
-    options.print_table(("about", "findings"), _cells(entities.most_common(_ENTITIES)))
-    options.echo()
-    _print(found.tail(_SAMPLES), [], as_json=False)
-
-
-def _cells(counts: Iterable[tuple[str, int]]) -> list[list[str]]:
-    return [[_short(name), f"{count:,}"] for name, count in counts]
-
-
-def _print_failed(context: click.Context, made: Ruleset, failed: dict[str, Any]) -> None:
+def print_failed(context: click.Context, made: Ruleset, failed: dict[str, str]) -> None:
+    """Print the rules that could not be evaluated, and exit with 1 if there are any."""
     for id_, reason in failed.items():
         options.echo(f"error: {made.all()[id_].rule.title}: {reason}", err=True)
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
+from datetime import timedelta
 
 import click
 
@@ -11,6 +12,7 @@ from pipelines import registry
 from pipelines.cli import options
 from pipelines.cli.options import echo
 from pipelines.clock import utc_now
+from pipelines.detections import interrupted
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import erasure
 from pipelines.integrity.erasure import Found, Request
@@ -71,6 +73,7 @@ def erase_(
             break
     else:
         raise AuditlakeError("such records are still being stored: run it again")
+    interrupted.of(lake).expire(timedelta())  # backtests that had read such a record
     echo(f"{count:,} records erased and recorded")
 
 

@@ -45,7 +45,10 @@ SECTIONS = {
         "detect": ("detect:detect_", "Evaluate the rules on all rows they have not seen yet."),
         "findings": ("detect:findings_", "Print the findings of the rules."),
         "rules": ("rules:rules_", "Check, list, test and backtest detection rules."),
-        "alerts": ("alerts:alerts_", "Send alerts, try receivers, list undelivered ones."),
+        "alerts": (
+            "alerts:alerts_",
+            "Send alerts, try receivers, list and resend undelivered ones.",
+        ),
     },
     "Prove": {
         "verify": ("integrity:verify_", "Check every row against the signed log."),
@@ -101,7 +104,12 @@ EXAMPLES = {
         "auditlake rules test rules/okta",
         "auditlake rules backtest impossible_travel --since 2026-03-01",
     ),
-    "alerts": ("auditlake alerts test", "auditlake alerts send", "auditlake alerts list"),
+    "alerts": (
+        "auditlake alerts test",
+        "auditlake alerts send",
+        "auditlake alerts list",
+        "auditlake alerts resend --all",
+    ),
     "verify": (
         "auditlake verify",
         "auditlake verify --full --key auditlake+1a2b3c4d+... --table raw/okta/system_log",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines import settings
-from pipelines.cli.detect import backtest_
+from pipelines.cli.backtest import backtest_
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
 from pipelines.clock import utc_now

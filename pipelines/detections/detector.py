@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.clock import Clock, utc_now
-from pipelines.detections import engine, exceptions, overlay, packaged, rules
+from pipelines.detections import engine, exceptions, interrupted, overlay, packaged, rules
 from pipelines.detections.engine import Exceptions, Step
 from pipelines.detections.overlay import Rulebook
 from pipelines.integrity import signer
@@ -42,6 +42,7 @@ class Detector:
         present = now.date(), self._stamp()
         if self._read is None or self._read[0] != present:
             self._read = present, overlay.read(self.settings, now)
+            interrupted.of(self.lake).expire()
         return self._read[1]
 
     def changed(self, since: datetime) -> bool:

@@ -130,6 +130,11 @@ def derived(lake: Lake, key: Numbered) -> int:
         return 0 if handle is None else commits.fence(handle, key.app)
 
 
+def files_of_day(lake: Lake, day: date) -> list[str]:
+    """Return the names of the data files with the events of a day; a file never changes."""
+    return tables.files_of_day(lake, TABLE.name, day)
+
+
 def behind(lake: Lake, key: StreamKey) -> bool:
     """Return whether some raw rows of a stream have no events yet."""
     with tables.borrowed(lake, key.table) as raw:

@@ -175,9 +175,7 @@ def days(lake: Lake, key: StreamKey) -> list[date]:
 
 def files_of_day(lake: Lake, key: StreamKey, day: date) -> list[str]:
     """Return the names of the data files with the raw rows of a day; a file never changes."""
-    handle = tables.newest(lake, key.table)
-    files = handle.file_uris([("date", "=", str(day))]) if handle else []
-    return sorted(file.rpartition("/")[2] for file in files)
+    return tables.files_of_day(lake, key.table, day)
 
 
 def reaches(lake: Lake, key: StreamKey, day: date, seq: int) -> bool:

@@ -302,6 +302,13 @@ def existing(lake: Lake, table: str) -> pl.LazyFrame:
     return rows
 
 
+def files_of_day(lake: Lake, table: str, day: date) -> list[str]:
+    """Return the names of the data files of a day; a file never changes."""
+    handle = newest(lake, table)
+    files = handle.file_uris([("date", "=", str(day))]) if handle else []
+    return sorted(file.rpartition("/")[2] for file in files)
+
+
 def missing_folder(lake: Lake) -> str | None:
     """Return a sentence if the lake's folder does not exist."""
     if lake.local is None or lake.local.exists():

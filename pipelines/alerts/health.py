@@ -224,6 +224,7 @@ def undelivered(chosen: AlertSettings, known: Outbox, now: datetime) -> Iterator
             each
             for each in messages
             if each.state == "dead"
+            or (each.revived and each.state not in outbox.DONE)
             or (each.state == "failed" and now - each.due_at >= _LATE_DELIVERY)
         ]
         open_ = [each for each in failed if sent is None or each.changed_at > sent]

@@ -24,6 +24,7 @@ NO_ANSWER = "no answer"
 """How a receipt begins where the message may have arrived all the same."""
 
 State = Literal["queued", "claimed", "sent", "failed", "dead", "held", "dropped"]
+DONE: frozenset[State] = frozenset({"sent", "dropped"})
 WAITING: frozenset[State] = frozenset({"queued", "held", "failed"})
 Row = dict[str, Any]
 """A row of `deliveries` without `seq`."""
@@ -49,6 +50,8 @@ class Message:
     receipt: str | None = None
     unanswered: int = 0
     """How many times it was perhaps sent: the worker was killed, or there was no answer."""
+    revived: bool = False
+    """Whether it was dead before, and somebody wants it to be tried again."""
 
     @property
     def withdrawn(self) -> bool:
@@ -153,6 +156,9 @@ def _is_due(each: Delivery, now: datetime) -> bool:
 
 def _apply(known: Delivery, row: Row) -> None:
     before = known.revisions.get(row["revision"])
+    revived = before is not None and before.state == "dead" and row["state"] == "queued"
+    if revived:
+        before = None  # the time and the tries begin again
     message = Message(
         delivery=known.id,
         revision=row["revision"],
@@ -168,6 +174,7 @@ def _apply(known: Delivery, row: Row) -> None:
         claimant=row["claimant"],
         receipt=row["receipt"],
         unanswered=before.unanswered if before else 0,
+        revived=revived or (before is not None and before.revived),
     )
     answered = not (row["receipt"] or "").startswith(NO_ANSWER)
     if row["state"] == "claimed":

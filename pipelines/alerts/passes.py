@@ -129,11 +129,8 @@ def _is_over(lake: Lake, key: StreamKey, floor: timedelta, now: datetime) -> boo
 
 def unsent(lake: Lake, now: datetime) -> list[Message]:
     """Return the messages that wait, are being sent, or are dead, by when they were due."""
-    found = (each for each in _outbox(lake, now).messages() if each.state not in _DONE)
+    found = (each for each in _outbox(lake, now).messages() if each.state not in outbox.DONE)
     return sorted(found, key=lambda each: each.due_at)
-
-
-_DONE = ("sent", "dropped")
 
 
 def _outbox(lake: Lake, now: datetime) -> outbox.Outbox:

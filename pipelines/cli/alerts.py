@@ -1,4 +1,4 @@
-"""The commands that send alerts, try receivers and list undelivered ones."""
+"""The commands that send alerts, try receivers, and list or resend undelivered ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from pipelines.alerts import deliver, passes
+from pipelines.alerts import deliver, passes, resend
 from pipelines.cli import options, status
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
@@ -15,10 +15,13 @@ from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.settings import Settings
 
+_ID = 12
+"""Characters of an id that are shown."""
+
 
 @click.group(name="alerts")
 def alerts_() -> None:
-    """Send alerts to the receivers in [alerts], try receivers, and list undelivered ones."""
+    """Send alerts to the receivers in [alerts], try receivers, list and resend undelivered ones."""
 
 
 @alerts_.command(name="send")
@@ -83,6 +86,7 @@ def list_(context: click.Context, as_json: bool) -> None:
         return
     rows = [
         (
+            each.delivery[:_ID],
             each.receiver,
             each.about,
             each.state,
@@ -92,7 +96,32 @@ def list_(context: click.Context, as_json: bool) -> None:
         )
         for each in found
     ]
-    print_table(("receiver", "about", "state", "tries", "due", "last answer"), rows)
+    print_table(("id", "receiver", "about", "state", "tries", "due", "last answer"), rows)
+
+
+@alerts_.command(name="resend")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All that could not be delivered.")
+@click.pass_context
+def resend_(context: click.Context, ids: tuple[str, ...], every: bool) -> None:
+    """Queue alerts again that could not be delivered: those that `alerts list` shows as dead.
+
+    They keep their keys, so that a receiver that has one already does not show it again.
+    """
+    chosen, lake = options.configured(context)
+    if bool(ids) == every:
+        raise click.UsageError("give either ids, or --all")
+    now = utc_now()
+    dead = resend.dead(lake, now)
+    wanted = dead if every else resend.chosen(dead, ids)
+    for each in wanted:
+        if each.receiver not in chosen.alerts.receivers:
+            echo(f"{each.delivery[:_ID]}: {each.receiver} is no longer configured", err=True)
+    queued = resend.resend(lake, chosen.alerts, wanted, now)
+    for each in queued:
+        echo(f"{each.delivery[:_ID]}: to {each.receiver}, was dead: {each.receipt or 'no answer'}")
+    sent = ": the next pass sends them, or `auditlake alerts send` now" if queued else ""
+    echo(f"{len(queued)} queued again{sent}")
 
 
 def _require_receivers(chosen: Settings) -> None:

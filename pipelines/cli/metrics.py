@@ -7,6 +7,7 @@ explains each metric.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from prometheus_client.core import (
 )
 
 from pipelines import registry
+from pipelines.alerts import resend
 from pipelines.cli import status
 from pipelines.cli.status import State
 from pipelines.clock import Clock, utc_now
@@ -170,9 +172,14 @@ _ODD = Described(
     about="Webhook deliveries that were set aside because they cannot be read.",
     labels=("integration",),
 )
+_DEAD = Described(
+    name="undelivered_alerts",
+    about="Alerts of the last 14 days that were given up, as `auditlake alerts list` shows them.",
+    labels=("receiver",),
+)
 ALL = (
     *(_STATE, *_OF_STATE, *_OF_TALLY),
-    *(_LIMIT, _LEFT, _VERIFIED, _RESULT, _WAITING, _ODD),
+    *(_LIMIT, _LEFT, _VERIFIED, _RESULT, _WAITING, _ODD, _DEAD),
 )
 """All metrics, in the order of the exposition."""
 
@@ -202,6 +209,7 @@ def collect(chosen: Settings, lake: Lake, sources: Sequence[Source], now: dateti
         *_budgets(sources, now),
         *_verifications(lake, keys),
         *_deliveries(configured_spool(chosen, lake), sources),
+        _undelivered(chosen, lake, now),
     ]
 
 
@@ -269,6 +277,12 @@ def _deliveries(spool: Spool, sources: Sequence[Source]) -> Iterator[Any]:
     names = [source.name for source in sources if source.settings.webhook_secret]
     yield _filled(_WAITING, (([name], len(spool.waiting(name))) for name in names))
     yield _filled(_ODD, (([name], spool.unreadable(name)) for name in names))
+
+
+def _undelivered(chosen: Settings, lake: Lake, now: datetime) -> Any:
+    receivers = chosen.alerts.receivers
+    dead = Counter(each.receiver for each in resend.dead(lake, now)) if receivers else Counter()
+    return _filled(_DEAD, (([name], dead[name]) for name in receivers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ from datetime import timedelta
 import click
 
 from pipelines import registry
+from pipelines.alerts import resend
 from pipelines.cli import options, status, webhooks
 from pipelines.cli.options import as_json, names
 from pipelines.cli.status import span_text
@@ -53,6 +54,8 @@ def status_(context: click.Context, as_json: bool) -> None:
     options.print_table(header.split(", "), rows)
     for line in (*status.notes(found), *endings, *webhooks.status_lines(chosen, lake)):
         options.echo(line)
+    if dead := len(resend.dead(lake, now)):
+        options.echo(f"{dead:,} alerts could not be delivered: see `auditlake alerts list`")
 
 
 @click.command(name="coverage")

@@ -72,3 +72,27 @@ def test_an_unknown_receiver_and_no_receiver_are_errors(tmp_path, configured):
     assert (result.exit_code, "use one of hook" in result.output) == (2, True)
     configured()
     assert run(tmp_path, "alerts", "send").exit_code == 2
+
+
+def test_resend_queues_what_is_dead(tmp_path, configured):
+    with receiving(lambda _: (410, {}, b"")) as server:
+        lake = configured(gone=server.url)
+        land(lake, finding(time=utc_now()), finding("two", entity="b", time=utc_now()))
+        run(tmp_path, "alerts", "send")
+        dead = json.loads(run(tmp_path, "alerts", "list", "--json").output)
+        assert "2 alerts could not be delivered" in run(tmp_path, "status").output
+        assert 'undelivered_alerts{receiver="gone"} 2.0' in run(tmp_path, "metrics").output
+        id_ = dead[0]["delivery"][:12]
+        code, output = texts(run(tmp_path, "alerts", "resend", id_))
+        assert code == 0
+        assert f"{id_}: to gone, was dead: 410" in output
+        assert "1 queued again" in output
+        server.reply = lambda _: (200, {}, b"")
+        assert "1 queued again" in run(tmp_path, "alerts", "resend", "--all").output
+        assert "sent again on request" in run(tmp_path, "alerts", "list").output
+        assert "0 queued, 2 tried" in run(tmp_path, "alerts", "send").output
+    assert "0 queued again" in run(tmp_path, "alerts", "resend", "--all").output
+    assert run(tmp_path, "alerts", "resend").exit_code == 2
+    assert run(tmp_path, "alerts", "resend", "abcdef").exit_code == 2
+    configured(other=server.url)
+    assert run(tmp_path, "alerts", "resend", "--all").exit_code == 0

@@ -18,6 +18,8 @@ from pipelines.schemas import FINDINGS, TRIAGE
 LEVELS = ("critical", "high", "medium", "low", "informational")
 MARKED = LEVELS[:3]
 """The levels that other pages mark in time; the rest would hide them."""
+LESSER = LEVELS[3:]
+"""The levels that a list leaves out unless they are asked for; there are too many of them."""
 URGENT = ("critical", "high")
 REASONS = ("true positive", "benign", "false positive", "duplicate")
 SHOWN = ("open", "mine", "closed", "all")
@@ -46,6 +48,8 @@ class Wish:
     until: datetime | None = None
     hidden: bool = False
     """Also those that were withdrawn, or that an exception applies to."""
+    lesser: bool = True
+    """Also those of low levels, if no levels are chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ class Queue:
     counts: dict[str, int]
     hidden: int
     """How many are withdrawn or excepted."""
+    lesser: int
+    """How many are of low levels, whether they are listed or not; 0 if levels are chosen."""
 
 
 def newest(rows: pl.LazyFrame) -> pl.DataFrame:
@@ -91,14 +97,18 @@ NONE = decided(newest(pl.LazyFrame(schema=FINDINGS)), pl.DataFrame(schema=TRIAGE
 
 def queue(cases: pl.DataFrame, wish: Wish, who: str) -> Queue:
     """Return the findings that `who` asked for; the counts are of all states."""
-    wanted = cases.filter(*_conditions(wish))
-    counting = wanted if wish.hidden else wanted.filter(_counts())
+    every = cases.filter(*_conditions(wish))
+    low = pl.col("level").is_in(LESSER).fill_null(False)
+    wanted = every if wish.lesser or wish.levels else every.filter(~low)
+    counted = pl.lit(value=True) if wish.hidden else _counts()
+    counting = wanted.filter(counted)
     states = {show: counting.filter(_shown(show, who)) for show in SHOWN}
     rows = states[wish.show].sort("rank", "time", "finding_uid", descending=[False, True, False])
     return Queue(
         rows=rows,
         counts={show: found.height for show, found in states.items()},
         hidden=wanted.filter(~_counts()).height,
+        lesser=0 if wish.levels else every.filter(low, counted, _shown(wish.show, who)).height,
     )
 
 

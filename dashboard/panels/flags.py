@@ -76,7 +76,7 @@ def of_entity(entity: Entity) -> None:
     about = pl.any_horizontal(pl.col(names).is_in(values.implode()).fill_null(False))
     found = _cases().filter(about, pl.col("status") != "withdrawn")
     if found.height:
-        address = {"entity": [entity.value], "show": ["all"]}
+        address = {"entity": [entity.value], "show": ["all"], "low": ["1"]}
         session.link("findings", _counted(found.height), ":material/flag:", address)
 
 

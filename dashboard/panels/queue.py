@@ -49,6 +49,7 @@ def wish(show: str) -> Wish:
         since=since,
         until=until,
         hidden="hidden" in given,
+        lesser="low" in given,
     )
 
 
@@ -111,7 +112,7 @@ def show(queue: Queue, wanted: Wish) -> None:
     """Show the rows, and offer to decide about those that are ticked."""
     rows = queue.rows.head(findings.MOST)
     uids = rows["finding_uid"].to_list()
-    _hidden(queue, wanted)
+    _left_out(queue, wanted)
     if rows.is_empty():
         _nothing(queue, wanted)
         return
@@ -130,28 +131,35 @@ def _ticked(key: str) -> list[int]:
     return list(selected.get("rows", ()))
 
 
-def _hidden(queue: Queue, wanted: Wish) -> None:
-    if not queue.hidden and not wanted.hidden:
-        return
-    st.session_state["findings_hidden"] = wanted.hidden
-    st.toggle(
-        f"Show {queue.hidden:,} withdrawn or excepted",
-        key="findings_hidden",
-        on_change=lambda: put("hidden", "1" if st.session_state["findings_hidden"] else ""),
-    )
+def _left_out(queue: Queue, wanted: Wish) -> None:
+    """Offer to show what the list leaves out, with its number."""
+    with st.container(horizontal=True, key="case_left_out"):
+        if queue.lesser and not wanted.levels:
+            words = " and ".join(findings.LESSER)
+            _switch(f"Show {queue.lesser:,} {words}", "low", on=wanted.lesser)
+        if queue.hidden or wanted.hidden:
+            _switch(f"Show {queue.hidden:,} withdrawn or excepted", "hidden", on=wanted.hidden)
+
+
+def _switch(label: str, name: str, *, on: bool) -> None:
+    """Show a switch that sets a parameter of the address."""
+    key = f"findings_{name}"
+    st.session_state[key] = on
+    st.toggle(label, key=key, on_change=lambda: put(name, "1" if st.session_state[key] else ""))
 
 
 def _nothing(queue: Queue, wanted: Wish) -> None:
-    narrowed = wanted != Wish(show=wanted.show, hidden=wanted.hidden)
+    unfiltered = Wish(show=wanted.show, hidden=wanted.hidden, lesser=wanted.lesser)
     words = {
         "open": "No open findings",
         "mine": "You have taken no finding",
         "closed": "No closed findings",
         "all": "No findings",
     }
+    above = f" of level {findings.MARKED[-1]} or above" if queue.lesser else ""
     with st.container(border=True, key="notice", gap="xsmall", horizontal_alignment="center"):
-        st.markdown(f":material/task_alt: **{words[wanted.show]}**", width="content")
-        if narrowed:
+        st.markdown(f":material/task_alt: **{words[wanted.show]}{above}**", width="content")
+        if wanted != unfiltered:
             st.caption("The filters above leave out others.", width="content")
             st.button("Clear filters", key="findings_clear", on_click=_clear)
 

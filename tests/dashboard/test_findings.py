@@ -76,6 +76,23 @@ def test_what_was_withdrawn_or_excepted_is_hidden_but_counted() -> None:
     assert findings.urgent(known) == 2
 
 
+def test_low_levels_are_left_out_unless_wanted_and_unknown_ones_never() -> None:
+    made = [found.finding([event(n, n)], n) for n in range(5)]
+    odd = [
+        found.finding([event(90)], LOW, level="apocalyptic", finding_uid="x"),
+        found.finding([event(91)], LOW, level=None, finding_uid="y"),
+        found.finding([event(92)], LOW, exception="e1", finding_uid="z"),
+    ]
+    known = cases(*made, *odd)
+    listed = findings.queue(known, Wish(lesser=False), "ada")
+    assert set(listed.rows["level"]) == {"critical", "high", "medium", None, "apocalyptic"}
+    assert (listed.lesser, listed.counts["open"]) == (2, 5)
+    assert findings.queue(known, Wish(lesser=False, hidden=True), "ada").lesser == 3
+    assert findings.queue(known, Wish(), "ada").lesser == 2
+    chosen = findings.queue(known, Wish(levels=("low",), lesser=False), "ada")
+    assert (chosen.rows.height, chosen.lesser) == (1, 0)
+
+
 def test_the_newest_decision_says_in_which_list_a_finding_is() -> None:
     made = [found.finding([event(n)], HIGH) for n in range(4)]
     one, two, three, four = (row["finding_uid"] for row in made)

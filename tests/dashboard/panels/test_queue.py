@@ -21,12 +21,12 @@ def listed(page: AppTest) -> list[str]:
 
 
 def test_open_findings_are_listed_the_most_serious_first(findings_at: Open, judged: Path) -> None:
-    shown = findings_at(judged)
+    shown = findings_at(judged, low="1")
     levels = listed(shown)
     assert len(levels) == 38
     assert levels == sorted(levels, key=findings.LEVELS.index)
     assert "Show 2 withdrawn or excepted" in [one.label for one in shown.toggle]
-    shown.toggle[0].set_value(True).run()
+    shown.toggle(key="findings_hidden").set_value(True).run()
     assert len(listed(shown)) == 40
     states = set(shown.dataframe[0].value["state"])
     assert states == {"open", "withdrawn", "excepted"}
@@ -40,7 +40,24 @@ def test_filters_are_in_the_address(findings_at: Open, judged: Path) -> None:
     shown.text_input(key="findings_entity").set_value("nobody").run()
     assert "No open findings" in shown_text(shown)
     shown.button(key="findings_clear").click().run()
+    assert address(shown) == {"show": ["open"]}
+
+
+def test_findings_of_low_levels_are_counted_and_shown_on_request(
+    findings_at: Open, judged: Path
+) -> None:
+    shown = findings_at(judged)
+    before = listed(shown)
+    assert set(before) == {"critical", "high", "medium"}
+    switch = shown.toggle(key="findings_low")
+    assert switch.label == f"Show {38 - len(before)} low and informational"
+    switch.set_value(True).run()
+    assert address(shown)["low"] == ["1"]
     assert len(listed(shown)) == 38
+    # Whoever chooses levels gets those.
+    chosen = findings_at(judged, level=["low"])
+    assert set(listed(chosen)) == {"low"}
+    assert "findings_low" not in [one.key for one in chosen.toggle]
 
 
 def test_ticked_findings_are_taken_together(findings_at: Open, copied: Path) -> None:

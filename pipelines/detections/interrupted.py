@@ -65,7 +65,9 @@ class Parts:
             disk.write_atomically(path, msgspec.msgpack.encode(made))
 
     def remove(self, names: Iterable[str]) -> None:
-        for name in names if self.folder else ():
+        if self.folder is None:
+            return
+        for name in names:
             with suppress(OSError):
                 (self.folder / f"{name}{_ENDING}").unlink(missing_ok=True)
 

@@ -149,14 +149,25 @@ class OpsgenieReceiver(_Receiver):
 
 
 class JiraReceiver(_Receiver):
-    """One issue per alert in a project of Jira Cloud."""
+    """One issue per alert in a project of Jira Cloud, or of Jira Data Center."""
 
     kind: Literal["jira"]
     url: Address
-    user: Mailbox
+    data_center: bool = False
+    user: Mailbox | None = None
+    """The owner of the token; of Jira Cloud only."""
     api_token: Secret
+    """Of Jira Data Center, a personal access token."""
     project: str = Field(pattern=r"^[A-Z][A-Z0-9_]{0,30}$")
     issue_type: str = Field(default="Task", min_length=1)
+
+    @model_validator(mode="after")
+    def _has_the_user_it_needs(self) -> JiraReceiver:
+        if self.data_center and self.user is not None:
+            raise ValueError("user: remove it: Data Center knows the owner of the token")
+        if not self.data_center and self.user is None:
+            raise ValueError("user: give the owner of the token, or data_center = true")
+        return self
 
 
 class AppriseReceiver(_Receiver):

@@ -2,6 +2,10 @@
 
 import base64
 import json
+import re
+
+import pytest
+from pydantic import ValidationError
 
 from pipelines.alerts.receivers import jira
 from pipelines.settings.alerts import JiraReceiver
@@ -17,7 +21,7 @@ class Jira:
 
     def __call__(self, got):
         body = json.loads(got.body)
-        if got.path.endswith("/search/jql"):
+        if got.path.endswith(("/search/jql", "/2/search")):
             label = body["jql"].split('labels = "')[1].rstrip('"')
             found = [
                 {"key": key, "fields": {"labels": issue["labels"]}}
@@ -35,28 +39,36 @@ class Jira:
         return 204, {}, b""
 
 
-def sent(service, *envelopes):
+CLOUD = {"user": "a@example.com"}
+DATA_CENTER = {"data_center": True}
+BOTH = pytest.mark.parametrize("kind", [CLOUD, DATA_CENTER])
+
+
+def sent(service, *envelopes, **kind):
     with receiving(service) as server:
         receiver = JiraReceiver(
-            kind="jira", url=server.url, user="a@example.com", api_token="t0k3n", project="SEC"
+            kind="jira", url=server.url, api_token="t0k3n", project="SEC", **(kind or CLOUD)
         )
         outcomes = [jira.send(receiver, each, WAY) for each in envelopes]
     return outcomes, server.got
 
 
-def test_an_issue_is_created_once_however_often_it_is_sent():
+@BOTH
+def test_an_issue_is_created_once_however_often_it_is_sent(kind):
     service = Jira()
-    outcomes, got = sent(service, *[envelope(finding())] * 3)
+    outcomes, got = sent(service, *[envelope(finding())] * 3, **kind)
     assert [each.result for each in outcomes] == ["sent"] * 3
     assert list(service.issues) == ["SEC-1"]
     assert service.issues["SEC-1"]["comments"] == []
     given = base64.b64encode(b"a@example.com:t0k3n").decode()
-    assert got[0].headers["authorization"] == f"Basic {given}"
+    expected = f"Basic {given}" if kind == CLOUD else "Bearer t0k3n"
+    assert {each.headers["authorization"] for each in got} == {expected}
 
 
-def test_an_update_is_one_comment_however_often_it_is_sent():
-    service = Jira()
-    sent(service, envelope(finding()), *[envelope(finding(), revision=1, resolved=True)] * 3)
+@BOTH
+def test_an_update_is_one_comment_however_often_it_is_sent(kind):
+    service, update = Jira(), envelope(finding(), revision=1, resolved=True)
+    sent(service, envelope(finding()), *[update] * 3, **kind)
     (issue,) = service.issues.values()
     assert len(issue["comments"]) == 1
     assert "RESOLVED" in json.dumps(issue["comments"][0])
@@ -81,6 +93,37 @@ def test_a_strange_key_is_not_put_into_an_address():
     found = {"issues": [{"key": "../../evil", "fields": {"labels": []}}]}
     _, got = sent(lambda _: (200, {}, json.dumps(found).encode()), envelope(finding(), revision=1))
     assert [each.path for each in got] == ["/rest/api/3/search/jql", "/rest/api/3/issue"]
+
+
+def test_a_data_center_is_asked_by_version_2_and_answers_429():
+    answer = 429, {"Retry-After": "7"}, b"t0k3n"
+    outcomes, got = sent(lambda _: answer, envelope(finding()), **DATA_CENTER)
+    assert (outcomes[0].result, outcomes[0].retry_after) == ("later", 7)
+    assert "t0k3n" not in outcomes[0].receipt
+    assert [each.path for each in got] == ["/rest/api/2/search"]
+
+
+def test_hostile_text_does_not_leave_the_block_of_a_data_center():
+    service = Jira()
+    sent(service, envelope(), envelope(revision=1), **DATA_CENTER)
+    (issue,) = service.issues.values()
+    for text in (issue["description"], *issue["comments"]):
+        lines = text.splitlines()
+        assert (lines[0], text.count("{noformat}")) == ("{noformat}", 2)
+        assert all(map(is_plain, lines))
+        assert TEXT not in text
+    odd = ["a {NoFormat} b", "{ noformat:x}", "[~ada] [ ~accountid:1]", "{{[~x"]
+    block = jira.markup(odd, "https://audit.example/findings")
+    assert len(re.findall(r"\{noformat", block, re.IGNORECASE)) == 2
+    assert "[~" not in block
+    assert block.endswith("{noformat}\nhttps://audit.example/findings")
+    assert len(jira.markup(["[~" * 99] * 9999, None)) < 32_767
+
+
+@pytest.mark.parametrize("wrong", [{}, {**CLOUD, **DATA_CENTER}])
+def test_the_cloud_needs_a_user_and_a_data_center_takes_none(wrong):
+    with pytest.raises(ValidationError, match="user"):
+        JiraReceiver(kind="jira", url="https://j.example", api_token="t", project="SEC", **wrong)
 
 
 def test_hostile_text_is_in_text_nodes_only():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
@@ -23,6 +23,8 @@ from dashboard.counts import Counts
 from dashboard.entities import Entity
 from dashboard.queries import Query
 from dashboard.sight import EVERYTHING, Door, Opened, Sight
+from pipelines.detections.backtest import Part
+from pipelines.detections.overlay import Rulebook
 from pipelines.errors import LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.lake import rollup, tables
@@ -284,6 +286,12 @@ class Lake:
     def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the streams with records that have no events yet."""
         return self._door.behind(logs)
+
+    def backtest(
+        self, book: Rulebook, rule: str, since: datetime, until: datetime
+    ) -> Iterator[Part]:
+        """Evaluate a rule on stored events, as `Door.backtest` does; for a thread of its own."""
+        return self._door.backtest(book, rule, since, until)
 
     def _pin(self, version: int | None) -> Snapshot | None:
         # A handle of its own, since `_head` moves to later versions.

@@ -6,7 +6,7 @@ without the column `integration` cannot be read by visitors who may not see all 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TypeVar, cast
@@ -14,7 +14,12 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from pipelines.lake import coverage, raw, rollup, tables, versions
+from pipelines.detections import backtest, interrupted
+from pipelines.detections.backtest import Part
+from pipelines.detections.detector import exceptions_of
+from pipelines.detections.overlay import Rulebook
+from pipelines.detections.sources import Reader
+from pipelines.lake import coverage, identity_table, raw, rollup, tables, versions
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import TableVersion
@@ -209,6 +214,28 @@ class Door:
 
         lacking = zip(raws, tables.at_once(self._lake, lacks, raws), strict=True)
         return {key for key, lacks_some in lacking if lacks_some}
+
+    def backtest(
+        self, book: Rulebook, rule: str, since: datetime, until: datetime
+    ) -> Iterator[Part]:
+        """Evaluate a rule on the events of these integrations, as `backtest.run` does.
+
+        A correlation counts their events alone, and accounts are resolved by their persons.
+        """
+        persons = self.open(identity_table.TABLE.name)
+        people = identity_table.people_of(persons.scan() if persons else None)
+        reader = Reader(self._lake, people)
+        return backtest.run(
+            self._lake,
+            book.ruleset,
+            [rule],
+            since,
+            until,
+            exceptions=exceptions_of(self._lake, book),
+            reader=reader,
+            keys=[log.key for log in reader.logs() if self.sight.has(log.key.integration)],
+            kept=interrupted.of(self._lake),
+        )
 
 
 def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from dashboard import escaping, rule_files, session
+from dashboard.panels import backtest
 from pipelines import visible
 from pipelines.detections import attack
 from pipelines.detections.rules import Rule
@@ -56,6 +57,8 @@ def show(finding: dict[str, Any]) -> None:
     _source(finding["url"])
     _techniques(finding["tags"] or [])
     _text(finding, rule)
+    if rule:
+        backtest.offer(rule)
 
 
 def _fact(label: str, text: str) -> None:

@@ -111,6 +111,7 @@ def _configured() -> dg.Definitions:
         logs.configure("json", "pipelines")
     try:
         chosen = settings.load(folders.path_from_environment())
+        chosen.telemetry.start()
         lake, sources = tables.configured(chosen), registry.sources(chosen)
         return definitions(
             *(lake, sources),

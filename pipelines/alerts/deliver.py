@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from pipelines import telemetry
 from pipelines.alerts import message, outbox
 from pipelines.alerts.message import Alert
 from pipelines.alerts.outbox import CLAIMED_FOR, Message, Row
@@ -130,7 +131,12 @@ def _hopeless(chosen: AlertSettings, each: Message, now: datetime) -> str | None
 
 def _deliver(lake: Lake, chosen: Settings, now: datetime, claimed: tuple[Message, Alert]) -> Sent:
     each, alert = claimed
-    outcome = send(chosen, each.receiver, _envelope(chosen, each, alert))
+    about = {"auditlake.receiver": each.receiver, "auditlake.attempt": each.attempt}
+    with telemetry.span("deliver alert", about) as span:
+        outcome = send(chosen, each.receiver, _envelope(chosen, each, alert))
+        span.set("auditlake.receiver.kind", chosen.alerts.receivers[each.receiver].kind)
+        if outcome.result != "sent":
+            span.fail(outcome.result)
     row = after(chosen.alerts, each, outcome, now, random.random())  # noqa: S311 spreads retries
     record(lake, row, now)
     return Sent(message=each, headline=alert.title, row=row)

@@ -97,6 +97,7 @@ def check_order(since: datetime | None, until: datetime | None) -> None:
 def configured(context: click.Context) -> tuple[Settings, Lake]:
     """Return the settings in the file of --config, and their lake. Raises ConfigurationError."""
     chosen = settings.load(context.obj)
+    chosen.telemetry.start()
     return chosen, tables.configured(chosen)
 
 

@@ -64,6 +64,7 @@ def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
     """Run everything until Ctrl-C or SIGTERM. Raises AuditlakeError if it cannot."""
     simulated = not config.exists()
     chosen = settings.from_environment() if simulated else settings.load(config)
+    chosen.telemetry.start()
     registry.sources(chosen)  # reports invalid settings before anything starts
     metrics_server.refuse_port_of_receiver(chosen)
     servers = _servers(chosen, simulated=simulated)

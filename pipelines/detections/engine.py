@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import errors
+from pipelines import errors, telemetry
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import evaluate, positions, windows
 from pipelines.detections.evaluate import Found
@@ -331,7 +331,11 @@ def detect(
     if engine.begins():
         identity_table.derive(lake)
     while parts := engine.parts():
-        yield engine.commit([engine.evaluate(part) for part in parts])
+        with telemetry.span("detect") as span:
+            step = engine.commit([engine.evaluate(part) for part in parts])
+            span.set("auditlake.rows", step.rows)
+            span.set("auditlake.findings", step.findings.height)
+        yield step
     if rules.correlations:
         for step in (engine.recognise(), engine.settle()):
             if step.findings.height:

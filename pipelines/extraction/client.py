@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from pipelines import telemetry
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import Held, Refused, TooHeavy, TooLarge, Unavailable, raised_as
 from pipelines.extraction import body, rate_limit
@@ -85,7 +86,7 @@ class RetryTransport(httpx.BaseTransport):
         while True:
             self._rate_limiter.wait()
             self.requests += 1
-            answer = self._send(request)
+            answer = self._send(request, attempt)
             throttled = isinstance(answer, httpx.Response) and self._is_throttled(answer)
             self.throttled += throttled
             if isinstance(answer, httpx.Response) and not self._retried(answer):
@@ -124,8 +125,19 @@ class RetryTransport(httpx.BaseTransport):
             )
         return policy.changes_every > 0
 
-    def _send(self, request: httpx.Request) -> httpx.Response | Exception:
+    def _send(self, request: httpx.Request, attempt: int) -> httpx.Response | Exception:
         """Return the response, read completely, or the error that is worth a retry."""
+        with telemetry.span(request.method, _traced(request, attempt), "client") as span:
+            answer = self._answer(request)
+            if isinstance(answer, Exception):
+                span.fail(type(answer).__name__)
+                return answer
+            span.set("http.response.status_code", answer.status_code)
+            if answer.is_error:
+                span.fail(str(answer.status_code))
+        return answer
+
+    def _answer(self, request: httpx.Request) -> httpx.Response | Exception:
         try:
             response = self._inner.handle_request(request)
             response.request = request
@@ -316,6 +328,19 @@ def _final_error(request: httpx.Request, answer: httpx.Response | Exception) -> 
         else isinstance(answer, httpx.ReadTimeout)
     )
     return (TooHeavy if heavy else Unavailable)(f"{answers.place(request)}: {why}")
+
+
+def _traced(request: httpx.Request, attempt: int) -> dict[str, object]:
+    """Return what a trace shows of a request: neither its query nor its headers and body."""
+    url = request.url.copy_with(userinfo=b"", query=None, fragment=None)
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+    return {
+        "http.request.method": request.method,
+        "url.full": str(url),
+        "server.address": url.host,
+        "server.port": port,
+        **({"http.request.resend_count": attempt} if attempt else {}),
+    }
 
 
 def _is_json(response: httpx.Response) -> bool:

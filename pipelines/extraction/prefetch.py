@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,9 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
         else:
             put(_END)
 
-    thread = threading.Thread(target=work, daemon=True)
+    # With the variables of the consumer, of which one is its span.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), daemon=True)
     thread.start()
     try:
         while (found := waiting.get())[0] is not _END:

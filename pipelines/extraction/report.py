@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from pipelines import telemetry
 from pipelines.lake import commits
 from pipelines.sdk.pages import Gap, Span
 
@@ -57,6 +58,15 @@ class Report:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
+
+    @contextmanager
+    def traced(self) -> Iterator[telemetry.Span]:
+        """Trace the block as this round, with the counts at its end."""
+        about = {"auditlake.integration": self.integration, "auditlake.stream": self.stream}
+        with telemetry.span("round", about) as span:
+            yield span
+            for name in ("rows", "events", "requests"):
+                span.set(f"auditlake.{name}", getattr(self, name))
 
 
 Progress = Callable[[Report], None]

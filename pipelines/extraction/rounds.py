@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import httpx
 import polars as pl
@@ -152,19 +153,8 @@ def poll(
         except AuditlakeError as error:  # a key that cannot be read, for example
             return [_failed(source, stream, error, progress) for stream in wanted]
         with opened as client:
-            return [
-                extract(
-                    Round(
-                        lake=lake,
-                        source=source,
-                        stream=stream,
-                        client=client,
-                        clock=clock,
-                        progress=progress,
-                    )
-                )
-                for stream in wanted
-            ]
+            new = partial(Round, lake=lake, source=source, clock=clock, progress=progress)
+            return [extract(new(stream=stream, client=client)) for stream in wanted]
 
     with ThreadPoolExecutor(max_workers=max(1, min(8, len(sources)))) as pool:
         return [report for reports in pool.map(one, sources) for report in reports]
@@ -231,15 +221,17 @@ def reporting(this: Round) -> Iterator[Report]:
     """Yield the report of a round, and complete it with the error and the requests sent."""
     report = Report(integration=this.source.name, stream=this.stream.name)
     sent, throttled = this.client.requests_sent, this.client.requests_throttled
-    try:
-        with explained():
-            yield report
-    except NewerLake:  # no error of this stream, but of the whole program
-        raise
-    except AuditlakeError as error:
-        report.error = str(error)
-    report.requests = this.client.requests_sent - sent
-    report.throttled = this.client.requests_throttled - throttled
+    with report.traced() as span:
+        try:
+            with explained():
+                yield report
+        except NewerLake:  # no error of this stream, but of the whole program
+            raise
+        except AuditlakeError as error:
+            report.error = str(error)
+            span.fail(type(error).__name__)
+        report.requests = this.client.requests_sent - sent
+        report.throttled = this.client.requests_throttled - throttled
     report.clock_ahead = this.client.clock_ahead
     tally.count(this.lake, this.key, report)
     this.progress(report)

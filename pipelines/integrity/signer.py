@@ -20,6 +20,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines import telemetry
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import (
     anchors,
@@ -102,7 +103,8 @@ def sign(
     kept = of(lake, log.app)
     if kept is None or (rows == 0 and _may_start_over(lake, log, kept)):
         return
-    with last_signed.alone(kept.place, kept.table):
+    about = {"auditlake.log": kept.name, "auditlake.rows": rows}
+    with telemetry.span("sign", about), last_signed.alone(kept.place, kept.table):
         for _ in range(RACES):
             if _sign_once(lake, log, kept, rows=rows, now=now, fresh=fresh):
                 break

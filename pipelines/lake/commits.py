@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
-from pipelines import disk, schemas
+from pipelines import disk, schemas, telemetry
 from pipelines.errors import LakeError
 from pipelines.lake import formats, handles, log, parquet, power_cuts, tables
 from pipelines.lake.tables import Lake
@@ -136,12 +136,28 @@ def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str
                 frame = decision.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
                 properties = _properties(app, decision, metadata)
                 # Only the handle that was decided on conflicts with every commit made since.
-                if not _write_once(lake, table, handle, decision._replace(rows=frame), properties):
+                with _traced(table, frame, decision.replaces) as span:
+                    chosen = decision._replace(rows=frame)
+                    made = _write_once(lake, table, handle, chosen, properties)
+                    span.set("auditlake.lost_race", not made)
+                if not made:
                     continue
             done = Appended(frame=frame, version=handle.version())
             tables.release(lake, table.name, handle)
             return done
     raise _lost(table)
+
+
+def _traced(
+    table: Table, rows: pl.DataFrame, replaces: str | None
+) -> AbstractContextManager[telemetry.Span]:
+    about = {
+        "db.system.name": "delta",
+        "db.operation.name": "replace" if replaces else "append",
+        "db.collection.name": table.name,
+        "auditlake.rows": rows.height,
+    }
+    return telemetry.span("commit", about)
 
 
 def _lost(table: Table) -> LakeError:
@@ -170,7 +186,10 @@ def append(lake: Lake, table: Table, rows: pl.DataFrame) -> None:
     with tables.store_errors(table.name):
         for _ in range(_RACES):
             handle = _open_or_create(lake, table)
-            if _write_once(lake, table, handle, Decision(rows, 0), batch):
+            with _traced(table, rows, None) as span:
+                made = _write_once(lake, table, handle, Decision(rows, 0), batch)
+                span.set("auditlake.lost_race", not made)
+            if made:
                 tables.release(lake, table.name, handle)
                 return
     raise _lost(table)

@@ -38,6 +38,7 @@ from pipelines.settings.fields import (
 )
 from pipelines.settings.folders import path_from_environment, state_folder
 from pipelines.settings.retention import RetentionSettings
+from pipelines.settings.telemetry import TelemetrySettings
 
 # Integrations and other packages get them from here.
 __all__ = ["UNREAD", "Address", "Duration", "Secret", "SecretFile", "is_loopback"]
@@ -264,6 +265,7 @@ class Settings(BaseSettings):
     dashboard: DashboardSettings = DashboardSettings()
     webhooks: WebhookSettings = WebhookSettings()
     metrics: MetricsSettings = MetricsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     sandbox: SandboxSettings = SandboxSettings()
 
     @classmethod

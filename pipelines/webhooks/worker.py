@@ -24,6 +24,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipelines import telemetry
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused
 from pipelines.extraction import client, derive, rate_limit, rounds, schedule, tally
@@ -139,7 +140,12 @@ class Worker:
 
     def _process(self, stream: Stream, pending: Sequence[_Pending], now: float) -> None:
         if storable := [each for each in pending if each.has_records]:
-            with self._log_failures():
+            about = {
+                "auditlake.integration": self.source.name,
+                "auditlake.stream": stream.name,
+                "auditlake.deliveries": len(storable),
+            }
+            with self._log_failures(), telemetry.span("store deliveries", about, "consumer"):
                 self._store(stream, storable)
         due = [each for each in pending if not each.has_records and each.due <= now]
         since_last = now - self._polled_at.get(stream.name, -math.inf)

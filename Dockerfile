@@ -4,13 +4,15 @@ ARG PYTHON=docker.io/library/python:3.13-slim
 
 FROM ${PYTHON} AS build
 WORKDIR /source
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/auditlake
 # Before the sources, so that a change to them does not install everything again.
 COPY requirements/runtime.txt requirements/
-RUN /opt/auditlake/bin/pip install --no-cache-dir --require-hashes --requirement requirements/runtime.txt
+RUN /opt/auditlake/bin/pip install --no-cache-dir --no-compile --require-hashes --requirement requirements/runtime.txt
 COPY . .
-RUN /opt/auditlake/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation . \
-    && /opt/auditlake/bin/pip uninstall --yes --quiet pip \
+RUN /opt/auditlake/bin/pip install --no-cache-dir --no-compile --no-index --no-deps --no-build-isolation . \
+    && /opt/auditlake/bin/pip uninstall --yes --quiet editables hatchling pip \
+    && sh deploy/slim.sh /opt/auditlake/lib/python3*/site-packages \
     && python3 -m compileall -q /opt/auditlake/lib
 
 FROM ${PYTHON}

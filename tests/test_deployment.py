@@ -15,6 +15,7 @@ from dagster._cli import create_dagster_cli
 from dagster._core.instance.ref import InstanceRef
 from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import dagster_webserver
+from msgspec import _core as _msgspec
 
 from pipelines import settings
 from pipelines.cli.main import main
@@ -130,6 +131,48 @@ def test_the_image_runs_as_nobody_in_particular():
     final = (PROJECT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
     assert re.findall("^USER (.*)$", final, re.M) == ["10001:10001"]
     assert "VOLUME /var/lib/auditlake\n" in final
+
+
+SLIM = PROJECT / "deploy" / "slim.sh"
+
+
+@pytest.mark.skipif(not shutil.which("strip"), reason="needs binutils")
+def test_the_image_loses_what_no_service_runs_and_keeps_the_rest(tmp_path):
+    removed = (
+        "pandas/tests/test_frame.py",
+        "numpy/lib/tests/data/a.npy",
+        "dagster_webserver/webapp/build/main.js.map",
+        "pyarrow/include/arrow/api.h",
+        "pyarrow/libarrow_flight.so.2600",
+        "pyarrow/_flight.so",
+        "pyarrow/lib.pyx",
+        "pydeck/nbextension/static/index.js",
+        "numpy/__init__.pyi",
+    )
+    kept = (
+        "numpy/testing/__init__.py",
+        "dagster_webserver/webapp/build/main.js",
+        "pipelines/detections/packaged_rules/okta/a.tests.yml",
+        "pyarrow/fs.py",
+        "pydeck/nbextension/__init__.py",
+        "tests.py",
+    )
+    for name in (*removed, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("content")
+    library = shutil.copy(_msgspec.__file__, tmp_path / "pyarrow" / "lib.so")
+    subprocess.run(["/bin/sh", str(SLIM), str(tmp_path)], check=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept, "pyarrow/lib.so"}
+    assert library.stat().st_size <= Path(_msgspec.__file__).stat().st_size
+
+
+def test_the_image_is_made_small_before_its_modules_are_compiled():
+    build = (PROJECT / "Dockerfile").read_text().partition("\nFROM ")[2].partition("\nFROM ")[0]
+    steps = ("uninstall --yes --quiet editables hatchling pip", "sh deploy/slim.sh", "compileall")
+    places = [build.index(step) for step in steps]
+    assert places == sorted(places)
+    assert build.count("pip install --no-cache-dir --no-compile") == 2
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

@@ -232,7 +232,7 @@ def _open_or_create(lake: Lake, table: Table) -> DeltaTable:
             partition_by=list(table.partitions) or None,
             name=table.name,
             description=table.about,
-            configuration={**table.properties, parquet.PACKED: parquet.ALL_DAYS},
+            configuration={**table.properties, **parquet.properties(table.name)},
             storage_options=lake.storage_options,
             raise_if_key_not_exists=False,  # the format is a property of ours
             # With retries, a second CREATE TABLE would follow the first and replace the table's id.

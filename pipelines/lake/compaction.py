@@ -1,4 +1,4 @@
-"""Joins the files of days that are over, and packs the days of an older lake again.
+"""Joins the files of days that are over, and packs them as files that stay.
 
 Each step is one commit for some days, and their rows are compared before and after it: whenever
 this is killed, the table is whole, and the next run continues.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake import DeltaTable, PostCommitHookProperties, WriterProperties
 
 from pipelines.clock import unix_time
 from pipelines.errors import LakeError
@@ -30,9 +31,9 @@ _FILES_CLOSED, _FILES_OPEN = 4, 64
 _ROWS_AT_ONCE = 100_000
 """Rows of several days that are joined in one commit; a longer day has one of its own."""
 _ROWS_OF_RUN = 500_000
-"""Rows of a table that one run packs again, so that an old lake delays nobody."""
-_DAY_AT_MOST = 2**28
-"""Bytes of a day that are sorted in memory; in a larger one there is little to be gained."""
+"""Rows of a table that one run packs, so that an old lake delays nobody."""
+_DAY_AT_MOST = 2**25
+"""Bytes of a day that is sorted in memory; the files of a longer one are only joined."""
 
 Filters = tuple[tuple[str, str, str | list[str]], ...]
 """The partitions that a step is about; none for a whole table."""
@@ -52,38 +53,56 @@ class Count:
 
 
 def compact(lake: Lake, table: str, today: date, quiet: timedelta) -> None:
-    """Join the files of partitions with too many of them.
+    """Join the files of partitions with too many of them, after packing what is due.
 
-    A past day has at most one for good, once nothing has been added for the time `quiet`. Raises
+    A past day has one file for good once nothing has been added for the time `quiet`. Raises
     LakeError if rows changed, and the store's errors if another writer replaced the same files.
     """
+    settled = int((unix_time() - quiet.total_seconds()) * 1000)
+    _pack(lake, table, today, settled)
     handle = opened(lake, table)
-    for filters in _crowded(_files(handle), today, quiet):
-        _step(lake, table, filters, again=False)
+    files, packed = _files(handle), _packed(handle)
+    for filters in _crowded(files, today, settled, packed):
+        # Days that are packed later are joined at a level that costs little.
+        final = packed == parquet.ALL_DAYS or all(day < packed for day in _days(filters))
+        properties = parquet.packed(table) if final else parquet.fresh(table)
+        _join(lake, table, filters, properties)
 
 
-def repack(lake: Lake, table: str, today: date) -> None:
-    """Write past days again that an older auditlake has written, some days a run.
+def _days(filters: Filters) -> list[str]:
+    return [day for name, _, days in filters if name == "date" for day in days]
 
-    The table states how far this has come, and that it is done. Raises as `compact` does.
+
+def _pack(lake: Lake, table: str, today: date, settled: int) -> None:
+    """Write the next past days as files that stay, some of them a run.
+
+    The table states how far this has come. Where all days were packed when they were joined, there
+    is nothing to do but for those of an older lake.
     """
     handle = opened(lake, table)
-    done, files = handle.metadata().configuration.get(parquet.PACKED, ""), _files(handle)
-    if done == parquet.ALL_DAYS or not {"partition.date", "max.seq"} <= set(files.columns):
+    files, packed = _files(handle), _packed(handle)
+    if packed == parquet.ALL_DAYS or not {"partition.date", "max.seq"} <= set(files.columns):
         return
-    sizes = pl.col("rows").sum(), pl.col("size_bytes").sum()
-    days = files.group_by(day="partition.date").agg(*sizes).sort("day")
-    rows, until = 0, parquet.ALL_DAYS
-    for part in _together(
-        days.filter(pl.col("day").cast(pl.String) >= done, pl.col("day") < today)
-    ):
-        if rows >= _ROWS_OF_RUN:
-            until = str(part["day"][0])
-            break
-        rows += part["rows"].sum()
-        if (chosen := part.filter(pl.col("size_bytes") <= _DAY_AT_MOST)).height:
-            _step(lake, table, _of_days(chosen["day"]), again=True)
-    commits.set_packed(lake, opened(lake, table), until)
+    days = files.group_by(day="partition.date").agg(
+        pl.col("rows", "size_bytes").sum(), newest=pl.col("modification_time").max()
+    )
+    due = days.filter(pl.col("day").cast(pl.String) >= packed).sort("day")
+    ready = pl.col("day") < today
+    if parquet.is_packed_later(table):
+        ready &= pl.col("newest") <= settled
+    due = due.filter(ready.cum_min())
+    done = due.filter(pl.col("rows").cum_sum() - pl.col("rows") < _ROWS_OF_RUN)
+    for part in _together(done.filter(pl.col("size_bytes") <= _DAY_AT_MOST)):
+        _join(lake, table, _of_days(part["day"]), parquet.packed(table), again=True)
+    if done.height == due.height and not parquet.is_packed_later(table):
+        commits.set_packed(lake, opened(lake, table), parquet.ALL_DAYS)
+    elif done.height:
+        until = done["day"][-1] + timedelta(days=1)
+        commits.set_packed(lake, opened(lake, table), str(until))
+
+
+def _packed(handle: DeltaTable) -> str:
+    return str(handle.metadata().configuration.get(parquet.PACKED, ""))
 
 
 def _files(handle: DeltaTable) -> pl.DataFrame:
@@ -96,7 +115,7 @@ def _is_by_day(files: pl.DataFrame) -> bool:
     return [name for name in files.columns if name.startswith("partition.")] == ["partition.date"]
 
 
-def _crowded(files: pl.DataFrame, today: date, quiet: timedelta) -> Iterator[Filters]:
+def _crowded(files: pl.DataFrame, today: date, settled: int, packed: str) -> Iterator[Filters]:
     """Yield the partitions with too many files; days together as far as they are short."""
     columns = [name for name in files.columns if name.startswith("partition.")]
     if not columns:
@@ -108,12 +127,15 @@ def _crowded(files: pl.DataFrame, today: date, quiet: timedelta) -> Iterator[Fil
     )
     most = pl.lit(_FILES_OPEN)
     if files.schema[columns[0]] == pl.Date():
-        before = int((unix_time() - quiet.total_seconds()) * 1000)
-        settled = pl.when(pl.col("newest") <= before).then(1).otherwise(_FILES_CLOSED)
-        most = pl.when(pl.col(columns[0]) < today).then(settled).otherwise(most)
+        day = pl.col(columns[0])
+        is_packed = (pl.col("newest") <= settled) & (day.cast(pl.String) < packed)
+        closed = pl.when(is_packed).then(1).otherwise(_FILES_CLOSED)
+        most = pl.when(day < today).then(closed).otherwise(most)
     found = found.filter(pl.col("len") > most).sort(columns)
     if _is_by_day(files):
-        for part in _together(found.rename({"partition.date": "day"})):
+        days = found.rename({"partition.date": "day"})
+        later = pl.col("day").cast(pl.String) >= packed
+        for part in (*_together(days.filter(~later)), *_together(days.filter(later))):
             yield _of_days(part["day"])
         return
     for row in found.select(columns).iter_rows():
@@ -131,13 +153,15 @@ def _of_days(days: pl.Series) -> Filters:
     return (("date", "in", [str(day) for day in days]),)
 
 
-def _step(lake: Lake, table: str, filters: Filters, *, again: bool) -> None:
+def _join(
+    lake: Lake, table: str, filters: Filters, properties: WriterProperties, *, again: bool = False
+) -> None:
     """Join the files of some partitions; if `again`, write those with a single file, too."""
     handle = opened(lake, table)
     before, rows = handle.version(), _count(handle, filters)
-    given = {
+    given: dict[str, Any] = {
         "partition_filters": list(filters) or None,
-        "writer_properties": parquet.packed(table),
+        "writer_properties": properties,
         "post_commithook_properties": NO_HOOKS,
     }
     if again:

@@ -114,7 +114,6 @@ def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> Maintena
     busy = None
     try:
         compaction.compact(lake, table, today, keep.quiet)
-        compaction.repack(lake, table, today)
     except (CommitFailedError, FileNotFoundError) as error:  # the latter after retention
         busy = f"another writer changed the same files: {str(error)[:100]}"
     handle = compaction.opened(lake, table)

@@ -16,13 +16,14 @@ from pipelines.schemas import EVENTS, RAW
 PACKED = "auditlake.packed"
 """The property of a table that names the days which are packed: those before a date, or all."""
 ALL_DAYS = "all"
+"""Of tables that are packed as soon as their files are joined, unless they are of an older lake."""
 
 _FRESH = 1
 _PACKED = {"raw": 12, "rollups": 9, "text_index": 9}
 """Levels of zstd beyond which the files hardly get smaller; 3 in all other tables."""
 _WIDE_PAGES = 64 * 2**20
 """Bytes of a page, so that zstd finds what repeats in the whole row group."""
-_ROWS_OF_GROUP = {"raw": 2_500, "events": 20_000}
+_ROWS_OF_GROUP = {"raw": 2_000, "events": 20_000}
 """Rows that are read for one; the large pages of `raw` make a reader decompress all of them."""
 _DISTINCT = frozenset(("raw", "raw_sha256", "event_id", "event_uid", "correlation_id"))
 """Columns whose values mostly differ, so that a dictionary is wasted."""
@@ -60,6 +61,19 @@ def packed(table: str) -> WriterProperties:
     )
 
 
+def properties(table: str) -> dict[str, str]:
+    """Return the properties of a new table that this module reads."""
+    return {} if is_packed_later(table) else {PACKED: ALL_DAYS}
+
+
+def is_packed_later(table: str) -> bool:
+    """Return whether days are packed once nothing arrives any more, even those with one file.
+
+    That pays for `raw` only: other tables hardly get smaller.
+    """
+    return _kind(table) == "raw"
+
+
 def _kind(table: str) -> str:
     return table.partition("/")[0]
 
@@ -76,6 +90,13 @@ def _column(name: str, *, small: bool) -> ColumnProperties:
     if small and name in _ASCENDING:
         return ColumnProperties(
             dictionary_enabled=False, encoding="DELTA_BINARY_PACKED", statistics_enabled="CHUNK"
+        )
+    if small and name in _DISTINCT:
+        # Lengths apart from the texts: zstd needs two bytes less for each digest and id.
+        return ColumnProperties(
+            dictionary_enabled=False,
+            encoding="DELTA_LENGTH_BYTE_ARRAY",
+            statistics_enabled=statistics,
         )
     dictionary = False if name in _DISTINCT else None
     return ColumnProperties(dictionary_enabled=dictionary, statistics_enabled=statistics)

@@ -1,14 +1,14 @@
-"""Compaction joins files and packs old days again, a few per commit, and changes no row."""
+"""Days that are over are joined and packed, several in a commit, and no row changes."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from deltalake import WriterProperties
 
 from pipelines.errors import LakeError
 from pipelines.lake import compaction, parquet, tables
@@ -45,119 +45,133 @@ def land(lake: Lake, *ids: int, day: int = 0) -> None:
     raw_table.append(lake, LOG, found, "c")
 
 
-@pytest.mark.parametrize(
-    ("count", "quiet", "left"), [(4, NEVER, 4), (5, NEVER, 1), (2, AT_ONCE, 1)]
-)
-def test_a_past_day_keeps_few_files_and_one_when_nothing_arrives_any_more(
-    lake: Lake, count: int, quiet: timedelta, left: int
-) -> None:
-    for number in range(count):
-        land(lake, number)
-    before = rows(lake)
-    compaction.compact(lake, LOG.table, FAR, quiet)
-    assert len(files(lake)) == left
-    assert rows(lake).equals(before)
-
-
-def test_short_days_are_joined_in_one_commit_and_each_keeps_its_own_file(lake: Lake) -> None:
-    for day in range(3):
-        land(lake, 2 * day, day=day)
-        land(lake, 2 * day + 1, day=day)
-    before, at = rows(lake), version(lake)
-    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
-    assert version(lake) == at + 1
-    assert len({file.parent for file in files(lake)}) == len(files(lake)) == 3
-    assert rows(lake).equals(before)
-    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
-    assert version(lake) == at + 1
-
-
-def test_no_more_rows_at_once_than_one_commit_should_hold(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compaction, "_ROWS_AT_ONCE", 2)
-    for day in range(3):
-        land(lake, 2 * day, day=day)
-        land(lake, 2 * day + 1, day=day)
-    at = version(lake)
-    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
-    assert version(lake) == at + 3
-
-
-@pytest.fixture
-def older(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A lake whose days an older auditlake has written, one file each."""
-    plain = WriterProperties(compression="ZSTD", compression_level=3)
-    monkeypatch.setattr(parquet, "fresh", lambda _: plain)
-    monkeypatch.setattr(parquet, "ALL_DAYS", "")  # as if its tables did not have the property
-    for day in range(3):
-        land(lake, *range(20 * day, 20 * day + 20), day=day)
-    monkeypatch.undo()
-    return lake
-
-
 def packed(lake: Lake) -> list[bool]:
-    """Return for each file, by date, whether it is written as maintenance writes them."""
-    columns = [pq.ParquetFile(file).metadata.row_group(0) for file in sorted(files(lake))]
+    """Return for each file, by date, whether it is written as one that stays."""
+    groups = [pq.ParquetFile(file).metadata.row_group(0) for file in sorted(files(lake))]
     return [
         any(
             group.column(at).path_in_schema == "seq"
             and "DELTA_BINARY_PACKED" in group.column(at).encodings
             for at in range(group.num_columns)
         )
-        for group in columns
+        for group in groups
     ]
 
 
-def test_the_days_of_an_older_lake_are_written_again_once(older: Lake) -> None:
-    before = rows(older)
-    assert packed(older) == [False] * 3
-    compaction.repack(older, LOG.table, FAR)
-    at = version(older)
-    assert packed(older) == [True] * 3
-    assert rows(older).equals(before)
-    compaction.repack(older, LOG.table, FAR)
-    assert version(older) == at
+def days(lake: Lake, count: int) -> None:
+    """Land that many days, each in two files."""
+    for day in range(count):
+        land(lake, 2 * day, day=day)
+        land(lake, 2 * day + 1, day=day)
 
 
-def test_days_that_are_not_over_are_left_alone(older: Lake) -> None:
-    compaction.repack(older, LOG.table, NOON.date() + timedelta(days=1))
-    assert packed(older) == [True, False, False]
+@pytest.mark.parametrize(("count", "left"), [(4, 4), (5, 1)])
+def test_until_a_past_day_is_packed_it_keeps_few_files(lake: Lake, count: int, left: int) -> None:
+    for number in range(count):
+        land(lake, number)
+    before = rows(lake)
+    compaction.compact(lake, LOG.table, FAR, NEVER)
+    assert packed(lake) == [False] * left
+    assert rows(lake).equals(before)
+
+
+def test_short_days_are_packed_in_one_commit_and_each_keeps_its_own_file(lake: Lake) -> None:
+    days(lake, 3)
+    before, at = rows(lake), version(lake)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert version(lake) == at + 2, "the other one states how far the table is packed"
+    assert len({file.parent for file in files(lake)}) == 3
+    assert packed(lake) == [True] * 3
+    assert rows(lake).equals(before)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert version(lake) == at + 2
+
+
+def test_a_day_that_has_one_file_is_packed_too(lake: Lake) -> None:
+    land(lake, 1)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert packed(lake) == [True]
+
+
+def test_what_arrives_late_is_joined_with_its_packed_day(lake: Lake) -> None:
+    days(lake, 3)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    land(lake, 99, day=1)
+    before = rows(lake)
+    compaction.compact(lake, LOG.table, FAR, NEVER)
+    assert len(files(lake)) == 4
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert packed(lake) == [True] * 3
+    assert rows(lake).equals(before)
+
+
+def test_days_that_are_not_over_or_may_still_grow_are_left_alone(lake: Lake) -> None:
+    days(lake, 3)
+    compaction.compact(lake, LOG.table, NOON.date() + timedelta(days=1), AT_ONCE)
+    assert packed(lake) == [True, False, False, False, False]
+    compaction.compact(lake, LOG.table, FAR, NEVER)
+    assert packed(lake) == [True, False, False, False, False]
+
+
+def test_a_day_too_large_to_be_sorted_is_joined(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_DAY_AT_MOST", 1)
+    days(lake, 2)
+    before = rows(lake)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert packed(lake) == [True] * 2
+    assert rows(lake).equals(before)
 
 
 def test_a_run_continues_where_the_last_one_stopped(
-    older: Lake, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_ROWS_AT_ONCE", 20)
-    monkeypatch.setattr(compaction, "_ROWS_OF_RUN", 20)
-    before = rows(older)
+    monkeypatch.setattr(compaction, "_ROWS_OF_RUN", 2)
+    days(lake, 3)
+    before = rows(lake)
     for done in (1, 2, 3):
-        compaction.repack(older, LOG.table, FAR)
-        assert packed(older) == [True] * done + [False] * (3 - done)
-        assert rows(older).equals(before)
+        compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+        assert packed(lake) == [True] * done + [False] * 2 * (3 - done)
+        assert rows(lake).equals(before)
 
 
 def test_a_run_that_is_killed_leaves_whole_days_and_the_next_one_completes_them(
-    older: Lake, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_ROWS_AT_ONCE", 20)
-    before, steps = rows(older), iter(range(3))
-    original = compaction._step
+    monkeypatch.setattr(compaction, "_ROWS_AT_ONCE", 2)
+    days(lake, 3)
+    before, steps, original = rows(lake), iter(range(3)), compaction._join
 
-    def killed(*given: object, again: bool) -> None:
+    def killed(*given: Any, again: bool = False) -> None:
         if next(steps) == 2:
             raise KeyboardInterrupt
-        original(*given, again=again)  # type: ignore[arg-type]
+        original(*given, again=again)
 
-    monkeypatch.setattr(compaction, "_step", killed)
+    monkeypatch.setattr(compaction, "_join", killed)
     with pytest.raises(KeyboardInterrupt):
-        compaction.repack(older, LOG.table, FAR)
-    assert packed(older) == [True, True, False]
-    assert rows(older).equals(before)
-    monkeypatch.setattr(compaction, "_step", original)
-    compaction.repack(older, LOG.table, FAR)
-    assert packed(older) == [True] * 3
-    assert rows(older).equals(before)
+        compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert packed(lake) == [True, True, False, False]
+    assert rows(lake).equals(before)
+    monkeypatch.setattr(compaction, "_join", original)
+    compaction.compact(lake, LOG.table, FAR, AT_ONCE)
+    assert packed(lake) == [True] * 3
+    assert rows(lake).equals(before)
+
+
+def test_tables_that_are_packed_as_they_are_joined_are_written_again_if_an_older_lake_has_them(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "is_packed_later", lambda _: False)
+    monkeypatch.setattr(parquet, "properties", lambda _: {})
+    days(lake, 2)
+    before = rows(lake)
+    compaction.compact(lake, LOG.table, FAR, NEVER)
+    assert packed(lake) == [True] * 2
+    assert rows(lake).equals(before)
+    at = version(lake)
+    compaction.compact(lake, LOG.table, FAR, NEVER)
+    assert version(lake) == at
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from tests.lake.batches import LOG, NOON, batch
 FAR = date(2026, 6, 1)
 
 
-AT_ONCE = MinimumAge(files=timedelta(0), temporary=timedelta(0))
+AT_ONCE = MinimumAge(files=timedelta(0), temporary=timedelta(0), quiet=timedelta(0))
 
 
 def rows(lake):

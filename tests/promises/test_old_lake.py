@@ -26,16 +26,18 @@ from pipelines.extraction import renormalise
 from pipelines.extraction.backfill import fetch_span
 from pipelines.extraction.report import Report
 from pipelines.extraction.rounds import Round
-from pipelines.integrity import last_signed
+from pipelines.integrity import bundles, last_signed
 from pipelines.lake import (
     coverage,
     formats,
     maintenance,
+    parquet,
     raw,
     reconciliation,
     rollup_table,
     tables,
 )
+from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.sdk.contract import Source
 from pipelines.sdk.pages import Span
@@ -189,12 +191,32 @@ def test_it_is_verified_before_and_after_it_grows(old: Old) -> None:
         for history in renormalise.histories(old.lake, source):
             list(renormalise.renormalise(history))
     assert _verified() == grown
+    _is_packed_without_another_root(old)
+    assert _verified() == grown
     found = CliRunner().invoke(main, ["search", "", "--since", "2026-03-06", "--json"])
     assert (found.exit_code, found.stdout.count("event_uid") > 0) == (0, True), found.output
     for table in ("events", "coverage", *grown):
         handle = tables.open_table(old.lake, table)
         assert handle
         assert formats.of(handle) == formats.FORMAT
+
+
+def _is_packed_without_another_root(old: Old) -> None:
+    before, rows = _checkpoints(), old.rows()
+    assert bundles.prune(old.lake, LOGS) > 0
+    over = old.clock().date() + timedelta(days=1)
+    list(maintenance.maintain(old.lake, LOGS, over, MinimumAge(quiet=timedelta(0))))
+    assert _checkpoints() == before
+    assert all(table.equals(rows[log]) for log, table in old.rows().items())
+    assert not list(Path(old.lake.root, "integrity").glob("*/*/tile/entries"))
+    for table, packed in (("events", parquet.ALL_DAYS), (OKTA.table, str(over))):
+        handle = tables.open_table(old.lake, table)
+        assert handle
+        assert handle.metadata().configuration[parquet.PACKED] == packed
+
+
+def _checkpoints() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path().rglob("integrity/*/*/checkpoint")}
 
 
 def test_housekeeping_and_a_new_derivation_change_no_event(old: Old) -> None:

@@ -213,19 +213,29 @@ class Lake:
         answer: R = self._answers[key][1]
         return answer
 
-    def ask_each(
+    def ask_raws(
         self,
-        names: Sequence[str],
-        question: Callable[Concatenate[pl.LazyFrame, P], R],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        logs: Sequence[tuple[str, str]],
+        question: Callable[[pl.LazyFrame, date], R],
+        since: date,
     ) -> list[R | None]:
-        """As `ask`, of many tables; at once where the lake is in an object store."""
+        """Return `question(rows, since)` for the raw tables of streams, of the days from then on.
 
-        def one(table: str) -> R | None:
-            return self.ask(table, question, *args, **kwargs)
+        None for a table that does not exist.
+        """
+        raws = self._door.raws(logs)
 
-        return tables.at_once(self._tables, one, names)
+        def one(log: tuple[str, str]) -> R | None:
+            if (table := raws.get(StreamKey(*log))) is None:
+                return None
+            key, about = ("/".join(log), question), (table.number, since)
+            if self._answers.get(key, (None,))[0] != about:
+                found = self.sight.answer(question(table.since(since), since))
+                self._answers[key] = about, found
+            answer: R = self._answers[key][1]
+            return answer
+
+        return tables.at_once(self._tables, one, logs)
 
     def recent(
         self,

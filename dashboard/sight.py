@@ -22,7 +22,7 @@ from pipelines.detections.sources import Reader
 from pipelines.lake import coverage, identity_table, raw, rollup, tables, versions
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
-from pipelines.lake.versions import TableVersion
+from pipelines.lake.versions import Logged, TableVersion
 from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS, TEXT_INDEX
 
 T = TypeVar("T")
@@ -193,10 +193,14 @@ class Door:
         )
         return self.sight.rows(rows)
 
+    def raws(self, logs: Iterable[tuple[str, str]]) -> dict[StreamKey, Logged]:
+        """Return the raw tables of these streams that exist, as their logs describe them."""
+        return raw.logs(self._lake, [StreamKey(*log) for log in logs if self.sight.has(log[0])])
+
     def pending(self, newest: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], pl.DataFrame]:
         """Return the coverage (schemas.COVERAGE) in raw commits of more than `newest` rows."""
         seen = {StreamKey(*log): rows for log, rows in newest.items() if self.sight.has(log[0])}
-        raws = raw.logs(self._lake, seen)
+        raws = self.raws(seen)
 
         def one(key: StreamKey) -> pl.DataFrame:
             return coverage.pending_of(raws.get(key), key, seen[key])
@@ -206,8 +210,7 @@ class Door:
 
     def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Return the streams with records that have no events yet."""
-        ours = [StreamKey(*log) for log in logs if self.sight.has(log[0])]
-        raws, derived = raw.logs(self._lake, ours), versions.newest(self._lake, _EVENTS)
+        raws, derived = self.raws(logs), versions.newest(self._lake, _EVENTS)
 
         def lacks(key: StreamKey) -> bool:
             return raws[key].fence(key.app) > (derived.fence(key.app) if derived else 0)

@@ -91,8 +91,7 @@ def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     since = this.now - _RECENT
     refused = this.lake.ask("rejected", queries.rejected) or {}
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
-    raws = ["/".join(("raw", *log)) for log in logs]
-    pushed = this.lake.ask_each(raws, queries.newest_push, since.date())
+    pushed = this.lake.ask_raws(logs, queries.newest_push, since.date())
     return streams.with_columns(
         # A list, since only multiselect columns can be coloured by value.
         pl.Series("state", [[found[log].state.name] for log in logs]),

@@ -81,8 +81,10 @@ _lines = msgspec.json.Decoder(_Action)
 class _Log:
     """What has been read of one log."""
 
-    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+    def __init__(self, url: str, options: Mapping[str, str], checkpoint: int | None = None) -> None:
+        """`checkpoint` is the version of the newest one, or -1 if there is none, where known."""
         self._url = url
+        self._newest_checkpoint = checkpoint
         self._options = options
         self._lock = threading.Lock()
         self._commits: dict[int, _Commit | None] = {}
@@ -156,11 +158,14 @@ class _Log:
     def _checkpoint(self, newest: int) -> _Base:
         """Return a checkpoint of a version up to `newest`."""
         if self._base is None or self._base.version > newest:
-            last = self._get(_LAST_CHECKPOINT)
-            known = msgspec.json.decode(last, type=_Checkpoint) if last else None
-            if known and (known.parts or known.version > newest):
+            known = self._newest_checkpoint
+            if known is None:
+                last = self._get(_LAST_CHECKPOINT)
+                found = msgspec.json.decode(last, type=_Checkpoint) if last else _Checkpoint(-1)
+                known = found.version if not found.parts else newest + 1
+            if known > newest:
                 raise _Unreadable
-            self._base = self._read_base(known.version) if known else _Base(-1, {}, [])
+            self._base = self._read_base(known) if known >= 0 else _Base(-1, {}, [])
         return self._base
 
     def _read_base(self, version: int) -> _Base:
@@ -257,15 +262,18 @@ _heads: dict[str, Head] = {}
 def heads(url: str, options: Mapping[str, str], below: str) -> dict[str, Head]:
     """Return all tables below a folder of the store at `url`, by their paths.
 
-    A table whose log was read before is read on, unless it was replaced. Raises LakeError.
+    The log of a table is read on up to its next checkpoint, unless it was replaced. Raises
+    LakeError.
     """
     found: dict[str, Head] = {}
-    for table, tags in object_store.logs(url, options, below).items():
+    for table, (tags, checkpoints) in object_store.logs(url, options, below).items():
         place, newest = f"{url.rstrip('/')}/{table}", max(tags)
-        known = _heads.get(place)
-        if known is not None and tags.get(known.version) == known.tag:
+        known, checkpoint = _heads.get(place), max(checkpoints, default=-1)
+        same = known is not None and tags.get(known.version) == known.tag
+        if known is not None and same and checkpoint <= known.version:
             found[table] = known.at(newest, tags[newest])
         else:
-            found[table] = Head(newest, tags[newest], _Log(f"{place}/_delta_log", options))
+            log = _Log(f"{place}/_delta_log", options, checkpoint)
+            found[table] = Head(newest, tags[newest], log)
         _heads[place] = found[table]
     return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines.errors import ConfigurationError, LakeError, raised_as
 
@@ -132,20 +132,31 @@ def names(url: str, options: Mapping[str, str]) -> list[str]:
         return sorted(meta["path"] for page in pages for meta in page)
 
 
-def logs(url: str, options: Mapping[str, str], below: str) -> dict[str, dict[int, str]]:
-    """Return the e-tags of all commits in the logs of the tables below a folder, by table.
+class Listing(NamedTuple):
+    """The log of a table, as a listing shows it."""
+
+    commits: dict[int, str]
+    """Version -> e-tag."""
+    checkpoints: list[int]
+
+
+def logs(url: str, options: Mapping[str, str], below: str) -> dict[str, Listing]:
+    """Return the logs of the tables below a folder, by table, without those that have no commit.
 
     Raises ConfigurationError and LakeError.
     """
     import obstore  # noqa: PLC0415
 
-    found: dict[str, dict[int, str]] = {}
+    found: dict[str, Listing] = {}
     with errors(url):
         for meta in chain.from_iterable(obstore.list(opened(url, options), below)):
             table, _, name = meta["path"].partition("/_delta_log/")
-            if name.removesuffix(".json").isdecimal():
-                found.setdefault(table, {})[int(name.removesuffix(".json"))] = str(meta["e_tag"])
-    return found
+            listing = found.setdefault(table, Listing({}, []))
+            if (version := name.removesuffix(".json")).isdecimal():
+                listing.commits[int(version)] = str(meta["e_tag"])
+            elif (version := name.removesuffix(".checkpoint.parquet")).isdecimal():
+                listing.checkpoints.append(int(version))
+    return {table: listing for table, listing in found.items() if listing.commits}
 
 
 def delete(url: str, options: Mapping[str, str], paths: Sequence[str]) -> None:

@@ -176,8 +176,7 @@ def histories(
         return pending(lake, key, rows) if raws is None else pending_of(raws.get(key), key, rows)
 
     rows = pl.concat([known, *tables.at_once(lake, more, facts)])
-    by_key: dict[stream_state.Key, Facts] = {**facts}
-    found = stream_state.histories(rows.lazy(), by_key)
+    found = stream_state.histories(rows.lazy(), dict(facts.items()))
     return {key: found[key] for key in facts}
 
 

@@ -58,8 +58,8 @@ def test_commands_send_few_requests(store, deployment, vendors):
     )
     assert "1 new of" in run(deployment, "poll").output
     sent = store.requests()
-    assert len(sent) <= 150, sent  # about 100 of them to evaluate the rules
-    reading = {"status": 120, "search": 40, "export --format ndjson": 40, "verify": 200}
+    assert len(sent) <= 130, sent  # about 75 of them to evaluate the rules
+    reading = {"status": 50, "search": 15, "export --format ndjson": 40, "verify": 200}
     for command, most in {**reading, "maintain": 750}.items():
         done = run(deployment, *command.split())
         assert done.exit_code == 0, done.output

@@ -30,9 +30,9 @@ def configured(folder: Path, port: int, *rules: Path, **sections: Any) -> Settin
     return settings.validated(Settings, document, "test")
 
 
-def receive(folder: Path, port: int, largest: int | None = None) -> None:
+def receive(folder: Path, port: int, largest: int | None = None, **sections: Any) -> None:
     """Do as `auditlake receive` does; `largest` limits the size of files in bytes."""
     if largest:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
-    chosen = configured(folder, port)
+    chosen = configured(folder, port, **sections)
     server.serve(chosen, tables.configured(chosen), registry.sources(chosen), lambda _: None)

@@ -22,6 +22,7 @@ from pipelines.webhooks.receiver import Limits
 from pipelines.webhooks.spool import configured_spool
 from tests.cli.command import run
 from tests.conftest import raw_table
+from tests.places import everywhere
 from tests.waiting import free_ports, until
 from tests.webhooks.conftest import SECRET, served
 from tests.webhooks.pushing import hook
@@ -54,11 +55,11 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def receiving(folder, port, largest=None):
+def receiving(folder, port, largest=None, **sections):
     """Run a receiver, forked from a process that has loaded all imports, to start quickly."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.webhooks.receiving"])
-    process = context.Process(target=receive, args=(folder, port, largest))
+    process = context.Process(target=receive, args=(folder, port, largest), kwargs=sections)
     process.start()
     try:
         yield process
@@ -73,20 +74,23 @@ def is_up(port):
     return False
 
 
-def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tmp_path):
+@everywhere(sampled=False)
+def test_a_receiver_killed_at_random_under_load_loses_nothing_it_acknowledged(tmp_path, place):
+    section = {"root": place.lake().root, "storage_options": place.options or {}}
     (port,) = free_ports(1)
     senders = [Sender(port, seed) for seed in (1, 2)]
     luck = random.Random(7)
     for sender in senders:
         sender.start()
     for _ in range(KILLS):
-        with receiving(tmp_path, port) as process:
+        with receiving(tmp_path, port, lake=section) as process:
             until(lambda: is_up(port), "the receiver is up")
             time.sleep(luck.uniform(0.0, 1.5))  # the moment of the kill is random on purpose
             os.kill(process.pid, signal.SIGKILL)
-    chosen = configured(tmp_path, port)
-    lake, waiting = tables.configured(chosen), tmp_path / "lake" / "spool" / "okta"
-    with receiving(tmp_path, port) as process:
+    chosen = configured(tmp_path, port, lake=section)
+    lake = tables.configured(chosen)
+    waiting = configured_spool(chosen, lake).root / "okta"
+    with receiving(tmp_path, port, lake=section) as process:
         until(lambda: all(sender.acknowledged for sender in senders), "something is acknowledged")
         for sender in senders:
             sender.ended.set()

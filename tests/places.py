@@ -1,6 +1,6 @@
 """Where tests keep lakes: in a folder, and in simulated object stores.
 
-Of the tests that are marked with `everywhere`, `make test` draws some that run on S3's protocol, too,
+Of the tests that are marked with `everywhere`, `make test` draws some to run on S3's protocol, too,
 always the same; `make test-full` runs all there, and on Azure's.
 """
 

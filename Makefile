@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD := --numprocesses=auto --dist=loadgroup
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-header --quiet
 
-.PHONY: setup up notebook test test-full test-clients test-readers test-engines soak soak-up fuzz mutate lint docs lock release clean
+.PHONY: setup up notebook test test-full test-clients test-readers test-engines soak soak-up fuzz mutate bench lint docs lock release clean
 
 setup: .venv/.ready
 
@@ -114,6 +114,11 @@ JOBS ?= 2
 MUTANT_SECONDS ?= 300
 mutate: .venv/.ready-dev
 	$(BIN)/python -c "from tests import mutants; raise SystemExit(mutants.main($(MUTANTS), $(SEED), $(JOBS), $(MUTANT_SECONDS)))"
+
+# A small form of every benchmark, about three minutes on an idle machine. BASE compares all with a commit, for twice the
+# time; WRITE=1 puts the table into benchmarks/README.md.
+bench: .venv/.ready-dev
+	$(BIN)/python benchmarks/small.py $(if $(BASE),--base $(BASE)) $(if $(WRITE),--write)
 
 lint: .venv/.ready-dev
 	$(BIN)/ruff check .

@@ -3,11 +3,13 @@
 A few people and programs cause most events, most actions are rare, everybody uses the offices' and
 a few other IP addresses, and two events rarely touch the same document. The random numbers are
 seeded, so every run generates the same lake. There is one data file per day, as after maintenance.
+The variable BENCHMARK_DAYS makes it fewer days.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +26,7 @@ from deltalake import (
 
 from pipelines.schemas import EVENTS
 
-DAYS = 730
+DAYS = int(os.environ.get("BENCHMARK_DAYS", "730"))
 UNTIL = datetime(2026, 11, 23, tzinfo=UTC)
 SINCE = UNTIL - timedelta(days=DAYS)
 ACTOR = "person00042@acme.example"

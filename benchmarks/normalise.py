@@ -5,7 +5,7 @@ matters. In the same process, a plain script maps the same records as one would 
 json.loads, the first path of each column, a list of rows; it has no types, OCSF classes or targets,
 does not normalise addresses or countries, and an unexpected record stops it. The third figure is
 the share of events in the catch-all class, which no rule of the vendor's table matches; the last
-two are the peak memory for 60,000 and for 240,000 records.
+two are the peak memory for `--records` and for four times as many.
 
 `--share FOLDER` prints only that share, for your own records: *.ndjson files in FOLDER with a JSON
 object per line that contains `kind`, `stream` and, as `raw`, the vendor's record.
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from pipelines.sdk.contract import Integration, Stream
 
 BATCH = 20_000
-SMALL, LARGE = 60_000, 240_000
+RECORDS, TIMES = 60_000, 4
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("kinds", nargs="*")
     options.add_argument("--share", type=Path, metavar="FOLDER")
+    options.add_argument("--records", type=int, default=RECORDS)
     options.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.worker:
@@ -53,7 +54,7 @@ def main() -> None:
     heads = ("kind", "events/s", "script", "catch-all", "peak MB", "4 x")
     print("{:18}{:>10}{:>10}{:>11}{:>9}{:>8}".format(*heads))
     for kind in given.kinds or sorted(server.services()):
-        small, large = (measured(kind, size) for size in (SMALL, LARGE))
+        small, large = (measured(kind, size) for size in (given.records, TIMES * given.records))
         print(
             f"{kind:18}{large['ours']:>10,.0f}{large['script']:>10,.0f}"
             f"{large['catch_all']:>11.1%}{small['peak']:>9.0f}{large['peak']:>8.0f}"
@@ -135,7 +136,7 @@ def batches(found: list[bytes], streams: int, size: int) -> Iterator[list[bytes]
     The size of a batch does not grow with `size`, so peak memory should not either.
     """
     endless = islice(cycle(found), size // streams)
-    while batch := list(islice(endless, min(BATCH, SMALL // streams))):
+    while batch := list(islice(endless, min(BATCH, RECORDS // streams))):
         yield batch
 
 

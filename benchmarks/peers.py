@@ -70,22 +70,20 @@ class Clock:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--venvs", type=Path, help="Folder to keep the virtual environments in.")
+    arguments.add_argument("--alone", action="store_true", help="measure auditlake only")
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         venvs = chosen.venvs or Path(folder) / "venvs"
         names = ("issued", "lost", "duplicate", "requests", "events/s", "peak MB")
         print(f"{'':24}" + "".join(f"{name:>10}" for name in names), flush=True)
-        for contender in contenders(venvs):
+        for contender in [OURS] if chosen.alone else [OURS, *others(venvs)]:
             figures = [*faulty(contender), *undisturbed(contender)]
             print(f"{contender.name:24}" + "".join(f"{f:>10,}" for f in figures), flush=True)
 
 
-def contenders(venvs: Path) -> list[Contender]:
+def others(venvs: Path) -> list[Contender]:
     dlt, singer = (installed(venvs / name, VERSIONS[name]) for name in VERSIONS)
     return [
-        Contender(
-            name="auditlake", script="ours", python=Path(sys.executable), extra=(), stored=raw_ids
-        ),
         *(
             Contender(
                 name=f"dlt, {how}", script="dlt_okta", python=dlt, extra=(how,), stored=dlt_ids
@@ -220,6 +218,10 @@ def line_ids(folder: Path) -> list[str]:
             continue
     return found
 
+
+OURS = Contender(
+    name="auditlake", script="ours", python=Path(sys.executable), extra=(), stored=raw_ids
+)
 
 if __name__ == "__main__":
     main()

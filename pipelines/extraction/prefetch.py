@@ -16,42 +16,38 @@ _END = object()
 def prefetch(items: Iterable[T]) -> Iterator[T]:
     """Yield the items in order; an exception of the source is raised after the items before it.
 
-    At most one item is buffered. If the consumer stops, the thread ends at its next item.
+    The next item is made once the last one was taken, so at most one waits, made or in the making.
+    If the consumer stops, the thread ends at its next item.
     """
-    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(item: Any, error: BaseException | None = None) -> bool:
-        while not stopped.is_set():
-            try:
-                # The timeout lets an abandoned thread notice that nobody reads any more.
-                waiting.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+    made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    wanted, stopped = threading.Semaphore(1), threading.Event()
 
     def work() -> None:
         try:
+            wanted.acquire()
             for item in items:
-                if not put(item):
-                    return
+                made.put((item, None))
                 del item  # for the same reason as `found` below
+                wanted.acquire()
+                if stopped.is_set():
+                    return
         except BaseException as error:
-            put(_END, error)
+            made.put((_END, error))
         else:
-            put(_END)
+            made.put((_END, None))
 
     # With the variables of the consumer, of which one is its span.
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(work,), daemon=True)
     thread.start()
     try:
-        while (found := waiting.get())[0] is not _END:
+        while (found := made.get())[0] is not _END:
+            wanted.release()
             yield found[0]
             del found  # free the batch now: it is large, and the next one may take a while
         if found[1] is not None:
             raise found[1]
     finally:
         stopped.set()
+        wanted.release()
         thread.join()

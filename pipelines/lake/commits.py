@@ -20,7 +20,8 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import polars as pl
-import pyarrow as pa
+from arro3.core import Schema as ArrowSchema
+from arro3.core import Table as ArrowTable
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -269,10 +270,9 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
 def _complete_columns(table: Table, handle: DeltaTable) -> None:
     present = {field.name for field in handle.schema().fields}
     if formats.of(handle) < formats.FORMAT or not present.issuperset(table.schema):
-        columns = pa.schema(_delta_schema(table).to_arrow())
         write_deltalake(
             handle,
-            columns.empty_table(),
+            ArrowTable.from_batches([], schema=_delta_schema(table).to_arrow()),
             mode="append",
             schema_mode="merge",
             post_commithook_properties=_NO_HOOKS,
@@ -291,8 +291,7 @@ def _write_once(
     write = partial(
         write_deltalake,
         handle,
-        # Plain strings: not every reader of Parquet knows the views that Polars has.
-        decision.rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+        _arrow(decision.rows, handle),
         commit_properties=properties,
         post_commithook_properties=_NO_HOOKS,
         writer_properties=parquet.fresh(table.name),
@@ -317,6 +316,15 @@ def _write_once(
             raise
     _make_durable(lake, handle, before)
     return True
+
+
+def _arrow(frame: pl.DataFrame, handle: DeltaTable) -> ArrowTable:
+    """Return the rows with the types of the table, without pyarrow, which takes 40 MB of memory."""
+    # Plain strings: not every reader of Parquet knows the views that Polars has.
+    rows, types = ArrowTable.from_arrow(frame), handle.schema().to_arrow()
+    fields = [types.field(name) for name in frame.columns]
+    columns = [rows.column(field.name).cast(field.type) for field in fields]
+    return ArrowTable.from_arrays(columns, schema=ArrowSchema(fields))
 
 
 def _make_durable(lake: Lake, handle: DeltaTable, before: int) -> None:

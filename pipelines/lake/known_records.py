@@ -34,7 +34,7 @@ class Stored:
 
     rows: pl.LazyFrame
     ids: pl.DataFrame
-    """event_id, time, via and raw_sha256."""
+    """event_id, time, via and raw_sha256 of those with an id of the batch."""
     later: pl.DataFrame
     """Those of later versions of a record, with the `record` that they belong to."""
 
@@ -49,8 +49,8 @@ def stored(lake: Lake, handle: DeltaTable | None, batch: pl.DataFrame) -> Stored
     if handle is not None and batch.height:
         found = _near(lake, handle, batch)
     ids = found.select("event_id", "time", "via", "raw_sha256").collect()
-    later = ids.filter(record_versions.is_later())
-    return Stored(rows=found, ids=ids, later=later.with_columns(record=record_versions.record_id()))
+    later = ids.filter(record_versions.is_later()).with_columns(record=record_versions.record_id())
+    return Stored(rows=found, ids=ids.join(batch, on="event_id", how="semi"), later=later)
 
 
 def fresh(key: str, batch: pl.DataFrame, known: Stored, rules: Comparison) -> pl.DataFrame:
@@ -59,7 +59,9 @@ def fresh(key: str, batch: pl.DataFrame, known: Stored, rules: Comparison) -> pl
     `key` names the table.
     """
     once = batch.unique("event_id", keep="first", maintain_order=True)
-    met = known.ids.join(once, on="event_id", how="semi")
+    met = known.ids
+    if met.is_empty() and known.later.is_empty() and once.height == batch.height:
+        return once
     new = once
     if met.height:
         new = once.join(met, on="event_id", how="anti", maintain_order="left")
@@ -163,8 +165,7 @@ def any_fresh(lake: Lake, key: StreamKey, batch: pl.DataFrame, rules: Comparison
 def existing(lake: Lake, key: StreamKey, rows: pl.DataFrame) -> list[str]:
     """Return the ids of those events (event_id, time) that are stored in raw."""
     with tables.borrowed(lake, key.table) as handle:
-        known = stored(lake, handle, rows).ids
-    return known.join(rows, on="event_id", how="semi")["event_id"].to_list()
+        return stored(lake, handle, rows).ids["event_id"].to_list()
 
 
 def _near(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.LazyFrame:

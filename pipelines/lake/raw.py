@@ -111,8 +111,9 @@ def append(
     def decide(handle: DeltaTable, rows: int) -> Decision | None:
         known = known_records.stored(lake, handle if rows else None, batch)
         fresh = known_records.fresh(lake.uri(key.table), batch, known, rules)
-        # Before the position moves: after a kill, the same records are fetched again.
-        reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known.ids)})
+        if known.ids.height:
+            # Before the position moves: after a kill, the same records are fetched again.
+            reconciliation.record(lake, {key: reconciliation.seen_both_ways(batch, known.ids)})
         if fresh.is_empty():
             return None
         if cursor is None:

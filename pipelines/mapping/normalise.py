@@ -69,7 +69,8 @@ def read(
     reject the record, or null. `fallback` is the time of records without one.
     """
     reader = _identity_reader(stream)
-    rows = [found[0] for found in reader.rows(records)]
+    with _gc_paused():
+        rows = [found[0] for found in reader.rows(records)]
     hashes = pl.Series([digest(record) for record in records], dtype=pl.String)
     ids = _ids(reader, rows, records) if stream.id else hashes
     if stream.latest_of:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 WIDTH = 256
@@ -37,6 +38,7 @@ def node(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+@lru_cache(maxsize=64)  # a signer needs each root twice: after it has grown, and before it grows
 def root(edge: Edge) -> bytes:
     """Return the root of the tree with this right edge."""
     peaks = [peak for hashes in reversed(edge) for peak in _peaks(hashes)]

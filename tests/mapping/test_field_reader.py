@@ -154,6 +154,40 @@ def test_the_compiled_reader_agrees_with_the_plain_one(explode, records):
     assert compiled.faults == plain.faults
 
 
+def odd_objects(values):
+    """Return a strategy for objects as text, in which names may come twice or be escaped."""
+    members = st.tuples(st.sampled_from([*"abc", "i", "items", r"\u0061", r"\ud800"]), values)
+    return st.lists(members, max_size=6).map(
+        lambda found: "{" + ", ".join(f'"{name}":{value}' for name, value in found) + "}"
+    )
+
+
+odd_values = st.recursive(
+    st.sampled_from(
+        [
+            *("null", "true", "7", "-0", "18446744073709551616", "9" * 400),
+            *("1e999", "NaN", "-Infinity", '"Ada"', '""', r'"\ud800"', r'"\ud83d\ude00"'),
+            *('"\x01"', '"\ufeffé"', r'"\u0000"', "[" * 70 + "]" * 70),
+        ]
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda values: f"[{','.join(values)}]"),
+        odd_objects(inner),
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("explode", [None, "items"])
+@given(odd_objects(odd_values).map(str.encode))
+def test_the_compiled_reader_agrees_with_the_plain_one_on_odd_json(explode, record):
+    paths = ["a", "a.b", "a.b.c", "b.c", "b.i|c.a", "items[].a" if explode else "items"]
+    reader = Reader({path: path for path in paths}, explode)
+    (found,) = reader.rows([record])
+    # As text, since NaN does not equal itself, nor -0.0 and 0 differ.
+    assert repr(found) == repr(reader._rows_of_plain_value(record))
+
+
 def test_a_function_of_nothing_is_called_once_for_all_records():
     calls = []
 

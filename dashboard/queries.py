@@ -23,6 +23,8 @@ from pipelines.search.terms import Node
 PAGE = 500
 OTHER = -1  # the series of all values that are not among the top
 _N = pl.col("n").sum()
+_FEW = 20_000
+"""Values that are compared again after their hashes, at most."""
 # Keeps memory bounded on long ranges.
 _ENGINE: Literal["streaming"] = "streaming"
 ROW: tuple[str, ...] = (
@@ -214,8 +216,10 @@ def values(counts: Counts, query: Query, field: str, most: int, part: str = "") 
     If `part` is given, only those that contain it, in any case.
     """
     found = pl.col("value").str.to_lowercase().str.contains(part.lower(), literal=True)
-    sums = counts.targets(query) if field == fields.TARGET else _sums(counts, query, field)
-    return _most_frequent(sums.filter(found) if part else sums, most)
+    targets = field == fields.TARGET
+    sums = counts.targets(query) if targets else _sums(counts, query, field)
+    frequent = _most_frequent_of_many if targets else _most_frequent
+    return frequent(sums.filter(found) if part else sums, most)
 
 
 def stacked(counts: Counts, query: Query, field: str, most: int) -> pl.DataFrame:
@@ -366,6 +370,26 @@ def _most_frequent(sums: pl.LazyFrame, most: int) -> pl.DataFrame:
         .sort(["n", "value"], descending=[True, False])
         .head(most)
     )
+
+
+def _most_frequent_of_many(sums: pl.LazyFrame, most: int) -> pl.DataFrame:
+    """Return what `_most_frequent` does, at about half of its cost if values are many.
+
+    The sum of a hash is that of its values, so no value with a smaller one is among the first.
+    """
+    hashed = sums.select("value", "n", key=_hash(pl.col("value").fill_null("")))
+    every = collected(hashed.group_by("key").agg(_N))
+    keys = every.filter(pl.col("n") >= pl.col("n").top_k(most).min())
+    if keys.height > _FEW:  # many values are equally frequent
+        return _most_frequent(sums, most)
+    chosen = collected(hashed.join(keys.lazy(), on="key", how="semi")).lazy()
+    values = chosen.select(pl.col("value").fill_null("").n_unique()).collect().item()
+    # Only where two of these values share a hash, others may be more frequent than one of them.
+    return _most_frequent(chosen if values == keys.height else sums, most)
+
+
+def _hash(value: pl.Expr) -> pl.Expr:
+    return value.hash()
 
 
 def _distinct(counts: Counts, query: Query, field: str) -> pl.LazyFrame:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dashboard import fields, queries, times
 from dashboard.lake import Lake, Snapshot
@@ -199,3 +204,32 @@ def test_pushed_events_are_compared_with_polled_ones() -> None:
     assert queries.pushes(table, (NOW - timedelta(days=14)).date()) == {
         ("okta", "a"): Pushes(polled=20, both=18, unconfirmed=1)
     }
+
+
+class _Targets:
+    """Counts of targets alone."""
+
+    def __init__(self, sums: list[tuple[str | None, int]]) -> None:
+        self._sums = sums
+
+    def targets(self, query: Query) -> pl.LazyFrame:
+        return pl.LazyFrame(self._sums, {"value": pl.String, "n": pl.Int64}, orient="row")
+
+
+@pytest.mark.parametrize("few", [0, 3, 99])
+@pytest.mark.parametrize("key", [pl.Expr.hash, lambda value: value.str.len_bytes()])
+@given(
+    sums=st.lists(st.tuples(st.sampled_from([None, *"abcd", "", "aa", "bb"]), st.integers(1, 4)))
+)
+def test_the_most_frequent_targets_are_exact_even_if_hashes_are_equal(
+    few: int, key: Callable[[pl.Expr], pl.Expr], sums: list[tuple[str | None, int]]
+) -> None:
+    totals = Counter[str]()
+    for value, n in sums:
+        totals[value or ""] += n
+    ranked = sorted(totals.items(), key=lambda one: (one[1], one[0]), reverse=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(queries, "_hash", key)
+        patched.setattr(queries, "_FEW", few)
+        found = queries.values(cast(queries.Counts, _Targets(sums)), QUERY, "target", 2)
+    assert found.rows() == ranked[:2]

@@ -14,11 +14,11 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from dashboard import fields, patience, queries
+from dashboard import fields, patience, queries, row_counts
 from dashboard.exclusions import ByFile, Exclusions, Nowhere
 from dashboard.queries import Query
 from dashboard.sight import Door
-from pipelines.lake import rollup
+from pipelines.lake import rollup, row_codes
 from pipelines.schemas import TEXT_INDEX
 from pipelines.search import compiler
 from pipelines.search.people import NOBODY, PERSON, People
@@ -38,6 +38,7 @@ _READINGS = 8
 """Scans per query, at most; more of them would cost more than their conditions save."""
 _AT_ONCE = 2_000_000
 """Rows of a search that are read without a chance to end it."""
+_PLACE = "place"
 _Key = tuple[frozenset[str], ...]
 
 
@@ -61,6 +62,9 @@ class Counts:
         self._files = files
         self._sizes: dict[str, int] = dict(files.select("path", "rows").drop_nulls().iter_rows())
         self._door = door
+        # Codes of rows name no integration, so limited visitors cannot use them.
+        numbered = files.select("path", "file").drop_nulls()
+        self._numbers = {} if door.sight.limited else dict(numbered.iter_rows())
         self.limited = door.sight.limited
         # Where nobody is known, a column of nulls would cost each question a tenth of its time.
         self._named = (lambda rows: rows) if people.unknown else people.named
@@ -183,12 +187,14 @@ class Counts:
         if part and (not exact or not tick % rollup.GRAIN):
             return self._from_rollups(query, part)
         part = rollup.part_of(columns or ("time",))
-        if part and (not exact or not tick % _grain(query)):
+        hourly = self._hourly(query) and not (exact and tick % rollup.GRAIN)
+        grain = rollup.GRAIN if hourly else _grain(query)
+        if part and (not exact or not tick % grain):
             # One cached scan for this panel and all others that rollups cannot serve.
             others = tuple(
                 name for name in _SHOWN if not self._answering(query, rollup.readable(name))
             )
-            tally = self._tally(query, others if part in others else (part,))[part].lazy()
+            tally = self._tally(query, others if part in others else (part,), grain)[part].lazy()
             # Of counts, not of events: there are far fewer of them.
             return self._named(tally) if part == rollup.WHO else tally
         return self.events(query).with_columns(n=pl.lit(1, pl.Int64))
@@ -244,22 +250,49 @@ class Counts:
         every = sum(first <= file <= last for file in self._known) == len(files)
         return rows if every else rows.filter(pl.col("file").is_in(files))
 
-    def _count(self, query: Query, parts: tuple[str, ...]) -> dict[str, pl.DataFrame]:
+    def _hourly(self, query: Query) -> bool:
+        """Return whether it pays to count by hours, so that `rollups` can name the groups."""
+        return bool(self._numbers) and query.until - query.since > _SHORT
+
+    def _count(
+        self, query: Query, parts: tuple[str, ...], grain: timedelta
+    ) -> dict[str, pl.DataFrame]:
         """Return these parts over the query's events alone, from one scan of them.
 
         The scan goes through some data files at a time, so that it can end in between.
         """
-        grain = _grain(query)
+        coded = grain == rollup.GRAIN and {*parts} <= {*row_codes.PARTS}
+        whole = self._files.filter(_inside(query))["path"] if coded else ()
         counted = [
-            pl.collect_all(
-                [rollup.counted(events, part, grain=grain) for part in parts], engine="streaming"
+            self._count_by_codes(query, paths, conditions, parts)
+            if inside
+            else pl.collect_all(
+                [
+                    rollup.counted(
+                        queries.matching(self._read(paths), query, conditions), part, grain=grain
+                    )
+                    for part in parts
+                ],
+                engine="streaming",
             )
-            for events in self.parts(query)
+            for inside, paths, conditions in patience.each(self._divided(query, {*whole}))
         ]
         return {
             part: pl.concat(each)
             for part, each in zip(parts, zip(*counted, strict=True), strict=True)
         }
+
+    def _count_by_codes(
+        self, query: Query, paths: list[str], conditions: list[pl.Expr], parts: tuple[str, ...]
+    ) -> list[pl.DataFrame]:
+        """Return these parts over the query's events in files that lie in its range."""
+        filters, rows = _on_groups(query), None
+        if filters is None:
+            numbered = self._named(self._door.read(paths, numbered=_PLACE))
+            rows = queries.collected(numbered.filter(*conditions).select(_PLACE))[_PLACE]
+        files = {self._numbers[path]: self._sizes[path] for path in paths}
+        found = row_counts.counted(self._of, files, parts, filters or {}, rows)
+        return [found[part] for part in parts]
 
     def parts(self, query: Query) -> Iterator[pl.LazyFrame]:
         """Yield the events of `query` in frames that read about _AT_ONCE rows each; at least one.
@@ -268,17 +301,31 @@ class Counts:
         """
         found = [
             queries.matching(self._read(paths), query, conditions)
-            for group, conditions in self._readings(query)
-            for paths in self._divided(group)
+            for _, paths, conditions in self._divided(query)
         ]
-        return patience.each(found or [self._read([])])
+        return patience.each(found)
 
     def sizes(self, query: Query) -> list[tuple[date, int]]:
         """Return the days that may have events of `query`, newest first, and rows to be read."""
         files = self._known_of(query)[0].group_by("date").agg(pl.col("rows").sum())
         return files.sort("date", descending=True).rows()
 
-    def _divided(self, paths: list[str]) -> Iterator[list[str]]:
+    def _divided(
+        self, query: Query, chosen: Collection[str] = ()
+    ) -> list[tuple[bool, list[str], list[pl.Expr]]]:
+        """Return what `_readings` does, about _AT_ONCE rows at a time; at least one entry.
+
+        Each has only files that are `chosen`, which its first value tells, or only others.
+        """
+        found = [
+            (inside, paths, conditions)
+            for group, conditions in self._readings(query)
+            for inside in (True, False)
+            for paths in self._portions([path for path in group if (path in chosen) is inside])
+        ]
+        return found or [(False, [], [])]
+
+    def _portions(self, paths: list[str]) -> Iterator[list[str]]:
         portion: list[str] = []
         rows = 0
         for path in paths:
@@ -322,6 +369,20 @@ class Counts:
             .agg(first.fill_null(False).all().alias("first"))
         )
         return dict(found.collect(engine="streaming").iter_rows())
+
+
+def _on_groups(query: Query) -> dict[str, list[pl.Expr]] | None:
+    """Return the query as conditions on groups of `rollups`, by part; None if it needs more."""
+    filters: dict[str, list[queries.Filter]] = {}
+    for wanted in query.filters:
+        part = rollup.part_of(fields.columns(wanted.field))
+        # A group has the first target only, a filter compares all of them.
+        if part not in row_codes.PARTS:
+            return None
+        filters.setdefault(part, []).append(wanted)
+    if query.text:
+        return None
+    return {part: queries.kept(wanted, counted=True) for part, wanted in filters.items()}
 
 
 def _grouped(files: pl.DataFrame, known: Sequence[ByFile]) -> dict[_Key, list[str]]:

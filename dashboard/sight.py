@@ -178,8 +178,11 @@ class Door:
         opened = self._opened(_TEXT_INDEX, None)
         return pl.LazyFrame(schema=TEXT_INDEX) if opened is None else opened.scan()
 
-    def read(self, paths: Sequence[str]) -> pl.LazyFrame:
-        """Return the rows of these data files of `events`."""
+    def read(self, paths: Sequence[str], *, numbered: str | None = None) -> pl.LazyFrame:
+        """Return the rows of these data files of `events`.
+
+        If a column `numbered` is given, it has the place of each row in the files, from 0.
+        """
         if not paths:
             return pl.LazyFrame(schema=EVENTS)
         # Delta logs percent-encode paths.
@@ -189,6 +192,7 @@ class Door:
             hive_schema={"date": EVENTS["date"]},
             hive_partitioning=True,
             missing_columns="insert",  # files that an older auditlake wrote
+            row_index_name=numbered,
             storage_options=self._lake.scan_options,
         )
         return self.sight.rows(rows)

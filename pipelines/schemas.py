@@ -147,9 +147,14 @@ _ROLLUPS: _Columns = {
     "until": (Timestamp, 'in "files" and "identities": the latest `time` in it'),
     "held": (Timestamp, 'in "files": the latest `ingested_at`'),
     **{name: (EVENTS[name], f"in the other parts: {name} of events") for name in _COUNTED},
+    "code": (
+        pl.Int64(),
+        'in parts of columns: the number of these values in the file, from 0; in "codes": how many',
+    ),
     "n": (pl.Int64(), "how many events of the file have these values"),
-    "field": (pl.String(), 'in "texts": a searchable column of `events`'),
+    "field": (pl.String(), 'in "texts": a searchable column of `events`; in "codes": a part'),
     "grams": (pl.String(), 'in "texts": the n-grams of its texts, null if not known'),
+    "codes": (pl.Binary(), 'in "codes": for each event of the file, the `code` of its values'),
     "layout": (pl.Int32(), 'in "files": the layout of the file\'s aggregates'),
 }
 ROLLUPS = _schema(_ROLLUPS)

@@ -29,8 +29,11 @@ def event_files(lake: Lake) -> pl.DataFrame:
     return actions.select("path", date="partition.date", rows="num_records").cast(schema)
 
 
-def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
-    """Return the rows of these data files (path, file), each with its `path` and `file`."""
+def rows_of_files(lake: Lake, files: pl.DataFrame, *, numbered: str | None = None) -> pl.LazyFrame:
+    """Return the rows of these data files (path, file), each with its `path` and `file`.
+
+    If a column `numbered` is given, it has the place of each row, from 0.
+    """
     root = lake.uri(events.TABLE.name)
     places = files.select("path", "file").with_columns(
         uri=pl.Series([f"{root}/{unquote(path)}" for path in files["path"]], dtype=pl.String)
@@ -44,6 +47,7 @@ def rows_of_files(lake: Lake, files: pl.DataFrame) -> pl.LazyFrame:
         hive_partitioning=True,
         missing_columns="insert",  # files that an older auditlake wrote
         include_file_paths="uri",
+        row_index_name=numbered,
         storage_options=lake.scan_options,
     )
     return rows.join(places.lazy(), on="uri")

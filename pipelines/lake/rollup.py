@@ -38,7 +38,9 @@ PARTS: dict[str, tuple[str, ...]] = {
     "where": ("source_ip", "country"),
     "whom": ("target_name", "target_id"),
 }
-LAYOUT = 4
+_UNCODED = "whom"
+"""The part whose groups have no numbers: see row_codes."""
+LAYOUT = 5
 """The layout of the aggregates of one file; those of another are computed again."""
 FILES = "files"
 """The part of `rollups` with one row per data file."""
@@ -80,13 +82,18 @@ def completed(rollups: pl.LazyFrame) -> pl.LazyFrame:
 
 def counted(events: pl.LazyFrame, part: str, *by: str, grain: timedelta = GRAIN) -> pl.LazyFrame:
     """Return the number `n` of events per `by`, date and columns of the part."""
-    columns = PARTS[part]
-    if "time" in columns:
+    grouped = in_groups(events, part, grain).group_by(*by, "date", *PARTS[part])
+    return grouped.agg(n=pl.len().cast(pl.Int64))
+
+
+def in_groups(events: pl.LazyFrame, part: str, grain: timedelta = GRAIN) -> pl.LazyFrame:
+    """Return events with the columns of the part as its groups have them."""
+    if "time" in PARTS[part]:
         events = events.with_columns(pl.col("time").dt.truncate(grain))
     if part == WHO:
         nameless = pl.col("actor_email").fill_null("") == ""
         events = events.with_columns(pl.when(nameless).then(pl.col("integration")))
-    return events.group_by(*by, "date", *columns).agg(n=pl.len().cast(pl.Int64))
+    return events
 
 
 def targets(events: pl.LazyFrame, *by: str) -> pl.LazyFrame:
@@ -95,10 +102,11 @@ def targets(events: pl.LazyFrame, *by: str) -> pl.LazyFrame:
     return counted.agg(n=pl.len().cast(pl.Int64))
 
 
-def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
+def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
     """Return rows of schemas.ROLLUPS for `events`, whose `file` and `path` name the data file.
 
-    `trigrams` has the rows of `texts` for each of the files, with `file` and `date`.
+    `trigrams` and `groups` have the rows of `texts` and of `row_codes.coded` for each of the files,
+    with `file` and `date`.
     """
     files = events.group_by("file", "path", "date").agg(
         n=pl.len().cast(pl.Int64),
@@ -107,12 +115,13 @@ def rolled(events: pl.LazyFrame, trigrams: pl.DataFrame) -> pl.DataFrame:
         held=pl.col("ingested_at").max(),
         layout=pl.lit(LAYOUT, pl.Int32),
     )
-    counts = [counted(events, part, "file") for part in PARTS]
+    counts = counted(events, _UNCODED, "file")
     accounts = identity.pairs(events, "file", "date")
     whom = targets(events, "file", "date").rename({"value": "target_name"})
-    collected = pl.collect_all([files, *counts, accounts, whom], engine="streaming")
-    parts = (FILES, *PARTS, IDENTITIES, WHOM, TEXTS)
-    return pl.concat(map(_whole, parts, [*collected, trigrams])).sort("part", "file")
+    collected = pl.collect_all([files, counts, accounts, whom], engine="streaming")
+    parts = (FILES, _UNCODED, IDENTITIES, WHOM, TEXTS)
+    whole = [*map(_whole, parts, [*collected, trigrams]), _whole(None, groups)]
+    return pl.concat(whole).sort("part", "file")
 
 
 def grams(word: str) -> frozenset[str]:
@@ -172,8 +181,11 @@ def _grams(distinct: pl.Series) -> str | None:
     return _END.join(whole) if len(whole) <= _MOST_GRAMS else None
 
 
-def _whole(part: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with every column of schemas.ROLLUPS; null where the part has none."""
+def _whole(part: str | None, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with every column of schemas.ROLLUPS; null where they have none.
+
+    Without a part given, the rows name it themselves.
+    """
     present = {"part": pl.lit(part), **{name: pl.col(name) for name in rows.columns}}
     return rows.select(
         present.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in ROLLUPS.items()

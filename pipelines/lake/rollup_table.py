@@ -9,7 +9,7 @@ from datetime import date
 import polars as pl
 
 from pipelines.engines import Engine, InProcess
-from pipelines.lake import commits, per_file, rollup, tables, workers
+from pipelines.lake import commits, per_file, rollup, row_codes, tables, workers
 from pipelines.lake.commits import DERIVED, STATISTICS, Appended, Table
 from pipelines.lake.tables import Lake
 from pipelines.schemas import ROLLUPS
@@ -57,6 +57,7 @@ def forget(lake: Lake) -> None:
 
 
 _ROLLED_AT_ONCE = 500_000  # rows
+_PLACE = "place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +106,23 @@ def _roll_up(lake: Lake, today: date, engine: Engine) -> None:
 
 def _aggregates(batch: _Batch) -> bytes:
     lake = workers.lake(batch.lake)
-    rows = rollup.rolled(per_file.rows_of_files(lake, batch.files), _texts(lake, batch.files))
+    texts, groups = _by_file(lake, batch.files)
+    rows = rollup.rolled(per_file.rows_of_files(lake, batch.files), texts, groups)
     return workers.packed(rows)
 
 
-def _texts(lake: Lake, batch: pl.DataFrame) -> pl.DataFrame:
-    """Return the trigrams of these files, reading one file into memory at a time."""
-    columns = [*SEARCHED, TARGETS]
-    trigrams = []
+def _by_file(lake: Lake, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the trigrams and the groups of these files, of which one at a time is in memory."""
+    columns = {*SEARCHED, TARGETS, *row_codes.COLUMNS}
+    trigrams, groups = [], []
     for file in batch.iter_slices(1):
-        rows = per_file.rows_of_files(lake, file).select(columns).collect(engine="streaming")
+        read = per_file.rows_of_files(lake, file, numbered=_PLACE).select(_PLACE, *sorted(columns))
+        rows = read.collect(engine="streaming").sort(_PLACE)
+        # Otherwise each code would belong to another row.
+        if rows.height != file["rows"].item():
+            raise per_file.incomplete()
         row = file.row(0, named=True)
         place = {name: pl.lit(row[name], ROLLUPS[name]) for name in ("file", "date")}
         trigrams.append(rollup.texts(rows).with_columns(**place))
-    return pl.concat(trigrams)
+        groups.append(row_codes.coded(rows).with_columns(**place))
+    return pl.concat(trigrams), pl.concat(groups)

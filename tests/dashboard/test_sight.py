@@ -28,7 +28,7 @@ from dashboard.panels import export
 from dashboard.queries import Filter, Query
 from dashboard.sight import EVERYTHING, NOTHING, Sight
 from pipelines.integrity import coverage_certificate, evidence
-from pipelines.lake import rollup
+from pipelines.lake import rollup, row_codes
 from pipelines.schemas import ROLLUPS
 from pipelines.sdk.pages import Span
 from tests.dashboard import identity, two_integrations
@@ -331,6 +331,7 @@ def test_a_table_of_an_answer_keeps_no_bytes_of_other_rows() -> None:
 
 def test_aggregates_that_do_not_name_an_integration_are_left_out() -> None:
     parts = [*rollup.PARTS, rollup.FILES, rollup.TEXTS, rollup.WHOM, rollup.IDENTITIES]
+    parts.append(row_codes.CODES)
     rows = [{"part": part, "integration": one} for part in parts for one in ("okta", "x", None)]
     frame = pl.DataFrame(rows, schema=ROLLUPS).lazy()
     kept = OKTA.aggregates(frame).select("part", "integration").collect()

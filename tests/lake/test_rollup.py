@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.lake import rollup
+from pipelines.lake import rollup, row_codes
 from pipelines.schemas import EVENTS, ROLLUPS
 from tests.dashboard import small_lakes
 
@@ -31,7 +31,12 @@ def events():
 
 @pytest.fixture(scope="module")
 def rolled(events):
-    return rollup.rolled(events.lazy(), pl.DataFrame(schema=ROLLUPS).select("file", "date"))
+    groups = [
+        row_codes.coded(day).with_columns(pl.lit(file).alias("file"), pl.lit(date).alias("date"))
+        for (file, date), day in events.group_by("file", "date", maintain_order=True)
+    ]
+    no_trigrams = pl.DataFrame(schema=ROLLUPS).select("file", "date")
+    return rollup.rolled(events.lazy(), no_trigrams, pl.concat(groups))
 
 
 def test_each_part_counts_every_row_once(events, rolled):

@@ -107,11 +107,11 @@ def test_files_that_retention_deletes_meanwhile_are_left_out(lake, monkeypatch):
     land(lake)
     rows_of_files, removed = per_file.rows_of_files, []
 
-    def removing(*arguments):
+    def removing(*arguments, **more):
         if not removed:
             removed.append(True)
             deletions.delete(lake, "events", "seq >= 0")
-        return rows_of_files(*arguments)
+        return rows_of_files(*arguments, **more)
 
     monkeypatch.setattr(per_file, "rows_of_files", removing)
     rollup_table.roll_up(lake, TODAY)

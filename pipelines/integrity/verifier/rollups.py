@@ -29,8 +29,9 @@ _COUNTED = {
     "where": ("source_ip", "country"),
     "whom": ("target_name", "target_id"),
 }
+_CODED = ("what", "who", "where")  # the parts for which `codes` name the group of each row
 _DISGUISED = "disguised"  # the field whose `grams` are the columns with deceptive characters
-_LAYOUT = 4  # of the aggregates that are computed again
+_LAYOUT = 5  # of the aggregates that are computed again
 
 
 def verify_events(place: LakeView, raw_tables: Callable[[], Iterable[str]]) -> TableReport:
@@ -129,6 +130,7 @@ def _check_batch(
     for row in batch.iter_rows(named=True):
         texts = stored.filter(pl.col("part") == "texts", pl.col("file") == row["file"])
         _check_texts(place, verdict, row, dict(texts.select("field", "grams").iter_rows()))
+        _check_codes(place, verdict, row, stored.filter(pl.col("file") == row["file"]))
 
 
 def _sorted(counted: pl.DataFrame) -> pl.DataFrame:
@@ -137,10 +139,6 @@ def _sorted(counted: pl.DataFrame) -> pl.DataFrame:
 
 def _expected(events: pl.LazyFrame) -> dict[str, pl.DataFrame]:
     n = pl.len().cast(pl.Int64).alias("n")
-    hourly = events.with_columns(pl.col("time").dt.truncate("1h"))
-    # An actor with an address is counted in all integrations together.
-    addressed = pl.col("actor_email").fill_null("") != ""
-    nameless = events.with_columns(pl.when(~addressed).then(pl.col("integration")))
     found = {
         "files": events.group_by("file", "date").agg(
             n,
@@ -149,12 +147,56 @@ def _expected(events: pl.LazyFrame) -> dict[str, pl.DataFrame]:
             held=pl.col("ingested_at").max(),
         ),
         **{
-            part: (nameless if part == "who" else hourly).group_by("file", "date", *columns).agg(n)
+            part: _in_groups(events, part).group_by("file", "date", *columns).agg(n)
             for part, columns in _COUNTED.items()
         },
         "targets": _targets(events).group_by("file", "date", "target_name").agg(n),
     }
     return dict(zip(found, pl.collect_all(found.values()), strict=True))
+
+
+def _in_groups(events: pl.LazyFrame, part: str) -> pl.LazyFrame:
+    if part != "who":
+        return events.with_columns(pl.col("time").dt.truncate("1h"))
+    # An actor with an address is counted in all integrations together.
+    addressed = pl.col("actor_email").fill_null("") != ""
+    return events.with_columns(pl.when(~addressed).then(pl.col("integration")))
+
+
+def _check_codes(
+    place: LakeView, verdict: TableReport, file: Mapping[str, Any], stored: pl.DataFrame
+) -> None:
+    """Report a file where `codes` name another group for a row than that of its values."""
+    columns = {name for part in _CODED for name in _COUNTED[part]}
+    read = per_file.scan(place, [file["uri"]], EVENTS, ["date"]).with_row_index("row")
+    events = read.select("row", *sorted(columns)).collect().sort("row")
+    codes = stored.filter(pl.col("part") == "codes").select("field", "n", "code", "codes")
+    named = {
+        part: (n, count, _numbers(packed or b"", events.height))
+        for part, n, count, packed in codes.rows()
+    }
+    for part in _CODED:
+        n, count, numbers = named.get(part, (None, None, None))
+        groups = stored.filter(pl.col("part") == part).select("code", *_COUNTED[part])
+        sizes = (events.height, groups.height, len(_CODED))
+        if (n, count, codes.height) == sizes and numbers is not None:
+            rows = _in_groups(events.lazy(), part).select(numbers, *_COUNTED[part])
+            if _sorted(rows.unique().collect()).equals(_sorted(groups)):
+                continue
+        verdict.found("rollups", None, f"rollups: {file['path']} has codes of other groups")
+        return
+
+
+def _numbers(packed: bytes, rows: int) -> pl.Series | None:
+    """Return the numbers that are packed by their first bytes, second bytes and so on."""
+    import numpy as np  # noqa: PLC0415 slow to import, and most commands need none
+
+    width, rest = divmod(len(packed), max(1, rows))
+    if rest or not bool(rows) <= width <= 7:
+        return None
+    digits = np.frombuffer(packed, np.uint8).reshape(width, rows).astype(np.int64)
+    weights = np.int64(256) ** np.arange(width)
+    return pl.Series("code", weights @ digits)
 
 
 def _targets(events: pl.LazyFrame) -> pl.LazyFrame:

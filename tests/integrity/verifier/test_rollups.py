@@ -106,6 +106,16 @@ def twice(rows):
     return pl.concat([rows, rows.filter(of("files"))[:1]])
 
 
+def swapped(rows):
+    """Let the first two groups of a part and file change places, as if others had done it."""
+    first = pl.when(pl.col("code") == 0).then(1).when(pl.col("code") == 1).then(0)
+    return rows.with_columns(code=first.otherwise("code").cast(pl.Int64))
+
+
+def shortened(rows):
+    return rows.with_columns(codes=pl.col("codes").bin.slice(1))
+
+
 @matrix.attack("change, remove, duplicate or invent rows of rollups", "ROLLUPS", matrix.AGAIN)
 @pytest.mark.parametrize(
     "change",
@@ -115,6 +125,11 @@ def twice(rows):
         later,
         stray,
         twice,
+        swapped,
+        shortened,
+        lambda rows: rows.filter(~(of("codes") & (pl.col("field") == "who"))),
+        lambda rows: rows.with_columns(codes=pl.when(of("codes")).then(pl.lit(b""))),
+        lambda rows: rows.with_columns(code=pl.col("code") + of("codes").cast(pl.Int64)),
         lambda rows: rows.filter(~of("whom")),
         lambda rows: rows.filter(of("files")),
         lambda rows: rows.with_columns(actor_email=pl.lit("x@x.io")),

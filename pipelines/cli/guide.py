@@ -47,7 +47,7 @@ SECTIONS = {
         "rules": ("rules:rules_", "Check, list, test and backtest detection rules."),
         "alerts": (
             "alerts:alerts_",
-            "Send alerts, try receivers, list and resend undelivered ones.",
+            "Send alerts, try receivers, resend undelivered ones.",
         ),
     },
     "Prove": {

@@ -27,6 +27,7 @@ from pipelines.extraction import rounds
 from pipelines.lake import maintenance
 from pipelines.lake.maintenance import MinimumAge
 from pipelines.lake.tables import Lake
+from pipelines.sdk.contract import Source
 from pipelines.settings import IntegritySettings
 from sandbox import server
 
@@ -52,7 +53,7 @@ def main() -> None:
             report(title, filled(root, sources))
 
 
-def filled(root: Path, sources: list) -> Lake:
+def filled(root: Path, sources: list[Source]) -> Lake:
     """Return a lake with all records of the sources, after maintenance."""
     private = IntegritySettings(folder=root.with_name(f"{root.name}.state"))
     lake = Lake(str(root), integrity=private)
@@ -153,7 +154,7 @@ def floor(records: pl.DataFrame) -> float:
     uuids = ids.str.contains(UUID)
     others = "\n".join(ids.filter(~uuids)).encode()
     packed = uuids.sum() * 16 + len(pa.Codec("zstd", 19).compress(others))
-    return 2 * DIGEST + packed / records.height
+    return 2 * DIGEST + float(packed) / records.height
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pipelines.settings import IntegritySettings, Settings
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 S = TypeVar("S")
 T = TypeVar("T")
-_SMALL = 32 * 2**20
+_SMALL = 8 * 2**20
 _AT_ONCE = 16
 """Tables that are read from an object store at the same time."""
 _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}

@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from pipelines import telemetry
 from pipelines.alerts import message, outbox
 from pipelines.alerts.message import Alert
 from pipelines.alerts.outbox import CLAIMED_FOR, Message, Row
@@ -35,7 +34,7 @@ from pipelines.clock import utc_now
 from pipelines.lake import deliveries
 from pipelines.lake.deliveries import Change, State
 from pipelines.lake.tables import Lake
-from pipelines.settings import Settings
+from pipelines.settings import Settings, telemetry
 from pipelines.settings.alerts import AlertSettings
 from pipelines.web.network import Way
 

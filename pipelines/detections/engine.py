@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines import errors, telemetry
+from pipelines import errors
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import evaluate, positions, windows
 from pipelines.detections.evaluate import Found
@@ -28,6 +28,7 @@ from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
 from pipelines.sdk.record_versions import SAME_TIME
+from pipelines.settings import telemetry
 
 ROWS = 20_000
 """The most raw rows of a stream that are evaluated at once."""

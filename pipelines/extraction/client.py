@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from pipelines import telemetry
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import Held, Refused, TooHeavy, TooLarge, Unavailable, raised_as
 from pipelines.extraction import body, rate_limit
@@ -27,6 +26,7 @@ from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
 from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after
+from pipelines.settings import telemetry
 from pipelines.web import network
 
 # 520 to 530 are Cloudflare's errors about the server behind it.

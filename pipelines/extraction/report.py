@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from pipelines import telemetry
 from pipelines.lake import commits
 from pipelines.sdk.pages import Gap, Span
+from pipelines.settings import telemetry
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import telemetry
 from pipelines.errors import ConfigurationError, LakeError
 from pipelines.integrity import (
     anchors,
@@ -39,7 +38,7 @@ from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
 from pipelines.lake import events, findings, raw, tables
 from pipelines.lake.tables import Lake, Numbered
-from pipelines.settings import IntegritySettings
+from pipelines.settings import IntegritySettings, telemetry
 
 ACTS = "acts"
 """The name of the log of operator actions, such as retention."""

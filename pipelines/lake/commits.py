@@ -33,10 +33,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.schema import ArrayType, PrimitiveType, Schema, StructType
 from deltalake.schema import Field as DeltaField
 
-from pipelines import disk, schemas, telemetry
+from pipelines import disk, schemas
 from pipelines.errors import LakeError
 from pipelines.lake import formats, handles, log, parquet, power_cuts, tables
 from pipelines.lake.tables import Lake
+from pipelines.settings import telemetry
 
 ROWS = "auditlake.rows"
 _BATCH = "auditlake.batch"

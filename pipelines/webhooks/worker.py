@@ -24,7 +24,6 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines import telemetry
 from pipelines.clock import Clock, utc_now
 from pipelines.errors import AuditlakeError, Refused
 from pipelines.extraction import client, derive, rate_limit, rounds, schedule, tally
@@ -39,7 +38,7 @@ from pipelines.schemas import Timestamp
 from pipelines.sdk.contract import Source, Stream
 from pipelines.sdk.pages import Page
 from pipelines.sdk.push import Content, Hint, Push, Records, Reference
-from pipelines.settings import Via
+from pipelines.settings import Via, telemetry
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Damaged, Spool
 

@@ -10,11 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipelines import telemetry
 from pipelines.alerts import deliver
 from pipelines.cli import config_file
 from pipelines.errors import ConfigurationError, Refused
-from pipelines.settings import Settings, validated
+from pipelines.settings import Settings, telemetry, validated
 from pipelines.settings.telemetry import TelemetrySettings
 from sandbox.server import Options, running
 from tests.alerts.test_deliver import queued

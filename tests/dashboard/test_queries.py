@@ -227,7 +227,7 @@ def test_the_most_frequent_targets_are_exact_even_if_hashes_are_equal(
     totals = Counter[str]()
     for value, n in sums:
         totals[value or ""] += n
-    ranked = sorted(totals.items(), key=lambda one: (one[1], one[0]), reverse=True)
+    ranked = sorted(totals.items(), key=lambda one: (-one[1], one[0]))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(queries, "_hash", key)
         patched.setattr(queries, "_FEW", few)

@@ -62,9 +62,6 @@ class Counts:
         self._files = files
         self._sizes: dict[str, int] = dict(files.select("path", "rows").drop_nulls().iter_rows())
         self._door = door
-        # Codes of rows name no integration, so limited visitors cannot use them.
-        numbered = files.select("path", "file").drop_nulls()
-        self._numbers = {} if door.sight.limited else dict(numbered.iter_rows())
         self.limited = door.sight.limited
         # Where nobody is known, a column of nulls would cost each question a tenth of its time.
         self._named = (lambda rows: rows) if people.unknown else people.named
@@ -75,6 +72,16 @@ class Counts:
         self._people = people
         self._tally = functools.lru_cache(maxsize=_REMEMBERED)(self._count)
         self._known_of = functools.lru_cache(maxsize=_REMEMBERED)(self._look_up)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The numbers of the files whose rows have codes, by path.
+
+        None of them for limited visitors, since codes name no integration.
+        """
+        coded = self._rollups.filter(pl.col("part") == row_codes.CODES).select("file").unique()
+        known = self._files.select("path", "file").drop_nulls()
+        return dict(known.join(coded.collect(), on="file", how="semi").iter_rows())
 
     def since(self, earlier: Counts) -> Counts | None:
         """Return the counts over the files added since then; None if files were replaced."""
@@ -262,10 +269,11 @@ class Counts:
         The scan goes through some data files at a time, so that it can end in between.
         """
         coded = grain == rollup.GRAIN and {*parts} <= {*row_codes.PARTS}
-        whole = self._files.filter(_inside(query))["path"] if coded else ()
+        inside = self._files.filter(_inside(query))["path"]
+        whole = {path for path in inside if path in self._numbers} if coded else set[str]()
         counted = [
             self._count_by_codes(query, paths, conditions, parts)
-            if inside
+            if known
             else pl.collect_all(
                 [
                     rollup.counted(
@@ -275,7 +283,7 @@ class Counts:
                 ],
                 engine="streaming",
             )
-            for inside, paths, conditions in patience.each(self._divided(query, {*whole}))
+            for known, paths, conditions in patience.each(self._divided(query, whole))
         ]
         return {
             part: pl.concat(each)

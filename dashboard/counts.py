@@ -79,7 +79,9 @@ class Counts:
 
         None of them for limited visitors, since codes name no integration.
         """
-        coded = self._rollups.filter(pl.col("part") == row_codes.CODES).select("file").unique()
+        named = pl.col("part") == row_codes.CODES, pl.col("field").is_in(row_codes.PARTS)
+        files = self._rollups.filter(*named).group_by("file").len()
+        coded = files.filter(pl.col("len") == len(row_codes.PARTS))
         known = self._files.select("path", "file").drop_nulls()
         return dict(known.join(coded.collect(), on="file", how="semi").iter_rows())
 

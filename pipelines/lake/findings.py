@@ -18,10 +18,11 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines import schemas
-from pipelines.lake import commits, log, tables
+from pipelines.lake import commits, log, pruning, tables
 from pipelines.lake.commits import SETTINGS, STATISTICS, Decision, Table
 from pipelines.lake.tables import Lake
 
+Span = tuple[datetime, datetime]
 SEQ = "findings"
 """The fence that counts the rows of `findings`."""
 _HIT = ["correlation", "logic_sha256", "rule_id", "event"]
@@ -97,9 +98,9 @@ class Stored:
         """Return how many rows of a stream a set of rules has evaluated."""
         return commits.fence(self._handle, app)
 
-    def on(self, days: Iterable[date]) -> pl.LazyFrame:
-        """Return the findings of these days."""
-        return _on(self._lake, self._handle, schemas.FINDINGS, days)
+    def on(self, days: Iterable[date], within: Span | None = None) -> pl.LazyFrame:
+        """Return the findings of these days; files without any time `within` are left out."""
+        return _on(self._lake, self._handle, schemas.FINDINGS, days, within)
 
 
 class Evaluated(NamedTuple):
@@ -148,8 +149,14 @@ def provisional(lake: Lake) -> pl.DataFrame:
 
     def read(handle: DeltaTable) -> pl.DataFrame:
         rows = pl.scan_delta(handle).filter(pl.col("provisional") | (pl.col("revision") > 0))
-        found = rows.sort("revision").unique("finding_uid", keep="last")
-        return found.filter("provisional").select(*schemas.FINDINGS).collect()
+        # Few are, and only these columns are read of all.
+        narrow = rows.select("finding_uid", "revision", "provisional").collect()
+        newest = narrow.sort("revision").unique("finding_uid", keep="last").filter("provisional")
+        if newest.is_empty():
+            return pl.DataFrame(schema=schemas.FINDINGS)
+        key = ["finding_uid", "revision"]
+        found = rows.select(*schemas.FINDINGS).join(newest.lazy().select(key), on=key, how="semi")
+        return found.collect()
 
     with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
         if handle is None:
@@ -189,12 +196,13 @@ def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:
 
 def failures(lake: Lake, since: datetime) -> pl.DataFrame:
     """Return the newest evaluations, since a time, of rules that failed on a stream."""
-    rows = tables.scan(lake, EVALUATIONS.name)
-    if rows is None:
-        return pl.DataFrame(schema=schemas.EVALUATIONS)
     key = ["integration", "stream", "rule_id"]
-    with tables.store_errors(EVALUATIONS.name):
-        apart = pl.col("rule_id").is_not_null() & (pl.col("evaluated_at") >= since)
+    apart = pl.col("rule_id").is_not_null() & (pl.col("evaluated_at") >= since)
+    with tables.store_errors(EVALUATIONS.name), tables.borrowed(lake, EVALUATIONS.name) as handle:
+        if handle is None:
+            return pl.DataFrame(schema=schemas.EVALUATIONS)
+        found = pruning.with_values(pruning.files(handle), "rule_id")
+        rows = pruning.scan(lake, EVALUATIONS.name, schemas.EVALUATIONS, found)
         failed = rows.filter(apart).collect().sort("evaluated_at")
     return failed.unique(key, keep="last").filter(pl.col("error").is_not_null())
 
@@ -251,22 +259,34 @@ def append_hits(lake: Lake, rows: pl.DataFrame) -> None:
         commits.append(lake, HITS, rows.select(pl.col(c).cast(t) for c, t in schemas.HITS.items()))
 
 
-def hits(lake: Lake, days: Iterable[date], chosen: pl.Expr) -> pl.DataFrame:
-    """Return the hits on these days that meet the condition, each once."""
+def hits(
+    lake: Lake, days: Iterable[date], chosen: pl.Expr, within: Span | None = None
+) -> pl.DataFrame:
+    """Return the hits on these days that meet the condition, each once.
+
+    Files without any time `within` are left out.
+    """
     with tables.store_errors(HITS.name), tables.borrowed(lake, HITS.name) as handle:
         if handle is None:
             return pl.DataFrame(schema=schemas.HITS)
-        rows = _on(lake, handle, schemas.HITS, days)
+        rows = _on(lake, handle, schemas.HITS, days, within)
         found = rows.filter(chosen, ~is_nobodys()).collect()
     return found.sort("time", "event").unique(_HIT, keep="last", maintain_order=True)
 
 
 def _on(
-    lake: Lake, handle: DeltaTable, schema: schemas.Schema, days: Iterable[date]
+    lake: Lake,
+    handle: DeltaTable,
+    schema: schemas.Schema,
+    days: Iterable[date],
+    within: Span | None,
 ) -> pl.LazyFrame:
     """Return the rows of some days; `date` is that of `time`."""
     wanted = [("date", "in", sorted(map(str, set(days))))]
-    found = tables.scan_partitions(lake, handle, schema, wanted)
+    names = None
+    if within:
+        names = pruning.names(pruning.overlapping(pruning.files(handle), "time", *within))
+    found = tables.scan_partitions(lake, handle, schema, wanted, names)
     return found.with_columns(pl.col("time").dt.date().alias("date")).select(*schema)
 
 

@@ -67,7 +67,10 @@ def forget(lake: Lake) -> None:
 
 def read(lake: Lake) -> People:
     """Return the persons of the newest version; nobody in a lake of an older auditlake."""
-    return people_of(tables.scan(lake, TABLE.name))
+    with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
+        if handle is None:
+            return NOBODY
+        return tables.cached(handle, "people", lambda: people_of(pl.scan_delta(handle)))
 
 
 def people_of(rows: pl.LazyFrame | None) -> People:

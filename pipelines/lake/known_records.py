@@ -9,19 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import tables
+from pipelines.lake import pruning, tables
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import RAW
 from pipelines.sdk import record_versions
 from pipelines.sdk.record_versions import MOST, SAME_TIME, Comparison, Content
 
-_STATISTICS_GRAIN = timedelta(milliseconds=1)
 _REMEMBERED = 200_000
 _log = logging.getLogger(__name__)
 _settled: set[tuple[str, str, str, str]] = set()
@@ -174,17 +172,7 @@ def _near(lake: Lake, handle: DeltaTable, batch: pl.DataFrame) -> pl.LazyFrame:
     shifts = (-SAME_TIME, SAME_TIME)
     days = pl.concat([(batch["time"] + shift).dt.date() for shift in shifts]).unique()
     filters = [("date", "in", [str(day) for day in days])]
-    names = _files_between(handle, since, until)
+    near_files = pruning.overlapping(pruning.files(handle), "time", since, until)
+    names = pruning.names(near_files)
     near = tables.scan_partitions(lake, handle, RAW, filters, names)
     return near.filter(pl.col("time").is_between(since, until))
-
-
-def _files_between(handle: DeltaTable, since: datetime, until: datetime) -> set[str]:
-    """Return the names of the data files that may contain rows of these times."""
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    if not {"min.time", "max.time"} <= set(files.columns):
-        return set(files["path"].str.split("/").list.last())
-    least, most = pl.col("min.time").fill_null(since), pl.col("max.time").fill_null(until)
-    # Delta truncates the statistics of a timestamp to milliseconds.
-    near = files.filter(least <= until, most >= since - _STATISTICS_GRAIN)
-    return set(near["path"].str.split("/").list.last())

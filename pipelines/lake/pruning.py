@@ -1,0 +1,69 @@
+"""Which data files of a table may hold certain rows, by the statistics in its log.
+
+Opening every file to look at its own statistics, as `pl.scan_delta` does, costs more the more
+files there are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import polars as pl
+from deltalake import DeltaTable
+
+from pipelines.lake import tables
+from pipelines.lake.tables import Lake
+from pipelines.schemas import Schema
+
+_GRAIN = timedelta(milliseconds=1)
+_PARTITION = "date"
+
+
+def files(handle: DeltaTable) -> pl.DataFrame:
+    """Return the data files with their statistics, one row per file."""
+    return tables.cached(
+        handle, "files", lambda: pl.DataFrame(handle.get_add_actions(flatten=True))
+    )
+
+
+def overlapping(found: pl.DataFrame, column: str, first: Any, last: Any) -> pl.DataFrame:
+    """Return the files that may have values of a column from `first` to `last`."""
+    if not {f"min.{column}", f"max.{column}"} <= set(found.columns):
+        return found
+    if isinstance(first, datetime):
+        # Delta truncates the statistics of a timestamp to milliseconds.
+        first -= _GRAIN
+    least, most = pl.col(f"min.{column}"), pl.col(f"max.{column}")
+    return found.filter((least <= last).fill_null(True), (most >= first).fill_null(True))
+
+
+def with_values(found: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return the files that may have a value in a column."""
+    if f"null_count.{column}" not in found.columns:
+        return found
+    some = pl.col(f"null_count.{column}") < pl.col("num_records")
+    return found.filter(some.fill_null(True))
+
+
+def names(found: pl.DataFrame) -> set[str]:
+    """Return the names of files, without their folders."""
+    return set(found["path"].str.split("/").list.last())
+
+
+def scan(lake: Lake, table: str, schema: Schema, found: pl.DataFrame) -> pl.LazyFrame:
+    """Return the rows of these files of a table, which is partitioned by `date` if it has one."""
+    if found.is_empty():
+        return pl.LazyFrame(schema=schema)
+    partition = {name: dtype for name, dtype in schema.items() if name == _PARTITION}
+    rows = pl.scan_parquet(
+        [f"{lake.uri(table)}/{unquote(path)}" for path in found["path"]],
+        schema={name: dtype for name, dtype in schema.items() if name not in partition},
+        hive_schema=partition or None,
+        hive_partitioning=bool(partition),
+        missing_columns="insert",
+        extra_columns="ignore",
+        storage_options=lake.scan_options,
+    )
+    return rows.select(*schema)

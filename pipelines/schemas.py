@@ -293,7 +293,7 @@ _EVALUATIONS: _Columns = {
     "rows": (pl.Int64(), "rows that were read; fewer than the range where rows were removed"),
     "hits": (pl.Int64(), "findings that were written"),
     "error": (pl.String(), "why the rule could not be evaluated; null if it was"),
-    "seconds": (pl.Float64(), "how long it took"),
+    "seconds": (pl.Float64(), "CPU time that it took, shared by streams evaluated together"),
     "evaluated_at": (Timestamp, "when"),
 }
 EVALUATIONS = _schema(_EVALUATIONS)

@@ -54,7 +54,7 @@ _OPERATORS: dict[CompareOperators, Callable[[pl.Expr, float], pl.Expr]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compiled:
     """A rule that runs."""
 

@@ -7,8 +7,9 @@ row, does not delay the others; once it has caught up, it is in the same group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,14 +18,15 @@ import polars as pl
 from pipelines import errors
 from pipelines.clock import Clock, utc_now
 from pipelines.detections import evaluate, positions, windows
-from pipelines.detections.evaluate import Found
+from pipelines.detections.evaluate import Found, Rows
 from pipelines.detections.gaps import Gaps
 from pipelines.detections.positions import Log, Member
 from pipelines.detections.ruleset import Ruleset
 from pipelines.detections.sources import Reader
+from pipelines.lake import events, identity_table, look, versions
 from pipelines.lake import findings as table
-from pipelines.lake import identity_table, versions
 from pipelines.lake.findings import Evaluated, Stored
+from pipelines.lake.look import Look
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
 from pipelines.sdk.record_versions import SAME_TIME
@@ -101,39 +103,70 @@ class _Engine:
     """Streams and rules that failed in this pass, or not long before."""
     failing: set[tuple[StreamKey, str]] = field(default_factory=set)
     """Streams and rules whose last evaluation had failed."""
-    _wanted: dict[Log, frozenset[Member]] = field(default_factory=dict)
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
 
-    def parts(self) -> list[_Part]:
-        """Return the parts to evaluate next, together about `ROWS` rows."""
-        waiting = [part for log in self.logs for part in self._of_log(log)]
-        chosen: list[_Part] = []
-        for part in sorted(waiting, key=lambda each: (not each.ahead, len(each.seqs))):
-            same = not chosen or part.ahead == chosen[0].ahead
-            if same and sum(len(each.seqs) for each in chosen) < ROWS:
-                chosen.append(part)
-        return chosen
+    def step(self, *, first: bool = False) -> Step | None:
+        """Evaluate the next rows and commit the findings; return None if there are none."""
+        with telemetry.span("detect") as span:
+            if not (done := self._next(first=first)):
+                return None
+            step = self._commit(done)
+            span.set("auditlake.rows", step.rows)
+            span.set("auditlake.findings", step.findings.height)
+        return step
 
-    def begins(self) -> bool:
+    def _next(self, *, first: bool) -> list[_Done]:
+        with look.look(self.lake) as seen:
+            parts = self._parts(seen)
+            if first and self._begins(parts):
+                identity_table.derive(self.lake)
+            wanted = [(part.log, part.seqs) for part in parts]
+            rows = dict(zip(parts, self.reader.rows(seen, wanted), strict=True)) if parts else {}
+        whole = [part for part in parts if part.members == self.wanted(part.log)]
+        others = [part for part in parts if part not in whole]
+        return [*self._evaluated(whole, rows), *self._evaluated(others, rows)]
+
+    def behind(self) -> int:
+        """Return how many raw rows lie behind the position of some rule."""
+        with look.look(self.lake) as seen:
+            return sum(
+                max(0, self.reader.until(log, seen) - min(self.reached(log, wanted, seen).values()))
+                for log in self.logs
+                if (wanted := self.wanted(log))
+            )
+
+    def _parts(self, seen: Look) -> list[_Part]:
+        """Return the parts to evaluate next, each of another stream, together about `ROWS` rows."""
+        waiting = [part for log in self.logs for part in self._of_log(log, seen)]
+        chosen: dict[Log, _Part] = {}
+        ahead = any(part.ahead for part in waiting)
+        for part in sorted(waiting, key=lambda each: len(each.seqs)):
+            full = sum(len(each.seqs) for each in chosen.values()) >= ROWS
+            if part.ahead == ahead and part.log not in chosen and not full:
+                chosen[part.log] = part
+        return [*chosen.values()]
+
+    def _begins(self, parts: Iterable[_Part]) -> bool:
         """Return whether a correlation has all of a stream before it, so that persons matter."""
         return any(
             member.id in self.rules.correlations
-            for part in self.parts()
+            for part in parts
             if part.seqs.start == 0
             for member in part.members
         )
 
     def wanted(self, log: Log) -> frozenset[Member]:
         """Return the rules and correlations that read a stream."""
-        if log not in self._wanted:
-            self._wanted[log] = frozenset(positions.members(self.rules, log))
-        return self._wanted[log]
+        return positions.members(self.rules, log)
 
-    def _of_log(self, log: Log) -> Iterator[_Part]:
+    def _of_log(self, log: Log, seen: Look) -> Iterator[_Part]:
         if not (wanted := self.wanted(log)):
             return
-        reached = self.reached(log, wanted)
-        until, most = self.reader.until(log), max(reached.values())
+        reached = self.reached(log, wanted, seen)
+        # The stream's own table is opened only if there may be new rows.
+        if seen.fence(events.TABLE.name, log.key.app) <= min(reached.values()):
+            return
+        until, most = self.reader.until(log, seen), max(reached.values())
         for place in sorted(set(reached.values()), reverse=True):
             members = frozenset(m for m, at in reached.items() if at == place)
             chosen = frozenset(m for m in members if (log.key, m.id) not in self.stopped)
@@ -142,21 +175,43 @@ class _Engine:
                 yield _Part(log=log, members=chosen, seqs=seqs, ahead=place == most)
 
     def reached(
-        self, log: Log, wanted: Iterable[Member], stored: Stored | None = None
+        self, log: Log, wanted: Iterable[Member], stored: Look | Stored
     ) -> dict[Member, int]:
+        """Return the position of each rule in a look, or in what a commit is decided on."""
         place = log, len(self.sets)
         if place not in self._known:
             self._known[place] = positions.sets(self.sets, log)
         known = self._known[place]
-        if stored:
+        if isinstance(stored, Stored):
             fences = {app: stored.position(app) for app in known}
         else:
-            fences = table.positions(self.lake, known)
+            fences = {app: stored.fence(table.FINDINGS.name, app) for app in known}
         return positions.reached(wanted, known, fences)
 
-    def evaluate(self, part: _Part) -> _Done:
-        rows = self.reader.rows(part.log, part.seqs)
-        ruleset = self._register(part.log, part.members)
+    def _evaluated(self, parts: Sequence[_Part], rows: Mapping[_Part, Rows]) -> Iterator[_Done]:
+        """Evaluate parts, if possible all at once, which costs less."""
+        names = {member.id for part in parts for member in part.members}
+        found = None
+        if len(parts) > 1 and all(self._has_all(part, names) for part in parts):
+            ruleset = self._register(parts)
+            with suppress(errors.Unexpected), errors.explained():  # found again one by one
+                given = names, [rows[part] for part in parts]
+                found = evaluate.together(
+                    *(self.rules, *given), now=self.clock(), ruleset=ruleset, limit=self.limit
+                )
+        if found is None:
+            yield from (self._alone(part, rows[part]) for part in parts)
+            return
+        for part, each in zip(parts, found, strict=True):
+            count = rows[part].raw.height
+            yield _Done(part=part, found=each, rows=count, ruleset=ruleset)
+
+    def _has_all(self, part: _Part, names: Collection[str]) -> bool:
+        """Return whether a part has all of these rules that read its stream."""
+        return part.members == {each for each in self.wanted(part.log) if each.id in names}
+
+    def _alone(self, part: _Part, rows: Rows) -> _Done:
+        ruleset = self._register([part])
         names = {member.id for member in part.members}
         try:
             with errors.explained():
@@ -168,19 +223,20 @@ class _Engine:
         if found.failed:
             self.stopped |= {(part.log.key, id_) for id_ in found.failed}
             left = frozenset(m for m in part.members if m.id not in found.failed)
-            ruleset = self._register(part.log, left) if left else ruleset
+            ruleset = self._register([replace(part, members=left)]) if left else ruleset
         return _Done(part=part, found=found, rows=rows.raw.height, ruleset=ruleset)
 
-    def _register(self, log: Log, members: frozenset[Member]) -> str:
-        """Record a set of rules, before a position names it, and return its SHA-256."""
-        whole = members == self.wanted(log)
+    def _register(self, parts: Sequence[_Part]) -> str:
+        """Record the rules of parts, before a position names them, and return their SHA-256."""
+        whole = all(part.members == self.wanted(part.log) for part in parts)
+        members = frozenset(member for part in parts for member in part.members)
         digest, text = positions.recorded(self.rules, None if whole else members)
         if text not in self.sets:
             table.register(self.lake, {digest: text}, self.clock())
             self.sets = table.rulesets(self.lake)
         return digest
 
-    def commit(self, done: Sequence[_Done]) -> Step:
+    def _commit(self, done: Sequence[_Done]) -> Step:
         """Commit findings and positions of parts; those that others have committed are left out."""
         table.append_hits(self.lake, pl.concat([each.found.hits for each in done]))
         kept: list[Mapping[str, Any]] = []
@@ -255,8 +311,9 @@ class _Engine:
             return pl.DataFrame(schema={n: t for n, t in FINDINGS.items() if n != "seq"})
         days = windows.days(self.rules, some)
         deciding = windows.deciding(self.rules, some)
-        known = stored.on(days).filter(pl.col("rule_id").is_in(list(some)))
-        hits = table.hits(self.lake, days, deciding)
+        within = windows.reach(self.rules, some)
+        known = stored.on(days, within).filter(pl.col("rule_id").is_in(list(some)))
+        hits = table.hits(self.lake, days, deciding, within)
         return windows.revisions(self.rules, some, hits, known.collect(), run)
 
     def _excepted(self, found: pl.DataFrame) -> pl.DataFrame:
@@ -305,8 +362,10 @@ def _unknown(found: pl.DataFrame, stored: Stored) -> pl.DataFrame:
     if once.is_empty():
         return once
     # All versions of a record have the same time, but for less precision of some.
-    days = {(time + shift).date() for time in once["time"] for shift in (-SAME_TIME, SAME_TIME)}
-    known = stored.on(days).select("finding_uid").collect()
+    times = once["time"].unique().sort()
+    days = {(time + shift).date() for time in times for shift in (-SAME_TIME, SAME_TIME)}
+    near = times[0] - SAME_TIME, times[-1] + SAME_TIME
+    known = stored.on(days, near).select("finding_uid").collect()
     return once.join(known, on="finding_uid", how="anti", maintain_order="left")
 
 
@@ -329,14 +388,10 @@ def detect(
     failed = table.failures(lake, clock() - _REMEMBERED)
     engine.failing |= _pairs(failed)
     engine.stopped |= _pairs(failed.filter(pl.col("evaluated_at") > clock() - RETRY))
-    if engine.begins():
-        identity_table.derive(lake)
-    while parts := engine.parts():
-        with telemetry.span("detect") as span:
-            step = engine.commit([engine.evaluate(part) for part in parts])
-            span.set("auditlake.rows", step.rows)
-            span.set("auditlake.findings", step.findings.height)
+    step = engine.step(first=True)
+    while step:
         yield step
+        step = engine.step()
     if rules.correlations:
         for step in (engine.recognise(), engine.settle()):
             if step.findings.height:
@@ -345,12 +400,7 @@ def detect(
 
 def behind(lake: Lake, rules: Ruleset, keys: Iterable[StreamKey] | None = None) -> int:
     """Return how many raw rows lie behind the position of some rule; writes nothing."""
-    engine = _engine(lake, rules, keys)
-    return sum(
-        max(0, engine.reader.until(log) - min(engine.reached(log, wanted).values()))
-        for log in engine.logs
-        if (wanted := engine.wanted(log))
-    )
+    return _engine(lake, rules, keys).behind()
 
 
 def _engine(

@@ -7,6 +7,7 @@ shape is read as plain values instead, so that it costs time but no match.
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -264,6 +265,10 @@ def _from_lists(name: str, values: list[list[str]]) -> pl.Series:
     if max(lengths, default=0) < 2:
         return pl.Series(name, [value[0] if value else None for value in values], pl.String)
     # Polars makes a series of each list, which is ten times slower than offsets.
-    flat = pa.array([text for value in values for text in value], pa.large_string())
-    offsets = pa.array([0, *itertools.accumulate(lengths)], pa.int64())
-    return pl.Series(name, pa.LargeListArray.from_arrays(offsets, flat))
+    # `pa.array` would import pandas, if there is one.
+    flat = pl.Series([text for value in values for text in value], dtype=pl.String)
+    texts = flat.to_arrow(compat_level=pl.CompatLevel.oldest())
+    offsets = pa.py_buffer(array("q", [0, *itertools.accumulate(lengths)]))
+    lists = pa.large_list(texts.type)
+    made = pa.Array.from_buffers(lists, len(values), [None, offsets], children=[texts])
+    return pl.Series(name, made)

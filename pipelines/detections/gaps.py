@@ -24,17 +24,28 @@ class Gaps:
     _logs: Sequence[Log]
     _now: datetime
     _known: dict[StreamKey, Coverage] = field(default_factory=dict)
+    _answers: dict[tuple[str, datetime, datetime], bool] = field(default_factory=dict)
+    _read: dict[str, list[StreamKey]] = field(default_factory=dict)
 
     def within(self, one: Correlation, since: datetime, until: datetime) -> bool:
         """Return whether a stream that the correlation reads has a gap between two times."""
-        read = {name for part in one.parts for name in reads(self._rules.rules[part])}
-        span = Span(since=since, until=until)
-        logs = (log for log in self._logs if log.is_read(read))
-        return any(stream_state.gaps(self._coverage(log.key), span) for log in logs)
+        asked = one.rule.id, since, until
+        if asked not in self._answers:
+            span = Span(since=since, until=until)
+            known = self._coverage(self._streams(one))
+            self._answers[asked] = any(stream_state.gaps(each, span) for each in known)
+        return self._answers[asked]
 
-    def _coverage(self, key: StreamKey) -> Coverage:
-        if key not in self._known:
-            facts = streams.facts(self._lake)[key]
-            history = coverage.history(self._lake, key, facts)
-            self._known[key] = stream_state.coverage(history, self._now)
-        return self._known[key]
+    def _streams(self, one: Correlation) -> list[StreamKey]:
+        if one.rule.id not in self._read:
+            read = {name for part in one.parts for name in reads(self._rules.rules[part])}
+            self._read[one.rule.id] = [log.key for log in self._logs if log.is_read(read)]
+        return self._read[one.rule.id]
+
+    def _coverage(self, keys: Sequence[StreamKey]) -> list[Coverage]:
+        if new := [key for key in keys if key not in self._known]:
+            facts = streams.facts(self._lake)
+            found = coverage.histories(self._lake, {key: facts[key] for key in new})
+            for key, history in found.items():
+                self._known[key] = stream_state.coverage(history, self._now)
+        return [self._known[key] for key in keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import polars as pl
@@ -21,6 +22,7 @@ GROUP = "group."
 Wanted = Mapping[str, Mapping[str, tuple[Path, ...]]]
 """Rule id -> name -> where its value is; of several values, the first counts."""
 _CHUNK = 20_000
+_FEW = 200
 _QUICK = frozenset({"value", "trimmed", "words", "error_code", "result"})
 _ROW = "\0row"
 
@@ -90,12 +92,15 @@ def _candidates(
 ) -> tuple[list[int], set[int]]:
     """Return the records that can match by the fields that are quick to read, and the unreadable.
 
-    Few are left, of which the other fields are then read.
+    Few are left, of which the other fields are then read; of a few records, all are.
     """
+    if len(part) <= _FEW:
+        unread = set(extract(part, (), each).unread)
+        return [place for place in range(len(part)) if place not in unread], unread
     values = extract(part, _quick(_paths(rules), each), each)
     columns = _columns(values.frame)
     frame = values.frame.lazy().with_columns(_lower(values.frame))
-    possible = pl.any_horizontal([one.build(columns).fill_null(True) for one in rules])
+    possible = pl.any_horizontal([_built(one, columns).fill_null(True) for one in rules])
     try:
         with errors.explained():
             chosen = frame.with_columns(possible.alias(_ROW)).collect().get_column(_ROW)
@@ -168,8 +173,8 @@ class _Found:
         lowered = frame.lazy().with_columns(_lower(frame))
         matched = _evaluated(lowered, {one.rule.id: one for one in rules}, columns, self.errors)
         for name in matched.columns:
-            chosen = frame.filter(matched[name])
-            if chosen.height:
+            if matched[name].any():
+                chosen = frame.filter(matched[name])
                 # Records are exploded for some streams: a record is one hit all the same.
                 once = chosen.unique(_ROW, keep="first", maintain_order=True)
                 self.hits.setdefault(name, []).append(self._hits(name, once, columns))
@@ -193,6 +198,16 @@ def _columns(frame: pl.DataFrame) -> Columns:
     return {name: dtype == pl.List(pl.String) for name, dtype in frame.schema.items()}
 
 
+def _built(rule: Compiled, columns: Columns) -> pl.Expr:
+    return _built_for(rule, tuple(columns.items()))
+
+
+@lru_cache(maxsize=4096)
+def _built_for(rule: Compiled, columns: tuple[tuple[str, bool], ...]) -> pl.Expr:
+    """Return the expression of a rule, which is the same for each batch with these columns."""
+    return rule.build(dict(columns))
+
+
 def _first(column: str, columns: Columns) -> pl.Expr:
     return pl.col(column).list.first() if columns[column] else pl.col(column)
 
@@ -213,7 +228,7 @@ def _evaluated(
     rules = {name: rule for name, rule in rules.items() if name not in failed}
     try:
         with errors.explained():
-            made = {name: rule.build(columns) for name, rule in rules.items()}
+            made = {name: _built(rule, columns) for name, rule in rules.items()}
             return frame.select(**made).collect()
     except errors.AuditlakeError as error:
         if len(rules) == 1:

@@ -31,6 +31,10 @@ class Member(NamedTuple):
     logic: str
 
 
+_ByReads = tuple[tuple[frozenset[str], frozenset[Member]], ...]
+"""The streams that are read -> the rules that read them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """A stream and its service."""
@@ -63,18 +67,40 @@ def _read_by(rules: Ruleset, one: Compiled | Correlation) -> list[str]:
     return [*dict.fromkeys(each for part in one.parts for each in reads(rules.rules[part]))]
 
 
-def members(rules: Ruleset, log: Log) -> set[Member]:
+@lru_cache(maxsize=256)
+def members(rules: Ruleset, log: Log) -> frozenset[Member]:
     """Return the rules and correlations that find something in a stream."""
-    return {
-        Member(id_, one.rule.logic_hash)
+    return _reading(_members(rules), log)
+
+
+@lru_cache(maxsize=4)
+def _members(rules: Ruleset) -> _ByReads:
+    return _by_reads(
+        (Member(id_, one.rule.logic_hash), _read_by(rules, one))
         for id_, one in rules.all().items()
-        if id_ not in rules.silent and log.is_read(_read_by(rules, one))
-    }
+        if id_ not in rules.silent
+    )
+
+
+def _by_reads(found: Iterable[tuple[Member, Iterable[str]]]) -> _ByReads:
+    """Return members by what they read: many read the same."""
+    made: dict[frozenset[str], set[Member]] = {}
+    for member, read in found:
+        made.setdefault(frozenset(read), set()).add(member)
+    return tuple((read, frozenset(each)) for read, each in made.items())
+
+
+def _reading(found: _ByReads, log: Log) -> frozenset[Member]:
+    return frozenset().union(*(each for read, each in found if log.is_read(read)))
 
 
 def recorded(rules: Ruleset, only: Collection[Member] | None = None) -> tuple[str, str]:
     """Return the SHA-256 and the JSON of a ruleset, or of some of it, for the table `rulesets`."""
-    chosen = None if only is None else {member.id for member in only}
+    return _recorded(rules, None if only is None else frozenset(member.id for member in only))
+
+
+@lru_cache(maxsize=64)
+def _recorded(rules: Ruleset, chosen: frozenset[str] | None) -> tuple[str, str]:
     described = [
         {
             "id": id_,
@@ -104,10 +130,14 @@ def _values(found: Iterable[str]) -> object:
 
 def sets(texts: Iterable[str], log: Log) -> dict[str, frozenset[Member]]:
     """Return the sets of rules for a stream, by the app id of their position."""
-    found = {
-        frozenset(member for member, read in _parsed(text) if log.is_read(read)) for text in texts
-    }
-    return {log.app(each): each for each in found if each}
+    found = (_set(text, log) for text in texts)
+    return {app: each for app, each in found if each}
+
+
+@lru_cache(maxsize=4096)
+def _set(text: str, log: Log) -> tuple[str, frozenset[Member]]:
+    found = _reading(_parsed(text), log)
+    return log.app(found), found
 
 
 def reached(
@@ -122,9 +152,9 @@ def reached(
 
 
 @lru_cache(maxsize=512)
-def _parsed(text: str) -> tuple[tuple[Member, frozenset[str]], ...]:
-    return tuple(
-        (Member(one["id"], one["logic"]), frozenset(one["reads"]))
+def _parsed(text: str) -> _ByReads:
+    return _by_reads(
+        (Member(one["id"], one["logic"]), one["reads"])
         for one in json.loads(text)["rules"]
         if not one.get("silent")
     )

@@ -11,9 +11,9 @@ from pipelines.detections.correlations import Correlation, compile_correlation
 from pipelines.detections.rules import Loaded, Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ruleset:
-    """Rules by id, in the order of their files."""
+    """Rules by id, in the order of their files; the same only if it is the same object."""
 
     rules: Mapping[str, Compiled]
     correlations: Mapping[str, Correlation]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -13,40 +13,47 @@ from pipelines.detections.evaluate import Rows
 from pipelines.detections.positions import Log
 from pipelines.errors import ConfigurationError
 from pipelines.lake import events as events_table
-from pipelines.lake import identity_table, streams, tables
-from pipelines.lake import raw as raw_table
+from pipelines.lake import identity_table, look, streams, tables
+from pipelines.lake.look import Look
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.search.people import People
 
 
 @dataclass(slots=True)
 class Reader:
-    """The streams of a lake, and the persons as they are known when it is first asked for rows."""
+    """The streams and persons of a lake as they are known when it is first asked for them."""
 
     lake: Lake
     _people: People | None = None
+    _kinds: dict[StreamKey, str] | None = None
     _republished: dict[str, bool] = field(default_factory=dict)
 
     def logs(self, keys: Iterable[StreamKey] | None = None) -> list[Log]:
         """Return the streams, by default all that were polled."""
-        kinds = {key: facts.kind for key, facts in streams.facts(self.lake).items()}
+        if self._kinds is None:
+            self._kinds = {key: facts.kind for key, facts in streams.facts(self.lake).items()}
+        kinds = self._kinds
         wanted = sorted(kinds) if keys is None else list(dict.fromkeys(keys))
         return [Log(key=key, kind=kinds[key]) for key in wanted if key in kinds]
 
-    def until(self, log: Log) -> int:
+    def until(self, log: Log, seen: Look | None = None) -> int:
         """Return how many raw rows of a stream can be evaluated: those that have events."""
-        stored = raw_table.position_only(self.lake, log.key).rows
-        return min(stored, events_table.derived(self.lake, log.key)) if stored else 0
+        if seen is None:
+            with look.look(self.lake) as now:
+                return self.until(log, now)
+        derived = seen.fence(events_table.TABLE.name, log.key.app)
+        return min(seen.fence(log.key.table, log.key.app), derived) if derived else 0
 
-    def rows(self, log: Log, seqs: range) -> Rows:
-        """Return the rows of a stream with these `seq`."""
-        raw = raw_table.rows(self.lake, log.key, seqs.start, seqs.stop)
-        found, _ = events_table.snapshot(self.lake, log.key)
-        ours = found.filter(
-            pl.col("date").is_in(raw["date"].unique().to_list()),
-            pl.col("seq").is_between(seqs.start, seqs.stop, "left"),
-        )
-        return self.complete(log, raw, ours)
+    def rows(self, seen: Look, wanted: Sequence[tuple[Log, range]]) -> list[Rows]:
+        """Return the rows of different streams with these `seq`, at the versions of a look."""
+        raw = {log.key: seen.raw(log.key, seqs) for log, seqs in wanted}
+        chosen = {log.key: (seqs, raw[log.key]["date"]) for log, seqs in wanted}
+        found = self._named(seen.events(chosen))
+        parts = found.partition_by("integration", "stream", as_dict=True, maintain_order=True)
+        return [
+            self._complete(log, raw[log.key], parts.get((*log.key,), found.clear()))
+            for log, _ in wanted
+        ]
 
     def of_day(
         self, log: Log, day: date, since: datetime, until: datetime, most: int
@@ -67,13 +74,16 @@ class Reader:
                 rows = raw.filter(ours).collect().sort("seq")
             found, _ = events_table.snapshot(self.lake, log.key)
             events = found.filter(pl.col("date") == day, ours)
-            yield self.complete(log, rows, events.filter(pl.col("seq").is_in(part.implode())))
+            of_rows = events.filter(pl.col("seq").is_in(part.implode()))
+            yield self._complete(log, rows, self._named(of_rows))
 
-    def complete(self, log: Log, raw: pl.DataFrame, events: pl.LazyFrame) -> Rows:
-        """Return raw rows and their events, with the persons that accounts belong to."""
+    def _complete(self, log: Log, raw: pl.DataFrame, events: pl.DataFrame) -> Rows:
+        return Rows(log=log, raw=raw, events=events, republished=self._is_republished(log))
+
+    def _named(self, events: pl.LazyFrame) -> pl.DataFrame:
+        """Return events in the order of rows, with the persons that accounts belong to."""
         with tables.store_errors(events_table.TABLE.name):
-            named = self.people().named(events).collect().sort("seq", "event_uid")
-        return Rows(log=log, raw=raw, events=named, republished=self._is_republished(log))
+            return self.people().named(events).collect().sort("seq", "event_uid")
 
     def people(self) -> People:
         if self._people is None:

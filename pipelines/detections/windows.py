@@ -119,6 +119,16 @@ def days(rules: Ruleset, some: Touched) -> list[date]:
     return sorted(found)
 
 
+def reach(rules: Ruleset, some: Touched) -> tuple[datetime, datetime]:
+    """Return from when to when the events lie that decide about windows, if there are any."""
+    spans = [
+        correlations.reach(rules.correlations[id_], start)
+        for id_, windows in some.items()
+        for start in windows.select(pl.col("start").min(), last=pl.col("start").max()).row(0)
+    ]
+    return min(since for since, _ in spans), max(until for _, until in spans)
+
+
 def deciding(rules: Ruleset, some: Touched) -> pl.Expr:
     """Return the condition for the hits that decide about windows."""
     chosen = [pl.lit(value=False)]
@@ -142,10 +152,12 @@ def revisions(
 
     `hits` are those that decide about the windows, `known` the findings that they may have.
     """
+    of_one = hits.partition_by("correlation", as_dict=True)
     made = [
         frame
         for id_, windows in some.items()
-        for frame in _of_one(rules.correlations[id_], windows, hits, run)
+        if (id_,) in of_one
+        for frame in _of_one(rules.correlations[id_], windows, of_one[id_,], run)
     ]
     found = pl.concat([pl.DataFrame(schema=_COLUMNS), *made])
     before = [
@@ -182,8 +194,9 @@ def _changed(found: pl.DataFrame, before: pl.DataFrame, run: Run) -> pl.DataFram
 def _of_one(
     one: Correlation, windows: pl.DataFrame, hits: pl.DataFrame, run: Run
 ) -> Iterator[pl.DataFrame]:
-    ours = hits.filter(pl.col("correlation") == one.rule.id).with_columns(_key().alias("key"))
-    ours = ours.filter(_possible(one))
+    ours = hits.with_columns(_key().alias("key")).filter(_possible(one))
+    if ours.is_empty():
+        return
     values = [
         pl.col("group").list.get(place).alias(f"{GROUP}{name}")
         for place, name in enumerate(one.group_by)
@@ -192,18 +205,21 @@ def _of_one(
         values.append(pl.col("counted").alias(f"{GROUP}{one.counted}"))
     kept = [name for name in HITS if name not in one.fields]
     found = correlations.findings(one, ours.select(*kept, *values), [*windows["start"].unique()])
-    if found.is_empty():
-        return
     uids = dict(ours.select("event", "uid").iter_rows())
     wanted = set(windows.select("start", "key").iter_rows())
     by_group = ours.partition_by("key", as_dict=True)
+    made = []
     for row in found.iter_rows(named=True):
         group = tuple(row[f"{GROUP}{name}"] for name in one.group_by)
         key = _BETWEEN.join(group)
         if (row["window_start"], key) in wanted:
             row["events"] = [uids[event] for event in row["events"]]
             last = by_group[key,].filter(pl.col("time") == row["last"]).sort("event")
-            yield _finding(one, group, row, last.row(-1, named=True), run)
+            made.append(_finding(one, group, row, last.row(-1, named=True), run))
+    if made:
+        schema = {name: dtype for name, dtype in _COLUMNS.items() if name in made[0]}
+        rows = pl.DataFrame(made, schema)
+        yield rows.with_columns(*about(one.rule, run.ruleset)).select(*_COLUMNS)
 
 
 def _possible(one: Correlation) -> pl.Expr:
@@ -220,9 +236,9 @@ def _finding(
     row: Mapping[str, Any],
     last: Mapping[str, Any],
     run: Run,
-) -> pl.DataFrame:
+) -> dict[str, Any]:
     start = row["window_start"]
-    made = {
+    return {
         "finding_uid": uid(one.rule, start.isoformat(), *group),
         "revision": 0,
         "status": "found",
@@ -240,6 +256,3 @@ def _finding(
         ],
         "exception": None,
     }
-    schema = {name: dtype for name, dtype in _COLUMNS.items() if name in made}
-    found = pl.DataFrame([made], schema)
-    return found.with_columns(*about(one.rule, run.ruleset)).select(*_COLUMNS)

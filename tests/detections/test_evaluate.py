@@ -1,13 +1,22 @@
 """Findings and hits of some rows: the same rows and rules give the same ones."""
 
 import itertools
+from functools import partial
 
 import pytest
 
 from pipelines.detections import evaluate
-from pipelines.detections.sources import Reader
 from tests.detections.ruled import read
-from tests.detections.watched import LATER, correlation, land, okta, rule
+from tests.detections.watched import (
+    LATER,
+    LOGS,
+    correlation,
+    jumpcloud,
+    land,
+    okta,
+    rows_of,
+    rule,
+)
 
 RESET, LOCK = "user.mfa.factor.deactivate", "user.account.lock"
 
@@ -16,9 +25,7 @@ RESET, LOCK = "user.mfa.factor.deactivate", "user.account.lock"
 def rows(lake):
     """Three records of Okta, two of which are about Ada."""
     land(lake, "okta", okta(1, RESET), okta(2, LOCK), okta(3, RESET, who="bob@example.com"))
-    reader = Reader(lake)
-    (log,) = reader.logs()
-    return reader.rows(log, range(3))
+    return rows_of(lake, range(3))
 
 
 def found(rules, rows, **options):
@@ -93,3 +100,35 @@ def test_a_rule_that_takes_too_long_fails_with_its_correlations_and_no_others(
     assert (failed[:8], reason) == ("00000002", "Rule 1: took longer than 2 s for 3 rows")
     assert result.findings["title"].to_list() == ["Rule 3"]
     assert result.hits.is_empty()
+
+
+MIXED = [
+    rule(1, {"eventType": RESET}),
+    rule(2, {"event_type": "user_login_attempt"}, product="jumpcloud"),
+    rule(3, {"source_ip|startswith": "198."}, product="auditlake"),
+    rule(4, {"actor_email|contains": "@"}, product="auditlake", service="okta"),
+    correlation(5, [1, 2, 3], gte=2, by=["person"]),
+]
+
+
+def test_streams_together_have_the_findings_that_each_has_alone(tmp_path, lake, rows):
+    land(lake, "jumpcloud", *map(jumpcloud, range(4)))
+    parts = [rows, rows_of(lake, range(1, 4), LOGS["jumpcloud"])]
+    rules = read(tmp_path, *MIXED)
+    chosen = [id_ for id_ in rules.all() if id_ not in rules.silent]
+    made = evaluate.together(rules, chosen, parts, now=LATER, ruleset="digest")
+    for part, each in zip(parts, made, strict=True):
+        alone = found(rules, part)
+        assert each.findings.select(alone.findings.columns).equals(alone.findings)
+        order = ["correlation", "rule_id", "event"]
+        assert each.hits.sort(order).equals(alone.hits.sort(order))
+        assert each.hits.height
+        assert each.failed == {}
+
+
+def test_streams_together_have_no_result_if_a_rule_is_too_slow(tmp_path, rows):
+    seconds = itertools.count()
+    timer = partial(next, seconds)
+    rules, options = read(tmp_path, MIXED[0]), {"now": LATER, "ruleset": ""}
+    assert evaluate.together(rules, [*rules.rules], [rows], **options, limit=2, timer=timer)
+    assert not evaluate.together(rules, [*rules.rules], [rows], **options, limit=0, timer=timer)

@@ -6,17 +6,16 @@ from datetime import timedelta
 import polars as pl
 
 from pipelines.detections import engine, evaluate
-from pipelines.detections.sources import Reader
 from tests.detections.ruled import read
 from tests.detections.watched import (
     LATER,
-    LOGS,
     correlation,
     detect,
     findings,
     jumpcloud,
     land,
     okta,
+    rows_of,
     rule,
     table,
 )
@@ -85,14 +84,15 @@ def test_a_rule_that_takes_too_long_has_failed(lake, tmp_path):
     fast = rules.rules[BAD["id"]].build
 
     def slow(columns):
+        return fast(columns).map_batches(waited, return_dtype=pl.Boolean)
+
+    def waited(matched):
         seconds[0] += 30
-        return fast(columns)
+        return matched
 
     land(lake, "okta", okta(0, "a"))
-    reader = Reader(lake)
-    (log,) = reader.logs([LOGS["okta"]])
     found = evaluate.evaluate(
-        *(broken(rules, BAD["id"], slow), [*rules.rules], reader.rows(log, range(1))),
+        *(broken(rules, BAD["id"], slow), [*rules.rules], rows_of(lake, range(1))),
         now=LATER,
         ruleset="",
         limit=20,
@@ -114,6 +114,7 @@ def test_rows_that_no_rule_can_be_evaluated_on_hold_up_one_stream(lake, tmp_path
         return real(rules, chosen, rows, **options)
 
     with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "together", lambda *_, **__: 1 / 0)
         patched.setattr(evaluate, "evaluate", fails)
         detect(lake, rules)
     assert findings(lake)["kind"].to_list() == ["jumpcloud"]
@@ -121,3 +122,17 @@ def test_rows_that_no_rule_can_be_evaluated_on_hold_up_one_stream(lake, tmp_path
     assert error.startswith("unexpected error (ZeroDivisionError in fails")
     then = LATER + engine.RETRY + timedelta(seconds=1)
     assert detect(lake, rules, clock=lambda: then)["kind"].to_list() == ["okta"]
+
+
+def test_a_rule_that_fails_on_one_stream_leaves_the_others_their_findings(lake, tmp_path):
+    ours = rule(3, {"action|startswith": "user"}, product="auditlake")
+    rules = broken(read(tmp_path, BAD, ours), BAD["id"])
+    land(lake, "okta", okta(0, "a"), okta(1))
+    land(lake, "jumpcloud", jumpcloud(0))
+    assert sorted(detect(lake, rules)["kind"]) == ["jumpcloud", "okta"]
+    land(lake, "okta", okta(2))
+    land(lake, "jumpcloud", jumpcloud(1))
+    assert sorted(detect(lake, rules)["kind"]) == ["jumpcloud", "okta"]
+    seen = table(lake, "evaluations").filter(pl.col("rule_id").is_null())
+    ranges = seen.select("integration", "since_seq", "until_seq").sort(pl.all()).rows()
+    assert ranges == [("jumpcloud", 0, 1), ("jumpcloud", 1, 2), ("okta", 0, 2), ("okta", 2, 3)]

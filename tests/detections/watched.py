@@ -7,9 +7,10 @@ import polars as pl
 
 from pipelines import registry
 from pipelines.detections import engine
+from pipelines.detections.sources import Reader
 from pipelines.extraction import derive
 from pipelines.extraction import report as reports
-from pipelines.lake import events, raw, streams, tables
+from pipelines.lake import events, look, raw, streams, tables
 from pipelines.lake.coverage import Entry
 from pipelines.lake.tables import StreamKey
 from pipelines.mapping import normalise
@@ -119,6 +120,14 @@ def correlation(number, parts, *, kind="event_count", by=("person",), span="1h",
 
 def clock():
     return LATER
+
+
+def rows_of(lake, seqs, key=LOGS["okta"]):
+    """Return rows of a stream as rules are evaluated on them."""
+    reader = Reader(lake)
+    with look.look(lake) as seen:
+        (found,) = reader.rows(seen, [(log, seqs) for log in reader.logs([key])])
+    return found
 
 
 def detect(lake, rules, *keys, **options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from pipelines.extraction.report import Report
 from pipelines.lake.tables import StreamKey
 
 _MAX_BACKOFF = 60.0
+_MAX_PAUSE = 2.0
+_PAUSE = 4.0
+"""Pause after an evaluation, as a multiple of the time that it took."""
 _log = logging.getLogger(__name__)
 
 
@@ -40,14 +44,19 @@ class Detecting:
         self._woken.set()
 
     def run(self) -> None:
-        """Evaluate until stopped; a failure is logged, and tried again after a pause."""
+        """Evaluate until stopped; a failure is logged, and tried again after a pause.
+
+        A short pause follows in any case: an evaluation of a few rows costs nearly as much as one
+        of the many that land meanwhile.
+        """
         backoff = 0.0
         while not self._stopped.is_set():
             self._woken.wait()
             self._woken.clear()
+            began = time.monotonic()
             sound = self._stopped.is_set() or self.run_once()
             backoff = 0.0 if sound else min(_MAX_BACKOFF, max(1.0, 2 * backoff))
-            self._stopped.wait(backoff)
+            self._stopped.wait(backoff or min(_MAX_PAUSE, _PAUSE * (time.monotonic() - began)))
             if not sound:
                 self._woken.set()
 

@@ -3,7 +3,9 @@
 The sandbox generates `--rate` events per second over all eight services and pushes them as the
 vendors do; `auditlake receive` receives them. The latency runs from the acknowledgement of a
 delivery, or from the moment the vendor's log shows the event if that is later, until the row is
-committed to `events`, and until the dashboard's reader returns it. Pushing starts `--lead` seconds
+committed to `events`, and until the dashboard's reader returns it; for the events that a rule
+matches, also until their finding is committed, and until a receiver of alerts has its signed
+webhook. All rules of the program are evaluated as well. Pushing starts `--lead` seconds
 before the measurement, because Opsgenie's log shows an event two minutes after its webhook. The
 same run also measures polling alone, every ten seconds as Dagster's sensors do, from the moment the
 vendor shows the event.
@@ -33,6 +35,7 @@ import polars as pl
 
 sys.path[0] = str(Path(__file__).parent.parent)  # here, "dashboard" is a benchmark
 
+from benchmarks.told import RULE_ID, Receiver  # noqa: E402
 from dashboard.lake import Lake as Shown  # noqa: E402
 from pipelines import registry, settings  # noqa: E402
 from pipelines.cli import config_file  # noqa: E402
@@ -47,6 +50,12 @@ LOOK_EVERY = 0.5
 SETTLE = 15.0
 KEY = ("integration", "stream", "event_id")
 Key = tuple[str, str, str]
+STEPS = {
+    "events": "`events`",
+    "dashboard": "the dashboard",
+    "finding": "`findings`",
+    "told": "the receiver",
+}
 USED: dict[str, float] = {}
 """CPU use of each server in cores, during the half with pushes."""
 
@@ -64,14 +73,16 @@ def main() -> None:
 
 
 def measured(folder: Path, given: argparse.Namespace, *, push: bool) -> pl.DataFrame:
-    """Return one row per event: kind, seconds until in `events` and until on the dashboard."""
+    """Return one row per event: kind, and seconds until each of `STEPS`."""
     folder.mkdir()
+    alerts = Receiver()
     ports = free_ports()
     base_url, receiver = (f"http://127.0.0.1:{port}" for port in ports)
     sizes = ["--days", "1", "--per-day", "50", "--rate", str(given.rate)]
     ready = f"{base_url}/_sandbox/requests/okta"
-    with running(folder, ready, "sandbox", "--port", str(ports[0]), *sizes):
-        run = Run(folder, base_url, receiver)
+    sandbox = running(folder, ready, "sandbox", "--port", str(ports[0]), *sizes)
+    with sandbox, alerts.running() as address:
+        run = Run(folder, base_url, receiver, alerts, address)
         rounds.poll(run.lake, run.sources)
         if push:
             ready = f"{receiver}/-/health"
@@ -135,13 +146,17 @@ def poll_for(run: Run, seconds: float) -> None:
 class Run:
     """A lake filled from a sandbox, and the times of its events."""
 
-    def __init__(self, folder: Path, base_url: str, receiver: str) -> None:
+    def __init__(
+        self, folder: Path, base_url: str, receiver: str, alerts: Receiver, address: str
+    ) -> None:
         keys = server.settings(base_url)
         for name, each in keys.items():
             if registry.kind(name).push:
                 each["webhook_secret"] = secrets.token_hex(32)
         path = folder / "auditlake.toml"
-        path.write_text(config_file.document(keys, str(folder / "data"), receiver))
+        written = config_file.document(keys, str(folder / "data"), receiver)
+        path.write_text(written + alerts.settings(folder, address))
+        self.alerts = alerts
         os.environ["HOME"] = str(folder)  # use fresh signing keys, not the user's
         self.base_url, self.root = base_url, folder / "data"
         self.chosen = settings.load(path)
@@ -201,7 +216,9 @@ class Run:
 
     def delays(self, *, push: bool) -> pl.DataFrame:
         """Return each event's latency, from its acknowledgement or its appearance at the vendor."""
-        committed, rows = self.commits(), list[tuple[str, float, float | None]]()
+        committed, found = self.commits(), self.findings()
+        told, rows = self.alerts.told(self.lake), list[tuple[str | float | None, ...]]()
+
         for source in self.sources:
             for stream in source.streams():
                 for id_, key, arrival in self.arrivals(source.name, stream.name):
@@ -209,11 +226,14 @@ class Run:
                     start = max(arrival, pushed) if pushed else arrival
                     wanted = self.began <= start <= self.ended and (pushed or not push)
                     if wanted and key in committed:
-                        shown = self.shown.get(key)
-                        on_dashboard = (shown - start).total_seconds() if shown else None
-                        until = (committed[key] - start).total_seconds()
-                        rows.append((source.kind, until, on_dashboard))
-        schema = {"kind": pl.String, "events": pl.Float64, "dashboard": pl.Float64}
+                        event_uid, at = committed[key]
+                        finding = found.get(event_uid)
+                        times = (at, self.shown.get(key), *(
+                            (finding[1], told.get(finding[0])) if finding else (None, None)
+                        ))  # fmt: skip
+                        took = ((each - start).total_seconds() if each else None for each in times)
+                        rows.append((source.kind, *took))
+        schema = {"kind": pl.String, **dict.fromkeys(STEPS, pl.Float64)}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def arrivals(self, name: str, stream: str) -> Iterator[tuple[str, Key, datetime]]:
@@ -225,23 +245,38 @@ class Run:
             ours = ids.get(entry["sha256"], entry["id"])
             yield entry["id"], (name, stream, ours), datetime.fromisoformat(entry["arrival"])
 
-    def commits(self) -> dict[Key, datetime]:
-        """Return when each event became visible: the time of the commit that added its file."""
-        found: dict[Key, datetime] = {}
-        for commit in sorted((self.root / "events" / "_delta_log").glob("*.json")):
+    def commits(self) -> dict[Key, tuple[str, datetime]]:
+        """Return uid and time of each event: the time of the commit that added its file."""
+        found: dict[Key, tuple[str, datetime]] = {}
+        for at, rows in self.added("events", [*KEY, "event_uid"]):
+            for *key, uid in rows.iter_rows():
+                found.setdefault((key[0], key[1], key[2]), (uid, at))
+        return found
+
+    def findings(self) -> dict[str, tuple[str, datetime]]:
+        """Return uid and time of the finding of each event, by the event's uid."""
+        found: dict[str, tuple[str, datetime]] = {}
+        for at, rows in self.added("findings", ["rule_id", "finding_uid", "event_uids"]):
+            ours = rows.filter(pl.col("rule_id") == RULE_ID).explode("event_uids")
+            for _, uid, event_uid in ours.iter_rows():
+                found.setdefault(event_uid, (uid, at))
+        return found
+
+    def added(self, table: str, columns: list[str]) -> Iterator[tuple[datetime, pl.DataFrame]]:
+        """Yield the rows of each file of a table, with the time of its commit, oldest first."""
+        for commit in sorted((self.root / table / "_delta_log").glob("*.json")):
             at = datetime.fromtimestamp(commit.stat().st_mtime, UTC)
             for action in map(json.loads, commit.read_text().splitlines()):
                 if added := action.get("add"):
-                    file = self.root / "events" / unquote(added["path"])
-                    for key in pl.read_parquet(file, columns=list(KEY)).select(KEY).iter_rows():
-                        found.setdefault(key, at)
-        return found
+                    file = self.root / table / unquote(added["path"])
+                    yield at, pl.read_parquet(file, columns=columns).select(columns)
 
 
 def report(pushed: pl.DataFrame, polled: pl.DataFrame, given: argparse.Namespace) -> None:
     print(f"{given.rate:g} events/s for {given.seconds:g} s, all services; seconds, median and p95")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} (5 minutes); {cpu()}")
-    print(f"{'':24}{'events':>8}{'to `events`':>18}{'to the dashboard':>20}")
+    titles = "".join(f"{f'to {title}':>18}" for title in STEPS.values())
+    print(f"{'':24}{'events':>8}{titles}")
     for name, frame in (("pushed", pushed), ("polled every 10 s", polled)):
         line(name, frame)
         for (kind,), part in frame.sort("kind").group_by("kind", maintain_order=True):
@@ -255,7 +290,7 @@ def cpu() -> str:
 
 def line(name: str, frame: pl.DataFrame) -> None:
     cells = [f"{name:24}{frame.height:8,}"]
-    for column in ("events", "dashboard"):
+    for column in STEPS:
         values = frame[column].drop_nulls()
         if values.len():
             cells.append(f"{values.median():10.2f}{values.quantile(0.95):8.2f}")

@@ -1,6 +1,9 @@
 """Rules are evaluated on pushed records, and hold up nobody."""
 
 import logging
+import threading
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +102,25 @@ def test_a_thread_evaluates_what_lands_and_ends_when_it_is_stopped(lake, spool, 
         until(lambda: found(lake) == 1, "a finding")
     push(lake, spool, detecting, 2)
     assert findings(lake).height == 1
+
+
+class Stop(threading.Event):
+    """Ends the work instead of a pause, and notes how long that would have been."""
+
+    def wait(self, timeout=None):
+        self.pause = timeout
+        self.set()
+        return True
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.25, 1.0), (10.0, 2.0)])
+def test_an_evaluation_is_followed_by_a_pause(detecting, monkeypatch, took, pause):
+    clock = SimpleNamespace(monotonic=partial(next, iter([100.0, 100.0 + took])))
+    monkeypatch.setattr("pipelines.webhooks.detecting.time", clock)
+    detecting._stopped = Stop()
+    detecting.add([])
+    detecting.run()
+    assert detecting._stopped.pause == pause
 
 
 def test_the_receiver_evaluates_what_was_left_and_what_is_pushed(tmp_path, monkeypatch):

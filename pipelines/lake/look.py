@@ -61,8 +61,8 @@ class Look:
     def _handle(self, table: str) -> DeltaTable | None:
         if table not in self._handles:
             with tables.store_errors(table):
-                borrowed = tables.borrowed(self._lake, table)
-                self._handles[table] = self._stack.enter_context(borrowed)
+                held = tables.held(self._lake, table)
+                self._handles[table] = self._stack.enter_context(held)
         return self._handles[table]
 
 

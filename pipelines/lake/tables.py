@@ -249,11 +249,17 @@ def borrowed(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
         yield newest(lake, table)
         return
     # Opening a table takes many requests, so threads wait for the one that is open already.
-    with handles.turn(_place(lake, table)):
-        handle = acquire(lake, table)
+    with handles.turn(_place(lake, table)), held(lake, table) as handle:
         yield handle
-        if handle is not None:
-            release(lake, table, handle)
+
+
+@contextmanager
+def held(lake: Lake, table: str) -> Iterator[DeltaTable | None]:
+    """Yield a handle as `borrowed` does, but wait for no thread, so that several may be held."""
+    handle = acquire(lake, table)
+    yield handle
+    if handle is not None:
+        release(lake, table, handle)
 
 
 def at_once(lake: Lake, work: Callable[[S], T], items: Iterable[S]) -> list[T]:

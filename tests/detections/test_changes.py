@@ -9,7 +9,7 @@ from pipelines import registry
 from pipelines.detections import engine
 from pipelines.extraction import renormalise
 from pipelines.lake import findings as table
-from pipelines.lake import maintenance
+from pipelines.lake import compaction, maintenance
 from tests.detections.ruled import read
 from tests.detections.watched import (
     KEYS,
@@ -54,7 +54,7 @@ def test_events_that_are_mapped_again_are_not_found_again(lake, tmp_path):
 
 
 def test_maintenance_keeps_findings_positions_and_evaluations(lake, tmp_path, monkeypatch):
-    monkeypatch.setattr(maintenance, "_FILES_CLOSED", 0)
+    monkeypatch.setattr(compaction, "_FILES_CLOSED", 0)
     rules = read(tmp_path, *RULES)
     for number in range(3):
         land(lake, "okta", okta(number, RESET), okta(10 + number, **FAILED))

@@ -24,7 +24,7 @@ from typing import Any
 
 from pipelines import registry
 from pipelines.extraction import batches, derive, rounds
-from pipelines.lake import commits, maintenance
+from pipelines.lake import commits, compaction, maintenance
 from pipelines.lake.tables import Lake
 from pipelines.settings import IntegritySettings
 from sandbox.server import Options, Running, running, settings
@@ -42,7 +42,7 @@ POINTS: dict[str, traps.Trap | None] = {
     "before commit": (commits, "_write_once", False),
     "after commit": (commits, "_write_once", True),
     "before events": (derive, "derive", False),
-    "in maintenance": (maintenance, "_compact", True),
+    "in maintenance": (compaction, "compact", True),
     "before vacuum": (maintenance, "_vacuum", False),
 }
 HOUSEKEEPING = ("in maintenance", "before vacuum")
@@ -65,7 +65,7 @@ def lake_in(folder: Path, name: str, place: Place | None = None) -> Lake:
 def work(lake: Lake, keys: dict[str, Any], point: str, turn: int) -> None:
     """Run a round in small commits, after maintenance; the trap kills at its `turn`-th call."""
     batches._BATCH_RECORDS = BATCH
-    maintenance._FILES_CLOSED = 0
+    compaction._FILES_CLOSED = 0
     if trap := POINTS[point]:
         traps.lay(trap, turn)
     if point in HOUSEKEEPING:

@@ -8,8 +8,8 @@ import polars as pl
 from pipelines import registry
 from pipelines.detections import engine
 from pipelines.extraction import renormalise
-from pipelines.lake import findings as table
 from pipelines.lake import compaction, maintenance
+from pipelines.lake import findings as table
 from tests.detections.ruled import read
 from tests.detections.watched import (
     KEYS,

@@ -63,10 +63,10 @@ def test_metrics_show_the_last_verification_of_each_table(folder):
 def test_every_metric_is_printed_and_named_by_convention(folder):
     families = list(text_string_to_metric_families(run(folder, "metrics").output))
     assert [each.name for each in families] == [f"auditlake_{each.name}" for each in metrics.ALL]
-    units = ("_seconds", "_bytes", "_ratio", "_rows", "_requests", "_deliveries", "_success")
+    units = ("_seconds", "_bytes", "_ratio", "_rows", "_requests", "_deliveries", "_alerts")
     for family in families:
         assert family.documentation.endswith(".")
-        assert family.type == "counter" or family.name.endswith((*units, "_state")), family.name
+        assert family.type == "counter" or family.name.endswith((*units, "_success", "_state")), family.name
 
 
 def test_names_in_the_lake_become_no_labels_unless_they_are_names(folder):

@@ -325,7 +325,7 @@ class Counts:
     ) -> list[tuple[bool, list[str], list[pl.Expr]]]:
         """Return what `_readings` does, about _AT_ONCE rows at a time; at least one entry.
 
-        Each has only files that are `chosen`, which its first value tells, or only others.
+        Each has only files that are `chosen`, as its first value states, or only others.
         """
         found = [
             (inside, paths, conditions)

@@ -1,6 +1,6 @@
 """Counts of chosen events from `rollups`, without reading the values of the events.
 
-The codes of a data file's rows (pipelines.lake.row_codes) tell in which group of a part each row is
+The codes of a data file's rows (pipelines.lake.row_codes) show in which group of a part each row is
 counted. So the rows that a text search found, or those of filtered groups, are counted by number.
 """
 

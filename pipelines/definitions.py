@@ -54,7 +54,7 @@ def definitions(
 ) -> dg.Definitions:
     """Return all assets, checks, jobs, schedules and sensors for these sources.
 
-    They set an executor only if `dagster` says so, since one alone of merged definitions may.
+    They set an executor only if `dagster` sets it, since one alone of merged definitions may.
     """
     streams = [(source, stream) for source in sources for stream in source.streams()]
     declare = partial(configuration.declare, lake, sources, kept)

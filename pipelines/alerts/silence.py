@@ -20,7 +20,7 @@ _WEEKS = 4
 _HOURS = 2
 """Complete hours that are looked at; each of them has to be silent."""
 _USUAL = 20
-"""Where fewer events are usual in an hour, their number says nothing."""
+"""Where fewer events are usual in an hour, their number means nothing."""
 _SHARE = 0.1
 _DELAY = timedelta(minutes=15)
 

@@ -1,4 +1,4 @@
-"""The command that evaluates a rule on stored events, and says who would have been alerted."""
+"""The command that evaluates a rule on stored events, and shows who would have been alerted."""
 
 from __future__ import annotations
 

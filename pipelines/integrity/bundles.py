@@ -66,7 +66,7 @@ def write(lake: Lake, name: str, folder: Path) -> int:
 def prune(lake: Lake, logs: Iterable[StreamKey]) -> int:
     """Delete stored bundles whose entries the rows give again, and return how many files.
 
-    Others stay: they tell how a row was altered.
+    Others stay: they show how a row was altered.
     """
     done = 0
     for log in logs:

@@ -15,7 +15,7 @@ from pipelines.schemas import TEXT_INDEX
 TABLE = Table(
     name="text_index",
     schema=TEXT_INDEX,
-    about="Filters that tell which data files of events cannot contain a text",
+    about="Filters that show which data files of events cannot contain a text",
     partitions=(),
     settings={**DERIVED, STATISTICS: "file,date"},
 )

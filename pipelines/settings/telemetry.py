@@ -75,7 +75,7 @@ _OFF = Span()
 
 
 def start(endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> None:
-    """Send spans from now on: to `endpoint`, or where OpenTelemetry's variables say, if they do.
+    """Send spans from now on: to `endpoint`, or to that in OpenTelemetry's variables.
 
     Raises ConfigurationError if an endpoint is given and OpenTelemetry is not installed.
     """

@@ -1,4 +1,4 @@
-"""Evaluates the rules on pushed records, in a thread of its own beside those that store them."""
+"""Evaluates the rules on pushed records, in a thread apart from those that store them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Detecting:
         return True
 
     def stop(self) -> None:
-        """End after the commit in progress; the positions say where to continue."""
+        """End after the commit in progress; the positions hold where to continue."""
         self._stopped.set()
         self._woken.set()
 

@@ -276,21 +276,26 @@ class Counts:
         counted = [
             self._count_by_codes(query, paths, conditions, parts)
             if known
-            else pl.collect_all(
-                [
-                    rollup.counted(
-                        queries.matching(self._read(paths), query, conditions), part, grain=grain
-                    )
-                    for part in parts
-                ],
-                engine="streaming",
-            )
+            else self._count_by_values(query, paths, conditions, parts, grain)
             for known, paths, conditions in patience.each(self._divided(query, whole))
         ]
         return {
             part: pl.concat(each)
             for part, each in zip(parts, zip(*counted, strict=True), strict=True)
         }
+
+    def _count_by_values(
+        self,
+        query: Query,
+        paths: list[str],
+        conditions: list[pl.Expr],
+        parts: tuple[str, ...],
+        grain: timedelta,
+    ) -> list[pl.DataFrame]:
+        """Return these parts over the query's events in these files, from one scan."""
+        found = queries.matching(self._read(paths), query, conditions)
+        counted = [rollup.counted(found, part, grain=grain) for part in parts]
+        return pl.collect_all(counted, engine="streaming")
 
     def _count_by_codes(
         self, query: Query, paths: list[str], conditions: list[pl.Expr], parts: tuple[str, ...]

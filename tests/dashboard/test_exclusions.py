@@ -46,9 +46,12 @@ def opened(
     snapshot = look(root)
     read: list[str] = []
     real = snapshot.counts._door.read
-    monkeypatch.setattr(
-        snapshot.counts._door, "read", lambda paths: (read.extend(paths), real(paths))[1]
-    )
+
+    def reading(paths: list[str], **options: str) -> pl.LazyFrame:
+        read.extend(paths)
+        return real(paths, **options)
+
+    monkeypatch.setattr(snapshot.counts._door, "read", reading)
 
     def search(text: str) -> tuple[int, int]:
         read.clear()

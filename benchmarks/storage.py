@@ -1,8 +1,8 @@
 """Bytes on disk per record: `python benchmarks/storage.py [--records 20000] [--days 90]`.
 
 The sandbox's records, of Okta alone and of all vendors, are polled into a signed lake, which is
-then maintained as if all days were over. Per table, the script prints the bytes per record, those of
-the same records as NDJSON with `zstd -19` and as Parquet that DuckDB writes, and the part that
+then maintained as if all days were over. Per table, the script prints the bytes per record, those
+of the same records as NDJSON with `zstd -19` and as Parquet that DuckDB writes, and the part that
 nothing can shrink: a digest per record in `raw`, one in the tiles, and the ids of records.
 Then come the largest columns of `raw` and `events`, and what their footers and page headers take.
 """

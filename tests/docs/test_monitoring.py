@@ -43,7 +43,7 @@ def test_an_expression_names_existing_series_and_labels(expression):
     bare = re.sub(r"\"[^\"]*\"", "", text)
     assert [bare.count(each) for each in "([{"] == [bare.count(each) for each in ")]}"]
     words = set(re.findall(r"[a-z_]+", re.sub(r"\{[^}]*\}", "", bare)))
-    assert words <= SERIES.keys() | WORDS | {"integration", "stream", "state", "table"}
+    assert words <= SERIES.keys() | WORDS | {"integration", "stream", "state", "table", "receiver"}
 
 
 def test_states_in_alerts_exist():
@@ -60,7 +60,7 @@ def test_states_in_alerts_exist():
 def test_every_rule_tells_an_operator_where_to_look():
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
     for rule in RULES:
-        labels = {"instance", "integration", "stream", "table"}
+        labels = {"instance", "integration", "stream", "table", "receiver"}
         assert rule["labels"]["severity"] in ("warning", "critical")
         used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
         assert used <= labels

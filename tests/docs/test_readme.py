@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines import registry, settings
-from pipelines.cli import processes
 from pipelines.cli.main import main
 from pipelines.errors import ConfigurationError
 from pipelines.lake import maintenance
@@ -88,7 +87,7 @@ def test_the_addresses_that_up_prints_are_the_defaults():
     servers = {"dashboard": chosen.dashboard, "dagster": chosen.dagster}
     servers |= {"webhooks": chosen.webhooks, "sandbox": chosen.sandbox}
     shown = dict(re.findall(r"^  (\w+) +(http://\S+)$", README, flags=re.M))
-    assert shown == {name: processes.address(each) for name, each in servers.items()}
+    assert shown == {name: each.address for name, each in servers.items()}
 
 
 def test_what_up_prints_is_in_its_code():

@@ -8,7 +8,7 @@ import pytest
 from pipelines import registry
 from pipelines.extraction import renormalise
 from pipelines.extraction.renormalise import History
-from pipelines.integrity import mappings, operator_acts, signer
+from pipelines.integrity import bundles, mappings, operator_acts, signer
 from pipelines.integrity.verifier import events, table_reader, verify
 from pipelines.integrity.verifier import operator_acts as verified_acts
 from pipelines.integrity.verifier.operator_acts import Mappings
@@ -215,7 +215,7 @@ def test_events_that_were_there_when_an_act_was_signed_are_missed(upgraded):
 def test_another_log_in_place_of_the_acts_is_found(upgraded):
     acts = upgraded.folder / "lake/integrity/acts"
     shutil.rmtree(acts)
-    shutil.copytree(upgraded.log, acts)
+    bundles.write(upgraded.lake, LOG.app, acts)
     assert "acts" in {finding.kind for finding in upgraded.verify().findings}
     kinds = {finding.kind for finding in verify.verify_acts(upgraded.place).findings}
     assert kinds == {"changed", "checkpoint", "rolled back"}

@@ -37,7 +37,7 @@ TABLES = [
     *(raw.REJECTED_TABLE, reconciliation.ECHOES_TABLE, reconciliation.RECONCILED_TABLE),
     *(access_log.ACCESS, access_log.VIEWS),
 ]
-COLUMNS = "6746"
+COLUMNS = "666d"
 """Of all tables, at formats.FORMAT."""
 
 

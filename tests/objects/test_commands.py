@@ -60,7 +60,7 @@ def test_commands_send_few_requests(store, deployment, vendors):
     sent = store.requests()
     assert len(sent) <= 130, sent  # about 75 of them to evaluate the rules
     reading = {"status": 50, "search": 15, "export --format ndjson": 40, "verify": 200}
-    for command, most in {**reading, "maintain": 750}.items():
+    for command, most in {**reading, "maintain": 800}.items():
         done = run(deployment, *command.split())
         assert done.exit_code == 0, done.output
         sent = store.requests()

@@ -247,6 +247,31 @@ BENCHMARKS = (
             ),
         ),
     ),
+    Benchmark(
+        name="storage",
+        small=("--records", "2000", "--days", "5"),
+        tiny=("--records", "200", "--days", "2"),
+        figures=(
+            Figure(
+                name="bytes per record, of Okta and of all vendors, added",
+                line=(
+                    rf"^  (?:in all{_columns('ours', '')} times"
+                    rf"|NDJSON, zstd -19{_columns('peer')})$"
+                ),
+            ),
+        ),
+    ),
+    Benchmark(
+        name="object_store",
+        small=("--kinds", "okta", "--days", "1", "--per-day", "40"),
+        tiny=("--kinds", "okta", "--days", "1", "--per-day", "10"),
+        figures=(
+            Figure(
+                name="requests of all commands",
+                line=rf"^\S.*? +(?P<ours>{_NUMBER})  [A-Z]+ \d",
+            ),
+        ),
+    ),
 )
 
 

@@ -51,11 +51,11 @@ def work(
 def _freeze_before_rows() -> None:
     real = commits._write_once
 
-    def write(lake: Lake, handle: Any, *arguments: Any) -> bool:
-        if "/raw/" in handle.table_uri:
+    def write(lake: Lake, table: Any, *arguments: Any) -> bool:
+        if table.name.startswith("raw/"):
             commits._write_once = real
             os.kill(os.getpid(), signal.SIGSTOP)
-        return real(lake, handle, *arguments)
+        return real(lake, table, *arguments)
 
     commits._write_once = write
 

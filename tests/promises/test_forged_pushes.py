@@ -37,7 +37,7 @@ REREADS = 20
 
 @pytest.fixture(scope="module")
 def box():
-    with running(Options(days=2, per_day=60, rate=0)) as started:
+    with running(Options(days=3, per_day=60, rate=0)) as started:  # not a weekend alone
         yield started
 
 

@@ -24,7 +24,7 @@ MEGABYTE = 2**20
 
 @pytest.fixture(scope="module")
 def vendor():
-    with running(Options(days=2, per_day=60, rate=0)) as served:
+    with running(Options(days=3, per_day=60, rate=0)) as served:  # not a weekend alone
         yield served
 
 

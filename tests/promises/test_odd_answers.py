@@ -73,7 +73,7 @@ def hasty(source):
 
 @pytest.fixture(scope="module")
 def vendor():
-    with running(Options(days=2, per_day=60, rate=0)) as served:
+    with running(Options(days=3, per_day=60, rate=0)) as served:  # not a weekend alone
         yield served
 
 

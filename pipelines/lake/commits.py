@@ -269,11 +269,14 @@ def _grown(lake: Lake, table: Table, handle: DeltaTable) -> DeltaTable:
 
 
 def _complete_columns(table: Table, handle: DeltaTable) -> None:
-    present = {field.name for field in handle.schema().fields}
-    if formats.of(handle) < formats.FORMAT or not present.issuperset(table.schema):
+    present = {field.name: field for field in handle.schema().fields}
+    if formats.of(handle) < formats.FORMAT or not present.keys() >= table.schema.keys():
+        # Delta refuses another description of a column that has one.
+        described = {name: field for name, field in present.items() if field.metadata}
+        fields = [described.get(field.name, field) for field in _delta_schema(table).fields]
         write_deltalake(
             handle,
-            ArrowTable.from_batches([], schema=_delta_schema(table).to_arrow()),
+            ArrowTable.from_batches([], schema=Schema(fields).to_arrow()),
             mode="append",
             schema_mode="merge",
             post_commithook_properties=_NO_HOOKS,

@@ -100,6 +100,18 @@ def replaced(log, stream):
     return log._replace(stream=stream)
 
 
+def test_a_table_keeps_the_descriptions_it_was_created_with(lake, monkeypatch):
+    about = {"n": "a number", "word": "its name"}
+    monkeypatch.setitem(schemas.DESCRIPTIONS, "numbers", about)
+    narrow = Table(name="numbers", schema={"n": pl.Int64()}, about="Numbers", partitions=())
+    add_row(lake, narrow)
+    monkeypatch.setitem(schemas.DESCRIPTIONS, "numbers", {**about, "n": "a whole number"})
+    wide = replace(narrow, schema={**narrow.schema, "word": pl.String()})
+    add_row(lake, wide)
+    fields = tables.open_table(lake, "numbers").schema().fields
+    assert {field.name: field.metadata["comment"] for field in fields} == about
+
+
 def test_a_column_that_is_added_later_is_null_in_the_rows_before(lake):
     narrow = Table(name="numbers", schema={"n": pl.Int64()}, about="Numbers", partitions=())
     add_row(lake, narrow)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.detections.correlations import Correlation
-from pipelines.detections.positions import Log, reads
+from pipelines.detections.positions import Log, read_by
 from pipelines.detections.ruleset import Ruleset
 from pipelines.lake import coverage, stream_state, streams
 from pipelines.lake.stream_state import Coverage
@@ -38,7 +38,7 @@ class Gaps:
 
     def _streams(self, one: Correlation) -> list[StreamKey]:
         if one.rule.id not in self._read:
-            read = {name for part in one.parts for name in reads(self._rules.rules[part])}
+            read = read_by(self._rules, one)
             self._read[one.rule.id] = [log.key for log in self._logs if log.is_read(read)]
         return self._read[one.rule.id]
 

@@ -61,7 +61,8 @@ def reads(rule: Compiled) -> Iterator[str]:
         yield f"{stream}:{rule.source.kind}" if rule.source.kind else stream
 
 
-def _read_by(rules: Ruleset, one: Compiled | Correlation) -> list[str]:
+def read_by(rules: Ruleset, one: Compiled | Correlation) -> list[str]:
+    """Return the streams that a rule reads, or the rules of a correlation, each once."""
     if isinstance(one, Compiled):
         return [*reads(one)]
     return [*dict.fromkeys(each for part in one.parts for each in reads(rules.rules[part]))]
@@ -76,7 +77,7 @@ def members(rules: Ruleset, log: Log) -> frozenset[Member]:
 @lru_cache(maxsize=4)
 def _members(rules: Ruleset) -> _ByReads:
     return _by_reads(
-        (Member(id_, one.rule.logic_hash), _read_by(rules, one))
+        (Member(id_, one.rule.logic_hash), read_by(rules, one))
         for id_, one in rules.all().items()
         if id_ not in rules.silent
     )
@@ -107,7 +108,7 @@ def _recorded(rules: Ruleset, chosen: frozenset[str] | None) -> tuple[str, str]:
             "logic": one.rule.logic_hash,
             "level": one.rule.level,
             "file": str(one.rule.file),
-            "reads": _read_by(rules, one),
+            "reads": read_by(rules, one),
             **({"silent": True} if id_ in rules.silent else {}),
         }
         for id_, one in sorted(rules.all().items())

@@ -273,11 +273,14 @@ class Counts:
         coded = grain == rollup.GRAIN and {*parts} <= {*row_codes.PARTS}
         inside = self._files.filter(_inside(query))["path"]
         whole = {path for path in inside if path in self._numbers} if coded else set[str]()
+        divided = self._divided(query, whole)
+        # Files with and without codes are apart even where one scan would do for both.
+        rows = sum(self._sizes.get(path, _AT_ONCE) for _, paths, _ in divided for path in paths)
         counted = [
             self._count_by_codes(query, paths, conditions, parts)
             if known
             else self._count_by_values(query, paths, conditions, parts, grain)
-            for known, paths, conditions in patience.each(self._divided(query, whole))
+            for known, paths, conditions in patience.each(divided, brief=rows < _AT_ONCE)
         ]
         return {
             part: pl.concat(each)

@@ -51,10 +51,13 @@ def watched(
         _watcher.reset(before)
 
 
-def each(parts: Sequence[T]) -> Iterator[T]:
-    """Yield the parts of a search. Raises TooLong, and any error of the page's `advance`."""
+def each(parts: Sequence[T], *, brief: bool = False) -> Iterator[T]:
+    """Yield the parts of a search. Raises TooLong, and any error of the page's `advance`.
+
+    If all parts together are `brief`, nothing is shown before their result.
+    """
     watcher = _watcher.get()
-    if watcher and len(parts) > 1:
+    if watcher and len(parts) > 1 and not brief:
         watcher.begin()
     for place, part in enumerate(parts):
         check(place / len(parts))

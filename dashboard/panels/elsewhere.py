@@ -31,7 +31,7 @@ def show(snapshot: Snapshot, query: Query) -> None:
     with (
         suppress(TooLong),
         st.spinner("Searching outside this time", show_time=True),
-        waiting.cancellable(),
+        waiting.cancellable(key="elsewhere_waiting"),
     ):
         found = outside(snapshot, query)
     if found:

@@ -20,11 +20,12 @@ _CANCELLED = "cancelled"
 
 
 @contextmanager
-def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
+def cancellable(preview: Callable[[], None] = lambda: None, key: str = "waiting") -> Iterator[None]:
     """Show the progress of a long search and a button that cancels it. Raises TooLong.
 
-    A search of several parts calls `preview` first, whose elements are removed at the end. Not
-    within fragments: a click on a button of theirs does not end the run of the page.
+    A search of several parts calls `preview` first, whose elements are removed at the end. Each
+    search of a page has its own `key`. Not within fragments: a click on a button of theirs does
+    not end the run of the page.
     """
     # One element, since each costs the browser some milliseconds after every click.
     held, began = st.empty(), time.monotonic()
@@ -47,10 +48,10 @@ def cancellable(preview: Callable[[], None] = lambda: None) -> Iterator[None]:
         if time.monotonic() - began < _AFTER:
             return
         if not shown:
-            row = place(0).container(horizontal=True, vertical_alignment="center", key="waiting")
+            row = place(0).container(horizontal=True, vertical_alignment="center", key=key)
             with row:
                 shown.append(st.progress(share))
-                st.button("Cancel", key="cancel", on_click=_cancel, args=(search,))
+                st.button("Cancel", key=f"{key}_cancel", on_click=_cancel, args=(search,))
         shown[0].progress(share, text=f"Searching: {share:.0%}")
 
     try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from dashboard.panels import waiting
 from tests.dashboard import small_lakes
 from tests.dashboard.shown import App, address, shown_text
 
@@ -34,3 +37,14 @@ def test_without_any_event_there_is_no_such_offer(app: App, filled: Path) -> Non
     page.run()
     assert "No events match" in shown_text(page)
     assert "elsewhere" not in [button.key for button in page.button]
+
+
+def test_progress_is_shown_of_a_slow_search_and_of_the_slow_one_outside_it(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "_AFTER", -1.0)
+    page = app(filled)
+    page.query_params["q"] = "a_stranger"
+    page.run()
+    assert not page.exception
+    assert "No events match" in shown_text(page)

@@ -147,7 +147,7 @@ def test_the_progress_of_a_long_search_has_a_button_that_cancels_it(
     assert not shown.exception
     assert [button.label for button in shown.button] == buttons
     if buttons:
-        shown.button(key="cancel").click()
+        shown.button(key="waiting_cancel").click()
     shown.session_state["stop"] = False
     shown.run()
     assert not shown.exception

@@ -28,9 +28,10 @@ from tests.objects import azure, s3
 from tests.objects.azure import Azure
 from tests.objects.s3 import S3
 from tests.places import Place
+from tests.tiers import FULL
 from tests.waiting import free_ports
 
-settings.register_profile("auditlake", deadline=None, max_examples=60)
+settings.register_profile("auditlake", deadline=None, max_examples=60 if FULL else 25)
 settings.load_profile("auditlake")
 
 _TOGETHER = ("tests/clients/", "tests/dashboard/", "tests/objects/", "tests/sandbox/")

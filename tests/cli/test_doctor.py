@@ -17,6 +17,7 @@ from pipelines.lake.tables import Lake
 from pipelines.settings import Settings, Witness
 from tests.integrity.conftest import _filled, signed
 from tests.integrity.witnessing import serving, submitted, witnessed
+from tests.tiers import crossed
 from tests.webhooks.conftest import source
 
 __all__ = ["_filled", "signed"]
@@ -90,8 +91,9 @@ def test_only_the_first_page_of_the_last_hour_is_requested(lake):
     assert url.params["since"].startswith("2026-03-01T11:00:00")
 
 
-@pytest.mark.parametrize("status", [413, 500, 503, 504])
-@pytest.mark.parametrize("kind", sorted(registry.kinds()))
+@pytest.mark.parametrize(
+    ("kind", "status"), crossed(sorted(registry.kinds()), [413, 500, 503, 504], count=8)
+)
 def test_no_stream_of_a_service_that_only_fails_passes(lake, kind, status):
     def respond(_source, request):
         if "token" in request.url.path:

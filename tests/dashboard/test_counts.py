@@ -27,6 +27,7 @@ from pipelines.search import compiler
 from pipelines.search.fields import SEARCHED, TARGETS
 from pipelines.search.terms import Term, Word
 from tests.dashboard import small_lakes
+from tests.tiers import crossed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FIRST = NOW - timedelta(days=6)
@@ -291,9 +292,10 @@ AUTUMN = datetime(2026, 11, 8, 7, 10, tzinfo=UTC)
 ZONES = ("Europe/London", "America/New_York", "Australia/Lord_Howe", "America/Santiago")
 
 
-@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", *ZONES])
-@pytest.mark.parametrize("days", [2, 16, 70])
-@pytest.mark.parametrize("text", ["", "signed"])
+@pytest.mark.parametrize(
+    ("zone", "days", "text"),
+    crossed(["Asia/Kolkata", "Asia/Kathmandu", *ZONES], [2, 16, 70], ["", "signed"], count=14),
+)
 def test_buckets_follow_the_clock_of_the_zone(
     changing: Snapshot, zone: str, days: int, text: str
 ) -> None:

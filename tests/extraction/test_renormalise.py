@@ -32,6 +32,7 @@ from pipelines.sdk import json_records
 from pipelines.sdk.contract import Docs, Integration, Source, Stream
 from pipelines.settings import IntegrationSettings
 from tests.mapping import rows
+from tests.tiers import FULL
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -110,7 +111,7 @@ def commits(lake):
 # re-published records
 
 
-@settings(max_examples=15)
+@settings(max_examples=15 if FULL else 8)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=1, max_size=5),
@@ -164,7 +165,7 @@ def test_other_streams_are_only_appended_to(lake):
 WAYS = {"poll", "backfill", "webhook"}
 
 
-@settings(max_examples=10)
+@settings(max_examples=10 if FULL else 6)
 @given(
     st.lists(
         st.lists(
@@ -414,7 +415,7 @@ def test_kills_at_random_moments_only_leave_work_to_do(lake):
     old, new = made()(lake), made(BETTER, version=2)(lake)
     land(old, *RECORDS)
     chance, kills = random.Random(5), 0
-    for _ in range(8):
+    for _ in range(8 if FULL else 4):
         process = subprocess.Popen(
             [sys.executable, "-c", RENORMALISE, lake.root], stdout=subprocess.PIPE
         )

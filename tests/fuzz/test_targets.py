@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.spoiling import Choices, edited
 from tests.fuzz.targets import INPUTS, TARGETS
+from tests.tiers import FULL
 
 FOUND = sorted(path for path in INPUTS.glob("*/*") if path.is_file())
 
@@ -25,7 +26,7 @@ def test_no_input_violates_the_property_of_a_target(name):
     target = TARGETS[name]
 
     @settings(
-        max_examples=target.examples,
+        max_examples=target.examples if FULL else target.examples // 2,
         derandomize=True,
         database=None,
         deadline=None,

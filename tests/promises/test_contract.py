@@ -20,6 +20,7 @@ from sandbox import server
 from sandbox.faults import Fault
 from tests import places
 from tests.places import everywhere
+from tests.tiers import crossed
 
 KINDS = sorted(registry.kinds())
 STREAMS = [(kind, stream.name) for kind in KINDS for stream in server.services()[kind].streams]
@@ -111,8 +112,10 @@ def test_two_racing_rounds_lose_and_duplicate_nothing(still_world, kind):
 
 
 @everywhere()
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("trouble", ["status", "reset", "truncate", "garbage", "throttled"])
+@pytest.mark.parametrize(
+    ("kind", "trouble"),
+    crossed(KINDS, ["status", "reset", "truncate", "garbage", "throttled"], count=16),
+)
 def test_a_fault_at_every_other_request_loses_nothing(still_world, kind, trouble):
     fault = (
         Fault(kind=kind, fault="status", status=429, retry_after=0, at=list(range(0, 400, 2)))

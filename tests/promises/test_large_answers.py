@@ -15,6 +15,7 @@ from sandbox import server
 from sandbox.faults import Fault
 from sandbox.server import Options, running
 from tests.conftest import World
+from tests.tiers import some
 
 KINDS = sorted(registry.kinds())
 FIRST = {kind: server.services()[kind].streams[0].name for kind in KINDS}
@@ -32,7 +33,7 @@ def hasty(source):
     return service_client.connect(source, retry_policy=RetryPolicy(attempts=2, first=0.001))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS, 3))
 def test_a_page_that_unpacks_to_more_than_the_limit_is_reported_and_read_once_allowed(
     vendor, kind, tmp_path
 ):

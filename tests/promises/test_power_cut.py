@@ -16,6 +16,7 @@ import pytest
 from pipelines import disk
 from tests.promises.power_cuts import Recorder, disks
 from tests.promises.restarts import problems, recorded
+from tests.tiers import some
 
 POWER_CUTS = int(os.environ.get("AUDITLAKE_POWER_CUTS", "40"))
 SEED = 11
@@ -45,7 +46,7 @@ REMOVED: dict[str, Callable[[Path], bool]] = {
 }
 
 
-@pytest.mark.parametrize("which", REMOVED)
+@pytest.mark.parametrize("which", some(REMOVED, 4))
 def test_without_a_flush_something_acknowledged_is_missing(tmp_path, which):
     with recorded(tmp_path / "disk", without=REMOVED[which]) as recording:
         found = [problem for _, problem in problems(recording, tmp_path, 5, SEED)]

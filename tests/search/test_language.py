@@ -16,7 +16,7 @@ from tests.search import drawn
 from tests.search.drawn import Drawn
 
 MANY = settings(
-    max_examples=int(os.environ.get("AUDITLAKE_SEARCHES", "2000")),
+    max_examples=int(os.environ.get("AUDITLAKE_SEARCHES", "500")),
     suppress_health_check=[HealthCheck.too_slow],
 )
 SOME = '()", \n:=-*<>\\and not or x:'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipelines.integrity.verifier import (
     verify,
     witnesses,
 )
+from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.job import (
     ACTS,
     FINDINGS,
@@ -92,6 +93,7 @@ def verdicts(
     `kinds` maps integrations to their kinds, `since` tables to checkpoints the auditor kept.
     """
     lake = LogFiles(root=where.root, options=where.options or {})
+    where = replace(where, kept=Kept())
     obstacle = cache(lake.obstacle)
     differing: list[str] = []
     for table in tables:

@@ -3,6 +3,7 @@
 The counts, not the times: they do not depend on the machine. Each is the measured one and a third.
 """
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,7 +12,11 @@ import polars as pl
 from pipelines import registry
 from pipelines.cli import status
 from pipelines.extraction import rounds
+from pipelines.integrity import reports
+from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.lake import handles, log, object_store, raw, tables
+from pipelines.settings import IntegritySettings
 from tests.lake.batches import LOG, batch
 
 
@@ -73,3 +78,19 @@ def test_the_state_of_many_streams_takes_few_requests(store, vendors):
     assert [each.state for each in found] == ["up to date"] * len(streams)
     sent = store.requests()
     assert len(sent) <= 60, sent
+
+
+def test_a_verification_reads_each_data_file_once(store, vendors, tmp_path):
+    chosen = IntegritySettings(folder=tmp_path / "keys")
+    lake = store.lake(integrity=chosen)
+    sources = [registry.source(kind, vendors.settings()[kind]) for kind in ("okta", "opsgenie")]
+    rounds.poll(lake, sources)
+    where = reports.place(lake, chosen)
+    named = [*verify.tables(where), *reports.derived(where)]
+    store.requests()
+    with WorkerPool() as crew:
+        found = list(reports.verdicts(where, named, {}, crew, full=True))
+    assert all(each.ok for each in found), found
+    sent = Counter(request for request in store.requests() if ".zstd.parquet" in request)
+    assert {request.partition("/")[2].partition("/")[0] for request in sent} >= {"raw", "events"}
+    assert set(sent.values()) == {1}, sent

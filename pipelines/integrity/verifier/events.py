@@ -121,7 +121,8 @@ def _count(case: Job, verdict: TableReport, held: TableFiles) -> None:
     try:
         # The files that were compared: a newer version may have other events of the same rows.
         files = [file for day in held.events.by_day.values() for file in day]
-        read = rows.event_rows(files, case.options, use_statistics=bool(verdict.first))
+        kept, trusting = case.place.kept, bool(verdict.first)
+        read = rows.event_rows(files, case.options, kept, use_statistics=trusting)
         found = read.filter(ours, ~verified).select("seq").collect()
         extra = found.height - verdict.events
         if extra and _being_removed(case, ours & ~verified, found, extra):

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
+from pipelines.integrity.verifier import data_files
 from pipelines.integrity.verifier.job import FINDINGS as TABLE
 from pipelines.integrity.verifier.job import Job
 from pipelines.integrity.verifier.proofs import bounded
@@ -51,7 +52,7 @@ def leaves(task: Task) -> Leaves:
 
 
 def _entries(file: str, task: Task, odd: list[Odd]) -> Iterator[tuple[int, bytes]]:
-    rows = _rows(file, task.options).collect()
+    rows = _rows(file, task).collect()
     if rows.select(_NUMBERED).null_count().sum_horizontal().item():
         odd.append(Odd(seq=None, kind="changed", detail=f"rows of {task.day} contain nulls"))
         rows = rows.drop_nulls(list(_NUMBERED))
@@ -59,13 +60,9 @@ def _entries(file: str, task: Task, odd: list[Odd]) -> Iterator[tuple[int, bytes
         yield row["seq"], bounded("\n".join(["auditlake/finding/1", *fields(row, task.day)]))
 
 
-def _rows(file: str, options: Mapping[str, str] | None) -> pl.LazyFrame:
-    found = pl.scan_parquet(
-        file,
-        hive_partitioning=False,
-        use_statistics=False,
-        storage_options=dict(options) if options else None,
-    )
+def _rows(file: str, task: Task) -> pl.LazyFrame:
+    how: dict[str, Any] = {"hive_partitioning": False, "use_statistics": False}
+    found = data_files.scan([file], task.options, task.kept, **how)
     present = found.collect_schema()
     return found.select(
         pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype).alias(name)

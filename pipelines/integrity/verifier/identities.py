@@ -16,7 +16,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.integrity.verifier.job import IDENTITIES, LakeView, TableReport
-from pipelines.integrity.verifier.rows import UNREADABLE, reason_of
+from pipelines.integrity.verifier.rows import UNREADABLE, event_rows, reason_of
 
 Account = tuple[str, str, str, str]
 """Integration, sort of identifier, identifier, person."""
@@ -53,7 +53,7 @@ def _verify(place: LakeView) -> tuple[TableReport, bool]:
         rows = pl.scan_delta(table).collect()
         newest = DeltaTable(place.uri("events"), storage_options=_options(place))
         events = _events(place, newest, table.transaction_version(f"events/{newest.metadata().id}"))
-        expected = _expected(events if events is not None else pl.scan_delta(newest))
+        expected = _expected(events if events is not None else _rows(place, newest))
     except UNREADABLE as error:
         verdict.found("unreadable", None, reason_of(error))
         return verdict, False
@@ -70,11 +70,15 @@ def _events(place: LakeView, newest: DeltaTable, versions: int | None) -> pl.Laz
         return None
     try:
         handle = DeltaTable(place.uri("events"), versions - 1, storage_options=_options(place))
-        found = pl.scan_delta(handle).select(*_READ, "time")
+        found = _rows(place, handle).select(*_READ, "time")
         found.select(pl.col("actor_id").is_not_null().sum()).collect()  # opens every file
     except UNREADABLE:
         return None
     return found
+
+
+def _rows(place: LakeView, events: DeltaTable) -> pl.LazyFrame:
+    return event_rows(events.file_uris(), place.options, place.kept, use_statistics=False)
 
 
 def _expected(events: pl.LazyFrame) -> dict[Account, Span]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.settings import Anchor, NetworkSettings, Witness
 
@@ -50,12 +51,15 @@ class LakeView:
     """How many of them must have seen a checkpoint within an hour."""
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """The way to anchors and witnesses."""
+    kept: Kept | None = field(default=None, repr=False)
+    """The files that this run has read; None: each is read whenever it is needed."""
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
     def shelf(self, name: str) -> LogFiles:
-        return LogFiles(root=self.uri(f"integrity/{name}"), options=self.options or {})
+        acts = self.kept.acts if self.kept and name == ACTS else None
+        return LogFiles(root=self.uri(f"integrity/{name}"), options=self.options or {}, acts=acts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

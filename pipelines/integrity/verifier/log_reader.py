@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class LogFiles:
 
     root: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    acts: dict[bytes, list[bytes]] | None = field(default=None, repr=False)
+    """The entries that this run has read and verified, by the checkpoint of their log."""
 
     def below(self, path: str) -> LogFiles:
         return LogFiles(root=f"{self.root.rstrip('/')}/{path}", options=self.options)
@@ -78,6 +81,17 @@ class LogFiles:
             return None
         except OSError as error:
             raise LakeError(f"{path}: {error.strerror}") from error
+
+    def whole(self, path: str, most: int) -> bytes | None:
+        """Return the content of an object; None if it does not exist or has more bytes."""
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(self.root):
+            try:
+                found = obstore.get(self._store(), path)
+                return bytes(found.bytes()) if found.meta["size"] <= most else None
+            except FileNotFoundError:
+                return None
 
     def size(self, path: str) -> int:
         """Return the number of bytes in all files below `path`."""
@@ -154,23 +168,28 @@ class LogFiles:
         return "://" in self.root
 
     def _store(self) -> ObjectStore:
-        from obstore.store import LocalStore, from_url  # noqa: PLC0415
+        return _opened(self.root, tuple(sorted(self.options.items())))
 
-        if self.root.startswith("file://"):
-            return LocalStore(self.root.removeprefix("file://"), mkdir=True)
-        config: dict[str, str] = {}
-        client: Any = {}
-        retry: Any = {}
-        for key, text in self.options.items():
-            name = re.sub("^(aws|azure|google)_", "", key.lower())
-            if name in _CLIENT:
-                client[name] = text
-            elif name == "max_retries" and text.isdecimal():
-                retry[name] = int(text)
-            elif not name.startswith(_DELTA):
-                config[key] = text
-        settings: Any = config
-        return from_url(self.root, config=settings, client_options=client, retry_config=retry)
+
+@lru_cache(maxsize=64)
+def _opened(root: str, options: tuple[tuple[str, str], ...]) -> ObjectStore:
+    from obstore.store import LocalStore, from_url  # noqa: PLC0415
+
+    if root.startswith("file://"):
+        return LocalStore(root.removeprefix("file://"), mkdir=True)
+    config: dict[str, str] = {}
+    client: Any = {}
+    retry: Any = {}
+    for key, text in options:
+        name = re.sub("^(aws|azure|google)_", "", key.lower())
+        if name in _CLIENT:
+            client[name] = text
+        elif name == "max_retries" and text.isdecimal():
+            retry[name] = int(text)
+        elif not name.startswith(_DELTA):
+            config[key] = text
+    settings: Any = config
+    return from_url(root, config=settings, client_options=client, retry_config=retry)
 
 
 @contextmanager

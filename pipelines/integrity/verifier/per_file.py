@@ -18,6 +18,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
+from pipelines.integrity.verifier import data_files
 from pipelines.integrity.verifier.job import LakeView, TableReport
 from pipelines.integrity.verifier.proofs import Invalid, parsed
 from pipelines.integrity.verifier.rows import UNREADABLE, reason_of
@@ -129,15 +130,14 @@ def scan(
     stored = {name: dtype for name, dtype in schema.items() if name not in partitions}
     if not uris:
         return pl.LazyFrame(schema={**stored, "uri": pl.String()})
-    return pl.scan_parquet(
-        uris,
+    return data_files.scan(
+        *(uris, place.options, place.kept),
         schema=stored,
         hive_partitioning=False,
         missing_columns="insert",
         extra_columns="ignore",
         use_statistics=False,
-        include_file_paths="uri",
-        storage_options=dict(place.options) if place.options else None,
+        named="uri",
     )
 
 

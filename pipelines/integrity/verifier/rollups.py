@@ -68,7 +68,8 @@ def _check_streams(
     raw_tables: Callable[[], Iterable[str]],
 ) -> None:
     """Report events that belong to no raw table; the report on each raw table counts its own."""
-    read = rows.event_rows(files["uri"].to_list(), place.options, use_statistics=False)
+    paths = files["uri"].to_list()
+    read = rows.event_rows(paths, place.options, place.kept, use_statistics=False)
     streams = read.group_by("integration", "stream").len().collect()
     # Listed last: a stream may have been polled for the first time just now.
     known = set(raw_tables())

@@ -15,6 +15,8 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from pipelines import registry
+from pipelines.integrity.verifier import data_files
+from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH
 from pipelines.integrity.verifier.proofs import bounded, root_of
 from pipelines.mapping import normalise
@@ -63,6 +65,7 @@ class Task:
     """Rows whose events another version of the same record replaces."""
     removed: Sequence[tuple[int, int]] = ()
     """Rows that recorded acts remove, as (first, until): their events are deleted before them."""
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
     frames, odd = [], []
     for file in task.files:
         try:
-            frames.append(_file(file, task.options, task.first))
+            frames.append(_file(task, file))
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             reason = reason_of(error)
             odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {reason}"))
@@ -125,8 +128,8 @@ def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
     return rows.sort("seq"), odd
 
 
-def _file(file: str, options: Mapping[str, str] | None, first: int) -> pl.DataFrame:
-    found = pl.scan_parquet(file, storage_options=dict(options) if options else None)
+def _file(task: Task, file: str) -> pl.DataFrame:
+    found, first = data_files.scan([file], task.options, task.kept), task.first
     rows = found.select(pl.col(name).cast(dtype) for name, dtype in _COLUMNS.items())
     # Null and negative seqs are kept: they are never valid, so they have to be reported.
     new = pl.col("seq").is_null() | (pl.col("seq") >= first) | (pl.col("seq") < 0)
@@ -229,10 +232,9 @@ def _expected(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
 
 def _newest(task: Task, record: pl.Expr) -> pl.DataFrame:
     """`seq` of the newest version of each record of the day: only these have events."""
-    options = dict(task.options) if task.options else None
     # A full run ignores statistics, since forged ones could hide the newest version.
     files, trusting = list(task.day_files), bool(task.first)
-    rows = pl.scan_parquet(files, use_statistics=trusting, storage_options=options)
+    rows = data_files.scan(files, task.options, task.kept, use_statistics=trusting)
     derived = rows.filter(pl.col("seq") < task.derived).select("seq", record.alias("record"))
     return derived.group_by("record").agg(pl.col("seq").max()).collect()
 
@@ -245,25 +247,28 @@ def _stored(task: Task, raw: pl.DataFrame) -> pl.DataFrame:
         & pl.col("seq").is_in(raw["seq"].implode())
     )
     # Statistics may hide events here: a missing one is reported, an extra one is counted later.
-    rows = event_rows(task.events or (), task.options, use_statistics=True)
+    rows = event_rows(task.events or (), task.options, task.kept, use_statistics=True)
     return rows.filter(ours).collect().sort(*_ORDER)
 
 
 def event_rows(
-    files: Sequence[str], options: Mapping[str, str] | None, *, use_statistics: bool
+    files: Sequence[str],
+    options: Mapping[str, str] | None,
+    kept: Kept | None,
+    *,
+    use_statistics: bool,
 ) -> pl.LazyFrame:
     """Return the rows of these files of `events`; columns that a file lacks are null."""
     stored = {name: dtype for name, dtype in EVENTS.items() if name != "date"}
     if not files:
         return pl.LazyFrame(schema=stored)
-    return pl.scan_parquet(
-        list(files),
+    return data_files.scan(
+        *(files, options, kept),
         schema=stored,
         hive_partitioning=False,
         missing_columns="insert",
         extra_columns="ignore",
         use_statistics=use_statistics,
-        storage_options=dict(options) if options else None,
     )
 
 

@@ -12,6 +12,7 @@ from itertools import chain
 import polars as pl
 
 from pipelines import registry
+from pipelines.integrity.verifier import data_files
 from pipelines.integrity.verifier.job import Job, TableReport
 from pipelines.sdk import record_versions
 from pipelines.sdk.record_versions import Comparison
@@ -80,7 +81,7 @@ def _scanned(
     if not files:
         return pl.DataFrame(schema=schema)
     # Statistics could be forged to hide a version.
-    rows = pl.scan_parquet(list(files), use_statistics=False, storage_options=case.options)
+    rows = data_files.scan(files, case.options, case.place.kept, use_statistics=False)
     return rows.select(pl.col(n).cast(t) for n, t in schema.items()).filter(condition).collect()
 
 

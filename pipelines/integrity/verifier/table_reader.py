@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, findings, operator_acts, rows, superseded
+from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.job import ACTS, FINDINGS, Crew, Job, TableReport
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
@@ -125,6 +126,7 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
             derived=events.derived,
             superseded=replaced.get(day, ()),
             removed=removed,
+            kept=case.place.kept,
         )
         for batch in _batches(wanted)
         for day in [_day(batch["partition.date"][0])]
@@ -143,7 +145,7 @@ def _event_files(case: Job, verdict: TableReport) -> EventFiles:
     if case.kind is None:
         return EventFiles()
     try:
-        handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
+        handle = (case.place.kept or Kept()).events(case.place.uri("events"), case.options)
     except TableNotFoundError:
         return EventFiles()
     _refuse_features(handle, verdict)
@@ -294,7 +296,7 @@ def elsewhere(case: Job) -> Callable[[int], list[str]]:
             digest = str(stored.row(0)[0] or "")
         with suppress(*rows.UNREADABLE):
             handle = DeltaTable(case.place.uri("events"), storage_options=case.options)
-            events = rows.event_rows(handle.file_uris(), case.options, use_statistics=False)
+            events = rows.event_rows(handle.file_uris(), case.options, None, use_statistics=False)
             _, integration, stream = case.table.split("/")
             ours = events.filter(integration=integration, stream=stream, seq=seq)
             times = pl.col("time", "ingested_at").dt.epoch("us")

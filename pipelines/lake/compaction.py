@@ -52,34 +52,36 @@ class Count:
     """A hash of all values, independent of the order of rows."""
 
 
-def compact(lake: Lake, table: str, today: date, quiet: timedelta) -> None:
+def compact(
+    lake: Lake, table: str, today: date, quiet: timedelta, handle: DeltaTable | None = None
+) -> None:
     """Join the files of partitions with too many of them, after packing what is due.
 
-    A past day has one file for good once nothing has been added for the time `quiet`. Raises
-    LakeError if rows changed, and the store's errors if another writer replaced the same files.
+    An open `handle` may be given, which has all that is committed here afterwards. A past day has
+    one file for good once nothing has been added for the time `quiet`. Raises LakeError if rows
+    changed, and the store's errors if another writer replaced the same files.
     """
     settled = int((unix_time() - quiet.total_seconds()) * 1000)
-    _pack(lake, table, today, settled)
-    handle = opened(lake, table)
+    handle = handle or opened(lake, table)
+    _pack(lake, handle, table, today, settled)
     files, packed = _files(handle), _packed(handle)
     for filters in _crowded(files, today, settled, packed):
         # Days that are packed later are joined at a level that costs little.
         final = packed == parquet.ALL_DAYS or all(day < packed for day in _days(filters))
         properties = parquet.packed(table) if final else parquet.fresh(table)
-        _join(lake, table, filters, properties)
+        _join(lake, handle, table, filters, properties)
 
 
 def _days(filters: Filters) -> list[str]:
     return [day for name, _, days in filters if name == "date" for day in days]
 
 
-def _pack(lake: Lake, table: str, today: date, settled: int) -> None:
+def _pack(lake: Lake, handle: DeltaTable, table: str, today: date, settled: int) -> None:
     """Write the next past days as files that stay, some of them a run.
 
     The table states how far this has come. Where all days were packed when they were joined, there
     is nothing to do but for those of an older lake.
     """
-    handle = opened(lake, table)
     files, packed = _files(handle), _packed(handle)
     if packed == parquet.ALL_DAYS or not {"partition.date", "max.seq"} <= set(files.columns):
         return
@@ -93,12 +95,12 @@ def _pack(lake: Lake, table: str, today: date, settled: int) -> None:
     due = due.filter(ready.cum_min())
     done = due.filter(pl.col("rows").cum_sum() - pl.col("rows") < _ROWS_OF_RUN)
     for part in _together(done.filter(pl.col("size_bytes") <= _DAY_AT_MOST)):
-        _join(lake, table, _of_days(part["day"]), parquet.packed(table), again=True)
+        _join(lake, handle, table, _of_days(part["day"]), parquet.packed(table), again=True)
     if done.height == due.height and not parquet.is_packed_later(table):
-        commits.set_packed(lake, opened(lake, table), parquet.ALL_DAYS)
+        commits.set_packed(lake, handle, parquet.ALL_DAYS)
     elif done.height:
         until = done["day"][-1] + timedelta(days=1)
-        commits.set_packed(lake, opened(lake, table), str(until))
+        commits.set_packed(lake, handle, str(until))
 
 
 def _packed(handle: DeltaTable) -> str:
@@ -154,10 +156,15 @@ def _of_days(days: pl.Series) -> Filters:
 
 
 def _join(
-    lake: Lake, table: str, filters: Filters, properties: WriterProperties, *, again: bool = False
+    lake: Lake,
+    handle: DeltaTable,
+    table: str,
+    filters: Filters,
+    properties: WriterProperties,
+    *,
+    again: bool = False,
 ) -> None:
     """Join the files of some partitions; if `again`, write those with a single file, too."""
-    handle = opened(lake, table)
     before, rows = handle.version(), _count(handle, filters)
     given: dict[str, Any] = {
         "partition_filters": list(filters) or None,

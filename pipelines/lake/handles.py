@@ -51,6 +51,7 @@ _pool: list[_Pooled] = []
 _shared: dict[Remote, _Pooled] = {}
 _listed: dict[Remote, tuple[int, _Identity]] = {}
 """The newest commit in the last listing of each table."""
+_absent: set[Remote] = set()
 _lock = threading.Lock()
 _turns: dict[Remote, threading.RLock] = {}
 
@@ -104,6 +105,22 @@ def share(table: Remote, handle: DeltaTable) -> None:
         while len(_shared) >= _CAPACITY:
             _shared.pop(next(iter(_shared)), None)
         _shared[table] = found
+
+
+def is_absent(table: Remote) -> bool:
+    """Return whether a table that did not exist before is still without any commit."""
+    if table not in _absent:
+        return False
+    with suppress(AuditlakeError):  # opening the table raises the same error
+        if not object_store.commits(f"{table.url}/_delta_log", table.options, 0):
+            return True
+    _absent.discard(table)
+    return False
+
+
+def note_absent(table: Remote) -> None:
+    """Remember that a table does not exist, which later takes one request to confirm."""
+    _absent.add(table)
 
 
 def forget() -> None:

@@ -59,7 +59,7 @@ def derive(lake: Lake) -> None:
 
 def forget(lake: Lake) -> None:
     """Derive the table, if there is one, without removed persons, and delete its former files."""
-    if tables.open_table(lake, TABLE.name) is None:
+    if tables.newest(lake, TABLE.name) is None:
         return
     derive(lake)
     deletions.vacuum(lake, TABLE.name)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import chain, pairwise
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -46,6 +47,7 @@ _APPEND_ONLY = (
     *(raw.REJECTED_TABLE.name, reconciliation.ECHOES_TABLE.name),
 )
 """A deletion in an object store that was killed may have left these open to changes."""
+_LOG = "_delta_log/"
 _TEMPORARY = re.compile(r"#\d+$")
 _CHECKPOINTS, _VERSIONS_APART = 20, 500
 """The newest checkpoints are all kept; of older ones, one per so many versions."""
@@ -93,84 +95,105 @@ def maintain(
     with _exclusive_lock(lake):
         for table in tables_of(lake, keys):
             # A folder without a commit: a writer is creating the table, or was killed doing so.
-            if tables.open_table(lake, table) is not None:
-                yield _maintain(lake, table, today, keep or MinimumAge())
+            if (handle := tables.open_table(lake, table)) is not None:
+                yield _maintain(lake, table, handle, today, keep or MinimumAge())
         rollup_table.roll_up(lake, today, engine)
         text_index_table.index(lake, today)
         identity_table.derive(lake)
 
 
-def _maintain(lake: Lake, table: str, today: date, keep: MinimumAge) -> MaintenanceResult:
+def _maintain(
+    lake: Lake, table: str, handle: DeltaTable, today: date, keep: MinimumAge
+) -> MaintenanceResult:
     started = time.monotonic()
     # Cursors and coverage must be in `coverage` before the log that contains them is trimmed.
     if table.startswith("raw/"):
         raw.flush_coverage(lake, StreamKey(*table.split("/")[1:]))
     if table == findings.FINDINGS.name:
         findings.flush(lake)
-    if table.startswith("raw/") or table in _APPEND_ONLY:
-        commits.set_append_only(lake, table, wanted=True)
-    handle = compaction.opened(lake, table)
-    before, log_before = handle.get_add_actions(flatten=True), _log_files(handle)
+    kept_safe = table.startswith("raw/") or table in _APPEND_ONLY
+    if kept_safe and not commits.is_append_only(handle):
+        handle = commits.set_append_only(lake, table, wanted=True)
+    before, log_before = handle.get_add_actions(flatten=True), _log(lake, table)
     busy = None
     try:
-        compaction.compact(lake, table, today, keep.quiet)
+        compaction.compact(lake, table, today, keep.quiet, handle)
     except (CommitFailedError, FileNotFoundError) as error:  # the latter after retention
         busy = f"another writer changed the same files: {str(error)[:100]}"
-    handle = compaction.opened(lake, table)
+    if lake.local is not None:
+        handle = compaction.opened(lake, table)
     # Flushed before the commits are deleted that it replaces.
-    commits.checkpoint(lake, handle)
+    if lake.local is not None or f"{handle.version():020}.checkpoint.parquet" not in log_before:
+        commits.checkpoint(lake, handle)
     handle.cleanup_metadata()
-    _thin_out(lake, table)
-    _shorten(lake, table, handle.version())
-    removed = _vacuum(handle, keep) + _sweep(lake, table, keep)
+    written = _written(lake, table)
+    names = _log(lake, table, written)
+    names = _without(lake, table, names, _superfluous(names))
+    names = _without(lake, table, names, _outdated(lake, table, names, handle.version()))
+    removed = _vacuum(handle, keep, written) + _sweep(lake, table, keep)
+    files_after = handle.get_add_actions().num_rows
+    tables.share(lake, table, handle)
     return MaintenanceResult(
         table=table,
         files_before=before.num_rows,
-        files_after=handle.get_add_actions().num_rows,
-        log_before=log_before,
-        log_after=_log_files(handle),
+        files_after=files_after,
+        log_before=_commits(log_before),
+        log_after=_commits(names),
         removed=removed,
         seconds=time.monotonic() - started,
         busy=busy,
     )
 
 
-def _thin_out(lake: Lake, table: str) -> None:
-    """Delete most of the older checkpoints: one per _VERSIONS_APART is enough for old versions."""
-    old = _checkpoints(_log(lake, table))[1:-_CHECKPOINTS]
-    near = [
+def _superfluous(names: Sequence[str]) -> list[str]:
+    """Return most of the older checkpoints: one per _VERSIONS_APART is enough for old versions."""
+    old = _checkpoints(names)[1:-_CHECKPOINTS]
+    return [
         name
         for name, following in pairwise(old)
         if _version(name) // _VERSIONS_APART == _version(following) // _VERSIONS_APART
     ]
-    _delete(lake, table, near)
 
 
-def _shorten(lake: Lake, table: str, newest: int) -> None:
-    """Delete the commits before an old checkpoint, if the table can be opened from there."""
-    names = _log(lake, table)
+def _outdated(lake: Lake, table: str, names: Sequence[str], newest: int) -> list[str]:
+    """Return the commits before an old checkpoint, if the table can be opened from there."""
     old = [v for v in map(_version, _checkpoints(names)) if v <= newest - _VERSIONS]
     if not old:
-        return
+        return []
     tables.open_at(lake, table, old[-1])  # raises if the checkpoint is damaged
     numbered = (name for name in names if name[:20].isdigit())
-    _delete(lake, table, [name for name in numbered if _version(name) < old[-1]])
+    return [name for name in numbered if _version(name) < old[-1]]
 
 
-def _log(lake: Lake, table: str) -> list[str]:
-    """Return the names of the files of a table's log, sorted."""
+def _written(lake: Lake, table: str) -> dict[str, datetime] | None:
+    """Return the objects of a table with the times when they were written; None on a disk."""
+    if lake.local is not None:
+        return None
+    return object_store.written(lake.uri(table), lake.storage_options or {})
+
+
+def _log(lake: Lake, table: str, written: Iterable[str] | None = None) -> list[str]:
+    """Return the names of the files of a table's log, sorted; from all `written`, if given."""
     if lake.local is not None:
         return sorted(path.name for path in (lake.local / table / "_delta_log").iterdir())
-    return object_store.names(lake.uri(f"{table}/_delta_log"), lake.storage_options or {})
+    if written is None:
+        return object_store.names(lake.uri(f"{table}/_delta_log"), lake.storage_options or {})
+    return sorted(path[len(_LOG) :] for path in written if path.startswith(_LOG))
 
 
-def _delete(lake: Lake, table: str, names: Sequence[str]) -> None:
+def _without(lake: Lake, table: str, names: Sequence[str], unwanted: Collection[str]) -> list[str]:
+    """Delete files of a table's log, and return the names of the others."""
     if lake.local is not None:
-        for name in names:
+        for name in unwanted:
             (lake.local / table / "_delta_log" / name).unlink(missing_ok=True)
-    elif names:
+    elif unwanted:
         log = lake.uri(f"{table}/_delta_log")
-        object_store.delete(log, lake.storage_options or {}, names)
+        object_store.delete(log, lake.storage_options or {}, list(unwanted))
+    return [name for name in names if name not in unwanted]
+
+
+def _commits(names: Sequence[str]) -> int:
+    return sum(name[:20].isdigit() and name[20:] == ".json" for name in names)
 
 
 def _checkpoints(names: Sequence[str]) -> list[str]:
@@ -181,8 +204,12 @@ def _version(name: str) -> int:
     return int(name.partition(".")[0])
 
 
-def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
+def _vacuum(handle: DeltaTable, keep: MinimumAge, written: Mapping[str, datetime] | None) -> int:
     hours = int(keep.files.total_seconds() // 3600)
+    if written is not None:
+        if not _has_old_orphans(handle, hours, written):
+            return 0
+        handle.update_incremental()  # a restore may have just added old files again
     return len(
         handle.vacuum(
             retention_hours=hours,
@@ -191,6 +218,20 @@ def _vacuum(handle: DeltaTable, keep: MinimumAge) -> int:
             post_commithook_properties=compaction.NO_HOOKS,
             full=True,
         )
+    )
+
+
+def _has_old_orphans(handle: DeltaTable, hours: int, written: Mapping[str, datetime]) -> bool:
+    """Return whether files that the newest version lacks are older than so many hours.
+
+    Only then the store is asked which of them an older version needs.
+    """
+    needed = set(map(unquote, handle.get_add_actions()["path"].to_pylist()))
+    since = unix_time() - 3600 * hours
+    return any(
+        at.timestamp() <= since and path not in needed
+        for path, at in written.items()
+        if not path.startswith(_LOG)
     )
 
 
@@ -206,10 +247,6 @@ def _sweep(lake: Lake, table: str, keep: MinimumAge) -> int:
                 path.unlink()
                 removed += 1
     return removed
-
-
-def _log_files(handle: DeltaTable) -> int:
-    return len(handle.history())
 
 
 @contextmanager
@@ -255,7 +292,10 @@ def streams_of(lake: Lake, logs: Sequence[StreamKey]) -> list[StreamKey]:
 
 
 def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
-    """Return the existing tables: on a disk all, else those of the streams and the shared ones."""
+    """Return the existing tables: on a disk all, else those of the streams and the shared ones.
+
+    Of a table that a writer is creating, there may be no commit yet.
+    """
     if lake.local is not None:
         # Not "**", which would look into the folders of all days, too.
         found = chain(*map(lake.local.glob, ("*/_delta_log", "raw/*/*/_delta_log")))
@@ -268,4 +308,6 @@ def tables_of(lake: Lake, keys: Sequence[StreamKey]) -> list[str]:
         *("access", "views"),
         *(each.name for each in findings.TABLES),
     ]
-    return [table for table in known if tables.newest(lake, table) is not None]
+    options = lake.storage_options or {}
+    stored = object_store.folders(lake.root, options) | {key.table for key in raw.landed(lake)}
+    return [table for table in known if table in stored]

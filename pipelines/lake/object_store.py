@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,11 +126,31 @@ def commits(url: str, options: tuple[tuple[str, str], ...], first: int) -> dict[
 
 def names(url: str, options: Mapping[str, str]) -> list[str]:
     """Return the paths of all objects below `url`, sorted. Raises ConfigurationError, LakeError."""
+    return sorted(written(url, options))
+
+
+def written(url: str, options: Mapping[str, str]) -> dict[str, datetime]:
+    """Return the paths of all objects below `url` with the times when they were written.
+
+    Raises ConfigurationError and LakeError.
+    """
     import obstore  # noqa: PLC0415
 
     with errors(url):
         pages = obstore.list(opened(url, options))
-        return sorted(meta["path"] for page in pages for meta in page)
+        return {meta["path"]: meta["last_modified"] for page in pages for meta in page}
+
+
+def folders(url: str, options: Mapping[str, str]) -> set[str]:
+    """Return the names of the folders directly below `url`, with one request.
+
+    Raises ConfigurationError and LakeError.
+    """
+    import obstore  # noqa: PLC0415
+
+    with errors(url):
+        found = obstore.list_with_delimiter(opened(url, options))
+    return {path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]}
 
 
 class Listing(NamedTuple):
@@ -140,16 +161,19 @@ class Listing(NamedTuple):
     checkpoints: list[int]
 
 
-def logs(url: str, options: Mapping[str, str], below: str) -> dict[str, Listing]:
+def logs(
+    url: str, options: Mapping[str, str], below: str, first: str | None = None
+) -> dict[str, Listing]:
     """Return the logs of the tables below a folder, by table, without those that have no commit.
 
-    Raises ConfigurationError and LakeError.
+    Only objects after the path `first` are listed, if it is given. Raises ConfigurationError and
+    LakeError.
     """
     import obstore  # noqa: PLC0415
 
     found: dict[str, Listing] = {}
     with errors(url):
-        for meta in chain.from_iterable(obstore.list(opened(url, options), below)):
+        for meta in chain.from_iterable(obstore.list(opened(url, options), below, offset=first)):
             table, _, name = meta["path"].partition("/_delta_log/")
             listing = found.setdefault(table, Listing({}, []))
             if (version := name.removesuffix(".json")).isdecimal():

@@ -22,7 +22,7 @@ from pipelines.schemas import EVENTS
 def event_files(lake: Lake) -> pl.DataFrame:
     """Return the data files of `events`: path, date, rows."""
     schema = pl.Schema({"path": pl.String(), "date": pl.Date(), "rows": pl.Int64()})
-    handle = tables.open_table(lake, events.TABLE.name)
+    handle = tables.newest(lake, events.TABLE.name)
     if handle is None:
         return pl.DataFrame(schema=schema)
     actions = pl.DataFrame(handle.get_add_actions(flatten=True))
@@ -90,7 +90,7 @@ def forget(lake: Lake, table: Table, listed: Callable[[Lake], pl.DataFrame]) -> 
     `listed` returns the files in the table (file, path). To be called after rows of `events` were
     deleted. The files that replace theirs are left to the next maintenance.
     """
-    if tables.open_table(lake, table.name) is None:
+    if tables.newest(lake, table.name) is None:
         return
 
     def decide(_: DeltaTable, done: int) -> Decision:

@@ -29,7 +29,7 @@ def rolled_up(lake: Lake) -> tuple[pl.DataFrame, int]:
 
     Only those whose aggregates have another layout are not current.
     """
-    handle = tables.open_table(lake, TABLE.name)
+    handle = tables.newest(lake, TABLE.name)
     if handle is None:
         schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
         return pl.DataFrame(schema=schema), 0

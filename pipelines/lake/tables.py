@@ -148,10 +148,15 @@ def _open_to(root: Path, group: str, mode: int) -> None:
 
 def open_table(lake: Lake, table: str) -> DeltaTable | None:
     """Return a handle at the newest version, or None if the table does not exist yet."""
+    remote = None if lake.local else _remote(lake, table)
     with store_errors(table):
+        if remote and handles.is_absent(remote):
+            return None
         try:
             handle = open_at(lake, table)
         except TableNotFoundError:
+            if remote:
+                handles.note_absent(remote)
             return None
         except DeltaError:
             # The error of delta-rs does not name the file to be removed.
@@ -209,10 +214,7 @@ def _remote(lake: Lake, table: str) -> Remote:
 
 @contextmanager
 def one_look() -> Iterator[None]:
-    """Read each table, in this block and thread, at the version of its first use.
-
-    Within another such block, at the version of the first use there.
-    """
+    """Read each table, in this block or the one around it, at the version of its first use."""
     before = _seen.set({} if (outer := _seen.get()) is None else outer)
     try:
         yield
@@ -234,12 +236,17 @@ def newest(lake: Lake, table: str) -> DeltaTable | None:
             return seen[place]
     if lake.local is not None:
         return open_table(lake, table)  # costs little, and needs no sharing
-    remote = _remote(lake, table)
-    if (handle := handles.shared(remote)) is None:
+    if (handle := handles.shared(_remote(lake, table))) is None:
         handle = open_table(lake, table)
         if handle is not None:
-            handles.share(remote, handle)
+            share(lake, table, handle)
     return handle
+
+
+def share(lake: Lake, table: str, handle: DeltaTable) -> None:
+    """Let readers have a handle that its caller does not use any more."""
+    if not lake.local:
+        handles.share(_remote(lake, table), handle)
 
 
 @contextmanager
@@ -296,8 +303,7 @@ def refuse_newer(lake: Lake) -> None:
 
 def scan(lake: Lake, table: str) -> pl.LazyFrame | None:
     """Return the rows of the newest version, or None if the table does not exist yet."""
-    handle = newest(lake, table)
-    return None if handle is None else pl.scan_delta(handle)
+    return None if (handle := newest(lake, table)) is None else pl.scan_delta(handle)
 
 
 def existing(lake: Lake, table: str) -> pl.LazyFrame:
@@ -310,8 +316,7 @@ def existing(lake: Lake, table: str) -> pl.LazyFrame:
 
 def files_of_day(lake: Lake, table: str, day: date) -> list[str]:
     """Return the names of the data files of a day; a file never changes."""
-    handle = newest(lake, table)
-    files = handle.file_uris([("date", "=", str(day))]) if handle else []
+    files = handle.file_uris([("date", "=", str(day))]) if (handle := newest(lake, table)) else []
     return sorted(file.rpartition("/")[2] for file in files)
 
 

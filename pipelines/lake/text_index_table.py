@@ -25,7 +25,7 @@ _AT_ONCE = 500_000
 
 def indexed(lake: Lake) -> tuple[pl.DataFrame, int]:
     """Return the data files in the table (file, path, current), and the number for the next one."""
-    handle = tables.open_table(lake, TABLE.name)
+    handle = tables.newest(lake, TABLE.name)
     if handle is None:
         schema = {"file": pl.Int64(), "path": pl.String(), "current": pl.Boolean()}
         return pl.DataFrame(schema=schema), 0

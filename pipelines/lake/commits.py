@@ -120,7 +120,15 @@ Decide = Callable[[DeltaTable, int], Decision | None]
 
 def fence(handle: DeltaTable, app: str) -> int:
     """Return the fence of `app`: the number of raw rows that this table accounts for."""
-    return tables.cached(handle, ("fence", app), lambda: log.fence(handle, app))
+    known = _fences(handle)
+    if app not in known:
+        known[app] = log.fence(handle, app)
+    return known[app]
+
+
+def _fences(handle: DeltaTable) -> dict[str, int]:
+    """Return the fences that are known of the handle's version."""
+    return tables.cached(handle, "fences", dict)
 
 
 def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str, str]) -> Appended:
@@ -137,6 +145,7 @@ def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str
             else:
                 frame = decision.rows.select(pl.col(c).cast(t) for c, t in table.schema.items())
                 properties = _properties(app, decision, metadata)
+                before, fences = handle.version(), _fences(handle)
                 # Only the handle that was decided on conflicts with every commit made since.
                 with _traced(table, frame, decision.replaces) as span:
                     chosen = decision._replace(rows=frame)
@@ -144,6 +153,8 @@ def write(lake: Lake, table: Table, app: str, decide: Decide, metadata: dict[str
                     span.set("auditlake.lost_race", not made)
                 if not made:
                     continue
+                if handle.version() == before + 1:  # no other commit has moved a fence
+                    _fences(handle).update(fences | {app: decision.after, **decision.also_fences})
             done = Appended(frame=frame, version=handle.version())
             tables.release(lake, table.name, handle)
             return done

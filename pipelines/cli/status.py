@@ -137,10 +137,10 @@ def _overview(
     with tables.one_look():
         known = known_streams(lake, sources)
         raws = raw.logs(lake, known)
-        found = coverage.histories(lake, known, raws)
+        found, derived = coverage.histories(lake, known, raws), events.logged(lake)
 
         def one(key: StreamKey) -> State:
-            return _state(lake, key, raws.get(key), found[key], now)
+            return _state(lake, key, raws.get(key), found[key], derived=derived, now=now)
 
         return tables.at_once(lake, one, known), raws
 
@@ -163,11 +163,17 @@ def unconfigured(lake: Lake, sources: Sequence[Source], name: str) -> tuple[Stre
 
 
 def _state(
-    lake: Lake, key: StreamKey, table: Logged | None, history: History, now: datetime
+    lake: Lake,
+    key: StreamKey,
+    table: Logged | None,
+    history: History,
+    *,
+    derived: Logged | None,
+    now: datetime,
 ) -> State:
     files = table.files() if table else pl.DataFrame()
     rows = table.fence(key.app) if table else 0
-    mapped = events.derived(lake, key) if table else 0
+    mapped = derived.fence(key.app) if table and derived else 0
     found = stream_state.summary(history, now, behind=mapped < rows)
     return State(
         integration=key.integration,

@@ -17,7 +17,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.lake import commits as lake_commits
-from pipelines.lake import log, spans, stream_state, tables
+from pipelines.lake import log, spans, stream_state, tables, versions
 from pipelines.lake.commits import ROWS, Decision, Table
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
@@ -184,12 +184,10 @@ def _known(lake: Lake, keys: Collection[StreamKey]) -> pl.DataFrame:
     """Return all entries of these streams (schemas.COVERAGE), oldest first."""
     if len(keys) == 1:
         return entries(lake, *keys)
-    handle = tables.newest(lake, TABLE.name)
-    if handle is None:
-        return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
-        found = tables.read_whole(lake, handle)
-        rows = stream_state.valid(found).select(*COVERAGE).collect()
+        if (found := versions.listed(lake, TABLE.name, COVERAGE)) is None:
+            return pl.DataFrame(schema=COVERAGE)
+        rows = stream_state.valid(found.whole(lake)).select(*COVERAGE).collect()
     ours = pl.DataFrame(list(keys), dict.fromkeys(stream_state.KEY, pl.String), orient="row")
     return rows.join(ours, on=stream_state.KEY, how="semi").sort("asked_at", maintain_order=True)
 
@@ -216,8 +214,8 @@ def _named(entries: Sequence[Mapping[str, Any]], key: StreamKey) -> pl.DataFrame
 def keys(lake: Lake) -> set[StreamKey]:
     """Return the streams that `coverage` has rows of."""
     with tables.store_errors(TABLE.name):
-        handle = tables.newest(lake, TABLE.name)
-        parts = handle.partitions() if handle else []
+        found = versions.listed(lake, TABLE.name, COVERAGE)
+        parts = found.partitions() if found else []
     return {StreamKey(part["integration"], part["stream"]) for part in parts}
 
 

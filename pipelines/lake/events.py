@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from pipelines.lake import commits, tables
 from pipelines.lake.commits import DERIVED, Appended, Decision, Table
 from pipelines.lake.tables import Lake, Numbered, StreamKey
+from pipelines.lake.versions import Logged, listed
 from pipelines.schemas import EVENTS
 
 TABLE = Table(
@@ -122,6 +123,12 @@ def snapshot(lake: Lake, key: StreamKey) -> tuple[pl.LazyFrame, int]:
     if handle is None:
         return pl.LazyFrame(schema=EVENTS), 0
     return pl.scan_delta(handle).filter(tables.of_stream(key)), commits.fence(handle, key.app)
+
+
+def logged(lake: Lake) -> Logged | None:
+    """Return the table as its log describes it, or None if it does not exist."""
+    with tables.store_errors(TABLE.name):
+        return listed(lake, TABLE.name, EVENTS)
 
 
 def derived(lake: Lake, key: Numbered) -> int:

@@ -6,6 +6,7 @@ one. Whatever changes the columns or the meaning of stored values raises FORMAT.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 
 from deltalake import DeltaTable
@@ -25,15 +26,24 @@ def properties() -> dict[str, str]:
 
 def of(handle: DeltaTable) -> int:
     """Return the format of a table."""
-    found = handle.metadata().configuration.get(_FORMAT, str(_FIRST))
+    return _format(handle.metadata().configuration)
+
+
+def _format(properties: Mapping[str, str]) -> int:
+    found = properties.get(_FORMAT, str(_FIRST))
     return int(found) if found.isdecimal() and len(found) < 9 else _NOT_KNOWN
 
 
 def check(table: str, handle: DeltaTable) -> None:
     """Raise NewerLake if a newer auditlake has written the table."""
-    if of(handle) <= FORMAT:
+    check_properties(table, handle.metadata().configuration)
+
+
+def check_properties(table: str, properties: Mapping[str, str]) -> None:
+    """As `check`, of a table with these properties."""
+    if _format(properties) <= FORMAT:
         return
-    ours, theirs = metadata.version("auditlake"), handle.metadata().configuration.get(_WRITER, "")
+    ours, theirs = metadata.version("auditlake"), properties.get(_WRITER, "")
     wanted = f">={theirs}" if theirs.replace(".", "").isalnum() and len(theirs) < 20 else ""
     raise NewerLake(
         f"{table}: written by a newer auditlake than this one ({ours}); nothing was changed: run "

@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 import polars as pl
@@ -21,7 +22,9 @@ from deltalake import DeltaTable
 
 from pipelines.errors import AuditlakeError
 from pipelines.lake import object_store
+from pipelines.lake.object_store import Listing
 
+T = TypeVar("T")
 _AT_ONCE = 8
 _LAST_CHECKPOINT = "_last_checkpoint"
 
@@ -41,6 +44,11 @@ class File(msgspec.Struct):
     path: str
     size: int = 0
     stats: str | None = None
+    partition: dict[str, str | None] | None = msgspec.field(name="partitionValues", default=None)
+
+
+class _Metadata(msgspec.Struct):
+    configuration: dict[str, str] = {}
 
 
 class _Action(msgspec.Struct):
@@ -50,6 +58,7 @@ class _Action(msgspec.Struct):
     txn: _Fence | None = None
     add: File | None = None
     remove: File | None = None
+    metadata: _Metadata | None = msgspec.field(name="metaData", default=None)
 
 
 class _Checkpoint(msgspec.Struct):
@@ -62,6 +71,8 @@ class _Commit(NamedTuple):
     fences: dict[str, int]
     added: list[File]
     removed: list[str]
+    properties: dict[str, str] | None
+    """Those of the table, if this commit sets them."""
 
 
 class _Base(NamedTuple):
@@ -70,11 +81,13 @@ class _Base(NamedTuple):
     version: int
     fences: dict[str, int]
     files: list[File]
+    properties: dict[str, str]
 
 
 FAILURES = (AuditlakeError, _Unreadable, msgspec.MsgspecError, pl.exceptions.PolarsError)
 """Of reading a log here; delta-rs may be able to read it."""
 _logs: dict[int, tuple[weakref.ref[DeltaTable], _Log]] = {}
+_FILE = ("path", "size", "stats", "partitionValues")
 _lines = msgspec.json.Decoder(_Action)
 
 
@@ -89,10 +102,23 @@ class _Log:
         self._lock = threading.Lock()
         self._commits: dict[int, _Commit | None] = {}
         self._base: _Base | None = None
+        self._answers: tuple[int, dict[str, Any]] = -1, {}
+
+    def answer(self, newest: int, key: str, read: Callable[[], T]) -> T:
+        """Return what `read` found at the version `newest`, and keep it until another is asked."""
+        if self._answers[0] != newest:
+            self._answers = newest, {}
+        answers = self._answers[1]
+        if key not in answers:
+            answers[key] = read()
+        found: T = answers[key]
+        return found
 
     def fence(self, newest: int, app: str) -> int:
         """Return the fence of `app` at the version `newest`."""
         with self._lock:
+            if self._base is not None and self._base.version == newest:
+                return self._base.fences.get(app, 0)
             if app in (commit := self._commit(newest)).fences:
                 return commit.fences[app]
             base = self._checkpoint(newest)
@@ -114,6 +140,16 @@ class _Log:
                     found.pop(path, None)
                 found.update((file.path, file) for file in commit.added)
             return list(found.values())
+
+    def properties(self, newest: int) -> dict[str, str]:
+        """Return the properties of the table at the version `newest`."""
+        with self._lock:
+            base = self._checkpoint(newest)
+            self._fetch(range(base.version + 1, newest + 1))
+            for version in range(newest, base.version, -1):
+                if (found := self._commit(version).properties) is not None:
+                    return found
+            return base.properties
 
     def history(self, newest: int) -> Iterator[dict[str, Any]]:
         """Yield the metadata of the commits from the version `newest` down, while there are any."""
@@ -153,6 +189,7 @@ class _Log:
             fences={action.txn.app: action.txn.version for action in actions if action.txn},
             added=[action.add for action in actions if action.add],
             removed=[action.remove.path for action in actions if action.remove],
+            properties=next((a.metadata.configuration for a in actions if a.metadata), None),
         )
 
     def _checkpoint(self, newest: int) -> _Base:
@@ -165,24 +202,31 @@ class _Log:
                 known = found.version if not found.parts else newest + 1
             if known > newest:
                 raise _Unreadable
-            self._base = self._read_base(known) if known >= 0 else _Base(-1, {}, [])
+            self._base = self._read_base(known) if known >= 0 else _Base(-1, {}, [], {})
         return self._base
 
     def _read_base(self, version: int) -> _Base:
         content = self._get(f"{version:020}.checkpoint.parquet")
         if not content:
             raise _Unreadable
-        rows = pl.read_parquet(io.BytesIO(content), columns=["txn", "add"])
+        rows = pl.read_parquet(io.BytesIO(content), columns=["txn", "add", "metaData"])
         fences = rows.select("txn").unnest("txn").drop_nulls("appId")
         files = rows.select("add").unnest("add").drop_nulls("path")
+        settings = rows.select("metaData").unnest("metaData").drop_nulls("id")
         return _Base(
             version=version,
             fences=dict(fences.select("appId", "version").iter_rows()),
-            files=[File(*each) for each in files.select("path", "size", "stats").iter_rows()],
+            files=[File(*each) for each in files.select(*_FILE).iter_rows()],
+            properties=next(iter(settings["configuration"]), {}),
         )
 
     def _get(self, name: str) -> bytes:
         return object_store.get(self._url, self._options, name)[0]
+
+    def content(self, path: str) -> bytes:
+        """Return the content of a data file of the table."""
+        table = self._url.removesuffix("/_delta_log")
+        return object_store.get(table, self._options, unquote(path))[0]
 
 
 def follow(handle: DeltaTable, options: Mapping[str, str] | None) -> None:
@@ -250,6 +294,17 @@ class Head:
     def files(self) -> list[File]:
         return self._log.files(self.version)
 
+    def properties(self) -> dict[str, str]:
+        return self._log.properties(self.version)
+
+    def answer(self, key: str, read: Callable[[], T]) -> T:
+        """Return what `read` found at this version; asked again, without reading."""
+        return self._log.answer(self.version, key, read)
+
+    def content(self, path: str) -> bytes:
+        """Return the content of a data file."""
+        return self._log.content(path)
+
     def at(self, version: int, tag: str) -> Head:
         """Return the same table at a later version."""
         return Head(version, tag, self._log)
@@ -259,21 +314,38 @@ _heads: dict[str, Head] = {}
 """The URL of each table -> its newest version in the last listing."""
 
 
+def head(url: str, options: Mapping[str, str], table: str) -> Head | None:
+    """Return a table of the store at `url`, or None if it does not exist. Raises LakeError."""
+    place, below = f"{url.rstrip('/')}/{table}", f"{table}/_delta_log"
+    known = _heads.get(place)
+    if known is not None:
+        first = f"{below}/{known.version:020}"
+        found = object_store.logs(url, options, below, first).get(table)
+        if found and found.commits.get(known.version) == known.tag:
+            return _follow(place, options, found)
+    found = object_store.logs(url, options, below).get(table)
+    return _follow(place, options, found) if found else None
+
+
 def heads(url: str, options: Mapping[str, str], below: str) -> dict[str, Head]:
     """Return all tables below a folder of the store at `url`, by their paths.
 
     The log of a table is read on up to its next checkpoint, unless it was replaced. Raises
     LakeError.
     """
-    found: dict[str, Head] = {}
-    for table, (tags, checkpoints) in object_store.logs(url, options, below).items():
-        place, newest = f"{url.rstrip('/')}/{table}", max(tags)
-        known, checkpoint = _heads.get(place), max(checkpoints, default=-1)
-        same = known is not None and tags.get(known.version) == known.tag
-        if known is not None and same and checkpoint <= known.version:
-            found[table] = known.at(newest, tags[newest])
-        else:
-            log = _Log(f"{place}/_delta_log", options, checkpoint)
-            found[table] = Head(newest, tags[newest], log)
-        _heads[place] = found[table]
-    return found
+    found = object_store.logs(url, options, below)
+    return {
+        table: _follow(f"{url.rstrip('/')}/{table}", options, each) for table, each in found.items()
+    }
+
+
+def _follow(place: str, options: Mapping[str, str], found: Listing) -> Head:
+    newest, checkpoint = max(found.commits), max(found.checkpoints, default=-1)
+    known, tag = _heads.get(place), found.commits[newest]
+    same = known is not None and found.commits.get(known.version) == known.tag
+    if known is not None and same and checkpoint <= known.version:
+        made = known.at(newest, tag)
+    else:
+        made = Head(newest, tag, _Log(f"{place}/_delta_log", options, checkpoint))
+    _heads[place] = made
+    return made

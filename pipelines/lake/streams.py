@@ -13,7 +13,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.errors import LakeError
-from pipelines.lake import commits, stream_state, tables
+from pipelines.lake import commits, stream_state, tables, versions
 from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
 from pipelines.lake.stream_state import Facts
 from pipelines.lake.tables import Lake, StreamKey
@@ -47,16 +47,11 @@ def facts_of(source: Source, stream: Stream) -> Facts:
 
 def facts(lake: Lake) -> dict[StreamKey, Facts]:
     """Return the facts per stream as they were polled last; none in a lake of an older version."""
-    handle = tables.newest(lake, TABLE.name)
-    if handle is None:
-        return {}
-
-    def read() -> dict[StreamKey, Facts]:
-        rows = tables.read_whole(lake, handle)
-        return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
-
     with tables.store_errors(TABLE.name):
-        return tables.cached(handle, "facts", read).copy()
+        if (found := versions.listed(lake, TABLE.name, STREAMS)) is None:
+            return {}
+        rows = found.whole(lake)
+        return {StreamKey(*key): each for key, each in stream_state.facts(rows).items()}
 
 
 def record(lake: Lake, key: StreamKey, current: Facts, now: datetime) -> None:

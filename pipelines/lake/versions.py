@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from pipelines.lake import log, tables
+from pipelines.lake import formats, log, tables
 from pipelines.lake.tables import Lake
 
 
@@ -53,6 +54,10 @@ class TableVersion:
     def whole(self, lake: Lake) -> pl.LazyFrame:
         """Return the rows of a small table, as `tables.read_whole` does."""
         return tables.read_whole(lake, self._handle)
+
+    def partitions(self) -> list[dict[str, str]]:
+        """Return the values of the partition columns, each combination once."""
+        return self._handle.partitions()
 
     def since(self, day: date) -> pl.LazyFrame:
         """Return the rows of the days from `day` on."""
@@ -97,6 +102,8 @@ class Logged(Protocol):
     def history(self) -> Iterator[dict[str, Any]]: ...
     def files(self) -> pl.DataFrame: ...
     def since(self, day: date) -> pl.LazyFrame: ...
+    def whole(self, lake: Lake) -> pl.LazyFrame: ...
+    def partitions(self) -> list[dict[str, str]]: ...
 
 
 class _Listed:
@@ -152,8 +159,44 @@ class _Listed:
             )
         return self._opened().since(day)
 
+    def whole(self, lake: Lake) -> pl.LazyFrame:
+        """Return the rows of a small table; each file takes one request."""
+        with suppress(*log.FAILURES):
+            files = self._head.files()
+            if sum(file.size for file in files) <= _SMALL:
+                return self._head.answer("whole", lambda: self._joined(lake, files)).lazy()
+        return self._opened().whole(lake)
+
+    def _joined(self, lake: Lake, files: Sequence[log.File]) -> pl.DataFrame:
+        found = tables.at_once(lake, self._rows, files)
+        return pl.concat([pl.DataFrame(schema=self._schema), *found], how="diagonal")
+
+    def _rows(self, file: log.File) -> pl.DataFrame:
+        values = {name: pl.lit(value) for name, value in (file.partition or {}).items()}
+        return pl.read_parquet(io.BytesIO(self._head.content(file.path))).with_columns(**values)
+
+    def partitions(self) -> list[dict[str, str]]:
+        """Return the values of the partition columns, each combination once."""
+        with suppress(*log.FAILURES):
+            found = {tuple((file.partition or {}).items()) for file in self._head.files()}
+            return [{name: value or "" for name, value in each} for each in found]
+        return self._opened().partitions()
+
+    def check_format(self) -> None:
+        """Raise NewerLake if a newer auditlake has written the table."""
+        properties = None
+        with suppress(*log.FAILURES):
+            properties = self._head.properties()
+        if properties is None:
+            self._opened()  # checks it
+        else:
+            formats.check_properties(self._table, properties)
+
     def _opened(self) -> TableVersion:
         return TableVersion(tables.open_at(self._lake, self._table, self.number))
+
+
+_SMALL = 8 * 2**20
 
 
 class _Statistics(msgspec.Struct):
@@ -184,6 +227,20 @@ def logged(
         return {name: table for name, table in opened.items() if table is not None}
     heads = log.heads(lake.root, lake.storage_options or {}, below)
     return {name: _Listed(lake, name, heads[name], schema) for name in names if name in heads}
+
+
+def listed(lake: Lake, table: str, schema: Mapping[str, pl.DataType]) -> Logged | None:
+    """Return the newest version of a table, or None if there is no such table.
+
+    Of an object store, only its log is read. Raises LakeError and NewerLake.
+    """
+    if lake.local is not None:
+        return newest(lake, table)
+    if (head := log.head(lake.root, lake.storage_options or {}, table)) is None:
+        return None
+    found = _Listed(lake, table, head, schema)
+    found.check_format()
+    return found
 
 
 class Head:

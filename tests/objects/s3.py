@@ -86,6 +86,12 @@ class S3:
         """Return how many requests since the last call were made of each method and table."""
         return Counter(map(_kind, self.requests()))
 
+    def expect(self, most: int, about: str) -> None:
+        """Fail, with the requests by method and table, if more were made since the last call."""
+        found = self.counted()
+        listed = "\n".join(f"{count:5} {kind}" for kind, count in found.most_common())
+        assert found.total() <= most, f"{about}: {found.total()}, not {most} requests\n{listed}"
+
 
 def _kind(request: str) -> str:
     method, _, path = request.partition(" ")

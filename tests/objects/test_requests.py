@@ -8,16 +8,21 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 
 from pipelines import registry
 from pipelines.cli import status
+from pipelines.errors import NewerLake
 from pipelines.extraction import rounds
-from pipelines.integrity import reports
+from pipelines.integrity import files, reports
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import WorkerPool
-from pipelines.lake import handles, log, object_store, raw, tables
+from pipelines.lake import coverage, handles, log, object_store, raw, streams, tables, versions
+from pipelines.lake.coverage import Entry
+from pipelines.lake.stream_state import Facts
+from pipelines.schemas import COVERAGE
 from pipelines.settings import IntegritySettings
-from tests.lake.batches import LOG, batch
+from tests.lake.batches import LOG, NOON, batch
 
 
 def test_the_commits_of_a_table_are_read_once(store, monkeypatch):
@@ -67,6 +72,41 @@ def test_a_table_that_was_replaced_is_not_taken_for_the_old_one(store):
     assert raw.logs(lake, [LOG])[LOG].fence(LOG.app) == 3
 
 
+@pytest.mark.parametrize("kept", [100, 2])
+def test_a_small_table_is_read_from_its_log_and_its_files(store, monkeypatch, kept):
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", kept)
+    lake, others = store.lake(), [LOG._replace(stream=name) for name in "abc"]
+    assert streams.facts(lake) == {}
+    for key in others:
+        streams.record(lake, key, Facts(kind="okta"), NOON)
+        coverage.record(lake, key, [Entry(since=NOON, until=NOON, asked_at=NOON)])
+    stored = tables.open_at(lake, "coverage")
+    assert coverage.keys(lake) == {*others}
+    found = versions.listed(lake, "coverage", COVERAGE)
+    assert sorted(found.partitions(), key=str) == sorted(stored.partitions(), key=str)
+    rows = pl.scan_delta(stored).select(*COVERAGE).collect().sort("stream")
+    assert found.whole(lake).select(*COVERAGE).collect().sort("stream").equals(rows)
+    assert streams.facts(lake) == dict.fromkeys(others, Facts(kind="okta"))
+    store.requests()
+    for _ in range(2):
+        assert len(streams.facts(lake)) == 3
+    assert len(store.requests()) == 2  # listings
+    streams.record(lake, others[0], Facts(kind="okta", title="Okta"), NOON)
+    assert streams.facts(lake)[others[0]].title == "Okta"
+    stored.alter.set_table_properties({"auditlake.format": "99"}, raise_if_not_exists=False)
+    with pytest.raises(NewerLake):
+        coverage.keys(lake)
+
+
+def test_a_table_that_does_not_exist_takes_one_request_until_it_does(store):
+    lake = store.lake()
+    for most in (2, 1, 1):
+        assert tables.open_table(lake, LOG.table) is None
+        assert len(store.requests()) == most
+    raw.append(lake, LOG, batch(1), "c1")
+    assert tables.open_table(lake, LOG.table).version() == 1
+
+
 def test_the_state_of_many_streams_takes_few_requests(store, vendors):
     lake = store.lake()
     sources = [registry.source(kind, vendors.settings()[kind]) for kind in ("okta", "opsgenie")]
@@ -76,8 +116,21 @@ def test_the_state_of_many_streams_takes_few_requests(store, vendors):
     store.requests()
     found = status.states(lake, sources, datetime.now(UTC))
     assert [each.state for each in found] == ["up to date"] * len(streams)
-    sent = store.requests()
-    assert len(sent) <= 60, sent
+    store.expect(60, "states")
+
+
+def test_a_checkpoint_that_was_read_is_swapped_with_one_request(store):
+    one = files.of(store.lake(), "integrity/x")
+    two = replace(one, _read={})
+    assert one.swap("checkpoint", b"1", None)
+    assert (one.get("checkpoint"), two.get("checkpoint")) == (b"1", b"1")
+    store.requests()
+    assert two.swap("checkpoint", b"2", b"1")
+    assert len(store.requests()) == 1
+    assert not one.swap("checkpoint", b"3", b"1")
+    assert not one.swap("checkpoint", b"3", b"0")
+    assert one.get("checkpoint") == b"2"
+    assert one.swap("checkpoint", b"3", b"2")
 
 
 def test_a_verification_reads_each_data_file_once(store, vendors, tmp_path):

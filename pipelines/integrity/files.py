@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -116,15 +116,25 @@ class Bucket:
 
     store: ObjectStore
     url: str
+    _read: dict[str, tuple[bytes, UpdateVersion]] = field(default_factory=dict, compare=False)
+    """The last content of each object of this folder that was read, and its version."""
 
     def get(self, path: str) -> bytes | None:
-        import obstore  # noqa: PLC0415 only where the lake is in an object store
-
         with object_store.errors(self.url):
             try:
-                return bytes(obstore.get(self.store, path).bytes())
+                content, version = self._held(path)
             except FileNotFoundError:
                 return None
+        if "/" not in path:  # such as the checkpoint, which may be swapped next
+            self._read[path] = content, version
+        return content
+
+    def _held(self, path: str) -> tuple[bytes, UpdateVersion]:
+        import obstore  # noqa: PLC0415 only where the lake is in an object store
+
+        found = obstore.get(self.store, path)
+        tags = {key: tag for key in ("e_tag", "version") if (tag := found.meta[key])}
+        return bytes(found.bytes()), cast("UpdateVersion", tags)
 
     def put(self, path: str, data: bytes) -> None:
         import obstore  # noqa: PLC0415
@@ -150,11 +160,11 @@ class Bucket:
         if seen is None:
             obstore.put(self.store, path, data, mode="create")
             return True
-        held = obstore.get(self.store, path)
-        if bytes(held.bytes()) != seen:
+        known = self._read.get(path)
+        content, version = known if known and known[0] == seen else self._held(path)
+        if content != seen:
             return False
-        tags = {key: tag for key in ("e_tag", "version") if (tag := held.meta[key])}
-        obstore.put(self.store, path, data, mode=cast("UpdateVersion", tags))
+        obstore.put(self.store, path, data, mode=version)
         return True
 
     def put_once(self, path: str, data: bytes) -> None:

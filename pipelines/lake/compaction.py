@@ -32,6 +32,8 @@ _ROWS_AT_ONCE = 100_000
 """Rows of several days that are joined in one commit; a longer day has one of its own."""
 _ROWS_OF_RUN = 500_000
 """Rows of a table that one run packs, so that an old lake delays nobody."""
+_SMALL = 2**23
+"""Bytes of a table that is joined as a whole in an object store."""
 _DAY_AT_MOST = 2**25
 """Bytes of a day that is sorted in memory; the files of a longer one are only joined."""
 
@@ -65,6 +67,9 @@ def compact(
     handle = handle or opened(lake, table)
     _pack(lake, handle, table, today, settled)
     files, packed = _files(handle), _packed(handle)
+    if lake.local is None and _is_scattered(files):
+        _join(lake, handle, table, (), parquet.fresh(table))
+        return
     for filters in _crowded(files, today, settled, packed):
         # Days that are packed later are joined at a level that costs little.
         final = packed == parquet.ALL_DAYS or all(day < packed for day in _days(filters))
@@ -115,6 +120,18 @@ def _files(handle: DeltaTable) -> pl.DataFrame:
 
 def _is_by_day(files: pl.DataFrame) -> bool:
     return [name for name in files.columns if name.startswith("partition.")] == ["partition.date"]
+
+
+def _is_scattered(files: pl.DataFrame) -> bool:
+    """Return whether a small table, such as `coverage`, has many more files than partitions.
+
+    It is read whole, and in an object store each file takes a request.
+    """
+    if _is_by_day(files) or files["size_bytes"].sum() > _SMALL:
+        return False
+    columns = [name for name in files.columns if name.startswith("partition.")]
+    least = files.select(columns).n_unique() if columns else 1
+    return files.height > least + _FILES_CLOSED
 
 
 def _crowded(files: pl.DataFrame, today: date, settled: int, packed: str) -> Iterator[Filters]:

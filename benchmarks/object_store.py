@@ -132,6 +132,7 @@ def _commands() -> Iterator[tuple[str, list[str]]]:
     yield "maintain again", auditlake("maintain")
     yield "verify, maintained", auditlake("verify")
     yield "status, maintained", auditlake("status")
+    yield "sources, maintained", [sys.executable, "-c", _SOURCES.format(times=1)]
     yield "search", auditlake("search")
 
 

@@ -37,11 +37,13 @@ class Kept:
 
     def events(self, uri: str, options: dict[str, str] | None) -> DeltaTable:
         """Return the newest version of `events`. Raises the errors of opening it."""
-        if self._events is None or "://" not in uri:
-            self._events = DeltaTable(uri, storage_options=options)
+        found, self._events = self._events, None
+        if found is None or "://" not in uri:
+            found = DeltaTable(uri, storage_options=options)
         else:
-            self._events.update_incremental()
-        return self._events
+            found.update_incremental()
+        self._events = found
+        return found
 
     def content(self, file: str, options: Mapping[str, str] | None) -> bytes | None:
         """Return the content of a file; None if it is large, on a disk, or cannot be read."""

@@ -51,7 +51,7 @@ def _verify(place: LakeView) -> tuple[TableReport, bool]:
     try:
         table = DeltaTable(place.uri(IDENTITIES), storage_options=_options(place))
         rows = pl.scan_delta(table).collect()
-        newest = DeltaTable(place.uri("events"), storage_options=_options(place))
+        newest = place.events()
         events = _events(place, newest, table.transaction_version(f"events/{newest.metadata().id}"))
         expected = _expected(events if events is not None else _rows(place, newest))
     except UNREADABLE as error:
@@ -69,7 +69,10 @@ def _events(place: LakeView, newest: DeltaTable, versions: int | None) -> pl.Laz
     if not versions or versions > newest.version() + 1:
         return None
     try:
-        handle = DeltaTable(place.uri("events"), versions - 1, storage_options=_options(place))
+        uri, wanted = place.uri("events"), versions - 1
+        is_newest = newest.version() == wanted
+        options = _options(place)
+        handle = newest if is_newest else DeltaTable(uri, wanted, storage_options=options)
         found = _rows(place, handle).select(*_READ, "time")
         found.select(pl.col("actor_id").is_not_null().sum()).collect()  # opens every file
     except UNREADABLE:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from deltalake import DeltaTable
+
 from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.settings import Anchor, NetworkSettings, Witness
@@ -53,6 +55,11 @@ class LakeView:
     """The way to anchors and witnesses."""
     kept: Kept | None = field(default=None, repr=False)
     """The files that this run has read; None: each is read whenever it is needed."""
+
+    def events(self) -> DeltaTable:
+        """Return `events` at its newest version. Raises the errors of opening it."""
+        options = dict(self.options) if self.options else None
+        return (self.kept or Kept()).events(self.uri("events"), options)
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"

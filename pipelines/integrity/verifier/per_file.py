@@ -66,7 +66,9 @@ def opened(place: LakeView, verdict: TableReport) -> DeltaTable | None:
     options = dict(place.options) if place.options else None
     with Reported(verdict):
         try:
-            handle = DeltaTable(place.uri(verdict.table), storage_options=options)
+            is_events = verdict.table == "events"
+            uri = place.uri(verdict.table)
+            handle = place.events() if is_events else DeltaTable(uri, storage_options=options)
         except TableNotFoundError:
             return None
         # With deletion vectors or mapped columns, readers see other rows than the files hold.
@@ -142,9 +144,7 @@ def scan(
 
 
 def event_files(place: LakeView) -> pl.DataFrame:
-    options = dict(place.options) if place.options else None
-    handle = DeltaTable(place.uri("events"), storage_options=options)
-    return files_of(handle).select("path", "uri", "rows", day="date")
+    return files_of(place.events()).select("path", "uri", "rows", day="date")
 
 
 def batches(place: LakeView, listed: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -14,7 +14,6 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.integrity.verifier import diagnosis, findings, operator_acts, rows, superseded
-from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.job import ACTS, FINDINGS, Crew, Job, TableReport
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
@@ -145,7 +144,7 @@ def _event_files(case: Job, verdict: TableReport) -> EventFiles:
     if case.kind is None:
         return EventFiles()
     try:
-        handle = (case.place.kept or Kept()).events(case.place.uri("events"), case.options)
+        handle = case.place.events()
     except TableNotFoundError:
         return EventFiles()
     _refuse_features(handle, verdict)

@@ -45,8 +45,7 @@ class Look:
         if handle is None or not raw:
             return pl.LazyFrame(schema=EVENTS)
         days = pl.concat([days for _, days in raw.values()]).unique()
-        every = pruning.files(handle)
-        every = every.filter(pl.col("partition.date").cast(pl.Date).is_in(days.implode()))
+        every = pruning.of_days(pruning.files(handle), days)
         parts = [_files(every, key, seqs) for key, (seqs, _) in raw.items() if seqs]
         chosen = pl.concat(parts).unique() if parts else every.clear()
         wanted = [
@@ -56,6 +55,9 @@ class Look:
             for key, (seqs, of_rows) in raw.items()
         ]
         rows = pruning.scan(self._lake, events.TABLE.name, EVENTS, chosen)
+        if pruning.is_worth_reading(chosen, len(wanted)):
+            with tables.store_errors(events.TABLE.name):
+                rows = rows.collect().lazy()
         return rows.filter(pl.any_horizontal(wanted))
 
     def _handle(self, table: str) -> DeltaTable | None:
@@ -77,4 +79,5 @@ def _files(every: pl.DataFrame, key: StreamKey, seqs: range) -> pl.DataFrame:
     """Return the files that may have the events of these rows."""
     found = pruning.overlapping(every, "integration", key.integration, key.integration)
     found = pruning.overlapping(found, "stream", key.stream, key.stream)
-    return pruning.overlapping(found, "seq", seqs.start, seqs.stop - 1).select("path")
+    found = pruning.overlapping(found, "seq", seqs.start, seqs.stop - 1)
+    return found.select("path", "num_records")

@@ -17,6 +17,9 @@ from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import Schema
 
+_ROWS_PER_CONDITION = 10
+"""How many rows are read in the time that Polars takes to look at a file with a condition."""
+_MOST_ROWS = 100_000
 _GRAIN = timedelta(milliseconds=1)
 _PARTITION = "date"
 
@@ -26,6 +29,11 @@ def files(handle: DeltaTable) -> pl.DataFrame:
     return tables.cached(
         handle, "files", lambda: pl.DataFrame(handle.get_add_actions(flatten=True))
     )
+
+
+def of_days(found: pl.DataFrame, days: pl.Series) -> pl.DataFrame:
+    """Return the files of these days."""
+    return found.filter(pl.col(f"partition.{_PARTITION}").cast(pl.Date).is_in(days.implode()))
 
 
 def overlapping(found: pl.DataFrame, column: str, first: Any, last: Any) -> pl.DataFrame:
@@ -45,6 +53,13 @@ def with_values(found: pl.DataFrame, column: str) -> pl.DataFrame:
         return found
     some = pl.col(f"null_count.{column}") < pl.col("num_records")
     return found.filter(some.fill_null(True))
+
+
+def is_worth_reading(found: pl.DataFrame, conditions: int) -> bool:
+    """Return whether reading whole files costs less than looking for rows that meet conditions."""
+    rows = found["num_records"]
+    most = min(_ROWS_PER_CONDITION * conditions * found.height, _MOST_ROWS)
+    return not rows.has_nulls() and int(rows.sum()) <= most
 
 
 def names(found: pl.DataFrame) -> set[str]:

@@ -1,6 +1,8 @@
 """A look reads each table at one version."""
 
-from pipelines.lake import look
+import pytest
+
+from pipelines.lake import look, pruning
 from pipelines.lake.tables import StreamKey
 from tests.detections.watched import LOGS, jumpcloud, land, okta
 
@@ -26,7 +28,9 @@ def test_rows_that_land_meanwhile_are_not_seen(lake):
         assert seen.raw(OKTA, range(1, 3))["seq"].to_list() == [1, 2]
 
 
-def test_events_are_those_of_the_rows_of_each_stream(lake):
+@pytest.mark.parametrize("whole", [True, False])
+def test_events_are_those_of_the_rows_of_each_stream(lake, monkeypatch, whole):
+    monkeypatch.setattr(pruning, "is_worth_reading", lambda *_: whole)
     land(lake, "okta", *map(okta, range(4)))
     land(lake, "jumpcloud", *map(jumpcloud, range(4)))
     other = StreamKey("other", OKTA.stream)

@@ -59,3 +59,17 @@ def test_rows_have_their_day_from_the_name_of_the_folder(lake):
     found = pruning.scan(lake, key.table, RAW, files).collect().sort("seq")
     assert found.equals(tables.scan(lake, key.table).collect().sort("seq").select(found.columns))
     assert found["date"].equals(found["time"].dt.date().alias("date"))
+
+
+def test_whole_files_are_read_if_they_have_few_rows_per_condition():
+    def worth(conditions, *rows):
+        files = pl.DataFrame({"num_records": rows}, schema={"num_records": pl.Int64})
+        return pruning.is_worth_reading(files, conditions)
+
+    assert worth(1, 1, 2, 3)
+    assert worth(30, 50, 60)
+    assert not worth(1, 5000)
+    assert not worth(30, 50, 60_000)
+    assert not worth(50_000, 200_000)
+    assert not worth(30, 1, None)
+    assert worth(1)

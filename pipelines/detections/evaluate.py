@@ -38,6 +38,8 @@ _SAMPLE = 500
 _VERSION = f"{MARK}[0-9a-f]*"
 _IDENTITY = "\0identity"
 _UIDS = "\0uids"
+_COUNTED = [name for name in HITS if name in (RULE, *EVENTS)]
+"""The columns that a hit which a correlation counts has from the event."""
 _SOME = pl.col("actor_email").fill_null("") != ""
 
 
@@ -260,7 +262,11 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
     counted = value(one.counted) if one.counted else pl.lit("")
     names = [f"\0{place}" for place in range(len(values))]
     group = pl.concat_list(names) if names else pl.lit([], pl.List(pl.String))
-    chosen = found.filter(pl.col(RULE).is_in(list(one.parts)))
+    kept = {*_COUNTED, _IDENTITY, "event_uid", "actor_id", *one.fields}
+    kept |= {f"{GROUP}{one.rule.id}.{name}" for name in one.fields}
+    # Few of the columns, of which there is one for each field that some rule reads.
+    narrow = found.select(name for name in found.columns if name in kept)
+    chosen = narrow.filter(pl.col(RULE).is_in(list(one.parts)))
     known = [n for n, name in zip(names, one.group_by, strict=True) if name != PERSON]
     # A person who is recognised later is looked up by the account.
     nobody = pl.lit(value=False)
@@ -274,16 +280,12 @@ def _hits(one: Correlation, found: pl.DataFrame) -> pl.DataFrame:
         .select(
             pl.lit(one.rule.id).alias("correlation"),
             pl.lit(one.rule.logic_hash).alias("logic_sha256"),
-            pl.col(RULE),
-            "time",
-            "date",
-            *("integration", "kind", "stream"),
+            *_COUNTED,
             pl.col(_IDENTITY).alias("event"),
             pl.col("event_uid").alias("uid"),
             group.alias("group"),
             "account",
             "counted",
-            *("source_ip", "message"),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in HITS.items())
     )

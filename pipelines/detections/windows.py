@@ -129,9 +129,9 @@ def reach(rules: Ruleset, some: Touched) -> tuple[datetime, datetime]:
     return min(since for since, _ in spans), max(until for _, until in spans)
 
 
-def deciding(rules: Ruleset, some: Touched) -> pl.Expr:
-    """Return the condition for the hits that decide about windows."""
-    chosen = [pl.lit(value=False)]
+def deciding(rules: Ruleset, some: Touched) -> list[pl.Expr]:
+    """Return conditions, of which the hits that decide about windows meet one."""
+    chosen = []
     for id_, windows in some.items():
         one = rules.correlations[id_]
         starts = sorted(windows["start"].unique())
@@ -142,7 +142,7 @@ def deciding(rules: Ruleset, some: Touched) -> pl.Expr:
             & pl.col("time").is_between(since, until, "left")
             & _key().is_in(windows["key"].unique().implode())
         )
-    return pl.any_horizontal(chosen)
+    return chosen
 
 
 def revisions(
@@ -206,20 +206,31 @@ def _of_one(
     kept = [name for name in HITS if name not in one.fields]
     found = correlations.findings(one, ours.select(*kept, *values), [*windows["start"].unique()])
     uids = dict(ours.select("event", "uid").iter_rows())
-    wanted = set(windows.select("start", "key").iter_rows())
-    by_group = ours.partition_by("key", as_dict=True)
+    groups = [f"{GROUP}{name}" for name in one.group_by]
+    key = pl.concat_str(groups, separator=_BETWEEN) if groups else pl.lit("")
+    chosen = found.with_columns(key.alias("key")).join(
+        windows.rename({"start": "window_start"}),
+        on=["window_start", "key"],
+        how="semi",
+        maintain_order="left",
+    )
+    last = _last(ours, chosen)
     made = []
-    for row in found.iter_rows(named=True):
-        group = tuple(row[f"{GROUP}{name}"] for name in one.group_by)
-        key = _BETWEEN.join(group)
-        if (row["window_start"], key) in wanted:
-            row["events"] = [uids[event] for event in row["events"]]
-            last = by_group[key,].filter(pl.col("time") == row["last"]).sort("event")
-            made.append(_finding(one, group, row, last.row(-1, named=True), run))
+    for row in chosen.iter_rows(named=True):
+        group = tuple(row[name] for name in groups)
+        row["events"] = [uids[event] for event in row["events"]]
+        made.append(_finding(one, group, row, last[row["key"], row["last"]], run))
     if made:
         schema = {name: dtype for name, dtype in _COLUMNS.items() if name in made[0]}
         rows = pl.DataFrame(made, schema)
         yield rows.with_columns(*about(one.rule, run.ruleset)).select(*_COLUMNS)
+
+
+def _last(hits: pl.DataFrame, found: pl.DataFrame) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """Return the last hit of each window found, by the key and time of it."""
+    ends = found.select("key", pl.col("last").alias("time"))
+    rows = hits.join(ends, on=["key", "time"], how="semi").sort("event")
+    return {(row["key"], row["time"]): row for row in rows.iter_rows(named=True)}
 
 
 def _possible(one: Correlation) -> pl.Expr:

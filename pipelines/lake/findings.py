@@ -100,7 +100,8 @@ class Stored:
 
     def on(self, days: Iterable[date], within: Span | None = None) -> pl.LazyFrame:
         """Return the findings of these days; files without any time `within` are left out."""
-        return _on(self._lake, self._handle, schemas.FINDINGS, days, within)
+        found = _files(self._handle, days, within)
+        return pruning.scan(self._lake, FINDINGS.name, schemas.FINDINGS, found)
 
 
 class Evaluated(NamedTuple):
@@ -260,34 +261,27 @@ def append_hits(lake: Lake, rows: pl.DataFrame) -> None:
 
 
 def hits(
-    lake: Lake, days: Iterable[date], chosen: pl.Expr, within: Span | None = None
+    lake: Lake, days: Iterable[date], chosen: Sequence[pl.Expr], within: Span | None = None
 ) -> pl.DataFrame:
-    """Return the hits on these days that meet the condition, each once.
+    """Return the hits on these days that meet one of these conditions, each once.
 
     Files without any time `within` are left out.
     """
     with tables.store_errors(HITS.name), tables.borrowed(lake, HITS.name) as handle:
         if handle is None:
             return pl.DataFrame(schema=schemas.HITS)
-        rows = _on(lake, handle, schemas.HITS, days, within)
-        found = rows.filter(chosen, ~is_nobodys()).collect()
+        files = _files(handle, days, within)
+        rows = pruning.scan(lake, HITS.name, schemas.HITS, files)
+        if pruning.is_worth_reading(files, len(chosen)):
+            rows = rows.collect().lazy()
+        found = rows.filter(pl.any_horizontal(chosen), ~is_nobodys()).collect()
     return found.sort("time", "event").unique(_HIT, keep="last", maintain_order=True)
 
 
-def _on(
-    lake: Lake,
-    handle: DeltaTable,
-    schema: schemas.Schema,
-    days: Iterable[date],
-    within: Span | None,
-) -> pl.LazyFrame:
-    """Return the rows of some days; `date` is that of `time`."""
-    wanted = [("date", "in", sorted(map(str, set(days))))]
-    names = None
-    if within:
-        names = pruning.names(pruning.overlapping(pruning.files(handle), "time", *within))
-    found = tables.scan_partitions(lake, handle, schema, wanted, names)
-    return found.with_columns(pl.col("time").dt.date().alias("date")).select(*schema)
+def _files(handle: DeltaTable, days: Iterable[date], within: Span | None) -> pl.DataFrame:
+    """Return the files that may have rows of some days, with a time `within`."""
+    found = pruning.of_days(pruning.files(handle), pl.Series([*days], dtype=pl.Date))
+    return pruning.overlapping(found, "time", *within) if within else found
 
 
 def exceptions(lake: Lake) -> pl.DataFrame:

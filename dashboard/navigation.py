@@ -27,7 +27,8 @@ def main() -> None:
     try:
         open_lake.visitor()
         sign_in.come_back()
-        _pages().run()
+        with open_lake.one_reading():
+            _pages().run()
     except auth.NotSignedIn:
         sign_in.sign_in()
     except auth.Refused as error:

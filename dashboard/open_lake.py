@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,27 @@ from pipelines.lake.stream_state import Intended, Key
 from pipelines.settings import Settings
 
 MISCONFIGURED = ConfigurationError
+_reading: ContextVar[list[Settings] | None] = ContextVar("reading", default=None)
+
+
+@contextmanager
+def one_reading() -> Iterator[None]:
+    """Read the settings once at most in this context, such as a run of the page."""
+    before = _reading.set([])
+    try:
+        yield
+    finally:
+        _reading.reset(before)
+
+
+def _settings() -> Settings:
+    """Return the settings as they are now, or as they were read first in `one_reading`."""
+    known = _reading.get()
+    if known is None:
+        return settings.found()
+    if not known:
+        known.append(settings.found())
+    return known[0]
 
 
 def check_listening() -> None:
@@ -87,16 +109,17 @@ def unguarded() -> Lake:
 
 def seen_by(sight: Sight) -> Lake:
     """Return the lake with the integrations that an admitted visitor may see."""
-    place = _place()
+    chosen = _settings()
+    place = tables.configured(chosen)
     options = tuple(sorted((place.storage_options or {}).items()))
-    return lake.held_open(place.root, options, _notes(settings.found(), place), sight)
+    return lake.held_open(place.root, options, _notes(chosen, place), sight)
 
 
 def intended() -> Intended:
     """Return the streams that are to be polled, and the retired ones; as configured here."""
-    chosen = settings.found()
+    chosen = _settings()
     configured = chosen.polls if chosen.integrations else None
-    return Intended(configured=configured, retired=_retired(_place().root))
+    return Intended(configured=configured, retired=_retired(tables.configured(chosen).root))
 
 
 @st.cache_data(ttl=60, show_spinner=False)
@@ -113,7 +136,7 @@ def signing() -> tables.Lake:
 
 
 def _place() -> tables.Lake:
-    return tables.configured(settings.found())
+    return tables.configured(_settings())
 
 
 def _notes(chosen: Settings, place: tables.Lake) -> str | None:
@@ -136,7 +159,7 @@ def raw_records() -> dict[str, int | None]:
 
     Only those of integrations that the user may see.
     """
-    chosen, opened = settings.found(), configured()
+    chosen, opened = _settings(), configured()
     memory = last_signed.folder(tables.configured(chosen), chosen.integrity)
     signed = known_checkpoints.logs(memory, chosen.integrity.name, ())
     logs = {*opened.shelf.pairs("raw"), *signed}

@@ -54,6 +54,31 @@ def test_the_lake_is_that_of_the_configuration_file(configuration: Path) -> None
     assert open_lake.unguarded() is open_lake.unguarded()
 
 
+def test_a_run_of_the_page_has_one_configuration_and_the_next_run_a_new_one(
+    configuration: Path,
+) -> None:
+    configuration.write_text('[lake]\nroot = "elsewhere"\n')
+    with open_lake.one_reading():
+        before = open_lake.unguarded()
+        configuration.write_text('[lake]\nroot = "moved"\n')
+        assert open_lake.unguarded() is before
+    assert open_lake.unguarded().root.endswith("moved")
+
+
+def test_secrets_are_read_again_by_the_next_run(configuration: Path) -> None:
+    secret = configuration.with_name("secret")
+    secret.write_text("first")
+    configuration.write_text(
+        f'[lake]\nroot = "s3://bucket/lake"\n[lake.storage_options]\nkey = {{file = "{secret}"}}\n'
+    )
+    found = []
+    for text in ("first", "second"):
+        secret.write_text(text)
+        with open_lake.one_reading():
+            found.append(open_lake.unguarded())
+    assert found[0] is not found[1]
+
+
 def test_without_a_file_it_is_the_default_lake(configuration: Path) -> None:
     assert not configuration.exists()
     assert open_lake.unguarded().root.endswith("data")

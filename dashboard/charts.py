@@ -21,6 +21,7 @@ import polars as pl
 
 from dashboard import fields, times
 from dashboard.coverage import Gap
+from dashboard.layers import Layers
 from dashboard.queries import OTHER
 from pipelines import visible
 
@@ -93,7 +94,7 @@ def activity(
     blind: Sequence[Gap] = (),
     streams: int = 0,
     marks: Sequence[alt.Chart] = (),
-) -> alt.LayerChart | alt.FacetChart:
+) -> Layers:
     """Return stacked bars per bucket; drag to select a range, hover for all series of a bucket.
 
     Where some of the `streams` have gaps (`blind`), a hatched strip runs below the bars, which can
@@ -106,12 +107,14 @@ def activity(
     if streams:
         wide = wide.with_columns(pl.Series("coverage", _coverage(blind, wide, streams), pl.String))
     parts = _parts(blind, span)
-    return alt.layer(
-        *_bands([part for part in parts if len(part[2]) >= streams], zone),
-        _bars(bars, stacked, _x(edges, span, zone)),
-        _hover(wide, stacked),
-        *_strip(parts, zone),
-        *marks,
+    return Layers(
+        layer=[
+            *_bands([part for part in parts if len(part[2]) >= streams], zone),
+            _bars(bars, stacked, _x(edges, span, zone)),
+            _hover(wide, stacked),
+            *_strip(parts, zone),
+            *marks,
+        ],
         height=HEIGHT,
         padding={"left": 0, "right": 4, "top": 14 if marks else 4, "bottom": 0},
         config=alt.Config(view=alt.ViewConfig(strokeWidth=0)),
@@ -283,8 +286,8 @@ def _hatched(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
         alt.Chart(rows)
         .mark_rect(color=_UNCOVERED, clip=True, cursor="pointer")
         .encode(
-            x="start:T",
-            x2="end:T",
+            x=alt.X("start:T"),
+            x2=alt.X2("end:T"),
             y=alt.value(alt.ExprRef(top)),
             y2=alt.value("height"),
             tooltip=[alt.Tooltip("when:N", title="Time"), _COVERAGE],
@@ -366,7 +369,7 @@ def _x(edges: tuple[datetime, ...], span: tuple[datetime, datetime], zone: ZoneI
         if span[0] <= instant <= span[1]
     }
     # An expression that Vega compiles: `text` comes from times.ticks, never from an event.
-    lookup = ",".join(f"'{_epoch(instant)}':'{text}'" for instant, text in labels.items())
+    lookup = ",".join(f"'{int(at.timestamp() * 1000)}':'{text}'" for at, text in labels.items())
     axis = alt.Axis(
         grid=False,
         values=[instant.isoformat() for instant in labels],
@@ -390,7 +393,7 @@ def _bars(bars: pl.DataFrame, stacked: Sequence[Series], x: alt.X) -> alt.Chart:
         .mark_bar(binSpacing=1, clip=True)
         .encode(
             x=x,
-            x2="end:T",
+            x2=alt.X2("end:T"),
             y=alt.Y("sum(n):Q", title=None, axis=_counts(), scale=most),
             color=alt.Color("series:N", scale=scale, legend=None),
             order=alt.Order("order:Q"),
@@ -411,6 +414,7 @@ def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
     pointed = alt.selection_point(
         name="pointed", on="pointerover", clear="pointerout", empty=False, encodings=["x"]
     )
+    lit = {"param": pointed.name, "empty": False, "value": 0.14}
     lines = [
         alt.Tooltip(field=f"s{index}", type="quantitative", title=title, format=",")
         for index, title in enumerate(_titles([one.name for one in stacked]))
@@ -420,9 +424,9 @@ def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
         alt.Chart(wide)
         .mark_rect(color="#64748b", clip=True)
         .encode(
-            x="start:T",
-            x2="end:T",
-            opacity=alt.condition(pointed, alt.value(0.14), alt.value(0)),
+            x=alt.X("start:T"),
+            x2=alt.X2("end:T"),
+            opacity=alt.OpacityValue(0, condition=lit),
             tooltip=[*head, *lines, *([_COVERAGE] if "coverage" in wide.columns else [])],
         )
         .add_params(pointed)
@@ -444,7 +448,3 @@ def _plain(text: str) -> str:
     """Return `text` as people can judge it, without characters that could end a Vega string."""
     shown = visible.text(text)
     return "".join("\N{MIDDLE DOT}" if c in "\\\"'`<>" else c for c in shown)
-
-
-def _epoch(instant: datetime) -> int:
-    return int(instant.timestamp() * 1000)

@@ -41,7 +41,7 @@ def layers(
         alt.Chart(rows.drop("start", "end"))
         .mark_point(shape="triangle-down", filled=True, size=70, opacity=1)
         .encode(
-            x="at:T",
+            x=alt.X("at:T"),
             y=alt.value(-7),
             # Without a scale, since all layers of a graph would share it.
             color=alt.Color("colour:N", scale=None, legend=None),

@@ -147,7 +147,7 @@ def test_zero_has_no_prefix_on_the_axis_and_unknown_outcomes_are_grey() -> None:
     shades = [int(grey[place : place + 2], 16) for place in (0, 2, 4)]
     assert max(shades) - min(shades) < 32
     counts = pl.DataFrame({"start": edges[:1], "series": [0], "n": [1000]})
-    chart = charts.activity(counts, stacked, edges, SPAN, times.zone("UTC")).to_dict()
+    chart = charts.activity(counts, stacked, edges, SPAN, times.zone("UTC")).to_dict(validate=True)
     axes = [layer["encoding"].get("y", {}).get("axis", {}) for layer in chart["layer"]]
     (axis,) = [axis for axis in axes if axis]
     # Formatted one by one: d3 gives all labels of a formatted axis the prefix of the largest.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
+from pipelines import visible
 from pipelines.search.fields import TIMES
 
 USUAL = ("time", "integration", "activity_type", "title", "actor", "outcome", "source_ip", "target")
@@ -29,6 +31,15 @@ _WHOLE = ("outcome", *TIMES)
 """Columns that are never shortened: the values of one have colours, the others are no text."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Rows as the table shows them."""
+
+    rows: pl.DataFrame
+    whole: Mapping[int, str]
+    """The texts that are shortened, as `whole` returns them."""
+
+
 def width(name: str) -> int:
     """Return the width of a column in pixels."""
     return _WIDTHS.get(name, 140)
@@ -45,6 +56,13 @@ def fetched(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the fields to read for these columns."""
     more = _ACTOR if _repeats_actor(columns) else ()
     return tuple(dict.fromkeys((*columns, *more)))
+
+
+def shown(rows: pl.DataFrame, columns: Sequence[str]) -> Shown:
+    """Return these columns of rows that have the fields that `fetched` names."""
+    marked = visible.frame(rows.select(fetched(columns)))
+    made = presented(marked, columns).select(columns)
+    return Shown(rows=made, whole=whole(marked, made))
 
 
 def presented(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:

@@ -24,13 +24,14 @@ from dashboard.panels import details, flags, hover, notices
 from dashboard.panels.details import Step
 from dashboard.queries import Query
 from dashboard.state import Opened
-from pipelines import visible
+from dashboard.table import Shown
 from pipelines.search.fields import TIMES
 
 _PALE = {"success": "#e4f2ec", "failure": "#f4b4b4", "unknown": "#eceef2"}
 _DEEP = {"success": "#1d3b33", "failure": "#8f2333", "unknown": "#263041"}
 HEIGHT = 520
 _HEAD, _ROW = 31, 28  # pixels
+_SHOWN = "events_shown"  # the rows of the page, and how they are shown by columns
 SCRIPT = hover.script(head=_HEAD, row=_ROW)
 
 
@@ -52,9 +53,8 @@ def preview(snapshot: Snapshot, query: Query) -> None:
     # As for the whole result: if access cannot be recorded, the page fails.
     session.record("searched", state.search(view), None, snapshot.version)
     st.caption(f"The newest {rows.height:,}; the totals follow")
-    shown = table.presented(visible.frame(rows), columns)
     st.dataframe(
-        _coloured(shown),
+        _coloured(table.shown(rows, columns).rows),
         hide_index=True,
         placeholder="",
         height=HEIGHT,
@@ -87,19 +87,17 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
     left, right = st.columns([2.05, 1], gap="small") if view.opened else (st.container(), None)
     key = _key(places, view.sort)
     columns = _columns()
-    marked = visible.frame(rows)
-    shown = table.presented(marked, columns)
+    shown, flagged = _shown(rows, columns), flags.counts(rows)
     with left:
-        flagged = flags.counts(rows)
         if flagged.count():
             columns = (flags.COLUMN, *columns)
-        _grid(shown.with_columns(flagged), places, key, columns)
+        _grid(shown.rows.with_columns(flagged).select(columns), places, key, columns)
         _footer(number, pages, total)
     if right and view.opened:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
         with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
             details.show(snapshot, view.opened, steps)
-    hover.show(table.whole(marked, shown))
+    hover.show(shown.whole)
 
 
 @st.fragment
@@ -119,6 +117,18 @@ def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:
     return snapshot.ask(
         listing.page, query, number, counted, order=session.view().sort, names=names
     )
+
+
+def _shown(rows: pl.DataFrame, columns: tuple[str, ...]) -> Shown:
+    """Return `table.shown` of a page, made once per list of columns while the page is shown."""
+    known: tuple[pl.DataFrame | None, dict[tuple[str, ...], Shown]]
+    known = st.session_state.get(_SHOWN, (None, {}))
+    # The same page of the same result is the same object.
+    if known[0] is not rows:
+        known = st.session_state[_SHOWN] = rows, {}
+    if columns not in known[1]:
+        known[1][columns] = table.shown(rows, columns)
+    return known[1][columns]
 
 
 def _columns() -> tuple[str, ...]:

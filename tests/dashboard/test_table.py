@@ -68,3 +68,13 @@ def test_texts_that_were_shortened_are_known_whole() -> None:
     rows = pl.concat([row("short"), row(long, "a" * 50), row("ends with…")])
     shown = table.presented(rows, COLUMNS)
     assert table.whole(rows, shown) == {1: f"{long}\n{'a' * 50}"}
+
+
+def test_the_table_has_its_columns_alone_and_marks_what_deceives() -> None:
+    hidden = "ada\u202e" + "a" * 50
+    rows = pl.concat([row("short", "ada@acme.example"), row("plain", hidden)])
+    shown = table.shown(rows, COLUMNS)
+    assert shown.rows.columns == [*COLUMNS]
+    assert shown.rows["actor"][0] == "ada@acme.example"
+    assert "[U+202E]" in shown.rows["actor"][1]
+    assert list(shown.whole) == [1]

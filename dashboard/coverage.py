@@ -99,7 +99,9 @@ def of(lake: Lake, now: datetime, intended: Intended | None = None) -> Known:
     recorded = lake.ask("coverage", _recorded) or {}
     pending = lake.pending({log: recorded.get(log, 0) for log in (*facts, *recorded)})
     found = lake.ask("coverage", _histories, facts, pending)
-    return at(found if found is not None else _histories(_NONE, facts, pending), now)
+    if found is None:  # there is no table `coverage`
+        found = _histories(_NONE, facts, pending) if facts or pending else {}
+    return at(found, now)
 
 
 _NONE = pl.LazyFrame(schema=COVERAGE)

@@ -21,6 +21,7 @@ from dashboard.queries import Filter, Query, Summary
 from pipelines.clock import utc_now
 
 _TOP = 8
+_OTHER = "by_other"  # the list of columns other than the usual ones
 _LEAVE = "explore_leave"  # the parameters of Sources, to be opened next
 HATCHING = (Path(__file__).parents[1] / "static" / "hatching.html").read_text()
 
@@ -99,26 +100,27 @@ def _group_by() -> None:
     )
 
     others = [name for name in fields.NAMES if name not in fields.GROUPS]
-    # A key per grouping, so that the list shows no former choice.
-    key = f"by-other-{by}"
     st.selectbox(
         "Group by another column",
         others,
         index=None,
         format_func=fields.label,
-        key=key,
+        key=_OTHER,
         placeholder="Other",
         filter_mode="contains",
         label_visibility="collapsed",
         width=110,
         on_change=_take_group,
-        args=(key,),
+        args=(_OTHER,),
     )
 
 
 def _take_group(key: str) -> None:
     if chosen := st.session_state[key]:
         session.change(by=chosen)
+    if key == _OTHER:
+        # Its list shows no former choice, without becoming a new element, which takes longer.
+        st.session_state[_OTHER] = None
 
 
 def _graph(

@@ -54,13 +54,17 @@ def cancellable(preview: Callable[[], None] = lambda: None, key: str = "waiting"
                 st.button("Cancel", key=f"{key}_cancel", on_click=_cancel, args=(search,))
         shown[0].progress(share, text=f"Searching: {share:.0%}")
 
+    def clear() -> None:
+        if places:
+            held.empty()
+
     try:
         with patience.watched(time.monotonic, advance, begin):
             yield
     except patience.TooLong:
-        held.empty()
+        clear()
         raise
-    held.empty()
+    clear()
 
 
 def _cancel(search: str) -> None:

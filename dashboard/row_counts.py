@@ -23,6 +23,10 @@ Of = Callable[[str, list[int]], pl.LazyFrame]
 """Returns the rows of a part of `rollups` that belong to these files."""
 Filters = Mapping[str, Sequence[pl.Expr]]
 """Conditions on the groups of some parts."""
+_FEW = 8
+"""If there are so many times more groups than rows, only the groups of those are read."""
+_CODES = 2**32
+"""More than the groups of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,11 @@ class _Groups:
         numbers = groups["file"].to_numpy() - self.lowest
         places: Numbers = self.first[numbers] + groups["code"].to_numpy()
         return places
+
+    def codes_at(self, file: int, places: Numbers) -> Numbers:
+        """Return the codes of the groups of a file at these places."""
+        codes: Numbers = places - self.first[file - self.lowest]
+        return codes
 
     def of_rows(self, file: int, rows: int, chosen: Numbers | None) -> Numbers:
         """Return the places of the groups of rows of a file, of all if none are chosen."""
@@ -116,8 +125,17 @@ def _summed(
     columns = ["date", *rollup.PARTS[part]]
     places = [groups.of_rows(file, files[file], some) for file, some in chosen.items()]
     counts = np.bincount(np.concatenate(places), minlength=groups.count)
-    if not counts.any():
-        rows = rows.filter(pl.lit(False))
+    if sum(each.size for each in places) * _FEW < groups.count:
+        found = zip(chosen, places, strict=True)
+        rows = rows.filter(_among([(file, groups.codes_at(file, each)) for file, each in found]))
     read = rows.select("file", "code", *columns).collect(engine="streaming")
     n = pl.Series("n", counts[groups.places(read)], pl.Int64)
     return read.select(*columns, n).filter(pl.col("n") > 0)
+
+
+def _among(found: Sequence[tuple[int, Numbers]]) -> pl.Expr:
+    """Select the groups with these codes, by file."""
+    import numpy as np  # noqa: PLC0415 as above
+
+    known = np.unique(np.concatenate([file * _CODES + codes for file, codes in found]))
+    return (pl.col("file") * _CODES + pl.col("code")).is_in(pl.Series(known).implode())

@@ -60,6 +60,15 @@ def test_the_chosen_rows_are_counted(
     assert counted(files, part, {}, rows) == plain(expected, part)
 
 
+@pytest.mark.parametrize("times", [0, 1, 1000])
+def test_the_groups_of_few_rows_are_those_of_many(
+    files: dict[int, pl.DataFrame], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_counts, "_FEW", times)
+    chosen = [1, 4, 15, 17]
+    assert counted(files, "where", {}, chosen) == plain(pl.concat(files.values())[chosen], "where")
+
+
 def test_filters_on_groups_choose_rows_of_all_of_them(files: dict[int, pl.DataFrame]) -> None:
     filters = {"who": [pl.col("actor_id") == "u1"], "where": [pl.col("country").is_null()]}
     every = pl.concat(files.values())

@@ -18,5 +18,5 @@ class Layers(alt.LayerChart):
     """Charts on top of each other."""
 
     def to_dict(self, validate: bool = False, **options: Any) -> dict[str, Any]:
-        """Return the specification, validated only if asked to. Raises alt.SchemaValidationError."""
+        """Return the specification. Raises SchemaValidationError, if it is to `validate`."""
         return super().to_dict(validate, **options)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import html
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +86,7 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
     number = min(view.page, pages)
     rows = _page(snapshot, query, number)
     places = _places(rows)
-    left, right = st.columns([2.05, 1], gap="small") if view.opened else (st.container(), None)
+    left, right = st.columns([2.05, 1], gap="small") if view.opened else (nullcontext(), None)
     key = _key(places, view.sort)
     columns = _columns()
     shown, flagged = _shown(rows, columns), flags.counts(rows)
@@ -92,12 +94,11 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
         if flagged.count():
             columns = (flags.COLUMN, *columns)
         _grid(shown.rows.with_columns(flagged).select(columns), places, key, columns)
-        _footer(number, pages, total)
+        _footer(number, pages, total, shown)
     if right and view.opened:
         steps = _steps(view.opened, places, number, lambda other: _page(snapshot, query, other))
         with right.container(border=True, height=HEIGHT + 44, key="details", gap="small"):
             details.show(snapshot, view.opened, steps)
-    hover.show(shown.whole)
 
 
 @st.fragment
@@ -242,15 +243,17 @@ def _after_click(field: str, order: Order) -> Order:
     return NEWEST if order.descending else replace(order, descending=True)
 
 
-def _footer(number: int, pages: int, total: int) -> None:
+def _footer(number: int, pages: int, total: int, shown: Shown) -> None:
     first = (number - 1) * queries.PAGE + 1
     last = min(total, number * queries.PAGE)
     with st.container(horizontal=True, vertical_alignment="center", key="footer"):
-        st.caption(
+        about = (
             f"{first:,}\N{EN DASH}{last:,} of {total:,} · {_ordered(session.view().sort)} · "
-            f"times in {session.zone().key} · click a header to sort the whole result",
-            width="stretch",
+            f"times in {session.zone().key} · click a header to sort the whole result"
         )
+        # One element for both: each costs the browser some milliseconds after every click.
+        quiet = f'<span class="quiet">{html.escape(about)}</span>'
+        st.html(f"{quiet}{hover.hidden(shown.whole)}", width="stretch")
         if pages > 1:
             key = f"page-{number}-of-{pages}"
             st.pagination(

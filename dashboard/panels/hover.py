@@ -10,8 +10,6 @@ import html
 import json
 from collections.abc import Mapping
 
-import streamlit as st
-
 _SHOW = """<script>
 if (!window.auditlakeHover) {
   window.auditlakeHover = true;
@@ -36,7 +34,7 @@ def script(*, head: int, row: int) -> str:
     return _SHOW.replace("HEAD", str(head)).replace("ROW", str(row))
 
 
-def show(texts: Mapping[int, str]) -> None:
-    """Pass the script these texts of rows of the table of events."""
+def hidden(texts: Mapping[int, str]) -> str:
+    """Return an element that passes the script these texts of rows of the table of events."""
     escaped = html.escape(json.dumps(texts, ensure_ascii=False))
-    st.html(f'<div class="whole-texts" hidden>{escaped}</div>')
+    return f'<div class="whole-texts" hidden>{escaped}</div>'

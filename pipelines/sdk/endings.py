@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
-from cryptography import x509
 from pydantic import SecretStr
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -38,6 +37,8 @@ def reported(what: str, at: Any, advice: str) -> list[Ending]:
 
 def of_certificate(pem: SecretStr, advice: str) -> list[Ending]:
     """Return the end of the first certificate in a PEM, or none if there is no certificate."""
+    from cryptography import x509  # noqa: PLC0415 slow to import, and few sources need it
+
     found = _CERTIFICATE.search(pem.get_secret_value())
     try:
         certificate = x509.load_pem_x509_certificate(found[0].encode()) if found else None

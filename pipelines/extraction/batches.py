@@ -43,7 +43,7 @@ def grouped(pages: Iterable[Page]) -> Iterator[list[Page]]:
 
 def is_full(pages: Sequence[Page]) -> bool:
     records = sum(len(page.records) for page in pages)
-    size = sum(len(record) for page in pages for record in page.records)
+    size = sum(sum(map(len, page.records)) for page in pages)
     return records >= _BATCH_RECORDS or size >= _BATCH_BYTES
 
 

@@ -207,7 +207,7 @@ def push(this: Round, pages: Sequence[Page]) -> Report:
             check_origin(this, position.about, this.clock())
             _declare_mapping(this, position.rows)
             pending = PendingCoverage(now=this.clock(), recorded_at=None)
-            fresh = _commit(this, pages, pending, report)
+            fresh = _commit(this, list(pages), pending, report)
             if fresh.is_empty() or not _derive(this, fresh, report):
                 _catch_up(this, report.total, report)
     except AuditlakeError as error:
@@ -284,7 +284,7 @@ def _begin(this: Round, pending: PendingCoverage, since: datetime | None = None)
 
 
 def run(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> bool:
-    """Fetch, land and derive everything after `cursor`, each step a batch ahead of the next.
+    """Fetch, land and derive everything after `cursor`; the next page is fetched meanwhile.
 
     Return True if the events of all rows that landed are committed.
     """
@@ -292,12 +292,13 @@ def run(this: Round, cursor: str, pending: PendingCoverage, report: Report) -> b
 
 
 def _store(this: Round, fetched: Iterator[Page], pending: PendingCoverage, report: Report) -> bool:
-    pages = prefetch(fetched)
-    landed = prefetch(_land(this, batch, pending, report) for batch in batches.grouped(pages))
     derived = True
-    for fresh in landed:
+    # In one thread: a second batch would take more memory than it saves time.
+    for pages in batches.grouped(prefetch(fetched)):
+        fresh = _land(this, pages, pending, report)
         if fresh.height:
             derived &= _derive(this, fresh, report)
+        del fresh  # it is large, and the next batch takes a while
         this.progress(report)
     return derived
 
@@ -344,12 +345,11 @@ def _read_ahead(this: Round, report: Report) -> None:
         _store(this, (replace(p, cursor="", covers=None, gaps=()) for p in pages), pending, report)
 
 
-def _land(
-    this: Round, pages: Sequence[Page], pending: PendingCoverage, report: Report
-) -> pl.DataFrame:
+def _land(this: Round, pages: list[Page], pending: PendingCoverage, report: Report) -> pl.DataFrame:
     """Commit the records of some pages with the cursor after them, and return the new rows."""
     if not pages:
         return pl.DataFrame()
+    after, full = _cursor_after(this, pages), batches.is_full(pages)
     pending.add(pages)
     report.covered += [page.covers for page in pages if page.covers]
     report.gaps += [gap for page in pages for gap in page.gaps]
@@ -357,22 +357,27 @@ def _land(
     fresh = _commit(this, pages, pending, report) if records else pl.DataFrame()
     if fresh.is_empty():
         # A full batch of known records moves the cursor a long way: do not fetch it again.
-        pending.milestone |= batches.is_full(pages)
+        pending.milestone |= full
     if pending.due:
         with report.timed("record coverage"):
             # A raw commit contains its cursor; without new rows, only `coverage` can store it.
-            cursor = _cursor_after(this, pages) if fresh.is_empty() else None
+            cursor = after if fresh.is_empty() else None
             coverage.record(this.lake, this.key, pending.entries, cursor, lag=this.stream.lag)
         pending.mark_recorded()
     return fresh
 
 
 def _commit(
-    this: Round, pages: Sequence[Page], pending: PendingCoverage, report: Report
+    this: Round, pages: list[Page], pending: PendingCoverage, report: Report
 ) -> pl.DataFrame:
-    """Commit rejected records, then rows with cursor and coverage, sign; return the new rows."""
+    """Commit rejected records, then rows with cursor and coverage, sign; return the new rows.
+
+    `pages` is emptied on the way: whoever still has the list would keep the records in memory.
+    """
+    after = _cursor_after(this, pages)
     with report.timed("read"):
         good, rejected = batches.split_rejected(this, pages, this.clock())
+        pages.clear()
         good = erased_ids.without(this.lake, this.key, good, normalise.version_of(this.stream))
     # Before the rows, whose commit moves the cursor past the rejected records.
     if rejected.height:
@@ -382,7 +387,7 @@ def _commit(
             this.lake,
             this.key,
             good,
-            _cursor_after(this, pages),
+            after,
             about=this.about,
             entries=pending.entries,
             rules=this.stream.versions,

@@ -81,6 +81,24 @@ def test_pages_before_an_error_land(still_world):
     assert 0 < events.derived(still_world.lake, key) <= stored.height
 
 
+def test_the_pages_of_a_batch_are_dropped_before_its_rows_are_written(still_world, monkeypatch):
+    land, append, batch, left = rounds._land, raw.append, [], []
+
+    def watch(this, pages, *others):
+        batch[:] = [pages]
+        return land(this, pages, *others)
+
+    def write(*args, **options):
+        left.extend(batch[0])
+        return append(*args, **options)
+
+    monkeypatch.setattr(rounds, "_land", watch)
+    monkeypatch.setattr(raw, "append", write)
+    (report,) = still_world.poll("okta")
+    assert report.rows == still_world.stored("okta", "system_log").height
+    assert left == []
+
+
 def test_simulated_and_real_events_do_not_mix(still_world):
     still_world.poll("okta")
     real = rounds.Round(

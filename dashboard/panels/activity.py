@@ -44,15 +44,14 @@ class Coverage:
         )
 
 
-def show(snapshot: Snapshot, query: Query) -> Coverage:
-    """Show the graph, also of an empty result, and return the coverage of its time."""
+def show(snapshot: Snapshot, query: Query, covered: Coverage) -> None:
+    """Show the graph, also of an empty result."""
     field = session.view().by
     summary = snapshot.ask(queries.summary, query)
     top = list(snapshot.ask(queries.stacked, query, field, _TOP).iter_rows())
     stacked = charts.series(
         top, summary.events, field, session.colours(field, [value for value, _ in top])
     )
-    covered = _coverage(query)
     edges = times.edges(query.since, query.until, session.zone())
     found = flags.in_time(query, edges)
     with st.container(border=True, key="activity", gap="xsmall"):
@@ -70,7 +69,6 @@ def show(snapshot: Snapshot, query: Query) -> Coverage:
         with right:
             if stacked:
                 _legend(field, stacked)
-    return covered
 
 
 def _totals(summary: Summary) -> None:
@@ -116,8 +114,11 @@ def _group_by() -> None:
 
 
 def _take_group(key: str) -> None:
-    if chosen := st.session_state[key]:
+    view, chosen = session.view(), st.session_state[key]
+    if chosen and view.unread:  # of which the page may show less afterwards
         session.change(by=chosen)
+    elif chosen:
+        session.arrange(by=chosen, page=view.page)
     if key == _OTHER:
         # Its list shows no former choice, without becoming a new element, which takes longer.
         st.session_state[_OTHER] = None
@@ -157,7 +158,8 @@ def _graph(
     )
 
 
-def _coverage(query: Query) -> Coverage:
+def coverage_of(query: Query) -> Coverage:
+    """Return the gaps of the streams that a search concerns, up to now."""
     now = utc_now()
     until = min(query.until, now)
     if query.since >= until:
@@ -181,6 +183,7 @@ def _take(key: str) -> None:
     elif charts.on_strip(selection):
         # Pages are not left from a callback: the script does it when it runs.
         st.session_state[_LEAVE] = _same_time()
+        session.ask(session.view())
 
 
 def open_sources() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from dashboard import completion, links, open_lake, queries, session, state
+from dashboard import completion, lake, links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
 from dashboard.panels import (
     activity,
@@ -20,6 +20,7 @@ from dashboard.panels import (
     significant,
     waiting,
 )
+from dashboard.panels.activity import Coverage
 from dashboard.patience import TooLong
 from dashboard.queries import Query
 from dashboard.state import View
@@ -87,7 +88,8 @@ def _found(snapshot: Snapshot, query: Query) -> None:
     header.show(snapshot, query, total)
     filters.show(snapshot, query)
     ready.show(snapshot, query)
-    covered = activity.show(snapshot, query)
+    covered = activity.coverage_of(query)
+    _activity(snapshot, query, covered)
     if total:
         with st.container(horizontal=True, vertical_alignment="center"):
             _tabs()
@@ -102,6 +104,18 @@ def _found(snapshot: Snapshot, query: Query) -> None:
         session.no_grid()
         notices.no_match(query, snapshot, covered)
         events.show_opened(snapshot)
+
+
+# A fragment: grouping by another column reruns the graph alone.
+@st.fragment
+def _activity(snapshot: Snapshot, query: Query, covered: Coverage) -> None:
+    session.rerun_if_stale()
+    # The rerun of a fragment bypasses the page's own handling of these.
+    try:
+        activity.show(snapshot, query, covered)
+    except lake.UNREADABLE as error:
+        notices.unreadable(error)
+    session.write_address()
 
 
 def _name(view: View) -> str:

@@ -44,8 +44,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     **{
         f"{_VERIFIER}/{name}.py": (f"{_OWN}/test_{name}.py",)
         for name in (
-            *("audit", "identities", "known_checkpoints", "log_reader", "operator_acts", "proofs"),
-            *("per_file", "restores", "rollups", "superseded", "text_index", "tree", "witnesses"),
+            *("audit", "data_files", "identities", "known_checkpoints", "log_reader"),
+            *("operator_acts", "per_file", "proofs", "restores", "rollups", "superseded"),
+            *("text_index", "tree", "witnesses"),
         )
     },
     **{

@@ -240,22 +240,19 @@ def activity(
     """Return events per bucket and series: start, series (index in `top`, or OTHER), n."""
     # Summed per tick first, so that few rows have to be matched to buckets.
     tick = times.tick(edges)
-    start = pl.col("time").dt.truncate(tick)
-    value = fields.value(field).fill_null("")
-    index = value.replace_strict(
-        list(top), list(range(len(top))), default=OTHER, return_dtype=pl.Int8
-    )
+    start, value = pl.col("time").dt.truncate(tick), fields.value(field).fill_null("")
     rows = counts.rows(query, "time", *fields.columns(field), tick=tick)
     if rollup.part_of(("time", *fields.columns(field))):
-        summed = rows.group_by(start=start, series=index).agg(_N)
+        summed = rows.group_by(start=start, series=_place(value, top)).agg(_N)
     else:
         # Values such as actors are many: all but those at the top are the rest of the totals.
-        chosen = rows.filter(value.is_in(top)).group_by(start=start, series=index).agg(_N)
-        listed = collected(chosen).lazy()
+        chosen = rows.select("n", start=start, value=value).filter(pl.col("value").is_in(top))
+        each = chosen.group_by("start", "value").agg(_N)
+        listed = collected(each.select("start", "n", series=_place(pl.col("value"), top))).lazy()
         totals = counts.rows(query, "time", tick=tick).group_by(start=start).agg(_N)
         less = listed.select("start", n=-pl.col("n"))
         others = pl.concat([totals, less]).with_columns(series=pl.lit(OTHER, pl.Int8))
-        summed = pl.concat([listed, others.select("start", "series", "n")])
+        summed = pl.concat([listed, others.select("start", "n", "series")])
     return collected(
         summed.sort("start")
         # The last bucket that starts at or before the tick.
@@ -264,6 +261,12 @@ def activity(
         .agg(_N)
         .filter(pl.col("n") > 0)
         .sort("start", "series")
+    )
+
+
+def _place(value: pl.Expr, top: Sequence[str]) -> pl.Expr:
+    return value.replace_strict(
+        list(top), list(range(len(top))), default=OTHER, return_dtype=pl.Int8
     )
 
 

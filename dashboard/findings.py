@@ -19,7 +19,7 @@ LEVELS = ("critical", "high", "medium", "low", "informational")
 MARKED = LEVELS[:3]
 """The levels that other pages mark in time; the rest would hide them."""
 LESSER = LEVELS[3:]
-"""The levels that a list leaves out unless they are asked for; there are too many of them."""
+"""The levels that a list leaves out by default; there are too many of them."""
 URGENT = ("critical", "high")
 REASONS = ("true positive", "benign", "false positive", "duplicate")
 SHOWN = ("open", "mine", "closed", "all")

@@ -50,7 +50,7 @@ class Engine(ABC):
 
 
 class InProcess(Engine):
-    """No workers: each part is worked on when its result is asked for."""
+    """No workers: each part is worked on when its result is needed."""
 
     def map(self, work: Callable[[P], R], parts: Sequence[P], rows: int) -> Iterator[R]:
         yield from map(work, parts)

@@ -1,4 +1,4 @@
-"""Queue alerts again that could not be delivered, because somebody asks for it."""
+"""Queue alerts again that could not be delivered, on request."""
 
 from __future__ import annotations
 

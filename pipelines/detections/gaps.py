@@ -17,7 +17,7 @@ from pipelines.sdk.pages import Span
 
 @dataclass(slots=True)
 class Gaps:
-    """The coverage of streams, read once when it is first asked for."""
+    """The coverage of streams, read once, at its first use."""
 
     _lake: Lake
     _rules: Ruleset

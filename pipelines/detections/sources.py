@@ -21,7 +21,7 @@ from pipelines.search.people import People
 
 @dataclass(slots=True)
 class Reader:
-    """The streams and persons of a lake as they are known when it is first asked for them."""
+    """The streams and persons of a lake as they are known at its first use."""
 
     lake: Lake
     _people: People | None = None

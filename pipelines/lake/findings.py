@@ -118,7 +118,7 @@ class Evaluated(NamedTuple):
 def commit(lake: Lake, decide: Callable[[Stored], Evaluated | None]) -> pl.DataFrame:
     """Commit findings with positions and evaluations, and return the findings with `seq`.
 
-    `decide` is asked again after each lost race. Raises LakeError.
+    `decide` is called again after each lost race. Raises LakeError.
     """
     metadata: dict[str, str] = {}
 

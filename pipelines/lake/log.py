@@ -105,7 +105,7 @@ class _Log:
         self._answers: tuple[int, dict[str, Any]] = -1, {}
 
     def answer(self, newest: int, key: str, read: Callable[[], T]) -> T:
-        """Return what `read` found at the version `newest`, and keep it until another is asked."""
+        """Return the result of `read` at the version `newest`, kept until a newer one is read."""
         if self._answers[0] != newest:
             self._answers = newest, {}
         answers = self._answers[1]
@@ -298,7 +298,7 @@ class Head:
         return self._log.properties(self.version)
 
     def answer(self, key: str, read: Callable[[], T]) -> T:
-        """Return what `read` found at this version; asked again, without reading."""
+        """Return the result of `read` at this version, which is computed once."""
         return self._log.answer(self.version, key, read)
 
     def content(self, path: str) -> bytes:

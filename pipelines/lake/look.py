@@ -16,7 +16,7 @@ from pipelines.schemas import EVENTS, RAW
 
 @dataclass(slots=True)
 class Look:
-    """Tables at the versions that they had when they were first asked for."""
+    """Tables at the versions that they had when they were first opened."""
 
     _lake: Lake
     _stack: ExitStack

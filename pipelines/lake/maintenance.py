@@ -224,7 +224,7 @@ def _vacuum(handle: DeltaTable, keep: MinimumAge, written: Mapping[str, datetime
 def _has_old_orphans(handle: DeltaTable, hours: int, written: Mapping[str, datetime]) -> bool:
     """Return whether files that the newest version lacks are older than so many hours.
 
-    Only then the store is asked which of them an older version needs.
+    Only then does vacuum read which of them an older version needs.
     """
     needed = set(map(unquote, handle.get_add_actions()["path"].to_pylist()))
     since = unix_time() - 3600 * hours

@@ -1,7 +1,7 @@
 """Data files in an object store, of which one run reads each small one once.
 
 `events` has the rows of all streams, so each of its files is read for many tables. A run keeps
-nothing for the next one, which has to see what was changed meanwhile.
+nothing for the next one, which has to see any change made meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST = 256 * 2**20
 
 @dataclass(slots=True, eq=False)
 class Kept:
-    """What one run has read of a lake; a copy in another process is empty."""
+    """The files of a lake that one run has read; a copy in another process is empty."""
 
     acts: dict[bytes, list[bytes]] = field(default_factory=dict)
     """The entries of the log of acts, by the checkpoint that they were verified with."""

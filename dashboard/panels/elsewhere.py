@@ -15,6 +15,7 @@ from dashboard.patience import TooLong
 from dashboard.queries import Query
 
 _DAY = timedelta(days=1)
+_SEARCH = "outside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,14 @@ class Elsewhere:
 
 def show(snapshot: Snapshot, query: Query) -> None:
     """Offer to show the events outside the range; nothing if none are found in time."""
+    if waiting.was_cancelled(_SEARCH):
+        waiting.start_again(_SEARCH, "Search outside this time")
+        return
     found = None
     with (
         suppress(TooLong),
         st.spinner("Searching outside this time", show_time=True),
-        waiting.cancellable(key="elsewhere_waiting"),
+        waiting.cancellable(key=_SEARCH),
     ):
         found = outside(snapshot, query)
     if found:

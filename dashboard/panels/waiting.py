@@ -16,11 +16,11 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboard import patience, session, state
 
 _AFTER = 1.0  # seconds until the progress is shown
-_CANCELLED = "cancelled"
+_PAGE = "waiting"  # the key of the search that a page is about
 
 
 @contextmanager
-def cancellable(preview: Callable[[], None] = lambda: None, key: str = "waiting") -> Iterator[None]:
+def cancellable(preview: Callable[[], None] = lambda: None, key: str = _PAGE) -> Iterator[None]:
     """Show the progress of a long search and a button that cancels it. Raises TooLong.
 
     A search of several parts calls `preview` first, whose elements are removed at the end. Each
@@ -51,7 +51,7 @@ def cancellable(preview: Callable[[], None] = lambda: None, key: str = "waiting"
             row = place(0).container(horizontal=True, vertical_alignment="center", key=key)
             with row:
                 shown.append(st.progress(share))
-                st.button("Cancel", key=f"{key}_cancel", on_click=_cancel, args=(search,))
+                st.button("Cancel", key=f"{key}_cancel", on_click=_cancel, args=(key, search))
         shown[0].progress(share, text=f"Searching: {share:.0%}")
 
     def clear() -> None:
@@ -67,17 +67,20 @@ def cancellable(preview: Callable[[], None] = lambda: None, key: str = "waiting"
     clear()
 
 
-def _cancel(search: str) -> None:
-    st.session_state[_CANCELLED] = search
+def _cancel(key: str, search: str) -> None:
+    st.session_state[_cancelled(key)] = search
 
 
-def was_cancelled() -> bool:
-    """Return True if the user has cancelled the search that is shown."""
-    return bool(st.session_state.get(_CANCELLED) == state.search(session.view()))
+def _cancelled(key: str) -> str:
+    return f"{key}_cancelled"
 
 
-def start_again() -> None:
+def was_cancelled(key: str = _PAGE) -> bool:
+    """Return True if the user has cancelled the search with this key for the view that is shown."""
+    return bool(st.session_state.get(_cancelled(key)) == state.search(session.view()))
+
+
+def start_again(key: str = _PAGE, label: str = "Search again") -> None:
     """Offer to start a cancelled search again."""
-    st.button(
-        "Search again", key="search_again", on_click=st.session_state.pop, args=(_CANCELLED, None)
-    )
+    again = st.session_state.pop
+    st.button(label, key=f"{key}_again", on_click=again, args=(_cancelled(key), None))

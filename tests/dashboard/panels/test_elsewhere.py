@@ -48,3 +48,17 @@ def test_progress_is_shown_of_a_slow_search_and_of_the_slow_one_outside_it(
     page.run()
     assert not page.exception
     assert "No events match" in shown_text(page)
+
+
+def test_when_it_was_cancelled_the_search_itself_still_shows_that_it_found_nothing(
+    app: App, filled: Path
+) -> None:
+    page = app(filled)
+    page.query_params["q"] = "another_stranger"
+    page.session_state["outside_cancelled"] = "q=another_stranger"
+    page.run()
+    assert not page.exception
+    assert "No events match" in shown_text(page)
+    assert "Search cancelled" not in shown_text(page)
+    page.button(key="outside_again").click().run()
+    assert "outside_again" not in [button.key for button in page.button]

@@ -40,7 +40,7 @@ def test_a_search_that_takes_too_long_ends_with_advice_in_its_place(
     assert shown.text_input(key="search").value == "ada"
     monkeypatch.undo()
     app(filled)
-    shown.button(key="search_again").click().run()
+    shown.button(key="waiting_again").click().run()
     assert not shown.exception
     assert shown.dataframe
 
@@ -51,7 +51,7 @@ def test_a_cancelled_search_is_not_made_until_it_is_started_again(
 ) -> None:
     """The button is clicked while the search runs: its callback is called before the next run."""
     shown = page(app, filled, **SEARCH | {"q": text}).run()
-    shown.session_state["cancelled"] = waiting.state.search(shown.session_state["view"])
+    shown.session_state["waiting_cancelled"] = waiting.state.search(shown.session_state["view"])
     scans: list[object] = []
     monkeypatch.setattr(counts.Counts, "_count", lambda *query: scans.append(query))
     shown.run()
@@ -61,7 +61,7 @@ def test_a_cancelled_search_is_not_made_until_it_is_started_again(
     assert not scans
     monkeypatch.undo()
     app(filled)
-    shown.button(key="search_again").click().run()
+    shown.button(key="waiting_again").click().run()
     assert not shown.exception
     assert shown.dataframe
 
@@ -117,7 +117,7 @@ def test_the_newest_events_of_a_long_search_are_shown_and_recorded_before_it_is_
 
 def test_another_search_is_made_after_one_was_cancelled(app: App, filled: Path) -> None:
     shown = page(app, filled, **SEARCH)
-    shown.session_state["cancelled"] = "q=grace"
+    shown.session_state["waiting_cancelled"] = "q=grace"
     shown.run()
     assert not shown.exception
     assert shown.dataframe
@@ -153,4 +153,4 @@ def test_the_progress_of_a_long_search_has_a_button_that_cancels_it(
     assert not shown.exception
     assert shown.session_state["parts"] == 3
     assert not shown.button
-    assert ("cancelled" in shown.session_state) is bool(buttons)
+    assert ("waiting_cancelled" in shown.session_state) is bool(buttons)

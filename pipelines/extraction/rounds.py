@@ -372,7 +372,7 @@ def _commit(
 ) -> pl.DataFrame:
     """Commit rejected records, then rows with cursor and coverage, sign; return the new rows.
 
-    `pages` is emptied on the way: whoever still has the list would keep the records in memory.
+    `pages` is emptied once its records are rows, which frees their memory in the caller, too.
     """
     after = _cursor_after(this, pages)
     with report.timed("read"):

@@ -32,8 +32,6 @@ _ROWS_AT_ONCE = 100_000
 """Rows of several days that are joined in one commit; a longer day has one of its own."""
 _ROWS_OF_RUN = 500_000
 """Rows of a table that one run packs, so that an old lake delays nobody."""
-_SMALL = 2**23
-"""Bytes of a table that is joined as a whole in an object store."""
 _DAY_AT_MOST = 2**25
 """Bytes of a day that is sorted in memory; the files of a longer one are only joined."""
 
@@ -127,7 +125,7 @@ def _is_scattered(files: pl.DataFrame) -> bool:
 
     It is read whole, and in an object store each file takes a request.
     """
-    if _is_by_day(files) or files["size_bytes"].sum() > _SMALL:
+    if _is_by_day(files) or files["size_bytes"].sum() > tables.WHOLE:
         return False
     columns = [name for name in files.columns if name.startswith("partition.")]
     least = files.select(columns).n_unique() if columns else 1

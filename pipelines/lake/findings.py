@@ -271,10 +271,8 @@ def hits(
         if handle is None:
             return pl.DataFrame(schema=schemas.HITS)
         files = _files(handle, days, within)
-        rows = pruning.scan(lake, HITS.name, schemas.HITS, files)
-        if pruning.is_worth_reading(files, len(chosen)):
-            rows = rows.collect().lazy()
-        found = rows.filter(pl.any_horizontal(chosen), ~is_nobodys()).collect()
+        rows = pruning.matching(lake, HITS.name, schemas.HITS, files, chosen)
+        found = rows.filter(~is_nobodys()).collect()
     return found.sort("time", "event").unique(_HIT, keep="last", maintain_order=True)
 
 

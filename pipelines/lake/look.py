@@ -54,11 +54,7 @@ class Look:
             & pl.col("date").is_in(of_rows.unique().implode())
             for key, (seqs, of_rows) in raw.items()
         ]
-        rows = pruning.scan(self._lake, events.TABLE.name, EVENTS, chosen)
-        if pruning.is_worth_reading(chosen, len(wanted)):
-            with tables.store_errors(events.TABLE.name):
-                rows = rows.collect().lazy()
-        return rows.filter(pl.any_horizontal(wanted))
+        return pruning.matching(self._lake, events.TABLE.name, EVENTS, chosen, wanted)
 
     def _handle(self, table: str) -> DeltaTable | None:
         if table not in self._handles:

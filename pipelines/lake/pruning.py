@@ -6,6 +6,7 @@ files there are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -82,3 +83,14 @@ def scan(lake: Lake, table: str, schema: Schema, found: pl.DataFrame) -> pl.Lazy
         storage_options=lake.scan_options,
     )
     return rows.select(*schema)
+
+
+def matching(
+    lake: Lake, table: str, schema: Schema, found: pl.DataFrame, conditions: Sequence[pl.Expr]
+) -> pl.LazyFrame:
+    """Return the rows of these files that meet one of these conditions. Raises LakeError."""
+    rows = scan(lake, table, schema, found)
+    if is_worth_reading(found, len(conditions)):
+        with tables.store_errors(table):
+            rows = rows.collect().lazy()
+    return rows.filter(pl.any_horizontal(conditions))

@@ -31,7 +31,7 @@ from pipelines.settings import IntegritySettings, Settings
 STORE_ERRORS = (DeltaError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 S = TypeVar("S")
 T = TypeVar("T")
-_SMALL = 8 * 2**20
+WHOLE = 8 * 2**20  # bytes of a table that is read as a whole
 _AT_ONCE = 16
 """Tables that are read from an object store at the same time."""
 _found: dict[int, tuple[weakref.ref[DeltaTable], int, dict[Hashable, Any]]] = {}
@@ -403,7 +403,7 @@ def read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
 
 def _read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    if files.is_empty() or files["size_bytes"].sum() > _SMALL:
+    if files.is_empty() or files["size_bytes"].sum() > WHOLE:
         return pl.scan_delta(handle)
     names = handle.metadata().partition_columns
     rows = files.select("path", *(f"partition.{name}" for name in names)).rows()

@@ -163,7 +163,7 @@ class _Listed:
         """Return the rows of a small table; each file takes one request."""
         with suppress(*log.FAILURES):
             files = self._head.files()
-            if sum(file.size for file in files) <= _SMALL:
+            if sum(file.size for file in files) <= tables.WHOLE:
                 return self._head.answer("whole", lambda: self._joined(lake, files)).lazy()
         return self._opened().whole(lake)
 
@@ -194,9 +194,6 @@ class _Listed:
 
     def _opened(self) -> TableVersion:
         return TableVersion(tables.open_at(self._lake, self._table, self.number))
-
-
-_SMALL = 8 * 2**20
 
 
 class _Statistics(msgspec.Struct):

@@ -96,9 +96,14 @@ def show_event(opened: Opened | None, page: int | None = None) -> None:
 
 
 def arrange(**changes: Any) -> None:
-    """Change how the table shows the result, from its first page; a fragment reruns."""
-    st.session_state[_VIEW] = replace(view(), **{"page": 1, **changes})
-    st.session_state[_ACTED] = True
+    """Change how the result is shown, from its first page; a fragment reruns.
+
+    The page reruns if that replaces a parameter of its link that is not understood.
+    """
+    before = view()
+    after = before.changing(**{"page": 1, **changes})
+    ask(after)
+    st.session_state[_STALE] = after.unread != before.unread
 
 
 def introduce(pages: Mapping[str, st.Page]) -> None:

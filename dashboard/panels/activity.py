@@ -114,11 +114,8 @@ def _group_by() -> None:
 
 
 def _take_group(key: str) -> None:
-    view, chosen = session.view(), st.session_state[key]
-    if chosen and view.unread:  # of which the page may show less afterwards
-        session.change(by=chosen)
-    elif chosen:
-        session.arrange(by=chosen, page=view.page)
+    if chosen := st.session_state[key]:
+        session.arrange(by=chosen, page=session.view().page)
     if key == _OTHER:
         # Its list shows no former choice, without becoming a new element, which takes longer.
         st.session_state[_OTHER] = None

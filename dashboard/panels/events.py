@@ -19,7 +19,7 @@ import polars as pl
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from dashboard import fields, lake, listing, queries, session, state, table
+from dashboard import fields, listing, queries, session, state, table
 from dashboard.lake import Snapshot
 from dashboard.listing import NEWEST, Order
 from dashboard.panels import details, flags, hover, notices
@@ -70,14 +70,8 @@ def preview(snapshot: Snapshot, query: Query) -> None:
 # A fragment: opening an event reruns this table alone.
 @st.fragment
 def show(snapshot: Snapshot, query: Query, total: int) -> None:
-    session.rerun_if_stale()
-    # The rerun of a fragment bypasses the page's own handling of these.
-    try:
+    with notices.in_fragment():
         _show(snapshot, query, total)
-    except lake.UNREADABLE as error:
-        session.no_grid()
-        notices.unreadable(error)
-    session.write_address()
 
 
 def _show(snapshot: Snapshot, query: Query, total: int) -> None:
@@ -104,11 +98,10 @@ def _show(snapshot: Snapshot, query: Query, total: int) -> None:
 @st.fragment
 def show_opened(snapshot: Snapshot) -> None:
     """Show the open event where the search finds none, as for a link whose range has moved on."""
-    session.rerun_if_stale()
-    if opened := session.view().opened:
-        with st.container(border=True, key="details", gap="small"):
-            details.show(snapshot, opened, (None, None))
-    session.write_address()
+    with notices.in_fragment():
+        if opened := session.view().opened:
+            with st.container(border=True, key="details", gap="small"):
+                details.show(snapshot, opened, (None, None))
 
 
 def _page(snapshot: Snapshot, query: Query, number: int) -> pl.DataFrame:

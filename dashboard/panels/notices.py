@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
 from dashboard import absence, coverage, open_lake, patience, session, times
 from dashboard.absence import Absence
 from dashboard.coverage import Known
-from dashboard.lake import Snapshot
+from dashboard.lake import UNREADABLE, Snapshot
 from dashboard.panels import elsewhere, waiting
 from dashboard.panels.activity import Coverage
 from dashboard.queries import Query
@@ -68,6 +69,23 @@ def unreadable(error: BaseException) -> None:
             width="content",
         )
         st.button("Try again", key="try_again")
+
+
+@contextmanager
+def in_fragment() -> Iterator[None]:
+    """Do for a fragment of Explore what the page does, which the rerun of a fragment bypasses.
+
+    If the lake cannot be read, what follows the fragment is not shown, as on any page.
+    """
+    session.rerun_if_stale()
+    try:
+        yield
+    except UNREADABLE as error:
+        session.no_grid()
+        unreadable(error)
+        session.write_address()
+        st.stop()
+    session.write_address()
 
 
 def misconfigured(error: Exception) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from dashboard import completion, lake, links, open_lake, queries, session, state
+from dashboard import completion, links, open_lake, queries, session, state
 from dashboard.lake import Snapshot
 from dashboard.panels import (
     activity,
@@ -109,13 +109,8 @@ def _found(snapshot: Snapshot, query: Query) -> None:
 # A fragment: grouping by another column reruns the graph alone.
 @st.fragment
 def _activity(snapshot: Snapshot, query: Query, covered: Coverage) -> None:
-    session.rerun_if_stale()
-    # The rerun of a fragment bypasses the page's own handling of these.
-    try:
+    with notices.in_fragment():
         activity.show(snapshot, query, covered)
-    except lake.UNREADABLE as error:
-        notices.unreadable(error)
-    session.write_address()
 
 
 def _name(view: View) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from dashboard.lake import Lake
+from dashboard.panels import activity, events
 from dashboard.queries import Filter
 from dashboard.screens import explore
 from dashboard.state import View
+from pipelines.errors import LakeError
 from tests.dashboard import small_lakes
 from tests.dashboard.conftest import EVENTS
 from tests.dashboard.shown import App, address, shown_text
@@ -39,6 +43,24 @@ def test_nothing_is_shown_if_the_access_cannot_be_recorded(app: App, tmp_path: P
     page = app(tmp_path).run()
     assert "The lake cannot be read" in shown_text(page)
     assert not page.dataframe
+
+
+def test_a_lake_that_cannot_be_read_any_more_is_reported_once(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise LakeError("gone")
+
+    page = app(filled).run()
+    monkeypatch.setattr(activity, "show", fail)
+    monkeypatch.setattr(events, "_show", fail)
+    page.run()
+    assert not page.exception
+    assert shown_text(page).count("The lake cannot be read") == 1
+    monkeypatch.undo()
+    app(filled)
+    page.button(key="try_again").click().run()
+    assert page.dataframe
 
 
 def test_outliers_replace_the_table_of_events(app: App, filled: Path) -> None:

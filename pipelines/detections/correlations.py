@@ -8,12 +8,13 @@ finding but those of its own span and of the one before it.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -172,17 +173,43 @@ def findings(
     or `<name>` for each field. Those without a value to group by are left out. The result has
     `window_start`, `window_end`, `first`, `last`, `count`, `events` and `group.<name>`.
     """
-    rows = _prepared(correlation, hits)
     keys = [f"{GROUP}{name}" for name in correlation.group_by]
-    grouped = rows.group_by(keys, maintain_order=True) if keys else [((), rows)]
     made = [
         {**dict(zip(keys, key, strict=True)), **finding}
-        for key, group in grouped
+        for key, group in _grouped(correlation, _prepared(correlation, hits), keys)
         for finding in _of_group(correlation, group)
         if only is None or finding["window_start"] in only
     ]
     found = pl.DataFrame(made, _schema(keys))
     return found.sort("window_start", *keys)
+
+
+class _Hits(NamedTuple):
+    """The hits of one group, by time."""
+
+    times: np.ndarray
+    """Microseconds since the epoch."""
+    rules: list[str]
+    events: list[str]
+    counted: list[str]
+    """The values that a value_count counts."""
+
+
+def _grouped(
+    correlation: Correlation, rows: pl.DataFrame, keys: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], _Hits]]:
+    """Yield the hits of each group; of many groups, lists are cheaper to cut than frames."""
+    if rows.is_empty():
+        return
+    rows = rows.sort(keys, maintain_order=True) if keys else rows
+    group = rows.select(pl.struct(keys).rle_id()).to_series().to_numpy() if keys else np.zeros(1)
+    starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.height]
+    names = rows.select(keys).rows() if keys else [()]
+    times = rows["time"].to_physical().to_numpy()
+    counted = rows[f"{GROUP}{correlation.counted}"].to_list() if correlation.counted else []
+    every = _Hits(times, rows[RULE].to_list(), rows["event"].to_list(), counted)
+    for since, until in itertools.pairwise(starts):
+        yield names[since], _Hits(*(values[since:until] for values in every))
 
 
 def _schema(keys: Sequence[str]) -> dict[str, Any]:
@@ -217,48 +244,47 @@ def _value(name: str, hits: pl.DataFrame) -> pl.Expr:
     return pl.coalesce(pl.col(column).cast(pl.String) for column in given).str.to_lowercase()
 
 
-def _of_group(correlation: Correlation, rows: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    times = rows["time"].to_physical().to_numpy()
+def _of_group(correlation: Correlation, hits: _Hits) -> Iterator[dict[str, Any]]:
+    times = hits.times
     span = correlation.span // timedelta(microseconds=1)
     ends = np.searchsorted(times, times + span, side="left")
     spans = times // span
     if correlation.operator in AT_LEAST:
-        sizes = _sizes(correlation, rows, times, ends)
+        sizes = _sizes(correlation, hits, ends)
     else:
         # "Fewer than" is true of the rest of any window, so a window is a whole span here.
         ends = np.searchsorted(times, (spans + 1) * span, side="left")
         begins = np.append(True, spans[1:] != spans[:-1])
-        sizes = np.where(begins, _sizes(correlation, rows, times, ends), np.nan)
+        sizes = np.where(begins, _sizes(correlation, hits, ends), np.nan)
     with np.errstate(invalid="ignore"):
         holds = _OPERATORS[correlation.operator](sizes, correlation.count) & ~np.isnan(sizes)
     for number in np.unique(spans[holds]):
         places = np.flatnonzero(holds & (spans == number))
         # Windows that begin within one span overlap, so all their events follow each other.
         begin = int(np.searchsorted(times, times[places[0]], side="left"))
-        found = rows[begin : int(ends[places].max())]
+        end = int(ends[places].max())
+        events = [*dict.fromkeys(hits.events[begin:end])]
         start = _EPOCH + int(number) * correlation.span
         yield {
             "window_start": start,
             "window_end": start + correlation.span,
-            "first": found["time"][0],
-            "last": found["time"][-1],
-            "count": found["event"].n_unique(),
-            "events": found["event"].unique(maintain_order=True).head(MOST_EVENTS).to_list(),
+            "first": _EPOCH + timedelta(microseconds=int(times[begin])),
+            "last": _EPOCH + timedelta(microseconds=int(times[end - 1])),
+            "count": len(events),
+            "events": events[:MOST_EVENTS],
         }
 
 
-def _sizes(
-    correlation: Correlation, rows: pl.DataFrame, times: np.ndarray, ends: np.ndarray
-) -> np.ndarray:
+def _sizes(correlation: Correlation, hits: _Hits, ends: np.ndarray) -> np.ndarray:
     """Return the number that the condition compares, for the window that each event begins."""
     match correlation.type:
         case "event_count":
             return (ends - np.arange(len(ends))).astype(float)
         case "value_count":
-            return _distinct(rows[f"{GROUP}{correlation.counted}"].to_list(), ends)
+            return _distinct(hits.counted, ends)
         case "temporal":
-            return _distinct(rows[RULE].to_list(), ends)
-    return _sequence(correlation, rows, times, ends)
+            return _distinct(hits.rules, ends)
+    return _sequence(correlation, hits, ends)
 
 
 def _distinct(values: Sequence[Any], ends: np.ndarray) -> np.ndarray:
@@ -277,11 +303,9 @@ def _distinct(values: Sequence[Any], ends: np.ndarray) -> np.ndarray:
     return sizes
 
 
-def _sequence(
-    correlation: Correlation, rows: pl.DataFrame, times: np.ndarray, ends: np.ndarray
-) -> np.ndarray:
+def _sequence(correlation: Correlation, hits: _Hits, ends: np.ndarray) -> np.ndarray:
     """Return how many of the rules follow each other from the event that begins each window."""
-    rules, events = rows[RULE].to_list(), rows["event"].to_list()
+    times, rules, events = hits.times, hits.rules, hits.events
     places: dict[str, list[int]] = {part: [] for part in correlation.parts}
     for place, rule in enumerate(rules):
         places[rule].append(place)

@@ -23,7 +23,7 @@ from pipelines.detections.gaps import Gaps
 from pipelines.detections.positions import Log, Member
 from pipelines.detections.ruleset import Ruleset
 from pipelines.detections.sources import Reader
-from pipelines.lake import events, identity_table, look, versions
+from pipelines.lake import coverage, events, identity_table, look, versions
 from pipelines.lake import findings as table
 from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.look import Look
@@ -32,7 +32,7 @@ from pipelines.schemas import FINDINGS
 from pipelines.sdk.record_versions import SAME_TIME
 from pipelines.settings import telemetry
 
-ROWS = 20_000
+ROWS = 50_000
 """The most raw rows of a stream that are evaluated at once."""
 RETRY = timedelta(minutes=10)
 """How long a rule that failed waits before it is evaluated again."""
@@ -104,6 +104,8 @@ class _Engine:
     failing: set[tuple[StreamKey, str]] = field(default_factory=set)
     """Streams and rules whose last evaluation had failed."""
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
+    _gaps: tuple[list[int], Gaps] | None = None
+    """The versions of tables, and the gaps that they tell of."""
 
     def step(self, *, first: bool = False) -> Step | None:
         """Evaluate the next rows and commit the findings; return None if there are none."""
@@ -297,8 +299,15 @@ class _Engine:
         return Step(findings=found, evaluated=())
 
     def _run(self, ruleset: str) -> windows.Run:
-        gaps = Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
-        return windows.Run(now=self.clock(), ruleset=ruleset, has_gap=gaps.within)
+        return windows.Run(now=self.clock(), ruleset=ruleset, has_gap=self._gaps_now().within)
+
+    def _gaps_now(self) -> Gaps:
+        """Return the gaps, read again if polls were recorded or events derived meanwhile."""
+        read = (versions.newest(self.lake, table.name) for table in (coverage.TABLE, events.TABLE))
+        now = [each.number for each in read if each]
+        if self._gaps is None or self._gaps[0] != now:
+            self._gaps = now, Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
+        return self._gaps[1]
 
     def _revised(self, done: Sequence[_Done], stored: Stored) -> pl.DataFrame:
         hits = pl.concat([each.found.hits for each in done])

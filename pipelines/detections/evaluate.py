@@ -29,7 +29,7 @@ from pipelines.search.people import PERSON
 EVENT = "event."
 """Begins the names of the columns with the values of the event, which exceptions may look at."""
 DETECTION_FINDING = 2004
-LIMIT = 20.0
+LIMIT = 30.0
 """Seconds that a rule may take for the rows of one call."""
 _FINDINGS = {name: dtype for name, dtype in FINDINGS.items() if name != "seq"}
 _READ = "="

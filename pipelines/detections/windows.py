@@ -205,6 +205,8 @@ def _of_one(
         values.append(pl.col("counted").alias(f"{GROUP}{one.counted}"))
     kept = [name for name in HITS if name not in one.fields]
     found = correlations.findings(one, ours.select(*kept, *values), [*windows["start"].unique()])
+    if found.is_empty():
+        return
     uids = dict(ours.select("event", "uid").iter_rows())
     groups = [f"{GROUP}{name}" for name in one.group_by]
     key = pl.concat_str(groups, separator=_BETWEEN) if groups else pl.lit("")

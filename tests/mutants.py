@@ -11,6 +11,7 @@ import ast
 import difflib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 _UNCHANGED_SECONDS = 1_200
+_MOST_BYTES = 8 << 30
 _VERIFIER = "pipelines/integrity/verifier"
 _OWN = "tests/integrity/verifier"
 _TAMPERING = "tests/integrity/test_tampering.py"
@@ -225,6 +227,7 @@ def _succeeds(command: Sequence[str], folder: Path, seconds: int) -> bool:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=_limit_memory,  # noqa: PLW1509 the child only sets a limit
     )
     try:
         return process.wait(seconds) == 0
@@ -234,3 +237,8 @@ def _succeeds(command: Sequence[str], folder: Path, seconds: int) -> bool:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _limit_memory() -> None:
+    # A loop that a mutant never ends would take all of the machine's.
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))

@@ -69,8 +69,10 @@ def test_every_module_and_every_test_file_exists():
 
 
 @pytest.mark.parametrize(("code", "passes"), [("pass", True), ("1 / 0", False),
-                                              ("import time; time.sleep(600)", False)])  # fmt: skip
-def test_a_failure_and_a_hang_count_as_noticed(tmp_path, code, passes):
+                                              ("import time; time.sleep(600)", False),
+                                              ("bytearray(2 << 30)", False)])  # fmt: skip
+def test_a_failure_a_hang_and_endless_memory_count_as_noticed(tmp_path, monkeypatch, code, passes):
+    monkeypatch.setattr(mutants, "_MOST_BYTES", 1 << 30)
     seconds = 60 if "sleep" not in code else 1
     assert mutants._succeeds([sys.executable, "-c", code], tmp_path, seconds) is passes
 

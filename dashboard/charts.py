@@ -8,27 +8,22 @@ the title of a line in a tooltip.
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import altair as alt
 import polars as pl
 
-from dashboard import fields, times
+from dashboard import escaping, fields, times, uncovered
 from dashboard.coverage import Gap
 from dashboard.layers import Layers
 from dashboard.queries import OTHER
-from pipelines import visible
 
 HEIGHT = 178
-STRIP = 6
 BRUSH = "brush"
-STRIP_CLICK = "uncovered"
 # Eight hues, then a lighter tint of each for values whose own hue is taken.
 PALETTE = (
     *("#3b6fd4", "#12a594", "#e5924a", "#8e63ce", "#d6567a", "#7c9a3d", "#4aa3df", "#e3b341"),
@@ -36,9 +31,6 @@ PALETTE = (
 )
 _HUES = 8
 _OTHER_COLOUR = "#98a2b3"
-# The SVG pattern of static/hatching.html, since Vega-Lite has none of its own.
-_UNCOVERED = "url(#uncovered)"
-_LISTED = 4  # streams in a tooltip
 _OUTCOMES = {"success": "#9db8a9", "failure": "#d64545", "unknown": "#b4bcc8"}
 
 
@@ -105,14 +97,14 @@ def activity(
     bars = counts.rename({"start": "bucket"}).join(buckets, on="bucket", how="left")
     wide = _wide(bars, buckets, stacked, zone)
     if streams:
-        wide = wide.with_columns(pl.Series("coverage", _coverage(blind, wide, streams), pl.String))
-    parts = _parts(blind, span)
+        words = uncovered.described(blind, wide, streams)
+        wide = wide.with_columns(pl.Series("coverage", words, pl.String))
     return Layers(
         layer=[
-            *_bands([part for part in parts if len(part[2]) >= streams], zone),
+            *uncovered.bands(blind, span, streams, zone),
             _bars(bars, stacked, _x(edges, span, zone)),
             _hover(wide, stacked),
-            *_strip(parts, zone),
+            uncovered.strip(blind, span, zone),
             *marks,
         ],
         height=HEIGHT,
@@ -214,11 +206,6 @@ def brushed(selection: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
     return datetime.fromtimestamp(ends[0] / 1000, UTC), datetime.fromtimestamp(ends[1] / 1000, UTC)
 
 
-def on_strip(selection: Mapping[str, Any]) -> bool:
-    """Return whether the strip of uncovered time was clicked."""
-    return any(row.get("place") is not None for row in selection.get(STRIP_CLICK, []))
-
-
 def swatch(colour: str) -> str:
     """Return a small square of that colour as a data URL: nothing has to be fetched."""
     square = f"<rect width='12' height='12' rx='3' fill='%23{colour.removeprefix('#')}'/>"
@@ -253,86 +240,6 @@ def _buckets(edges: tuple[datetime, ...], span: tuple[datetime, datetime]) -> pl
 
 
 _T = pl.Datetime("us", "UTC")
-_Part = tuple[datetime, datetime, list[Gap]]
-_DOTS = 2000  # across the widest graph
-
-
-def _bands(parts: Sequence[_Part], zone: ZoneInfo) -> list[alt.Chart]:
-    return [_hatched(parts, "0", zone)] if parts else []
-
-
-def _strip(parts: Sequence[_Part], zone: ZoneInfo) -> list[alt.Chart]:
-    if not parts:
-        return []
-    # No other layer has `place`: a click on one of those selects nothing.
-    picked = alt.selection_point(name=STRIP_CLICK, fields=["place"], empty=False)
-    # The plot is lower than the chart by its axis, and only Vega knows by how much.
-    strip = _hatched(parts, f"height - {STRIP}", zone)
-    return [strip.add_params(picked)]
-
-
-def _hatched(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
-    rows = pl.DataFrame(
-        {
-            "start": [since for since, _, _ in parts],
-            "end": [until for _, until, _ in parts],
-            "coverage": [_described(blind) for _, _, blind in parts],
-            "when": [_when(since, until, zone) for since, until, _ in parts],
-            "place": range(len(parts)),
-        },
-        schema_overrides=dict.fromkeys(("start", "end"), _T),
-    )
-    chart: alt.Chart = (
-        alt.Chart(rows)
-        .mark_rect(color=_UNCOVERED, clip=True, cursor="pointer")
-        .encode(
-            x=alt.X("start:T"),
-            x2=alt.X2("end:T"),
-            y=alt.value(alt.ExprRef(top)),
-            y2=alt.value("height"),
-            tooltip=[alt.Tooltip("when:N", title="Time"), _COVERAGE],
-        )
-    )
-    return chart
-
-
-def _parts(blind: Sequence[Gap], span: tuple[datetime, datetime]) -> list[_Part]:
-    """Cut the range at the ends of all gaps; return the visible parts, each with its gaps."""
-    least = (span[1] - span[0]) / _DOTS
-    ends = sorted({end for one in blind for end in (one.since, one.until)})
-    parts = (
-        (since, until, [one for one in blind if one.since <= since and until <= one.until])
-        for since, until in pairwise(ends)
-    )
-    return [part for part in parts if part[2] and part[1] - part[0] >= least]
-
-
-def _coverage(blind: Sequence[Gap], buckets: pl.DataFrame, streams: int) -> list[str]:
-    """Return the coverage of each bucket in words; buckets are in order and adjoin."""
-    starts, ends = buckets["start"].to_list(), buckets["end"].to_list()
-    found: list[list[Gap]] = [[] for _ in starts]
-    for gap in blind:
-        first, until = bisect_right(ends, gap.since), bisect_left(starts, gap.until)
-        for each in found[first:until]:
-            each.append(gap)
-    every = "complete" if streams == 1 else f"all {streams:,} streams"
-    return [_described(each) if each else every for each in found]
-
-
-def _described(blind: Sequence[Gap]) -> str:
-    """Return the streams that are not covered, with the first reason of each."""
-    reasons = {one.log: one.reason for one in reversed(blind)}
-    gaps = [f"{log[0]} {log[1]}: {reason}" for log, reason in sorted(reasons.items())]
-    more = f" and {len(gaps) - _LISTED:,} more" if len(gaps) > _LISTED else ""
-    return _plain(f"not covered: {'; '.join(gaps[:_LISTED])}{more}")
-
-
-_COVERAGE = alt.Tooltip("coverage:N", title="Coverage")
-
-
-def _when(since: datetime, until: datetime, zone: ZoneInfo) -> str:
-    local = since.astimezone(zone), until.astimezone(zone)
-    return f"{local[0]:%a %d %b %Y %H:%M} \N{EN DASH} {local[1]:%a %d %b %H:%M %Z}"
 
 
 def _wide(
@@ -427,7 +334,7 @@ def _hover(wide: pl.DataFrame, stacked: Sequence[Series]) -> alt.Chart:
             x=alt.X("start:T"),
             x2=alt.X2("end:T"),
             opacity=alt.OpacityValue(0, condition=lit),
-            tooltip=[*head, *lines, *([_COVERAGE] if "coverage" in wide.columns else [])],
+            tooltip=[*head, *lines, *([uncovered.TOOLTIP] if "coverage" in wide.columns else [])],
         )
         .add_params(pointed)
     )
@@ -438,13 +345,7 @@ def _titles(names: Iterable[str], most: int = 40) -> list[str]:
     """Return unique titles for a tooltip, without characters that could end Vega's string."""
     titles: list[str] = []
     for name in names:
-        plain = _plain(name)
+        plain = escaping.vega(name)
         short = plain if len(plain) <= most else f"{plain[: most - 1]}…"
         titles.append(f"{short} ({len(titles)})" if short in (*titles, "Time", "Events") else short)
     return titles
-
-
-def _plain(text: str) -> str:
-    """Return `text` as people can judge it, without characters that could end a Vega string."""
-    shown = visible.text(text)
-    return "".join("\N{MIDDLE DOT}" if c in "\\\"'`<>" else c for c in shown)

@@ -1,7 +1,7 @@
-"""Escape event text, which attackers can write, for labels that Streamlit renders as Markdown.
+"""Escape event text, which attackers can write, for Markdown labels and for charts.
 
-An image in it would be fetched by the browser, and so reveal to its host who looked, when and from
-where.
+An image in Markdown would be fetched by the browser, and so reveal to its host who looked, when and
+from where.
 """
 
 from __future__ import annotations
@@ -21,3 +21,9 @@ def markdown(text: str, most: int = 60) -> str:
 
 def _reference(found: re.Match[str]) -> str:
     return f"&#{ord(found[1])};"
+
+
+def vega(text: str) -> str:
+    """Return `text` without characters that could end a string of Vega, as people can judge it."""
+    shown = visible.text(text)
+    return "".join("\N{MIDDLE DOT}" if c in "\\\"'`<>" else c for c in shown)

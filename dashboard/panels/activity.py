@@ -12,7 +12,17 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
-from dashboard import charts, coverage, fields, finding_marks, open_lake, queries, session, times
+from dashboard import (
+    charts,
+    coverage,
+    fields,
+    finding_marks,
+    open_lake,
+    queries,
+    session,
+    times,
+    uncovered,
+)
 from dashboard.charts import Series
 from dashboard.coverage import Gap
 from dashboard.lake import Snapshot
@@ -149,7 +159,7 @@ def _graph(
         ),
         key=key,
         on_select=lambda: _take(key),
-        selection_mode=[charts.BRUSH, *([charts.STRIP_CLICK] if covered.blind else [])],
+        selection_mode=[charts.BRUSH, uncovered.CLICK],
         alt=f"Events over time by {fields.label(field)}",
         width="stretch",
     )
@@ -177,7 +187,7 @@ def _take(key: str) -> None:
     # A drag that ends on the strip is no click.
     if span := charts.brushed(selection):
         session.change(range=times.between(*span))
-    elif charts.on_strip(selection):
+    elif uncovered.is_clicked(selection):
         # Pages are not left from a callback: the script does it when it runs.
         st.session_state[_LEAVE] = _same_time()
         session.ask(session.view())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from dashboard.coverage import Gap
+from dashboard.panels import activity
+from dashboard.queries import Query
 from tests.dashboard.hands import (
     box_of,
     chart,
@@ -21,6 +25,19 @@ def test_grouping_is_in_the_url(app: App, filled: Path) -> None:
     page.button_group(key="by").set_value("actor").run()
     assert not page.exception
     assert address(page)["by"] == ["actor"]
+
+
+@pytest.mark.parametrize("seconds", [1, 86_400])
+def test_a_gap_of_any_length_is_drawn(
+    app: App, filled: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    def covered(query: Query) -> activity.Coverage:
+        until = query.since + timedelta(seconds=seconds)
+        gap = Gap(since=query.since, until=until, log=("okta", "system_log"), reason="failed")
+        return activity.Coverage(blind=(gap,), streams=2, covering=1)
+
+    monkeypatch.setattr(activity, "coverage_of", covered)
+    assert not app(filled).run().exception
 
 
 def test_events_can_be_grouped_by_any_column(app: App, filled: Path) -> None:

@@ -206,10 +206,11 @@ def _grouped(
     starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.height]
     names = rows.select(keys).rows() if keys else [()]
     times = rows["time"].to_physical().to_numpy()
+    rules, events = rows[RULE].to_list(), rows["event"].to_list()
     counted = rows[f"{GROUP}{correlation.counted}"].to_list() if correlation.counted else []
-    every = _Hits(times, rows[RULE].to_list(), rows["event"].to_list(), counted)
     for since, until in itertools.pairwise(starts):
-        yield names[since], _Hits(*(values[since:until] for values in every))
+        ours = slice(since, until)
+        yield names[since], _Hits(times[ours], rules[ours], events[ours], counted[ours])
 
 
 def _schema(keys: Sequence[str]) -> dict[str, Any]:

@@ -92,6 +92,7 @@ soak: .venv/.ready-dev
 	AUDITLAKE_FRESH_LAKES=20 $(BIN)/python -m pytest -q tests/objects/test_machines.py
 	AUDITLAKE_HISTORIES=500 $(BIN)/python -m pytest -q tests/promises/test_one_truth.py
 	AUDITLAKE_SEARCHES=10000 $(BIN)/python -m pytest -q tests/search/test_language.py
+	AUDITLAKE_VIEWS=2000 $(BIN)/python -m pytest -q tests/dashboard/test_random_views.py
 	AUDITLAKE_RULES=3000 $(BIN)/python -m pytest -q tests/detections/test_compiler.py
 	$(BIN)/python -c "from tests.promises import restarts; restarts.main($(POWER_CUTS))"
 	$(BIN)/python -c "from tests.promises import alarms; alarms.main($(VERIFICATIONS))"

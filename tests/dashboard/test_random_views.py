@@ -1,0 +1,94 @@
+"""Explore shows any view of any lake without an error."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dashboard import fields, times
+from dashboard.listing import Order
+from dashboard.queries import Filter
+from dashboard.state import TABS, Opened, View, params
+from dashboard.times import Last, Range
+from pipelines.lake import coverage, tables
+from pipelines.lake.coverage import Entry
+from tests.dashboard import small_lakes
+from tests.dashboard.shown import App, newest_event
+
+VIEWS = int(os.environ.get("AUDITLAKE_VIEWS", "12"))
+NOW = datetime.now(UTC).replace(microsecond=0)
+TEXTS = (
+    *(
+        "",
+        "",
+        "",
+        "okta",
+        "nowhere-at-all",
+        "actor:*",
+        '"signed in"',
+        "outcome:failure or city:london",
+    ),
+    *("not integration:okta", "source_ip:198.51.100.0/24", "(", "time:>2026-01-01", "\u0430\u200b"),
+)
+VALUES = ("okta", "", "failure", "nobody", "a:b", "\u202eevil", "'\"`<>\\", "x" * 3000)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Events, some of them hostile, of streams with gaps of every length."""
+    root = tmp_path_factory.mktemp("random")
+    rows = small_lakes.events(300, end=NOW, days=20)
+    hostile = [small_lakes.hostile(900 + n, NOW - timedelta(hours=n)) for n in range(8)]
+    small_lakes.append(root, [*rows, *hostile])
+    dice = random.Random(3)
+    for integration, stream in (("okta", "system_log"), ("google", "drive"), ("entra", "sign_ins")):
+        ends = sorted(NOW - timedelta(seconds=10 ** dice.uniform(0, 6.3)) for _ in range(12))
+        spans = zip(ends[::2], ends[1::2], strict=True)
+        entries = [Entry(since=since, until=until, asked_at=NOW) for since, until in spans]
+        coverage.record(tables.Lake(str(root)), tables.StreamKey(integration, stream), entries)
+    return root
+
+
+def view(dice: random.Random, opened: Opened) -> View:
+    names = [*fields.NAMES]
+    columns = tuple(dice.sample(names, dice.randrange(0, 6)))
+    filters = [
+        Filter(field=dice.choice(names), value=dice.choice(VALUES), negated=dice.random() < 0.3)
+        for _ in range(dice.choice((0, 0, 0, 1, 2)))
+    ]
+    return View(
+        range=span(dice),
+        text=dice.choice(TEXTS),
+        filters=tuple(filters),
+        by=dice.choice(names),
+        tab=dice.choice([*TABS]),
+        sort=Order(field=dice.choice(names), descending=dice.random() < 0.5),
+        columns=columns,
+        page=dice.choice((1, 1, 1, 2, 900)),
+        zone=dice.choice(("", "UTC", "Europe/London", "Australia/Lord_Howe")),
+        held=dice.choice((None, None, NOW - timedelta(days=2), NOW + timedelta(days=2))),
+        opened=dice.choice((None, None, opened, Opened(date=NOW.date(), uid="nowhere"))),
+    )
+
+
+def span(dice: random.Random) -> Range:
+    length = timedelta(seconds=10 ** dice.uniform(0, 8.5))
+    if dice.random() < 0.5:
+        return Last(count=dice.choice((1, 5, 90, 1000, 10_000)), unit=dice.choice("mhd"))
+    since = NOW + timedelta(days=dice.choice((0, 3)), seconds=-(10 ** dice.uniform(0, 8)))
+    return times.between(since, since + length)
+
+
+@pytest.mark.parametrize("seed", range(VIEWS))
+def test_any_view_is_shown(app: App, lake: Path, seed: int) -> None:
+    day, uid = newest_event(lake)
+    page = app(lake)
+    given = params(view(random.Random(seed), Opened(date=date.fromisoformat(day), uid=uid)))
+    for name, values in given.items():
+        page.query_params[name] = values
+    page.run()
+    assert not page.exception, given

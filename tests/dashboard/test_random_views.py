@@ -1,4 +1,4 @@
-"""Explore shows any view of any lake without an error."""
+"""Every page shows whatever a link asks of it, without an error."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from dashboard import fields, times
+from dashboard import entities, fields, times
 from dashboard.listing import Order
 from dashboard.queries import Filter
 from dashboard.state import TABS, Opened, View, params
 from dashboard.times import Last, Range
 from pipelines.lake import coverage, tables
 from pipelines.lake.coverage import Entry
-from tests.dashboard import small_lakes
+from tests.dashboard import found, small_lakes
 from tests.dashboard.shown import App, newest_event
 
 VIEWS = int(os.environ.get("AUDITLAKE_VIEWS", "12"))
@@ -41,9 +43,11 @@ VALUES = ("okta", "", "failure", "nobody", "a:b", "\u202eevil", "'\"`<>\\", "x" 
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Events, some of them hostile, of streams with gaps of every length."""
     root = tmp_path_factory.mktemp("random")
-    rows = small_lakes.events(300, end=NOW, days=20)
+    rows = small_lakes.events(1200, end=NOW, days=20)
     hostile = [small_lakes.hostile(900 + n, NOW - timedelta(hours=n)) for n in range(8)]
     small_lakes.append(root, [*rows, *hostile])
+    findings = found.spread(root)
+    found.write(root, [findings[0] | {"revision": 1, "provisional": True}])
     dice = random.Random(3)
     for integration, stream in (("okta", "system_log"), ("google", "drive"), ("entra", "sign_ins")):
         ends = sorted(NOW - timedelta(seconds=10 ** dice.uniform(0, 6.3)) for _ in range(12))
@@ -92,3 +96,35 @@ def test_any_view_is_shown(app: App, lake: Path, seed: int) -> None:
         page.query_params[name] = values
     page.run()
     assert not page.exception, given
+
+
+def link(dice: random.Random, uid: str) -> dict[str, list[str]]:
+    """Return parameters of the pages other than Explore."""
+    known = {
+        "range": [times.show(span(dice)), "soon"],
+        "kind": [*entities.KINDS, "dog"],
+        "v": [*VALUES, "ada@acme.example", "198.51.100.7"],
+        "show": ["open", "mine", "closed", "all", "noise", "coverage", "exceptions", "nothing"],
+        "id": [uid, "nowhere"],
+        "level": ["high", "low", "loud"],
+        "rule": [*VALUES],
+        "in": ["okta", "nowhere"],
+        "entity": [*VALUES],
+        "hidden": ["1"],
+        "low": ["1"],
+    }
+    chosen = dice.sample([*known], dice.randrange(0, 5))
+    return {name: [dice.choice(known[name])] for name in chosen}
+
+
+@pytest.mark.parametrize("page", ["findings", "entities", "sources", "integrity", "access"])
+@pytest.mark.parametrize("seed", range(VIEWS // 3))
+def test_any_link_to_another_page_is_shown(app: App, lake: Path, page: str, seed: int) -> None:
+    app(lake)
+    code = f"from dashboard.screens import {page}\n{page}.show()"
+    made = AppTest.from_string(code, default_timeout=120)
+    given = link(random.Random(seed), pl.read_delta(str(lake / "findings"))["finding_uid"][0])
+    for name, values in given.items():
+        made.query_params[name] = values
+    made.run()
+    assert not made.exception, given

@@ -1,12 +1,14 @@
 """The files of a table are read in batches per day, and missing rows are reported."""
 
 from datetime import UTC, datetime
+from hashlib import sha256
 
+import polars as pl
 import pytest
 from deltalake import DeltaTable
 
 from pipelines.integrity.verifier import table_reader
-from pipelines.integrity.verifier.job import Job, TableReport, WorkerPool
+from pipelines.integrity.verifier.job import Job, LakeView, TableReport, WorkerPool
 from pipelines.integrity.verifier.tree import LeafBuffer
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG
@@ -23,11 +25,11 @@ def read(signed, *, table=LOG.table, first=0, kind=None, size=700, progress=None
     return verdict, board, held
 
 
-def gaps(signed, board):
+def gaps(signed, board, gone=()):
     case = Job(place=signed.place, table=LOG.table)
     verdict = TableReport(table=LOG.table, at=datetime(2026, 3, 1, tzinfo=UTC))
     with WorkerPool(1) as pool:
-        table_reader.build_tree(case, pool, verdict, board, {})
+        table_reader.build_tree(case, pool, verdict, board, {}, gone=gone)
     return [(found.kind, found.seq, found.detail) for found in verdict.findings]
 
 
@@ -55,6 +57,40 @@ def test_files_of_a_day_are_read_together_up_to_a_number_of_rows(signed, monkeyp
     _, board, held = read(signed)
     assert len(held.tasks) == tasks
     assert list(board.gaps()) == []
+
+
+MIB_64 = 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes", "batches"),
+    [
+        ([1, 1, 1], [1, 1, 1], [3]),
+        ([65_535, 1, 1], [1, 1, 1], [1, 2]),
+        ([None, 1], [1, 1], [2]),
+        ([1, None], [1, 1], [1, 1]),
+        ([1, 1, 1], [MIB_64 - 1, 1, 1], [1, 2]),
+        ([1, 65_535, 1], [1, MIB_64, 1], [1, 2]),
+    ],
+)
+def test_a_batch_ends_at_65536_rows_or_at_64_mib(rows, sizes, batches):
+    paths = [f"{number}" for number in range(len(rows))]
+    files = pl.DataFrame({"path": paths, "num_records": rows, "size_bytes": sizes})
+    day = files.with_columns(pl.lit("2026-03-01").alias("partition.date"))
+    found = list(table_reader._batches(day.reverse()))
+    assert [batch.height for batch in found] == batches
+    assert pl.concat(found)["path"].to_list() == paths
+
+
+@pytest.mark.parametrize(("first", "size", "room"), [(0, 2**20, True), (0, 2**20 + 1, False),
+                                                     (9, 2**20 + 9, True)])  # fmt: skip
+def test_a_checkpoint_of_more_rows_than_any_file_holds_is_not_followed(
+    tmp_path, first, size, room
+):
+    case = Job(place=LakeView(root=str(tmp_path), memory=tmp_path, keys=[]), table=LOG.table)
+    verdict = TableReport(table=LOG.table, at=datetime(2026, 3, 1, tzinfo=UTC), first=first)
+    assert table_reader.has_room(case, size, verdict) is room
+    assert [found.kind for found in verdict.findings] == ([] if room else ["truncated"])
 
 
 def test_events_are_compared_only_if_their_kind_is_known(signed):
@@ -105,6 +141,25 @@ def test_rows_missing_at_the_end_are_reported_as_truncated(signed):
     ((kind, seq, detail),) = gaps(signed, board)
     assert (kind, seq) == ("truncated", 690)
     assert detail.startswith("the newest 10 rows, from 690 (event_id id-000690), are missing")
+
+
+def test_removed_rows_that_are_there_again_are_reported_once(signed):
+    _, board, _ = read(signed)
+    assert gaps(signed, board, [(10, 12), (20, 21)]) == [
+        ("restored", 10, "row 10 and 2 others was deleted by a recorded act, but is there again")
+    ]
+    board.taken[10:12] = bytes(2)
+    assert [kind for kind, *_ in gaps(signed, board, [(10, 12)])] == ["deleted"]
+
+
+def test_the_values_of_a_row_are_read_from_its_table_and_from_its_event(signed):
+    case = Job(place=signed.place, table=LOG.table)
+    row = signed.rows().row(417, named=True)
+    times = [str(int(row[name].timestamp() * 10**6)) for name in ("time", "ingested_at")]
+    digest = sha256(row["raw"].encode()).hexdigest()
+    assert table_reader.field_reader(case)(417) == [digest, *times, "poll", "id-000417"]
+    assert table_reader.elsewhere(case)(417) == [digest, *times, "", "id-000417"]
+    assert table_reader.field_reader(case)(999) == table_reader.elsewhere(case)(999) == []
 
 
 def test_a_row_that_is_present_several_times_is_reported_once(signed):

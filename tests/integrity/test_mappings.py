@@ -227,28 +227,6 @@ def test_a_column_removed_from_events_is_found(signed):
     assert "actor_email differs" in signed.verify().first_bad.detail
 
 
-ACTS = Mappings(versions=frozenset({3, 4}), newest=4, start=100)
-
-
-@pytest.mark.parametrize(
-    ("acts", "version", "seq", "current", "excused"),
-    [
-        (Mappings(), 3, 5, 4, True),
-        (Mappings(), 5, 5, 4, False),
-        (ACTS, 3, 99, 4, True),
-        (ACTS, 3, 100, 4, False),
-        (ACTS, 4, 100, 5, True),
-        (ACTS, 5, 100, 4, False),
-        (Mappings(versions=frozenset({4, 5}), newest=4, start=9), 5, 100, 4, True),
-        (Mappings(versions=frozenset({4, 5}), newest=4, start=9, finished=True), 5, 1, 4, False),
-        (Mappings(versions=frozenset({4}), newest=4, finished=True), 3, 0, 4, False),
-        (ACTS, None, 0, 4, False),
-    ],
-)
-def test_an_act_excuses_only_what_it_states(acts, version, seq, current, excused):
-    assert acts.excuses(version, seq, current) is excused
-
-
 def test_the_verifier_reads_what_was_recorded(signed):
     declare(signed, NOW - 1)
     shelf, keys = signed.place.shelf("acts"), signed.place.keys

@@ -1,7 +1,10 @@
 """The reader of a signed log: the same on disk and in an object store, and calm about damage."""
 
+import obstore
 import pytest
+from obstore import store
 
+from pipelines.errors import LakeError
 from pipelines.integrity import tiles
 from pipelines.integrity.files import Disk
 from pipelines.integrity.verifier import log_reader
@@ -42,6 +45,57 @@ def test_logs_are_the_folders_two_levels_down(shelf, tmp_path):
 def test_a_folder_is_no_file(shelf, tmp_path):
     write(tmp_path, "okta/system_log/checkpoint")
     assert shelf.read("okta") is None
+
+
+def test_a_file_larger_than_any_of_a_signed_log_is_refused(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_reader, "MOST", 8)
+    write(tmp_path, "8bytes__", "9bytes___")
+    assert shelf.read("8bytes__") == b"8bytes__"
+    with pytest.raises(LakeError, match="9bytes___: larger than any such file"):
+        shelf.read("9bytes___")
+    assert (shelf.tail("9bytes___"), shelf.tail("none")) == (b"bytes___", b"")
+
+
+def test_an_object_is_read_whole_up_to_a_size(tmp_path):
+    write(tmp_path, "object")
+    shelf = LogFiles(root=f"file://{tmp_path}")
+    assert (shelf.whole("object", 6), shelf.whole("object", 5)) == (b"object", None)
+    assert shelf.whole("none", 6) is None
+
+
+def test_options_of_a_store_its_client_and_its_retries_are_told_apart(monkeypatch):
+    given = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "azure_timeout": "5s",
+        "allow_http": "true",
+        "max_retries": "3",
+        "aws_s3_allow_unsafe_rename": "true",
+        "dynamo_table": "locks",
+    }
+    monkeypatch.setattr(store, "from_url", lambda url, **options: (url, options))
+    url, options = LogFiles(root="s3://its-own-options", options=given)._store()
+    assert url == "s3://its-own-options"
+    assert options == {
+        "config": {"AWS_ACCESS_KEY_ID": "key"},
+        "client_options": {"timeout": "5s", "allow_http": "true"},
+        "retry_config": {"max_retries": 3},
+    }
+    url, options = LogFiles(root="s3://odd", options={"max_retries": "many"})._store()
+    assert options == {"config": {}, "client_options": {}, "retry_config": {}}
+
+
+def test_only_errors_of_the_store_become_one_line_with_the_remedy(monkeypatch, tmp_path):
+    def denied(*_arguments):
+        raise obstore.exceptions.PermissionDeniedError("no\n access\n\nDebug source: secret")
+
+    shelf = LogFiles(root=f"file://{tmp_path}")
+    monkeypatch.setattr(obstore, "get", denied)
+    with pytest.raises(LakeError, match=r"no access: check lake\.root") as caught:
+        shelf.read("checkpoint")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setattr(obstore, "get", lambda *_: {}["a mistake of ours"])
+    with pytest.raises(KeyError):
+        shelf.read("checkpoint")
 
 
 def test_drafts_are_not_listed(tmp_path):

@@ -9,6 +9,7 @@ from pipelines.integrity import keys, note, signer
 from pipelines.integrity import operator_acts as writer
 from pipelines.integrity.note import Head
 from pipelines.integrity.verifier import operator_acts
+from pipelines.integrity.verifier.operator_acts import Mappings
 from pipelines.integrity.verifier.proofs import Invalid
 from tests.integrity.test_removals import remove
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -116,13 +117,18 @@ def test_an_act_of_an_unknown_kind_means_nothing(world):
 
 
 @pytest.mark.parametrize(("size", "reason"), [(2**20, "not as it was"), (2**63 - 1, "claims")])
-def test_a_checkpoint_of_any_size_ends_the_search_where_the_acts_end(world, size, reason):
+def test_a_checkpoint_of_any_size_ends_the_search_where_the_acts_end(
+    world, size, reason, monkeypatch
+):
+    read, real = [], operator_acts.bundle
+    monkeypatch.setattr(operator_acts, "bundle", lambda *at: read.append(at) or real(*at))
     shelf = signed_acts(world, json.dumps(MAPPING).encode())
     huge = Head(origin="auditlake/acts/1", size=size, root=b"r" * 32)
     path = world.folder / "lake/integrity/acts/checkpoint"
     path.write_bytes(note.signed(huge.text, keys.signing(world.integrity)))
     with pytest.raises(Invalid, match=reason):
         operator_acts.entries(shelf, world.vkeys())
+    assert len(read) <= 1
 
 
 def test_a_checkpoint_that_is_no_text_is_invalid(world):
@@ -164,3 +170,25 @@ def test_erased_rows_and_finished_removals_are_known_apart(world):
     found = operator_acts.removed(*shelves(world), LOG.table, world.vkeys())
     assert (found.rows, found.erased) == ([(0, 100), (200, 201)], [(200, 201)])
     assert found.finished == [(0, 100)]
+
+
+ACTS = Mappings(versions=frozenset({3, 4}), newest=4, start=100)
+
+
+@pytest.mark.parametrize(
+    ("acts", "version", "seq", "current", "excused"),
+    [
+        (Mappings(), 3, 5, 4, True),
+        (Mappings(), 5, 5, 4, False),
+        (ACTS, 3, 99, 4, True),
+        (ACTS, 3, 100, 4, False),
+        (ACTS, 4, 100, 5, True),
+        (ACTS, 5, 100, 4, False),
+        (Mappings(versions=frozenset({4, 5}), newest=4, start=9), 5, 100, 4, True),
+        (Mappings(versions=frozenset({4, 5}), newest=4, start=9, finished=True), 5, 1, 4, False),
+        (Mappings(versions=frozenset({4}), newest=4, finished=True), 3, 0, 4, False),
+        (ACTS, None, 0, 4, False),
+    ],
+)
+def test_an_act_excuses_only_what_it_states(acts, version, seq, current, excused):
+    assert acts.excuses(version, seq, current) is excused

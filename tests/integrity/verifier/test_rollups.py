@@ -180,6 +180,22 @@ def test_events_of_a_stream_without_a_raw_table_are_found(lake):
     assert "invented, which has no raw table" in finding.detail
 
 
+@pytest.mark.parametrize(
+    ("packed", "rows", "numbers"),
+    [
+        (b"", 0, []),
+        (b"", 1, None),
+        (bytes([1, 2, 3, 0, 1, 0]), 3, [1, 2 + 256, 3]),
+        (bytes([1, 2, 3, 0, 1]), 3, None),
+        (bytes([5, 0, 0, 0, 0, 0, 1]), 1, [5 + 256**6]),
+        (bytes([5, 0, 0, 0, 0, 0, 0, 0]), 1, None),
+    ],
+)
+def test_codes_are_numbers_of_at_most_seven_bytes_for_each_row(packed, rows, numbers):
+    found = rollups._numbers(packed, rows)
+    assert (None if found is None else found.to_list()) == numbers
+
+
 def test_files_that_are_gone_or_not_rolled_up_yet_are_no_forgery(lake):
     land(lake, 200)
     assert verified(lake).ok

@@ -78,6 +78,24 @@ def test_a_cookie_secret_that_can_be_guessed_is_weak(secret: str) -> None:
     assert "token_urlsafe" in str(auth.refusal(weak, "127.0.0.1"))
 
 
+STRONG = "01234567890246813579036925814708"
+
+
+@pytest.mark.parametrize(
+    ("secret", "weak"),
+    [
+        (STRONG, None),
+        (STRONG[1:], "it has 31 characters, fewer than 32"),
+        (STRONG.replace("9", "0"), "it repeats itself"),
+    ],
+)
+def test_a_cookie_secret_needs_32_characters_and_10_different_ones(
+    secret: str, weak: str | None
+) -> None:
+    assert (len(STRONG), len(set(STRONG))) == (32, 10)
+    assert auth.weakness({"auth": {"cookie_secret": secret}}) == weak
+
+
 def test_a_random_cookie_secret_is_not_weak() -> None:
     for _ in range(200):
         secret = secrets.token_urlsafe(48)

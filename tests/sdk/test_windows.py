@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import Refused
+from pipelines.errors import Refused, TooHeavy
 from pipelines.lake import spans
 from pipelines.sdk import windows
 from pipelines.sdk.pages import Span
@@ -132,6 +133,19 @@ def test_re_reads_follow_the_measured_lag():
     assert windows.tune(STEPS, [timedelta(seconds=2), hour, hour]) == (hour * 1.25, LAG)
     assert windows.tune(STEPS, [16 * hour]) == (LAG, 20 * hour)
     assert windows.tune(replace(STEPS, per_day=0), [hour]) == (LAG,)
+    # A re-read at no more than twice its age makes one redundant: here at 12 hours, of 6.
+    assert windows.tune(STEPS, [4.8 * hour]) == (6 * hour, LAG)
+    assert windows.tune(STEPS, [5 * hour]) == (LAG,)
+
+
+def test_a_greater_lag_is_read_again_from_twice_its_age_before_the_present():
+    longer = windows.reread_plan(window=STEPS.window, settle=STEPS.settle, lag=4 * LAG)
+    cursor = windows.begin(STEPS)(START - HISTORY, START)
+    again = windows._load(cursor, longer).again
+    live = START - STEPS.window
+    assert again[-1] == windows.Reread(4 * LAG, live - 8 * LAG)
+    assert [rung.age for rung in again] == [*longer.ages]
+    assert all(rung.reached == START - rung.age for rung in again if rung.age < LAG)
 
 
 @settings(max_examples=150, deadline=None)
@@ -250,6 +264,29 @@ def test_a_response_of_two_records_covers_the_time_up_to_the_second(newest_first
         assert windows._split(whole, odd, "time") == (None, whole)
 
 
+def test_a_span_that_is_too_heavy_is_read_in_halves_the_newer_first():
+    class Heavy(Vendor):
+        def read(self, client, span):
+            if span.until - span.since > timedelta(hours=2):
+                raise TooHeavy("too much at once")
+            yield from super().read(client, span)
+
+    vendor, hour = Heavy([]), timedelta(hours=1)
+    cursor = windows.between(STEPS)(Span(since=START, until=START + 6 * hour), START + DAY)
+    walk(vendor, cursor, START + DAY, set())
+    hours = [((span.since - START) / hour, (span.until - START) / hour) for span in vendor.asked]
+    assert hours == [(4.5, 6), (3, 4.5), (1.5, 3), (0, 1.5)]
+    for length, halved in ((hour, False), (hour + timedelta(seconds=2), True)):
+        span = Span(since=START, until=START + length)
+        if halved:
+            middle = START + length / 2
+            halves = Span(since=START, until=middle), Span(since=middle, until=span.until)
+            assert windows.halves(span, TooHeavy("")) == halves
+        else:
+            with pytest.raises(TooHeavy):
+                windows.halves(span, TooHeavy(""))
+
+
 DAY, KEPT = timedelta(days=1), timedelta(days=30)
 NOW = START.replace(microsecond=500_000)
 
@@ -282,6 +319,61 @@ def test_a_refusal_may_name_a_shorter_time(body, days):
     start = START - days * DAY + windows.LATER[0]
     assert unkept(90 * DAY, 0 * DAY, refused(body)) == start
     assert unkept(90 * DAY, 40 * DAY, refused(body)) == NOW - 40 * DAY
+
+
+def test_a_span_from_the_very_start_of_the_retention_needs_the_next_step():
+    since = KEPT - windows.LATER[0] + timedelta(microseconds=500_000)
+    assert unkept(since, 0 * DAY) == START - KEPT + windows.LATER[1]
+
+
+def clock(monkeypatch, *, step):
+    """Let each look at the clock of this machine be `step` later."""
+    ticks = (number * step.total_seconds() for number in count())
+    monkeypatch.setattr(windows, "clocks", SimpleNamespace(monotonic=lambda: next(ticks)))
+
+
+KEEPING = windows.reread_plan(window=STEPS.window, settle=STEPS.settle, lag=LAG, keeps=KEPT)
+OLDEST = START - KEPT + timedelta(seconds=5)  # a query takes its time to arrive
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_what_a_vendor_has_deleted_meanwhile_is_not_queried(monkeypatch, hours):
+    clock(monkeypatch, step=timedelta(hours=hours))
+    vendor = Vendor([])
+    cursor = windows.begin(KEEPING)(START - 2 * KEPT, START)
+    for _ in windows.pages(KEEPING, vendor.read)(None, cursor, START):
+        pass
+    assert min(span.since for span in vendor.asked) >= OLDEST + timedelta(hours=hours)
+    if not hours:
+        assert vendor.asked[-1].since == OLDEST
+
+
+def test_a_stream_that_rested_longer_than_its_vendor_keeps_anything_goes_on_from_there():
+    long_ago = START - 2 * KEPT
+    rested = windows.Progress(live=long_ago, again=(windows.Reread(LAG, long_ago),))
+    query = windows.next_query(KEEPING, rested, START)
+    assert query.span == Span(since=OLDEST, until=OLDEST + KEEPING.window)
+    assert query.then.again == (windows.Reread(LAG, OLDEST),)
+    gone = Span(since=long_ago, until=OLDEST)
+    for span, left in ((gone, None), (replace(gone, until=START), START)):
+        resumed = replace(rested, rest=windows.Query(span=span, then=query.then))
+        following = windows.next_query(KEEPING, resumed, START)
+        assert following.span.until == (left or query.then.live + KEEPING.window)
+        assert following.span.since >= OLDEST
+
+
+def test_the_retention_at_the_time_of_the_refusal_counts(monkeypatch):
+    clock(monkeypatch, step=timedelta(hours=1))
+
+    class Refusing(Vendor):
+        def read(self, _client, span):
+            raise refused()
+
+    hour = timedelta(hours=1)
+    cursor = windows.between(KEEPING)(Span(since=OLDEST, until=OLDEST + 3 * hour), START)
+    page = next(windows.pages(KEEPING, Refusing([]).read)(None, cursor, START))
+    until = OLDEST + 2 * hour + windows.LATER[0]
+    assert page.gaps[0].span == Span(since=OLDEST + hour, until=until)
 
 
 @pytest.mark.parametrize(

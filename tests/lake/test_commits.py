@@ -1,6 +1,7 @@
 """A commit is fenced: of writers that race, each decides on the state it writes to."""
 
 import json
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -8,6 +9,7 @@ from threading import Barrier
 import polars as pl
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from pipelines import disk
 from pipelines.errors import LakeError
@@ -105,6 +107,56 @@ def test_a_decision_that_fails_commits_nothing(lake):
     assert (counted(lake), add(lake, "a", 2)) == ([1], [1])
 
 
+def test_a_commit_that_fails_for_another_reason_is_an_error_and_no_success(lake, monkeypatch):
+    add(lake, "a", 1)
+
+    def fail(*_arguments, **_options):
+        raise CommitFailedError("disk quota exceeded")
+
+    monkeypatch.setattr(commits, "write_deltalake", fail)
+    with pytest.raises(LakeError, match="disk quota exceeded: free some space"):
+        add(lake, "a", 2)
+    with pytest.raises(LakeError, match="disk quota exceeded"):
+        commits.append(lake, PLAIN, numbers(2))
+    assert (counted(lake), fences(lake, "a")) == ([1], [1])
+
+
+def test_a_writer_goes_on_with_the_handle_and_the_fences_of_its_last_commit(lake, monkeypatch):
+    add(lake, "a", 1)
+    commits.append(lake, PLAIN, numbers(1))
+    monkeypatch.setattr(commits.log, "fence", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(tables, "open_table", lambda *_: pytest.fail("opened again"))
+    assert add(lake, "a", 2) == [1]
+    commits.append(lake, PLAIN, numbers(2))
+    with tables.borrowed(lake, "counted") as handle:
+        assert commits.fence(handle, "a") == 2
+
+
+def test_another_process_commits_nothing_but_rows_to_a_complete_table(lake):
+    add(lake, "a", 1)
+    commits._complete.clear()
+    add(lake, "a", 2)
+    assert tables.open_table(lake, "counted").version() == 2
+
+
+def test_a_column_that_a_table_lacks_is_added_before_the_rows_that_have_it(lake):
+    add(lake, "a", 1)
+    wider = replace(COUNTED, schema={**COUNTED.schema, "m": pl.String()})
+    commits.append(lake, wider, pl.DataFrame({"n": [2], "m": ["x"]}, wider.schema))
+    assert tables.scan(lake, "counted").collect().sort("n")["m"].to_list() == [None, "x"]
+
+
+def test_statistics_are_kept_of_the_columns_that_a_table_has():
+    assert commits.STATISTICS not in COUNTED.properties
+    timed = replace(COUNTED, schema={"time": pl.Int64(), "n": pl.Int64(), "seq": pl.Int64()})
+    assert timed.properties[commits.STATISTICS] == "seq,time"
+
+
+def test_a_new_lake_is_closed_to_other_users(tmp_path):
+    commits.append(Lake(str(tmp_path / "new" / "lake")), PLAIN, numbers(1))
+    assert stat.S_IMODE((tmp_path / "new" / "lake").stat().st_mode) == 0o700
+
+
 def test_a_replacement_changes_the_rows_it_selects_and_no_others(lake):
     table = replace(COUNTED, settings=commits.DERIVED)
     for numbers in ((1, 2), (30, 40)):
@@ -133,6 +185,28 @@ def test_a_commit_is_flushed_with_its_data_and_their_folders(lake, monkeypatch):
     assert {data, data.parent, commit, commit.parent} <= set(flushed)
     # A commit that survives a power loss must not name data that does not.
     assert flushed.index(data) < flushed.index(commit)
+
+
+def test_a_checkpoint_is_flushed_before_the_folder_that_names_it(lake, monkeypatch):
+    add(lake, "a", 1)
+    flushed = []
+    monkeypatch.setattr(commits.disk, "sync", lambda path: flushed.append(path.name))
+    commits.checkpoint(lake, tables.open_table(lake, "counted"))
+    assert flushed == [f"{1:020}.checkpoint.parquet", "_last_checkpoint", "_delta_log"]
+
+
+@pytest.mark.parametrize(("flushed", "first"), [(17, 18), (20, 21), (2, 13), (None, 20)])
+def test_the_newest_commits_of_other_writers_are_flushed_with_ones_own(
+    lake, monkeypatch, flushed, first
+):
+    """A table whose log lacks a commit cannot be read."""
+    add(lake, "a", 1)
+    handle, seen = tables.open_table(lake, "counted"), []
+    monkeypatch.setattr(commits, "_flushed", {lake.local / "counted": flushed} if flushed else {})
+    monkeypatch.setattr(commits, "_sync_version", lambda _, version: seen.append(version))
+    monkeypatch.setattr(type(handle), "version", lambda _: 21)
+    commits.sync(lake, handle, 20)
+    assert {*range(first, 22)} <= {*seen}
 
 
 def test_the_first_writers_of_a_table_may_come_at_once(tmp_path):

@@ -33,6 +33,16 @@ def test_rows_and_position_are_one_commit(lake):
     assert dict(pl.scan_delta(handle).collect_schema()) == RAW
 
 
+def test_a_stream_that_has_no_table_yet_begins_at_the_first_row(lake, monkeypatch):
+    new = raw.Position(rows=0, cursor=None, version=-1)
+    assert raw.position(lake, LOG) == raw.position_only(lake, LOG) == raw.Position() == new
+    assert raw.landed(lake) == set()
+    raw.append(lake, LOG, batch("a"), "one")
+    assert raw.landed(lake) == {LOG}
+    monkeypatch.setattr(raw.object_store, "logs", lambda *_: {"raw/okta/system_log": None})
+    assert raw.landed(Lake("s3://bucket")) == {LOG}
+
+
 def test_a_batch_without_new_rows_writes_nothing(lake):
     raw.append(lake, LOG, batch("a"), "one")
     again = raw.append(lake, LOG, batch("a"), "two")

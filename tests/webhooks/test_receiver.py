@@ -1,13 +1,25 @@
 """Unauthenticated and malformed requests get a short answer and cost little."""
 
 import asyncio
+import gzip
 import socket
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from starlette.requests import Request
 
-from pipelines.webhooks.receiver import Limits, _drain_request, neighbourhood
+from pipelines.webhooks import delivery
+from pipelines.webhooks import receiver as receiving
+from pipelines.webhooks.receiver import (
+    Bucket,
+    Limits,
+    Receiver,
+    Refusal,
+    _drain_request,
+    _headers,
+    neighbourhood,
+)
 from tests.integrity import matrix
 from tests.webhooks.conftest import SECRET, served
 from tests.webhooks.requests import GOOD, HOOK, drip, head, post
@@ -86,6 +98,22 @@ def test_a_hundred_megabytes_in_chunks_are_cut_off(receiver):
     answer = receiver.raw(start, *chunks())
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert receiver.files() == []
+
+
+def test_a_body_may_be_as_large_as_the_limit_and_no_byte_larger(receiver):
+    whole = HOOK.ljust(2**20)
+    sent = [whole, iter([whole]), whole + b" ", iter([whole, b" "])]
+    assert [post(receiver, body=body).status_code for body in sent] == [200, 200, 413, 413]
+    assert receiver.bodies("okta") == [whole] * 2
+
+
+def test_a_body_that_unpacks_to_too_much_is_refused_and_not_acknowledged(receiver, monkeypatch):
+    monkeypatch.setattr(delivery, "_MAX_SIZE", 1_000)
+    packed = {"Content-Encoding": "gzip"}
+    assert post(receiver, "cloudflare", gzip.compress(b"{}"), **packed).status_code == 200
+    answer = post(receiver, "cloudflare", gzip.compress(b"{}".ljust(1_001)), **packed)
+    assert (answer.status_code, answer.text) == (413, "body too large when decompressed\n")
+    assert len(receiver.taken) == len(receiver.bodies("cloudflare")) == 1
 
 
 def test_a_sender_without_the_secret_is_answered_before_it_sends_the_body(receiver):
@@ -190,6 +218,15 @@ def test_no_text_of_a_sender_is_logged(receiver, caplog):
     ]
 
 
+def test_a_kind_of_refusal_is_logged_once_a_minute(receiver, monkeypatch, caplog):
+    receiver.receiver._logged_at.clear()
+    request = Request({"type": "http", "raw_path": b"/okta", "headers": []})
+    for now, reason in ((100.0, "a"), (100.0, "b"), (159.9, "a"), (160.0, "a")):
+        monkeypatch.setattr(receiving, "time", SimpleNamespace(monotonic=lambda now=now: now))
+        receiver.receiver._log_refusal(request, Refusal(400, reason))
+    assert [record.getMessage()[-1] for record in caplog.records] == ["a", "b", "a"]
+
+
 def test_a_challenge_that_is_too_long_is_refused(receiver):
     request = {"X-Okta-Verification-Challenge": "v" * 5000}
     assert httpx.get(f"{receiver.url}/okta", headers=request).status_code == 405
@@ -197,6 +234,16 @@ def test_a_challenge_that_is_too_long_is_refused(receiver):
 
 def test_headers_of_almost_16_kib_are_accepted(receiver):
     assert post(receiver, **{"X": "y" * 15_000}).status_code == 200
+
+
+def test_headers_have_16_kib_in_all():
+    def taken(size):
+        headers = [(b"a", b"1"), (b"b", b"2" * (size - 3))]
+        return _headers(Request({"type": "http", "headers": headers}), Limits())
+
+    assert len(taken(2**14)["b"]) == 2**14 - 3
+    with pytest.raises(Refusal, match="headers too large"):
+        taken(2**14 + 1)
 
 
 def test_headers_that_are_too_large_are_refused(receiver):
@@ -226,9 +273,35 @@ def test_deliveries_and_wrong_secrets_above_the_rate_are_refused(tmp_path):
         got = [post(few) for _ in range(4)]
         assert [answer.status_code for answer in got] == [200, 503, 503, 503]
         assert got[-1].headers["retry-after"]
-        guesses = [post(few, Authorization="x").status_code for _ in range(4)]
-        assert guesses == [401, 429, 429, 429]
+        guesses = [post(few, Authorization="x") for _ in range(4)]
+        assert [answer.status_code for answer in guesses] == [401, 429, 429, 429]
+        assert ["retry-after" in answer.headers for answer in guesses[:2]] == [False, True]
         assert len(few.bodies("okta")) == 1
+
+
+def test_a_burst_may_have_as_many_as_arrive_in_five_seconds():
+    now = [100.0]
+    bucket = Bucket(2.0, lambda: now[0])
+    assert [bucket.take() for _ in range(11)] == [True] * 10 + [False]
+    now[0] += 0.5
+    assert [bucket.take(), bucket.take()] == [True, False]
+    now[0] += 3_600
+    assert [bucket.take() for _ in range(11)] == [True] * 10 + [False]
+    rare = Bucket(0.001, lambda: now[0])
+    assert [rare.take(), rare.take()] == [True, False]
+
+
+def test_wrong_secrets_are_counted_of_the_addresses_that_came_last(spool, monkeypatch):
+    monkeypatch.setattr(receiving, "_MAX_ADDRESSES", 2)
+    guarded = Receiver((), spool, list[str]().append, Limits(wrong_per_second=0.001))
+
+    def guess(number):
+        client = (f"192.0.2.{number}", 1)
+        request = Request({"type": "http", "client": client, "headers": []})
+        return guarded._unauthorised(request).status
+
+    assert [guess(number) for number in (1, 2, 1, 3, 1, 2)] == [401, 401, 429, 401, 429, 401]
+    assert len(guarded._wrong_secrets) == 2
 
 
 def test_deliveries_are_deferred_until_the_spool_has_room(tmp_path):

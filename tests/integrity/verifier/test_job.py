@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.integrity.verifier.data_files import Kept
 from pipelines.integrity.verifier.job import Job, LakeView, TableReport, WorkerPool
 
 VIEW = LakeView(root="s3://bucket/lake/", memory=Path("state"), keys=[])
@@ -40,6 +41,12 @@ def test_a_report_without_findings_is_sound():
     assert report().first_bad is None
 
 
+def test_a_new_report_counts_nothing():
+    new = report()
+    assert (new.size, new.first, new.read, new.events, new.derived, new.uncompared) == (0,) * 6
+    assert (new.removed, new.erased, new.lost, new.seconds) == (0,) * 4
+
+
 def test_tables_and_logs_are_found_below_the_root_of_the_lake():
     assert VIEW.uri("raw/okta/system_log") == "s3://bucket/lake/raw/okta/system_log"
     job = Job(place=VIEW, table="raw/okta/system_log")
@@ -55,6 +62,11 @@ def test_credentials_of_the_lake_are_passed_on_and_not_shown():
     assert job.options == options
     assert job.shelf.options == options
     assert "s3cret" not in repr(job)
+
+
+def test_the_files_that_a_run_has_read_are_not_shown():
+    kept = Kept(acts={b"note": [b"an act"]})
+    assert "an act" not in repr(LakeView(root="s3://b", memory=Path("s"), keys=[], kept=kept))
 
 
 def where(task):

@@ -1,6 +1,7 @@
 """Checkpoints kept outside the lake: found where they are, and damage is reported, not raised."""
 
 import json
+import subprocess
 from base64 import b64encode
 
 import httpx
@@ -106,6 +107,30 @@ def test_an_anchor_out_of_reach_is_reported_and_raises_no_error(tmp_path, kind):
     assert isinstance(seen, Unavailable)
     assert seen.where == anchor.name
     assert known_checkpoints.logs(tmp_path, "auditlake", [anchor]) == set()
+
+
+def git(clone, *arguments):
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    subprocess.run(("/usr/bin/env", "git", *who, *arguments), cwd=clone, check=True)
+
+
+def test_checkpoints_are_read_from_git_also_after_their_files_were_removed(tmp_path):
+    anchor_of(tmp_path, (ORIGIN, 100), (ORIGIN, 200), ("auditlake/okta/other_log/1", 9))
+    clone = tmp_path / "worm"
+    git(clone, "init", "-q")
+    for size in (300, 400):
+        git(clone, "add", ".")
+        git(clone, "commit", "-q", "-m", "checkpoints")
+        anchor_of(tmp_path, (ORIGIN, size))
+    git(clone, "rm", "-q", "-r", "auditlake")
+    git(clone, "commit", "-q", "-m", "nothing to see here")
+    anchor = Anchor(git=clone)
+    found = known_checkpoints.anchored(anchor, FOLDERS, ORIGIN, 200)
+    assert {seen.head.size: seen.note for seen in found} == {
+        size: signed(size).decode() for size in (200, 300)
+    }
+    logs = known_checkpoints.logs(tmp_path, "auditlake", [anchor])
+    assert logs == {"okta/system_log", "okta/other_log"}
 
 
 def test_logs_are_known_from_the_local_record_and_from_anchors(tmp_path):

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import httpx
@@ -138,6 +138,16 @@ def round_of_acme(world, answer=(), **keys):
     log = httpx.MockTransport(lambda request: httpx.Response(200, json=list(answer)))
     opened = client.connect(source, transport=log)
     return rounds.Round(lake=world.lake, source=source, stream=stream, client=opened)
+
+
+def test_a_first_round_reads_back_to_a_little_less_than_the_vendor_keeps(still_world):
+    """Reading takes time, in which the vendor deletes its oldest records."""
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    acme = replace(round_of_acme(still_world), clock=lambda: now)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    for keeps, reach in ((90 * day, 90 * day - hour), (5 * day, 4.99 * day)):
+        stream = replace(acme.stream, keeps=keeps)
+        assert replace(acme, stream=stream).first_wanted == now - reach
 
 
 def test_a_log_of_another_tenant_is_refused_before_any_request(still_world):

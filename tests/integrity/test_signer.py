@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 
@@ -11,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigurationError
-from pipelines.integrity import note, retention, signer
+from pipelines.integrity import last_signed, note, operator_acts, retention, signer
 from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import proofs
 from pipelines.lake import raw
-from pipelines.lake.tables import Lake
+from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import RAW
 from pipelines.settings import IntegritySettings
 from tests.integrity import attacks
@@ -56,6 +57,59 @@ def test_lost_tiles_are_rebuilt_from_the_rows(signed):
     shutil.rmtree(signed.log / "tile")
     signed.land(*range(700, 730), day=3)
     assert signed.verify(full=True).ok
+
+
+def test_an_announcement_that_a_kill_interrupted_is_completed_once(signed, monkeypatch):
+    def kill(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(signer, "_add_history", kill)
+        with pytest.raises(KeyboardInterrupt):
+            signed.land(*range(700, 730), day=3)
+    kept = signer.of(signed.lake, LOG.app)
+    assert last_signed.recall(kept.place, kept.table).size == 700
+    for _ in range(2):
+        signer.sign(signed.lake, LOG, 730, NOON)
+    (month,) = (signed.log / "history").iterdir()
+    sizes = [json.loads(line)["size"] for line in month.read_text().splitlines()]
+    assert sizes[-2:] == [700, 730]
+    assert last_signed.recall(kept.place, kept.table) == signer.published(kept)
+
+
+def test_a_checkpoint_of_a_key_that_was_not_used_here_yet_is_known(signed):
+    (signed.folder / "state" / "trusted.txt").unlink()
+    signer.sign(signed.lake, LOG, 700, NOON)
+    assert signed.vkeys()
+    (signed.folder / "state" / "trusted.txt").unlink()
+    shutil.rmtree(signed.folder / "state" / "keys")
+    with pytest.raises(Alarm, match="not signed by any trusted key"):
+        signer.sign(signed.lake, LOG, 700, NOON)
+
+
+@pytest.mark.parametrize(
+    ("change", "sound"),
+    [({"size": 600}, True), ({"size": 800}, True), ({}, False), ({"origin": "x/1"}, False)],
+)
+def test_the_local_record_contradicts_only_another_log_or_another_root(signed, change, sound):
+    kept = signer.of(signed.lake, LOG.app)
+    held = signer.published(kept)
+    last_signed.remember(kept.place, kept.table, replace(held, root=b"r" * 32, **change))
+    if sound:
+        assert signer.newest_signed(kept).size == max(700, change["size"])
+    else:
+        with pytest.raises(Alarm, match="contradicts the one signed here"):
+            signer.newest_signed(kept)
+
+
+def test_the_name_of_a_new_log_shows_whether_an_act_recorded_its_mapping(signed):
+    other = StreamKey("okta", "other_log")
+    act = {"act": "mapping", "log": LOG.app, "version": 1, "from": 0}
+    operator_acts.record(signed.lake, act, NOON)
+    for log, marked in ((LOG, True), (other, False)):
+        kept = signer.of(signed.lake, log.app)
+        head, _ = signer._load_tree(signed.lake, log, kept, None)
+        assert head.origin.startswith(f"auditlake/{log.app}/mapped-") is marked
 
 
 def test_a_checkpoint_emptied_by_a_power_cut_is_published_again(signed):
@@ -101,7 +155,10 @@ def test_signer_and_auditor_agree_on_the_entry_of_any_row(raw_, identity, via, t
 
 def test_an_entry_too_long_for_a_bundle_is_replaced_by_its_hash(signed):
     frame = signed.rows().head(1)
-    for length in (65_000, 65_535, 10**6):
+    (empty,) = signer.entries(frame.with_columns(event_id=pl.lit("")))
+    (longest,) = signer.entries(frame.with_columns(event_id=pl.lit("x" * (65_535 - len(empty)))))
+    assert longest == empty + b"x" * (65_535 - len(empty))
+    for length in (65_000, 65_536 - len(empty), 65_535, 10**6):
         (entry,) = signer.entries(frame.with_columns(event_id=pl.lit("x" * length)))
         assert len(entry) <= 65_535
         assert entry.startswith(b"auditlake/1 long\n") is (length > 65_000)

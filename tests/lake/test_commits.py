@@ -8,7 +8,7 @@ from threading import Barrier
 
 import polars as pl
 import pytest
-from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from pipelines import disk
@@ -178,11 +178,13 @@ def test_a_reader_has_few_commits_to_read_after_a_checkpoint(lake):
 
 def test_a_commit_is_flushed_with_its_data_and_their_folders(lake, monkeypatch):
     add(lake, "a", 1)
-    before, flushed = set(lake.local.rglob("*")), []
+    before, flushed, above = set(lake.local.rglob("*")), [], []
     monkeypatch.setattr(commits.disk, "sync", flushed.append)
+    monkeypatch.setattr(commits.disk, "sync_above", above.append)
     add(lake, "a", 2)
     (data, commit) = sorted(set(lake.local.rglob("*")) - before, key=lambda path: path.suffix)[::-1]
     assert {data, data.parent, commit, commit.parent} <= set(flushed)
+    assert {data.parent, commit.parent} <= set(above)
     # A commit that survives a power loss must not name data that does not.
     assert flushed.index(data) < flushed.index(commit)
 
@@ -207,6 +209,19 @@ def test_the_newest_commits_of_other_writers_are_flushed_with_ones_own(
     monkeypatch.setattr(type(handle), "version", lambda _: 21)
     commits.sync(lake, handle, 20)
     assert {*range(first, 22)} <= {*seen}
+
+
+def test_of_two_writers_that_create_a_table_one_starts_again(lake, monkeypatch):
+    """A repeated CREATE TABLE would replace the table and its id."""
+    create, tries = DeltaTable.create, []
+
+    def once(*arguments, commit_properties, **options):
+        tries.append(commit_properties.max_commit_retries)
+        return create(*arguments, commit_properties=commit_properties, **options)
+
+    monkeypatch.setattr(DeltaTable, "create", once)
+    add(lake, "a", 1)
+    assert tries == [0]
 
 
 def test_the_first_writers_of_a_table_may_come_at_once(tmp_path):

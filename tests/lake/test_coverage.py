@@ -19,6 +19,17 @@ def test_coverage_in_raw_commits_is_copied_once_and_in_order(lake):
     assert tables.open_table(lake, "coverage").version() == 2
 
 
+def test_what_only_raw_commits_contain_so_far_is_pending(lake):
+    raw.append(lake, LOG, batch("a"), "one", entries=[entry(0)])
+    raw.append(lake, LOG, batch("b"), "two", entries=[entry(1), entry(2)])
+    table = raw.logs(lake, [LOG])[LOG]
+    for seen, hours in ((0, [12, 13, 14]), (1, [13, 14]), (2, [])):
+        found = coverage.pending(lake, LOG, seen)
+        assert found["since"].dt.hour().to_list() == hours
+        assert coverage.pending_of(table, LOG, seen).equals(found)
+    assert coverage.pending_of(None, LOG, 0).is_empty()
+
+
 def test_the_same_failure_is_recorded_once_per_hour(lake):
     for hour in (0, 0, 0.5, 1.5):
         coverage.record_failure(lake, LOG, entry(hour, outcome="failed", reason="vendor down"))

@@ -1,6 +1,7 @@
 """Unauthenticated and malformed requests get a short answer and cost little."""
 
 import asyncio
+import errno
 import gzip
 import socket
 from types import SimpleNamespace
@@ -258,6 +259,25 @@ def test_a_body_that_arrives_slowly_is_cut_off(tmp_path):
         assert took < 60
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert impatient.files() == []
+
+
+def test_a_delivery_that_cannot_be_stored_is_deferred(receiver, monkeypatch, caplog):
+    def fail(*_delivery):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(receiver.spool), "put", fail)
+    answer = post(receiver)
+    assert (answer.status_code, answer.headers["retry-after"], receiver.taken) == (503, "30", [])
+    assert "No space left on device" in caplog.text
+
+
+def test_a_body_that_ends_too_early_is_incomplete(receiver):
+    async def leave():
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(Refusal, match="body incomplete") as refused:
+        asyncio.run(receiver.receiver._read_body(Request({"type": "http"}, leave)))
+    assert refused.value.status == 400
 
 
 def test_a_sender_that_disconnects_leaves_nothing(receiver):

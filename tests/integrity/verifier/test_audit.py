@@ -4,6 +4,7 @@ import json
 import sys
 import tracemalloc
 import zipfile
+from base64 import b64encode
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from pipelines.integrity import cosignatures, evidence, note, prove
 from pipelines.integrity.evidence import Question
-from pipelines.integrity.verifier import audit
+from pipelines.integrity.verifier import audit, proofs
 from pipelines.integrity.verifier.proofs import Invalid
 from tests.integrity.worlds import NOON
 
@@ -110,8 +111,45 @@ def test_without_a_published_key_nothing_is_called_proved(
     output = capsys.readouterr().out
     assert "ok" not in [line.split()[0] for line in output.splitlines()]
     assert "Nothing is proved yet" in output
+    assert "from row 0 all are listed: 700 in the time range, of which 0 are withheld" in output
     assert program(monkeypatch, tmp_path / "pack.zip", "--key", *signed.vkeys()) == 0
     assert {line[:6] for line in capsys.readouterr().out.splitlines()} == {"ok    ", "claim "}
+
+
+def test_a_pack_is_a_program_that_checks_itself(signed, tmp_path, monkeypatch, capsys):
+    span = {"since": NOON - timedelta(days=1), "until": NOON + timedelta(days=9)}
+    evidence.pack(signed.lake, Question(query="false", **span), tmp_path / "pack.zip", NOON)
+    (key,) = signed.vkeys()
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "pack.zip"), "--key", key])
+    assert audit.main() == 0
+    assert "of which 700 are withheld" in capsys.readouterr().out
+
+
+A_DAY = 86_400_000_000
+SINCE = 10 * A_DAY
+
+
+@pytest.mark.parametrize(
+    ("first", "arrived", "unlisted"),
+    [(2, SINCE - A_DAY - 1, False), (2, SINCE - A_DAY, True), (0, SINCE - A_DAY, False)],
+)
+def test_rows_before_the_listed_ones_may_be_in_the_range_unless_all_arrived_a_day_before_it(
+    first, arrived, unlisted
+):
+    """No record is accepted more than a day before it happened."""
+    lines = [["d", 1, arrived, "poll", "a"], ["d", SINCE, SINCE, "poll", "b"], ["00" * 32]]
+    lines += [["d", SINCE + A_DAY, SINCE + A_DAY, "poll", "c"]]
+    leaves = [audit._listed(line) for line in lines]
+    earlier = [bytes([number]) * 32 for number in range(first)]
+    root = proofs.root_of([*earlier, *leaves])
+    head = proofs.Checkpoint(origin="x/okta/log/1", size=first + 4, root=root, signer="")
+    before = [b64encode(proofs.root_of(earlier)).decode()] if first else []
+    listed = map(json.dumps, ({"first": first, "before": before}, *lines))
+    span = SINCE, SINCE + A_DAY
+    line = audit._check_leaves("\n".join(listed).encode(), head, span, {leaves[0]})
+    assert f"from row {first} all are listed: 1 in the time range, of which 1 are with" in line
+    assert "; 1 are listed without their time" in line
+    assert ("NOT LISTED: 2 earlier rows" in line) is unlisted
 
 
 def test_nothing_in_a_file_can_forge_a_line_or_hide(tmp_path, monkeypatch, capsys):
@@ -172,6 +210,27 @@ def test_a_pack_that_unpacks_to_far_more_than_its_size_is_not_unpacked(tmp_path,
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("padding", "most"), [(0, 2**26), (2**20, None), (2**24, 2**31)], ids=["few", "ratio", "most"]
+)
+def test_a_pack_may_unpack_to_64_mib_or_200_times_its_size_but_to_2_gib_at_most(
+    tmp_path, padding, most
+):
+    for more in (0, 1):
+        with (tmp_path / "pack.zip").open("wb") as file:
+            file.seek(padding)
+            with zipfile.ZipFile(file, "w") as made:
+                made.writestr("keys.txt", b"x")
+                size = most or 200 * (padding + 98 + 2 * len("keys.txt") + 1)
+                made.filelist[0].file_size = size + more  # as the pack claims
+        pack = str(tmp_path / "pack.zip")
+        if more:
+            with pytest.raises(Invalid, match="the pack is too large"):
+                audit.keys_in(pack)
+        else:
+            assert audit.keys_in(pack) == ["x"]
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

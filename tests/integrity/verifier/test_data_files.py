@@ -44,6 +44,20 @@ def test_more_than_there_is_room_for_is_read_again(files):
     assert read == paths[:1] * 2
 
 
+def test_up_to_256_mib_are_kept(monkeypatch):
+    sizes, read = {"s3://b/1": 256 * 2**20, "s3://b/2": 1}, []
+
+    def small(file, _):
+        read.append(file)
+        return range(sizes[file])  # as long as the content, in less memory
+
+    monkeypatch.setattr(data_files, "_small", small)
+    kept = Kept()
+    for file in [*sizes] * 2:
+        assert len(kept.content(file, None)) == sizes[file]
+    assert read == ["s3://b/1", "s3://b/2", "s3://b/2"]
+
+
 def test_another_process_begins_with_nothing(files):
     paths, read = files
     kept = Kept(acts={b"note": [b"act"]})

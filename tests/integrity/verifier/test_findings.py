@@ -9,8 +9,9 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from pipelines.integrity import reports, signer
 from pipelines.integrity.signer import Alarm
+from pipelines.integrity.verifier import findings as verified
 from pipelines.integrity.verifier import verify
-from pipelines.integrity.verifier.job import WorkerPool
+from pipelines.integrity.verifier.job import Job, WorkerPool
 from pipelines.lake import findings
 from pipelines.schemas import FINDINGS
 from pipelines.settings import Anchor
@@ -80,8 +81,19 @@ def test_findings_that_are_gone_with_their_log_are_missed(found):
 
 
 def test_compacted_findings_and_those_of_another_layout_are_sound(found):
+    assert found.verify().ok
     DeltaTable(str(found.table)).optimize.compact()
+    assert (found.verify().read, found.verify().ok) == (300 - 256, True)
     assert found.verify(full=True).ok
+
+
+def test_findings_that_cannot_be_read_are_not_taken_for_none(found):
+    shutil.rmtree(found.log)
+    case = Job(place=found.place, table="findings")
+    assert not verified.are_none(case)
+    for commit in (found.table / "_delta_log").iterdir():
+        commit.write_text("no log")
+    assert not verified.are_none(case)
 
 
 def test_verify_names_the_table_and_what_it_does_not_cover(found):

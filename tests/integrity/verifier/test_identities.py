@@ -151,6 +151,47 @@ def test_forged_aggregates_make_a_table_that_is_found(place: LakeView, lake: Lak
     assert MALLORY in finding(place)
 
 
+def test_a_table_that_retention_is_just_replacing_is_read_again(
+    place: LakeView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = identities._expected, []
+
+    def gone_once(events: pl.LazyFrame) -> dict[identities.Account, identities.Span]:
+        calls.append(events)
+        if len(calls) == 1:
+            raise OSError("No such file")
+        return real(events)
+
+    monkeypatch.setattr(identities, "_expected", gone_once)
+    assert identities.verify(place).ok
+    assert len(calls) == 2
+
+
+SIGNED_IN = ("user", "Authentication", "success", "u1", "ada@acme.example")
+
+
+@pytest.mark.parametrize(
+    ("facts", "asserts"),
+    [
+        (SIGNED_IN, True),
+        (("api_key", *SIGNED_IN[1:]), True),
+        (("system", *SIGNED_IN[1:]), False),
+        ((None, *SIGNED_IN[1:]), False),
+        (("user", "Authentication", "failure", "u1", "ada@acme.example"), False),
+        (("user", "Account Change", "failure", "u1", "ada@acme.example"), True),
+        ((*SIGNED_IN[:3], "", "ada@acme.example"), False),
+        ((*SIGNED_IN[:3], None, "ada@acme.example"), False),
+        ((*SIGNED_IN[:3], "0000-00", "ada@acme.example"), False),
+        ((*SIGNED_IN[:3], "u1", "ada"), False),
+        ((*SIGNED_IN[:3], "u1", None), False),
+    ],
+)
+def test_an_event_shows_an_account_with_an_address_unless_somebody_only_typed_them(
+    facts: tuple[str | None, str | None, str | None, str | None, str | None], asserts: bool
+) -> None:
+    assert identities._asserts(*facts) is asserts
+
+
 ACCOUNT = ("okta", "actor_id", "u1", "ada@acme.example")
 HOURS = [NOON + timedelta(hours=hour) for hour in range(4)]
 

@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import threading
 from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -131,6 +133,42 @@ def test_checkpoints_are_read_from_git_also_after_their_files_were_removed(tmp_p
     }
     logs = known_checkpoints.logs(tmp_path, "auditlake", [anchor])
     assert logs == {"okta/system_log", "okta/other_log"}
+
+
+@pytest.fixture
+def latest():
+    """An anchor with a URL, and the answers it gives by path."""
+    answers = {}
+
+    class Place(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = answers.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Place) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield Anchor(url=f"http://127.0.0.1:{server.server_port}/x"), answers
+        server.shutdown()
+        thread.join()
+
+
+def test_of_a_url_the_latest_checkpoint_of_the_log_is_read(latest):
+    anchor, answers = latest
+    assert known_checkpoints.anchored(anchor, FOLDERS, ORIGIN) == []
+    answers[f"/x/{ORIGIN}/latest"] = signed(300)
+    (found,) = known_checkpoints.anchored(anchor, FOLDERS, ORIGIN)
+    assert (found.head.size, found.note) == (300, signed(300).decode())
+    assert known_checkpoints.anchored(anchor, FOLDERS, None) == []
+    for size, reason in ((16_384, "not a checkpoint"), (16_385, "too large for a checkpoint")):
+        answers[f"/x/{ORIGIN}/latest"] = b"x" * size
+        (found,) = known_checkpoints.anchored(anchor, FOLDERS, ORIGIN)
+        assert reason in found.reason
 
 
 def test_logs_are_known_from_the_local_record_and_from_anchors(tmp_path):

@@ -116,6 +116,31 @@ def test_an_act_of_an_unknown_kind_means_nothing(world):
     assert operator_acts.mappings(shelf, LOG.app, world.vkeys()).versions == {5}
 
 
+CONFIGURED = {"act": "configuration", "at": NOON.isoformat(), "part": "okta", "now": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "complete"),
+    [
+        ({}, True),
+        ({"now": None}, True),
+        ({"act": "retention", "part": None}, True),
+        ({"at": "2026-03-01T12:00:00"}, False),
+        ({"at": "yesterday"}, False),
+        ({"at": None}, False),
+        ({"part": 7}, False),
+        ({"now": "off"}, False),
+    ],
+)
+def test_an_act_about_the_configuration_states_a_time_a_part_and_its_state(change, complete):
+    listed = [json.dumps(act).encode() for act in (MAPPING, {**CONFIGURED, **change})]
+    if complete:
+        operator_acts.check(listed)
+    else:
+        with pytest.raises(Invalid, match="act 1 is about the configuration, and malformed"):
+            operator_acts.check(listed)
+
+
 @pytest.mark.parametrize(("size", "reason"), [(2**20, "not as it was"), (2**63 - 1, "claims")])
 def test_a_checkpoint_of_any_size_ends_the_search_where_the_acts_end(
     world, size, reason, monkeypatch

@@ -1,13 +1,14 @@
 """Signatures, notes, checkpoints and entries: against other implementations and forgeries."""
 
 from contextlib import suppress
+from hashlib import sha256
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.integrity import merkle, note
+from pipelines.integrity import cosignatures, merkle, note
 from pipelines.integrity.verifier import proofs
 from pipelines.integrity.verifier.proofs import Invalid
 
@@ -78,6 +79,37 @@ def test_an_invalid_signature_of_a_known_key_is_refused_even_beside_a_valid_one(
 def test_a_note_without_a_valid_signature_is_refused(text):
     with pytest.raises(Invalid):
         proofs.read_note(text, [note.new_key("key").vkey])
+
+
+def test_a_note_that_lacks_its_signatures_or_its_last_newline_is_no_signed_note():
+    one, other = note.new_key("one"), note.new_key("other")
+    whole = note.signed("text\n", [one, other]).decode()
+    assert proofs.read_note(whole, [one.vkey])
+    for text in ("", "text", "text\n", "text\n\n", whole[:-1], whole.partition("\n\n")[2]):
+        with pytest.raises(Invalid, match=r"^not a signed note$"):
+            proofs.read_note(text, [one.vkey])
+
+
+def test_of_a_note_sixteen_signatures_are_read():
+    ours, others = note.new_key("ours"), [note.new_key(f"other{n}") for n in range(16)]
+    last = note.signed("text\n", [*others[:15], ours]).decode()
+    assert proofs.read_note(last, [ours.vkey])[1].startswith("ours+")
+    with pytest.raises(Invalid, match="not signed by any"):
+        proofs.read_note(note.signed("text\n", [*others, ours]).decode(), [ours.vkey])
+
+
+def test_a_cosignature_counts_for_its_own_key_and_the_newest_of_several():
+    one, same_name = (cosignatures.new_key("witness.example/w1") for _ in range(2))
+    text = f"a/b\n7\n{ROOT}\n"
+    made = [cosignatures.cosign(text, *each) for each in ((one, 30), (one, 10), (same_name, 99))]
+    cosigned = "\n".join((text, *made, ""))
+    assert proofs.cosigned_at(cosigned, one.vkey) == 30
+    assert proofs.cosigned_at(cosigned, same_name.vkey) == 99
+    assert proofs.cosigned_at(cosigned, cosignatures.new_key("else").vkey) == 0
+    with pytest.raises(Invalid, match="the cosignature of witness"):
+        proofs.cosigned_at(cosigned.replace("\n7\n", "\n8\n"), one.vkey)
+    with pytest.raises(Invalid, match="not a verifier key"):
+        proofs.cosigned_at(cosigned, note.new_key("auditlake").vkey)
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda key: key[:-4], lambda key: f"x{key}",
@@ -228,6 +260,15 @@ def test_no_two_records_have_the_same_entry():
 
 
 LEAVES = [bytes([number]) * 32 for number in range(20)]
+
+
+def test_leaves_and_nodes_are_hashed_as_in_rfc_6962():
+    assert proofs.leaf_hash(b"entry") == sha256(b"\0entry").digest()
+    assert proofs.node_hash(b"left", b"right") == sha256(b"\1leftright").digest()
+    assert proofs.root_of(()) == sha256(b"").digest()
+    assert proofs.root_of(LEAVES[:2]) == proofs.node_hash(*LEAVES[:2])
+    three = proofs.node_hash(proofs.node_hash(*LEAVES[:2]), LEAVES[2])
+    assert proofs.root_of(LEAVES[:3]) == three
 
 
 def subtree(first, until):

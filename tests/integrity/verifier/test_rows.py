@@ -52,6 +52,27 @@ def test_rows_verified_earlier_are_passed_over_but_never_negative_ones(tmp_path,
     assert list(found.seqs) == [-1, 15, 16, 17, 18, 19]
 
 
+def test_the_newest_version_of_a_record_is_looked_for_among_rows_with_events(tmp_path, frame):
+    same = frame[:4].with_columns(event_id=pl.lit("one record"))
+    derived = task(tmp_path, same[:2], same[2:], derived=3)
+    assert rows._newest(derived, pl.col("event_id")).rows() == [("one record", 2)]
+
+
+def test_a_removal_excuses_missing_events_of_its_own_rows_only(tmp_path):
+    expected = pl.DataFrame({"seq": range(12)})
+    removed = task(tmp_path, removed=[(2, 5), (8, 10)])
+    for kept, excused in (
+        ([0, 1, 5, 6, 7, 10, 11], {2, 3, 4, 8, 9}),
+        ([0, 1, 2, 6, 7, 8], {3, 4, 9}),
+        ([0, 11], {2, 3, 4, 8, 9}),
+        ([2, 3], {4, 8, 9}),
+        ([*range(12)], set()),
+    ):
+        stored = pl.DataFrame({"seq": kept})
+        found = rows._not_removed(removed, expected, stored)
+        assert {*range(12)} - {*found["seq"]} == excused
+
+
 def test_a_panic_is_reported_without_its_text():
     panic = pl.exceptions.PanicException("called `Result::unwrap()` on an `Err` value")
     assert rows.reason_of(panic) == "a data file is damaged, or was rewritten"

@@ -51,6 +51,16 @@ def test_files_of_rows_verified_earlier_are_not_opened(signed):
     assert list(board.gaps()) == []
 
 
+@pytest.mark.parametrize("first", [0, 512])
+def test_statistics_decide_only_whether_rows_verified_earlier_are_read_again(signed, first):
+    newest = attacks.commits(signed)[-1]
+    hidden = newest.read_text().replace('\\"seq\\":699', '\\"seq\\":-1')
+    assert hidden != newest.read_text()
+    newest.write_text(hidden)
+    verdict, _, held = read(signed, first=first)
+    assert (verdict.read, held.count) == ((700, 700) if not first else (88, 700))
+
+
 @pytest.mark.parametrize(("rows", "tasks"), [(1, 7), (250, 5), (10**6, 3)])
 def test_files_of_a_day_are_read_together_up_to_a_number_of_rows(signed, monkeypatch, rows, tasks):
     monkeypatch.setattr(table_reader, "_TASK_ROWS", rows)
@@ -84,9 +94,7 @@ def test_a_batch_ends_at_65536_rows_or_at_64_mib(rows, sizes, batches):
 
 @pytest.mark.parametrize(("first", "size", "room"), [(0, 2**20, True), (0, 2**20 + 1, False),
                                                      (9, 2**20 + 9, True)])  # fmt: skip
-def test_a_checkpoint_of_more_rows_than_any_file_holds_is_not_followed(
-    tmp_path, first, size, room
-):
+def test_a_checkpoint_of_more_rows_than_any_file_holds_is_not_followed(tmp_path, first, size, room):
     case = Job(place=LakeView(root=str(tmp_path), memory=tmp_path, keys=[]), table=LOG.table)
     verdict = TableReport(table=LOG.table, at=datetime(2026, 3, 1, tzinfo=UTC), first=first)
     assert table_reader.has_room(case, size, verdict) is room

@@ -13,6 +13,7 @@ from pipelines.integrity import reports
 from pipelines.integrity.verifier import text_index
 from pipelines.integrity.verifier.job import LakeView, WorkerPool
 from pipelines.lake import tables, text_index_table
+from pipelines.lake import text_index as written
 from pipelines.search import compiler
 from tests.dashboard import small_lakes
 from tests.integrity import matrix
@@ -88,6 +89,21 @@ def without_a_bit(rows):
     changed = first[:byte] + bytes([first[byte] & first[byte] - 1]) + first[byte + 1 :]
     rest = rows["words_03"].to_list()[1:]
     return rows.with_columns(words_03=pl.Series([changed, *rest], dtype=pl.Binary))
+
+
+def test_every_bit_of_a_run_is_asked_for():
+    words = text_index.FILTERS["words"]
+    (run,) = (bits for bits in written.lookup("abcdef").bits if bits)
+    asked = text_index.hashes(b"abcdef", 6)
+    whole = dict.fromkeys(words, bytes([255]) * 64)
+    assert text_index._all_set([*whole.values()], asked, 4)
+    assert len(run) == 4
+    for column, place in run:
+        number = place * 512 >> 32
+        denied = bytearray(whole[column])
+        denied[number >> 3] &= ~(1 << (number & 7))
+        parts = [*(whole | {column: bytes(denied)}).values()]
+        assert not text_index._all_set(parts, asked, text_index._BITS["words"])
 
 
 @matrix.attack("change, exchange or invent filters of text_index", "TEXT_INDEX", matrix.AGAIN)

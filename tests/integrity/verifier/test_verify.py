@@ -4,11 +4,16 @@ import json
 import shutil
 import time
 
+import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from pipelines.integrity import note, operator_acts, signer
-from pipelines.integrity.verifier import verify
+from pipelines.integrity.verifier import table_reader, verify
+from pipelines.integrity.verifier.job import Job, TableReport
+from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint
+from pipelines.integrity.verifier.table_reader import EventFiles, TableFiles
+from pipelines.integrity.verifier.tree import LeafBuffer
 from pipelines.lake.tables import StreamKey
 from tests.integrity import attacks
 from tests.integrity.worlds import LOG, NOON, Signed
@@ -95,6 +100,38 @@ def test_tables_are_those_that_exist_were_signed_or_are_remembered(signed):
     assert verify.tables(signed.place) == [*every, "acts"]
 
 
+def test_a_log_of_no_stream_is_known_by_its_table_alone_or_by_an_anchor_alone(signed):
+    assert "findings" not in verify.tables(signed.place)
+    assert verify._is_known(signed.place, "findings", ["okta/system_log", "findings/1a2b"])
+    assert not verify._is_known(signed.place, "findings", ["okta/findings"])
+    write_deltalake(str(signed.folder / "lake/findings"), pl.DataFrame({"seq": [0]}))
+    assert "findings" in verify.tables(signed.place)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "kind"), [([0], "unsigned"), ([0, 1], "unsigned"), ([-1, 0], "inserted"), ([], "")]
+)
+def test_rows_beyond_the_checkpoint_are_unsigned_and_those_below_zero_inserted(
+    signed, beyond, kind
+):
+    case, verdict = Job(place=signed.place, table="raw/okta/new"), TableReport(table="", at=NOON)
+    board = LeafBuffer(start=0, size=0)
+    board.beyond += beyond
+    held = TableFiles(tasks=(), count=len(beyond), events=EventFiles())
+    verify._compare_counts(case, verdict, board, held)
+    assert [found.kind for found in verdict.findings] == ([kind] if kind else [])
+
+
+def test_a_missing_file_is_looked_for_three_more_times(signed, monkeypatch):
+    """Retention deletes files, too."""
+    real, reads = table_reader.read, []
+    monkeypatch.setattr(table_reader, "read", lambda *case: reads.append(case) or real(*case))
+    file = next(signed.table.glob("date=*/*.parquet"))
+    file.rename(file.with_suffix(".gone"))
+    assert "unreadable" in {found.kind for found in signed.verify(full=True).findings}
+    assert len(reads) == 1 + 3
+
+
 def test_a_checkpoint_belongs_to_the_table_in_its_origin(signed):
     assert verify.table_of(signed.place, (signed.log / "checkpoint").read_text()) == LOG.table
     assert verify.table_of(signed.place, "my/name/entra_id/audits/1a2b\n7\n") == (
@@ -115,6 +152,16 @@ def test_the_log_of_acts_is_verified_like_a_table(acted):
     verdict = verify.verify_acts(acted.place)
     assert (verdict.ok, verdict.size, len(verdict.compared_with)) == (True, 2, 1)
     assert verdict.origin.startswith("auditlake/acts/")
+
+
+def test_a_witness_of_the_acts_is_noted_if_the_log_agrees_with_it(acted, monkeypatch):
+    head = verify._read_note(
+        (acted.folder / "lake/integrity/acts/checkpoint").read_bytes(), acted.place.keys, "acts"
+    )
+    seen = KnownCheckpoint(head=head, where="the witness w", note=None, cosigned_at=1)
+    monkeypatch.setattr(verify.witnesses, "cosigned", lambda *_: [seen])
+    (cosigned,) = verify.verify_acts(acted.place).cosigned.items()
+    assert (cosigned[0], cosigned[1].rows) == ("w", 2)
 
 
 def test_a_changed_act_is_found(acted):

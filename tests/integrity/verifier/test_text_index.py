@@ -61,7 +61,7 @@ def forge(lake, change):
 
 def test_what_maintenance_wrote_is_right(lake):
     report = verified(lake)
-    assert (report.findings, report.read) == ([], report.size)
+    assert (report.findings, report.first, report.read) == ([], 0, report.size)
     assert report.size > 1
     assert "text_index" in reports.derived(place(lake))
     (verdict,) = reports.verdicts(place(lake), ["text_index"], {}, WorkerPool(1))

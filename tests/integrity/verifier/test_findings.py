@@ -12,12 +12,13 @@ from pipelines.integrity.signer import Alarm
 from pipelines.integrity.verifier import findings as verified
 from pipelines.integrity.verifier import verify
 from pipelines.integrity.verifier.job import Job, WorkerPool
+from pipelines.integrity.verifier.rows import Task
 from pipelines.lake import findings
 from pipelines.schemas import FINDINGS
 from pipelines.settings import Anchor
 from tests.integrity import attacks
 from tests.integrity.conftest import move_memory
-from tests.integrity.found import Found
+from tests.integrity.found import Found, finding
 from tests.integrity.worlds import NOON
 
 
@@ -85,6 +86,16 @@ def test_compacted_findings_and_those_of_another_layout_are_sound(found):
     DeltaTable(str(found.table)).optimize.compact()
     assert (found.verify().read, found.verify().ok) == (300 - 256, True)
     assert found.verify(full=True).ok
+
+
+def test_findings_verified_earlier_are_passed_over_but_never_negative_ones(tmp_path):
+    rows = pl.DataFrame([finding(seq) for seq in (-1, 0, 1, 2, 3)], FINDINGS).drop("date")
+    rows.write_parquet(tmp_path / "1.parquet")
+    given = {"day_files": (), "options": None, "events": None, "kind": "", "derived": 0}
+    file = str(tmp_path / "1.parquet")
+    for first, read in ((0, [-1, 0, 1, 2, 3]), (1, [-1, 1, 2, 3]), (3, [-1, 3])):
+        task = Task(table="findings", files=[file], day=NOON.date(), first=first, **given)
+        assert verified.leaves(task).seqs == read
 
 
 def test_findings_that_cannot_be_read_are_not_taken_for_none(found):

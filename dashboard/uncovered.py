@@ -22,8 +22,9 @@ CLICK = "uncovered"
 TOOLTIP = alt.Tooltip("coverage:N", title="Coverage")
 # The SVG pattern of static/hatching.html, since Vega-Lite has none of its own.
 _HATCHING = "url(#uncovered)"
+_SOLID = "#a16207"  # where there is no room for hatching
 _LISTED = 4  # streams in a tooltip
-_DOTS = 2000  # across the widest graph
+_STRIPES = 300  # as narrow as they can be seen, side by side across the graph
 _T = pl.Datetime("us", "UTC")
 _Part = tuple[datetime, datetime, list[Gap]]
 
@@ -32,19 +33,18 @@ def bands(
     blind: Sequence[Gap], span: tuple[datetime, datetime], streams: int, zone: ZoneInfo
 ) -> list[alt.Chart]:
     """Return a hatched band as high as the graph where none of the streams is covered."""
-    least = _dot(span)
     parts = [part for part in _parts(blind) if len(part[2]) >= streams]
-    wide = [part for part in parts if part[1] - part[0] >= least]
-    return [_hatched(wide, "0", zone)] if wide else []
+    wide = [part for part in parts if part[1] - part[0] >= _least(span)]
+    return [_hatched(wide, "0", span, zone)] if wide else []
 
 
 def strip(blind: Sequence[Gap], span: tuple[datetime, datetime], zone: ZoneInfo) -> alt.Chart:
     """Return the strip below the graph, which can be clicked where a stream has a gap."""
     # No other layer has `place`: a click on one of those selects nothing.
     picked = alt.selection_point(name=CLICK, fields=["place"], empty=False)
-    parts = _visible(_parts(blind), _dot(span))
+    parts = _joined(_parts(blind), _least(span))
     # The plot is lower than the chart by its axis, and only Vega knows by how much.
-    return _hatched(parts, f"height - {HEIGHT}", zone).add_params(picked)
+    return _hatched(parts, f"height - {HEIGHT}", span, zone).add_params(picked)
 
 
 def is_clicked(selection: Mapping[str, Any]) -> bool:
@@ -64,33 +64,43 @@ def described(blind: Sequence[Gap], buckets: pl.DataFrame, streams: int) -> list
     return [_words(each) if each else every for each in found]
 
 
-def _hatched(parts: Sequence[_Part], top: str, zone: ZoneInfo) -> alt.Chart:
+def _hatched(
+    parts: Sequence[_Part], top: str, span: tuple[datetime, datetime], zone: ZoneInfo
+) -> alt.Chart:
+    """Return a hatched rectangle per part, wide enough to be seen within the span."""
+    least = _least(span)
+    starts = [min(since, span[1] - least) for since, _, _ in parts]
     rows = pl.DataFrame(
         {
-            "start": [since for since, _, _ in parts],
-            "end": [until for _, until, _ in parts],
+            "start": starts,
+            "end": [max(part[1], start + least) for start, part in zip(starts, parts, strict=True)],
             "coverage": [_words(blind) for _, _, blind in parts],
             "when": [_when(since, until, zone) for since, until, _ in parts],
+            "fill": [_SOLID if part[1] - part[0] < least else _HATCHING for part in parts],
             "place": range(len(parts)),
         },
-        schema_overrides={"start": _T, "end": _T, "coverage": pl.String, "when": pl.String},
+        schema_overrides={
+            **dict.fromkeys(("start", "end"), _T),
+            **dict.fromkeys(("coverage", "when", "fill"), pl.String),
+        },
     )
     chart: alt.Chart = (
         alt.Chart(rows)
-        .mark_rect(color=_HATCHING, clip=True, cursor="pointer")
+        .mark_rect(clip=True, cursor="pointer")
         .encode(
             x=alt.X("start:T"),
             x2=alt.X2("end:T"),
             y=alt.value(alt.ExprRef(top)),
             y2=alt.value("height"),
+            fill=alt.Fill("fill:N", scale=None),
             tooltip=[alt.Tooltip("when:N", title="Time"), TOOLTIP],
         )
     )
     return chart
 
 
-def _dot(span: tuple[datetime, datetime]) -> timedelta:
-    return (span[1] - span[0]) / _DOTS
+def _least(span: tuple[datetime, datetime]) -> timedelta:
+    return (span[1] - span[0]) / _STRIPES
 
 
 def _parts(blind: Sequence[Gap]) -> list[_Part]:
@@ -108,8 +118,8 @@ def _parts(blind: Sequence[Gap]) -> list[_Part]:
     return found
 
 
-def _visible(parts: Sequence[_Part], least: timedelta) -> list[_Part]:
-    """Return parts that are wide enough to be seen; narrow ones near each other are one."""
+def _joined(parts: Sequence[_Part], least: timedelta) -> list[_Part]:
+    """Return parts, of which those too narrow to be told apart are one with all their gaps."""
     found: list[_Part] = []
     for since, until, blind in parts:
         if found and until - since < least and since < found[-1][0] + least:
@@ -117,7 +127,7 @@ def _visible(parts: Sequence[_Part], least: timedelta) -> list[_Part]:
             found.append((first, until, [*dict.fromkeys([*others, *blind])]))
         else:
             found.append((since, until, blind))
-    return [(since, max(until, since + least), blind) for since, until, blind in found]
+    return found
 
 
 def _words(blind: Sequence[Gap]) -> str:

@@ -116,7 +116,8 @@ def test_the_graph_of_an_empty_result_has_its_coverage_and_no_bars() -> None:
     )
     made = json.loads(str(drawn.to_json()))
     band, bars, hover, strip = made["layer"]
-    assert {one["mark"]["color"] for one in (band, strip)} == {"url(#uncovered)"}
+    drawn_parts = [row for one in (band, strip) for row in made["datasets"][one["data"]["name"]]]
+    assert {part["fill"] for part in drawn_parts} == {"url(#uncovered)"}
     assert made["datasets"][bars["data"]["name"]] == []
     assert bars["encoding"]["y"]["scale"]["domain"] == [0, 1]
     assert {row["total"] for row in made["datasets"][hover["data"]["name"]]} == {0}

@@ -53,23 +53,31 @@ def strip(blind: list[Gap], streams: int = 2) -> list[tuple[timedelta, timedelta
 
 
 SECOND, HOUR = 1 / 3600, timedelta(hours=1)
-DOT = timedelta(days=2) / 2000
+STRIPE = timedelta(days=2) / 300
 
 
-def test_a_gap_too_short_to_be_seen_is_a_dot_wide() -> None:
-    assert strip([gap(7, 7 + SECOND)]) == [(7 * HOUR, 7 * HOUR + DOT, "system_log:")]
+def test_a_gap_too_short_to_be_seen_is_a_stripe() -> None:
+    assert strip([gap(7, 7 + SECOND)]) == [(7 * HOUR, 7 * HOUR + STRIPE, "system_log:")]
 
 
-def test_short_gaps_within_a_dot_are_one_part_that_names_all() -> None:
+def test_a_short_gap_at_the_end_is_as_wide_and_has_its_own_times() -> None:
+    (part,) = strip([gap(48 - SECOND, 48)])
+    assert part == (48 * HOUR - STRIPE, 48 * HOUR, "system_log:")
+    made = json.loads(str(drawn([gap(7, 7 + 60 * SECOND)], 2).to_json()))
+    (row,) = made["datasets"][made["layer"][-1]["data"]["name"]]
+    assert row["when"] == "Fri 20 Nov 2026 07:00 \N{EN DASH} Fri 20 Nov 07:01 UTC"
+
+
+def test_short_gaps_within_a_stripe_are_one_part_that_names_all() -> None:
     short = [gap(7, 7 + SECOND, "s1"), gap(7 + 2 * SECOND, 7 + 3 * SECOND, "s2")]
-    assert strip(short) == [(7 * HOUR, 7 * HOUR + DOT, "s1: s2:")]
+    assert strip(short) == [(7 * HOUR, 7 * HOUR + STRIPE, "s1: s2:")]
 
 
 def test_a_long_gap_does_not_name_the_streams_of_a_short_one_beside_it() -> None:
     both = [gap(6, 7, "s1"), gap(7, 7 + SECOND, "s2"), gap(8, 9, "s3")]
     parts = [
         (6 * HOUR, 7 * HOUR, "s1:"),
-        (7 * HOUR, 7 * HOUR + DOT, "s2:"),
+        (7 * HOUR, 7 * HOUR + STRIPE, "s2:"),
         (8 * HOUR, 9 * HOUR, "s3:"),
     ]
     assert strip(both, 4) == parts
@@ -78,8 +86,8 @@ def test_a_long_gap_does_not_name_the_streams_of_a_short_one_beside_it() -> None
 def test_many_short_gaps_are_as_many_parts_as_can_be_seen() -> None:
     many = [gap(place * 5 * SECOND, (place * 5 + 1) * SECOND) for place in range(30_000)]
     found = strip(many)
-    assert len(found) <= 2000
-    assert all(until - since >= DOT for since, until, _ in found)
+    assert len(found) <= 300
+    assert all(until - since >= STRIPE for since, until, _ in found)
 
 
 def test_a_short_gap_of_all_streams_is_no_band_behind_the_bars() -> None:

@@ -120,6 +120,14 @@ def test_a_checkpoint_emptied_by_a_power_cut_is_published_again(signed):
         assert (signed.log / "checkpoint").read_bytes() == before
 
 
+def test_anchors_and_witnesses_receive_what_was_signed(signed, monkeypatch):
+    told = []
+    monkeypatch.setattr(signer.anchors, "deliver_soon", lambda *_: told.append("anchors"))
+    monkeypatch.setattr(signer.witnesses, "submit_soon", lambda *_: told.append("witnesses"))
+    signed.land(*range(700, 710), day=3)
+    assert told == ["anchors", "witnesses"]
+
+
 def test_an_idle_round_signs_nothing(signed):
     before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
     signer.sign(signed.lake, LOG, 700, NOON)

@@ -35,6 +35,11 @@ def test_files_are_listed_at_any_depth_in_order(shelf, tmp_path):
     assert shelf.read("tile/0/x001/000") == b"tile/0/x001/000"
 
 
+def test_the_size_of_a_folder_is_that_of_all_files_below_it(shelf, tmp_path):
+    write(tmp_path, "okta/a", "okta/deeper/b", "other")
+    assert (shelf.size("okta"), shelf.size("none")) == (len("okta/a") + len("okta/deeper/b"), 0)
+
+
 def test_logs_are_the_folders_two_levels_down(shelf, tmp_path):
     write(tmp_path, "okta/system_log/checkpoint", "entra_id/audits/history/1", "acts/checkpoint",
           "okta/file", "file")  # fmt: skip

@@ -34,6 +34,14 @@ def test_a_signature_is_accepted_in_one_form_only():
     assert not proofs.ed25519(private.public_key().public_bytes_raw(), b"m", other)
 
 
+def test_a_signature_and_a_key_have_one_length():
+    private = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+    public, signature = private.public_key().public_bytes_raw(), private.sign(b"m")
+    assert proofs.ed25519(public, b"m", signature)
+    for key, made in ((public, signature + b"\0"), (public, signature[:-1]), (public[:-1], b"")):
+        assert not proofs.ed25519(key, b"m", made)
+
+
 def test_a_note_signed_by_go_is_accepted():
     """The example in the documentation of golang.org/x/mod/sumdb/note."""
     note = (
@@ -247,6 +255,13 @@ def test_half_a_character_is_refused():
 
 NOON = "2026-03-01T12:00:00.000000Z"
 RECORD = {"event_id": "1", "time": NOON, "ingested_at": NOON, "via": "poll", "raw": "{}"}
+
+
+def test_an_entry_of_more_than_65535_bytes_is_replaced_by_its_hash():
+    assert proofs.bounded("x" * 65_535) == b"x" * 65_535
+    longer = "x" * 65_534 + "\u00e9"
+    digest = sha256(longer.encode()).hexdigest()
+    assert proofs.bounded(longer) == f"auditlake/1 long\n{digest}".encode()
 
 
 def test_no_two_records_have_the_same_entry():

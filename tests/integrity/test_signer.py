@@ -161,6 +161,11 @@ def test_signer_and_auditor_agree_on_the_entry_of_any_row(raw_, identity, via, t
     assert entry == proofs.entry({**row, **shown})
 
 
+def test_entries_of_raw_rows_are_not_stored_again(signed):
+    assert (signed.log / "tile/0").is_dir()
+    assert not (signed.log / "tile/entries").exists()
+
+
 def test_an_entry_too_long_for_a_bundle_is_replaced_by_its_hash(signed):
     frame = signed.rows().head(1)
     (empty,) = signer.entries(frame.with_columns(event_id=pl.lit("")))

@@ -58,6 +58,16 @@ def test_up_to_256_mib_are_kept(monkeypatch):
     assert read == ["s3://b/1", "s3://b/2", "s3://b/2"]
 
 
+def test_an_object_is_read_with_the_options_of_its_store_up_to_4_mib(monkeypatch):
+    def whole(shelf, name, most):
+        return f"{shelf.root} {dict(shelf.options)} {name} {most}".encode()
+
+    monkeypatch.setattr(data_files.LogFiles, "whole", whole)
+    for options in ({"key": "value"}, None):
+        found = Kept().content("s3://b/raw/x.parquet", options)
+        assert found == f"s3://b/raw {options or {}} x.parquet {4 * 2**20}".encode()
+
+
 def test_another_process_begins_with_nothing(files):
     paths, read = files
     kept = Kept(acts={b"note": [b"act"]})

@@ -11,7 +11,8 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines.integrity import note, operator_acts, signer
 from pipelines.integrity.verifier import table_reader, verify
 from pipelines.integrity.verifier.job import Job, TableReport
-from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint
+from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
+from pipelines.integrity.verifier.proofs import Checkpoint
 from pipelines.integrity.verifier.table_reader import EventFiles, TableFiles
 from pipelines.integrity.verifier.tree import LeafBuffer
 from pipelines.lake.tables import StreamKey
@@ -183,6 +184,35 @@ def test_a_log_of_acts_that_was_rolled_back_or_removed_is_found(acted):
     assert (back.first_bad.kind, back.first_bad.seq) == ("rolled back", 2)
     assert "covers 3 acts" in back.first_bad.detail
     assert verify.verify_acts(acted.place, [newest]).compared_with
+
+
+KEPT = {"size": 300, "root": b"r" * 32, "origin": "a/1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "cosigned_at", "agrees", "must_compare"),
+    [
+        ({}, 1, True, False),
+        ({"size": 299}, 1, False, True),
+        ({"size": 511}, 1, False, True),
+        ({"size": 512}, 1, False, False),
+        ({"size": 299}, 0, False, False),
+        ({"root": b"s" * 32}, 1, False, True),
+        ({"origin": "b/1"}, 1, False, True),
+    ],
+)
+def test_a_checkpoint_of_a_witness_that_no_run_has_compared_takes_all_rows(
+    change, cosigned_at, agrees, must_compare
+):
+    head = Checkpoint(origin="a/1", size=700, root=b"h" * 32, signer="")
+    peaks, cosigned = {(0, 512): b"p" * 32}, [(300, (b"r" * 32).hex())]
+    start = verify._Verified(head=head, note="", peaks=peaks, cosigned=cosigned)
+    shown = Checkpoint(**{**KEPT, **change}, signer="")
+    seen = KnownCheckpoint(head=shown, where="w", note=None, cosigned_at=cosigned_at)
+    assert (start.agrees(seen), start.must_compare(seen)) == (agrees, must_compare)
+    away = Unavailable(where="w", reason="no route")
+    assert not start.agrees(away)
+    assert not start.must_compare(away)
 
 
 def changed(held, **changes):

@@ -128,6 +128,16 @@ def test_anchors_and_witnesses_receive_what_was_signed(signed, monkeypatch):
     assert told == ["anchors", "witnesses"]
 
 
+def test_nothing_is_recorded_of_a_checkpoint_that_another_machine_forestalled(signed):
+    kept = signer.of(signed.lake, LOG.app)
+    head, seen = signer.published(kept), kept.folder.get("checkpoint")
+    (month,) = (signed.log / "history").iterdir()
+    for expected, published in ((b"another", False), (seen, True)):
+        before = month.read_bytes()
+        assert signer.announce(kept, head, NOON, expected) is published
+        assert (month.read_bytes() != before) is published
+
+
 def test_an_idle_round_signs_nothing(signed):
     before = {p: p.stat().st_mtime_ns for p in signed.log.rglob("*")}
     signer.sign(signed.lake, LOG, 700, NOON)

@@ -8,7 +8,6 @@ finding but those of its own span and of the one before it.
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -191,26 +190,24 @@ class _Hits(NamedTuple):
     """Microseconds since the epoch."""
     rules: list[str]
     events: list[str]
-    counted: list[str]
+    counted: Sequence[str] = ()
     """The values that a value_count counts."""
 
 
 def _grouped(
     correlation: Correlation, rows: pl.DataFrame, keys: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], _Hits]]:
-    """Yield the hits of each group; of many groups, lists are cheaper to cut than frames."""
-    if rows.is_empty():
-        return
-    rows = rows.sort(keys, maintain_order=True) if keys else rows
-    group = rows.select(pl.struct(keys).rle_id()).to_series().to_numpy() if keys else np.zeros(1)
-    starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), rows.height]
-    names = rows.select(keys).rows() if keys else [()]
-    times = rows["time"].to_physical().to_numpy()
-    rules, events = rows[RULE].to_list(), rows["event"].to_list()
-    counted = rows[f"{GROUP}{correlation.counted}"].to_list() if correlation.counted else []
-    for since, until in itertools.pairwise(starts):
-        ours = slice(since, until)
-        yield names[since], _Hits(times[ours], rules[ours], events[ours], counted[ours])
+    """Yield the hits of each group; of many groups, lists are cheaper than frames."""
+    lists = {
+        "times": pl.col("time").to_physical(),
+        "rules": pl.col(RULE),
+        "events": pl.col("event"),
+    }
+    if correlation.counted:
+        lists["counted"] = pl.col(f"{GROUP}{correlation.counted}")
+    for row in rows.group_by(keys or pl.lit(""), maintain_order=True).agg(**lists).iter_rows():
+        times, *others = row[-len(lists) :]
+        yield row[: len(keys)], _Hits(np.array(times), *others)
 
 
 def _schema(keys: Sequence[str]) -> dict[str, Any]:

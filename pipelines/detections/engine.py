@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -104,7 +105,7 @@ class _Engine:
     failing: set[tuple[StreamKey, str]] = field(default_factory=set)
     """Streams and rules whose last evaluation had failed."""
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
-    _gaps: tuple[list[int], Gaps] | None = None
+    _gaps: tuple[list[int | None], Gaps] | None = None
     """The versions of tables, and the gaps that they tell of."""
 
     def step(self, *, first: bool = False) -> Step | None:
@@ -299,12 +300,16 @@ class _Engine:
         return Step(findings=found, evaluated=())
 
     def _run(self, ruleset: str) -> windows.Run:
-        return windows.Run(now=self.clock(), ruleset=ruleset, has_gap=self._gaps_now().within)
+        # Looked up at the first window, if there is any, and then the same for all.
+        gaps = cache(self._gaps_now)
+        return windows.Run(
+            now=self.clock(), ruleset=ruleset, has_gap=lambda *asked: gaps().within(*asked)
+        )
 
     def _gaps_now(self) -> Gaps:
         """Return the gaps, read again if polls were recorded or events derived meanwhile."""
-        read = (versions.newest(self.lake, table.name) for table in (coverage.TABLE, events.TABLE))
-        now = [each.number for each in read if each]
+        read = (versions.newest(self.lake, each.name) for each in (coverage.TABLE, events.TABLE))
+        now = [each.number if each else None for each in read]
         if self._gaps is None or self._gaps[0] != now:
             self._gaps = now, Gaps(self.lake, self.rules, self.reader.logs(), self.clock())
         return self._gaps[1]

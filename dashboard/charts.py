@@ -21,6 +21,7 @@ from dashboard import escaping, fields, times, uncovered
 from dashboard.coverage import Gap
 from dashboard.layers import Layers
 from dashboard.queries import OTHER
+from pipelines.schemas import Timestamp
 
 HEIGHT = 178
 BRUSH = "brush"
@@ -99,12 +100,13 @@ def activity(
     if streams:
         words = uncovered.described(blind, wide, streams)
         wide = wide.with_columns(pl.Series("coverage", words, pl.String))
+    bands, strip = uncovered.layers(blind, span, streams, zone)
     return Layers(
         layer=[
-            *uncovered.bands(blind, span, streams, zone),
+            *bands,
             _bars(bars, stacked, _x(edges, span, zone)),
             _hover(wide, stacked),
-            uncovered.strip(blind, span, zone),
+            strip,
             *marks,
         ],
         height=HEIGHT,
@@ -231,15 +233,14 @@ def _colour(field: str, value: str, places: Mapping[str, int]) -> str:
 
 def _buckets(edges: tuple[datetime, ...], span: tuple[datetime, datetime]) -> pl.DataFrame:
     """Return each bucket's start in the counts and its ends, the outer ones cut to the range."""
-    ends = pl.DataFrame({"bucket": edges[:-1], "end": edges[1:]}, {"bucket": _T, "end": _T})
+    ends = pl.DataFrame(
+        {"bucket": edges[:-1], "end": edges[1:]}, dict.fromkeys(("bucket", "end"), Timestamp)
+    )
     return ends.select(
         "bucket",
-        start=pl.max_horizontal("bucket", pl.lit(span[0], _T)),
-        end=pl.min_horizontal("end", pl.lit(span[1], _T)),
+        start=pl.max_horizontal("bucket", pl.lit(span[0], Timestamp)),
+        end=pl.min_horizontal("end", pl.lit(span[1], Timestamp)),
     )
-
-
-_T = pl.Datetime("us", "UTC")
 
 
 def _wide(

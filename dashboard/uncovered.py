@@ -14,6 +14,7 @@ import polars as pl
 
 from dashboard import escaping
 from dashboard.coverage import Gap
+from pipelines.schemas import Timestamp
 
 HEIGHT = 6
 """Of the strip, in pixels."""
@@ -25,26 +26,23 @@ _HATCHING = "url(#uncovered)"
 _SOLID = "#a16207"  # where there is no room for hatching
 _LISTED = 4  # streams in a tooltip
 _STRIPES = 300  # as narrow as they can be seen, side by side across the graph
-_T = pl.Datetime("us", "UTC")
 _Part = tuple[datetime, datetime, list[Gap]]
 
 
-def bands(
+def layers(
     blind: Sequence[Gap], span: tuple[datetime, datetime], streams: int, zone: ZoneInfo
-) -> list[alt.Chart]:
-    """Return a hatched band as high as the graph where none of the streams is covered."""
-    parts = [part for part in _parts(blind) if len(part[2]) >= streams]
-    wide = [part for part in parts if part[1] - part[0] >= _least(span)]
-    return [_hatched(wide, "0", span, zone)] if wide else []
+) -> tuple[list[alt.Chart], alt.Chart]:
+    """Return a hatched band, if none of the streams is covered somewhere, and the strip below.
 
-
-def strip(blind: Sequence[Gap], span: tuple[datetime, datetime], zone: ZoneInfo) -> alt.Chart:
-    """Return the strip below the graph, which can be clicked where a stream has a gap."""
+    The strip can be clicked where a stream has a gap.
+    """
+    parts, least = _parts(blind), _least(span)
+    wide = [part for part in parts if len(part[2]) >= streams and part[1] - part[0] >= least]
     # No other layer has `place`: a click on one of those selects nothing.
     picked = alt.selection_point(name=CLICK, fields=["place"], empty=False)
-    parts = _joined(_parts(blind), _least(span))
     # The plot is lower than the chart by its axis, and only Vega knows by how much.
-    return _hatched(parts, f"height - {HEIGHT}", span, zone).add_params(picked)
+    strip = _hatched(_joined(parts, least), f"height - {HEIGHT}", span, zone).add_params(picked)
+    return [_hatched(wide, "0", span, zone)] if wide else [], strip
 
 
 def is_clicked(selection: Mapping[str, Any]) -> bool:
@@ -80,7 +78,7 @@ def _hatched(
             "place": range(len(parts)),
         },
         schema_overrides={
-            **dict.fromkeys(("start", "end"), _T),
+            **dict.fromkeys(("start", "end"), Timestamp),
             **dict.fromkeys(("coverage", "when", "fill"), pl.String),
         },
     )
@@ -119,7 +117,7 @@ def _parts(blind: Sequence[Gap]) -> list[_Part]:
 
 
 def _joined(parts: Sequence[_Part], least: timedelta) -> list[_Part]:
-    """Return parts, of which those too narrow to be told apart are one with all their gaps."""
+    """Join neighbouring parts that are too narrow to be told apart, with the gaps of all."""
     found: list[_Part] = []
     for since, until, blind in parts:
         if found and until - since < least and since < found[-1][0] + least:

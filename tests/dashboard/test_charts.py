@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import polars as pl
 import pytest
@@ -14,9 +14,8 @@ from dashboard import charts, times
 from dashboard.coverage import Gap
 from dashboard.queries import OTHER
 from tests.dashboard.small_lakes import HOSTILE
+from tests.dashboard.test_uncovered import SINCE, SPAN, gap
 
-SINCE = datetime(2026, 11, 20, tzinfo=UTC)
-SPAN = SINCE, SINCE + timedelta(days=2)
 names = st.lists(st.text(max_size=5), unique=True, max_size=8)
 
 
@@ -89,11 +88,6 @@ def tooltips(blind: list[Gap], streams: int) -> list[tuple[int, str | None]]:
     data = (made["datasets"][layer["data"]["name"]] for layer in made["layer"])
     (rows,) = [rows for rows in data if rows and "total" in rows[0]]
     return [(row["total"], row.get("coverage")) for row in rows]
-
-
-def gap(since: float, until: float, stream: str = "system_log") -> Gap:
-    ends = [SINCE + timedelta(hours=hours) for hours in (since, until)]
-    return Gap(since=ends[0], until=ends[1], log=("okta", stream), reason="never polled")
 
 
 def test_every_bucket_has_its_coverage_in_its_tooltip_also_without_events() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -36,17 +37,9 @@ def strip(blind: list[Gap], streams: int = 2) -> list[tuple[timedelta, timedelta
     rows = made["datasets"][made["layer"][-1]["data"]["name"]]
     return [
         (
-            *(
-                datetime.fromisoformat(row[end]).replace(tzinfo=UTC) - SINCE
-                for end in ("start", "end")
-            ),
-            " ".join(
-                sorted(
-                    word
-                    for word in row["coverage"].split()
-                    if word.startswith("s") and word.endswith(":")
-                )
-            ),
+            datetime.fromisoformat(row["start"]).replace(tzinfo=UTC) - SINCE,
+            datetime.fromisoformat(row["end"]).replace(tzinfo=UTC) - SINCE,
+            " ".join(re.findall(r"\bs\w+:", row["coverage"])),
         )
         for row in rows
     ]

@@ -74,9 +74,9 @@ test-engines: .venv-engines/.ready
 	.venv-engines/bin/python -m pytest -q -m engines tests/engines
 
 # A thousand rounds are killed, at random and at named points; then the two ledgers are compared. After
-# them, signing is killed 200 times between any two steps, histories and 10,000 searches are made up at
-# random, and the receiver is killed a hundred times while it is pushed to. Rounds restart from 2,000 disks that a
-# power cut may leave. Last, a busy lake is verified a thousand times: no alarm but that of a planted rollback. `make soak-up` watches `auditlake up` and all its checks
+# them, signing is killed 200 times between any two steps, histories, 10,000 searches and 2,000 views of
+# the dashboard are made up at random, and the receiver is killed a hundred times while it is pushed to. Rounds
+# restart from 2,000 disks that a power cut may leave. Last, a busy lake is verified a thousand times: no alarm but that of a planted rollback. `make soak-up` watches `auditlake up` and all its checks
 # for an hour.
 KILLS ?= 1000
 POWER_CUTS ?= 2000

@@ -24,17 +24,9 @@ from tests.dashboard.shown import App, newest_event
 VIEWS = int(os.environ.get("AUDITLAKE_VIEWS", "12"))
 NOW = datetime.now(UTC).replace(microsecond=0)
 TEXTS = (
-    *(
-        "",
-        "",
-        "",
-        "okta",
-        "nowhere-at-all",
-        "actor:*",
-        '"signed in"',
-        "outcome:failure or city:london",
-    ),
-    *("not integration:okta", "source_ip:198.51.100.0/24", "(", "time:>2026-01-01", "\u0430\u200b"),
+    *("", "", "", "okta", "nowhere-at-all", "actor:*", '"signed in"', "(", "\u0430\u200b"),
+    *("outcome:failure or city:london", "not integration:okta", "source_ip:198.51.100.0/24"),
+    "time:>2026-01-01",
 )
 VALUES = ("okta", "", "failure", "nobody", "a:b", "\u202eevil", "'\"`<>\\", "x" * 3000)
 
@@ -90,8 +82,12 @@ def span(dice: random.Random) -> Range:
 @pytest.mark.parametrize("seed", range(VIEWS))
 def test_any_view_is_shown(app: App, lake: Path, seed: int) -> None:
     day, uid = newest_event(lake)
-    page = app(lake)
-    given = params(view(random.Random(seed), Opened(date=date.fromisoformat(day), uid=uid)))
+    opened = Opened(date=date.fromisoformat(day), uid=uid)
+    check(app(lake), params(view(random.Random(seed), opened)))
+
+
+def check(page: AppTest, given: dict[str, list[str]]) -> None:
+    """Run a page with these parameters."""
     for name, values in given.items():
         page.query_params[name] = values
     page.run()
@@ -122,9 +118,5 @@ def link(dice: random.Random, uid: str) -> dict[str, list[str]]:
 def test_any_link_to_another_page_is_shown(app: App, lake: Path, page: str, seed: int) -> None:
     app(lake)
     code = f"from dashboard.screens import {page}\n{page}.show()"
-    made = AppTest.from_string(code, default_timeout=120)
-    given = link(random.Random(seed), pl.read_delta(str(lake / "findings"))["finding_uid"][0])
-    for name, values in given.items():
-        made.query_params[name] = values
-    made.run()
-    assert not made.exception, given
+    uid = pl.read_delta(str(lake / "findings"))["finding_uid"][0]
+    check(AppTest.from_string(code, default_timeout=120), link(random.Random(seed), uid))

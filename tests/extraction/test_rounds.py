@@ -150,6 +150,25 @@ def test_a_first_round_reads_back_to_a_little_less_than_the_vendor_keeps(still_w
         assert replace(acme, stream=stream).first_wanted == now - reach
 
 
+def test_re_reads_are_tuned_to_the_measured_delays_at_the_first_round_of_a_day(
+    still_world, monkeypatch
+):
+    delays, tuned = (timedelta(minutes=1),) * 3, []
+    monkeypatch.setattr(raw, "lateness", lambda *_: delays)
+
+    def learn(cursor, late):
+        tuned.append(late)
+        return cursor
+
+    acme = round_of_acme(still_world)
+    stream = replace(acme.stream, learn=learn)
+    start = datetime(2026, 3, 1, 10, tzinfo=UTC)
+    for hours, expected in ((0, []), (1, []), (24, [delays]), (25, [delays])):
+        now = start + timedelta(hours=hours)
+        report = rounds.extract(replace(acme, stream=stream, clock=lambda now=now: now))
+        assert (report.error, tuned) == (None, expected)
+
+
 def test_a_log_of_another_tenant_is_refused_before_any_request(still_world):
     acme = round_of_acme(still_world)
     assert rounds.extract(acme).error is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -12,8 +12,9 @@ from pipelines.clock import Clock, utc_now
 from pipelines.detections import engine, exceptions, interrupted, overlay, packaged, rules
 from pipelines.detections.engine import Exceptions, Step
 from pipelines.detections.overlay import Rulebook
+from pipelines.detections.sources import Reader
 from pipelines.integrity import signer
-from pipelines.lake import findings
+from pipelines.lake import findings, look
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings.detections import DetectionSettings
 
@@ -79,7 +80,20 @@ class Detector:
         if rows := findings.positions(self.lake, [findings.SEQ])[findings.SEQ]:
             signer.sign(self.lake, findings.LOG, rows, self.clock())
 
-    def behind(self, keys: Iterable[StreamKey] | None = None) -> int:
-        """Return how many raw rows no rule, or not every one, has seen yet; writes nothing."""
+    def stored(self, keys: Iterable[StreamKey] | None = None) -> Mapping[StreamKey, int]:
+        """Return how many raw rows of each stream can be evaluated."""
+        reader = Reader(self.lake)
+        with look.look(self.lake) as seen:
+            return reader.stored(reader.logs(keys), seen)
+
+    def behind(
+        self,
+        keys: Iterable[StreamKey] | None = None,
+        rows: Mapping[StreamKey, int] | None = None,
+    ) -> int:
+        """Return how many raw rows no rule, or not every one, has seen yet; writes nothing.
+
+        Counts all rows, or those that `stored` returned earlier.
+        """
         made = self.rulebook() if self.settings.enabled else None
-        return engine.behind(self.lake, made.ruleset, keys) if made else 0
+        return engine.behind(self.lake, made.ruleset, keys, rows) if made else 0

@@ -129,11 +129,12 @@ class _Engine:
         others = [part for part in parts if part not in whole]
         return [*self._evaluated(whole, rows), *self._evaluated(others, rows)]
 
-    def behind(self) -> int:
-        """Return how many raw rows lie behind the position of some rule."""
+    def behind(self, rows: Mapping[StreamKey, int] | None) -> int:
+        """Return how many of the first `rows`, or of all, lie behind the position of some rule."""
         with look.look(self.lake) as seen:
+            found = self.reader.stored(self.logs, seen) if rows is None else rows
             return sum(
-                max(0, self.reader.until(log, seen) - min(self.reached(log, wanted, seen).values()))
+                max(0, found.get(log.key, 0) - min(self.reached(log, wanted, seen).values()))
                 for log in self.logs
                 if (wanted := self.wanted(log))
             )
@@ -412,9 +413,14 @@ def detect(
                 yield step
 
 
-def behind(lake: Lake, rules: Ruleset, keys: Iterable[StreamKey] | None = None) -> int:
-    """Return how many raw rows lie behind the position of some rule; writes nothing."""
-    return _engine(lake, rules, keys).behind()
+def behind(
+    lake: Lake,
+    rules: Ruleset,
+    keys: Iterable[StreamKey] | None = None,
+    rows: Mapping[StreamKey, int] | None = None,
+) -> int:
+    """Return how many of these rows, or of all, lie behind a rule's position; writes nothing."""
+    return _engine(lake, rules, keys).behind(rows)
 
 
 def _engine(

@@ -44,6 +44,10 @@ class Reader:
         derived = seen.fence(events_table.TABLE.name, log.key.app)
         return min(seen.fence(log.key.table, log.key.app), derived) if derived else 0
 
+    def stored(self, logs: Iterable[Log], seen: Look) -> dict[StreamKey, int]:
+        """Return `until` of several streams."""
+        return {log.key: self.until(log, seen) for log in logs}
+
     def rows(self, seen: Look, wanted: Sequence[tuple[Log, range]]) -> list[Rows]:
         """Return the rows of different streams with these `seq`, at the versions of a look."""
         raw = {log.key: seen.raw(log.key, seqs) for log, seqs in wanted}

@@ -66,6 +66,21 @@ def test_a_run_is_requested_only_if_rows_are_behind(watch):
     assert later.run_key != asked.run_key
 
 
+def test_rows_that_arrive_during_a_run_are_left_to_the_next(watch, monkeypatch):
+    real = Detector.detect
+
+    def detect(self, keys):
+        yield from real(self, keys)
+        land(watch.lake, "okta", okta(2))
+
+    monkeypatch.setattr(Detector, "detect", detect)
+    land(watch.lake, "okta", okta(1))
+    _, figures, passed = watch.run()
+    assert figures["rows evaluated"] == 1
+    assert passed["every_row_evaluated"].passed
+    assert len(watch.tick()[0]) == 1
+
+
 def test_rows_whose_rule_fails_request_no_run_after_another(watch, monkeypatch):
     land(watch.lake, "okta", okta(1, RESET))
     monkeypatch.setattr(Detector, "behind", lambda *_: 7)

@@ -40,6 +40,8 @@ R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
 _OF_COUNTS = queries.OF_COUNTS | {listing.page, listing.newest_so_far, significant.found}
+_OF_STREAMS = {queries.sources}
+"""Questions about streams, whose answers have no persons."""
 _OF_PEOPLE = (Query, Entity)
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
@@ -59,23 +61,47 @@ class Record:
 
 
 class Snapshot:
-    """`events` at one version, with the rollups of its files and the persons known meanwhile."""
+    """`events` at one version, with the rollups of its files and the persons known meanwhile.
 
-    def __init__(self, table: Opened, counts: Counts, known: People = NOBODY) -> None:
+    Both are read when a question first needs them.
+    """
+
+    def __init__(
+        self,
+        table: Opened,
+        counts: Callable[[Opened, People], Counts],
+        persons: Callable[[], People] = lambda: NOBODY,
+    ) -> None:
         self.version = table.number
-        self.rows, self.days = _extent(table, counts)
         self.committed_at = table.committed_at
         self._table = table
-        self._people = known
-        self._events = known.named(table.scan())
         self._sight = table.sight
-        self.counts = counts
+        self._open_counts = counts
+        self._open_persons = persons
+        self._counts: Counts | None = None
+        self._people: People | None = None
+        self._lock = threading.RLock()
         # Cached on the instance: the results go when a newer version replaces it.
         self._answer = functools.lru_cache(maxsize=256)(self._compute)
+        self.rows, self.days = _extent(table, lambda: self.counts)
+
+    @property
+    def people(self) -> People:
+        with self._lock:
+            if self._people is None:
+                self._people = self._open_persons()
+            return self._people
+
+    @property
+    def counts(self) -> Counts:
+        with self._lock:
+            if self._counts is None:
+                self._counts = self._open_counts(self._table, self.people)
+            return self._counts
 
     @property
     def events(self) -> pl.LazyFrame:
-        return self._events
+        return self.people.named(self._table.scan())
 
     def derived(self, log: tuple[str, str]) -> int:
         """Return how many raw rows of a stream have their events in this version."""
@@ -104,12 +130,17 @@ class Snapshot:
 
     def _compute(self, question: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         patience.check()
-        rows = self.counts if question in _OF_COUNTS else self._events
+        rows = self._rows(question)
         return self._sight.answer(question(rows, *map(self.resolved, args), **dict(kwargs)))
+
+    def _rows(self, question: Callable[..., Any]) -> Any:
+        if question in _OF_COUNTS:
+            return self.counts
+        return self._table.scan() if question in _OF_STREAMS else self.events
 
     def resolved(self, argument: Any) -> Any:
         """Return a query or an entity with the persons of its accounts; anything else as it is."""
-        return argument.resolved(self._people) if isinstance(argument, _OF_PEOPLE) else argument
+        return argument.resolved(self.people) if isinstance(argument, _OF_PEOPLE) else argument
 
 
 class Lake:
@@ -130,7 +161,8 @@ class Lake:
         self._lock = threading.Lock()
         self._head = Head(self._tables, "events")
         self._identities = Head(self._tables, "identities")
-        self._people: tuple[tuple[str, int] | None, People] = None, NOBODY
+        self._naming = threading.Lock()
+        self._people: tuple[tuple[str, int] | None, People] | None = None
         self._snapshot: Snapshot | None = None
         self._pinned: tuple[str, int] | None = None
         self.seen: int | None = None
@@ -153,9 +185,8 @@ class Lake:
     def look(self) -> Snapshot | None:
         """Return the newest version of `events`; None if the table does not exist yet."""
         with self._lock:
-            newest, known = self._head.newest(), self._identities.newest()
-            if self._snapshot is None or self._pinned != newest or self._people[0] != known:
-                self._people = known, self._resolved(known)
+            newest = self._head.newest()
+            if self._snapshot is None or self._pinned != newest or self._renamed():
                 self._pinned, self._snapshot = newest, self._pin(newest and newest[1])
             if self._snapshot and self._snapshot.rows:
                 self.seen = self._snapshot.version
@@ -165,9 +196,11 @@ class Lake:
         """Drop the handle after a failure, so that the next `look` reopens the table."""
         with self._lock:
             self._head.forget()
-            self._identities.forget()
             self._heads.clear()
             self._snapshot = None
+        with self._naming:
+            self._identities.forget()
+            self._people = None
 
     def count(self, table: str) -> int | None:
         """Return the number of rows of a table; None if it does not exist."""
@@ -309,27 +342,40 @@ class Lake:
         if table is None:
             self._head.forget()
             return None
-        return Snapshot(table, self._counts(table), self._people[1])
+        return Snapshot(table, self._counts, self._persons)
 
-    def _resolved(self, version: tuple[str, int] | None) -> People:
-        """Return the persons of a version of `identities`; those known already if it is theirs."""
-        if version == self._people[0]:
+    def _persons(self) -> People:
+        """Return the persons of `identities`, which is read the first time."""
+        with self._naming:
+            if self._people is None:
+                self._people = self._read_persons()
             return self._people[1]
-        table = None if version is None else self._open("identities", version[1])
-        return NOBODY if table is None else people.people(table.scan().collect())
 
-    def _counts(self, table: Opened) -> Counts:
+    def _renamed(self) -> bool:
+        """Return True if `identities` has changed since it was read."""
+        with self._naming:
+            if self._people is None or self._people[0] == self._identities.newest():
+                return False
+            self._people = self._read_persons()
+            return True
+
+    def _read_persons(self) -> tuple[tuple[str, int] | None, People]:
+        version = self._identities.newest()
+        table = None if version is None else self._open("identities", version[1])
+        return version, NOBODY if table is None else people.people(table.scan().collect())
+
+    def _counts(self, table: Opened, known: People) -> Counts:
         rollups = self._door.rollups()
-        known = rollups.filter(pl.col("part") == rollup.FILES).collect()
-        current = known.filter(layout=rollup.LAYOUT)
+        files = rollups.filter(pl.col("part") == rollup.FILES).collect()
+        current = files.filter(layout=rollup.LAYOUT)
         spans = current.select("path", "file", "since", "until", "held")
         # Files that are not rolled up yet keep nulls.
         return Counts(
             table.files().join(spans, on="path", how="left"),
             self._door,
             rollups,
-            known["file"].to_list(),
-            self._people[1],
+            files["file"].to_list(),
+            known,
             index=self._door.text_index(),
         )
 
@@ -337,13 +383,13 @@ class Lake:
         return self._door.open(table, version)
 
 
-def _extent(table: Opened, counts: Counts) -> tuple[int, list[date]]:
+def _extent(table: Opened, counts: Callable[[], Counts]) -> tuple[int, list[date]]:
     """Return the number of rows and the days that have any, from the table's log where it can."""
     days = table.dates()
-    if not counts.limited or not days:
+    if not table.sight.limited or not days:
         return table.count(), days
     first, last = (datetime.combine(day, time(), UTC) for day in (days[0], days[-1]))
-    seen = queries.days(counts, Query(since=first, until=last + timedelta(days=1)))
+    seen = queries.days(counts(), Query(since=first, until=last + timedelta(days=1)))
     return sum(n for _, n in seen), sorted(day for day, _ in seen)
 
 

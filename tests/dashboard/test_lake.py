@@ -15,7 +15,9 @@ from deltalake import write_deltalake
 from dashboard import lake, open_lake, queries
 from dashboard.lake import Lake
 from dashboard.queries import Filter, Query
+from dashboard.sight import Door
 from pipelines.lake import identity_table, rollup, rollup_table, tables
+from pipelines.lake.versions import TableVersion
 from tests.dashboard import small_lakes
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -124,6 +126,26 @@ def test_a_person_is_resolved_as_soon_as_the_accounts_are_derived(root: Path) ->
     opened.forget()
     lost = opened.look()
     assert lost and lost.ask(queries.summary, query).events == 1
+
+
+def test_states_of_streams_are_shown_without_rollups_and_persons(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollup_table.roll_up(tables.Lake(str(root)), (NOW + timedelta(days=1)).date())
+    identity_table.derive(tables.Lake(str(root)))
+    real, opened = Door._opened, []
+
+    def seen(door: Door, table: str, version: int | None) -> TableVersion | None:
+        opened.append(table)
+        return real(door, table, version)
+
+    monkeypatch.setattr(Door, "_opened", seen)
+    snapshot = Lake(str(root), {}).look()
+    assert snapshot
+    assert snapshot.ask(queries.sources, NOW)["events"].sum() == 50
+    assert opened == ["events"]
+    assert snapshot.ask(queries.summary, QUERY).events == 50
+    assert {*opened} == {"events", "identities", "rollups", "text_index"}
 
 
 def test_aggregates_of_another_layout_are_not_counted(root: Path) -> None:

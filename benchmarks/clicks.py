@@ -5,7 +5,8 @@ benchmarks/dashboard.py, since both use the same lake. Every click is made in fi
 time ranges differ by a minute, so that no cached result is reused. A page is finished when
 Streamlit is idle and the page has not changed for 400 ms; those 400 ms are not counted. The script
 prints the median and the maximum, and the CPU time of the server and of all Chromium processes,
-which is the more reliable figure on a busy machine.
+which is the more reliable figure on a busy machine. With --analysts N, so many browsers use the
+server at the same time, and each reads for five seconds after every click.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +43,8 @@ APP = Path(__file__).parents[1] / "dashboard" / "app.py"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SPANS = {"30 days": timedelta(days=30), "everything": timedelta(days=generated.DAYS)}
 _SESSIONS = 5
+_READS = 5_000
+"""Milliseconds between the clicks of one of several analysts."""
 _GRID = '[class*="st-key-events-"] [data-testid="stDataFrame"]'
 # Streamlit has no event for a finished page: watch the document and note its last change.
 _WATCH = """() => {
@@ -128,7 +135,7 @@ def opened(visit: Visit, span: str) -> tuple[float, float, float]:
     return took, server, chromium
 
 
-def session(browser: Browser, served: tuple[str, int], span: str, took: Took) -> None:
+def session(browser: Browser, served: tuple[str, int], span: str, took: Took, reads: int) -> None:
     """Make every click once in a new browser context, and append the times to `took`."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, timezone_id="UTC")
     page = context.new_page()
@@ -146,6 +153,7 @@ def session(browser: Browser, served: tuple[str, int], span: str, took: Took) ->
         "clear all": page.get_by_role("button", name="Clear all").click,
     }
     for name, act in clicks.items():
+        page.wait_for_timeout(reads)
         took.setdefault(name, []).append(timed(visit, act))
     context.close()
 
@@ -161,32 +169,42 @@ def _row(page: Page) -> None:
     page.mouse.click(x, y)
 
 
+def sessions(server: tuple[str, int], span: str, count: int, analysts: int, number: int) -> Took:
+    """Return the times of analyst `number` of `analysts`, who opens a browser."""
+    took: Took = {}
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        for minutes in range(number, count * analysts, analysts):
+            until = generated.UNTIL - timedelta(minutes=minutes)
+            between = times.show(Between(since=until - SPANS[span], until=until))
+            session(browser, server, between, took, _READS if analysts > 1 else 0)
+        browser.close()
+    return took
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--events", type=int, default=10_000_000)
     options.add_argument("--root", type=Path, default=Path(".cache/benchmark-dashboard"))
     options.add_argument("--sessions", type=int, default=_SESSIONS)
+    options.add_argument("--analysts", type=int, default=1)
     given = options.parse_args()
     root = rolled_up(generated.lake(given.root, given.events)).resolve()
-    chromium = shutil.which("chromium")
-    with served(root) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        for name, length in SPANS.items():
-            took: Took = {}
-            for number in range(given.sessions):
-                until = generated.UNTIL - timedelta(minutes=number)
-                span = times.show(Between(since=until - length, until=until))
-                session(browser, server, span, took)
+    analysts: int = given.analysts
+    with served(root) as server, ProcessPoolExecutor(analysts, get_context("spawn")) as pool:
+        for span in SPANS:
+            each_one = partial(sessions, server, span, given.sessions, analysts)
+            found = list(pool.map(each_one, range(analysts)))
             head = " ".join(f"{word:>8}" for word in ("median", "max", "server", "Chromium"))
-            print(f"\n{f'{given.events:,} events, {name}':<40} {head}  ms")
-            for click, each in took.items():
-                clock, server_cpu, chromium_cpu = zip(*each, strict=True)
-                figures = (median(clock), max(clock), median(server_cpu), median(chromium_cpu))
+            print(f"\n{f'{given.events:,} events, {span}':<40} {head}  ms")
+            for click in found[0]:
+                clock, *cpu = zip(*chain(*(took[click] for took in found)), strict=True)
+                figures = (median(clock), max(clock), *map(median, cpu))
                 print(f"  {click:<38} " + " ".join(f"{ms:>8.0f}" for ms in figures), flush=True)
         status = Path(f"/proc/{server[1]}/status").read_text(encoding="utf-8")
         memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
         print(f"\npeak memory of the server, MB {memory:>21.0f}")
-        browser.close()
 
 
 if __name__ == "__main__":

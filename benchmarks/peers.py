@@ -1,17 +1,19 @@
-"""Records lost and duplicated, compared with general loaders: `python benchmarks/peers.py`.
+"""Speed, and records lost and duplicated, compared with general loaders.
+
+    .venv/bin/python benchmarks/peers.py
 
 Each contender reads Okta's log from the same sandbox with the same faults, in a new process per
 round: a persistent 503 during pagination; a kill -9 as soon as the first records are on disk; 50
 events that arrive an hour late and 50 new ones; two rounds without new events. Then the stored
-records are compared with those issued. Speed and memory are measured in a first round without
-faults.
+records are compared with those issued. Speed and memory are measured in a first round of --records
+without faults; the CPU time is that of the contender, without the sandbox's.
 
-dlt (with its Delta destination) and singer-sdk are installed on demand, each into its own virtual
-environment below --venvs; they are not dependencies of the project. Both are set up as their
-documentation recommends: dlt with its REST client with retries, header links and an incremental
-cursor, once with append, once with insert-only merge and a lag of two hours for late events;
-singer-sdk with a sorted replication key and a target that saves the state after the records before
-it are written.
+dlt (with its Delta destination), singer-sdk and airbyte-cdk are installed on demand, each into its
+own virtual environment below --venvs; they are not dependencies of the project. They are set up as
+their documentation recommends: dlt with its REST client with retries, header links and an
+incremental cursor, once with append, once with insert-only merge and a lag of two hours for late
+events; singer-sdk with a sorted replication key, airbyte-cdk with a declarative source and a
+datetime cursor, both with a target that saves the state after the records before it are written.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,8 +46,13 @@ from sandbox.service import micros
 
 HERE = Path(__file__).parent / "contenders"
 RECORDS = 3500
+"""With faults."""
 SINCE = timedelta(days=80)
-VERSIONS = {"dlt": "dlt[deltalake]==1.31.0", "singer": "singer-sdk==0.54.9"}
+VERSIONS = {
+    "dlt": "dlt[deltalake]==1.31.0",
+    "singer": "singer-sdk==0.54.9",
+    "airbyte": "airbyte-cdk==7.39.1",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +79,19 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--venvs", type=Path, help="Folder to keep the virtual environments in.")
     arguments.add_argument("--alone", action="store_true", help="measure auditlake only")
+    arguments.add_argument("--records", type=int, default=200_000, help="without faults")
     chosen = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         venvs = chosen.venvs or Path(folder) / "venvs"
-        names = ("issued", "lost", "duplicate", "requests", "events/s", "peak MB")
+        names = ("issued", "lost", "duplicate", "requests", "events/s", "/CPU s", "peak MB")
         print(f"{'':24}" + "".join(f"{name:>10}" for name in names), flush=True)
         for contender in [OURS] if chosen.alone else [OURS, *others(venvs)]:
-            figures = [*faulty(contender), *undisturbed(contender)]
+            figures = [*faulty(contender), *undisturbed(contender, chosen.records)]
             print(f"{contender.name:24}" + "".join(f"{f:>10,}" for f in figures), flush=True)
 
 
 def others(venvs: Path) -> list[Contender]:
-    dlt, singer = (installed(venvs / name, VERSIONS[name]) for name in VERSIONS)
+    dlt, singer, airbyte = (installed(venvs / name, VERSIONS[name]) for name in VERSIONS)
     return [
         *(
             Contender(
@@ -92,6 +101,9 @@ def others(venvs: Path) -> list[Contender]:
         ),
         Contender(
             name="singer-sdk", script="singer_okta", python=singer, extra=(), stored=line_ids
+        ),
+        Contender(
+            name="airbyte-cdk", script="airbyte_okta", python=airbyte, extra=(), stored=line_ids
         ),
     ]
 
@@ -129,28 +141,31 @@ def faulty(contender: Contender) -> tuple[int, int, int, int]:
         return len(issued), lost, counts.total() - len(counts), box.requests("okta")[0]
 
 
-def undisturbed(contender: Contender) -> tuple[int, int]:
-    """Return events per second and peak memory in MB of a first round."""
+def undisturbed(contender: Contender, records: int) -> tuple[int, int, int]:
+    """Return events per second, per second of CPU, and peak memory in MB of a first round."""
     clock = Clock()
-    with tempfile.TemporaryDirectory() as name, vendor(clock) as served:
+    with tempfile.TemporaryDirectory() as name, vendor(clock, records) as served:
         started = time.perf_counter()
-        peak = a_round(contender, served, Path(name), clock)
+        usage = a_round(contender, served, Path(name), clock)
         seconds = time.perf_counter() - started
-        assert len(contender.stored(Path(name))) == RECORDS, contender.name
-        return round(RECORDS / seconds), peak
+        assert usage, contender.name
+        assert len(contender.stored(Path(name))) == records, contender.name
+        cpu = usage.ru_utime + usage.ru_stime
+        return round(records / seconds), round(records / cpu), usage.ru_maxrss // 1024
 
 
 class vendor:  # noqa: N801 reads as the context it is
-    """A sandbox with RECORDS records within three days that generates no more by itself."""
+    """A sandbox with so many records within three days that generates no more by itself."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, records: int = RECORDS) -> None:
         self._serving = server.running(Options(days=0, per_day=0, rate=0), clock)
         self._clock = clock
+        self._records = records
 
     def __enter__(self) -> Running:
         served = self._serving.__enter__()
-        first, step = self._clock.now - timedelta(days=3), timedelta(days=3) / (RECORDS + 1)
-        arrive(served, [first + step * n for n in range(RECORDS)])
+        first, step = self._clock.now - timedelta(days=3), timedelta(days=3) / (self._records + 1)
+        arrive(served, [first + step * n for n in range(self._records)])
         return served
 
     def __exit__(self, *error: Any) -> None:
@@ -170,8 +185,8 @@ def arrive(served: Running, times: list[datetime]) -> None:
 
 def a_round(
     contender: Contender, served: Running, folder: Path, clock: Clock, *, killed: bool = False
-) -> int:
-    """Run a contender, or kill it once it has stored new records; return its peak memory in MB."""
+) -> resource.struct_rusage | None:
+    """Run a contender, or kill it once it has stored new records; return what it used, if known."""
     keys = served.settings()["okta"]
     since, until = (
         time_.strftime("%Y-%m-%dT%H:%M:%S.999Z") for time_ in (clock.now - SINCE, clock.now)
@@ -189,7 +204,7 @@ def a_round(
             break
         time.sleep(0.002)
     _, _, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
-    return usage.ru_maxrss // 1024 if usage else 0
+    return usage
 
 
 def on_disk(folder: Path) -> int:

@@ -223,13 +223,13 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="peers",
-        small=("--alone",),
-        tiny=("--alone",),
+        small=("--alone", "--records", "3500"),
+        tiny=("--alone", "--records", "3500"),
         figures=(
             Figure(name="requests, with faults", line=rf"^auditlake{_columns('', '', '', 'ours')}"),
             Figure(
                 name="peak memory, MB",
-                line=rf"^auditlake{_columns('', '', '', '', '', 'ours')}$",
+                line=rf"^auditlake{_columns('', '', '', '', '', '', 'ours')}$",
             ),
         ),
     ),

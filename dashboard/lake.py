@@ -70,7 +70,7 @@ class Snapshot:
         self,
         table: Opened,
         counts: Callable[[Opened, People], Counts],
-        persons: Callable[[], People] = lambda: NOBODY,
+        persons: Callable[[], People],
     ) -> None:
         self.version = table.number
         self.committed_at = table.committed_at
@@ -348,21 +348,19 @@ class Lake:
         """Return the persons of `identities`, which is read the first time."""
         with self._naming:
             if self._people is None:
-                self._people = self._read_persons()
+                version = self._identities.newest()
+                table = None if version is None else self._open("identities", version[1])
+                known = NOBODY if table is None else people.people(table.scan().collect())
+                self._people = version, known
             return self._people[1]
 
     def _renamed(self) -> bool:
-        """Return True if `identities` has changed since it was read."""
+        """Return True, and forget the persons, if `identities` has changed since it was read."""
         with self._naming:
             if self._people is None or self._people[0] == self._identities.newest():
                 return False
-            self._people = self._read_persons()
+            self._people = None
             return True
-
-    def _read_persons(self) -> tuple[tuple[str, int] | None, People]:
-        version = self._identities.newest()
-        table = None if version is None else self._open("identities", version[1])
-        return version, NOBODY if table is None else people.people(table.scan().collect())
 
     def _counts(self, table: Opened, known: People) -> Counts:
         rollups = self._door.rollups()

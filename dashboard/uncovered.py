@@ -117,7 +117,7 @@ def _parts(blind: Sequence[Gap]) -> list[_Part]:
 
 
 def _joined(parts: Sequence[_Part], least: timedelta) -> list[_Part]:
-    """Join neighbouring parts that are too narrow to be told apart, with the gaps of all."""
+    """Join neighbouring parts that are too narrow to distinguish, with the gaps of all."""
     found: list[_Part] = []
     for since, until, blind in parts:
         if found and until - since < least and since < found[-1][0] + least:

@@ -87,7 +87,7 @@ soak: .venv/.ready-dev
 	AUDITLAKE_SIGNING_KILLS=200 AUDITLAKE_WORLDS=60 $(BIN)/python -m pytest -q \
 	  tests/integrity/test_crashes.py tests/integrity/test_model.py
 	AUDITLAKE_KILLS=100 $(BIN)/python -m pytest -q tests/webhooks/test_server.py \
-	  tests/integrity/test_killed_retention.py tests/alerts/test_killed_passes.py -k killed
+	  tests/integrity/test_killed_retention.py tests/detections/alerts/test_killed_passes.py -k killed
 	AUDITLAKE_KILLS=20 $(BIN)/python -m pytest -q -m "not engines" tests/engines -k killed
 	AUDITLAKE_FRESH_LAKES=20 $(BIN)/python -m pytest -q tests/objects/test_machines.py
 	AUDITLAKE_HISTORIES=500 $(BIN)/python -m pytest -q tests/promises/test_one_truth.py

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.alerts.receivers import webhook
+from pipelines.detections.alerts.receivers import webhook
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 

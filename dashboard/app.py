@@ -17,7 +17,7 @@ from starlette.routing import Route
 from dashboard import completion, exports, open_lake
 from dashboard.security_headers import Policy
 from dashboard.streamlit_files import StreamlitFiles
-from pipelines.web.browser_guard import BrowserGuard
+from pipelines.settings.browser_guard import BrowserGuard
 
 open_lake.check_listening()
 app = st.App(

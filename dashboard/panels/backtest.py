@@ -9,9 +9,9 @@ from dashboard import backtests, escaping, open_lake, rule_files, session, state
 from dashboard.backtests import Backtest
 from dashboard.state import Opened, View
 from pipelines import settings, visible
-from pipelines.alerts import rehearsal
 from pipelines.clock import utc_now
 from pipelines.detections import backtest
+from pipelines.detections.alerts import rehearsal
 from pipelines.detections.rules import Rule
 
 _JOB, _SEEN = "backtest", "backtest_seen"

@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from pipelines.alerts import deliver, passes, resend
 from pipelines.cli import options, status
 from pipelines.cli.guide import FAILED
 from pipelines.cli.options import echo, print_table
 from pipelines.clock import utc_now
+from pipelines.detections.alerts import deliver, passes, resend
 from pipelines.errors import ConfigurationError
 from pipelines.settings import Settings
 

@@ -12,13 +12,13 @@ import click
 import polars as pl
 from rich.console import Console
 
-from pipelines.alerts import rehearsal
-from pipelines.alerts.rehearsal import Rehearsal
 from pipelines.cli import options, progress
 from pipelines.cli.detect import print_failed, print_findings, short
 from pipelines.cli.options import Time
 from pipelines.clock import utc_now
 from pipelines.detections import backtest, interrupted, overlay
+from pipelines.detections.alerts import rehearsal
+from pipelines.detections.alerts.rehearsal import Rehearsal
 from pipelines.detections.backtest import Part
 from pipelines.detections.detector import exceptions_of
 from pipelines.detections.overlay import Rulebook

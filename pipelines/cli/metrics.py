@@ -23,10 +23,10 @@ from prometheus_client.core import (
 )
 
 from pipelines import registry
-from pipelines.alerts import resend
 from pipelines.cli import status
 from pipelines.cli.status import State
 from pipelines.clock import Clock, utc_now
+from pipelines.detections.alerts import resend
 from pipelines.extraction import rate_limit, tally
 from pipelines.extraction.tally import Tally
 from pipelines.integrity import reports

@@ -26,7 +26,7 @@ from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.lake import tables
 from pipelines.lake.tables import Lake
 from pipelines.settings import Settings
-from pipelines.web.browser_guard import BrowserGuard
+from pipelines.settings.browser_guard import BrowserGuard
 
 _CACHED_SECONDS = 10.0
 _CONNECTIONS = 20

@@ -10,11 +10,11 @@ from datetime import timedelta
 import click
 
 from pipelines import registry
-from pipelines.alerts import resend
 from pipelines.cli import options, status, webhooks
 from pipelines.cli.options import as_json, names
 from pipelines.cli.status import span_text
 from pipelines.clock import utc_now
+from pipelines.detections.alerts import resend
 from pipelines.lake import stream_state, tables
 from pipelines.lake.stream_state import Coverage
 from pipelines.lake.tables import Lake

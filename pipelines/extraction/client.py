@@ -26,8 +26,7 @@ from pipelines.extraction.service_clock import ServiceClock
 from pipelines.sdk import answers, json_records
 from pipelines.sdk.contract import Integration, Source
 from pipelines.sdk.headers import retry_after
-from pipelines.settings import telemetry
-from pipelines.web import network
+from pipelines.settings import network, telemetry
 
 # 520 to 530 are Cloudflare's errors about the server behind it.
 _RETRIED = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 527, 530})

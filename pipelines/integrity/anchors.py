@@ -20,8 +20,7 @@ from pipelines import disk
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity import files
 from pipelines.integrity.note import Head
-from pipelines.settings import Anchor, IntegritySettings, NetworkSettings
-from pipelines.web import network
+from pipelines.settings import Anchor, IntegritySettings, NetworkSettings, network
 
 _TIMEOUT = 10.0
 _PATH = "# "  # the first line of an outbox file holds the destination path

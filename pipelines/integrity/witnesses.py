@@ -30,8 +30,7 @@ from pipelines.integrity.files import Folder
 from pipelines.integrity.note import Head
 from pipelines.lake import findings
 from pipelines.lake.tables import Lake
-from pipelines.settings import IntegritySettings, NetworkSettings, Witness
-from pipelines.web import network
+from pipelines.settings import IntegritySettings, NetworkSettings, Witness, network
 
 ACTS = "acts"
 _ALONE = (ACTS, findings.LOG.app)

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from pipelines.alerts import passes
 from pipelines.clock import utc_now
+from pipelines.detections.alerts import passes
 from pipelines.errors import AuditlakeError
 from pipelines.lake.tables import Lake
 from pipelines.orchestration import orphans

@@ -14,8 +14,8 @@ from dagster_webserver import cli
 from starlette.types import ASGIApp
 
 from pipelines import settings
-from pipelines.web.browser_guard import BrowserGuard
-from pipelines.web.json_only import JsonOnly
+from pipelines.orchestration.json_only import JsonOnly
+from pipelines.settings.browser_guard import BrowserGuard
 
 _CREATE = "create_app_from_workspace_process_context"
 

@@ -22,8 +22,7 @@ from pydantic import SecretStr
 
 from pipelines.extraction.report import Report
 from pipelines.sdk.push import Subscription
-from pipelines.settings import DagsterSettings
-from pipelines.web import network
+from pipelines.settings import DagsterSettings, network
 
 _EVERY = 30.0
 _DAGSTER_PLUS = (".dagster.cloud", ".dagster.plus")

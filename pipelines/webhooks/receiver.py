@@ -25,7 +25,7 @@ from starlette.routing import Route
 from pipelines.clock import Clock, utc_now
 from pipelines.sdk.contract import Source
 from pipelines.sdk.push import Headers, Push
-from pipelines.web.browser_guard import from_browser
+from pipelines.settings.browser_guard import from_browser
 from pipelines.webhooks import delivery
 from pipelines.webhooks.spool import Full, Spool
 

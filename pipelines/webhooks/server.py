@@ -14,8 +14,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipelines.alerts import passes
 from pipelines.clock import utc_now
+from pipelines.detections.alerts import passes
 from pipelines.detections.detector import Detector
 from pipelines.errors import ConfigurationError
 from pipelines.extraction.report import Report

@@ -6,8 +6,8 @@ import pytest
 
 from pipelines.clock import utc_now
 from pipelines.lake.tables import Lake
-from tests.alerts.world import SECRET, finding, land, receiving
 from tests.cli.command import run
+from tests.detections.alerts.world import SECRET, finding, land, receiving
 
 
 @pytest.fixture

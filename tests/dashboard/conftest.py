@@ -36,7 +36,7 @@ from tests.integrity.conftest import (  # noqa: F401 fixtures
     _nobody_is_landing,
     signed,
 )
-from tests.web import other_sites
+from tests.settings import other_sites
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "dashboard" / "app.py"

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from tests.dashboard.conftest import APP, free_port, serving
 from tests.integrity import matrix
-from tests.web import other_sites
+from tests.settings import other_sites
 
 
 def test_it_does_not_listen_beyond_loopback_without_sign_in(tmp_path: Path) -> None:

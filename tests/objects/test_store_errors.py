@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from pipelines import registry
-from pipelines.alerts import passes
 from pipelines.detections import engine
+from pipelines.detections.alerts import passes
 from pipelines.errors import LakeError
 from pipelines.extraction import rounds
 from pipelines.integrity import reports
@@ -19,8 +19,8 @@ from pipelines.integrity.verifier.job import WorkerPool
 from pipelines.lake import commits, per_file, tables, text_index_table
 from pipelines.lake.commits import Table
 from pipelines.settings import IntegritySettings
-from tests.alerts import world as world_of_alerts
 from tests.detections import kills
+from tests.detections.alerts import world as world_of_alerts
 from tests.detections.ruled import read
 from tests.detections.watched import LATER, covered, land, okta, rule
 from tests.lake.batches import LOG, NOON

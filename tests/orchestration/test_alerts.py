@@ -5,7 +5,7 @@ import dagster as dg
 from pipelines import definitions
 from pipelines.clock import utc_now
 from pipelines.settings import Settings
-from tests.alerts.world import finding, hook, land, receiving, settings, states
+from tests.detections.alerts.world import finding, hook, land, receiving, settings, states
 
 
 def made(lake, chosen):
@@ -40,7 +40,7 @@ def test_without_receivers_there_is_no_sensor(lake):
 
 
 def test_a_step_that_fails_fails_the_run(lake, monkeypatch):
-    from pipelines.alerts import passes
+    from pipelines.detections.alerts import passes
 
     monkeypatch.setattr(passes.health, "problems", lambda *_: 1 / 0)
     job = made(lake, settings()).resolve_job_def("send_alerts")

@@ -12,8 +12,8 @@ import pytest
 
 from tests.dashboard.conftest import browser
 from tests.integrity import matrix
+from tests.settings import other_sites
 from tests.waiting import free_ports, responds, until
-from tests.web import other_sites
 
 __all__ = ["browser"]
 

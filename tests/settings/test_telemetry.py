@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipelines.alerts import deliver
 from pipelines.cli import config_file
+from pipelines.detections.alerts import deliver
 from pipelines.errors import ConfigurationError, Refused
 from pipelines.settings import Settings, telemetry, validated
 from pipelines.settings.telemetry import TelemetrySettings
 from sandbox.server import Options, running
-from tests.alerts.test_deliver import queued
-from tests.alerts.world import NOW, finding, hook, receiving, settings
 from tests.cli.command import run
+from tests.detections.alerts.test_deliver import queued
+from tests.detections.alerts.world import NOW, finding, hook, receiving, settings
 
 TOKEN = "t0ken-of-the-collector"
 

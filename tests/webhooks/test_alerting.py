@@ -10,7 +10,7 @@ from pipelines import registry
 from pipelines.lake import tables
 from pipelines.webhooks import server
 from pipelines.webhooks.alerting import Alerting
-from tests.alerts.world import SECRET
+from tests.detections.alerts.world import SECRET
 from tests.detections.ruled import written
 from tests.detections.watched import rule
 from tests.waiting import until

@@ -15,8 +15,7 @@ import httpx
 from pipelines.errors import AuditlakeError, LakeError
 from pipelines.integrity.verifier.log_reader import LogFiles
 from pipelines.integrity.verifier.proofs import Checkpoint, Invalid, checkpoint_in, parsed, text_of
-from pipelines.settings import Anchor, NetworkSettings
-from pipelines.web import network
+from pipelines.settings import Anchor, NetworkSettings, network
 
 _TIMEOUT = 10.0
 _MAX_BYTES = 16_384

@@ -21,8 +21,7 @@ from pipelines.integrity.verifier import proofs
 from pipelines.integrity.verifier.job import Cosigned, LakeView, TableReport
 from pipelines.integrity.verifier.known_checkpoints import KnownCheckpoint, Unavailable
 from pipelines.integrity.verifier.log_reader import LogFiles
-from pipelines.settings import NetworkSettings, Witness
-from pipelines.web import network
+from pipelines.settings import NetworkSettings, Witness, network
 
 _SECONDS = 10.0
 _MAX_BYTES = 16_384

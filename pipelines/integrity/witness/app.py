@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipelines.integrity.witness.protocol import MAX_BYTES, Reply, Witness
-from pipelines.web.browser_guard import from_browser
+from pipelines.settings.browser_guard import from_browser
 
 _SECONDS = 10.0
 _DRAIN_BYTES = 2**21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser
 
-from tests.dashboard.conftest import APP, free_port, serving
+from tests.dashboard.conftest import APP, REPOSITORY, free_port, serving
 from tests.integrity import matrix
 from tests.settings import other_sites
 
@@ -24,6 +25,43 @@ def test_it_does_not_listen_beyond_loopback_without_sign_in(tmp_path: Path) -> N
     )
     assert ended.returncode == 1
     assert "without sign-in: set dashboard.host" in ended.stderr
+
+
+_LATER = """
+import sys
+from streamlit import config
+from streamlit.testing.v1 import AppTest
+config.set_option("server.address", "127.0.0.1")
+import dashboard.app
+before = set(sys.modules)
+for screen in ("access", "entities", "explore", "findings", "integrity", "sources"):
+    page = AppTest.from_string(f"from dashboard.screens import {screen}\\n{screen}.show()")
+    page.run(timeout=300)
+    assert not page.exception, page.exception
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_pages_use_nothing_that_another_visitor_may_still_be_importing(
+    judged: Path, tmp_path: Path
+) -> None:
+    environment = os.environ | {
+        "AUDITLAKE_CONFIG": str(tmp_path / "none.toml"),
+        "AUDITLAKE_LAKE__ROOT": str(judged),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", _LATER],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    later = ended.stdout.split()
+    assert [name for name in later if name.startswith(("dashboard.", "pipelines."))] == []
+    # Altair and Streamlit look for these in sys.modules.
+    assert not {"altair", "narwhals", "numpy", "pandas", "polars", "pyarrow"} & set(later)
 
 
 PUBLIC = "audit.acme.example"

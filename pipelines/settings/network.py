@@ -6,6 +6,7 @@ Certificates are always verified; no setting changes that.
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -34,8 +35,23 @@ class Options(TypedDict):
 
 def options(way: Way, url: str) -> Options:
     """Return the way to a service. Raises ConfigurationError for an unusable bundle."""
-    certificates = trusted(way.ca_bundle) if way.ca_bundle else httpx.create_ssl_context()
+    certificates = trusted(way.ca_bundle) if way.ca_bundle else _public()
     return {"verify": certificates, "proxy": _proxy(way.proxy, certificates, url)}
+
+
+def certificates(way: Way) -> ssl.SSLContext:
+    """Return the trusted certificates for another protocol than HTTP.
+
+    Raises ConfigurationError for an unusable bundle.
+    """
+    return trusted(way.ca_bundle) if way.ca_bundle else httpx.create_ssl_context()
+
+
+@cache
+def _public() -> ssl.SSLContext:
+    # Reading the public certificates takes longer than most requests. httpx sets the protocols of
+    # the context to those of HTTP, so only its clients may share it.
+    return httpx.create_ssl_context()
 
 
 def _proxy(proxy: SecretStr | None, trusted: ssl.SSLContext, service: str) -> httpx.Proxy | None:

@@ -109,6 +109,16 @@ def fetch(source):
         return opened.get("/api/v1/logs").json()
 
 
+def test_clients_share_the_public_certificates_but_other_protocols_do_not(certificate):
+    way = Settings().network
+    one, other = (network.options(way, f"https://{HOST}")["verify"] for _ in range(2))
+    assert one is other
+    # A server of mail may refuse a client that names HTTP as its protocol.
+    assert network.certificates(way) is not one
+    bundle = Settings(network={"ca_bundle": str(certificate / "public.pem")}).network
+    assert network.options(bundle, f"https://{HOST}")["verify"] is not one
+
+
 def test_requests_pass_a_proxy_whose_certificate_is_in_the_bundle(certificate):
     with inspecting_proxy(certificate) as (proxy, heads):
         assert fetch(configured(proxy, certificate / "public.pem")) == []

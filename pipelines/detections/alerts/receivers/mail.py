@@ -22,9 +22,8 @@ _TIMEOUT = 15.0
 
 
 def send(receiver: EmailReceiver, envelope: Envelope, way: Way) -> Outcome:
-    context = network.options(way, f"https://{receiver.host}")["verify"]
     try:
-        server = _connected(receiver, context)
+        server = _connected(receiver, network.certificates(way))
     except (smtplib.SMTPException, OSError) as error:
         return Outcome(result="later", receipt=_named(error))
     try:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -146,12 +145,10 @@ def undisturbed(contender: Contender, records: int) -> tuple[int, int, int]:
     clock = Clock()
     with tempfile.TemporaryDirectory() as name, vendor(clock, records) as served:
         started = time.perf_counter()
-        usage = a_round(contender, served, Path(name), clock)
+        used = a_round(contender, served, Path(name), clock)
         seconds = time.perf_counter() - started
-        assert usage, contender.name
         assert len(contender.stored(Path(name))) == records, contender.name
-        cpu = usage.ru_utime + usage.ru_stime
-        return round(records / seconds), round(records / cpu), usage.ru_maxrss // 1024
+        return round(records / seconds), round(records / used.cpu), used.memory
 
 
 class vendor:  # noqa: N801 reads as the context it is
@@ -183,10 +180,20 @@ def arrive(served: Running, times: list[datetime]) -> None:
         log.append(msgspec.json.encode(stream.render(happening, rng)), micros(time_))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What a round took."""
+
+    cpu: float
+    """Seconds."""
+    memory: int
+    """At its peak, in MB."""
+
+
 def a_round(
     contender: Contender, served: Running, folder: Path, clock: Clock, *, killed: bool = False
-) -> resource.struct_rusage | None:
-    """Run a contender, or kill it once it has stored new records; return what it used, if known."""
+) -> Used:
+    """Run a contender, or kill it once it has stored new records."""
     keys = served.settings()["okta"]
     since, until = (
         time_.strftime("%Y-%m-%dT%H:%M:%S.999Z") for time_ in (clock.now - SINCE, clock.now)
@@ -194,17 +201,27 @@ def a_round(
     arguments = [keys["base_url"], keys["api_token"], str(folder), since, until, *contender.extra]
     command = [str(contender.python), str(HERE / f"{contender.script}.py"), *arguments]
     quiet = {**os.environ, "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "CRITICAL"}
-    before = on_disk(folder)
+    before, peak = on_disk(folder), 0
     process = subprocess.Popen(
         command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while killed and process.poll() is None:
-        if on_disk(folder) > before:
+    while True:
+        if killed and on_disk(folder) > before:
             process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    _, _, usage = os.wait4(process.pid, 0) if process.returncode is None else (0, 0, None)
-    return usage
+        peak = max(peak, peak_memory(process.pid))
+        ended, _, usage = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            return Used(cpu=usage.ru_utime + usage.ru_stime, memory=peak // 1024)
+        time.sleep(0.002 if killed else 0.02)
+
+
+def peak_memory(process: int) -> int:
+    """Return the most memory that a process has had so far, in kB; 0 if it has ended.
+
+    Its `ru_maxrss` would be that of this one, which has the records, if that is more.
+    """
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) if "VmHWM:" in status else 0
 
 
 def on_disk(folder: Path) -> int:

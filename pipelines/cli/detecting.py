@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pipelines import errors
 from pipelines.clock import utc_now
-from pipelines.detections.detector import Detector
+from pipelines.detections import files
 from pipelines.errors import AuditlakeError
 from pipelines.extraction import schedule
 from pipelines.extraction.report import Report
@@ -35,7 +35,7 @@ def detect_news(
     last = schedule.last_polled(lake, _LAST)
     recent = last and timedelta(0) <= utc_now() - last < _AT_LEAST_EVERY
     news = any(report.rows or report.events for report in reports)
-    if last and recent and not news and not _detector(chosen, lake).changed(last):
+    if last and recent and not news and not files.changed(chosen.detections, last):
         return True
     sound = detect(chosen, lake, sources, echo)
     if sound:
@@ -50,7 +50,9 @@ def detect(
 
     Return False if that failed, or if a rule did; the rows have landed all the same.
     """
-    detector = _detector(chosen, lake)
+    from pipelines.detections.detector import Detector  # noqa: PLC0415 slow, and often not needed
+
+    detector = Detector(lake=lake, settings=chosen.detections, clock=utc_now)
     keys = [StreamKey(source.name, each.name) for source in sources for each in source.streams()]
     rows = found = 0
     failed: dict[str, str] = {}
@@ -67,7 +69,3 @@ def detect(
     for rule, reason in failed.items():
         echo(f"detections: rule {rule} FAILED: {reason}")
     return not failed
-
-
-def _detector(chosen: Settings, lake: Lake) -> Detector:
-    return Detector(lake=lake, settings=chosen.detections, clock=utc_now)

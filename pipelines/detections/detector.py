@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from pipelines.clock import Clock, utc_now
-from pipelines.detections import engine, exceptions, interrupted, overlay, packaged, rules
+from pipelines.detections import engine, exceptions, files, interrupted, overlay
 from pipelines.detections.engine import Exceptions, Step
 from pipelines.detections.overlay import Rulebook
 from pipelines.detections.sources import Reader
@@ -17,8 +15,6 @@ from pipelines.integrity import signer
 from pipelines.lake import findings, look
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings.detections import DetectionSettings
-
-_Stamp = frozenset[tuple[Path, int, int]]
 
 
 def exceptions_of(lake: Lake, book: Rulebook) -> Exceptions:
@@ -40,22 +36,11 @@ class Detector:
         """Return the rules with their overlay. Raises ConfigurationError."""
         now = self.clock()
         # The values of watch lists end with a day.
-        present = now.date(), self._stamp()
+        present = now.date(), files.stamp(self.settings)
         if self._read is None or self._read[0] != present:
             self._read = present, overlay.read(self.settings, now)
             interrupted.of(self.lake).expire()
         return self._read[1]
-
-    def changed(self, since: datetime) -> bool:
-        """Return whether a file of the rules was modified after a time."""
-        return any(mtime > since.timestamp() * 1e9 for _, mtime, _ in self._stamp())
-
-    def _stamp(self) -> _Stamp:
-        """Return a value that changes with a file."""
-        read = rules.files(packaged.places(self.settings.rules))
-        others = [self.settings.overlay, *self.settings.watch_lists.values()]
-        stats = ((file, file.stat()) for file in (*read, *others) if file.exists())
-        return frozenset((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
 
     def detect(self, keys: Iterable[StreamKey] | None = None) -> Iterator[Step]:
         """Evaluate the rows behind the positions of these streams, by default of all.

@@ -22,7 +22,8 @@ from pipelines.detections import correlations, match
 from pipelines.detections.aliases import EVENTS_STREAM, log_source
 from pipelines.detections.compiler import Compiled, Placeholders, Refused, compile_rule
 from pipelines.detections.correlations import compile_correlation
-from pipelines.detections.rules import TESTS, Loaded, Rule, read_yaml
+from pipelines.detections.files import TESTS
+from pipelines.detections.rules import Loaded, Rule, read_yaml
 from pipelines.errors import ConfigurationError
 from pipelines.mapping import normalise
 from pipelines.schemas import EVENTS, Timestamp

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipelines import settings
-from pipelines.detections import exceptions, packaged, rules, ruleset, watch_lists
+from pipelines.detections import exceptions, files, rules, ruleset, watch_lists
 from pipelines.detections.compiler import Placeholders
 from pipelines.detections.exceptions import RuleException
 from pipelines.detections.rules import Loaded, Problem, Rule
@@ -107,7 +107,7 @@ def read(
     Raises ConfigurationError if the overlay is not valid. Rules and lists that cannot be used are
     problems of the rulebook.
     """
-    loaded = rules.load(places or packaged.places(chosen.rules))
+    loaded = rules.load(places or files.places(chosen.rules))
     lists = watch_lists.read(chosen.watch_lists, now)
     return _tuned(loaded, _file(chosen), lists, chosen.overlay)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,9 @@ from sigma.exceptions import SigmaError
 from sigma.rule import SigmaRule
 from sigma.rule.base import check_alias_expansion
 
+from pipelines.detections import files
+
 MOST_BYTES = 1 << 20
-MOST_FILES = 20_000
-TESTS = (".tests.yml", ".tests.yaml")
-_SUFFIXES = (".yml", ".yaml")
 _MOST_BRACKETS = 5000
 _DEEP = re.compile(r"^[-?: \t]{200}", re.MULTILINE)
 _KEYS = frozenset({"title", "logsource", "detection", "correlation"})
@@ -89,53 +87,18 @@ def load(places: Iterable[Path]) -> Loaded:
     """Return the rules in the files and folders, in the order of their paths."""
     rules: list[Rule] = []
     problems: list[Problem] = []
-    files: dict[str, Path] = {}
-    for file, found in _all_files(places):
+    read: dict[str, Path] = {}
+    for file, found in files.rules(places):
         for each in [found] if isinstance(found, str) else _documents(file, explicit=found):
             if isinstance(each, str):
                 problems.append(Problem(file=file, reason=each))
-            elif each.id in files:
-                reason = f"{each.title}: the id {each.id} is already used in {files[each.id]}"
+            elif each.id in read:
+                reason = f"{each.title}: the id {each.id} is already used in {read[each.id]}"
                 problems.append(Problem(file=file, reason=reason))
             else:
-                files[each.id] = file
+                read[each.id] = file
                 rules.append(each)
     return _linked(Loaded(rules=tuple(rules), problems=tuple(problems)))
-
-
-def files(places: Iterable[Path]) -> list[Path]:
-    """Return the files that `load` reads."""
-    return [file for file, found in _all_files(places) if not isinstance(found, str)]
-
-
-def _all_files(places: Iterable[Path]) -> Iterator[tuple[Path, bool | str]]:
-    """Yield each file once, and whether it was named itself; or why it cannot be read."""
-    seen: set[Path] = set()
-    for place in places:
-        if place.is_dir():
-            found: Iterable[Path] = _files(place)
-        elif place.is_file():
-            found = [place]
-        else:
-            yield place, "not found"
-            continue
-        for file in found:
-            if (real := file.resolve()) in seen:
-                continue
-            if len(seen) == MOST_FILES:
-                yield place, f"more than {MOST_FILES} files: name a smaller folder"
-                return
-            seen.add(real)
-            yield file, file == place
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(parent) / name
-            if name.endswith(_SUFFIXES) and not name.endswith(TESTS) and file.is_file():
-                yield file
 
 
 def read_yaml(file: Path) -> list[Any]:

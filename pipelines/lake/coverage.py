@@ -17,7 +17,7 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.lake import commits as lake_commits
-from pipelines.lake import log, spans, stream_state, tables, versions
+from pipelines.lake import log, parquet, spans, stream_state, tables, versions
 from pipelines.lake.commits import ROWS, Decision, Table
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
@@ -145,13 +145,17 @@ def _entries_of_commits(commits: Iterable[dict[str, Any]], seen: int) -> list[di
 
 def entries(lake: Lake, key: StreamKey) -> pl.DataFrame:
     """Return all entries of a stream (schemas.COVERAGE), oldest first."""
-    found = tables.scan(lake, TABLE.name)
-    if found is None:
+    handle = tables.newest(lake, TABLE.name)
+    if handle is None:
         return pl.DataFrame(schema=COVERAGE)
     with tables.store_errors(TABLE.name):
-        ours = stream_state.valid(found.filter(tables.of_stream(key)))
+        ours = stream_state.valid(parquet.scan(handle, _partition(key)))
         # An older table has the columns in another order.
         return ours.select(*COVERAGE).collect().sort("asked_at", maintain_order=True)
+
+
+def _partition(key: StreamKey) -> list[tuple[str, str, str]]:
+    return [("integration", "=", key.integration), ("stream", "=", key.stream)]
 
 
 def history(lake: Lake, key: StreamKey, facts: Facts) -> History:
@@ -233,14 +237,13 @@ class LastRecorded(NamedTuple):
 
 def last_recorded(lake: Lake, key: StreamKey) -> LastRecorded:
     """Return up to when polls are recorded, and the newest cursor with its number of raw rows."""
-    ours = [("integration", "=", key.integration), ("stream", "=", key.stream)]
     with tables.store_errors(TABLE.name), tables.borrowed(lake, TABLE.name) as handle:
         if handle is None:
             return LastRecorded()
 
         def read() -> LastRecorded:
             names = ("since", "until", "asked_at", "rows", "cursor", "outcome")
-            found = tables.scan_partitions(lake, handle, COVERAGE, ours)
+            found = tables.scan_partitions(lake, handle, COVERAGE, _partition(key))
             return _last_recorded(found.select(*names).collect())
 
         return tables.cached(handle, key, read)

@@ -1,4 +1,4 @@
-"""How data files are written: one source of Parquet properties for writers and maintenance.
+"""How data files are written and read: one source of Parquet properties for all writers.
 
 Fresh files are written at a level that costs little, since maintenance soon replaces them. Packed
 files stay, so they are worth more time.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import polars as pl
-from deltalake import ColumnProperties, WriterProperties
+from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
 from pipelines.schemas import EVENTS, RAW
 
@@ -59,6 +59,27 @@ def packed(table: str) -> WriterProperties:
         max_row_group_size=_ROWS_OF_GROUP.get(kind),
         column_properties=_columns(kind, small=True),
     )
+
+
+def scan(handle: DeltaTable, filters: list[tuple[str, str, str]] | None = None) -> pl.LazyFrame:
+    """Return the rows of a table, or of the partitions that meet all `filters`.
+
+    `pl.scan_delta` imports PyArrow, which takes longer than to read a small table.
+    """
+    names = handle.metadata().partition_columns
+    schema = pl.Schema(handle.schema().to_arrow())
+    if not (files := handle.file_uris(filters)):
+        return pl.LazyFrame(schema=schema)
+    rows = pl.scan_parquet(
+        files,
+        schema={name: dtype for name, dtype in schema.items() if name not in names},
+        hive_schema={name: schema[name] for name in names} or None,
+        hive_partitioning=bool(names),
+        missing_columns="insert",
+        extra_columns="ignore",
+        storage_options=handle._storage_options,
+    )
+    return rows.select(*schema)
 
 
 def properties(table: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import ConfigurationError, LakeError
-from pipelines.lake import formats, handles, log, object_store, power_cuts
+from pipelines.lake import formats, handles, log, object_store, parquet, power_cuts
 from pipelines.lake.handles import Remote
 from pipelines.settings import IntegritySettings, Settings
 
@@ -397,14 +397,14 @@ def scan_partitions(
 def read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
     """Return the rows of a small table; of an object store, each file takes one request, once."""
     if lake.local is not None:
-        return pl.scan_delta(handle)
+        return parquet.scan(handle)
     return cached(handle, "whole", lambda: _read_whole(lake, handle))
 
 
 def _read_whole(lake: Lake, handle: DeltaTable) -> pl.LazyFrame:
     files = pl.DataFrame(handle.get_add_actions(flatten=True))
     if files.is_empty() or files["size_bytes"].sum() > WHOLE:
-        return pl.scan_delta(handle)
+        return parquet.scan(handle)
     names = handle.metadata().partition_columns
     rows = files.select("path", *(f"partition.{name}" for name in names)).rows()
 

@@ -15,7 +15,7 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from pipelines.lake import formats, log, tables
+from pipelines.lake import formats, log, parquet, tables
 from pipelines.lake.tables import Lake
 
 
@@ -61,7 +61,7 @@ class TableVersion:
 
     def since(self, day: date) -> pl.LazyFrame:
         """Return the rows of the days from `day` on."""
-        return self.scan().filter(pl.col("date") >= day)
+        return parquet.scan(self._handle, [("date", ">=", str(day))])
 
     def files(self) -> pl.DataFrame:
         """Return the data files with their statistics, one row per file."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,12 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from deltalake import WriterProperties, write_deltalake
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from polars.testing import assert_frame_equal
 
-from pipelines.lake import parquet
+from pipelines.lake import coverage, parquet, raw
+from pipelines.lake.coverage import Entry
+from pipelines.lake.tables import Lake, StreamKey
 from tests.lake.batches import batch
 
 
@@ -47,3 +53,37 @@ def _written(folder: Path, rows: pl.DataFrame, properties: WriterProperties) -> 
     write_deltalake(str(folder), plain, writer_properties=properties)
     (file,) = folder.glob("*.parquet")
     return file
+
+
+def test_rows_are_scanned_with_the_values_of_their_partitions(tmp_path: Path) -> None:
+    days = [date(2026, 3, day) for day in (1, 2, 2)]
+    rows = pl.DataFrame({"date": days, "n": [1, 2, 3], "stream": ["a.b-c", "x", "x"]})
+    write_deltalake(tmp_path, rows, partition_by=["stream", "date"])
+    more = pl.DataFrame({"date": [days[0]], "n": [4], "stream": ["x"], "about": ["new"]})
+    write_deltalake(
+        tmp_path, more, mode="append", partition_by=["stream", "date"], schema_mode="merge"
+    )
+    handle = DeltaTable(tmp_path)
+    assert_frame_equal(parquet.scan(handle).sort("n").collect(), pl.read_delta(handle).sort("n"))
+    late = parquet.scan(handle, [("date", ">=", "2026-03-02"), ("stream", "=", "x")])
+    assert late.collect()["n"].to_list() == [2, 3]
+    none = parquet.scan(handle, [("date", ">", "2026-03-02")]).collect()
+    assert_frame_equal(none, pl.read_delta(handle).clear())
+
+
+def test_the_state_of_streams_is_shown_without_pyarrow(tmp_path: Path) -> None:
+    lake, key, now = Lake(str(tmp_path)), StreamKey("okta", "system_log"), datetime.now(UTC)
+    raw.append(lake, key, batch(1, 2), None)
+    coverage.record(lake, key, [Entry(since=now - timedelta(hours=1), until=now, asked_at=now)])
+    code = """if True:
+        import sys
+        from datetime import UTC, datetime
+        from pipelines.lake import coverage, raw
+        from pipelines.lake.tables import Lake, StreamKey
+        lake, key = Lake(sys.argv[1]), StreamKey("okta", "system_log")
+        assert not coverage.entries(lake, key).is_empty()
+        for table in raw.logs(lake, [key]).values():
+            assert table.since(datetime(2020, 1, 1, tzinfo=UTC).date()).collect().height == 2
+        assert "pyarrow" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -22,7 +22,7 @@ from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from dashboard.entities import Entity
 from dashboard.queries import Query
-from dashboard.sight import EVERYTHING, Door, Opened, Sight
+from dashboard.sight import EVERYTHING, SMALL, Door, Opened, Sight
 from pipelines.detections.backtest import Part
 from pipelines.detections.overlay import Rulebook
 from pipelines.errors import LakeError
@@ -235,13 +235,13 @@ class Lake:
         **kwargs: P.kwargs,
     ) -> R | None:
         """Return `question(rows, ...)` for any other table; None if the table does not exist."""
-        opened = self._open(table)
-        if opened is None:
+        if (read := self._read(table)) is None:
             return None
+        number, rows = read
         # One answer per question is kept, for the version and the arguments of its last use.
-        key, about = (table, question), (opened.number, args)
+        key, about = (table, question), (number, args)
         if self._answers.get(key, (None,))[0] != about:
-            found = self.sight.answer(question(opened.scan(), *args, **kwargs))
+            found = self.sight.answer(question(rows, *args, **kwargs))
             self._answers[key] = about, found
         answer: R = self._answers[key][1]
         return answer
@@ -376,6 +376,13 @@ class Lake:
             known,
             index=self._door.text_index(),
         )
+
+    def _read(self, table: str) -> tuple[int, pl.LazyFrame] | None:
+        """Return the version and the rows of a table, or None if it does not exist."""
+        if table in SMALL:
+            return self._door.small(table)
+        opened = self._open(table)
+        return None if opened is None else (opened.number, opened.scan())
 
     def _open(self, table: str, version: int | None = None) -> Opened | None:
         return self._door.open(table, version)

@@ -23,7 +23,15 @@ from pipelines.lake import coverage, identity_table, raw, rollup, tables, versio
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import Logged, TableVersion
-from pipelines.schemas import COVERAGE, EVENTS, ROLLUPS, TEXT_INDEX
+from pipelines.schemas import (
+    COVERAGE,
+    EVENTS,
+    RECONCILED,
+    ROLLUPS,
+    STREAMS,
+    TEXT_INDEX,
+    Schema,
+)
 
 T = TypeVar("T")
 
@@ -32,7 +40,12 @@ _EVENTS = "events"
 _ROLLUPS = "rollups"
 _TEXT_INDEX = "text_index"
 _FINDINGS = "findings"
-_SMALL = ("coverage", "streams", "reconciliation")
+SMALL: dict[str, Schema] = {
+    "coverage": COVERAGE,
+    "streams": STREAMS,
+    "reconciliation": RECONCILED,
+}
+"""Tables that are read as a whole, each file with one request."""
 # They have no values of events: the extent of each data file, and which words it cannot contain.
 _PRUNING = (rollup.FILES, rollup.TEXTS)
 
@@ -116,8 +129,7 @@ class Opened:
         return self._table.committed_at
 
     def scan(self) -> pl.LazyFrame:
-        small = self._name in _SMALL
-        rows = self._table.whole(self._lake) if small else self._table.scan()
+        rows = self._table.scan()
         if self._name == _ROLLUPS:
             return self.sight.aggregates(rollup.completed(rows))
         if self._name == _FINDINGS:
@@ -164,6 +176,14 @@ class Door:
             if found is None or version in (None, found.number):
                 return found
         return versions.pinned(self._lake, table, version)
+
+    def small(self, table: str) -> tuple[int, pl.LazyFrame] | None:
+        """Return the version and the rows of one of `SMALL`; None if it does not exist.
+
+        Of an object store, its log is not opened but read.
+        """
+        found = versions.listed(self._lake, table, SMALL[table])
+        return None if found is None else (found.number, self.sight.rows(found.whole(self._lake)))
 
     def rollups(self) -> pl.LazyFrame:
         """Return the rows of `rollups`, as in `Sight.aggregates`."""

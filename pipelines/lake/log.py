@@ -117,8 +117,9 @@ class _Log:
     def fence(self, newest: int, app: str) -> int:
         """Return the fence of `app` at the version `newest`."""
         with self._lock:
-            if self._base is not None and self._base.version == newest:
-                return self._base.fences.get(app, 0)
+            # A checkpoint of this very version answers what its commit may not.
+            if self._newest_checkpoint == newest or (self._base and self._base.version == newest):
+                return self._checkpoint(newest).fences.get(app, 0)
             if app in (commit := self._commit(newest)).fences:
                 return commit.fences[app]
             base = self._checkpoint(newest)

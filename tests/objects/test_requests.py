@@ -59,6 +59,20 @@ def test_one_listing_shows_all_raw_tables(store):
     assert found[LOG].since(datetime(2026, 1, 1, tzinfo=UTC).date()).collect().height == 2
 
 
+def test_a_checkpoint_of_the_newest_version_is_all_that_is_read(store, monkeypatch):
+    monkeypatch.setattr(handles, "CHECKPOINT_EVERY", 3)
+    lake = store.lake()
+    for number in range(3):
+        raw.append(lake, LOG, batch(number), f"c{number}")
+    store.requests()
+    (found,) = raw.logs(lake, [LOG]).values()
+    assert (found.number, found.fence(LOG.app), len(found.files())) == (3, 3, 3)
+    assert len(store.requests()) == 2  # the listing, and the checkpoint of version 3
+    raw.append(lake, LOG, batch(3), "c3")
+    (later,) = raw.logs(lake, [LOG]).values()
+    assert (later.fence(LOG.app), found.fence(LOG.app)) == (4, 3)
+
+
 def test_a_table_that_was_replaced_is_not_taken_for_the_old_one(store):
     lake = store.lake()
     for number in range(2):

@@ -19,12 +19,13 @@ from pipelines.integrity import keys, merkle, signer, tiles, witnesses
 from pipelines.integrity.note import Head
 from pipelines.integrity.signer import SignedLog
 from pipelines.integrity.verifier import audit, proofs
-from pipelines.lake import tables
+from pipelines.lake import pruning, tables
 from pipelines.lake.tables import Lake
+from pipelines.schemas import RAW
 
 Document = dict[str, Any]
 
-_RECORD = ("seq", "event_id", "time", "ingested_at", "via", "raw")
+_COLUMNS = ("seq", "event_id", "time", "ingested_at", "via", "raw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Prover:
         document = {
             "what": audit.PROOF,
             "table": self.kept.table,
-            "record": {name: _plain(row[name]) for name in _RECORD if name != "seq"},
+            "record": {name: _plain(row[name]) for name in _COLUMNS if name != "seq"},
             "proof": "\n".join(head) + "\n\n" + self.note,
         }
         return self._check(document)
@@ -92,20 +93,35 @@ def prove(lake: Lake, event: str) -> Document:
 def find(lake: Lake, event: str) -> tuple[str, dict[str, Any]]:
     """Return (log, raw row) of an event. Raises LakeError if there is no such record."""
     if placed := re.fullmatch(r"raw/([^/]+/[^/]+)/(\d+)", event):
-        return placed[1], _row(lake, placed[1], [pl.col("seq") == int(placed[2])], event)
+        return placed[1], _record(lake, placed[1], int(placed[2]), event)
     if event.count(":") < 2:
         raise LakeError(f"{event!r}: expected an event_uid, or a row such as raw/okta/system_log/0")
     integration, stream, identity = event.split(":", 2)
     # One record can yield several events; the mapping numbers their uids with a suffix #1, #2...
-    ids = [identity, re.sub(r"#\d+$", "", identity)]
+    record = re.sub(r"#\d+$", "", identity)
     name = f"{integration}/{stream}"
-    return name, _row(lake, name, [pl.col("event_id").is_in(ids)], event)
+    for each in dict.fromkeys((identity, record)):
+        found = _rows(lake, name).filter(pl.col("event_id") == each)
+        if not (seqs := found.select("seq").head(1).collect()).is_empty():
+            return name, _record(lake, name, seqs.item(), event)
+    raise LakeError(f"{event}: no such record in raw/{name}")
 
 
-def _row(lake: Lake, name: str, where: Sequence[pl.Expr], event: str) -> dict[str, Any]:
-    table = tables.scan(lake, f"raw/{name}")
-    found = None if table is None else table.filter(*where).select(_RECORD).head(1).collect()
-    if found is None or found.is_empty():
+def _rows(lake: Lake, name: str, seq: int | None = None) -> pl.LazyFrame:
+    """Return the rows of a raw table, or the one with a `seq` from the files that may have it."""
+    table = f"raw/{name}"
+    if (handle := tables.newest(lake, table)) is None:
+        return pl.LazyFrame(schema=RAW)
+    files = pruning.files(handle)
+    if seq is None:
+        return pruning.scan(lake, table, RAW, files)
+    files = pruning.overlapping(files, "seq", seq, seq)
+    return pruning.scan(lake, table, RAW, files).filter(pl.col("seq") == seq)
+
+
+def _record(lake: Lake, name: str, seq: int, event: str) -> dict[str, Any]:
+    found = _rows(lake, name, seq).select(_COLUMNS).collect()
+    if found.is_empty():
         raise LakeError(f"{event}: no such record in raw/{name}")
     return found.row(0, named=True)
 

@@ -207,7 +207,8 @@ def a_round(
     )
     while True:
         if killed and on_disk(folder) > before:
-            process.send_signal(signal.SIGKILL)
+            # Popen would wait for a process that has ended, and what it used would be lost.
+            os.kill(process.pid, signal.SIGKILL)
         peak = max(peak, peak_memory(process.pid))
         ended, _, usage = os.wait4(process.pid, os.WNOHANG)
         if ended:

@@ -1,1 +1,1 @@
-"""Detection rules in the Sigma format, evaluated over raw records and over events."""
+"""Detection rules in the Sigma format, evaluated over raw records and over events; alerts."""

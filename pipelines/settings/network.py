@@ -35,8 +35,8 @@ class Options(TypedDict):
 
 def options(way: Way, url: str) -> Options:
     """Return the way to a service. Raises ConfigurationError for an unusable bundle."""
-    certificates = trusted(way.ca_bundle) if way.ca_bundle else _public()
-    return {"verify": certificates, "proxy": _proxy(way.proxy, certificates, url)}
+    context = trusted(way.ca_bundle) if way.ca_bundle else _public()
+    return {"verify": context, "proxy": _proxy(way.proxy, context, url)}
 
 
 def certificates(way: Way) -> ssl.SSLContext:

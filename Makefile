@@ -116,7 +116,7 @@ MUTANT_SECONDS ?= 300
 mutate: .venv/.ready-dev
 	$(BIN)/python -c "from tests import mutants; raise SystemExit(mutants.main($(MUTANTS), $(SEED), $(JOBS), $(MUTANT_SECONDS)))"
 
-# A small form of every benchmark, about three minutes on an idle machine. BASE compares all with a commit, for twice the
+# A small form of every benchmark, about seven minutes on an idle machine. BASE compares all with a commit, for twice the
 # time; WRITE=1 puts the table into benchmarks/README.md.
 bench: .venv/.ready-dev
 	$(BIN)/python benchmarks/small.py $(if $(BASE),--base $(BASE)) $(if $(WRITE),--write)

@@ -6,12 +6,13 @@ files stay, so they are worth more time.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import polars as pl
 from deltalake import ColumnProperties, DeltaTable, WriterProperties
 
-from pipelines.schemas import EVENTS, RAW
+from pipelines.schemas import EVENTS, RAW, Schema
 
 PACKED = "auditlake.packed"
 """The property of a table that names the days which are packed: those before a date, or all."""
@@ -66,18 +67,31 @@ def scan(handle: DeltaTable, filters: list[tuple[str, str, str]] | None = None) 
 
     `pl.scan_delta` imports PyArrow, which takes longer than to read a small table.
     """
+    schema = dict(pl.Schema(handle.schema().to_arrow()))
     names = handle.metadata().partition_columns
-    schema = pl.Schema(handle.schema().to_arrow())
-    if not (files := handle.file_uris(filters)):
+    return scan_files(handle.file_uris(filters), schema, names, handle._storage_options)
+
+
+def scan_files(
+    files: list[str],
+    schema: Schema,
+    partitioned_by: Collection[str],
+    options: dict[str, str] | None,
+) -> pl.LazyFrame:
+    """Return the rows of data files at these paths, with the partitions that the paths name.
+
+    A column that a file lacks is null in its rows; one that `schema` lacks is left out.
+    """
+    if not files:
         return pl.LazyFrame(schema=schema)
     rows = pl.scan_parquet(
         files,
-        schema={name: dtype for name, dtype in schema.items() if name not in names},
-        hive_schema={name: schema[name] for name in names} or None,
-        hive_partitioning=bool(names),
+        schema={name: dtype for name, dtype in schema.items() if name not in partitioned_by},
+        hive_schema={name: schema[name] for name in partitioned_by} or None,
+        hive_partitioning=bool(partitioned_by),
         missing_columns="insert",
         extra_columns="ignore",
-        storage_options=handle._storage_options,
+        storage_options=options,
     )
     return rows.select(*schema)
 

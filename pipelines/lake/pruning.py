@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import tables
+from pipelines.lake import parquet, tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import Schema
 
@@ -70,19 +70,9 @@ def names(found: pl.DataFrame) -> set[str]:
 
 def scan(lake: Lake, table: str, schema: Schema, found: pl.DataFrame) -> pl.LazyFrame:
     """Return the rows of these files of a table, which is partitioned by `date` if it has one."""
-    if found.is_empty():
-        return pl.LazyFrame(schema=schema)
-    partition = {name: dtype for name, dtype in schema.items() if name == _PARTITION}
-    rows = pl.scan_parquet(
-        [f"{lake.uri(table)}/{unquote(path)}" for path in found["path"]],
-        schema={name: dtype for name, dtype in schema.items() if name not in partition},
-        hive_schema=partition or None,
-        hive_partitioning=bool(partition),
-        missing_columns="insert",
-        extra_columns="ignore",
-        storage_options=lake.scan_options,
-    )
-    return rows.select(*schema)
+    files = [f"{lake.uri(table)}/{unquote(path)}" for path in found["path"]]
+    partitioned_by = [name for name in schema if name == _PARTITION]
+    return parquet.scan_files(files, schema, partitioned_by, lake.scan_options)
 
 
 def matching(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,8 +15,9 @@ import polars as pl
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from pipelines.lake import formats, log, parquet, tables
+from pipelines.lake import formats, log, parquet, pruning, tables
 from pipelines.lake.tables import Lake
+from pipelines.schemas import Schema
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +110,7 @@ class Logged(Protocol):
 class _Listed:
     """A table in an object store whose log is read here; where that fails, it is opened."""
 
-    def __init__(
-        self, lake: Lake, table: str, head: log.Head, schema: Mapping[str, pl.DataType]
-    ) -> None:
+    def __init__(self, lake: Lake, table: str, head: log.Head, schema: Schema) -> None:
         self._lake = lake
         self._table = table
         self._head = head
@@ -144,19 +143,10 @@ class _Listed:
     def since(self, day: date) -> pl.LazyFrame:
         """Return the rows of the days from `day` on; `date` is the partition."""
         with suppress(*log.FAILURES):
-            listed = (unquote(file.path) for file in self._head.files())
-            paths = [path for path in listed if path.removeprefix("date=")[:10] >= str(day)]
-            if not paths:
-                return pl.LazyFrame(schema=self._schema)
-            return pl.scan_parquet(
-                [f"{self._lake.uri(self._table)}/{path}" for path in paths],
-                schema={name: dtype for name, dtype in self._schema.items() if name != "date"},
-                hive_schema={"date": pl.Date()},
-                hive_partitioning=True,
-                missing_columns="insert",
-                extra_columns="ignore",
-                storage_options=self._lake.scan_options,
-            )
+            listed = (file.path for file in self._head.files())
+            paths = [p for p in listed if unquote(p).removeprefix("date=")[:10] >= str(day)]
+            found = pl.DataFrame({"path": paths}, {"path": pl.String})
+            return pruning.scan(self._lake, self._table, self._schema, found)
         return self._opened().since(day)
 
     def whole(self, lake: Lake) -> pl.LazyFrame:
@@ -212,9 +202,7 @@ def _described(files: Sequence[log.File]) -> pl.DataFrame:
     return pl.DataFrame(columns, {"size_bytes": pl.Int64(), **times})
 
 
-def logged(
-    lake: Lake, names: Collection[str], below: str, schema: Mapping[str, pl.DataType]
-) -> dict[str, Logged]:
+def logged(lake: Lake, names: Collection[str], below: str, schema: Schema) -> dict[str, Logged]:
     """Return those of these tables that exist; all are below a folder, and partitioned by `date`.
 
     In an object store, one listing shows the newest version of each. Raises LakeError.
@@ -226,7 +214,7 @@ def logged(
     return {name: _Listed(lake, name, heads[name], schema) for name in names if name in heads}
 
 
-def listed(lake: Lake, table: str, schema: Mapping[str, pl.DataType]) -> Logged | None:
+def listed(lake: Lake, table: str, schema: Schema) -> Logged | None:
     """Return the newest version of a table, or None if there is no such table.
 
     Of an object store, only its log is read. Raises LakeError and NewerLake.

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipelines.cli import options, progress
 from pipelines.cli.detect import print_failed, print_findings, short
-from pipelines.cli.options import Time
+from pipelines.cli.options import Time, counted
 from pipelines.clock import utc_now
 from pipelines.detections import backtest, interrupted, overlay
 from pipelines.detections.alerts import rehearsal
@@ -92,7 +92,9 @@ def backtest_(
     else:
         _print_figures(found, samples)
         _print_alerts(played, found.height)
-    options.echo(f"{rows:,} rows, {found.height:,} findings of {named.title}", err=True)
+    options.echo(
+        f"{counted(rows, 'row')}, {counted(found.height, 'finding')} of {named.title}", err=True
+    )
     print_failed(context, book.ruleset, failed)
 
 
@@ -117,7 +119,7 @@ def _followed(parts: Iterator[Part]) -> tuple[int, pl.DataFrame, dict[str, str]]
                 found.append(part.findings)
                 done = f"{part.days - part.days_left:,} of {part.days:,} days of streams"
                 again = ", evaluated before" if part.kept else ""
-                show(f"{done}, {rows:,} rows, {hits:,} findings{again}")
+                show(f"{done}, {counted(rows, 'row')}, {counted(hits, 'finding')}{again}")
         except KeyboardInterrupt:
             options.echo("interrupted: the same command goes on from here", err=True)
             raise
@@ -160,7 +162,9 @@ def _print_alerts(played: Rehearsal, findings: int) -> None:
     }
     words = [f"{n:,} {reason}" for reason, n in apart.items() if n]
     shown = f" ({', '.join(words)})" if words else ""
-    options.echo(f"{played.told:,} of {findings:,} findings would have been alerted{shown}:")
+    options.echo(
+        f"{played.told:,} of {counted(findings, 'finding')} would have been alerted{shown}:"
+    )
     counts = [
         (name, f"{each.alerts:,}", f"{each.updates:,}", f"{each.digests:,}")
         for name, each in played.messages.items()

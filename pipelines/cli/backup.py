@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import configured, echo
+from pipelines.cli.options import configured, counted, echo
 from pipelines.clock import utc_now
 from pipelines.integrity import backup, restore
 from pipelines.integrity.restore import Plan, Request
@@ -25,8 +25,8 @@ def backup_(context: click.Context, folder: Path) -> None:
     """
     _, lake = configured(context)
     done = backup.backup(lake, folder, utc_now())
-    echo(f"{done.folder}: {done.tables:,} tables, {done.files:,} files, {done.linked:,} of them "
-         "as in an earlier backup")  # fmt: skip
+    files = f"{counted(done.files, 'file')}, {done.linked:,} of them as in an earlier backup"
+    echo(f"{done.folder}: {counted(done.tables, 'table')}, {files}")
     echo("keys are not part of it: keep a copy of integrity.folder elsewhere", err=True)
 
 
@@ -58,14 +58,17 @@ def restore_(
     if not yes:
         click.confirm(f"replace the tables of {lake.root} by those of {found}?", abort=True)
     restore.restore(lake, Request(who=who, why=why or "", source=found), utc_now())
-    echo(f"{len(plans):,} streams restored, recorded and signed; the former tables are next to "
-         "the lake: run `auditlake poll`, then `auditlake verify --full`")  # fmt: skip
+    echo(f"{counted(len(plans), 'stream')} restored, recorded and signed; the former tables are "
+         "next to the lake: run `auditlake poll`, then `auditlake verify --full`")  # fmt: skip
 
 
 def _line(plan: Plan) -> str:
+    rows = f"{plan.log.table}: {counted(plan.rows, 'row')}"
     if not plan.whole:
-        return f"{plan.log.table}: {plan.rows:,} rows; its signed log is lost and begins again"
+        return f"{rows}; its signed log is lost and begins again"
     if not plan.lost:
-        return f"{plan.log.table}: {plan.rows:,} rows, none lost"
-    lost = f"{len(plan.lost):,} rows from {plan.lost.start:,} are lost"
-    return f"{plan.log.table}: {plan.rows:,} rows; {lost}, unless the vendor still has them"
+        return f"{rows}, none lost"
+    lost = f"{counted(len(plan.lost), 'row')} from {plan.lost.start:,} are lost"
+    return (
+        f"{plan.log.table}: {counted(plan.rows, 'row')}; {lost}, unless the vendor still has them"
+    )

@@ -13,7 +13,7 @@ from rich.console import Console
 from pipelines import registry, visible
 from pipelines.cli import options, progress
 from pipelines.cli.guide import FAILED
-from pipelines.cli.options import Time
+from pipelines.cli.options import Time, counted
 from pipelines.clock import utc_now
 from pipelines.detections import windows
 from pipelines.detections.detector import Detector
@@ -66,8 +66,8 @@ def detect_(
             failed |= step.failed
             shown = step.findings.filter(~pl.col("level").is_in(LEVELS[:lowest]))
             printed = print_findings(shown, printed, as_json=as_json)
-            show(f"{rows:,} rows, {counts.total():,} findings")
-    options.echo(f"{rows:,} rows evaluated, {_summary(counts, lowest)}", err=True)
+            show(f"{counted(rows, 'row')}, {counted(counts.total(), 'finding')}")
+    options.echo(f"{counted(rows, 'row')} evaluated, {_summary(counts, lowest)}", err=True)
     print_failed(context, made, failed)
 
 
@@ -87,12 +87,12 @@ def findings_(context: click.Context, level: str, since: datetime | None, as_jso
         rows = stored.filter(pl.col("date") >= start.date()).collect()
     found = windows.newest(rows).filter(ours, pl.col("status") == "found").sort("time")
     print_findings(found, as_json=as_json)
-    options.echo(f"{found.height:,} findings since {start:%Y-%m-%d %H:%M} UTC", err=True)
+    options.echo(f"{counted(found.height, 'finding')} since {start:%Y-%m-%d %H:%M} UTC", err=True)
 
 
 def _summary(counts: Counter[str], lowest: int) -> str:
     """Return the number of findings by level, and of those that are not shown."""
-    total = f"{counts.total():,} findings"
+    total = counted(counts.total(), "finding")
     kinds = [f"{counts[each]:,} {each}" for each in reversed(LEVELS[lowest:]) if counts[each]]
     if less := sum(counts[each] for each in LEVELS[:lowest]):
         kinds.append(f"{less:,} below {LEVELS[lowest]} not shown (--level {LEVELS[0]} shows all)")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from pipelines import errors
+from pipelines.cli.options import counted
 from pipelines.clock import utc_now
 from pipelines.detections import files
 from pipelines.errors import AuditlakeError
@@ -65,7 +66,7 @@ def detect(
         echo(f"detections: FAILED: {error}")
         return False
     if rows:
-        echo(f"detections: {found:,} findings in {rows:,} rows")
+        echo(f"detections: {counted(found, 'finding')} in {counted(rows, 'row')}")
     for rule, reason in failed.items():
         echo(f"detections: rule {rule} FAILED: {reason}")
     return not failed

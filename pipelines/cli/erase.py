@@ -10,7 +10,7 @@ import click
 
 from pipelines import registry
 from pipelines.cli import options
-from pipelines.cli.options import echo
+from pipelines.cli.options import counted, echo
 from pipelines.clock import utc_now
 from pipelines.detections import interrupted
 from pipelines.errors import AuditlakeError
@@ -74,7 +74,7 @@ def erase_(
     else:
         raise AuditlakeError("such records are still being stored: run it again")
     interrupted.of(lake).expire(timedelta())  # backtests that had read such a record
-    echo(f"{count:,} records erased and recorded")
+    echo(f"{counted(count, 'record')} erased and recorded")
 
 
 def _search(
@@ -107,9 +107,9 @@ def _check_spool(chosen: Settings, lake: Lake) -> None:
 
 def _echo_found(found: Found) -> None:
     for log, rows in found.rows.items():
-        echo(f"{log.table}: {len(rows):,} records")
+        echo(f"{log.table}: {counted(len(rows), 'record')}")
     for table, values in found.others.items():
-        echo(f"{table}: {len(values):,} rows or more")
+        echo(f"{table}: {counted(len(values), 'row')} or more")
     if found.empty:
         echo("no record was found")
 

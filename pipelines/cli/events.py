@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipelines import disk, registry
 from pipelines.cli import options, progress
-from pipelines.cli.options import Time
+from pipelines.cli.options import Time, counted
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import exporting, renormalise
@@ -73,7 +73,9 @@ def renormalise_(
             where, rows = f"{history.source.name} {history.stream.name}", 0
             for done in renormalise.renormalise(history, everything=everything, engine=crew):
                 rows += done.part.rows
-                options.echo(f"{where}: {done.part.day}, {rows:,} rows done, {done.left:,} left")
+                options.echo(
+                    f"{where}: {done.part.day}, {counted(rows, 'row')} done, {done.left:,} left"
+                )
 
 
 @click.command(name="export")
@@ -117,7 +119,7 @@ def export_(context: click.Context, /, form: str, out: str, engine: str, **wante
         def add(rows: int) -> None:
             nonlocal count
             count += rows
-            show(f"{count:,} events")
+            show(counted(count, "event"))
 
         pieces = exporting.chunks(lake, Wanted(**wanted), form, crew, add)
         if out == "-":
@@ -125,7 +127,7 @@ def export_(context: click.Context, /, form: str, out: str, engine: str, **wante
         else:
             _to_file(pieces, Path(out))
     where = "" if out == "-" else f"{out}: "
-    options.echo(f"{where}{count:,} events exported as {form}", err=True)
+    options.echo(f"{where}{counted(count, 'event')} exported as {form}", err=True)
 
 
 @click.command(name="columns")

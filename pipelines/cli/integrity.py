@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from pipelines import registry, settings, visible
 from pipelines.cli import options, status
 from pipelines.cli.guide import FAILED, NOT_COMPARED
-from pipelines.cli.options import Time, as_json, check_order, configured, echo, echo_json
+from pipelines.cli.options import Time, as_json, check_order, configured, counted, echo, echo_json
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
 from pipelines.integrity import (
@@ -258,7 +258,7 @@ def evidence_(
     check_order(since, until)
     question = evidence.Question(query=query, search=search, since=since, until=until)
     count = evidence.pack(lake, question, out, now)
-    echo(f"{out}: {count['events']:,} events from {count['records']:,} records")
+    echo(f"{out}: {counted(count['events'], 'event')} from {counted(count['records'], 'record')}")
     echo(f"an auditor can check it with: auditlake verify-proof {out} --key KEY")
     echo("(KEY as published, see `auditlake keys`; or with audit.py, see README.md in the pack)")
 
@@ -276,7 +276,7 @@ def entries_(context: click.Context, table: str, out: Path) -> None:
     """
     _, lake = configured(context)
     size = bundles.write(lake, table.removeprefix("raw/"), out)
-    echo(f"{out}: the log of {size:,} rows, with its checkpoint")
+    echo(f"{out}: the log of {counted(size, 'row')}, with its checkpoint")
 
 
 @click.command(name="certify")

@@ -13,7 +13,7 @@ import click
 from pipelines import registry
 from pipelines.cli import options
 from pipelines.cli.guide import FAILED
-from pipelines.cli.options import as_json, echo
+from pipelines.cli.options import as_json, counted, echo
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.integrity import bundles, retention
@@ -58,7 +58,7 @@ def maintain_(context: click.Context, as_json: bool, engine: str) -> None:
 
 def _line(tidied: MaintenanceResult) -> str:
     return (
-        f"{tidied.table}: {tidied.files_before:,} files, now {tidied.files_after:,}; "
+        f"{tidied.table}: {counted(tidied.files_before, 'file')}, now {tidied.files_after:,}; "
         f"{tidied.removed:,} removed; {tidied.seconds:.1f} s"
         + (f"; {tidied.busy}" if tidied.busy else "")
     )
@@ -103,9 +103,9 @@ def retain(
         _echo_planned(lake, [removal])
         return
     if not yes:
-        click.confirm(f"permanently delete {count:,} rows of {log.table}?", abort=True)
+        click.confirm(f"permanently delete {counted(count, 'row')} of {log.table}?", abort=True)
     removed = retention.remove(lake, removal, utc_now())
-    echo(f"{log.table}: {removed:,} rows from before {day} deleted and recorded")
+    echo(f"{log.table}: {counted(removed, 'row')} from before {day} deleted and recorded")
 
 
 def _retain_configured(
@@ -149,7 +149,7 @@ def _echo_planned(lake: Lake, removals: Sequence[Removal]) -> None:
 def _echo_plan(name: str, before: date, found: Sequence[retention.Planned]) -> None:
     echo(f"{name}: before {before}" + ("" if found else ": nothing"))
     for each in found:
-        echo(f"  {each.table}: {each.rows:,} rows, {each.first} to {each.last}")
+        echo(f"  {each.table}: {counted(each.rows, 'row')}, {each.first} to {each.last}")
 
 
 def _echo_applied(done: Sequence[Applied]) -> None:
@@ -157,7 +157,8 @@ def _echo_applied(done: Sequence[Applied]) -> None:
         if each.error:
             echo(f"{each.table}: FAILED: {each.error}", err=True)
         else:
-            echo(f"{each.table}: {each.rows:,} rows from before {each.before} deleted and recorded")
+            rows = counted(each.rows, "row")
+            echo(f"{each.table}: {rows} from before {each.before} deleted and recorded")
 
 
 def _exit(context: click.Context, done: Sequence[Applied]) -> None:

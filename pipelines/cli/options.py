@@ -123,6 +123,11 @@ def json_value(value: Any) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words, such as "1 row" or "2,000 rows"."""
+    return f"{count:,} {noun}{'s' if count != 1 else ''}"
+
+
 def echo(line: str = "", *, err: bool = False) -> None:
     """Print one line; characters from outside that could deceive or end it are marked."""
     click.echo(visible.text(line), err=err)

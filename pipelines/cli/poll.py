@@ -16,7 +16,7 @@ from rich.console import Console
 from pipelines import registry
 from pipelines.cli import detecting, options, progress, status
 from pipelines.cli.guide import FAILED
-from pipelines.cli.options import Time, as_json, names
+from pipelines.cli.options import Time, as_json, counted, names
 from pipelines.clock import utc_now
 from pipelines.errors import ConfigurationError
 from pipelines.extraction import client as service_client
@@ -119,7 +119,7 @@ def replay_(context: click.Context, names: tuple[str, ...]) -> None:
         for source in registry.sources(chosen, names, secrets=False):
             for stream in source.streams():
                 where = f"{source.name} {stream.name}"
-                show(f"{where}, {streams:,} streams done")
+                show(f"{where}, {counted(streams, 'stream')} done")
                 report = retry_rejected(lake, source, stream, utc_now())
                 if report.rows or report.rejected:
                     counts = f"{report.rows:,} stored, {report.rejected:,} still rejected"
@@ -156,8 +156,8 @@ def _report_line(report: report.Report) -> str:
     newest = f", newest {options.json_value(report.newest)}" if report.newest else ""
     rejected = f", {report.rejected:,} rejected" if report.rejected else ""
     faults = "".join(f", {count:,} unreadable {name}" for name, count in report.faults.items())
-    requests = f"{report.requests} request{'s' if report.requests != 1 else ''}"
-    rows = f"{report.rows:,} new of {report.total:,} rows"
+    requests = counted(report.requests, "request")
+    rows = f"{report.rows:,} new of {counted(report.total, 'row')}"
     return f"{where}: {rows}{newest}{rejected}{faults}, {requests}{_lost(report.gaps)}"
 
 

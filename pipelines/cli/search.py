@@ -12,7 +12,7 @@ import polars as pl
 
 from pipelines import visible
 from pipelines.cli import options
-from pipelines.cli.options import Time
+from pipelines.cli.options import Time, counted
 from pipelines.errors import ConfigurationError
 from pipelines.lake import identity_table, tables
 from pipelines.lake.follow import Follower
@@ -92,7 +92,7 @@ def _found(matching: pl.LazyFrame, limit: int, out: _Output, *, newest_first: bo
     )
     out.show(found.sort(_ORDER, descending=newest_first))
     more = "; --limit prints more" if count.item() > found.height else ""
-    options.echo(f"{found.height:,} of {count.item():,} events{more}", err=True)
+    options.echo(f"{found.height:,} of {counted(count.item(), 'event')}{more}", err=True)
 
 
 def _follow(lake: Lake, wanted: Wanted, limit: int, out: _Output) -> None:
@@ -116,7 +116,7 @@ def _follow(lake: Lake, wanted: Wanted, limit: int, out: _Output) -> None:
                     raise
                 continue
             out.show(found)
-    options.echo(f"{out.printed:,} events printed", err=True)
+    options.echo(f"{counted(out.printed, 'event')} printed", err=True)
 
 
 def _title(field: str) -> str:

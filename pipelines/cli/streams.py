@@ -11,7 +11,7 @@ import click
 
 from pipelines import registry
 from pipelines.cli import options, status, webhooks
-from pipelines.cli.options import as_json, names
+from pipelines.cli.options import as_json, counted, names
 from pipelines.cli.status import span_text
 from pipelines.clock import utc_now
 from pipelines.detections.alerts import resend
@@ -55,7 +55,9 @@ def status_(context: click.Context, as_json: bool) -> None:
     for line in (*status.notes(found), *endings, *webhooks.status_lines(chosen, lake)):
         options.echo(line)
     if dead := len(resend.dead(lake, now)):
-        options.echo(f"{dead:,} alerts could not be delivered: see `auditlake alerts list`")
+        options.echo(
+            f"{counted(dead, 'alert')} could not be delivered: see `auditlake alerts list`"
+        )
 
 
 @click.command(name="coverage")

@@ -222,7 +222,8 @@ def line(verdict: TableReport) -> str:
     removed = f", {by_policy:,} removed by retention" if by_policy else ""
     removed += f", {verdict.erased:,} erased on request" if verdict.erased else ""
     removed += f", {verdict.lost:,} lost in a restore" if verdict.lost else ""
-    seen = f", agrees with {len(verdict.compared_with)} known checkpoints"
+    known = len(verdict.compared_with)
+    seen = f", agrees with {known} known checkpoint{'s' if known != 1 else ''}"
     seen += f", {verdict.witnessed}" * bool(verdict.witnessed)
     return f"{verdict.table}: ok, {verdict.size:,} signed{since}{removed}{seen}"
 

@@ -38,8 +38,8 @@ def test_figures_samples_and_messages_are_printed(alerted):
     text = " ".join(found.output.split())
     assert "2026-03-01 1" in text
     assert "ada@example.com 1" in text
-    assert "4 rows, 1 findings of Correlation 3" in text
-    assert "1 of 1 findings would have been alerted:" in text
+    assert "4 rows, 1 finding of Correlation 3" in text
+    assert "1 of 1 finding would have been alerted:" in text
     assert "security 1 0 0" in text
     assert "s3cr3t" not in text
     assert backtest(alerted, "none").exit_code == 2
@@ -79,7 +79,7 @@ def test_it_goes_on_after_an_interruption_unless_restarted(folder, monkeypatch):
     assert stopped.exit_code == 1
     assert "the same command goes on from here" in stopped.output
     assert sorted(counted) == ["jumpcloud", "okta"]
-    assert "4 rows, 1 findings" in backtest(folder, "many").output
+    assert "4 rows, 1 finding" in backtest(folder, "many").output
     assert len(counted) == 2
     assert [*interrupted.of(Lake(str(folder / "data"))).folder.iterdir()] == []
     backtest(folder, "many", "--restart")

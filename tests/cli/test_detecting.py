@@ -19,7 +19,7 @@ def test_findings_and_rows_are_counted(lake, tmp_path):
     rules = [written(tmp_path, OKTA)]
     assert detect(lake, rules=rules) == (True, [])
     land(lake, "okta", okta(1), okta(2, RESET))
-    assert detect(lake, rules=rules) == (True, ["detections: 1 findings in 2 rows"])
+    assert detect(lake, rules=rules) == (True, ["detections: 1 finding in 2 rows"])
     assert detect(lake, rules=rules) == (True, [])
     land(lake, "okta", okta(3))
     assert detect(lake, rules=rules, enabled=False) == (True, [])

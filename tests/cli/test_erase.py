@@ -64,7 +64,7 @@ def test_deliveries_that_wait_are_stored_first(filled):
 def test_single_events_are_erased(filled):
     first = events(filled)["event_id"][0]
     done = command.run(filled, "erase", "--integration", "okta", "--event", first, *WHY, "--yes")
-    assert (done.exit_code, done.output.splitlines()[-1]) == (0, "1 records erased and recorded")
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, "1 record erased and recorded")
     assert first not in events(filled)["event_id"].to_list()
 
 

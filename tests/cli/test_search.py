@@ -128,7 +128,7 @@ def test_following_prints_each_new_match_once_and_ends_cleanly(tmp_path):
     finally:
         process.kill()
     assert (rest, process.returncode) == ("", 0)
-    assert errors == "1 of 1 events\n4 events printed\n"
+    assert errors == "1 of 1 event\n4 events printed\n"
 
 
 def test_following_has_no_end(search):

@@ -46,7 +46,7 @@ def test_the_hourly_check_passes_and_stores_its_report_for_the_dashboard(signed)
     found = verified(signed)
     assert (found.passed, found.asset_key) == (True, KEY)
     assert (
-        found.description == "raw/okta/system_log: ok, 700 signed, agrees with 1 known checkpoints"
+        found.description == "raw/okta/system_log: ok, 700 signed, agrees with 1 known checkpoint"
     )
     (kept,) = reports.kept(signed.lake)
     assert (kept["ok"], kept["size"], kept["full_at"]) == (True, 700, kept["at"])

@@ -110,7 +110,7 @@ def test_findings_that_cannot_be_read_are_not_taken_for_none(found):
 def test_verify_names_the_table_and_what_it_does_not_cover(found):
     assert verify.tables(found.place) == ["findings"]
     (verdict,) = reports.verdicts(found.place, ["findings"], {}, WorkerPool(1))
-    assert reports.line(verdict) == "findings: ok, 300 signed, agrees with 1 known checkpoints"
+    assert reports.line(verdict) == "findings: ok, 300 signed, agrees with 1 known checkpoint"
     named = {"evaluations", "rulesets", "triage", "exceptions", "deliveries"}
     assert named <= {*reports.not_covered(found.place)}
     assert "findings" not in reports.not_covered(found.place)

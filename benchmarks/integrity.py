@@ -57,7 +57,7 @@ def main() -> None:
     print(f"{'':52}{'auditlake':>11}{'peer':>11}   goal")
     appending()
     verifying(given.rows)
-    with_events(given.rows // 10)
+    with_events(min(given.rows // 10, 100_000))
     proving(given.proofs)
 
 
@@ -94,15 +94,20 @@ def grow(writer: TilesWriter, signer: PlainEd25519Signer, entries: list[bytes]) 
 
 
 def verifying(count: int) -> None:
-    """Verify all rows, and then only those of the last hour."""
+    """Verify all rows, three times, and then only those of the last hour."""
     with signed_lake() as lake:
         land(lake, 0, count)
-        before = processors()
-        verdict, took = verified(lake)
-        used = processors() - before
-        assert verdict.read == count
-        report(f"verify all of {count:,} rows of 1 KB, s", took, hashing(lake), goal="5")
-        report("  CPU of that, s, of all processes", used)
+        took, used = [], []
+        for _ in range(3):
+            before = processors()
+            verdict, seconds = verified(lake, full=True)
+            assert verdict.read == count
+            took.append(seconds)
+            used.append(processors() - before)
+        goal = f"{1.8 * count / 1e6:.2g}"  # a hundred million in three minutes
+        median = statistics.median(took)
+        report(f"verify all of {count:,} rows of 1 KB, s", median, hashing(lake), goal=goal)
+        report("  CPU of that, s, of all processes", statistics.median(used))
         finding(lake, count)
         land(lake, count, HOUR)
         verdict, took = verified(lake)
@@ -151,10 +156,12 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
     return reader.get_inclusion_proof(index, reader.get_checkpoint().size).node_hashes
 
 
-def verified(lake: Lake, kind: str | None = None) -> tuple[TableReport, float]:
+def verified(
+    lake: Lake, kind: str | None = None, *, full: bool = False
+) -> tuple[TableReport, float]:
     """Return the verdict and the seconds it took, including the start of the processes."""
     place = reports.place(lake, lake.integrity or IntegritySettings())
-    case = Job(place=place, table=LOG.table, kind=kind)
+    case = Job(place=place, table=LOG.table, kind=kind, full=full)
     started = time.perf_counter()
     with WorkerPool() as crew:
         verdict = verify.verify(case, crew)
@@ -167,8 +174,9 @@ def hashing(lake: Lake) -> float:
     uris = DeltaTable(lake.uri(LOG.table)).file_uris()
 
     def work() -> None:
-        for record in pl.scan_parquet(uris).select("raw").collect()["raw"].cast(pl.Binary):
-            hashlib.sha256(record).digest()
+        for uri in uris:
+            for record in pl.read_parquet(uri, columns=["raw"])["raw"].cast(pl.Binary):
+                hashlib.sha256(record).digest()
 
     return timed(work)[1]
 

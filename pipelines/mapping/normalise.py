@@ -27,7 +27,7 @@ from pipelines.sdk.json_records import canonical, load, with_spelled_surrogates
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(days=1)
-_CHUNK = 1000
+_CHUNK = 100  # rows that are turned into columns at once: they fit into a processor's cache
 _NO_ID = "no id"
 
 _TEXTS = [

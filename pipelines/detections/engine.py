@@ -30,7 +30,6 @@ from pipelines.lake.findings import Evaluated, Stored
 from pipelines.lake.look import Look
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
-from pipelines.sdk.record_versions import SAME_TIME
 from pipelines.settings import telemetry
 
 ROWS = 50_000
@@ -107,6 +106,8 @@ class _Engine:
     _known: dict[tuple[Log, int], Mapping[str, frozenset[Member]]] = field(default_factory=dict)
     _gaps: tuple[list[int | None], Gaps] | None = None
     """The versions of tables, and the gaps that they tell of."""
+    _rest: tuple[int, pl.DataFrame] | None = None
+    """The fence of persons and the provisional findings, once all rows are evaluated."""
 
     def step(self, *, first: bool = False) -> Step | None:
         """Evaluate the next rows and commit the findings; return None if there are none."""
@@ -120,7 +121,12 @@ class _Engine:
 
     def _next(self, *, first: bool) -> list[_Done]:
         with look.look(self.lake) as seen:
+            table.flush_at(self.lake, found := seen.handle(table.FINDINGS.name))
+            if first:
+                self._heed_failures()
             parts = self._parts(seen)
+            if not parts and self.rules.correlations:
+                self._rest = seen.fence(table.FINDINGS.name, _PERSONS), table.provisional_at(found)
             if first and self._begins(parts):
                 identity_table.derive(self.lake)
             wanted = [(part.log, part.seqs) for part in parts]
@@ -128,6 +134,11 @@ class _Engine:
         whole = [part for part in parts if part.members == self.wanted(part.log)]
         others = [part for part in parts if part not in whole]
         return [*self._evaluated(whole, rows), *self._evaluated(others, rows)]
+
+    def _heed_failures(self) -> None:
+        failed = table.failures(self.lake, self.clock() - _REMEMBERED)
+        self.failing |= _pairs(failed)
+        self.stopped |= _pairs(failed.filter(pl.col("evaluated_at") > self.clock() - RETRY))
 
     def behind(self, rows: Mapping[StreamKey, int] | None) -> int:
         """Return how many of the first `rows`, or of all, lie behind the position of some rule."""
@@ -251,7 +262,7 @@ class _Engine:
             if not fit:
                 return None
             found = pl.concat([each.found.findings for each in fit], how="diagonal")
-            fresh = self._excepted(_unknown(found, stored))
+            fresh = self._excepted(stored.lacking(found))
             joined = self._excepted(self._revised(fit, stored))
             rows = pl.concat([fresh, joined]).sort("time", "finding_uid", maintain_order=True)
             kept.extend(self._evaluations(fit, rows))
@@ -259,7 +270,6 @@ class _Engine:
             return Evaluated(rows, moved, kept)
 
         found = table.commit(self.lake, decide)
-        table.flush(self.lake)
         return Step(findings=found, evaluated=tuple(kept))
 
     def _is_next(self, done: _Done, stored: Stored) -> bool:
@@ -270,8 +280,9 @@ class _Engine:
         """Evaluate the windows of accounts whose persons have become known."""
         identities = versions.newest(self.lake, identity_table.TABLE.name)
         versions_now = identities.number + 1 if identities else 0
-        if versions_now <= table.positions(self.lake, [_PERSONS])[_PERSONS]:
+        if self._rest and versions_now <= self._rest[0]:
             return Step(findings=pl.DataFrame(schema=FINDINGS), evaluated=())
+        self._rest = None
         since = (self.clock() - _REMEMBERED).date()
         waiting, before = table.nobodys_hits(self.lake, since)
         hits = windows.recognised(self.rules, waiting, identity_table.read(self.lake))
@@ -291,7 +302,8 @@ class _Engine:
     def settle(self) -> Step:
         """Evaluate provisional findings again whose spans have become complete."""
         run = self._run(positions.recorded(self.rules)[0])
-        some = windows.settled(self.rules, table.provisional(self.lake), run)
+        waiting = self._rest[1] if self._rest else table.provisional(self.lake)
+        some = windows.settled(self.rules, waiting, run)
 
         def decide(stored: Stored) -> Evaluated | None:
             rows = self._excepted(self._revisions(some, stored, run))
@@ -371,19 +383,6 @@ class _Engine:
         yield from ((frozenset({member}), member.id) for member in sorted(again))
 
 
-def _unknown(found: pl.DataFrame, stored: Stored) -> pl.DataFrame:
-    """Return the findings that are not stored yet, each once."""
-    once = found.unique("finding_uid", keep="first", maintain_order=True)
-    if once.is_empty():
-        return once
-    # All versions of a record have the same time, but for less precision of some.
-    times = once["time"].unique().sort()
-    days = {(time + shift).date() for time in times for shift in (-SAME_TIME, SAME_TIME)}
-    near = times[0] - SAME_TIME, times[-1] + SAME_TIME
-    known = stored.on(days, near).select("finding_uid").collect()
-    return once.join(known, on="finding_uid", how="anti", maintain_order="left")
-
-
 def detect(
     lake: Lake,
     rules: Ruleset,
@@ -399,10 +398,6 @@ def detect(
     the rows of one step. Whoever stops iterating loses nothing. Raises LakeError.
     """
     engine = _engine(lake, rules, keys, exceptions=exceptions, clock=clock, limit=limit)
-    table.flush(lake)
-    failed = table.failures(lake, clock() - _REMEMBERED)
-    engine.failing |= _pairs(failed)
-    engine.stopped |= _pairs(failed.filter(pl.col("evaluated_at") > clock() - RETRY))
     step = engine.step(first=True)
     while step:
         yield step

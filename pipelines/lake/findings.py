@@ -21,6 +21,7 @@ from pipelines import schemas
 from pipelines.lake import commits, log, pruning, tables
 from pipelines.lake.commits import SETTINGS, STATISTICS, Decision, Table
 from pipelines.lake.tables import Lake
+from pipelines.sdk.record_versions import SAME_TIME
 
 Span = tuple[datetime, datetime]
 SEQ = "findings"
@@ -103,6 +104,18 @@ class Stored:
         found = _files(self._handle, days, within)
         return pruning.scan(self._lake, FINDINGS.name, schemas.FINDINGS, found)
 
+    def lacking(self, found: pl.DataFrame) -> pl.DataFrame:
+        """Return those of `found` that are not stored yet, each once."""
+        once = found.unique("finding_uid", keep="first", maintain_order=True)
+        if once.is_empty():
+            return once
+        # All versions of a record have the same time, but for less precision of some.
+        times = once["time"].unique().sort()
+        days = {(time + shift).date() for time in times for shift in (-SAME_TIME, SAME_TIME)}
+        near = times[0] - SAME_TIME, times[-1] + SAME_TIME
+        known = self.on(days, near).select("finding_uid").collect()
+        return once.join(known, on="finding_uid", how="anti", maintain_order="left")
+
 
 class Evaluated(NamedTuple):
     """A commit of findings to be made."""
@@ -147,6 +160,12 @@ def positions(lake: Lake, apps: Iterable[str]) -> dict[str, int]:
 
 def provisional(lake: Lake) -> pl.DataFrame:
     """Return the findings whose newest revision is provisional."""
+    with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
+        return provisional_at(handle)
+
+
+def provisional_at(handle: DeltaTable | None) -> pl.DataFrame:
+    """As `provisional`, of an open table."""
 
     def read(handle: DeltaTable) -> pl.DataFrame:
         rows = pl.scan_delta(handle).filter(pl.col("provisional") | (pl.col("revision") > 0))
@@ -159,9 +178,9 @@ def provisional(lake: Lake) -> pl.DataFrame:
         found = rows.select(*schemas.FINDINGS).join(newest.lazy().select(key), on=key, how="semi")
         return found.collect()
 
-    with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
-        if handle is None:
-            return pl.DataFrame(schema=schemas.FINDINGS)
+    if handle is None:
+        return pl.DataFrame(schema=schemas.FINDINGS)
+    with tables.store_errors(FINDINGS.name):
         return tables.cached(handle, "provisional", partial(read, handle))
 
 
@@ -171,16 +190,23 @@ def flush(lake: Lake) -> None:
     To be called before the log of `findings` is trimmed.
     """
     with tables.store_errors(FINDINGS.name), tables.borrowed(lake, FINDINGS.name) as handle:
-        if handle is None:
-            return
-        versions = handle.version() + 1
+        flush_at(lake, handle)
 
-        def decide(_: DeltaTable, seen: int) -> Decision | None:
-            if seen >= versions:
-                return None
-            return Decision(_evaluations(handle, seen, versions), versions)
 
-        commits.write(lake, EVALUATIONS, f"{FINDINGS.name}/{handle.metadata().id}", decide, {})
+def flush_at(lake: Lake, handle: DeltaTable | None) -> None:
+    """As `flush`, up to the version of an open table."""
+    if handle is None:
+        return
+    versions = handle.version() + 1
+
+    def decide(_: DeltaTable, seen: int) -> Decision | None:
+        if seen >= versions:
+            return None
+        # Some commits name none, as those that recognise persons.
+        rows = _evaluations(handle, seen, versions)
+        return Decision(rows, versions) if rows.height else None
+
+    commits.write(lake, EVALUATIONS, f"{FINDINGS.name}/{handle.metadata().id}", decide, {})
 
 
 def _evaluations(handle: DeltaTable, seen: int, until: int) -> pl.DataFrame:

@@ -24,12 +24,12 @@ class Look:
 
     def fence(self, table: str, app: str) -> int:
         """Return the number of rows that a table accounts for, 0 if it does not exist."""
-        handle = self._handle(table)
+        handle = self.handle(table)
         return commits.fence(handle, app) if handle else 0
 
     def raw(self, key: StreamKey, seqs: range) -> pl.DataFrame:
         """Return the raw rows of a stream with these `seq`, in their order."""
-        handle = self._handle(key.table)
+        handle = self.handle(key.table)
         if handle is None or not seqs:
             return pl.DataFrame(schema=RAW)
         with tables.store_errors(key.table):
@@ -41,7 +41,7 @@ class Look:
 
     def events(self, raw: Mapping[StreamKey, tuple[range, pl.Series]]) -> pl.LazyFrame:
         """Return the events of rows of streams, which have these `seq` and are of these days."""
-        handle = self._handle(events.TABLE.name)
+        handle = self.handle(events.TABLE.name)
         if handle is None or not raw:
             return pl.LazyFrame(schema=EVENTS)
         days = pl.concat([days for _, days in raw.values()]).unique()
@@ -56,7 +56,8 @@ class Look:
         ]
         return pruning.matching(self._lake, events.TABLE.name, EVENTS, chosen, wanted)
 
-    def _handle(self, table: str) -> DeltaTable | None:
+    def handle(self, table: str) -> DeltaTable | None:
+        """Return a table for reading, None if it does not exist."""
         if table not in self._handles:
             with tables.store_errors(table):
                 held = tables.held(self._lake, table)

@@ -32,7 +32,7 @@ POINTS: dict[str, traps.Trap] = {
     "after hits": (table, "append_hits", True),
     "before a commit": (commits, "_write_once", False),
     "after a commit": (commits, "_write_once", True),
-    "before evaluations": (table, "flush", False),
+    "before evaluations": (table, "flush_at", False),
     "in windows": (windows, "revisions", True),
 }
 FAILURE = {"outcome": {"result": "FAILURE"}}

@@ -59,7 +59,7 @@ def test_maintenance_keeps_findings_positions_and_evaluations(lake, tmp_path, mo
     for number in range(3):
         land(lake, "okta", okta(number, RESET), okta(10 + number, **FAILED))
         with monkeypatch.context() as patched:
-            patched.setattr(table, "flush", lambda lake: None)
+            patched.setattr(table, "flush_at", lambda *_: None)
             detect(lake, rules)
     before = findings(lake)
     assert rows_of(lake, "evaluations").is_empty()

@@ -10,19 +10,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import polars as pl
 
-from dashboard import findings, listing, patience, queries, significant
+from dashboard import findings, listing, patience, queries, significant, volumes
 from dashboard.access_log import ACCESS, VIEWS, Notes
 from dashboard.counts import Counts
 from dashboard.entities import Entity
 from dashboard.queries import Query
-from dashboard.sight import EVERYTHING, SMALL, Door, Opened, Sight
+from dashboard.sight import EVERYTHING, SMALL, Door, Opened, Raws, Sight
 from pipelines.detections.backtest import Part
 from pipelines.detections.overlay import Rulebook
 from pipelines.errors import LakeError
@@ -40,8 +40,8 @@ R = TypeVar("R")
 
 _ROWS = list(COVERAGE).index("rows")
 _OF_COUNTS = queries.OF_COUNTS | {listing.page, listing.newest_so_far, significant.found}
-_OF_STREAMS = {queries.sources}
-"""Questions about streams, whose answers have no persons."""
+_OF_FILES = {volumes.of_table}
+"""Questions that choose the data files to read; their answers have no persons."""
 _OF_PEOPLE = (Query, Entity)
 UNREADABLE = (*tables.STORE_ERRORS, LakeError)
 
@@ -123,6 +123,14 @@ class Snapshot:
         **kwargs: P.kwargs,
     ) -> R: ...
 
+    @overload
+    def ask(
+        self,
+        question: Callable[Concatenate[volumes.Table, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+
     def ask(self, question: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Return `question(events, ...)`, computed once per version; do not modify the result."""
         answer: R = self._answer(question, args, tuple(kwargs.items()))
@@ -136,7 +144,7 @@ class Snapshot:
     def _rows(self, question: Callable[..., Any]) -> Any:
         if question in _OF_COUNTS:
             return self.counts
-        return self._table.scan() if question in _OF_STREAMS else self.events
+        return self._table if question in _OF_FILES else self.events
 
     def resolved(self, argument: Any) -> Any:
         """Return a query or an entity with the persons of its accounts; anything else as it is."""
@@ -246,29 +254,18 @@ class Lake:
         answer: R = self._answers[key][1]
         return answer
 
-    def ask_raws(
-        self,
-        logs: Sequence[tuple[str, str]],
-        question: Callable[[pl.LazyFrame, date], R],
-        since: date,
-    ) -> list[R | None]:
-        """Return `question(rows, since)` for the raw tables of streams, of the days from then on.
+    def newest_pushes(self, raws: Raws, since: date) -> dict[tuple[str, str], datetime | None]:
+        """Return when each of these streams last received a pushed record, from a day on."""
 
-        None for a table that does not exist.
-        """
-        raws = self._door.raws(logs)
-
-        def one(log: tuple[str, str]) -> R | None:
-            if (table := raws.get(StreamKey(*log))) is None:
-                return None
-            key, about = ("/".join(log), question), (table.number, since)
-            if self._answers.get(key, (None,))[0] != about:
-                found = self.sight.answer(question(table.since(since), since))
-                self._answers[key] = about, found
-            answer: R = self._answers[key][1]
+        def one(key: StreamKey) -> datetime | None:
+            name, about = (key.app, queries.newest_push), (raws[key].number, since)
+            if self._answers.get(name, (None,))[0] != about:
+                found = queries.newest_push(raws[key].since(since, "webhook"), since)
+                self._answers[name] = about, found
+            answer: datetime | None = self._answers[name][1]
             return answer
 
-        return tables.at_once(self._tables, one, logs)
+        return dict(zip(raws, tables.at_once(self._tables, one, raws), strict=True))
 
     def recent(
         self,
@@ -326,9 +323,13 @@ class Lake:
             self._pending[log] = derived, (*kept, *fresh.iter_rows())
         return tuple(row for log in recorded for row in self._pending[log][1])
 
-    def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    def raws(self, logs: Iterable[tuple[str, str]]) -> Raws:
+        """Return the raw tables of these streams that exist, as their logs describe them."""
+        return self._door.raws(logs)
+
+    def behind(self, raws: Raws) -> set[tuple[str, str]]:
         """Return the streams with records that have no events yet."""
-        return self._door.behind(logs)
+        return self._door.behind(raws)
 
     def backtest(
         self, book: Rulebook, rule: str, since: datetime, until: datetime

@@ -282,37 +282,6 @@ def event(events: pl.LazyFrame, day: date, uid: str) -> dict[str, Any] | None:
     return found.row(0, named=True) if found.height else None
 
 
-def sources(events: pl.LazyFrame, now: datetime, history: int = 14) -> pl.DataFrame:
-    """Return one row per stream: events, last event, last arrival, delay and daily counts.
-
-    `delay` is the median over the last `history` days of events younger than the stream's first
-    arrival, since backfilled events were not late. `daily` has one count per UTC day, today last.
-    """
-    first = (now - timedelta(days=history - 1)).date()
-    by = ["integration", "stream"]
-    totals = events.group_by(by).agg(
-        kind=pl.col("kind").first(),
-        events=pl.len(),
-        last_event=pl.col("time").max(),
-        last_arrival=pl.col("ingested_at").max(),
-    )
-    recent = events.filter(pl.col("date") >= first)
-    # Evaluated per stream: events from before its first arrival were backfilled.
-    fresh = pl.col("time") >= pl.col("ingested_at").min()
-    delay = pl.col("ingested_at") - pl.col("time")
-    delays = recent.group_by(by).agg(delay=delay.filter(fresh).median())
-    counts = recent.group_by(*by, "date").agg(n=pl.len())
-    # A bar chart needs zeros for days without events, not missing rows.
-    daily = (
-        _every_day(totals.select(by), first, now.date())
-        .join(counts, on=[*by, "date"], how="left")
-        .sort("date")
-        .group_by(by)
-        .agg(daily=pl.col("n").fill_null(0))
-    )
-    return totals.join(delays, on=by, how="left").join(daily, on=by, how="left").sort(by).collect()
-
-
 def rejected(rows: pl.LazyFrame) -> dict[tuple[str, str], int]:
     """Return the number of rejected records per stream; `rows` are of `rejected`."""
     counted = rows.group_by("integration", "stream").agg(n=pl.len()).collect()
@@ -441,8 +410,3 @@ def _among(field: str, values: list[str], *, negated: bool, counted: bool) -> pl
 def _starts(edges: tuple[datetime, ...]) -> pl.LazyFrame:
     starts = pl.Series("bucket", edges[:-1], dtype=pl.Datetime("us", "UTC"))
     return starts.to_frame().lazy()
-
-
-def _every_day(streams: pl.LazyFrame, first: date, last: date) -> pl.LazyFrame:
-    calendar = pl.date_range(first, last, eager=True).alias("date").to_frame().lazy()
-    return streams.join(calendar, how="cross")

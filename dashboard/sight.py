@@ -35,6 +35,8 @@ from pipelines.schemas import (
 
 T = TypeVar("T")
 
+Raws = Mapping[StreamKey, Logged]
+"""Raw tables, as their logs describe them."""
 _RAW = "raw/"
 _EVENTS = "events"
 _ROLLUPS = "rollups"
@@ -152,6 +154,22 @@ class Opened:
         """Return the data files of the table, whichever rows they have: path, date, rows."""
         return self._table.files().select("path", date="partition.date", rows="num_records")
 
+    def statistics(self) -> pl.DataFrame:
+        """Return the data files of `events` with the log's statistics.
+
+        Without those that are known to have no row that the visitor may see.
+        """
+        files, own = self._table.files(), self.sight.integrations
+        if own is None or "min.integration" not in files.columns:
+            return files
+        hidden = ~pl.col("min.integration").is_in(sorted(own))
+        alone = pl.col("min.integration") == pl.col("max.integration")
+        return files.filter(~(alone & hidden).fill_null(False))
+
+    def read(self, paths: Sequence[str]) -> pl.LazyFrame:
+        """Return the rows of these data files of `events`."""
+        return _read(self._lake, self.sight, paths, None)
+
     def fence(self, app: str) -> int:
         return self._table.fence(app)
 
@@ -203,21 +221,9 @@ class Door:
 
         If a column `numbered` is given, it has the place of each row in the files, from 0.
         """
-        if not paths:
-            return pl.LazyFrame(schema=EVENTS)
-        # Delta logs percent-encode paths.
-        rows = pl.scan_parquet(
-            [f"{self._lake.root.rstrip('/')}/events/{unquote(path)}" for path in paths],
-            schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
-            hive_schema={"date": EVENTS["date"]},
-            hive_partitioning=True,
-            missing_columns="insert",  # files that an older auditlake wrote
-            row_index_name=numbered,
-            storage_options=self._lake.scan_options,
-        )
-        return self.sight.rows(rows)
+        return _read(self._lake, self.sight, paths, numbered)
 
-    def raws(self, logs: Iterable[tuple[str, str]]) -> dict[StreamKey, Logged]:
+    def raws(self, logs: Iterable[tuple[str, str]]) -> Raws:
         """Return the raw tables of these streams that exist, as their logs describe them."""
         return raw.logs(self._lake, [StreamKey(*log) for log in logs if self.sight.has(log[0])])
 
@@ -232,9 +238,9 @@ class Door:
         found = dict(zip(seen, tables.at_once(self._lake, one, seen), strict=True))
         return {log: found.get(StreamKey(*log), pl.DataFrame(schema=COVERAGE)) for log in newest}
 
-    def behind(self, logs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    def behind(self, raws: Raws) -> set[tuple[str, str]]:
         """Return the streams with records that have no events yet."""
-        raws, derived = self.raws(logs), versions.newest(self._lake, _EVENTS)
+        derived = versions.newest(self._lake, _EVENTS)
 
         def lacks(key: StreamKey) -> bool:
             return raws[key].fence(key.app) > (derived.fence(key.app) if derived else 0)
@@ -274,3 +280,19 @@ def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:
     rows = pl.LazyFrame(schema=table.schema) if opened is None else opened.scan()
     rows = rows.select(*table.schema)  # an older table has them in another order
     return rows if who is None else rows.filter(pl.col("who") == who)
+
+
+def _read(lake: Lake, sight: Sight, paths: Sequence[str], numbered: str | None) -> pl.LazyFrame:
+    if not paths:
+        return pl.LazyFrame(schema=EVENTS)
+    # Delta logs percent-encode paths.
+    rows = pl.scan_parquet(
+        [f"{lake.root.rstrip('/')}/events/{unquote(path)}" for path in paths],
+        schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
+        hive_schema={"date": EVENTS["date"]},
+        hive_partitioning=True,
+        missing_columns="insert",  # files that an older auditlake wrote
+        row_index_name=numbered,
+        storage_options=lake.scan_options,
+    )
+    return sight.rows(rows)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import polars as pl
 import streamlit as st
 
-from dashboard import coverage, open_lake, queries, session, times
+from dashboard import coverage, open_lake, queries, session, times, volumes
 from dashboard.coverage import Known
 from dashboard.lake import Lake
 from dashboard.panels import notices, span_coverage
@@ -57,9 +57,9 @@ def show() -> None:
     st.markdown("## Sources")
     minute = this.now.replace(second=0, microsecond=0)
     streams = (
-        snapshot.ask(queries.sources, minute)
+        snapshot.ask(volumes.of_table, minute)
         if snapshot
-        else queries.sources(pl.LazyFrame(schema=EVENTS), minute)
+        else volumes.of_events(pl.LazyFrame(schema=EVENTS), minute)
     )
     _table(this, _with_state(this, _with_silent(this, streams)))
     st.caption(
@@ -86,12 +86,13 @@ def _with_silent(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
 def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
     """Return the streams with columns for their state, coverage, polling and pushes."""
     logs = list(streams.select("integration", "stream").iter_rows())
-    behind = this.lake.behind(logs)
+    raws = this.lake.raws(logs)
+    behind = this.lake.behind(raws)
     found = {log: this.known.summary(log, behind=log in behind) for log in logs}
     since = this.now - _RECENT
     refused = this.lake.ask("rejected", queries.rejected) or {}
     pushes = this.lake.ask("reconciliation", queries.pushes, since.date()) or {}
-    pushed = this.lake.ask_raws(logs, queries.newest_push, since.date())
+    pushed = this.lake.newest_pushes(raws, since.date())
     return streams.with_columns(
         # A list, since only multiselect columns can be coloured by value.
         pl.Series("state", [[found[log].state.name] for log in logs]),
@@ -104,7 +105,7 @@ def _with_state(this: _Now, streams: pl.DataFrame) -> pl.DataFrame:
         pl.Series("next", [_next_poll(this, log) for log in logs], pl.String),
         pl.Series("reason", [_reason(this, log, found[log]) for log in logs], pl.String),
         pl.Series("rejected", [refused.get(log, 0) for log in logs]),
-        pl.Series("pushed", [_ago(this, time) for time in pushed], pl.String),
+        pl.Series("pushed", [_ago(this, pushed.get(log)) for log in logs], pl.String),
         pl.Series("push", [_push_coverage(pushes.get(log)) for log in logs], pl.String),
     )
 

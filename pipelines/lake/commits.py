@@ -62,7 +62,7 @@ SETTINGS = {
     # Until then, every checkpoint lists each file that was compacted away.
     "delta.deletedFileRetentionDuration": "interval 1 days",
     # Statistics of text columns would bloat the log, and no query uses them.
-    STATISTICS: "seq,time,ingested_at",
+    STATISTICS: "seq,time,ingested_at,via",
 }
 DERIVED = {
     **SETTINGS,

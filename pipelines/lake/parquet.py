@@ -33,9 +33,11 @@ _NEVER_PRUNED = frozenset(
     name
     for schema in (RAW, EVENTS)
     for name, dtype in schema.items()
-    if dtype != pl.Date() and name not in _ASCENDING | {"integration", "stream"}
+    if dtype != pl.Date() and name not in _ASCENDING | {"integration", "stream", "via"}
 )
-"""Columns without minima and maxima: their values are in no order in a file."""
+"""Columns without minima and maxima: their values are in no order in a file.
+
+Those of `via` show if there are pushed rows, since "webhook" is its greatest value."""
 
 
 def fresh(table: str) -> WriterProperties:
@@ -62,14 +64,23 @@ def packed(table: str) -> WriterProperties:
     )
 
 
-def scan(handle: DeltaTable, filters: list[tuple[str, str, str]] | None = None) -> pl.LazyFrame:
+def scan(
+    handle: DeltaTable,
+    filters: list[tuple[str, str, str]] | None = None,
+    files: Collection[str] | None = None,
+) -> pl.LazyFrame:
     """Return the rows of a table, or of the partitions that meet all `filters`.
+
+    If the names of `files` are given, of those alone.
 
     `pl.scan_delta` imports PyArrow, which takes longer than to read a small table.
     """
     schema = dict(pl.Schema(handle.schema().to_arrow()))
     names = handle.metadata().partition_columns
-    return scan_files(handle.file_uris(filters), schema, names, handle._storage_options)
+    found = handle.file_uris(filters)
+    if files is not None:
+        found = [file for file in found if file.rpartition("/")[2] in files]
+    return scan_files(found, schema, names, handle._storage_options)
 
 
 def scan_files(

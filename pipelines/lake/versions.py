@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import msgspec
 import polars as pl
@@ -60,9 +59,15 @@ class TableVersion:
         """Return the values of the partition columns, each combination once."""
         return self._handle.partitions()
 
-    def since(self, day: date) -> pl.LazyFrame:
-        """Return the rows of the days from `day` on."""
-        return parquet.scan(self._handle, [("date", ">=", str(day))])
+    def since(self, day: date, via: str | None = None) -> pl.LazyFrame:
+        """Return the rows of the days from `day` on.
+
+        If `via` is given, files are left out whose statistics exclude it.
+        """
+        days = [("date", ">=", str(day))]
+        if via is None:
+            return parquet.scan(self._handle, days)
+        return parquet.scan(self._handle, days, pruning.names(_having(self.files(), day, via)))
 
     def files(self) -> pl.DataFrame:
         """Return the data files with their statistics, one row per file."""
@@ -102,7 +107,7 @@ class Logged(Protocol):
     def fence(self, app: str) -> int: ...
     def history(self) -> Iterator[dict[str, Any]]: ...
     def files(self) -> pl.DataFrame: ...
-    def since(self, day: date) -> pl.LazyFrame: ...
+    def since(self, day: date, via: str | None = None) -> pl.LazyFrame: ...
     def whole(self, lake: Lake) -> pl.LazyFrame: ...
     def partitions(self) -> list[dict[str, str]]: ...
 
@@ -135,19 +140,17 @@ class _Listed:
         yield from (info for info in self._opened().history() if info["version"] < last)
 
     def files(self) -> pl.DataFrame:
-        """Return size, oldest and newest times of each data file."""
+        """Return path, day, size and statistics of each data file."""
         with suppress(*log.FAILURES):
             return _described(self._head.files())
         return self._opened().files()
 
-    def since(self, day: date) -> pl.LazyFrame:
-        """Return the rows of the days from `day` on; `date` is the partition."""
+    def since(self, day: date, via: str | None = None) -> pl.LazyFrame:
+        """Return the rows of the days from `day` on, as `TableVersion.since` does."""
         with suppress(*log.FAILURES):
-            listed = (file.path for file in self._head.files())
-            paths = [p for p in listed if unquote(p).removeprefix("date=")[:10] >= str(day)]
-            found = pl.DataFrame({"path": paths}, {"path": pl.String})
+            found = _having(_described(self._head.files()), day, via)
             return pruning.scan(self._lake, self._table, self._schema, found)
-        return self._opened().since(day)
+        return self._opened().since(day, via)
 
     def whole(self, lake: Lake) -> pl.LazyFrame:
         """Return the rows of a small table; each file takes one request."""
@@ -186,6 +189,14 @@ class _Listed:
         return TableVersion(tables.open_at(self._lake, self._table, self.number))
 
 
+_FILE = {"path": pl.String(), "size_bytes": pl.Int64(), "partition.date": pl.Date()}
+_STATISTICS = {
+    "time": pl.Datetime("us", "UTC"),
+    "ingested_at": pl.Datetime("us", "UTC"),
+    "via": pl.String(),
+}
+
+
 class _Statistics(msgspec.Struct):
     min: dict[str, Any] = msgspec.field(name="minValues", default_factory=dict)
     max: dict[str, Any] = msgspec.field(name="maxValues", default_factory=dict)
@@ -193,13 +204,29 @@ class _Statistics(msgspec.Struct):
 
 def _described(files: Sequence[log.File]) -> pl.DataFrame:
     found = [msgspec.json.decode(file.stats or "{}", type=_Statistics) for file in files]
-    columns: dict[str, list[Any]] = {"size_bytes": [file.size for file in files]}
+    days = [(file.partition or {}).get("date") for file in files]
+    columns: dict[str, list[Any]] = {
+        "path": [file.path for file in files],
+        "size_bytes": [file.size for file in files],
+        "partition.date": [day and date.fromisoformat(day) for day in days],
+    }
     for end in ("min", "max"):
-        for name in ("time", "ingested_at"):
-            texts = (getattr(each, end).get(name) for each in found)
-            columns[f"{end}.{name}"] = [text and datetime.fromisoformat(text) for text in texts]
-    times = dict.fromkeys([*columns][1:], pl.Datetime("us", "UTC"))
-    return pl.DataFrame(columns, {"size_bytes": pl.Int64(), **times})
+        for name in _STATISTICS:
+            values = (getattr(each, end).get(name) for each in found)
+            columns[f"{end}.{name}"] = [
+                datetime.fromisoformat(value) if value and name != "via" else value
+                for value in values
+            ]
+    types = {
+        f"{end}.{name}": dtype for end in ("min", "max") for name, dtype in _STATISTICS.items()
+    }
+    return pl.DataFrame(columns, {**_FILE, **types})
+
+
+def _having(files: pl.DataFrame, day: date, via: str | None) -> pl.DataFrame:
+    """Return the files of the days from `day` on that may have rows with this `via`."""
+    found = files.filter(pl.col("partition.date") >= day)
+    return found if via is None else pruning.overlapping(found, "via", via, via)
 
 
 def logged(lake: Lake, names: Collection[str], below: str, schema: Schema) -> dict[str, Logged]:

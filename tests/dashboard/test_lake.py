@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from dashboard import lake, open_lake, queries
+from dashboard import lake, open_lake, queries, volumes
 from dashboard.lake import Lake
 from dashboard.queries import Filter, Query
 from dashboard.sight import Door
@@ -142,7 +142,7 @@ def test_states_of_streams_are_shown_without_rollups_and_persons(
     monkeypatch.setattr(Door, "_opened", seen)
     snapshot = Lake(str(root), {}).look()
     assert snapshot
-    assert snapshot.ask(queries.sources, NOW)["events"].sum() == 50
+    assert snapshot.ask(volumes.of_table, NOW)["events"].sum() == 50
     assert opened == ["events"]
     assert snapshot.ask(queries.summary, QUERY).events == 50
     assert {*opened} == {"events", "identities", "rollups", "text_index"}

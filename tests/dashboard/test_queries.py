@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import fields, queries, times
+from dashboard import fields, queries, times, volumes
 from dashboard.lake import Lake, Snapshot
 from dashboard.queries import OTHER, Filter, Pushes, Query
 from pipelines.schemas import RECONCILED
@@ -158,7 +158,7 @@ def test_an_actor_has_the_best_available_name() -> None:
 
 
 def test_sources_count_days_without_events(snapshot: Snapshot) -> None:
-    streams = snapshot.ask(queries.sources, NOW)
+    streams = snapshot.ask(volumes.of_table, NOW)
     assert streams["events"].sum() == 1300
     assert all(len(daily) == 14 and daily[0] == 0 and daily[-1] > 0 for daily in streams["daily"])
     assert set(streams["delay"]) == {timedelta(seconds=2)}
@@ -175,7 +175,7 @@ def test_backfilled_events_do_not_count_as_late(everything: pl.DataFrame) -> Non
     backfilled = everything.with_columns(
         ingested_at=pl.max_horizontal("ingested_at", pl.lit(arrived))
     )
-    streams = queries.sources(backfilled.lazy(), NOW)
+    streams = volumes.of_events(backfilled.lazy(), NOW)
     assert set(streams["delay"]) == {timedelta(seconds=2)}
 
 

@@ -261,7 +261,7 @@ def test_raw_records_and_streams_of_others_do_not_exist(limited: Lake, root: Pat
     assert limited.record(*HIDDEN, day, row["seq"]) is None
     assert limited.count(HIDDEN.table) is None
     assert limited.ask(HIDDEN.table, queries.newest_push, day) is None
-    assert limited.behind([HIDDEN]) == set()
+    assert limited.raws([HIDDEN]) == {}
     assert limited.pending({tuple(HIDDEN): 0}) == ()
 
 

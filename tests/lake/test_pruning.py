@@ -41,8 +41,8 @@ def test_a_time_counts_although_statistics_truncate_it(lake):
 
 def test_files_without_statistics_are_read(lake):
     key, files = landed(lake)
-    assert pruning.overlapping(files, "via", "push", "push").height == 2
-    assert pruning.with_values(files, "via").height == 2
+    assert pruning.overlapping(files, "raw", "a", "a").height == 2
+    assert pruning.with_values(files, "raw").height == 2
     unknown = files.with_columns(pl.lit(None, pl.Int64).alias("max.seq"))
     assert seqs(lake, key, pruning.overlapping(unknown, "seq", 5, 6)) == [0, 1, 2]
 

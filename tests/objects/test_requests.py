@@ -5,7 +5,7 @@ The counts, not the times: they do not depend on the machine. Each is the measur
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
@@ -165,3 +165,16 @@ def test_a_verification_reads_each_data_file_once(store, vendors, tmp_path):
     sent = Counter(request for request in store.requests() if ".zstd.parquet" in request)
     assert {request.partition("/")[2].partition("/")[0] for request in sent} >= {"raw", "events"}
     assert set(sent.values()) == {1}, sent
+
+
+def test_only_files_that_may_have_pushed_rows_are_read_for_them(store, tmp_path):
+    for lake in (store.lake(), tables.Lake(str(tmp_path))):
+        for number, via in enumerate(["poll", "webhook", "backfill", "replay"]):
+            raw.append(lake, LOG, batch(number).with_columns(via=pl.lit(via)), f"c{number}")
+        store.requests()
+        (found,) = raw.logs(lake, [LOG]).values()
+        pushed = found.since(NOON.date(), "webhook").collect()
+        assert pushed["via"].to_list() == ["webhook"]
+        assert sum("date=" in request for request in store.requests()) <= 1
+        assert found.since(NOON.date()).collect().height == 4
+        assert found.since((NOON + timedelta(days=1)).date(), "webhook").collect().is_empty()

@@ -86,7 +86,7 @@ def agree_with_the_dashboard(
     lake.look()
     known = shown.of(lake, now)
     assert set(known.streams) == {KEY}
-    assert known.summary(KEY, behind=KEY in lake.behind([KEY])) == summary(line, covered)
+    assert known.summary(KEY, behind=KEY in lake.behind(lake.raws([KEY]))) == summary(line, covered)
     _, drawn = known.streams[KEY]
     assert drawn == covered
     recent = [(one.since, one.until, one.reason) for one in known.lost(KEY)]

@@ -7,7 +7,9 @@ a process because deltalake holds the interpreter's lock while it waits for some
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -43,9 +45,15 @@ class Fault:
 
     match: str
     kind: str
-    """500, 503, denied, expired, slow, or lost: done, but closed without a response."""
+    """500, 503, denied, expired, slow, or lost: done, but closed without a response.
+
+    Or killed, which kills the process `pid` instead of answering; or killed late: once it is done.
+    """
     times: int = 1_000_000
     seconds: float = 0.0
+    after: int = 0
+    """How many of these requests are answered before."""
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +150,11 @@ class _Server:
         if fault["kind"] == "slow":
             time.sleep(fault["seconds"])
             return self._answered(request, start)
-        if fault["kind"] == "lost":
+        if fault["kind"] in ("lost", "killed late"):
             self._answered(request, lambda *_: None)
+        if fault["kind"] in ("killed", "killed late"):
+            os.kill(fault["pid"], signal.SIGKILL)
+        if fault["kind"] in ("lost", "killed", "killed late"):
             request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
         status, code = _ERRORS[fault["kind"]]
@@ -153,6 +164,9 @@ class _Server:
     def _fault(self, line: str) -> dict[str, Any] | None:
         for fault in self._order["faults"]:
             if fault["times"] > 0 and re.search(fault["match"], line):
+                if fault["after"] > 0:
+                    fault["after"] -= 1
+                    continue
                 fault["times"] -= 1
                 return dict(fault)
         return None

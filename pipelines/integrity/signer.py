@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,8 +37,10 @@ from pipelines.integrity import (
 from pipelines.integrity.files import Folder
 from pipelines.integrity.merkle import Edge
 from pipelines.integrity.note import Head
-from pipelines.lake import events, findings, raw, tables
+from pipelines.lake import events, findings, raw, tables, versions
 from pipelines.lake.tables import Lake, Numbered
+from pipelines.lake.versions import Logged
+from pipelines.schemas import RAW
 from pipelines.settings import IntegritySettings, telemetry
 
 ACTS = "acts"
@@ -314,12 +317,14 @@ def _rows_in_table(lake: Lake, log: Numbered) -> int:
 
     The fence would not do: unlike the rows, it survives a Delta `restore`.
     """
-    with tables.borrowed(lake, log.table) as table:
-        files = pl.DataFrame(table.get_add_actions(flatten=True)) if table else pl.DataFrame()
-    if "max.seq" not in files.columns:
-        return 0
-    newest = files["max.seq"].max()
-    return newest + 1 if isinstance(newest, int) else 0
+    with versions.glimpsed(lake, log.table, RAW) as table:
+        return table.answer("rows", partial(_highest_seq, table)) + 1 if table else 0
+
+
+def _highest_seq(table: Logged) -> int:
+    files = table.files()
+    newest = files["max.seq"].max() if "max.seq" in files.columns else None
+    return newest if isinstance(newest, int) else -1
 
 
 def _removed(lake: Lake, kept: SignedLog, rows: range) -> bool:

@@ -17,12 +17,12 @@ import polars as pl
 from deltalake import DeltaTable
 
 from pipelines.lake import commits as lake_commits
-from pipelines.lake import log, parquet, spans, stream_state, tables, versions
+from pipelines.lake import parquet, spans, stream_state, tables, versions
 from pipelines.lake.commits import ROWS, Decision, Table
 from pipelines.lake.stream_state import Facts, History
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import Logged
-from pipelines.schemas import COVERAGE
+from pipelines.schemas import COVERAGE, RAW
 
 ENTRIES = "auditlake.coverage"
 _SAME_FAILURE = timedelta(hours=1)
@@ -61,11 +61,11 @@ def record(
 
     If the stream's `lag` is given, entries that can be expressed by fewer rows are condensed.
     """
-    with tables.borrowed(lake, key.table) as raw:
-        stored = lake_commits.fence(raw, key.app) if raw else 0
+    with versions.glimpsed(lake, key.table, RAW) as raw:
+        stored = raw.fence(key.app) if raw else 0
 
         def decide(_: DeltaTable, seen: int) -> Decision | None:
-            rows = _entries_of_commits(log.history(raw), seen) if raw and stored > seen else []
+            rows = _entries_of_commits(raw.history(), seen) if raw and stored > seen else []
             rows += [{**asdict(entry), "rows": stored, "cursor": None} for entry in new]
             if lag is not None:
                 rows = spans.condensed(rows, lag)
@@ -198,9 +198,8 @@ def _known(lake: Lake, keys: Collection[StreamKey]) -> pl.DataFrame:
 
 def pending(lake: Lake, key: StreamKey, seen: int) -> pl.DataFrame:
     """Return the entries (schemas.COVERAGE) of the raw commits after the first `seen` rows."""
-    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as raw:
-        news = raw is not None and lake_commits.fence(raw, key.app) > seen
-        return _named(_entries_of_commits(log.history(raw), seen) if raw and news else [], key)
+    with tables.store_errors(key.table), versions.glimpsed(lake, key.table, RAW) as raw:
+        return pending_of(raw, key, seen)
 
 
 def pending_of(raw: Logged | None, key: StreamKey, seen: int) -> pl.DataFrame:

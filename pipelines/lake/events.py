@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, pruning, tables
 from pipelines.lake.commits import DERIVED, Appended, Decision, Table
 from pipelines.lake.tables import Lake, Numbered, StreamKey
 from pipelines.lake.versions import Logged, listed
@@ -139,7 +139,7 @@ def derived(lake: Lake, key: Numbered) -> int:
 
 def files_of_day(lake: Lake, day: date) -> list[str]:
     """Return the names of the data files with the events of a day; a file never changes."""
-    return tables.files_of_day(lake, TABLE.name, day)
+    return pruning.files_of_day(lake, TABLE.name, day)
 
 
 def behind(lake: Lake, key: StreamKey) -> bool:

@@ -70,6 +70,12 @@ def acquire(table: Path | Remote) -> DeltaTable | None:
     return None
 
 
+def has(table: Path | Remote) -> bool:
+    """Return whether there is a pooled handle, of any version."""
+    with _lock:
+        return any(each.table == table for each in _pool)
+
+
 def release(table: Path | Remote, handle: DeltaTable) -> None:
     """Put a handle into the pool; the caller must not use it any more."""
     pooled = _identified(table, handle)

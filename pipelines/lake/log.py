@@ -48,6 +48,7 @@ class File(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct):
+    description: str | None = None
     configuration: dict[str, str] = {}
 
 
@@ -71,8 +72,8 @@ class _Commit(NamedTuple):
     fences: dict[str, int]
     added: list[File]
     removed: list[str]
-    properties: dict[str, str] | None
-    """Those of the table, if this commit sets them."""
+    metadata: _Metadata | None
+    """That of the table, if this commit sets it."""
 
 
 class _Base(NamedTuple):
@@ -81,7 +82,7 @@ class _Base(NamedTuple):
     version: int
     fences: dict[str, int]
     files: list[File]
-    properties: dict[str, str]
+    metadata: _Metadata
 
 
 FAILURES = (AuditlakeError, _Unreadable, msgspec.MsgspecError, pl.exceptions.PolarsError)
@@ -142,15 +143,15 @@ class _Log:
                 found.update((file.path, file) for file in commit.added)
             return list(found.values())
 
-    def properties(self, newest: int) -> dict[str, str]:
-        """Return the properties of the table at the version `newest`."""
+    def metadata(self, newest: int) -> _Metadata:
+        """Return the metadata of the table at the version `newest`."""
         with self._lock:
             base = self._checkpoint(newest)
             self._fetch(range(base.version + 1, newest + 1))
             for version in range(newest, base.version, -1):
-                if (found := self._commit(version).properties) is not None:
+                if (found := self._commit(version).metadata) is not None:
                     return found
-            return base.properties
+            return base.metadata
 
     def history(self, newest: int) -> Iterator[dict[str, Any]]:
         """Yield the metadata of the commits from the version `newest` down, while there are any."""
@@ -190,7 +191,7 @@ class _Log:
             fences={action.txn.app: action.txn.version for action in actions if action.txn},
             added=[action.add for action in actions if action.add],
             removed=[action.remove.path for action in actions if action.remove],
-            properties=next((a.metadata.configuration for a in actions if a.metadata), None),
+            metadata=next((action.metadata for action in actions if action.metadata), None),
         )
 
     def _checkpoint(self, newest: int) -> _Base:
@@ -203,7 +204,7 @@ class _Log:
                 known = found.version if not found.parts else newest + 1
             if known > newest:
                 raise _Unreadable
-            self._base = self._read_base(known) if known >= 0 else _Base(-1, {}, [], {})
+            self._base = self._read_base(known) if known >= 0 else _Base(-1, {}, [], _Metadata())
         return self._base
 
     def _read_base(self, version: int) -> _Base:
@@ -213,12 +214,13 @@ class _Log:
         rows = pl.read_parquet(io.BytesIO(content), columns=["txn", "add", "metaData"])
         fences = rows.select("txn").unnest("txn").drop_nulls("appId")
         files = rows.select("add").unnest("add").drop_nulls("path")
-        settings = rows.select("metaData").unnest("metaData").drop_nulls("id")
+        about = rows.select("metaData").unnest("metaData").drop_nulls("id")
+        stated = about.select("description", "configuration").rows()
         return _Base(
             version=version,
             fences=dict(fences.select("appId", "version").iter_rows()),
             files=[File(*each) for each in files.select(*_FILE).iter_rows()],
-            properties=next(iter(settings["configuration"]), {}),
+            metadata=_Metadata(*stated[0]) if stated else _Metadata(),
         )
 
     def _get(self, name: str) -> bytes:
@@ -296,7 +298,10 @@ class Head:
         return self._log.files(self.version)
 
     def properties(self) -> dict[str, str]:
-        return self._log.properties(self.version)
+        return self._log.metadata(self.version).configuration
+
+    def description(self) -> str:
+        return self._log.metadata(self.version).description or ""
 
     def answer(self, key: str, read: Callable[[], T]) -> T:
         """Return the result of `read` at this version, which is computed once."""

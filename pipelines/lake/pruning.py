@@ -7,7 +7,7 @@ files there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,6 +30,16 @@ def files(handle: DeltaTable) -> pl.DataFrame:
     return tables.cached(
         handle, "files", lambda: pl.DataFrame(handle.get_add_actions(flatten=True))
     )
+
+
+def files_of_day(lake: Lake, table: str, day: date) -> list[str]:
+    """Return the names of the data files of a day; a file never changes."""
+    files = (
+        handle.file_uris([("date", "=", str(day))])
+        if (handle := tables.newest(lake, table))
+        else []
+    )
+    return sorted(file.rpartition("/")[2] for file in files)
 
 
 def of_days(found: pl.DataFrame, days: pl.Series) -> pl.DataFrame:

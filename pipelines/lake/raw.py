@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -17,15 +18,15 @@ from pipelines.lake import (
     coverage,
     events,
     known_records,
-    log,
     object_store,
+    pruning,
     reconciliation,
     tables,
 )
 from pipelines.lake.commits import ROWS, Appended, Decision, Table
 from pipelines.lake.coverage import ENTRIES, Entry, LastRecorded
 from pipelines.lake.tables import Lake, Numbered, StreamKey
-from pipelines.lake.versions import Logged, logged, newest
+from pipelines.lake.versions import Logged, TableVersion, glimpsed, logged, newest
 from pipelines.schemas import RAW, REJECTED
 from pipelines.sdk import record_versions
 from pipelines.sdk.record_versions import Comparison
@@ -61,27 +62,27 @@ REJECTED_TABLE = Table(
 def position(lake: Lake, key: StreamKey) -> Position:
     """Return the position of a stream; `cursor` is None if it is new or its cursor is lost."""
     recorded = coverage.last_recorded(lake, key)
-    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
-        return _position(handle, key, recorded)
+    with tables.store_errors(key.table), glimpsed(lake, key.table, RAW) as table:
+        return _position(table, key, recorded)
 
 
 def position_only(lake: Lake, key: StreamKey) -> Position:
     """Return the position from the raw table alone, without opening `coverage`."""
-    with tables.store_errors(key.table), tables.borrowed(lake, key.table) as handle:
-        return _position(handle, key, LastRecorded())
+    with tables.store_errors(key.table), glimpsed(lake, key.table, RAW) as table:
+        return _position(table, key, LastRecorded())
 
 
-def _position(handle: DeltaTable | None, key: StreamKey, recorded: LastRecorded) -> Position:
-    if handle is None:
+def _position(table: Logged | None, key: StreamKey, recorded: LastRecorded) -> Position:
+    if table is None:
         return Position(cursor=recorded.cursor, recorded_at=recorded.at, failing=recorded.failed)
-    rows, cursor = _committed_cursor(handle)
+    rows, cursor = table.answer("cursor", partial(_committed_cursor, table))
     # A quiet round stores its cursor in `coverage` only; with equal rows, that one is newer.
     newer = recorded.cursor if recorded.rows >= rows else None
     return Position(
-        rows=commits.fence(handle, key.app),
+        rows=table.fence(key.app),
         cursor=newer or cursor,
-        version=handle.version(),
-        about=handle.metadata().description or "",
+        version=table.number,
+        about=table.description,
         recorded_at=recorded.at,
         failing=recorded.failed,
     )
@@ -118,7 +119,7 @@ def append(
             return None
         if cursor is None:
             # Each commit repeats the cursor, so the newest one is enough to find the position.
-            current = _position(handle, key, coverage.last_recorded(lake, key)).cursor
+            current = _position(TableVersion(handle), key, coverage.last_recorded(lake, key)).cursor
             metadata.update({_CURSOR: current} if current else {})
         seq = pl.int_range(rows, rows + pl.len(), dtype=pl.Int64).alias("seq")
         return Decision(fresh.with_columns(seq), rows + fresh.height)
@@ -176,7 +177,7 @@ def days(lake: Lake, key: StreamKey) -> list[date]:
 
 def files_of_day(lake: Lake, key: StreamKey, day: date) -> list[str]:
     """Return the names of the data files with the raw rows of a day; a file never changes."""
-    return tables.files_of_day(lake, key.table, day)
+    return pruning.files_of_day(lake, key.table, day)
 
 
 def reaches(lake: Lake, key: StreamKey, day: date, seq: int) -> bool:
@@ -324,14 +325,10 @@ def _first_arrival(files: pl.DataFrame) -> datetime | None:
     return oldest if isinstance(oldest, datetime) else None
 
 
-def _committed_cursor(handle: DeltaTable) -> tuple[int, str | None]:
+def _committed_cursor(table: Logged) -> tuple[int, str | None]:
     """Return (rows, cursor) of the newest commit with a cursor, or (-1, None)."""
-    return tables.cached(handle, "cursor", lambda: _read_cursor(handle))
-
-
-def _read_cursor(handle: DeltaTable) -> tuple[int, str | None]:
     # Nearly always the newest commit has it; only commits of maintenance have none.
-    for commit in log.history(handle):
+    for commit in table.history():
         if _CURSOR in commit:
             return int(commit[ROWS]), str(commit[_CURSOR])
     return -1, None

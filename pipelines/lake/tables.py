@@ -199,6 +199,11 @@ def acquire(lake: Lake, table: str) -> DeltaTable | None:
     return handle
 
 
+def is_open(lake: Lake, table: str) -> bool:
+    """Return whether the pool, or the look that is in progress, has a handle of this table."""
+    return _seen.get() is not None or handles.has(_place(lake, table))
+
+
 def release(lake: Lake, table: str, handle: DeltaTable) -> None:
     """Give a handle back to the pool; the caller must not use it any more."""
     handles.release(_place(lake, table), handle)
@@ -312,12 +317,6 @@ def existing(lake: Lake, table: str) -> pl.LazyFrame:
     if rows is None:
         raise LakeError(f"there are no {table}{_absence(lake)}")
     return rows
-
-
-def files_of_day(lake: Lake, table: str, day: date) -> list[str]:
-    """Return the names of the data files of a day; a file never changes."""
-    files = handle.file_uris([("date", "=", str(day))]) if (handle := newest(lake, table)) else []
-    return sorted(file.rpartition("/")[2] for file in files)
 
 
 def missing_folder(lake: Lake) -> str | None:

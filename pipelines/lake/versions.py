@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import polars as pl
@@ -17,6 +17,8 @@ from deltalake.exceptions import TableNotFoundError
 from pipelines.lake import formats, log, parquet, pruning, tables
 from pipelines.lake.tables import Lake
 from pipelines.schemas import Schema
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,10 @@ class TableVersion:
     @property
     def committed_at(self) -> datetime:
         return datetime.fromtimestamp(next(log.history(self._handle))["timestamp"] / 1000, UTC)
+
+    @property
+    def description(self) -> str:
+        return self._handle.metadata().description or ""
 
     def scan(self) -> pl.LazyFrame:
         return pl.scan_delta(self._handle)
@@ -77,9 +83,17 @@ class TableVersion:
         """Yield the metadata of the commits, newest first, as far as the log reaches."""
         return log.history(self._handle)
 
+    def answer(self, key: str, read: Callable[[], T]) -> T:
+        """Return the result of `read` at this version, which is computed once."""
+        return tables.cached(self._handle, key, read)
+
     def fence(self, app: str) -> int:
         """Return the number in the newest app transaction of `app`, or 0."""
-        return tables.cached(self._handle, ("fence", app), lambda: log.fence(self._handle, app))
+        # Commits note those that they have made there.
+        known: dict[str, int] = tables.cached(self._handle, "fences", dict)
+        if app not in known:
+            known[app] = log.fence(self._handle, app)
+        return known[app]
 
 
 def newest(lake: Lake, table: str) -> TableVersion | None:
@@ -104,6 +118,9 @@ class Logged(Protocol):
 
     @property
     def number(self) -> int: ...
+    @property
+    def description(self) -> str: ...
+    def answer(self, key: str, read: Callable[[], T]) -> T: ...
     def fence(self, app: str) -> int: ...
     def history(self) -> Iterator[dict[str, Any]]: ...
     def files(self) -> pl.DataFrame: ...
@@ -124,6 +141,16 @@ class _Listed:
     @property
     def number(self) -> int:
         return self._head.version
+
+    @property
+    def description(self) -> str:
+        with suppress(*log.FAILURES):
+            return self._head.description()
+        return self._opened().description
+
+    def answer(self, key: str, read: Callable[[], T]) -> T:
+        """Return the result of `read` at this version, which is computed once."""
+        return self._head.answer(key, read)
 
     def fence(self, app: str) -> int:
         with suppress(*log.FAILURES):
@@ -191,6 +218,7 @@ class _Listed:
 
 _FILE = {"path": pl.String(), "size_bytes": pl.Int64(), "partition.date": pl.Date()}
 _STATISTICS = {
+    "seq": pl.Int64(),
     "time": pl.Datetime("us", "UTC"),
     "ingested_at": pl.Datetime("us", "UTC"),
     "via": pl.String(),
@@ -211,10 +239,10 @@ def _described(files: Sequence[log.File]) -> pl.DataFrame:
         "partition.date": [day and date.fromisoformat(day) for day in days],
     }
     for end in ("min", "max"):
-        for name in _STATISTICS:
+        for name, dtype in _STATISTICS.items():
             values = (getattr(each, end).get(name) for each in found)
             columns[f"{end}.{name}"] = [
-                datetime.fromisoformat(value) if value and name != "via" else value
+                datetime.fromisoformat(value) if value and dtype.is_temporal() else value
                 for value in values
             ]
     types = {
@@ -253,6 +281,20 @@ def listed(lake: Lake, table: str, schema: Schema) -> Logged | None:
     found = _Listed(lake, table, head, schema)
     found.check_format()
     return found
+
+
+@contextmanager
+def glimpsed(lake: Lake, table: str, schema: Schema) -> Iterator[Logged | None]:
+    """Yield the newest version of a table, or None if there is no such table.
+
+    In an object store, one that is not open is not opened: its log is read. Raises LakeError and
+    NewerLake.
+    """
+    if lake.local is None and not tables.is_open(lake, table):
+        yield listed(lake, table, schema)
+    else:
+        with tables.borrowed(lake, table) as handle:
+            yield None if handle is None else TableVersion(handle)
 
 
 class Head:

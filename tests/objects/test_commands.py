@@ -5,10 +5,12 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
+from streamlit import config
+from streamlit.testing.v1 import AppTest
 
 from pipelines import settings
 from pipelines.cli import config_file
-from pipelines.lake import lease, tables
+from pipelines.lake import handles, lease, tables
 from tests.cli.command import run
 from tests.objects.s3 import Fault
 
@@ -62,6 +64,19 @@ def test_commands_send_few_requests(store, deployment, vendors):
         done = run(deployment, *command.split())
         assert done.exit_code == 0, done.output
         store.expect(most, command)
+
+
+def test_the_page_of_sources_sends_few_requests(store, deployment, monkeypatch):
+    for command in ("poll", "maintain"):
+        assert run(deployment, command).exit_code == 0
+    monkeypatch.setenv("AUDITLAKE_CONFIG", str(deployment / "auditlake.toml"))
+    handles.forget()
+    store.requests()
+    config.set_option("server.address", "127.0.0.1")
+    page = AppTest.from_string("from dashboard.screens import sources\nsources.show()")
+    page.run(timeout=60)
+    assert not page.exception
+    store.expect(34, "Sources")  # with no data file of events or raw
 
 
 def test_one_machine_polls_and_maintains_at_a_time(deployment, vendors, tmp_path, monkeypatch):

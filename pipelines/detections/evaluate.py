@@ -175,7 +175,8 @@ def _match(
     named = dict(_wanted(used, joined))
     over = [rule for rule in used if match.over_events(rule)]
     events = [_identified(rows) for rows in parts]
-    of_events = match.events(over, pl.concat(events), named)
+    # In one chunk each: dozens of expressions look at these frames, which takes long per chunk.
+    of_events = match.events(over, pl.concat(events, rechunk=True), named)
     hits, failed = [of_events.hits], dict(of_events.errors)
     for rows, its_events in zip(parts, events, strict=True):
         others = [rule for rule in used if rows.log.name in rule.source.streams]
@@ -183,7 +184,7 @@ def _match(
         failed |= of_raw.errors
         if of_raw.hits.height:
             hits.append(_described(of_raw.hits, its_events, rows))
-    return Matches(hits=pl.concat(hits, how="diagonal_relaxed"), errors=failed)
+    return Matches(hits=pl.concat(hits, how="diagonal_relaxed", rechunk=True), errors=failed)
 
 
 def _identified(rows: Rows) -> pl.DataFrame:

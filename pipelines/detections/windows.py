@@ -18,13 +18,13 @@ from pipelines.detections.correlations import Correlation
 from pipelines.detections.evaluate import about, uid
 from pipelines.detections.match import GROUP
 from pipelines.detections.ruleset import Ruleset
-from pipelines.lake.findings import is_nobodys
+from pipelines.lake import findings as table
 from pipelines.schemas import FINDINGS, HITS, Timestamp
 from pipelines.search.people import PERSON, People
 
 _DAY = timedelta(days=1)
 _SHOWN = " | "
-_OLD, _BETWEEN = "\0old", "\0"
+_OLD = "\0old"
 _COMPARED = ("status", "provisional", "time", "since", "count", "event_uids", "source_ip")
 _COLUMNS = {name: dtype for name, dtype in FINDINGS.items() if name != "seq"}
 
@@ -46,14 +46,14 @@ Touched = Mapping[str, pl.DataFrame]
 def touched(rules: Ruleset, hits: pl.DataFrame) -> Touched:
     """Return the windows that hits (schemas.HITS) can change."""
     found = {}
-    for (id_,), ours in hits.filter(~is_nobodys()).group_by("correlation"):
+    for (id_,), ours in hits.filter(~table.is_nobodys()).group_by("correlation"):
         one = rules.correlations.get(str(id_))
         if one is None:
             continue
         # As `correlations.starts`: a window that began in the span before may reach here.
-        starts = pl.concat_list(_start(one, "time"), _start(one, "time") - one.span)
-        windows = ours.select(starts.alias("start"), _key().alias("key")).unique()
-        found[str(id_)] = windows.explode("start").unique()
+        spans = ours.select(_start(one, "time").alias("start"), table.key().alias("key")).unique()
+        before = spans.with_columns(pl.col("start") - one.span)
+        found[str(id_)] = pl.concat([spans, before]).unique()
     return found
 
 
@@ -93,7 +93,7 @@ def _of_findings(rules: Ruleset, findings: pl.DataFrame) -> Iterator[tuple[str, 
         one = rules.correlations.get(str(id_))
         if one and one.rule.logic_hash == logic:
             values = pl.col("matched").list.eval(pl.element().struct.field("value"))
-            start, key = _start(one, "since"), values.list.join(_BETWEEN)
+            start, key = _start(one, "since"), values.list.join(table.BETWEEN)
             yield str(id_), ours.with_columns(start.alias("start"), key.alias("key"))
 
 
@@ -104,15 +104,12 @@ def _start(one: Correlation, column: str) -> pl.Expr:
     return (since_epoch // span * span).cast(Timestamp)
 
 
-def _key() -> pl.Expr:
-    return pl.col("group").list.join(_BETWEEN)
-
-
 def days(rules: Ruleset, some: Touched) -> list[date]:
     """Return the days of the events that decide about windows."""
     found: set[date] = set()
     for id_, windows in some.items():
-        for start in windows["start"].unique():
+        # The last window of a day reaches as far as the others of it.
+        for start in windows.group_by(pl.col("start").dt.date().alias("day")).max()["start"]:
             since, until = correlations.reach(rules.correlations[id_], start)
             count = (until.date() - since.date()).days + 1
             found |= {since.date() + n * _DAY for n in range(count)}
@@ -121,28 +118,29 @@ def days(rules: Ruleset, some: Touched) -> list[date]:
 
 def reach(rules: Ruleset, some: Touched) -> tuple[datetime, datetime]:
     """Return from when to when the events lie that decide about windows, if there are any."""
-    spans = [
-        correlations.reach(rules.correlations[id_], start)
-        for id_, windows in some.items()
-        for start in windows.select(pl.col("start").min(), last=pl.col("start").max()).row(0)
-    ]
+    spans = [_reach(rules.correlations[id_], windows) for id_, windows in some.items()]
     return min(since for since, _ in spans), max(until for _, until in spans)
 
 
-def deciding(rules: Ruleset, some: Touched) -> list[pl.Expr]:
-    """Return conditions, of which the hits that decide about windows meet one."""
-    chosen = []
+def _reach(one: Correlation, windows: pl.DataFrame) -> tuple[datetime, datetime]:
+    first, last = windows.select(pl.col("start").min(), last=pl.col("start").max()).row(0)
+    return correlations.reach(one, first)[0], correlations.reach(one, last)[1]
+
+
+def deciding(rules: Ruleset, some: Touched) -> pl.DataFrame:
+    """Return the groups, as `findings.hits` expects them, whose hits decide about windows."""
+    made = []
     for id_, windows in some.items():
         one = rules.correlations[id_]
-        starts = sorted(windows["start"].unique())
-        since, until = correlations.reach(one, starts[0])[0], correlations.reach(one, starts[-1])[1]
-        chosen.append(
-            (pl.col("correlation") == id_)
-            & (pl.col("logic_sha256") == one.rule.logic_hash)
-            & pl.col("time").is_between(since, until, "left")
-            & _key().is_in(windows["key"].unique().implode())
-        )
-    return chosen
+        since, until = _reach(one, windows)
+        facts = {
+            "correlation": pl.lit(id_),
+            "logic_sha256": pl.lit(one.rule.logic_hash),
+            "since": pl.lit(since, Timestamp),
+            "until": pl.lit(until, Timestamp),
+        }
+        made.append(windows.select("key").unique().with_columns(**facts))
+    return pl.concat(made)
 
 
 def revisions(
@@ -152,7 +150,7 @@ def revisions(
 
     `hits` are those that decide about the windows, `known` the findings that they may have.
     """
-    of_one = hits.partition_by("correlation", as_dict=True)
+    of_one = hits.with_columns(table.key().alias("key")).partition_by("correlation", as_dict=True)
     made = [
         frame
         for id_, windows in some.items()
@@ -194,9 +192,10 @@ def _changed(found: pl.DataFrame, before: pl.DataFrame, run: Run) -> pl.DataFram
 def _of_one(
     one: Correlation, windows: pl.DataFrame, hits: pl.DataFrame, run: Run
 ) -> Iterator[pl.DataFrame]:
-    ours = hits.with_columns(_key().alias("key")).filter(_possible(one))
+    ours = _possible(one, windows, hits)
     if ours.is_empty():
         return
+    ours = ours.sort("time", "event").unique(table.HIT, keep="last", maintain_order=True)
     values = [
         pl.col("group").list.get(place).alias(f"{GROUP}{name}")
         for place, name in enumerate(one.group_by)
@@ -209,7 +208,7 @@ def _of_one(
         return
     uids = dict(ours.select("event", "uid").iter_rows())
     groups = [f"{GROUP}{name}" for name in one.group_by]
-    key = pl.concat_str(groups, separator=_BETWEEN) if groups else pl.lit("")
+    key = pl.concat_str(groups, separator=table.BETWEEN) if groups else pl.lit("")
     chosen = found.with_columns(key.alias("key")).join(
         windows.rename({"start": "window_start"}),
         on=["window_start", "key"],
@@ -235,12 +234,26 @@ def _last(hits: pl.DataFrame, found: pl.DataFrame) -> dict[tuple[str, datetime],
     return {(row["key"], row["time"]): row for row in rows.iter_rows(named=True)}
 
 
-def _possible(one: Correlation) -> pl.Expr:
-    """Return the condition for groups with as many events, values or rules as it takes."""
+def _possible(one: Correlation, windows: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
+    """Return the hits in those windows that have as many events, values or rules as it takes."""
     if one.operator not in correlations.AT_LEAST:
-        return pl.lit(value=True)
+        return hits
     counted = {"event_count": "event", "value_count": "counted"}.get(one.type, "rule_id")
-    return pl.col(counted).n_unique().over("key") >= one.count
+    placed = hits.with_columns(_start(one, "time").alias("start"))
+    seen = placed.select("start", "key", counted).unique()
+    # A window that begins in a span ends in the next one, and counts no hit of any other.
+    both = pl.concat([seen, seen.with_columns(pl.col("start") - one.span)]).unique()
+    key = ["start", "key"]
+    enough = (
+        both.join(windows, on=key, how="semi")
+        .group_by(key)
+        .len()
+        .filter(pl.col("len") >= one.count)
+    )
+    spans = pl.concat([enough, enough.with_columns(pl.col("start") + one.span)])
+    kept = placed.join(spans, on=key, how="semi")["event"]
+    # With all rows of these events, of which one may have been stored with another time.
+    return hits.filter(pl.col("event").is_in(kept.unique().implode()))
 
 
 def _finding(

@@ -78,4 +78,4 @@ def test_nothing_was_found_in_a_lake_without_detections(lake):
     assert findings.failures(lake, NOON).is_empty()
     assert findings.provisional(lake).is_empty()
     assert findings.rulesets(lake) == []
-    assert findings.hits(lake, [NOON.date()], [pl.lit(value=True)]).is_empty()
+    assert findings.hits(lake, [NOON.date()], pl.DataFrame()).is_empty()

@@ -189,7 +189,8 @@ def _series(path: Path, steps: Sequence[Step], tree: _Tree, rows: Sequence[Any])
         try:
             value = get(row)
         except AttributeError:  # a list or no object on the way, or a record of plain values
-            value = _all(row, names, rest, steps)
+            # Nothing is not a list: with one, the whole column would be read as lists.
+            value = _all(row, names, rest, steps) or (None if single else [])
         else:
             value = value if single else paths.at(value, rest)
         values.append(value)

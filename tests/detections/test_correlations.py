@@ -1,5 +1,6 @@
 """Correlations over event time, beside a naive meaning, and whatever the order of arrival."""
 
+import random
 from datetime import timedelta
 
 import polars as pl
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.detections import correlations, rules, ruleset
+from pipelines.detections import correlations, rules, ruleset, windows
 from pipelines.detections.correlations import Correlation
 from pipelines.detections.paths import Path
-from pipelines.schemas import Timestamp
+from pipelines.schemas import FINDINGS, HITS, Timestamp
 from tests.detections.drawn_rules import document
 from tests.detections.ruled import START, written
 
@@ -260,3 +261,45 @@ def test_a_correlation_without_meaning_here_is_refused(tmp_path, one, reason):
 def test_rules_that_serve_a_correlation_may_be_findings_of_their_own(tmp_path):
     one = correlation("event_count", {"gte": 2}, ("a",), generate=True)
     assert compiled(tmp_path, base("a"), one).silent == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "condition"),
+    [
+        ("event_count", {"gte": 5}),
+        ("event_count", {"lte": 2}),
+        ("value_count", {"field": "what", "gt": 2}),
+        ("temporal", None),
+        ("temporal_ordered", None),
+    ],
+)
+def test_windows_have_the_same_findings_as_all_hits(tmp_path, kind, condition):
+    found = compiled(tmp_path, *map(base, "abc"), correlation(kind, condition))
+    (one,) = found.correlations.values()
+    draw = random.Random(kind)
+    drawn = [
+        (draw.choice("abc"), draw.randrange(400), event, draw.choice("xy"), draw.choice("uvw"))
+        for event in range(150)
+    ]
+    run = windows.Run(now=START, ruleset="", has_gap=lambda *_: False)
+    rows = stored(one, hits(*drawn))
+    some, none = windows.touched(found, rows), pl.DataFrame(schema=FINDINGS)
+    made = windows.revisions(found, some, rows, none, run).sort("since", "entity")
+    expected = correlations.findings(one, hits(*drawn)).sort("first", "group.who")
+    assert 3 < made.height < 150
+    assert made["event_uids"].to_list() == expected["events"].to_list()
+    assert made["time"].to_list() == expected["last"].to_list()
+
+
+def stored(one, rows):
+    """Return hits as rows of schemas.HITS."""
+    known = {
+        "correlation": pl.lit(one.rule.id),
+        "logic_sha256": pl.lit(one.rule.logic_hash),
+        "uid": pl.col("event"),
+        "group": pl.concat_list("group.who"),
+        "counted": pl.col("group.what"),
+    }
+    rows = rows.with_columns(**known)
+    missing = [pl.lit(None, HITS[name]).alias(name) for name in HITS if name not in rows.columns]
+    return rows.with_columns(missing).select(*HITS)

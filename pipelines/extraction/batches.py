@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.extraction.rounds import Round
 
 _BATCH_RECORDS = 50_000
-_BATCH_BYTES = 16 * 2**20
+_BATCH_BYTES = 10 * 2**20
 _BATCH_SECONDS = 5.0
 
 

@@ -246,11 +246,16 @@ class Lake:
         if (read := self._read(table)) is None:
             return None
         number, rows = read
-        # One answer per question is kept, for the version and the arguments of its last use.
-        key, about = (table, question), (number, args)
+
+        def find() -> R:
+            return self.sight.answer(question(rows, *args, **kwargs))
+
+        return self._kept((table, question), (number, args), find)
+
+    def _kept(self, key: tuple[str, Any], about: tuple[Any, ...], find: Callable[[], R]) -> R:
+        """Return what `find` found for the key, for the same version and arguments: `about`."""
         if self._answers.get(key, (None,))[0] != about:
-            found = self.sight.answer(question(rows, *args, **kwargs))
-            self._answers[key] = about, found
+            self._answers[key] = about, find()
         answer: R = self._answers[key][1]
         return answer
 
@@ -258,12 +263,12 @@ class Lake:
         """Return when each of these streams last received a pushed record, from a day on."""
 
         def one(key: StreamKey) -> datetime | None:
-            name, about = (key.app, queries.newest_push), (raws[key].number, since)
-            if self._answers.get(name, (None,))[0] != about:
-                found = queries.newest_push(raws[key].since(since, "webhook"), since)
-                self._answers[name] = about, found
-            answer: datetime | None = self._answers[name][1]
-            return answer
+            table = raws[key]
+            return self._kept(
+                (key.app, queries.newest_push),
+                (table.number, since),
+                lambda: queries.newest_push(table.since(since, "webhook"), since),
+            )
 
         return dict(zip(raws, tables.at_once(self._tables, one, raws), strict=True))
 

@@ -19,7 +19,7 @@ from pipelines.detections.backtest import Part
 from pipelines.detections.detector import exceptions_of
 from pipelines.detections.overlay import Rulebook
 from pipelines.detections.sources import Reader
-from pipelines.lake import coverage, identity_table, raw, rollup, tables, versions
+from pipelines.lake import coverage, identity_table, pruning, raw, rollup, tables, versions
 from pipelines.lake.commits import Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.lake.versions import Logged, TableVersion
@@ -166,9 +166,9 @@ class Opened:
         alone = pl.col("min.integration") == pl.col("max.integration")
         return files.filter(~(alone & hidden).fill_null(False))
 
-    def read(self, paths: Sequence[str]) -> pl.LazyFrame:
-        """Return the rows of these data files of `events`."""
-        return _read(self._lake, self.sight, paths, None)
+    def read(self, files: pl.DataFrame) -> pl.LazyFrame:
+        """Return the rows of these data files of `events`, some of `statistics`."""
+        return self.sight.rows(pruning.scan(self._lake, _EVENTS, EVENTS, files))
 
     def fence(self, app: str) -> int:
         return self._table.fence(app)
@@ -221,7 +221,19 @@ class Door:
 
         If a column `numbered` is given, it has the place of each row in the files, from 0.
         """
-        return _read(self._lake, self.sight, paths, numbered)
+        if not paths:
+            return pl.LazyFrame(schema=EVENTS)
+        # Delta logs percent-encode paths.
+        rows = pl.scan_parquet(
+            [f"{self._lake.root.rstrip('/')}/events/{unquote(path)}" for path in paths],
+            schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
+            hive_schema={"date": EVENTS["date"]},
+            hive_partitioning=True,
+            missing_columns="insert",  # files that an older auditlake wrote
+            row_index_name=numbered,
+            storage_options=self._lake.scan_options,
+        )
+        return self.sight.rows(rows)
 
     def raws(self, logs: Iterable[tuple[str, str]]) -> Raws:
         """Return the raw tables of these streams that exist, as their logs describe them."""
@@ -280,19 +292,3 @@ def notes(lake: Lake, table: Table, who: str | None) -> pl.LazyFrame:
     rows = pl.LazyFrame(schema=table.schema) if opened is None else opened.scan()
     rows = rows.select(*table.schema)  # an older table has them in another order
     return rows if who is None else rows.filter(pl.col("who") == who)
-
-
-def _read(lake: Lake, sight: Sight, paths: Sequence[str], numbered: str | None) -> pl.LazyFrame:
-    if not paths:
-        return pl.LazyFrame(schema=EVENTS)
-    # Delta logs percent-encode paths.
-    rows = pl.scan_parquet(
-        [f"{lake.root.rstrip('/')}/events/{unquote(path)}" for path in paths],
-        schema={name: dtype for name, dtype in EVENTS.items() if name != "date"},
-        hive_schema={"date": EVENTS["date"]},
-        hive_partitioning=True,
-        missing_columns="insert",  # files that an older auditlake wrote
-        row_index_name=numbered,
-        storage_options=lake.scan_options,
-    )
-    return sight.rows(rows)

@@ -6,7 +6,6 @@ is only read if it may have events that arrived as they happened, whose delay co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -35,14 +34,14 @@ class Table(Protocol):
     """One version of `events`, as a visitor may see it."""
 
     def statistics(self) -> pl.DataFrame: ...
-    def read(self, paths: Sequence[str]) -> pl.LazyFrame: ...
+    def read(self, files: pl.DataFrame) -> pl.LazyFrame: ...
 
 
 def of_table(table: Table, now: datetime) -> pl.DataFrame:
     """Return what `of_events` does for all events of a table."""
     files = table.statistics()
     known = _known(files, _first(now, _HISTORY))
-    events = table.read(files.join(known, on="path", how="anti")["path"].to_list())
+    events = table.read(files.join(known, on="path", how="anti"))
     return of_events(events, now, known.select(*_SUMS))
 
 

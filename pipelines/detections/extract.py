@@ -101,7 +101,7 @@ def _reader(wanted: tuple[Path, ...], each: str) -> _Reader:
                 # Read whole for another path, so what is below it is not a struct.
                 node.clear()
                 break
-    return _Reader(tree, msgspec.json.Decoder(_struct("Record", tree)).decode)
+    return _Reader(tree, msgspec.json.Decoder(_struct("Record", tree, each)).decode)
 
 
 def _prefix(steps: Sequence[Step]) -> tuple[str, ...]:
@@ -114,16 +114,19 @@ def _prefix(steps: Sequence[Step]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _struct(name: str, tree: _Tree) -> type[msgspec.Struct]:
+def _struct(name: str, tree: _Tree, each: str = "") -> type[msgspec.Struct]:
     fields = []
     for index, (key, below) in enumerate(tree.items()):
         inner: Any = Any
+        absent = None
         if below:
-            one = _struct(f"{name}_{index}", below)
-            inner = one | list[one | None] | str | int | float | bool | None  # type: ignore[valid-type]
-        fields.append((f"f{index}", inner, msgspec.field(name=key, default=None)))
+            one: Any = _struct(f"{name}_{index}", below)
+            inner = one | list[one | None] | str | int | float | bool | None
+            # An object without values, since it costs more to find None on the way to one.
+            absent = one() if key != each else None
+        fields.append((f"f{index}", inner, msgspec.field(name=key, default=absent)))
     # Decoded records have no cycles, so the garbage collector need not track them.
-    return msgspec.defstruct(name, fields, gc=False)
+    return msgspec.defstruct(name, fields, gc=False, frozen=True)
 
 
 def _decoded(records: Sequence[Record], reader: _Reader) -> tuple[list[Any], list[int]]:

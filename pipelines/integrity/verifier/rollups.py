@@ -193,7 +193,7 @@ def _numbers(packed: bytes, rows: int) -> pl.Series | None:
     import numpy as np  # noqa: PLC0415 slow to import, and most commands need none
 
     width, rest = divmod(len(packed), max(1, rows))
-    if rest or not bool(rows) <= width <= 7:
+    if rest or width not in (range(1, 8) if rows else range(1)):
         return None
     digits = np.frombuffer(packed, np.uint8).reshape(width, rows).astype(np.int64)
     weights = np.int64(256) ** np.arange(width)

@@ -184,6 +184,7 @@ def test_events_of_a_stream_without_a_raw_table_are_found(lake):
     ("packed", "rows", "numbers"),
     [
         (b"", 0, []),
+        (b"abc", 0, None),
         (b"", 1, None),
         (bytes([1, 2, 3, 0, 1, 0]), 3, [1, 2 + 256, 3]),
         (bytes([1, 2, 3, 0, 1]), 3, None),

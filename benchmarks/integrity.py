@@ -1,9 +1,12 @@
-"""Cost of tamper evidence: `python benchmarks/integrity.py [--rows N] [--proofs N]`.
+"""Cost of tamper evidence: `benchmarks/integrity.py [--rows N] [--proofs N] [--engine NAME ...]`.
 
 The column `peer` is measured in the same run: tlog-scales, an independent transparency log, appends
 and proves the same leaves; for verification, the lower bound is SHA-256 over the same records, read
 by Polars in one process. Absolute figures depend on the machine and its load; lines with `CPU` show
 processor time, which hardly depends on the load.
+
+With `--engine`, only this is measured: rows and their events are verified by one process, and then
+by each of these engines, whose workers are started within the time.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ from tlog_scales.reader import TilesReader
 from tlog_scales.signing import PlainEd25519Signer
 from tlog_scales.writer import TilesWriter
 
-from pipelines import registry
+from pipelines import engines, registry
 from pipelines.integrity import prove, reports
 from pipelines.integrity import signer as integrity_signer
+from pipelines.integrity.crew import EngineCrew
 from pipelines.integrity.verifier import verify
-from pipelines.integrity.verifier.job import Job, TableReport, WorkerPool
+from pipelines.integrity.verifier.job import Crew, Job, TableReport, WorkerPool
 from pipelines.lake import events as events_table
 from pipelines.lake import raw
 from pipelines.lake.tables import Lake, StreamKey
@@ -53,8 +57,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=1_000_000, help="rows to verify")
     options.add_argument("--proofs", type=int, default=10_000_000, help="size of the proved log")
+    options.add_argument("--engine", nargs="*", default=[], help="see docs/engines.md")
     given = options.parse_args()
     print(f"{'':52}{'auditlake':>11}{'peer':>11}   goal")
+    if given.engine:
+        by_engines(given.rows, given.engine)
+        return
     appending()
     verifying(given.rows)
     with_events(min(given.rows // 10, 100_000))
@@ -129,13 +137,39 @@ def with_events(count: int) -> None:
     """Verify `events` too: they are derived again and compared, which takes most of the time."""
     with signed_lake() as lake:
         land(lake, 0, count)
-        kind, landed = registry.kind("okta"), raw.rows(lake, LOG, 0, count)
-        stream = kind.streams(None)[0]
-        events, peer = timed(lambda: normalise.normalise("okta", kind, stream, landed).events)
-        events_table.append(lake, LOG, 0, count, lambda: events)
+        peer = derive(lake, count)
         verdict, took = verified(lake, "okta")
         assert verdict.events == count
         report(f"verify {count:,} rows and their events, s (peer: mapping)", took, peer)
+
+
+def by_engines(count: int, names: list[str]) -> None:
+    """Verify rows and their events by one process, and by engines (peer: the one process)."""
+    with signed_lake() as lake:
+        land(lake, 0, count)
+        derive(lake, count)
+        verdict, alone = verified(lake, "okta", full=True, crew=WorkerPool(1))
+        assert (verdict.read, verdict.events) == (count, count)
+        report(f"verify {count:,} rows and their events, one process, s", alone)
+        for name in names:
+            started = time.perf_counter()
+            with engines.opened(name) as engine:
+                found, _ = verified(lake, "okta", full=True, crew=EngineCrew(engine, lake))
+            assert (found.root, found.events) == (verdict.root, verdict.events)
+            report(f"  by {name}, s", time.perf_counter() - started, alone)
+
+
+def derive(lake: Lake, count: int) -> float:
+    """Derive the events of all rows, and return the seconds that mapping takes."""
+    kind, spent = registry.kind("okta"), 0.0
+    (stream,) = kind.streams(None)
+    for first in range(0, count, COMMIT):
+        until = min(first + COMMIT, count)
+        landed = raw.rows(lake, LOG, first, until)
+        mapped, took = timed(lambda f=landed: normalise.normalise("okta", kind, stream, f).events)
+        events_table.append(lake, LOG, first, until, lambda e=mapped: e)
+        spent += took
+    return spent
 
 
 def proving(count: int) -> None:
@@ -157,14 +191,14 @@ def their_proof(lake: Lake, index: int) -> list[bytes]:
 
 
 def verified(
-    lake: Lake, kind: str | None = None, *, full: bool = False
+    lake: Lake, kind: str | None = None, *, full: bool = False, crew: Crew | None = None
 ) -> tuple[TableReport, float]:
     """Return the verdict and the seconds it took, including the start of the processes."""
     place = reports.place(lake, lake.integrity or IntegritySettings())
     case = Job(place=place, table=LOG.table, kind=kind, full=full)
     started = time.perf_counter()
-    with WorkerPool() as crew:
-        verdict = verify.verify(case, crew)
+    with WorkerPool() as pool:
+        verdict = verify.verify(case, crew or pool)
     assert verdict.ok, verdict.findings
     return verdict, time.perf_counter() - started
 

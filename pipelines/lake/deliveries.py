@@ -14,14 +14,17 @@ from typing import Any
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, pruning, tables
 from pipelines.lake.commits import Decision
 from pipelines.lake.findings import DELIVERIES, FINDINGS
 from pipelines.lake.tables import Lake
 
 _POSITION = f"{DELIVERIES.name}/{FINDINGS.name}"
 _FINAL = ("sent", "dead", "dropped")
-_WITHOUT_PAYLOAD = [name for name in DELIVERIES.schema if name != "payload"]
+_WITHOUT_PAYLOAD = {name: t for name, t in DELIVERIES.schema.items() if name != "payload"}
+_MOST_LAKES = 4
+_read: dict[str, tuple[frozenset[str], pl.DataFrame]] = {}
+"""Address of a lake -> data files, and their rows without payloads, as they were read last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,56 +58,83 @@ def change(
 
     def decided(handle: DeltaTable, count: int) -> Decision | None:
         position = commits.fence(handle, _POSITION)
-        scanned = pl.scan_delta(handle)
+        rows = _rows(lake, handle)
         state = State(
-            rows=_current(scanned, since),
+            rows=_current(rows, since),
             position=position,
-            payloads=lambda chosen: _payloads(scanned, chosen),
+            payloads=lambda chosen: _payloads(lake, handle, rows, chosen),
         )
         if (wanted := decide(state)) is None:
             return None
         numbered = [{**row, "seq": count + n} for n, row in enumerate(wanted.rows)]
         moved = {} if wanted.position is None else {_POSITION: wanted.position}
-        rows = pl.DataFrame(numbered, DELIVERIES.schema)
-        return Decision(rows, count + rows.height, also_fences=moved)
+        added = pl.DataFrame(numbered, DELIVERIES.schema)
+        return Decision(added, count + added.height, also_fences=moved)
 
     return commits.write(lake, DELIVERIES, DELIVERIES.name, decided, {}).frame.to_dicts()
 
 
-def _current(scanned: pl.LazyFrame, since: datetime) -> pl.DataFrame:
+def _rows(lake: Lake, handle: DeltaTable) -> pl.DataFrame:
+    """Return all rows without payloads, by `seq`; of files that were read before, from memory.
+
+    Each state of a message is a commit, so that there are many small files until the next
+    maintenance. A data file never changes.
+    """
+    files = pruning.files(handle)
+    paths = frozenset(files["path"])
+    known, rows = _read.get(lake.address, (frozenset(), pl.DataFrame(schema=_WITHOUT_PAYLOAD)))
+    if paths < known:  # another thread has read a later version
+        return rows.filter(pl.col("seq") < commits.fence(handle, DELIVERIES.name))
+    if not known <= paths:
+        known, rows = frozenset(), rows.clear()
+    if fresh := paths - known:
+        new = files.filter(pl.col("path").is_in(list(fresh)))
+        found = pruning.scan(lake, DELIVERIES.name, _WITHOUT_PAYLOAD, new).collect()
+        rows = pl.concat([rows, found]).sort("seq")
+        _read.pop(lake.address, None)
+        _read[lake.address] = paths, rows
+        while len(_read) > _MOST_LAKES:
+            _read.pop(next(iter(_read)), None)
+    return rows
+
+
+def _current(rows: pl.DataFrame, since: datetime) -> pl.DataFrame:
     """Return the rows since a time, and those before it of deliveries that are not finished."""
-    states = scanned.select("delivery", "revision", "seq", "state", "time").collect()
-    newest = states.sort("revision", "seq").unique("delivery", keep="last")
+    newest = rows.sort("revision", "seq").unique("delivery", keep="last")
     unfinished = newest.filter(~pl.col("state").is_in(_FINAL), pl.col("time") < since)
-    wanted = pl.col("time") >= since
-    if not unfinished.is_empty():
-        wanted |= pl.col("delivery").is_in(unfinished["delivery"].to_list())
-    return scanned.filter(wanted).select(_WITHOUT_PAYLOAD).collect().sort("seq")
+    named = pl.col("delivery").is_in(unfinished["delivery"].implode())
+    return rows.filter((pl.col("time") >= since) | named)
 
 
-def _payloads(scanned: pl.LazyFrame, chosen: Collection[str]) -> pl.DataFrame:
-    if not chosen:
-        return pl.DataFrame(schema=DELIVERIES.schema)
+def _payloads(
+    lake: Lake, handle: DeltaTable, rows: pl.DataFrame, chosen: Collection[str]
+) -> pl.DataFrame:
     named = pl.col("delivery").is_in(list(chosen))
-    return scanned.filter(named, pl.col("payload").is_not_null()).collect().sort("seq")
+    files = pruning.containing(pruning.files(handle), "seq", rows.filter(named)["seq"])
+    found = pruning.scan(lake, DELIVERIES.name, DELIVERIES.schema, files)
+    return found.filter(named, pl.col("payload").is_not_null()).collect().sort("seq")
 
 
 def recorded(lake: Lake, since: datetime) -> pl.DataFrame:
     """Return the current rows (schemas.DELIVERIES) without payloads, by `seq`."""
-    rows = tables.scan(lake, DELIVERIES.name)
-    if rows is None:
-        return pl.DataFrame(schema=DELIVERIES.schema)
+    handle = tables.newest(lake, DELIVERIES.name)
+    if handle is None:
+        return pl.DataFrame(schema=_WITHOUT_PAYLOAD)
     with tables.store_errors(DELIVERIES.name):
-        return _current(rows, since)
+        return _current(_rows(lake, handle), since)
 
 
 def findings_after(lake: Lake, position: int, most: int) -> list[dict[str, Any]]:
     """Return the next findings (schemas.FINDINGS) from a position on, at most `most` rows."""
-    rows = tables.scan(lake, FINDINGS.name)
-    if rows is None:
+    handle = tables.newest(lake, FINDINGS.name)
+    if handle is None:
         return []
     seq = pl.col("seq")
     with tables.store_errors(FINDINGS.name):
+        files = pruning.overlapping(pruning.files(handle), "seq", position, None)
+        if files.is_empty():
+            return []
+        rows = pruning.scan(lake, FINDINGS.name, FINDINGS.schema, files)
         # The numbers first, since rows are large, and removed ones leave holes.
         next_ = rows.filter(seq >= position).select("seq").collect()["seq"].bottom_k(most)
         if next_.is_empty():

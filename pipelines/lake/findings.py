@@ -230,10 +230,11 @@ def failures(lake: Lake, since: datetime) -> pl.DataFrame:
     with tables.store_errors(EVALUATIONS.name), tables.borrowed(lake, EVALUATIONS.name) as handle:
         if handle is None:
             return pl.DataFrame(schema=schemas.EVALUATIONS)
-        found = pruning.with_values(pruning.files(handle), "rule_id")
-        rows = pruning.scan(lake, EVALUATIONS.name, schemas.EVALUATIONS, found)
-        failed = rows.filter(apart).collect().sort("evaluated_at")
-    return failed.unique(key, keep="last").filter(pl.col("error").is_not_null())
+        files = pruning.with_values(pruning.files(handle), "rule_id")
+        rows = pruning.scan(lake, EVALUATIONS.name, schemas.EVALUATIONS, files)
+        found = rows.filter(apart).collect().sort("evaluated_at", "until_seq", maintain_order=True)
+    newest = found.unique(key, keep="last", maintain_order=True)
+    return newest.filter(pl.col("error").is_not_null())
 
 
 def register(lake: Lake, sets: Mapping[str, str], now: datetime) -> None:

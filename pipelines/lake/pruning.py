@@ -48,14 +48,25 @@ def of_days(found: pl.DataFrame, days: pl.Series) -> pl.DataFrame:
 
 
 def overlapping(found: pl.DataFrame, column: str, first: Any, last: Any) -> pl.DataFrame:
-    """Return the files that may have values of a column from `first` to `last`."""
+    """Return the files that may have values of a column from `first` to `last`, if there is one."""
     if not {f"min.{column}", f"max.{column}"} <= set(found.columns):
         return found
     if isinstance(first, datetime):
         # Delta truncates the statistics of a timestamp to milliseconds.
         first -= _GRAIN
     least, most = pl.col(f"min.{column}"), pl.col(f"max.{column}")
-    return found.filter((least <= last).fill_null(True), (most >= first).fill_null(True))
+    found = found.filter((most >= first).fill_null(True))
+    return found if last is None else found.filter((least <= last).fill_null(True))
+
+
+def containing(found: pl.DataFrame, column: str, values: pl.Series) -> pl.DataFrame:
+    """Return the files that may have one of these values in a column."""
+    if not {f"min.{column}", f"max.{column}"} <= set(found.columns):
+        return found
+    least, most = found[f"min.{column}"], found[f"max.{column}"]
+    wanted = values.sort()
+    some = wanted.search_sorted(least, "left") < wanted.search_sorted(most, "right")
+    return found.filter(some | least.is_null() | most.is_null())
 
 
 def with_values(found: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from pipelines.lake import deliveries
+import pytest
+
+from pipelines.lake import deliveries, pruning, tables
 from pipelines.lake.deliveries import Change
+from pipelines.lake.tables import Lake
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,6 +79,58 @@ def test_old_rows_are_left_out_unless_their_delivery_is_not_finished(lake):
     assert found == ["waits", "updated", "new", "updated", "updated"]
     write(lake, row("waits", old, state="dead"), row("updated", old, revision=1, state="sent"))
     assert deliveries.recorded(lake, since)["delivery"].to_list() == ["new"]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The number of data files that were read, per look at them."""
+    found, scan = [], pruning.scan
+
+    def counted(lake, table, schema, files):
+        found.append(files.height)
+        return scan(lake, table, schema, files)
+
+    monkeypatch.setattr(pruning, "scan", counted)
+    return found
+
+
+def test_files_that_were_read_before_are_not_read_again(lake, read):
+    for n in range(5):
+        write(lake, row(f"d{n}"))
+    read.clear()
+    write(lake, row("last"))
+    assert len(deliveries.recorded(lake, EPOCH)) == 6
+    assert len(deliveries.recorded(lake, EPOCH)) == 6
+    assert sum(read) <= 2
+    found = []
+    deliveries.change(lake, EPOCH, lambda state: found.append(state.payloads(["d3"])))
+    assert found[0]["payload"].to_list() == ["payload of d3"]
+    assert read[-1] == 1
+
+
+def test_an_older_version_has_its_own_rows(lake, read):
+    write(lake, row("before"))
+    older = tables.open_table(lake, "deliveries")
+    write(lake, row("after"))
+    assert deliveries.recorded(lake, EPOCH).height == 2
+    read.clear()
+    assert deliveries._rows(lake, older)["delivery"].to_list() == ["before"]
+    assert deliveries.recorded(lake, EPOCH).height == 2
+    assert read == []
+
+
+def test_rows_are_right_after_files_are_joined_and_in_another_lake(lake, tmp_path):
+    for n in range(3):
+        write(lake, row(f"d{n}"))
+    tables.open_table(lake, "deliveries").optimize.compact()
+    write(lake, row("last"))
+    assert deliveries.recorded(lake, EPOCH)["delivery"].to_list() == ["d0", "d1", "d2", "last"]
+    others = [Lake(str(tmp_path / f"lake-{n}")) for n in range(6)]
+    for n, other in enumerate(others):
+        write(other, row(f"other-{n}"))
+    for n, other in enumerate(others):
+        assert deliveries.recorded(other, EPOCH)["delivery"].to_list() == [f"other-{n}"]
+    assert deliveries.recorded(lake, EPOCH)["seq"].to_list() == [0, 1, 2, 3]
 
 
 def test_without_tables_there_is_nothing(lake):

@@ -47,6 +47,24 @@ def test_files_without_statistics_are_read(lake):
     assert seqs(lake, key, pruning.overlapping(unknown, "seq", 5, 6)) == [0, 1, 2]
 
 
+def test_files_are_chosen_by_values_one_of_which_they_may_have(lake):
+    key, files = landed(lake)
+    chosen = {
+        (0, 5): [0, 1],
+        (1, 2): [0, 1, 2],
+        (2,): [2],
+        (5,): [],
+        (): [],
+    }
+    for values, found in chosen.items():
+        wanted = pl.Series(values, dtype=pl.Int64)
+        assert seqs(lake, key, pruning.containing(files, "seq", wanted)) == found
+    assert pruning.containing(files, "raw", pl.Series(["a"])).height == 2
+    unknown = files.with_columns(pl.lit(None, pl.Int64).alias("max.seq"))
+    assert pruning.containing(unknown, "seq", pl.Series([5])).height == 2
+    assert seqs(lake, key, pruning.overlapping(files, "seq", 2, None)) == [2]
+
+
 def test_files_without_any_value_are_left_out(lake):
     _, files = landed(lake)
     empty = files.with_columns(pl.col("num_records").alias("null_count.seq"))

@@ -187,12 +187,13 @@ def record(lake: Lake, row: Row, now: datetime) -> None:
     """Record the result of a claimed message, unless another worker has meanwhile sent it."""
 
     def decide(state: State) -> Change | None:
-        known = outbox.fold(state.rows).deliveries.get(row["delivery"])
+        ours = state.rows.filter(delivery=row["delivery"])
+        known = outbox.fold(ours).deliveries.get(row["delivery"])
         held = known.revisions.get(row["revision"]) if known else None
-        ours = held is not None and held.state == "claimed" and held.attempt == row["attempt"]
+        is_ours = held is not None and held.state == "claimed" and held.attempt == row["attempt"]
         sent = held is not None and held.state == "sent"
         # That it was sent is worth knowing even after the claim has expired.
-        if sent or not (ours or row["state"] == "sent"):
+        if sent or not (is_ours or row["state"] == "sent"):
             return None
         return Change(rows=[row])
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from pipelines.detections import overlay
-from pipelines.lake import tables
+from pipelines.lake import pruning, tables
 from pipelines.lake.findings import FINDINGS
 from pipelines.lake.tables import Lake
 from pipelines.settings.detections import DetectionSettings
@@ -30,8 +30,11 @@ class Flood:
 def of(lake: Lake, chosen: DetectionSettings, now: datetime) -> list[Flood]:
     """Return the rules that flood, by id. Raises ConfigurationError and LakeError."""
     budgets = overlay.budgets(chosen, now)
-    rows = tables.scan(lake, FINDINGS.name) if budgets else None
-    return [] if rows is None else _over(rows, budgets, now)
+    handle = tables.newest(lake, FINDINGS.name) if budgets else None
+    if handle is None:
+        return []
+    files = pruning.overlapping(pruning.files(handle), "time", now - _DAY, now)
+    return _over(pruning.scan(lake, FINDINGS.name, FINDINGS.schema, files), budgets, now)
 
 
 def _over(rows: pl.LazyFrame, budgets: Mapping[str, int], now: datetime) -> list[Flood]:

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import polars as pl
-
 from pipelines.detections.alerts import floods, message, outbox, planning, routes, silence
 from pipelines.detections.alerts.floods import Flood
 from pipelines.detections.alerts.message import Alert
 from pipelines.detections.alerts.outbox import Delivery, Outbox, Row
 from pipelines.errors import AuditlakeError
 from pipelines.integrity import reports, retired_streams
-from pipelines.lake import coverage, deliveries, events, stream_state, streams, tables
+from pipelines.lake import coverage, deliveries, events, stream_state, streams
+from pipelines.lake import findings as findings_table
 from pipelines.lake.deliveries import Change, State
-from pipelines.lake.findings import EVALUATIONS
 from pipelines.lake.stream_state import History, Intended
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.settings import Settings
@@ -171,18 +169,8 @@ def _reports(lake: Lake) -> list[Mapping[str, Any]]:
 
 def of_rules(lake: Lake, now: datetime) -> Iterator[Problem]:
     """Yield the rules whose newest evaluation of some stream failed."""
-    rows = tables.scan(lake, EVALUATIONS.name)
-    if rows is None:
-        return
-    with tables.store_errors(EVALUATIONS.name):
-        newest = (
-            rows.filter(pl.col("evaluated_at") >= now - _RULES, pl.col("rule_id").is_not_null())
-            .sort("evaluated_at", "until_seq", maintain_order=True)
-            .unique(["rule_id", "integration", "stream"], keep="last", maintain_order=True)
-            .filter(pl.col("error").is_not_null())
-            .collect()
-        )
-    for row in newest.unique("rule_id", keep="last").sort("rule_id").iter_rows(named=True):
+    failed = findings_table.failures(lake, now - _RULES)
+    for row in failed.unique("rule_id", keep="last").sort("rule_id").iter_rows(named=True):
         yield Problem(
             name=f"rule {row['rule_id']}",
             level="medium",

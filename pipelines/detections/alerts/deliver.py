@@ -10,17 +10,18 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
+
+import polars as pl
 
 from pipelines.clock import utc_now
 from pipelines.detections.alerts import message, outbox
 from pipelines.detections.alerts.message import Alert
-from pipelines.detections.alerts.outbox import CLAIMED_FOR, Message, Row
+from pipelines.detections.alerts.outbox import CLAIMED_FOR, Delivery, Message, Row
 from pipelines.detections.alerts.receivers import (
     apprise,
     jira,
@@ -31,6 +32,7 @@ from pipelines.detections.alerts.receivers import (
     webhook,
 )
 from pipelines.detections.alerts.receivers.exchange import Envelope, NoAnswer, Outcome
+from pipelines.errors import LakeError
 from pipelines.lake import deliveries
 from pipelines.lake.deliveries import Change, State
 from pipelines.lake.tables import Lake
@@ -78,8 +80,26 @@ def deliver(lake: Lake, chosen: Settings, now: datetime) -> list[Sent]:
             claimed = claim(lake, chosen.alerts, now, claimant)
             if not claimed:
                 break
-            done += workers.map(partial(_deliver, lake, chosen, now), claimed)
+            tries = [workers.submit(_deliver, chosen, now, each) for each in claimed]
+            _record_each(lake, tries, now)
+            done += [each.result() for each in tries]
     return done
+
+
+def _record_each(lake: Lake, tries: Iterable[Future[Sent]], now: datetime) -> None:
+    """Record each result once it is known; those that are known by then share a commit.
+
+    Commits by several threads would only keep each other from being the next one.
+    """
+    left, failed = set(tries), None
+    while left:
+        ended, left = wait(left, return_when=FIRST_COMPLETED)
+        try:
+            record(lake, [each.result().row for each in ended], now)
+        except LakeError as error:  # the others are being sent already
+            failed = error
+    if failed:
+        raise failed
 
 
 def claim(
@@ -128,7 +148,7 @@ def _hopeless(chosen: AlertSettings, each: Message, now: datetime) -> str | None
     return None
 
 
-def _deliver(lake: Lake, chosen: Settings, now: datetime, claimed: tuple[Message, Alert]) -> Sent:
+def _deliver(chosen: Settings, now: datetime, claimed: tuple[Message, Alert]) -> Sent:
     each, alert = claimed
     about = {"auditlake.receiver": each.receiver, "auditlake.attempt": each.attempt}
     with telemetry.span("deliver alert", about) as span:
@@ -137,7 +157,6 @@ def _deliver(lake: Lake, chosen: Settings, now: datetime, claimed: tuple[Message
         if outcome.result != "sent":
             span.fail(outcome.result)
     row = after(chosen.alerts, each, outcome, now, random.random())  # noqa: S311 spreads retries
-    record(lake, row, now)
     return Sent(message=each, headline=alert.title, row=row)
 
 
@@ -183,21 +202,23 @@ def pause(attempt: int, demanded: float | None, chance: float) -> timedelta:
     return max(min(_LONGEST, doubled) * (0.5 + chance), asked)
 
 
-def record(lake: Lake, row: Row, now: datetime) -> None:
-    """Record the result of a claimed message, unless another worker has meanwhile sent it."""
+def record(lake: Lake, rows: Sequence[Row], now: datetime) -> None:
+    """Record results of claimed messages, but of those that another worker has meanwhile sent."""
 
     def decide(state: State) -> Change | None:
-        ours = state.rows.filter(delivery=row["delivery"])
-        known = outbox.fold(ours).deliveries.get(row["delivery"])
-        held = known.revisions.get(row["revision"]) if known else None
-        is_ours = held is not None and held.state == "claimed" and held.attempt == row["attempt"]
-        sent = held is not None and held.state == "sent"
-        # That it was sent is worth knowing even after the claim has expired.
-        if sent or not (is_ours or row["state"] == "sent"):
-            return None
-        return Change(rows=[row])
+        ours = pl.col("delivery").is_in([row["delivery"] for row in rows])
+        known = outbox.fold(state.rows.filter(ours)).deliveries
+        news = [row for row in rows if _is_news(row, known.get(row["delivery"]))]
+        return Change(rows=news) if news else None
 
     deliveries.change(lake, now - outbox.KEPT, decide)
+
+
+def _is_news(row: Row, known: Delivery | None) -> bool:
+    held = known.revisions.get(row["revision"]) if known else None
+    if row["state"] == "sent":  # worth knowing even after the claim has expired
+        return held is None or held.state != "sent"
+    return held is not None and held.state == "claimed" and held.attempt == int(row["attempt"])
 
 
 def test(chosen: Settings, names: Sequence[str], now: datetime) -> dict[str, Outcome]:

@@ -1,12 +1,16 @@
 """Messages are sent once, retried with growing pauses, and given up visibly."""
 
 import threading
+from concurrent.futures import Future
 from datetime import timedelta
 
 import pytest
 
 from pipelines.detections.alerts import deliver, passes, queueing
+from pipelines.detections.alerts.deliver import Sent
 from pipelines.detections.alerts.receivers import exchange
+from pipelines.errors import LakeError
+from pipelines.lake import tables
 from tests.detections.alerts.world import (
     DAY,
     HOUR,
@@ -139,10 +143,10 @@ def test_a_late_answer_counts_only_if_it_was_sent(lake):
     queued(lake, chosen, finding())
     ((first, _),) = deliver.claim(lake, chosen.alerts, NOW, "one")
     ((second, _),) = deliver.claim(lake, chosen.alerts, NOW + 5 * MINUTE, "two")
-    deliver.record(lake, first.row("failed", NOW), NOW + 6 * MINUTE)
+    deliver.record(lake, [first.row("failed", NOW)], NOW + 6 * MINUTE)
     assert states(lake)[0][3] == "claimed"
-    deliver.record(lake, first.row("sent", NOW, receipt="200"), NOW + 6 * MINUTE)
-    deliver.record(lake, second.row("failed", NOW), NOW + 6 * MINUTE)
+    deliver.record(lake, [first.row("sent", NOW, receipt="200")], NOW + 6 * MINUTE)
+    deliver.record(lake, [second.row("failed", NOW)], NOW + 6 * MINUTE)
     assert states(lake)[0][3] == "sent"
 
 
@@ -160,6 +164,40 @@ def test_workers_that_race_send_each_message_once(lake):
     assert len(server.ids) == len(set(server.ids)) == 8
 
 
+def tried(message, state):
+    """A try to send a message that has ended."""
+    found = Future()
+    found.set_result(Sent(message=message, headline="", row=message.row(state, NOW)))
+    return found
+
+
+def test_results_that_are_known_together_are_one_commit(lake):
+    chosen = settings()
+    queued(lake, chosen, *(finding(str(n), entity=str(n)) for n in range(3)))
+    claimed = deliver.claim(lake, chosen.alerts, NOW, "one")
+    before = tables.open_table(lake, "deliveries").version()
+    deliver._record_each(lake, [tried(each, "sent") for each, _ in claimed], NOW)
+    assert tables.open_table(lake, "deliveries").version() == before + 1
+    assert {state for *_, state in states(lake)} == {"sent"}
+
+
+def test_a_result_that_cannot_be_recorded_loses_no_other(lake, monkeypatch):
+    chosen = settings()
+    queued(lake, chosen, *(finding(str(n), entity=str(n)) for n in range(2)))
+    (first, _), (second, _) = deliver.claim(lake, chosen.alerts, NOW, "one")
+    slow, record = Future(), deliver.record
+
+    def fails_once(*arguments):
+        monkeypatch.setattr(deliver, "record", record)
+        slow.set_result(tried(second, "sent").result())
+        raise LakeError("the store is away")
+
+    monkeypatch.setattr(deliver, "record", fails_once)
+    with pytest.raises(LakeError, match="away"):
+        deliver._record_each(lake, [tried(first, "sent"), slow], NOW)
+    assert sorted(state for *_, state in states(lake)) == ["claimed", "sent"]
+
+
 def test_a_slow_update_waits_for_the_message_before_it(lake):
     chosen = settings()
     queued(lake, chosen, finding("a"))
@@ -167,7 +205,7 @@ def test_a_slow_update_waits_for_the_message_before_it(lake):
     queued(lake, chosen, finding("b"), now=NOW + MINUTE)
     assert rows(lake)[-1]["state"] == "held"
     assert deliver.claim(lake, chosen.alerts, NOW + MINUTE, "two") == []
-    deliver.record(lake, first.row("sent", NOW + MINUTE, receipt="200"), NOW + MINUTE)
+    deliver.record(lake, [first.row("sent", NOW + MINUTE, receipt="200")], NOW + MINUTE)
     ((update, alert),) = deliver.claim(lake, chosen.alerts, NOW + 10 * MINUTE, "two")
     assert (update.revision, alert.count) == (1, 2)
 

@@ -32,8 +32,8 @@ from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import FINDINGS
 from pipelines.settings import telemetry
 
-ROWS = 50_000
-"""The most raw rows of a stream that are evaluated at once."""
+ROWS = 30_000
+"""The most raw rows that are evaluated at once."""
 RETRY = timedelta(minutes=10)
 """How long a rule that failed waits before it is evaluated again."""
 _REMEMBERED = timedelta(days=30)
@@ -151,14 +151,14 @@ class _Engine:
             )
 
     def _parts(self, seen: Look) -> list[_Part]:
-        """Return the parts to evaluate next, each of another stream, together about `ROWS` rows."""
+        """Return the parts to evaluate next, each of another stream, at most `ROWS` rows in all."""
         waiting = [part for log in self.logs for part in self._of_log(log, seen)]
         chosen: dict[Log, _Part] = {}
-        ahead = any(part.ahead for part in waiting)
+        ahead, left = any(part.ahead for part in waiting), ROWS
         for part in sorted(waiting, key=lambda each: len(each.seqs)):
-            full = sum(len(each.seqs) for each in chosen.values()) >= ROWS
-            if part.ahead == ahead and part.log not in chosen and not full:
-                chosen[part.log] = part
+            if part.ahead == ahead and part.log not in chosen and left:
+                chosen[part.log] = replace(part, seqs=part.seqs[:left])
+                left -= len(chosen[part.log].seqs)
         return [*chosen.values()]
 
     def _begins(self, parts: Iterable[_Part]) -> bool:

@@ -95,6 +95,16 @@ def test_every_range_of_rows_is_recorded_as_evaluated(lake, tmp_path, monkeypatc
     assert seen["ruleset"].unique().to_list() == rows_of(lake, "rulesets")["ruleset"].to_list()
 
 
+def test_the_rows_of_several_streams_together_are_limited(lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "ROWS", 4)
+    rules = read(tmp_path, ANY)
+    land(lake, "okta", *(okta(n) for n in range(3)))
+    land(lake, "jumpcloud", *(jumpcloud(n, "user_delete") for n in range(5)))
+    steps = list(engine.detect(lake, rules))
+    assert [step.rows for step in steps] == [4, 4]
+    assert findings(lake).height == 8
+
+
 def test_rows_without_events_wait(lake, tmp_path):
     rules = read(tmp_path, OKTA, ANY)
     land(lake, "okta", okta(0, RESET), derived=False)

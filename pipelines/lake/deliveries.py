@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from deltalake import DeltaTable
@@ -23,8 +23,19 @@ _POSITION = f"{DELIVERIES.name}/{FINDINGS.name}"
 _FINAL = ("sent", "dead", "dropped")
 _WITHOUT_PAYLOAD = {name: t for name, t in DELIVERIES.schema.items() if name != "payload"}
 _MOST_LAKES = 4
-_read: dict[str, tuple[frozenset[str], pl.DataFrame]] = {}
-"""Address of a lake -> data files, and their rows without payloads, as they were read last."""
+
+
+class _Read(NamedTuple):
+    """The rows of a version, without payloads."""
+
+    version: int
+    paths: frozenset[str]
+    rows: pl.DataFrame
+
+
+_NOTHING = _Read(-1, frozenset(), pl.DataFrame(schema=_WITHOUT_PAYLOAD))
+_read: dict[str, _Read] = {}
+"""Address of a lake -> what was read last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +92,21 @@ def _rows(lake: Lake, handle: DeltaTable) -> pl.DataFrame:
     maintenance. A data file never changes.
     """
     files = pruning.files(handle)
-    paths = frozenset(files["path"])
-    known, rows = _read.get(lake.address, (frozenset(), pl.DataFrame(schema=_WITHOUT_PAYLOAD)))
-    if paths < known:  # another thread has read a later version
-        return rows.filter(pl.col("seq") < commits.fence(handle, DELIVERIES.name))
-    if not known <= paths:
-        known, rows = frozenset(), rows.clear()
-    if fresh := paths - known:
-        new = files.filter(pl.col("path").is_in(list(fresh)))
-        found = pruning.scan(lake, DELIVERIES.name, _WITHOUT_PAYLOAD, new).collect()
-        rows = pl.concat([rows, found]).sort("seq")
-        _read.pop(lake.address, None)
-        _read[lake.address] = paths, rows
-        while len(_read) > _MOST_LAKES:
-            _read.pop(next(iter(_read)), None)
+    paths, version = frozenset(files["path"]), handle.version()
+    known = _read.get(lake.address, _NOTHING)
+    if paths == known.paths:
+        return known.rows
+    if version < known.version and paths < known.paths:  # another thread has read a later one
+        return known.rows.filter(pl.col("seq") < commits.fence(handle, DELIVERIES.name))
+    if not known.paths <= paths:
+        known = _NOTHING
+    new = files.filter(pl.col("path").is_in(list(paths - known.paths)))
+    found = pruning.scan(lake, DELIVERIES.name, _WITHOUT_PAYLOAD, new).collect()
+    rows = pl.concat([known.rows, found]).sort("seq")
+    _read.pop(lake.address, None)
+    _read[lake.address] = _Read(version, paths, rows)
+    while len(_read) > _MOST_LAKES:
+        _read.pop(next(iter(_read)), None)
     return rows
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines.lake import deliveries, pruning, tables
+from pipelines.lake import deletions, deliveries, pruning, tables
 from pipelines.lake.deliveries import Change
 from pipelines.lake.tables import Lake
 
@@ -117,6 +117,15 @@ def test_an_older_version_has_its_own_rows(lake, read):
     assert deliveries._rows(lake, older)["delivery"].to_list() == ["before"]
     assert deliveries.recorded(lake, EPOCH).height == 2
     assert read == []
+
+
+def test_rows_that_were_erased_are_forgotten(lake):
+    for name in ("a", "b", "c"):
+        write(lake, row(name))
+    assert deliveries.recorded(lake, EPOCH).height == 3
+    for name in ("b", "c"):
+        deletions.delete_rows(lake, "deliveries", f"delivery = '{name}'")
+    assert deliveries.recorded(lake, EPOCH)["delivery"].to_list() == ["a"]
 
 
 def test_rows_are_right_after_files_are_joined_and_in_another_lake(lake, tmp_path):

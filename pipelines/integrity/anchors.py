@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def deliver(place: Path, settings: IntegritySettings) -> list[str]:
     for anchor in settings.anchors:
         files = waiting(place, anchor)
         try:
-            if files:
-                _sender(anchor, settings.network)([_read_file(file) for file in files])
+            if pending := list(_pending(files)):
+                _sender(anchor, settings.network)(pending)
         except (AuditlakeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as error:
             faults.append(f"{anchor.name}: {type(error).__name__}: {error}; will be retried")
             logging.getLogger("auditlake").warning("anchor %s", faults[-1])
@@ -67,6 +68,12 @@ def deliver(place: Path, settings: IntegritySettings) -> list[str]:
         for file in files:
             file.unlink(missing_ok=True)
     return faults
+
+
+def _pending(files: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    for file in files:
+        with suppress(FileNotFoundError):  # another thread or process has delivered it meanwhile
+            yield _read_file(file)
 
 
 def waiting(place: Path, anchor: Anchor) -> list[Path]:

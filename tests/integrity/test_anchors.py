@@ -43,6 +43,16 @@ def test_undeliverable_checkpoints_wait_in_the_outbox(tmp_path):
     assert sizes(world, "worm") == 3
 
 
+def test_what_another_delivery_has_sent_meanwhile_is_no_fault(tmp_path, monkeypatch, caplog):
+    (tmp_path / "worm").mkdir()
+    world = Signed(tmp_path, {"anchors": (Anchor(directory=tmp_path / "worm"),)}).fill(100)
+    found = anchors.waiting
+    monkeypatch.setattr(anchors, "waiting", lambda *given: [tmp_path / "sent", *found(*given)])
+    assert delivered(world) == []
+    assert not caplog.records
+    assert sizes(world, "worm") == 1
+
+
 def test_a_conflicting_checkpoint_at_an_anchor_is_reported_and_not_overwritten(tmp_path):
     (tmp_path / "worm").mkdir()
     world = Signed(tmp_path, {"anchors": (Anchor(directory=tmp_path / "worm"),)}).fill(100)

@@ -58,6 +58,24 @@ def test_a_full_run_detects_attacks_on_rows_verified_before(signed, attack):
     assert not signed.verify(full=True).ok
 
 
+@matrix.attack("hide rows from searches and rules by forged statistics", "STATISTICS", matrix.ROWS)
+@pytest.mark.parametrize(
+    ("column", "low", "high"),
+    [
+        ("seq", 10**6, 10**6),
+        ("seq", 0, 1),
+        ("time", "2020-01-01T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
+        ("ingested_at", "2036-01-01T00:00:00.000Z", "2036-01-02T00:00:00.000Z"),
+        ("via", "a", "b"),
+    ],
+)
+def test_rows_outside_of_the_statistics_in_the_log_are_reported(signed, column, low, high):
+    attacks.hide_from_searches(signed, column, low, high)
+    first = signed.verify(full=True).first_bad
+    assert first.kind == "statistics"
+    assert f"{column} lies outside" in first.detail
+
+
 @matrix.attack("flip bits in data files", "CHANGED or UNREADABLE", matrix.ROWS)
 @pytest.mark.parametrize("seed", range(12))
 def test_flipped_bits_are_detected_if_they_change_a_row(signed, seed):

@@ -15,7 +15,7 @@ from pipelines.integrity.verifier import data_files
 from pipelines.integrity.verifier.job import FINDINGS as TABLE
 from pipelines.integrity.verifier.job import Job
 from pipelines.integrity.verifier.proofs import bounded
-from pipelines.integrity.verifier.rows import UNREADABLE, Leaves, Odd, Task, reason_of
+from pipelines.integrity.verifier.rows import UNREADABLE, Leaves, Odd, Task, outside, reason_of
 from pipelines.schemas import FINDINGS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,6 +53,7 @@ def leaves(task: Task) -> Leaves:
 
 def _entries(file: str, task: Task, odd: list[Odd]) -> Iterator[tuple[int, bytes]]:
     rows = _rows(file, task).collect()
+    odd += outside(task, file, rows)
     if rows.select(_NUMBERED).null_count().sum_horizontal().item():
         odd.append(Odd(seq=None, kind="changed", detail=f"rows of {task.day} contain nulls"))
         rows = rows.drop_nulls(list(_NUMBERED))

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 from deltalake.exceptions import DeltaError
@@ -34,6 +36,7 @@ _COLUMNS = {
     "raw_sha256": pl.String(),
 }
 _ORDER = ("event_uid", "seq")
+_TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
 _DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
 
 
@@ -42,6 +45,10 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, pl.exceptions.PanicException):
         return "a data file is damaged, or was rewritten"
     return " ".join(str(error).split())[:200]
+
+
+Bounds = Mapping[str, tuple[Any, Any]]
+"""Column -> its least and greatest value in a file, as far as they are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,8 @@ class Task:
     removed: Sequence[tuple[int, int]] = ()
     """Rows that recorded acts remove, as (first, until): their events are deleted before them."""
     kept: Kept | None = None
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """File -> its statistics in the Delta log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +127,7 @@ def _read(task: Task) -> tuple[pl.DataFrame, list[Odd]]:
     for file in task.files:
         try:
             frames.append(_file(task, file))
+            odd += outside(task, file, frames[-1])
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             reason = reason_of(error)
             odd.append(Odd(seq=None, kind="unreadable", detail=f"{file}: {reason}"))
@@ -134,6 +144,23 @@ def _file(task: Task, file: str) -> pl.DataFrame:
     # Null and negative seqs are kept: they are never valid, so they have to be reported.
     new = pl.col("seq").is_null() | (pl.col("seq") >= first) | (pl.col("seq") < 0)
     return (rows.filter(new) if first else rows).collect()
+
+
+def outside(task: Task, file: str, rows: pl.DataFrame) -> list[Odd]:
+    """Return an Odd if rows lie outside the file's statistics, so that searches would miss them."""
+    for name, (least, most) in task.bounds.get(file, {}).items():
+        if name not in rows.columns:
+            continue
+        lowest: Any = rows[name].min()
+        highest: Any = rows[name].max()
+        limit = most + _TRUNCATED if isinstance(most, datetime) else most
+        with suppress(TypeError):  # statistics of another type, which no reader can use
+            below = lowest is not None and least is not None and lowest < least
+            above = highest is not None and limit is not None and highest > limit
+            if below or above:
+                detail = f"{file}: {name} lies outside of the file's statistics"
+                return [Odd(seq=None, kind="statistics", detail=detail)]
+    return []
 
 
 def _hashes(frame: pl.DataFrame, digests: Sequence[str]) -> bytes:

@@ -17,12 +17,14 @@ from pipelines.integrity.verifier import diagnosis, findings, operator_acts, row
 from pipelines.integrity.verifier.job import ACTS, FINDINGS, Crew, Job, TableReport
 from pipelines.integrity.verifier.log_reader import HASH, WIDTH, LogFiles, leaf_tiles
 from pipelines.integrity.verifier.operator_acts import Removed
-from pipelines.integrity.verifier.rows import Leaves, Task
+from pipelines.integrity.verifier.rows import Bounds, Leaves, Task
 from pipelines.integrity.verifier.tree import LeafBuffer, Span, Tree, minus
 
 _TASK_ROWS = 65_536
 _TASK_BYTES = 64 * 2**20
 _FEW = 2**20  # rows, whose leaves take 32 MiB
+_SEARCHED = ("seq", "time", "ingested_at", "found_at", "via")
+"""The columns whose statistics tell a reader which files it needs."""
 _BYTES_OF_ROW = 16  # half of the SHA-256 in it, which cannot be compressed
 
 
@@ -126,11 +128,21 @@ def _list_files(case: Job, verdict: TableReport) -> TableFiles:
             superseded=replaced.get(day, ()),
             removed=removed,
             kept=case.place.kept,
+            bounds=_bounds(base, batch),
         )
         for batch in _batches(wanted)
         for day in [_day(batch["partition.date"][0])]
     ]
     return TableFiles(tasks=tasks, count=int(files["num_records"].sum()), events=events)
+
+
+def _bounds(base: str, files: pl.DataFrame) -> dict[str, Bounds]:
+    """Return the statistics of files in the Delta log, by which others choose what they read."""
+    names = [name for name in _SEARCHED if f"min.{name}" in files.columns]
+    return {
+        f"{base}/{file['path']}": {n: (file[f"min.{n}"], file.get(f"max.{n}")) for n in names}
+        for file in files.iter_rows(named=True)
+    }
 
 
 def _refuse_features(handle: DeltaTable, verdict: TableReport) -> None:

@@ -203,6 +203,17 @@ def test_forged_findings_are_reported_with_their_kind_and_place(found, attack):
     assert (first.kind, first.seq) == (kind, seq), first
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("seq", 10**6), ("time", "2036-01-01T00:00:00.000Z"), ("found_at", "2020-01-01T00:00:00Z")],
+)
+def test_findings_outside_of_the_statistics_in_the_log_are_reported(found, column, value):
+    attacks.hide_from_searches(found, column, value, value)
+    first = found.verify(full=True).first_bad
+    assert first.kind == "statistics"
+    assert f"{column} lies outside" in first.detail
+
+
 def test_a_removed_table_is_reported(found):
     shutil.rmtree(found.table)
     assert verify.tables(found.place) == ["findings"]

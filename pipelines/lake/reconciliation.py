@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 from deltalake import DeltaTable
 
-from pipelines.lake import commits, tables
+from pipelines.lake import commits, pruning, tables
 from pipelines.lake.commits import DERIVED_PLAIN, Decision, Table
 from pipelines.lake.tables import Lake, StreamKey
 from pipelines.schemas import ECHOES, RECONCILED
@@ -134,7 +134,10 @@ def record(lake: Lake, found: Mapping[StreamKey, pl.DataFrame]) -> None:
     app = StreamKey(*rows.select("integration", "stream").row(0)).app
 
     def decide(handle: DeltaTable, done: int) -> Decision | None:
-        known = pl.scan_delta(handle).filter(tables.same_times(rows)).select(unique).collect()
+        files = pruning.of_days(pruning.files(handle), rows["date"].unique())
+        files = pruning.overlapping(files, "time", rows["time"].min(), rows["time"].max())
+        near = pruning.scan(lake, ECHOES_TABLE.name, ECHOES, files)
+        known = near.filter(tables.same_times(rows)).select(unique).collect()
         fresh = rows.join(known, on=unique, how="anti", maintain_order="left")
         if fresh.is_empty():
             return None

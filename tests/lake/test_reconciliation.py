@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from pipelines.lake import raw, reconciliation, tables
+from pipelines.lake import pruning, raw, reconciliation, tables
 from pipelines.lake.tables import StreamKey
 from pipelines.schemas import RAW
 from tests.lake.batches import LOG, NOON, batch
@@ -93,6 +93,25 @@ def test_a_second_arrival_is_recorded_once_per_stream_and_way(lake):
     counts = [reconciliation.second_arrivals(lake, key, NOON.date()).height for key in (LOG, other)]
     assert counts == [2, 1]
     assert reconciliation.second_arrivals(lake, LOG, NOON.date() + timedelta(days=1)).is_empty()
+
+
+def test_a_second_arrival_is_compared_with_those_of_its_time_only(lake, monkeypatch):
+    for day in range(3):
+        arrivals = batch(f"a{day}", day=day).with_columns(
+            ingested_at=pl.lit(NOON, RAW["ingested_at"])
+        )
+        rows = arrivals.select("event_id", "time", "date", way="via", seen_at="ingested_at")
+        reconciliation.record(lake, {LOG: rows})
+    read, scan = [], pruning.scan
+
+    def counted(lake, table, schema, files):
+        read.append(files.height)
+        return scan(lake, table, schema, files)
+
+    monkeypatch.setattr(pruning, "scan", counted)
+    reconciliation.record(lake, {LOG: rows})
+    assert read == [1]
+    assert reconciliation.second_arrivals(lake, LOG, NOON.date()).height == 3
 
 
 def test_of_a_stream_that_has_no_rows_nothing_is_compared_or_written(lake):

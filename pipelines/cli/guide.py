@@ -10,6 +10,8 @@ import importlib
 import click
 
 FAILED, CONFIGURATION, NOT_COMPARED = 1, 2, 3
+LEAVE = "auditlake.leave"
+"""The key in `Context.meta` of what ends the program in place of `Context.exit`."""
 EXIT_CODES = (
     "Exit codes: 0 success; 1 something failed, everything else was done; 2 invalid configuration, "
     "nothing was done; 3 `verify` found nothing wrong but could not compare every row."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipelines.cli.guide import CONFIGURATION, EXIT_CODES, FAILED, SectionedGroup
+from pipelines.cli.guide import CONFIGURATION, EXIT_CODES, FAILED, LEAVE, SectionedGroup
 from pipelines.errors import AuditlakeError, ConfigurationError
 
 
@@ -17,13 +17,15 @@ class _Group(SectionedGroup):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
-        except ConfigurationError as error:
-            _print_error(context, error)
-            context.exit(CONFIGURATION)
+            result = super().invoke(context)
         except AuditlakeError as error:
             _print_error(context, error)
-            context.exit(FAILED)
+            code = CONFIGURATION if isinstance(error, ConfigurationError) else FAILED
+            context.meta.get(LEAVE, context.exit)(code)
+        else:
+            if LEAVE in context.meta:
+                context.meta[LEAVE](0)
+            return result
 
 
 def _config() -> Path:

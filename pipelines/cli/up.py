@@ -29,6 +29,7 @@ from pipelines.cli import (
     processes,
     progress,
 )
+from pipelines.cli.guide import LEAVE
 from pipelines.cli.processes import HOME, Child, Server
 from pipelines.clock import utc_now
 from pipelines.errors import AuditlakeError, ConfigurationError
@@ -43,6 +44,7 @@ from pipelines.webhooks.spool import configured_spool
 
 PROJECT = Path(__file__).parents[2]
 _WAITED_FOR = ("sandbox", "dagster-code")
+_FIRST_ROUND = "first round"
 _FAULTS = ("--lost", "0.02", "--twice", "0.02", "--late", "0.05")
 """Vendors document that webhooks may be lost, duplicated and out of order."""
 
@@ -57,7 +59,13 @@ def up_(context: click.Context) -> None:
     """
     os.environ[logs.VARIABLE] = chosen = context.meta[logs.VARIABLE]
     console = Console(stderr=True, force_terminal=False if chosen == "json" else None)
-    up(context.obj, options.announcer(context), console)
+    try:
+        up(context.obj, options.announcer(context), console)
+    finally:
+        if any(thread.name == _FIRST_ROUND for thread in threading.enumerate()):
+            # Its services are gone, and it would try again for minutes. What it has not
+            # committed is fetched by the next round.
+            context.meta[LEAVE] = processes.leave
 
 
 def up(config: Path, echo: Callable[[str], None], console: Console) -> None:
@@ -288,7 +296,7 @@ def _first_round(
     echo(f"fetching {', '.join(source.name for source in sources)} into {chosen.lake.root}")
     with progress.bars(console) if console.is_terminal else _progress_lines(echo) as show:
         # In a thread, so that Ctrl-C and the death of a child are noticed during a long poll.
-        worker = threading.Thread(target=poll, args=(show,), daemon=True)
+        worker = threading.Thread(target=poll, args=(show,), daemon=True, name=_FIRST_ROUND)
         worker.start()
         processes.wait(has_events.is_set, children)
         for child in children:

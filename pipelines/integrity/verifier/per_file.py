@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +21,7 @@ from deltalake.exceptions import TableNotFoundError
 from pipelines.integrity.verifier import data_files
 from pipelines.integrity.verifier.job import LakeView, TableReport
 from pipelines.integrity.verifier.proofs import Invalid, parsed
-from pipelines.integrity.verifier.rows import UNREADABLE, reason_of
+from pipelines.integrity.verifier.rows import TRUNCATED, UNREADABLE, reason_of
 from pipelines.schemas import EVENTS, ROLLUPS, TEXT_INDEX
 
 _STATISTICS = {
@@ -31,7 +31,6 @@ _STATISTICS = {
 }
 _SCHEMAS = {"events": EVENTS, "rollups": ROLLUPS, "text_index": TEXT_INDEX}
 _FILE = {"path": pl.String, "uri": pl.String, "date": pl.Date, "rows": pl.Int64}
-_TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
 _AT_ONCE = 500_000  # rows
 
 
@@ -114,7 +113,7 @@ def check_statistics(
     for name in columns:
         lower, upper = pl.col(f"min.{name}"), pl.col(f"max.{name}")
         if isinstance(schema[name], pl.Datetime):
-            upper += _TRUNCATED
+            upper += TRUNCATED
         wrong += [pl.col(f"least.{name}") < lower, pl.col(f"most.{name}") > upper]
     named = pl.col("path").str.extract(r"date=(\d{4}-\d\d-\d\d)")
     if "date" in partitions:

@@ -36,7 +36,7 @@ _COLUMNS = {
     "raw_sha256": pl.String(),
 }
 _ORDER = ("event_uid", "seq")
-_TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
+TRUNCATED = timedelta(milliseconds=1)  # Delta stores statistics of times in milliseconds
 _DERIVED_FROM_ROW = ["event_id", "time", "ingested_at", "kind"]
 
 
@@ -153,7 +153,7 @@ def outside(task: Task, file: str, rows: pl.DataFrame) -> list[Odd]:
             continue
         lowest: Any = rows[name].min()
         highest: Any = rows[name].max()
-        limit = most + _TRUNCATED if isinstance(most, datetime) else most
+        limit = most + TRUNCATED if isinstance(most, datetime) else most
         with suppress(TypeError):  # statistics of another type, which no reader can use
             below = lowest is not None and least is not None and lowest < least
             above = highest is not None and limit is not None and highest > limit
